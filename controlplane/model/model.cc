@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Words for the values of the configuration, and addresses as text. Cold.
+#include "controlplane/model/model.h"
+
+#include <arpa/inet.h>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace millrace::control {
+namespace {
+
+constexpr std::uint8_t kV4MappedPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+}  // namespace
+
+bool IpAddress::is_v4() const {
+  return std::memcmp(addr.bytes, kV4MappedPrefix, sizeof(kV4MappedPrefix)) == 0;
+}
+
+std::string IpAddress::to_string() const {
+  char text[INET6_ADDRSTRLEN] = "";
+  const bool v4 = is_v4();
+  const void* bytes = v4 ? addr.bytes + sizeof(kV4MappedPrefix) : addr.bytes;
+  // Cannot fail: the family is known and the buffer holds the longest text.
+  (void)inet_ntop(v4 ? AF_INET : AF_INET6, bytes, text, sizeof(text));
+  return text;
+}
+
+std::optional<IpAddress> IpAddress::parse(const std::string& text) {
+  // inet_pton stops at a NUL, so that "10.0.0.1\0x" would pass.
+  if (text.find('\0') != std::string::npos) return std::nullopt;
+  IpAddress address;
+  std::memcpy(address.addr.bytes, kV4MappedPrefix, sizeof(kV4MappedPrefix));
+  if (inet_pton(AF_INET, text.c_str(), address.addr.bytes + sizeof(kV4MappedPrefix)) == 1) {
+    return address;
+  }
+  if (inet_pton(AF_INET6, text.c_str(), address.addr.bytes) != 1) return std::nullopt;
+  if (address.is_v4()) return std::nullopt;
+  return address;
+}
+
+bool operator==(const IpAddress& a, const IpAddress& b) {
+  return std::memcmp(a.addr.bytes, b.addr.bytes, sizeof(a.addr.bytes)) == 0;
+}
+
+std::strong_ordering operator<=>(const IpAddress& a, const IpAddress& b) {
+  return std::memcmp(a.addr.bytes, b.addr.bytes, sizeof(a.addr.bytes)) <=> 0;
+}
+
+std::string TargetKey::to_string() const {
+  const std::string host = address.is_v4() ? address.to_string() : "[" + address.to_string() + "]";
+  return group + "/" + host + ":" + std::to_string(port);
+}
+
+const char* to_string(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::tcp:
+      return "TCP";
+    case Protocol::udp:
+      return "UDP";
+  }
+  std::abort();
+}
+
+const char* to_string(Forwarding forwarding) {
+  switch (forwarding) {
+    case Forwarding::nat:
+      return "nat";
+    case Forwarding::dsr:
+      return "dsr";
+  }
+  std::abort();
+}
+
+const char* to_string(HealthCheckProtocol protocol) {
+  switch (protocol) {
+    case HealthCheckProtocol::tcp:
+      return "TCP";
+    case HealthCheckProtocol::http:
+      return "HTTP";
+  }
+  std::abort();
+}
+
+const char* to_string(TargetState state) {
+  switch (state) {
+    case TargetState::initial:
+      return "initial";
+    case TargetState::healthy:
+      return "healthy";
+    case TargetState::unhealthy:
+      return "unhealthy";
+    case TargetState::unused:
+      return "unused";
+    case TargetState::draining:
+      return "draining";
+  }
+  std::abort();
+}
+
+const char* to_string(HealthReason reason) {
+  switch (reason) {
+    case HealthReason::none:
+      return "";
+    case HealthReason::registration_in_progress:
+      return "Elb.RegistrationInProgress";
+    case HealthReason::initial_health_checking:
+      return "Elb.InitialHealthChecking";
+    case HealthReason::response_code_mismatch:
+      return "Target.ResponseCodeMismatch";
+    case HealthReason::timeout:
+      return "Target.Timeout";
+    case HealthReason::failed_health_checks:
+      return "Target.FailedHealthChecks";
+    case HealthReason::not_registered:
+      return "Target.NotRegistered";
+    case HealthReason::not_in_use:
+      return "Target.NotInUse";
+    case HealthReason::deregistration_in_progress:
+      return "Target.DeregistrationInProgress";
+  }
+  std::abort();
+}
+
+}  // namespace millrace::control

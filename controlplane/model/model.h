@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The configuration as values, in the words of the ELBv2 API (ARCHITECTURE.md, "Words"). Cold.
+//
+// config/ builds a Config from YAML and guarantees every range and reference stated here;
+// reconcile/ turns it, with health and next hops, into what is published. Nothing in here does I/O.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dataplane/contract/config_abi.h"
+
+namespace millrace::control {
+
+// An IPv4 or IPv6 address; IPv4 is held v4-mapped, as everywhere in Millrace (flow_abi.h).
+struct IpAddress {
+  mr_addr addr{};
+
+  [[nodiscard]] bool is_v4() const;
+  [[nodiscard]] std::string to_string() const;  // "10.0.0.1", "2001:db8::1"
+  // nullopt unless `text` is exactly one address (no port, no prefix length, no zone, no brackets).
+  // A v4-mapped IPv6 address is none: IPv4 is written as IPv4.
+  static std::optional<IpAddress> parse(const std::string& text);
+
+  friend bool operator==(const IpAddress& a, const IpAddress& b);
+  friend std::strong_ordering operator<=>(const IpAddress& a, const IpAddress& b);
+};
+
+enum class Protocol : std::uint8_t { tcp = MR_PROTOCOL_TCP, udp = MR_PROTOCOL_UDP };
+enum class Forwarding : std::uint8_t { nat = MR_FORWARDING_NAT, dsr = MR_FORWARDING_DSR };
+enum class HealthCheckProtocol : std::uint8_t { tcp, http };
+
+[[nodiscard]] const char* to_string(Protocol protocol);             // "TCP", "UDP"
+[[nodiscard]] const char* to_string(Forwarding forwarding);         // "nat", "dsr"
+[[nodiscard]] const char* to_string(HealthCheckProtocol protocol);  // "TCP", "HTTP"
+
+struct Listener {
+  Protocol protocol = Protocol::tcp;
+  std::uint16_t port = 0;  // 1-65535
+  // Names of TargetGroups of the same protocol, by the family of the VIP that a packet came to:
+  // `default_target_group` of the file, or `default_target_groups: {ipv4: ..., ipv6: ...}` when the
+  // load balancer has VIPs of both. Empty exactly when the load balancer has no VIP of that family.
+  std::string default_target_group_v4;
+  std::string default_target_group_v6;
+  std::uint32_t tcp_idle_timeout_seconds = 350;  // 60-6000, attribute tcp.idle_timeout.seconds
+
+  [[nodiscard]] const std::string& target_group_for(const IpAddress& vip) const {
+    return vip.is_v4() ? default_target_group_v4 : default_target_group_v6;
+  }
+  friend bool operator==(const Listener&, const Listener&) = default;
+};
+
+struct LoadBalancer {
+  std::string name;
+  std::vector<IpAddress> addresses;  // static VIPs, at least one, unique over the whole config
+  std::vector<Listener> listeners;   // unique by (protocol, port)
+
+  friend bool operator==(const LoadBalancer&, const LoadBalancer&) = default;
+};
+
+// nlb-reference section 1.6: names, defaults, ranges.
+struct HealthCheck {
+  HealthCheckProtocol protocol = HealthCheckProtocol::tcp;
+  std::optional<std::uint16_t> port;  // nullopt: traffic-port
+  std::string path = "/";             // HTTP only, 1-1024 characters, starts with /
+  // interval_seconds 5-300 and timeout_seconds 2-120 (default 6 for HTTP, 10 for TCP) of the file,
+  // or our attributes millrace.health_check.{interval,timeout}_milliseconds (100-300000, 50-120000)
+  // for those who want a dead target found sooner than NLB can. Always timeout <= interval.
+  std::uint32_t interval_ms = 30000;
+  std::uint32_t timeout_ms = 10000;
+  std::uint32_t healthy_threshold = 5;                                          // 2-10
+  std::uint32_t unhealthy_threshold = 2;                                        // 2-10
+  std::vector<std::pair<std::uint16_t, std::uint16_t>> matcher = {{200, 399}};  // inclusive ranges
+
+  friend bool operator==(const HealthCheck&, const HealthCheck&) = default;
+};
+
+// A target's place in its group; what the operator calls it and what stable ids are given for.
+struct TargetKey {
+  std::string group;
+  IpAddress address;
+  std::uint16_t port = 0;
+
+  friend bool operator==(const TargetKey&, const TargetKey&) = default;
+  friend std::strong_ordering operator<=>(const TargetKey&, const TargetKey&) = default;
+  [[nodiscard]] std::string to_string() const;  // "web-80/10.0.1.11:8080", "dns/[2001:db8::5]:53"
+};
+
+struct Target {
+  IpAddress address;           // `id` in the file
+  std::uint16_t port = 0;      // the group's port unless overridden
+  std::uint32_t weight = 100;  // 0-999; 0: no new flows
+  std::string zone;            // may be empty
+
+  friend bool operator==(const Target&, const Target&) = default;
+};
+
+struct TargetGroup {
+  std::string name;  // 1-32 alphanumeric or hyphen, unique
+  Protocol protocol = Protocol::tcp;
+  std::uint16_t port = 0;  // 1-65535
+  Forwarding forwarding = Forwarding::nat;
+  std::uint32_t deregistration_delay_seconds = 300;      // 0-3600
+  bool deregistration_connection_termination = false;    // default true for UDP
+  bool unhealthy_connection_termination = true;          // not for UDP
+  std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;  // 65537 or 655373
+  HealthCheck health_check;
+  std::vector<Target> targets;  // one address family per group; unique (address, port)
+
+  friend bool operator==(const TargetGroup&, const TargetGroup&) = default;
+};
+
+struct Node {
+  std::string name = "millrace";
+  std::string zone;
+  std::uint64_t selection_key[2] = {0, 0};  // hex in the file; equal on all nodes of a cluster
+  std::uint64_t lookup_seed = 0;            // likewise
+
+  friend bool operator==(const Node&, const Node&) = default;
+};
+
+struct Config {
+  Node node;
+  std::vector<LoadBalancer> load_balancers;
+  std::vector<TargetGroup> target_groups;
+
+  friend bool operator==(const Config&, const Config&) = default;
+};
+
+// States and reasons of nlb-reference section 1.6.
+enum class TargetState : std::uint8_t { initial, healthy, unhealthy, unused, draining };
+[[nodiscard]] const char* to_string(TargetState state);
+
+enum class HealthReason : std::uint8_t {
+  none,
+  registration_in_progress,    // Elb.RegistrationInProgress
+  initial_health_checking,     // Elb.InitialHealthChecking
+  response_code_mismatch,      // Target.ResponseCodeMismatch
+  timeout,                     // Target.Timeout
+  failed_health_checks,        // Target.FailedHealthChecks
+  not_registered,              // Target.NotRegistered
+  not_in_use,                  // Target.NotInUse: no listener uses the group
+  deregistration_in_progress,  // Target.DeregistrationInProgress
+};
+[[nodiscard]] const char* to_string(HealthReason reason);  // "Target.Timeout", "" for none
+
+}  // namespace millrace::control
