@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/shm/segment.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+#include "dataplane/contract/stats_abi.h"
+#include "dataplane/shm/atomic.h"
+
+namespace millrace::shm {
+
+const SegmentSpec kConfigSpec = {
+    .kind = MR_SEGMENT_CONFIG,
+    .struct_bytes = {sizeof(mr_config_header), sizeof(mr_image), sizeof(mr_listener),
+                     sizeof(mr_target_group), sizeof(mr_target), sizeof(mr_lookup_slot),
+                     sizeof(mr_table_entry), sizeof(mr_next_hop)},
+    .bytes_min = sizeof(mr_config_header)};
+
+const SegmentSpec kStatsSpec = {
+    .kind = MR_SEGMENT_STATS,
+    .struct_bytes = {sizeof(mr_stats_header), sizeof(mr_worker_stats), sizeof(mr_listener_stats),
+                     sizeof(mr_target_stats), sizeof(mr_nic), MR_COUNTER_COUNT,
+                     MR_DROP_REASON_COUNT, 0},
+    .bytes_min = sizeof(mr_stats_header)};
+
+namespace {
+
+std::string hex(std::uint64_t value) {
+  char text[20];
+  (void)::snprintf(text, sizeof(text), "0x%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+std::string differs(const char* what, const std::string& found, const std::string& wanted) {
+  return std::string(what) + " is " + found + " but must be " + wanted;
+}
+
+std::uint64_t boottime_ns() {
+  timespec now{};
+  (void)::clock_gettime(CLOCK_BOOTTIME, &now);  // cannot fail with a valid clock
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+Status check_segment_header(std::span<const std::byte> bytes, std::uint64_t file_bytes,
+                            const SegmentSpec& spec) {
+  mr_segment_header header;
+  if (bytes.size() < sizeof(header) || file_bytes < spec.bytes_min) {
+    return Error{"file has " + std::to_string(file_bytes) + " bytes, too short for its header of " +
+                 std::to_string(spec.bytes_min)};
+  }
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  if (header.magic != MR_SEGMENT_MAGIC) {
+    return Error{differs("magic", hex(header.magic), hex(MR_SEGMENT_MAGIC)) +
+                 " (no Millrace segment, or one of a machine with another byte order)"};
+  }
+  if (header.abi_version != MR_ABI_VERSION) {
+    return Error{
+        differs("ABI version", std::to_string(header.abi_version), std::to_string(MR_ABI_VERSION)) +
+        " (install the same release of all Millrace programs)"};
+  }
+  if (header.kind != static_cast<std::uint32_t>(spec.kind)) {
+    return Error{differs("segment kind", std::to_string(header.kind), std::to_string(spec.kind))};
+  }
+  if (header.total_bytes != file_bytes) {
+    return Error{differs("total size in the header", std::to_string(header.total_bytes),
+                         "the file's " + std::to_string(file_bytes))};
+  }
+  for (std::size_t i = 0; i < spec.struct_bytes.size(); ++i) {
+    if (header.struct_bytes[i] == spec.struct_bytes[i]) continue;
+    return Error{differs(("struct_bytes[" + std::to_string(i) + "]").c_str(),
+                         std::to_string(header.struct_bytes[i]),
+                         std::to_string(spec.struct_bytes[i]))};
+  }
+  return ok();
+}
+
+Result<Segment> Segment::create(const std::string& path, const SegmentSpec& spec,
+                                std::uint64_t total_bytes, std::uint64_t reserved_bytes) {
+  const std::string temporary = path + ".new";
+  (void)::unlink(temporary.c_str());  // left over from a creator that died; absent is fine
+  Result<File> file = File::open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (!file) return file.error();
+  if (::ftruncate(file->fd(), static_cast<off_t>(total_bytes)) != 0) {
+    return os_error("cannot make " + temporary + " " + std::to_string(total_bytes) + " bytes long");
+  }
+  if (Status reserved = file->reserve(0, reserved_bytes); !reserved) {
+    return reserved.error().within(temporary);
+  }
+  Result<Mapping> mapping = Mapping::map(*file, total_bytes, Access::read_write);
+  if (!mapping) return mapping.error().within(temporary);
+
+  Segment segment;
+  segment.path_ = path;
+  segment.identity_ = identity_of(*file);
+  segment.file_ = std::move(*file);
+  segment.mapping_ = std::move(*mapping);
+  auto* header = segment.header<mr_segment_header>();
+  header->abi_version = MR_ABI_VERSION;
+  header->kind = static_cast<std::uint32_t>(spec.kind);
+  header->total_bytes = total_bytes;
+  header->created_ns = boottime_ns();
+  header->creator_pid = static_cast<std::uint32_t>(::getpid());
+  std::memcpy(header->struct_bytes, spec.struct_bytes.data(), sizeof(header->struct_bytes));
+  return segment;
+}
+
+Status Segment::publish() {
+  // Pairs with nothing but the rename: readers come through the path, after it.
+  store_release(header<mr_segment_header>()->magic, MR_SEGMENT_MAGIC);
+  if (::rename((path_ + ".new").c_str(), path_.c_str()) != 0) {
+    return os_error("cannot rename " + path_ + ".new into place");
+  }
+  return ok();
+}
+
+Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, Access access) {
+  Result<File> file = File::open(path, access == Access::read_only ? O_RDONLY : O_RDWR);
+  if (!file) return file.error();
+  Result<std::uint64_t> size = file->size_bytes();
+  if (!size) return size.error().within(path);
+
+  // The header is read, not mapped, so that a file that shrinks meanwhile is an error and no
+  // SIGBUS.
+  std::array<std::byte, sizeof(mr_segment_header)> head{};
+  const ssize_t read = ::pread(file->fd(), head.data(), head.size(), 0);
+  if (read < 0) return os_error("cannot read " + path);
+  const Status checked =
+      check_segment_header(std::span(head).first(static_cast<std::size_t>(read)), *size, spec);
+  if (!checked) return checked.error().within(path);
+
+  Result<Mapping> mapping = Mapping::map(*file, *size, access);
+  if (!mapping) return mapping.error().within(path);
+  Segment segment;
+  segment.path_ = path;
+  segment.identity_ = identity_of(*file);
+  segment.file_ = std::move(*file);
+  segment.mapping_ = std::move(*mapping);
+  return segment;
+}
+
+bool Segment::is_truncated() const {
+  Result<std::uint64_t> size = file_.size_bytes();
+  return !size || *size < mapping_.bytes().size();
+}
+
+}  // namespace millrace::shm

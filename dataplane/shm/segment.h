@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Shared segments: created by one process under a temporary name, completed, and renamed into
+// place; joined by others after their header was checked. Cold.
+//
+//   creator   create() -> fill -> publish(): magic stored last, then rename(2): a reader finds
+//   either
+//             no segment, or the one before, or a complete one
+//   reader    join(): magic, ABI version, kind, size, struct sizes, in this order (shm_abi.h);
+//             is_replaced() says when the path names another file and it is time to join again
+//
+// A segment is input, not memory to trust: join() looks at nothing beyond the size of the file.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "dataplane/contract/shm_abi.h"
+#include "dataplane/core/result.h"
+#include "dataplane/shm/file.h"
+
+namespace millrace::shm {
+
+// What a segment of one kind must say of itself.
+struct SegmentSpec {
+  mr_segment_kind kind;
+  std::array<std::uint32_t, MR_SEGMENT_STRUCT_SIZES> struct_bytes;
+  std::uint64_t bytes_min;  // smallest possible file: the kind's own header
+};
+extern const SegmentSpec kConfigSpec;
+extern const SegmentSpec kStatsSpec;
+
+class Segment {
+ public:
+  // Makes PATH.new of `total_bytes` zeroes, mapped for writing, of which the first `reserved_bytes`
+  // have their memory already; the rest is reserved by the owner as it goes (File::reserve).
+  // Not visible to anybody before publish().
+  [[nodiscard]] static Result<Segment> create(const std::string& path, const SegmentSpec& spec,
+                                              std::uint64_t total_bytes,
+                                              std::uint64_t reserved_bytes);
+
+  // Maps what is at `path`. Errors name the path and both values of what differs.
+  [[nodiscard]] static Result<Segment> join(const std::string& path, const SegmentSpec& spec,
+                                            Access access);
+
+  // Stores the magic and renames the file into place, replacing what was there.
+  [[nodiscard]] Status publish();
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] const File& file() const { return file_; }
+  [[nodiscard]] std::span<std::byte> bytes() const { return mapping_.bytes(); }
+  template <typename Header>
+  [[nodiscard]] Header* header() const {
+    return reinterpret_cast<Header*>(mapping_.bytes().data());
+  }
+
+  // True when the path no longer names this file. Costs one stat(2).
+  [[nodiscard]] bool is_replaced() const { return identity_of(path_) != identity_; }
+  // True when the file became shorter than its map: touching the rest would be a SIGBUS.
+  [[nodiscard]] bool is_truncated() const;
+
+ private:
+  std::string path_;
+  File file_;
+  Mapping mapping_;
+  FileIdentity identity_;
+};
+
+// The checks of join() without a file: `bytes` are the first bytes of a file of `file_bytes`.
+[[nodiscard]] Status check_segment_header(std::span<const std::byte> bytes,
+                                          std::uint64_t file_bytes, const SegmentSpec& spec);
+
+}  // namespace millrace::shm

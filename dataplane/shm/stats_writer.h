@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine's side of the stats segment (stats_abi.h): creates it, lays it out, hands each worker
+// its own part. Cold; the counters themselves are stored by their one writer through shm/atomic.h.
+//
+// The layout is computed here and nowhere else; stats_reader only checks what the header says.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dataplane/contract/stats_abi.h"
+#include "dataplane/core/result.h"
+#include "dataplane/shm/segment.h"
+
+namespace millrace::shm {
+
+struct StatsOptions {
+  mr_engine_kind engine_kind = MR_ENGINE_DPDK;
+  std::uint64_t engine_start_ns = 0;  // CLOCK_BOOTTIME
+  std::uint32_t worker_count = 1;     // 1 to MR_WORKER_COUNT_MAX
+  // Slots that are counted one by one; memory is 64 bytes for each and worker.
+  std::uint32_t listener_slots = 1024;  // 1 to MR_LISTENER_SLOTS_MAX
+  std::uint32_t target_slots = 16384;   // 1 to MR_TARGET_SLOTS_MAX
+  std::vector<mr_nic> nics;             // 0 to MR_NIC_COUNT_MAX
+  std::string flow_table_dir;           // shorter than the header's field
+};
+
+// Where things are in a stats segment of so many workers and slots.
+struct StatsLayout {
+  std::uint64_t workers_offset;
+  std::uint64_t worker_stride_bytes;
+  std::uint64_t listener_stats_offset;  // from the start of a worker's part
+  std::uint64_t target_stats_offset;    // likewise
+  std::uint64_t total_bytes;
+};
+[[nodiscard]] StatsLayout stats_layout(std::uint32_t worker_count, std::uint32_t listener_slots,
+                                       std::uint32_t target_slots);
+
+class StatsWriter {
+ public:
+  // Creates the segment at `path`, in place of what an earlier engine left, with all counters 0.
+  // From then on the control plane can see it.
+  [[nodiscard]] static Result<StatsWriter> create(const std::string& path,
+                                                  const StatsOptions& options);
+
+  // Each worker's own part; valid as long as the writer. `worker` < worker_count.
+  [[nodiscard]] mr_worker_stats& worker(std::uint32_t worker) const;
+  [[nodiscard]] std::span<mr_listener_stats> listeners(std::uint32_t worker) const;
+  [[nodiscard]] std::span<mr_target_stats> targets(std::uint32_t worker) const;
+
+  // The rest is the main thread's.
+  void set_heartbeat(std::uint64_t monotonic_ns) const;
+  void set_adopted(std::uint64_t generation) const;
+  // `reason` is cut to fit. The generation is stored last.
+  void set_refused(std::uint64_t generation, const std::string& reason) const;
+  void set_link(std::uint32_t nic, bool is_up) const;
+
+ private:
+  explicit StatsWriter(Segment segment) : segment_(std::move(segment)) {}
+  [[nodiscard]] mr_stats_header& header() const { return *segment_.header<mr_stats_header>(); }
+  [[nodiscard]] std::byte* worker_part(std::uint32_t worker) const;
+
+  Segment segment_;
+};
+
+}  // namespace millrace::shm
