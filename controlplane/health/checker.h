@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Keeps the health of every target of every group: probes each at its own point of its interval and
+// tells the reconciler what changed. Cold; one instance, on the control plane's io_context only.
+//
+// Scales by bounds, not by threads: hundreds to thousands of targets share one thread; at most
+// probes_max connections are open at once, later probes wait their turn in order.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/health/health_state.h"
+#include "controlplane/model/model.h"
+
+namespace millrace::control {
+
+struct HealthTarget {
+  TargetKey key;
+  HealthCheck check;
+  // HTTP: the port in the Host header, which in NLB is the listener's (0: the probed port).
+  std::uint16_t listener_port = 0;
+  // Used only when the checker does not know the target yet; without it the target is `initial`.
+  std::optional<TargetHealth> restored;
+};
+
+class HealthChecker {
+ public:
+  // `on_change` is called on the io_context, never from within a call of this class, for every
+  // change of a target's state, reason or description.
+  using OnChange = std::function<void(const TargetKey&, const TargetHealth&)>;
+  HealthChecker(boost::asio::io_context& io, OnChange on_change);
+  ~HealthChecker();
+  HealthChecker(const HealthChecker&) = delete;
+  HealthChecker& operator=(const HealthChecker&) = delete;
+
+  // Makes `targets` (unique keys) the whole set. A target that is in both sets with equal settings
+  // is not touched; one whose settings changed keeps its health and is probed anew; probes of a
+  // target that is gone are cancelled and its health is forgotten.
+  void set_targets(std::vector<HealthTarget> targets);
+
+  // Failures of probes are no evidence while the node itself cannot reach anything, as when the
+  // engine, which carries the probes, is down. `reason` for the operator; "" ends the hold.
+  // Probes go on and passes count.
+  void set_hold(std::string reason);
+
+  [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;
+
+  // What keeps this node from probing, e.g. "7 of 20 targets not probed: Too many open files"; ""
+  // when nothing does.
+  [[nodiscard]] std::string problem() const;
+
+  // Connections open at once: half of the process's descriptor limit, at most 1024.
+  [[nodiscard]] std::size_t probes_max() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace millrace::control

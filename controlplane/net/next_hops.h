@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where the kernel would send a packet for an address: the next hops of targets, the default next
+// hops, and the node's own addresses, followed over netlink. Cold; on the control plane's
+// io_context.
+//
+// The kernel is the only authority on routes and neighbours. Only routes that leave by a twin
+// count: the engine drives the nic behind it (stats_abi.h, mr_nic). A neighbour that the kernel
+// does not know, or whose entry went stale, is asked for again and again while it is watched.
+#pragma once
+
+#include <array>
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/model/model.h"
+#include "dataplane/core/result.h"
+
+namespace millrace::control {
+
+struct NextHopInfo {
+  std::string twin;                   // "" when the route leaves by no twin
+  std::array<std::uint8_t, 6> mac{};  // valid when resolved
+  bool resolved = false;
+  std::string text;  // "via 10.0.0.1 dev mr0 lladdr 02:00:00:00:00:01", or why there is no next hop
+
+  friend bool operator==(const NextHopInfo&, const NextHopInfo&) = default;
+};
+
+enum class AddressFamily : std::uint8_t { ipv4, ipv6 };
+
+class NextHops {
+ public:
+  // `on_change` is called on the io_context, never from within a call of this class, after anything
+  // that find(), default_next_hop() or local_addresses() answer has changed; several changes at
+  // once are one call. Fails when the kernel refuses a netlink socket or the first look at its
+  // tables.
+  using OnChange = std::function<void()>;
+  [[nodiscard]] static Result<std::unique_ptr<NextHops>> open(boost::asio::io_context& io,
+                                                              OnChange on_change);
+  ~NextHops();
+  NextHops(const NextHops&) = delete;
+  NextHops& operator=(const NextHops&) = delete;
+
+  // Kernel interfaces that stand for nics of the engine. One that does not exist yet is waited for.
+  void set_twins(std::vector<std::string> twin_names);
+
+  // Makes `addresses` the whole watched set; find() answers for them from here on.
+  void watch(std::vector<IpAddress> addresses);
+
+  // nullopt when the address is not watched.
+  [[nodiscard]] std::optional<NextHopInfo> find(const IpAddress& address) const;
+
+  // The next hop of the default route, as long as it leaves by a twin and is resolved.
+  [[nodiscard]] std::optional<NextHopInfo> default_next_hop(AddressFamily family) const;
+
+  // Addresses that the kernel takes as its own when a packet for them comes in by a twin: those of
+  // the twins first, then those of other interfaces, without loopback ones and without other
+  // interfaces' link-local ones.
+  [[nodiscard]] std::vector<IpAddress> local_addresses() const;
+
+  // What keeps the tables from being followed, "" when nothing does.
+  [[nodiscard]] std::string problem() const;
+
+ private:
+  class Impl;
+  explicit NextHops(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace millrace::control
