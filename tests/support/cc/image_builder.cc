@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/cc/image_builder.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "dataplane/core/checksum64.h"
+#include "dataplane/core/maglev.h"
+#include "dataplane/core/wire.h"
+
+namespace millrace::test {
+namespace {
+
+using core::to_be16;
+
+[[noreturn]] void fail(const std::string& what) {
+  static_cast<void>(std::fprintf(stderr, "image_builder: %s\n", what.c_str()));
+  std::abort();
+}
+
+mr_table_entry empty_entry() {
+  mr_table_entry entry{};
+  entry.slot = MR_TABLE_EMPTY;
+  entry.next = MR_TABLE_EMPTY;
+  return entry;
+}
+
+// A table with room for `count` entries at most half full, as config_abi.h demands.
+std::vector<mr_table_entry> empty_table(std::size_t count) {
+  return {std::bit_ceil(std::max<std::size_t>(2 * count, 8)), empty_entry()};
+}
+
+void enter(std::vector<mr_table_entry>& table, const mr_table_entry& entry) {
+  const std::size_t mask = table.size() - 1;
+  std::size_t index = mr_table_hash(&entry.addr, entry.port_be, entry.protocol) & mask;
+  while (table[index].slot != MR_TABLE_EMPTY) index = (index + 1) & mask;
+  table[index] = entry;
+}
+
+template <typename T>
+std::span<const T> array_at(std::span<const std::byte> bytes, std::uint64_t offset,
+                            std::size_t count) {
+  return {reinterpret_cast<const T*>(bytes.data() + offset), count};
+}
+
+// As the control plane derives it: equal on every node that has this target in its config.
+std::uint64_t identity_of(const TargetSpec& spec) {
+  struct {
+    mr_addr addr;
+    std::uint16_t port_be;
+    std::uint8_t protocol;
+  } const named{spec.addr, to_be16(spec.port), spec.protocol};
+  return core::checksum64(std::as_bytes(std::span{&named, 1}).first(19));
+}
+
+mr_config_header header_of(std::uint64_t generation, std::uint64_t image_offset,
+                           std::uint64_t total_bytes) {
+  mr_config_header header{};
+  header.segment.magic = MR_SEGMENT_MAGIC;
+  header.segment.abi_version = MR_ABI_VERSION;
+  header.segment.kind = MR_SEGMENT_CONFIG;
+  header.segment.total_bytes = total_bytes;
+  header.generation = generation;
+  header.roots[generation % MR_ROOT_COUNT] = {generation, image_offset};
+  return header;
+}
+
+core::ConfigView view_of(std::span<const std::byte> segment, const mr_image& image) {
+  core::ConfigView view;
+  view.image = &image;
+  view.listener_table = array_at<mr_table_entry>(segment, image.listener_table_offset,
+                                                 std::size_t{image.listener_table_mask} + 1);
+  view.listeners = array_at<mr_listener>(segment, image.listeners_offset, image.listener_slots);
+  view.groups = array_at<mr_target_group>(segment, image.groups_offset, image.group_slots);
+  view.targets = array_at<mr_target>(segment, image.targets_offset, image.target_slots);
+  view.reverse_table = array_at<mr_table_entry>(segment, image.reverse_table_offset,
+                                                std::size_t{image.reverse_table_mask} + 1);
+  view.local_addrs = array_at<mr_addr>(segment, image.local_addrs_offset, image.local_addr_count);
+  return view;
+}
+
+}  // namespace
+
+// Lays arrays out one behind the other, each on its own cache line.
+class ImageBuilder::Arena {
+ public:
+  explicit Arena(std::size_t start) : bytes_(start) {}
+
+  template <typename T>
+  std::uint64_t add(const std::vector<T>& values) {
+    const std::size_t offset =
+        (bytes_.size() + MR_CACHE_LINE_BYTES - 1) / MR_CACHE_LINE_BYTES * MR_CACHE_LINE_BYTES;
+    bytes_.resize(offset + values.size() * sizeof(T));
+    if (!values.empty()) {
+      std::memcpy(bytes_.data() + offset, values.data(), values.size() * sizeof(T));
+    }
+    return offset;
+  }
+  [[nodiscard]] std::span<std::byte> bytes() { return bytes_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+mr_addr addr_of(const std::string& text) {
+  std::uint32_t v4 = 0;
+  if (inet_pton(AF_INET, text.c_str(), &v4) == 1) return core::v4_mapped(v4);
+  mr_addr addr{};
+  if (inet_pton(AF_INET6, text.c_str(), addr.bytes) != 1) fail("no address: " + text);
+  return addr;
+}
+
+mr_next_hop next_hop_of(const std::string& mac, std::uint8_t nic) {
+  mr_next_hop hop{};
+  unsigned bytes[6] = {};
+  if (std::sscanf(mac.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x", &bytes[0], &bytes[1], &bytes[2],
+                  &bytes[3], &bytes[4], &bytes[5]) != 6) {
+    fail("no MAC address: " + mac);
+  }
+  std::copy(std::begin(bytes), std::end(bytes), std::begin(hop.mac));
+  hop.nic = nic;
+  hop.flags = MR_NEXT_HOP_RESOLVED;
+  return hop;
+}
+
+void Image::Free::operator()(std::byte* memory) const {
+  ::operator delete[](memory, std::align_val_t{MR_CACHE_LINE_BYTES});
+}
+
+std::uint32_t ImageBuilder::add_group(const GroupSpec& spec) {
+  groups_.push_back({next_id_++, spec, {}});
+  return static_cast<std::uint32_t>(groups_.size()) - 1;
+}
+
+std::uint32_t ImageBuilder::add_target(const TargetSpec& spec) {
+  const auto slot = static_cast<std::uint32_t>(targets_.size());
+  std::vector<std::uint32_t>& members = groups_.at(spec.group_slot).members;
+  targets_.push_back({next_id_++, static_cast<std::uint32_t>(members.size()), spec});
+  members.push_back(slot);
+  return slot;
+}
+
+std::uint32_t ImageBuilder::add_listener(const ListenerSpec& spec) {
+  listeners_.push_back({next_id_++, spec});
+  return static_cast<std::uint32_t>(listeners_.size()) - 1;
+}
+
+void ImageBuilder::replace_target(std::uint32_t slot, const TargetSpec& spec) {
+  Target& target = targets_.at(slot);
+  if (spec.group_slot != target.spec.group_slot) fail("replace_target cannot change the group");
+  target.id = next_id_++;
+  target.spec = spec;
+}
+
+std::vector<mr_listener> ImageBuilder::listeners() const {
+  std::vector<mr_listener> out;
+  for (const Listener& from : listeners_) {
+    mr_listener listener{};
+    listener.vip_addr = from.spec.vip_addr;
+    listener.id = from.id;
+    listener.group_slot = from.spec.group_slot;
+    listener.port_be = to_be16(from.spec.port);
+    listener.protocol = from.spec.protocol;
+    listener.timeout_ticks[MR_FLOW_SYN] = ticks_of_seconds(kSynTimeoutSeconds);
+    listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks_of_seconds(kEstablishedTimeoutSeconds);
+    listener.timeout_ticks[MR_FLOW_CLOSING] = ticks_of_seconds(kClosingTimeoutSeconds);
+    listener.timeout_ticks[MR_FLOW_CLOSED] = ticks_of_seconds(kClosedTimeoutSeconds);
+    listener.timeout_ticks[MR_FLOW_UDP] = ticks_of_seconds(kUdpTimeoutSeconds);
+    listener.timeout_ticks[MR_FLOW_EXPIRED] = ticks_of_seconds(kExpiredTimeoutSeconds);
+    out.push_back(listener);
+  }
+  return out;
+}
+
+std::vector<mr_target> ImageBuilder::targets() const {
+  std::vector<mr_target> out;
+  for (const Target& from : targets_) {
+    const bool keeps_port = groups_[from.spec.group_slot].spec.forwarding == MR_FORWARDING_DSR;
+    mr_target target{};
+    target.addr = from.spec.addr;
+    target.id = from.id;
+    target.group_slot = from.spec.group_slot;
+    target.next_hop = from.spec.next_hop;
+    target.port_be = keeps_port ? std::uint16_t{0} : to_be16(from.spec.port);
+    target.protocol = from.spec.protocol;
+    target.flags = from.spec.flags;
+    target.identity = identity_of(from.spec);
+    out.push_back(target);
+  }
+  return out;
+}
+
+std::vector<mr_table_entry> ImageBuilder::listener_table() const {
+  std::vector<mr_table_entry> table = empty_table(2 * listeners_.size());
+  for (std::uint32_t slot = 0; slot < listeners_.size(); ++slot) {
+    if (listeners_[slot].id == 0) continue;
+    const ListenerSpec& spec = listeners_[slot].spec;
+    mr_table_entry entry = empty_entry();
+    entry.addr = spec.vip_addr;
+    entry.slot = 0;
+    if (core::find_entry(table, entry.addr, 0, 0) == nullptr) enter(table, entry);
+    entry.port_be = to_be16(spec.port);
+    entry.protocol = spec.protocol;
+    entry.slot = slot;
+    enter(table, entry);
+  }
+  return table;
+}
+
+// The listener that replies of the group's targets are translated to without a flow: the only one
+// of its address family that forwards to the group.
+std::uint32_t ImageBuilder::reply_listener(std::uint32_t group_slot) const {
+  std::uint32_t found = MR_TABLE_EMPTY;
+  for (std::uint32_t slot = 0; slot < listeners_.size(); ++slot) {
+    if (listeners_[slot].id == 0 || listeners_[slot].spec.group_slot != group_slot) continue;
+    if (found != MR_TABLE_EMPTY) return MR_TABLE_EMPTY;
+    found = slot;
+  }
+  return found;
+}
+
+std::vector<mr_table_entry> ImageBuilder::reverse_table() const {
+  std::vector<mr_table_entry> table = empty_table(targets_.size());
+  for (std::uint32_t slot = 0; slot < targets_.size(); ++slot) {
+    const TargetSpec& spec = targets_[slot].spec;
+    if (targets_[slot].id == 0) continue;
+    if (groups_[spec.group_slot].spec.forwarding == MR_FORWARDING_DSR) continue;
+    mr_table_entry entry{
+        spec.addr, to_be16(spec.port), spec.protocol, {}, slot, reply_listener(spec.group_slot)};
+    const auto* other = core::find_entry(table, entry.addr, entry.port_be, entry.protocol);
+    if (other == nullptr) {
+      enter(table, entry);
+    } else {
+      table[static_cast<std::size_t>(other - table.data())].next = MR_TABLE_EMPTY;
+    }
+  }
+  return table;
+}
+
+ImageBuilder::Table ImageBuilder::lookup_table(std::uint32_t group_slot,
+                                               const Image* previous) const {
+  const Group& group = groups_[group_slot];
+  std::vector<core::MaglevTarget> candidates;
+  for (const std::uint32_t slot : group.members) {
+    const Target& target = targets_[slot];
+    const bool is_candidate = target.id != 0 && target.spec.gets_new_flows;
+    candidates.push_back({identity_of(target.spec), is_candidate ? target.spec.weight : 0});
+  }
+  const std::vector<std::uint32_t> owners =
+      core::maglev_table(candidates, lookup_seed_, group.spec.table_slots);
+  Table table;
+  if (owners.front() == core::kMaglevNoTarget) return table;
+  table.digest = core::maglev_digest(candidates, owners);
+  table.slots.resize(owners.size());
+
+  std::span<const mr_lookup_slot> before;
+  if (previous != nullptr && group_slot < previous->view().groups.size() &&
+      previous->view().groups[group_slot].table_offset != 0) {
+    before = previous->view().lookup_table(previous->view().groups[group_slot]);
+  }
+  for (std::size_t i = 0; i < owners.size(); ++i) {
+    mr_lookup_slot& slot = table.slots[i];
+    slot.cur = static_cast<std::uint16_t>(owners[i]);
+    slot.prev = MR_MEMBER_NONE;
+    if (before.size() != owners.size()) continue;
+    const std::uint16_t prev = before[i].cur != slot.cur ? before[i].cur : before[i].prev;
+    if (prev != MR_MEMBER_NONE && targets_[group.members[prev]].id != 0) slot.prev = prev;
+  }
+  return table;
+}
+
+// Writes members and lookup tables; a freed target is no member, nor anybody's `prev`.
+std::vector<mr_target_group> ImageBuilder::write_groups(Arena& arena, const Image* previous) const {
+  std::vector<mr_target_group> groups;
+  for (std::uint32_t slot = 0; slot < groups_.size(); ++slot) {
+    const Group& from = groups_[slot];
+    const Table table = lookup_table(slot, previous);
+    std::vector<std::uint32_t> members = from.members;
+    const auto live = std::ranges::find_if(members, [&](auto m) { return targets_[m].id != 0; });
+    const std::uint32_t stand_in = live == members.end() ? 0 : *live;
+    if (live == members.end()) members.clear();
+    for (std::uint32_t& member : members) {
+      if (targets_[member].id == 0) member = stand_in;
+    }
+    mr_target_group group{};
+    group.id = from.id;
+    group.member_count = static_cast<std::uint32_t>(members.size());
+    group.members_offset = arena.add(members);
+    if (!table.slots.empty()) {
+      group.table_offset = arena.add(table.slots);
+      group.table_slots = from.spec.table_slots;
+      group.table_digest = table.digest;
+      group.table_checksum = core::checksum64(std::as_bytes(std::span{table.slots}));
+    }
+    group.forwarding = from.spec.forwarding;
+    group.flags = from.spec.flags;
+    groups.push_back(group);
+  }
+  return groups;
+}
+
+mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
+  const auto listener_entries = listener_table();
+  const auto reverse_entries = reverse_table();
+  mr_image image{};
+  image.magic = MR_IMAGE_MAGIC;
+  image.listener_table_offset = arena.add(listener_entries);
+  image.listeners_offset = arena.add(listeners());
+  image.groups_offset = arena.add(write_groups(arena, previous));
+  image.targets_offset = arena.add(targets());
+  image.reverse_table_offset = arena.add(reverse_entries);
+  image.local_addrs_offset = arena.add(local_addrs_);
+  image.listener_table_mask = static_cast<std::uint32_t>(listener_entries.size()) - 1;
+  image.listener_slots = static_cast<std::uint32_t>(listeners_.size());
+  image.group_slots = static_cast<std::uint32_t>(groups_.size());
+  image.target_slots = static_cast<std::uint32_t>(targets_.size());
+  image.reverse_table_mask = static_cast<std::uint32_t>(reverse_entries.size()) - 1;
+  image.local_addr_count = static_cast<std::uint32_t>(local_addrs_.size());
+  image.default_next_hop_v4 = default_next_hop_v4_;
+  image.default_next_hop_v6 = default_next_hop_v6_;
+  image.selection_key = selection_key_;
+  return image;
+}
+
+Image ImageBuilder::build(std::uint64_t generation, const Image* previous) const {
+  Arena arena(sizeof(mr_config_header));
+  const std::uint64_t image_offset = arena.add(std::vector<mr_image>(1));
+  mr_image image = write_arrays(arena, previous);
+  image.generation = generation;
+
+  Image built;
+  built.bytes_ = arena.bytes().size();
+  built.memory_.reset(static_cast<std::byte*>(
+      ::operator new[](built.bytes_, std::align_val_t{MR_CACHE_LINE_BYTES})));
+  std::memcpy(built.memory_.get(), arena.bytes().data(), built.bytes_);
+  const mr_config_header header = header_of(generation, image_offset, built.bytes_);
+  std::memcpy(built.memory_.get(), &header, sizeof(header));
+  image.checksum = core::image_checksum(view_of(built.segment(), image));
+  std::memcpy(built.memory_.get() + image_offset, &image, sizeof(image));
+
+  auto checked = core::check_image(built.segment(), generation, nullptr);
+  if (!checked) fail(checked.error().message);
+  built.view_ = *checked;
+  return built;
+}
+
+}  // namespace millrace::test
