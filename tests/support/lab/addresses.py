@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's addresses, once. All are from documentation or private ranges (RFC 5737, 3849, 4193).
+
+    client network   192.0.2.0/24    2001:db8:2::/64     node .1, clients .100 and up
+    target network   10.0.1.0/24     fd00:10:1::/64      node .1, targets .11 and up, gateway .254
+    behind gateway   10.0.2.0/24     fd00:10:2::/64      one more target, .11
+    behind router    198.51.100.0/24 2001:db8:51::/64    one more client, .100
+    VIPs             203.0.113.0/24  2001:db8:113::/64   on the client's link: the node answers for them
+"""
+
+VIP_V4 = "203.0.113.10"
+VIP_V6 = "2001:db8:113::10"
+VIP_NET_V4 = "203.0.113.0/24"
+VIP_NET_V6 = "2001:db8:113::/64"
+
+NODE_CLIENT_V4 = "192.0.2.1"
+NODE_CLIENT_V6 = "2001:db8:2::1"
+NODE_TARGET_V4 = "10.0.1.1"
+NODE_TARGET_V6 = "fd00:10:1::1"
+
+CLIENT_NET_V4 = "192.0.2.0/24"
+CLIENT_NET_V6 = "2001:db8:2::/64"
+ROUTER_V4 = "192.0.2.254"
+ROUTER_V6 = "2001:db8:2::fe"
+REMOTE_NET_V4 = "198.51.100.0/24"
+REMOTE_NET_V6 = "2001:db8:51::/64"
+REMOTE_CLIENT_V4 = "198.51.100.100"
+REMOTE_CLIENT_V6 = "2001:db8:51::100"
+
+GATEWAY_V4 = "10.0.1.254"
+GATEWAY_V6 = "fd00:10:1::fe"
+FAR_NET_V4 = "10.0.2.0/24"
+FAR_NET_V6 = "fd00:10:2::/64"
+FAR_TARGET_V4 = "10.0.2.11"
+FAR_TARGET_V6 = "fd00:10:2::11"
+
+
+def client_v4(index: int) -> str:
+    return f"192.0.2.{100 + index}"
+
+
+def client_v6(index: int) -> str:
+    return f"2001:db8:2::{100 + index}"
+
+
+def target_v4(index: int) -> str:
+    """`index` from 1, as in the target's name."""
+    return f"10.0.1.{10 + index}"
+
+
+def target_v6(index: int) -> str:
+    return f"fd00:10:1::{10 + index}"

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the lab's network and takes it down, whatever happens.
+
+    client ─┐
+    client1 ┤                 ┌─ t1  nginx, dnsmasq
+            ├── switch ───────┼─ t2
+    router ─┤     │           ├─ t3
+       │    │    node         └─ gateway ── t4
+     remote ┘   (Millrace)
+
+Every box is a network namespace, every line a veth pair, `switch` a namespace with a bridge. The node
+has one nic on it (one-armed, the usual place of an NLB), or two with `two_nics`: then clients and
+targets are on separate bridges. router/remote and gateway/t4 exist only when the layout asks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from lab import addresses
+from lab.machine import RunDirectory, reap_dead_runs
+from lab.namespace import Namespace
+from lab.node import Node
+from lab.target import Target
+
+CLIENT_BRIDGE = "clients"
+TARGET_BRIDGE = "targets"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a lab contains beyond one client, the node and the targets."""
+
+    clients: int = 1
+    targets: int = 3
+    two_nics: bool = False
+    dsr: bool = False  # targets hold the VIPs and answer clients directly
+    gateway: bool = False  # t4 behind a gateway
+    router: bool = False  # a client behind a router
+    hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
+
+
+class Lab:
+    """Context manager. Use from the main thread; one lab per `with`."""
+
+    def __init__(
+        self,
+        layout: Layout = Layout(),
+        *,
+        build: Path | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.layout = layout
+        self.progress = progress
+        self._build = build
+        self._stack = ExitStack()
+        self.namespaces: dict[str, Namespace] = {}
+        self.clients: list[Namespace] = []
+        self.targets: list[Target] = []
+
+    def __enter__(self) -> Lab:
+        reap_dead_runs()
+        try:
+            self._enter()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes everything down. A second Ctrl-C does not stop that half-way."""
+        with _signals_ignored():
+            self._stack.close()
+        atexit.unregister(self.close)
+
+    @property
+    def client(self) -> Namespace:
+        return self.clients[0]
+
+    def target(self, name: str) -> Target:
+        return next(target for target in self.targets if target.name == name)
+
+    def _enter(self) -> None:
+        self._stack.enter_context(_terminate_as_exit())
+        atexit.register(self.close)
+        self.directory = RunDirectory.claim()
+        self._stack.callback(self.directory.remove)
+        self.directory.reserve_hugepages(self.layout.hugepages)
+        self.progress("network: switch, node, clients, targets")
+        self._make_switch()
+        self._make_node()
+        for index in range(self.layout.clients):
+            self._make_client(index)
+        for index in range(1, self.layout.targets + 1):
+            self._make_target(index)
+        if self.layout.gateway:
+            self._make_gateway()
+        if self.layout.router:
+            self._make_router()
+        self.progress("servers: nginx and dnsmasq on each target")
+        for target in self.targets:
+            target.start()
+
+    def _host(self, role: str) -> Namespace:
+        namespace = Namespace(self.directory.namespace_name(role), role, self.directory.path)
+        self._stack.callback(namespace.delete)
+        namespace.create()
+        self.namespaces[role] = namespace
+        return namespace
+
+    def _make_switch(self) -> None:
+        switch = self._host("switch")
+        self._bridges = {CLIENT_BRIDGE: "br-clients", TARGET_BRIDGE: "br-clients"}
+        if self.layout.two_nics:
+            self._bridges[TARGET_BRIDGE] = "br-targets"
+        for bridge in sorted(set(self._bridges.values())):
+            switch.ip("link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
+            switch.ip("link", "set", bridge, "up")
+
+    def _plug(self, host: Namespace, interface: str, bridge: str, port: str) -> None:
+        """Connects `interface` of `host` to the switch."""
+        switch = self.namespaces["switch"]
+        host.ip(
+            *("link", "add", interface, "type", "veth"),
+            *("peer", "name", port, "netns", switch.name),
+        )
+        host.offloads_off(interface)
+        switch.offloads_off(port)
+        switch.ip("link", "set", port, "master", self._bridges[bridge], "up")
+        host.ip("link", "set", interface, "up")
+
+    def _make_node(self) -> None:
+        namespace = self._host("node")
+        self._plug(namespace, "nic0", CLIENT_BRIDGE, "node-nic0")
+        if self.layout.two_nics:
+            self._plug(namespace, "nic1", TARGET_BRIDGE, "node-nic1")
+        self.node = Node(namespace, self.directory, build=self._build)
+        self._stack.callback(self.node.close)
+        nics = ["nic0", "nic1"] if self.layout.two_nics else ["nic0"]
+        self.node.make_twins(nics)
+        for address in (f"{addresses.NODE_CLIENT_V4}/24", f"{addresses.NODE_CLIENT_V6}/64"):
+            namespace.add_address("twin0", address)
+        for address in (f"{addresses.NODE_TARGET_V4}/24", f"{addresses.NODE_TARGET_V6}/64"):
+            namespace.add_address(f"twin{len(nics) - 1}", address)
+
+    def _make_client(self, index: int) -> None:
+        client = self._host("client" if index == 0 else f"client{index}")
+        self._plug(client, "eth0", CLIENT_BRIDGE, client.role)
+        client.add_address("eth0", f"{addresses.client_v4(index)}/24")
+        client.add_address("eth0", f"{addresses.client_v6(index)}/64")
+        self._route_vips(client)
+        self.clients.append(client)
+
+    def _route_vips(self, host: Namespace) -> None:
+        """VIPs are on the link, so that the engine must answer ARP and neighbour solicitations; the
+        rest goes by the node."""
+        host.add_route(addresses.VIP_NET_V4, "dev", "eth0")
+        host.add_route(addresses.VIP_NET_V6, "dev", "eth0")
+        host.add_route("0.0.0.0/0", "via", addresses.NODE_CLIENT_V4)
+        host.add_route("::/0", "via", addresses.NODE_CLIENT_V6)
+
+    def _make_target(self, index: int) -> None:
+        name = f"t{index}"
+        host = self._host(name)
+        self._plug(host, "eth0", TARGET_BRIDGE, name)
+        own = (addresses.target_v4(index), addresses.target_v6(index))
+        host.add_address("eth0", f"{own[0]}/24")
+        host.add_address("eth0", f"{own[1]}/64")
+        host.add_route("0.0.0.0/0", "via", addresses.NODE_TARGET_V4)
+        host.add_route("::/0", "via", addresses.NODE_TARGET_V6)
+        if self.layout.dsr:
+            self._hold_vips(host)
+        self._add_target(name, host, own)
+
+    def _add_target(self, name: str, host: Namespace, own: tuple[str, str]) -> None:
+        target = Target(name, host, own, self.directory.path / name)
+        for service in target.services:
+            self._stack.callback(service.stop)
+        self.targets.append(target)
+
+    def _hold_vips(self, host: Namespace) -> None:
+        """The target takes packets to the VIP, keeps quiet about it on the link, and reaches clients
+        without the node."""
+        host.sysctl("net.ipv4.conf.all.arp_ignore", "1")
+        host.sysctl("net.ipv4.conf.all.arp_announce", "2")
+        host.add_address("lo", f"{addresses.VIP_V4}/32")
+        host.add_address("lo", f"{addresses.VIP_V6}/128")
+        host.add_route(addresses.CLIENT_NET_V4, "dev", "eth0")
+        host.add_route(addresses.CLIENT_NET_V6, "dev", "eth0")
+
+    def _make_gateway(self) -> None:
+        gateway, far = self._host("gateway"), self._host("t4")
+        self._plug(gateway, "eth0", TARGET_BRIDGE, "gateway")
+        _cable(gateway, "eth1", far, "eth0")
+        _forwarding_on(gateway)
+        gateway.add_address("eth0", f"{addresses.GATEWAY_V4}/24")
+        gateway.add_address("eth0", f"{addresses.GATEWAY_V6}/64")
+        gateway.add_address("eth1", "10.0.2.1/24")
+        gateway.add_address("eth1", "fd00:10:2::1/64")
+        gateway.add_route("0.0.0.0/0", "via", addresses.NODE_TARGET_V4)
+        gateway.add_route("::/0", "via", addresses.NODE_TARGET_V6)
+        far.add_address("eth0", f"{addresses.FAR_TARGET_V4}/24")
+        far.add_address("eth0", f"{addresses.FAR_TARGET_V6}/64")
+        far.add_route("0.0.0.0/0", "via", "10.0.2.1")
+        far.add_route("::/0", "via", "fd00:10:2::1")
+        node = self.node.namespace
+        node.add_route(addresses.FAR_NET_V4, "via", addresses.GATEWAY_V4)
+        node.add_route(addresses.FAR_NET_V6, "via", addresses.GATEWAY_V6)
+        self._add_target("t4", far, (addresses.FAR_TARGET_V4, addresses.FAR_TARGET_V6))
+
+    def _make_router(self) -> None:
+        router, remote = self._host("router"), self._host("remote")
+        self._plug(router, "eth0", CLIENT_BRIDGE, "router")
+        _cable(router, "eth1", remote, "eth0")
+        _forwarding_on(router)
+        router.add_address("eth0", f"{addresses.ROUTER_V4}/24")
+        router.add_address("eth0", f"{addresses.ROUTER_V6}/64")
+        router.add_address("eth1", "198.51.100.1/24")
+        router.add_address("eth1", "2001:db8:51::1/64")
+        self._route_vips(router)
+        remote.add_address("eth0", f"{addresses.REMOTE_CLIENT_V4}/24")
+        remote.add_address("eth0", f"{addresses.REMOTE_CLIENT_V6}/64")
+        remote.add_route("0.0.0.0/0", "via", "198.51.100.1")
+        remote.add_route("::/0", "via", "2001:db8:51::1")
+        self.clients.append(remote)
+
+
+def _cable(left: Namespace, left_interface: str, right: Namespace, right_interface: str) -> None:
+    left.ip(
+        *("link", "add", left_interface, "type", "veth"),
+        *("peer", "name", right_interface, "netns", right.name),
+    )
+    for host, interface in ((left, left_interface), (right, right_interface)):
+        host.offloads_off(interface)
+        host.ip("link", "set", interface, "up")
+
+
+def _forwarding_on(host: Namespace) -> None:
+    host.sysctl("net.ipv4.ip_forward", "1")
+    host.sysctl("net.ipv6.conf.all.forwarding", "1")
+
+
+class _terminate_as_exit:
+    """Turns SIGTERM and SIGHUP into SystemExit, so that `with Lab()` cleans up."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._exit) for number in self.SIGNALS}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @staticmethod
+    def _exit(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+
+class _signals_ignored:
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, signal.SIG_IGN) for number in self.SIGNALS}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lab borrows from the machine, and how it gives it back.
+
+Each run has a directory /run/millrace-lab/ID that says who owns the run and what was borrowed. The
+owner removes everything; if the owner was killed, the next run does (reap_dead_runs).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.namespace import Namespace
+from lab.process import LabError, run
+
+RUNS = Path("/run/millrace-lab")
+LOCK = RUNS / "lock"
+HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")
+HUGEPAGE_MOUNT = Path("/dev/hugepages")
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One run at a time counts hugepages and reaps. The last run removes the lock with RUNS, so a
+    lock that was waited for may be gone by the time it is got: then try again."""
+    while True:
+        RUNS.mkdir(mode=0o755, exist_ok=True)
+        try:
+            with LOCK.open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if LOCK.exists() and LOCK.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                    yield
+                    return
+        except FileNotFoundError:
+            continue
+
+
+def _process_start(pid: int) -> int | None:
+    """Start time in clock ticks, or None when there is no such process: tells a reused pid apart."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+class RunDirectory:
+    """Directory, name prefix and borrowed resources of one run of the lab."""
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+        self.path = RUNS / run_id
+        self.flow_dir = HUGEPAGE_MOUNT / f"millrace-lab-{run_id}"
+
+    @classmethod
+    def claim(cls) -> RunDirectory:
+        """Makes a new run that this process owns."""
+        with _locked():
+            directory = cls(secrets.token_hex(3))
+            directory.path.mkdir(mode=0o755)
+            owner = os.getpid()
+            directory._write({"pid": owner, "start": _process_start(owner), "hugepages": 0})
+        return directory
+
+    def namespace_name(self, role: str) -> str:
+        return f"mr{self.id}-{role}"
+
+    def owner_is_alive(self) -> bool:
+        state = self._read()
+        return state.get("pid", 0) != 0 and _process_start(state["pid"]) == state["start"]
+
+    def reserve_hugepages(self, count: int) -> None:
+        """Adds `count` hugepages of 2 MiB to the machine's, and mounts hugetlbfs if nobody did."""
+        with _locked():
+            if not _is_mounted(HUGEPAGE_MOUNT):
+                HUGEPAGE_MOUNT.mkdir(exist_ok=True)
+                run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", HUGEPAGE_MOUNT])
+                self._write({**self._read(), "mounted": True})
+            before = int(HUGEPAGES.read_text())
+            HUGEPAGES.write_text(str(before + count))
+            added = int(HUGEPAGES.read_text()) - before
+            self._write({**self._read(), "hugepages": added})
+            free = _hugepages_free()
+        if free < count:
+            raise LabError(
+                f"needs {count} free hugepages of 2 MiB, the kernel could give {free}: free memory,"
+                " or reserve them at boot (hugepages=N on the kernel command line)"
+            )
+
+    def remove(self) -> None:
+        """Gives everything back. Used by the owner at its end, and by reap_dead_runs for the dead."""
+        for name in _namespaces(f"mr{self.id}-"):
+            Namespace(name, name, self.path).delete()
+        shutil.rmtree(self.flow_dir, ignore_errors=True)
+        with _locked():
+            state = self._read()
+            borrowed = int(state.get("hugepages", 0))
+            if borrowed:
+                now = int(HUGEPAGES.read_text())
+                HUGEPAGES.write_text(str(max(0, now - borrowed)))
+            if state.get("mounted"):
+                run(["umount", HUGEPAGE_MOUNT], check=False)
+            shutil.rmtree(self.path, ignore_errors=True)
+            if list(RUNS.iterdir()) == [LOCK]:
+                shutil.rmtree(RUNS, ignore_errors=True)
+
+    def _read(self) -> dict[str, int]:
+        try:
+            state: dict[str, int] = json.loads((self.path / "owner.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return state
+
+    def _write(self, state: dict[str, int | None]) -> None:
+        with tempfile.NamedTemporaryFile("w", dir=self.path, delete=False) as file:
+            json.dump(state, file)
+        os.replace(file.name, self.path / "owner.json")
+
+
+def reap_dead_runs() -> list[str]:
+    """Removes what runs left behind whose owner is gone; returns their ids."""
+    if not RUNS.exists():
+        return []
+    with _locked():
+        runs = [RunDirectory(entry.name) for entry in RUNS.iterdir() if entry.is_dir()]
+        dead = [directory for directory in runs if not directory.owner_is_alive()]
+    for directory in dead:
+        directory.remove()
+    return [directory.id for directory in dead]
+
+
+def _namespaces(prefix: str) -> list[str]:
+    names = [line.split()[0] for line in run(["ip", "netns", "list"]).stdout.splitlines() if line]
+    return [name for name in names if name.startswith(prefix)]
+
+
+def _is_mounted(path: Path) -> bool:
+    return any(
+        line.split()[1] == str(path) for line in Path("/proc/mounts").read_text().splitlines()
+    )
+
+
+def _hugepages_free() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("HugePages_Free:"):
+            return int(line.split()[1])
+    return 0
