@@ -45,8 +45,8 @@ class HealthChecker {
   void set_targets(std::vector<HealthTarget> targets);
 
   // Failures of probes are no evidence while the node itself cannot reach anything, as when the
-  // engine, which carries the probes, is down. `reason` for the operator; "" ends the hold.
-  // Probes go on and passes count.
+  // engine, which carries the probes, is down. `reason` is for the operator; "" ends the hold.
+  // Probes go on and passes count; a probe that was under way during a hold cannot fail.
   void set_hold(std::string reason);
 
   [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;

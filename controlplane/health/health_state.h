@@ -32,7 +32,7 @@ enum class ProbeVerdict : std::uint8_t {
 struct ProbeOutcome {
   ProbeVerdict verdict = ProbeVerdict::passed;
   std::uint16_t status_code = 0;  // of code_mismatch
-  std::string detail;             // cause of failed and local_fault, for people
+  std::string detail{};           // cause of failed and local_fault, for people
 };
 
 // What the checker knows of a target, in NLB's words (nlb-reference section 1.6).
