@@ -81,9 +81,10 @@ Result<FlowFile> FlowFile::open(const std::string& directory, std::uint32_t work
   const std::uint64_t rounded = (bytes + pages->bytes - 1) / pages->bytes * pages->bytes;
   Result<bool> existed = resize(*file, flows.path_, rounded);
   if (!existed) return existed.error();
-  // Reserving first turns "too few pages" into an error here; a map alone would only promise them.
-  if (Status reserved = file->reserve(0, rounded); !reserved) {
-    return too_few_pages(reserved.error(), flows.path_, *pages, rounded);
+  // A map of huge pages reserves all of them or fails; of ordinary ones it only promises them, and
+  // the promise breaks as a SIGBUS unless they are reserved here.
+  if (!pages->is_huge) {
+    if (Status s = file->reserve(0, rounded); !s) return s.error().within(flows.path_);
   }
   Result<Mapping> mapping = Mapping::map(*file, rounded, Access::read_write, /*populate=*/true);
   if (!mapping) return too_few_pages(mapping.error(), flows.path_, *pages, rounded);

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "dataplane/shm/atomic.h"
+#include "dataplane/shm/stats_reader.h"
+#include "dataplane/shm/stats_writer.h"
+#include "tests/support/cc/temp_dir.h"
+#include "tests/unit/shm/segment_files.h"
+
+namespace millrace::shm {
+namespace {
+
+using ::testing::HasSubstr;
+
+StatsOptions two_workers() {
+  mr_nic nic{};
+  std::strcpy(nic.name, "lb0");
+  std::strcpy(nic.twin, "mr0");
+  nic.link_up = 1;
+  return {.engine_kind = MR_ENGINE_DPDK,
+          .engine_start_ns = 123,
+          .worker_count = 2,
+          .listener_slots = 8,
+          .target_slots = 16,
+          .nics = {nic},
+          .flow_table_dir = "/dev/hugepages/millrace"};
+}
+
+TEST(Stats, layout_keeps_writers_apart_and_everything_inside) {
+  for (std::uint32_t workers : {1u, 2u, MR_WORKER_COUNT_MAX}) {
+    for (std::uint32_t slots : {1u, 3u, 1024u}) {
+      const StatsLayout layout = stats_layout(workers, slots, slots * 2);
+      EXPECT_GE(layout.workers_offset, sizeof(mr_stats_header));
+      EXPECT_EQ(layout.workers_offset % MR_WRITER_SEPARATION_BYTES, 0u);
+      EXPECT_EQ(layout.worker_stride_bytes % MR_WRITER_SEPARATION_BYTES, 0u);
+      EXPECT_GE(layout.target_stats_offset,
+                layout.listener_stats_offset + slots * sizeof(mr_listener_stats));
+      EXPECT_GE(layout.worker_stride_bytes,
+                layout.target_stats_offset + slots * 2 * sizeof(mr_target_stats));
+      EXPECT_EQ(layout.total_bytes, layout.workers_offset + workers * layout.worker_stride_bytes);
+    }
+  }
+}
+
+TEST(Stats, reader_sees_what_engine_and_workers_say) {
+  const test::TempDir dir;
+  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  ASSERT_TRUE(writer) << writer.error().message;
+  Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
+  ASSERT_TRUE(reader) << reader.error().message;
+
+  writer->set_heartbeat(55);
+  writer->set_adopted(7);
+  writer->set_refused(8, "image 8: checksum " + std::string(200, 'x'));
+  writer->set_link(0, false);
+
+  const EngineInfo engine = reader->engine();
+  EXPECT_EQ(engine.engine_pid, static_cast<std::uint32_t>(::getpid()));
+  EXPECT_EQ(engine.engine_start_ns, 123u);
+  EXPECT_EQ(engine.heartbeat_ns, 55u);
+  EXPECT_EQ(engine.adopted_generation, 7u);
+  EXPECT_EQ(engine.refused_generation, 8u);
+  EXPECT_EQ(engine.refused_reason.size(), sizeof(mr_stats_header::refused_reason) - 1);
+  EXPECT_THAT(engine.refused_reason, HasSubstr("image 8: checksum x"));
+  EXPECT_EQ(engine.flow_table_dir, "/dev/hugepages/millrace");
+  ASSERT_EQ(engine.nics.size(), 1u);
+  EXPECT_STREQ(engine.nics[0].name, "lb0");
+  EXPECT_STREQ(engine.nics[0].twin, "mr0");
+  EXPECT_EQ(engine.nics[0].link_up, 0);
+}
+
+TEST(Stats, slots_are_summed_over_workers) {
+  const test::TempDir dir;
+  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
+  ASSERT_TRUE(writer && reader);
+
+  add_relaxed(writer->targets(0)[3].active_flows, 5);
+  add_relaxed(writer->targets(1)[3].active_flows, 6);
+  add_relaxed(writer->listeners(0)[7].new_flows, 1);
+  add_relaxed(writer->listeners(1)[7].balancer_resets, 2);
+  add_relaxed(writer->worker(1).counters[MR_COUNTER_RX_PACKETS], 9);
+
+  EXPECT_EQ(reader->target(3)->active_flows, 11u);
+  EXPECT_EQ(reader->target(2)->active_flows, 0u);
+  EXPECT_EQ(reader->listener(7)->new_flows, 1u);
+  EXPECT_EQ(reader->listener(7)->balancer_resets, 2u);
+  EXPECT_EQ(reader->worker(1).counters[MR_COUNTER_RX_PACKETS], 9u);
+  EXPECT_FALSE(reader->target(16).has_value());
+  EXPECT_FALSE(reader->listener(8).has_value());
+}
+
+TEST(Stats, acknowledged_by_all_is_the_slowest_worker) {
+  const test::TempDir dir;
+  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
+  ASSERT_TRUE(writer && reader);
+  store_release(writer->worker(0).acknowledged_generation, 9);
+  EXPECT_EQ(reader->acknowledged_by_all(), 0u);
+  store_release(writer->worker(1).acknowledged_generation, 4);
+  EXPECT_EQ(reader->acknowledged_by_all(), 4u);
+}
+
+TEST(Stats, restarted_engine_makes_the_old_reader_stale) {
+  const test::TempDir dir;
+  Result<StatsWriter> first = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
+  ASSERT_TRUE(first && reader);
+  EXPECT_FALSE(reader->is_stale());
+  ASSERT_TRUE(StatsWriter::create(dir.file("stats"), two_workers()));
+  EXPECT_TRUE(reader->is_stale());
+}
+
+TEST(Stats, one_writer_and_one_reader_agree_on_whole_numbers) {
+  const test::TempDir dir;
+  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
+  ASSERT_TRUE(writer && reader);
+  constexpr std::uint64_t kStep = 0x1'0000'0001;  // a torn read shows as unequal halves
+  constexpr int kRounds = 20000;
+  std::thread counting([&] {
+    for (int i = 0; i < kRounds; ++i) {
+      add_relaxed(writer->worker(0).counters[MR_COUNTER_RX_PACKETS], kStep);
+    }
+    writer->set_refused(3, "done");
+  });
+  std::uint64_t last = 0;
+  while (last < kStep * kRounds) {
+    const std::uint64_t now = reader->worker(0).counters[MR_COUNTER_RX_PACKETS];
+    ASSERT_EQ(now >> 32, now & 0xffffffffu);
+    ASSERT_GE(now, last);
+    (void)reader->engine();
+    last = now;
+  }
+  counting.join();
+}
+
+TEST(Stats, impossible_options_are_refused) {
+  const test::TempDir dir;
+  StatsOptions options = two_workers();
+  options.worker_count = MR_WORKER_COUNT_MAX + 1;
+  EXPECT_FALSE(StatsWriter::create(dir.file("stats"), options));
+  options = two_workers();
+  options.flow_table_dir = std::string(120, 'd');
+  EXPECT_FALSE(StatsWriter::create(dir.file("stats"), options));
+  options = two_workers();
+  options.nics.resize(MR_NIC_COUNT_MAX + 1);
+  EXPECT_FALSE(StatsWriter::create(dir.file("stats"), options));
+}
+
+TEST(Stats, fault_36_damaged_headers_never_lead_to_a_wild_read) {
+  const char* given = std::getenv("MILLRACE_TEST_SEED");
+  const unsigned seed =
+      given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : 4711u;
+  std::printf("seed %u (MILLRACE_TEST_SEED)\n", seed);
+  std::mt19937 random(seed);
+  const test::TempDir dir;
+  const std::string path = dir.file("stats");
+  { ASSERT_TRUE(StatsWriter::create(path, two_workers())); }
+  const std::vector<std::byte> good = test::read_file(path);
+  constexpr std::size_t kLayoutStart = sizeof(mr_segment_header);
+  int joined = 0;
+  for (int round = 0; round < 1000; ++round) {
+    std::vector<std::byte> bytes = good;
+    for (unsigned i = 0; i <= random() % 3; ++i) {
+      bytes[kLayoutStart + random() % 64] = static_cast<std::byte>(random());
+    }
+    test::write_file(path, bytes);
+    Result<StatsReader> reader = StatsReader::join(path);
+    if (!reader) continue;
+    ++joined;
+    (void)reader->engine();
+    (void)reader->acknowledged_by_all();
+    for (std::uint32_t worker = 0; worker < reader->worker_count(); ++worker) {
+      (void)reader->worker(worker);
+    }
+    if (reader->listener_slots() > 0) (void)reader->listener(reader->listener_slots() - 1);
+    if (reader->target_slots() > 0) (void)reader->target(reader->target_slots() - 1);
+  }
+  EXPECT_GT(joined, 0);
+}
+
+TEST(Stats, fault_36_truncated_or_zeroed_segment_is_refused) {
+  const test::TempDir dir;
+  const std::string path = dir.file("stats");
+  { ASSERT_TRUE(StatsWriter::create(path, two_workers())); }
+  const std::vector<std::byte> good = test::read_file(path);
+  for (std::size_t length : {0ul, 127ul, 128ul, 200ul, sizeof(mr_stats_header) - 1,
+                             sizeof(mr_stats_header), good.size() - 1}) {
+    test::write_file(path, std::span(good).first(length));
+    EXPECT_FALSE(StatsReader::join(path)) << length;
+  }
+  test::write_file(path, std::vector<std::byte>(good.size()));
+  EXPECT_FALSE(StatsReader::join(path));
+}
+
+}  // namespace
+}  // namespace millrace::shm
