@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything the control plane knows at one moment, as values: what the API answers from and what
+// telemetry exports. Cold; built on demand by the Controller on the control plane's only thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/model/model.h"
+#include "dataplane/contract/stats_abi.h"
+
+namespace millrace::control {
+
+struct TargetSnapshot {
+  TargetKey key;
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+  std::uint32_t weight = 0;
+  std::string zone;
+  TargetState state = TargetState::initial;
+  HealthReason reason = HealthReason::none;
+  std::string description;               // e.g. "Health checks failed with these codes: [503]"
+  bool operator_drained = false;         // by `millrace drain`, as opposed to removed from the file
+  std::optional<std::uint32_t> drain_seconds_left;  // while draining
+  bool next_hop_resolved = false;
+  std::string next_hop;                  // "10.0.1.11 via mr0 lladdr 02:..", or why there is none
+  double lookup_share = 0;               // part of the group's slots, 0-1
+  mr_target_stats stats{};               // accumulated over engine restarts, summed over workers
+};
+
+struct TargetGroupSnapshot {
+  std::string name;
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+  Protocol protocol = Protocol::tcp;
+  std::uint16_t port = 0;
+  Forwarding forwarding = Forwarding::nat;
+  bool fail_open = false;
+  std::uint64_t table_digest = 0;
+  std::uint32_t table_slots = 0;
+  std::uint32_t slots_with_prev = 0;     // still within their drain window
+  std::uint32_t healthy = 0;
+  std::uint32_t unhealthy = 0;
+  std::vector<TargetSnapshot> targets;
+};
+
+// One published (VIP, protocol, port).
+struct ListenerSnapshot {
+  std::string load_balancer;
+  IpAddress vip;
+  Protocol protocol = Protocol::tcp;
+  std::uint16_t port = 0;
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+  std::string target_group;
+  std::uint32_t tcp_idle_timeout_seconds = 0;
+  mr_listener_stats stats{};             // accumulated, summed over workers
+};
+
+struct WorkerSnapshot {
+  std::uint32_t index = 0;
+  std::uint32_t cpu = 0;
+  std::uint64_t acknowledged_generation = 0;
+  std::uint64_t heartbeat_age_ms = 0;
+  std::uint64_t flows_active = 0;
+  std::uint64_t flows_capacity = 0;
+  std::uint64_t turn_ns_max = 0;
+  std::array<std::uint64_t, MR_COUNTER_COUNT> counters{};    // since engine start
+  std::array<std::uint64_t, MR_DROP_REASON_COUNT> drops{};   // likewise
+};
+
+struct NicSnapshot {
+  std::string name;
+  std::string twin;
+  std::string mac;
+  bool link_up = false;
+};
+
+struct EngineSnapshot {
+  bool running = false;                  // stats segment present and main heartbeat < 1 s old
+  std::string kind;                      // "dpdk", "xdp"
+  std::uint32_t pid = 0;
+  std::uint64_t start_ns = 0;            // CLOCK_BOOTTIME
+  std::uint64_t adopted_generation = 0;
+  std::uint64_t refused_generation = 0;  // 0: none
+  std::string refused_reason;
+  std::string problem;                   // why not running, or e.g. "worker 1 stalled for 2300 ms"
+  std::string flow_table_dir;
+  std::vector<NicSnapshot> nics;
+  std::vector<WorkerSnapshot> workers;
+};
+
+struct Snapshot {
+  std::string node;
+  std::string zone;
+  std::string version;
+  std::uint64_t start_ns = 0;            // of the control plane, CLOCK_BOOTTIME
+  std::uint64_t generation = 0;          // newest published
+  std::uint64_t config_applied_ns = 0;   // CLOCK_REALTIME of the last successful apply
+  std::string config_source;             // path of the file, or "apply"
+  std::string config_error;              // last refused config, empty when the last one was good
+  std::uint64_t arena_bytes = 0;
+  std::uint64_t arena_used_bytes = 0;
+  EngineSnapshot engine;
+  std::vector<ListenerSnapshot> listeners;
+  std::vector<TargetGroupSnapshot> target_groups;
+};
+
+}  // namespace millrace::control

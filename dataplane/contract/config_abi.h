@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// The config segment: what the control plane publishes and engines obey. C subset.
+//
+//   mr_config_header            fixed place, offset 0
+//     generation  --release-->  names the newest image
+//     roots[generation % MR_ROOT_COUNT].image_offset
+//   mr_image                    immutable once published; all offsets are from the segment's start
+//     -> listener_table[]       open addressing, (VIP, port, protocol) -> listener slot, and VIPs
+//     -> listeners[]            by listener slot
+//     -> groups[]               by group slot -> members[] (target slots), lookup table (slots)
+//     -> targets[]              by target slot
+//     -> reverse_table[]        open addressing, (target address, port, protocol) -> target slot
+//     -> local_addrs[]          the node's own addresses: replies to them are the kernel's
+//
+// Blocks that did not change are shared with earlier images (same offset, same digest). The memory
+// of generation g is reused only when every worker of every engine acknowledged a newer one
+// (stats_abi.h), so that whatever an engine has adopted stays readable.
+#ifndef MILLRACE_CONTRACT_CONFIG_ABI_H_
+#define MILLRACE_CONTRACT_CONFIG_ABI_H_
+
+#include "dataplane/contract/shm_abi.h"
+
+#ifdef __cplusplus
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+
+#define MR_IMAGE_MAGIC 0x4547414d4952524dULL  // "MRRIMAGE"
+#define MR_ROOT_COUNT 16
+
+// Ceilings that an engine checks before it believes a count. Memory follows the counts in use.
+#define MR_LISTENER_SLOTS_MAX 65536u
+#define MR_GROUP_SLOTS_MAX 16384u
+#define MR_TARGET_SLOTS_MAX 131072u
+#define MR_GROUP_MEMBERS_MAX 16384u
+#define MR_LOOKUP_SLOTS_MAX 655373u
+#define MR_LOOKUP_SLOTS_DEFAULT 65537u
+#define MR_LOCAL_ADDRS_MAX 256u
+#define MR_NIC_COUNT_MAX 8u
+
+struct mr_root {
+  uint64_t generation;
+  uint64_t image_offset;
+};
+
+// The control plane is the only writer of the whole segment.
+struct mr_config_header {
+  struct mr_segment_header segment;
+  // Store with release after the image and its root are complete; engines load with acquire.
+  uint64_t generation;
+  // CLOCK_MONOTONIC of the control plane's last sign of life; engines only report its age.
+  uint64_t heartbeat_ns;
+  uint64_t reserved0[6];
+  struct mr_root roots[MR_ROOT_COUNT];
+  uint8_t reserved1[64];
+};
+MR_ABI_ASSERT(sizeof(struct mr_config_header) == 512, "header plus one line plus roots");
+
+enum mr_forwarding {
+  MR_FORWARDING_NAT = 1,  // destination translated, client address kept, replies through the node
+  MR_FORWARDING_DSR = 2,  // next-hop MAC rewritten, target holds the VIP, replies go direct
+};
+
+enum mr_next_hop_flag {
+  MR_NEXT_HOP_RESOLVED = 1 << 0,
+};
+
+// Where frames for an address leave: engine nic and MAC address of the neighbour.
+struct mr_next_hop {
+  uint8_t mac[6];
+  uint8_t nic;    // index of the engine's nic table (stats_abi.h)
+  uint8_t flags;  // enum mr_next_hop_flag
+};
+MR_ABI_ASSERT(sizeof(struct mr_next_hop) == 8, "fits in the target's line");
+
+enum mr_target_flag {
+  MR_TARGET_KEEPS_FLOWS = 1 << 0,   // packets of known flows go on
+  MR_TARGET_RESETS_FLOWS = 1 << 1,  // known TCP flows are answered with RST and forgotten
+  MR_TARGET_HEALTHY = 1 << 2,       // for counting flows routed by fail-open
+};
+
+// One target of one group, one cache line: all that rewriting a packet needs.
+struct mr_target {
+  struct mr_addr addr;
+  uint32_t id;  // never reused by another target; 0 marks an empty slot
+  uint32_t group_slot;
+  struct mr_next_hop next_hop;
+  uint16_t port_be;  // 0 in dsr groups that keep the listener's port
+  uint8_t protocol;  // enum mr_protocol
+  uint8_t flags;     // enum mr_target_flag
+  uint8_t reserved0[4];
+  uint64_t identity;  // what the lookup table is computed from: equal on every node
+  uint8_t reserved1[16];
+};
+MR_ABI_ASSERT(sizeof(struct mr_target) == 64, "one line per target on the hit path");
+
+#define MR_MEMBER_NONE 0xffffu
+
+// Indexes of the group's members. `prev` is MR_MEMBER_NONE unless the slot changed within the
+// deregistration delay; the control plane clears it when the window ends.
+struct mr_lookup_slot {
+  uint16_t cur;
+  uint16_t prev;
+};
+MR_ABI_ASSERT(sizeof(struct mr_lookup_slot) == 4, "16 slots to a cache line");
+
+enum mr_group_flag {
+  MR_GROUP_FAIL_OPEN = 1 << 0,  // no target is healthy: the table holds all registered ones
+};
+
+struct mr_target_group {
+  uint32_t id;  // never reused; 0 marks an empty slot
+  uint32_t member_count;
+  uint64_t members_offset;  // uint32_t target_slot[member_count]
+  uint64_t table_offset;    // struct mr_lookup_slot[table_slots]; 0 when the group has no target
+  uint32_t table_slots;     // prime
+  uint8_t forwarding;       // enum mr_forwarding
+  uint8_t flags;            // enum mr_group_flag
+  uint8_t reserved0[2];
+  uint64_t table_digest;    // core/maglev.h: over the identities that `cur` names, slot by slot
+  uint64_t table_checksum;  // core/checksum64.h: over the bytes of the table as published
+  uint8_t reserved1[16];
+};
+MR_ABI_ASSERT(sizeof(struct mr_target_group) == 64, "one line");
+
+// One (VIP, protocol, port). A listener of the config with two addresses is two of these.
+struct mr_listener {
+  struct mr_addr vip_addr;
+  uint32_t id;  // never reused; 0 marks an empty slot
+  uint32_t group_slot;
+  uint16_t port_be;
+  uint8_t protocol;  // enum mr_protocol
+  uint8_t flags;
+  uint32_t reserved0;
+  // Idle timeouts in ticks (MR_TICK_NS), by enum mr_flow_state; entry 0 is unused, EXPIRED says how
+  // long an expired flow is remembered.
+  uint32_t timeout_ticks[8];
+};
+MR_ABI_ASSERT(sizeof(struct mr_listener) == 64, "one line per listener on the hit path");
+
+// One entry serves both a listener and, with port 0 and protocol 0, the VIP itself.
+// Empty: slot == MR_TABLE_EMPTY. Probing: linear from mr_table_hash() & mask, at most half full.
+struct mr_table_entry {
+  struct mr_addr addr;
+  uint16_t port_be;
+  uint8_t protocol;
+  uint8_t reserved[5];
+  uint32_t slot;  // listener slot; for a VIP entry: 0; in the reverse table: target slot
+  uint32_t next;  // reverse table: listener slot that replies without a flow are translated to,
+                  // MR_TABLE_EMPTY when it is ambiguous
+};
+MR_ABI_ASSERT(sizeof(struct mr_table_entry) == 32, "two to a cache line");
+
+#define MR_TABLE_EMPTY 0xffffffffu
+// Longest run of occupied entries that a publisher may produce and a reader will follow.
+#define MR_TABLE_PROBE_MAX 64u
+
+// Hash of listener and reverse tables. Their contents are the operator's, not an attacker's, so it
+// needs no key; it is a multiply-mix because addresses of one deployment differ in few bits.
+static inline uint32_t mr_table_hash_words(uint64_t addr_low, uint64_t addr_high,
+                                           uint64_t port_protocol) {
+  uint64_t h = addr_low * 0x9e3779b97f4a7c15ULL;
+  h ^= addr_high + port_protocol;
+  h *= 0xd6e8feb86659fd93ULL;
+  return (uint32_t)(h >> 32);
+}
+
+static inline uint32_t mr_table_hash(const struct mr_addr* addr, uint16_t port_be,
+                                     uint8_t protocol) {
+  uint64_t words[2];
+  __builtin_memcpy(words, addr, sizeof(words));
+  return mr_table_hash_words(words[0], words[1], ((uint64_t)port_be << 8) | protocol);
+}
+
+struct mr_image {
+  uint64_t magic;
+  uint64_t generation;
+  uint64_t listener_table_offset;  // struct mr_table_entry[listener_table_mask + 1]
+  uint64_t listeners_offset;       // struct mr_listener[listener_slots]
+  uint64_t groups_offset;          // struct mr_target_group[group_slots]
+  uint64_t targets_offset;         // struct mr_target[target_slots]
+  uint64_t reverse_table_offset;   // struct mr_table_entry[reverse_table_mask + 1]
+  uint64_t local_addrs_offset;     // struct mr_addr[local_addr_count]
+  uint32_t listener_table_mask;    // a power of two less one
+  uint32_t listener_slots;
+  uint32_t group_slots;
+  uint32_t target_slots;
+  uint32_t reverse_table_mask;  // a power of two less one
+  uint32_t local_addr_count;
+  struct mr_next_hop default_next_hop_v4;  // for replies whose client's last hop is not known
+  struct mr_next_hop default_next_hop_v6;
+  struct mr_selection_key selection_key;
+  uint64_t checksum;  // core/checksum64.h: over this struct with checksum = 0, then every array
+                      // but members and lookup tables (those carry their own)
+  uint64_t reserved[4];
+};
+MR_ABI_ASSERT(sizeof(struct mr_image) == 160 + 0, "image root has no holes");
+
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
+
+#endif  // MILLRACE_CONTRACT_CONFIG_ABI_H_

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/core/answer.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "dataplane/core/checksum.h"
+#include "dataplane/core/rewrite.h"
+#include "dataplane/core/wire.h"
+
+namespace millrace::core {
+namespace {
+
+constexpr std::array<std::uint8_t, 6> kBroadcastMac = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+constexpr std::array<std::uint8_t, 6> kAllNodesMac = {0x33, 0x33, 0, 0, 0, 1};
+constexpr std::array<std::uint8_t, 16> kAllNodes = {0xff, 2, 0, 0, 0, 0, 0, 0,
+                                                    0,    0, 0, 0, 0, 0, 0, 1};
+// The eight fixed bytes of Ethernet/IPv4 ARP: hardware and protocol type and lengths, operation.
+constexpr std::array<std::uint8_t, 8> kArpRequest = {0, 1, 8, 0, 6, 4, 0, 1};
+constexpr std::array<std::uint8_t, 8> kArpReply = {0, 1, 8, 0, 6, 4, 0, 2};
+
+constexpr std::uint8_t kTargetLinkLayerOption = 2;  // RFC 4861 section 4.6.1, one unit of 8 bytes
+constexpr std::uint8_t kSolicited = 0x40;
+constexpr std::uint8_t kOverride = 0x20;
+constexpr std::uint8_t kHopLimitNeighbour = 255;
+constexpr std::uint8_t kHopLimitOwn = 64;
+constexpr std::uint32_t kAdvertisementBytes = icmpv6::kNeighbourBytes + 8;
+static_assert(eth::kBytes + ipv6::kBytes + kAdvertisementBytes == kAnnouncementBytesMax);
+
+template <std::size_t N>
+void put(std::uint8_t* at, const std::array<std::uint8_t, N>& bytes) {
+  std::memcpy(at, bytes.data(), N);
+}
+
+void swap_bytes(std::uint8_t* a, std::uint8_t* b, std::size_t count) {
+  std::swap_ranges(a, a + count, b);
+}
+
+// Back to the neighbour that sent the frame.
+void turn_link_header(std::uint8_t* frame, const MacAddr& mac) {
+  std::array<std::uint8_t, 6> neighbour;
+  std::memcpy(neighbour.data(), frame + eth::kSource, neighbour.size());
+  write_link_header(frame, neighbour.data(), mac.bytes.data());
+}
+
+std::uint16_t ipv6_l4_checksum(const std::uint8_t* ip, std::uint8_t protocol, std::uint32_t bytes) {
+  return transport_checksum({ip + ipv6::kSource, 16}, {ip + ipv6::kDestination, 16}, protocol,
+                            {ip + ipv6::kBytes, bytes});
+}
+
+void write_ipv4_checksum(std::uint8_t* ip) {
+  store(ip + ipv4::kChecksum, std::uint16_t{0});
+  store(ip + ipv4::kChecksum,
+        static_cast<std::uint16_t>(~fold(sum_bytes({ip, std::size_t{ipv4::kBytes}}))));
+}
+
+// Everything of an advertisement of `bytes` behind the IPv6 addresses, which are in place.
+void write_advertisement(std::uint8_t* frame, std::uint32_t bytes, std::uint8_t flags,
+                         const MacAddr& mac) {
+  std::uint8_t* ip = frame + eth::kBytes;
+  store(ip, to_be32(0x60000000));
+  store(ip + ipv6::kPayloadLength, to_be16(static_cast<std::uint16_t>(bytes)));
+  ip[ipv6::kNextHeader] = ip_protocol::kIcmpv6;
+  ip[ipv6::kHopLimit] = kHopLimitNeighbour;
+  std::uint8_t* icmp = ip + ipv6::kBytes;
+  icmp[0] = icmpv6::kNeighbourAdvertisement;
+  icmp[1] = 0;
+  store(icmp + icmpv6::kChecksum, std::uint16_t{0});
+  store(icmp + 4, std::uint32_t{flags});
+  if (bytes == kAdvertisementBytes) {
+    std::uint8_t* option = icmp + icmpv6::kNeighbourBytes;
+    option[0] = kTargetLinkLayerOption;
+    option[1] = 1;
+    put(option + 2, mac.bytes);
+  }
+  store(icmp + icmpv6::kChecksum, ipv6_l4_checksum(ip, ip_protocol::kIcmpv6, bytes));
+}
+
+}  // namespace
+
+bool is_arp_request(const Packet& packet) noexcept {
+  return packet.length >= eth::kBytes + arp::kBytes &&
+         load<std::uint16_t>(packet.data + eth::kType) == be(EtherType::arp) &&
+         std::memcmp(packet.data + eth::kBytes, kArpRequest.data(), kArpRequest.size()) == 0;
+}
+
+AddrWords arp_target(const Packet& packet) noexcept {
+  return v4_words_at(packet.data + eth::kBytes + arp::kTargetIp);
+}
+
+void answer_arp(Packet& packet, const MacAddr& mac) noexcept {
+  std::uint8_t* body = packet.data + eth::kBytes;
+  put(body, kArpReply);
+  swap_bytes(body + arp::kSenderMac, body + arp::kTargetMac, 6 + 4);
+  put(body + arp::kSenderMac, mac.bytes);
+  write_link_header(packet.data, body + arp::kTargetMac, mac.bytes.data());
+}
+
+bool is_neighbour_solicitation(const Packet& packet, const Parsed& parsed) noexcept {
+  const std::uint8_t* ip = packet.data + eth::kBytes;
+  const std::uint8_t* icmp = packet.data + parsed.l4_offset;
+  const std::uint32_t bytes = parsed.ip_bytes - ipv6::kBytes;
+  if (parsed.is_v4 || icmp[0] != icmpv6::kNeighbourSolicitation || icmp[1] != 0 ||
+      bytes < icmpv6::kNeighbourBytes || ip[ipv6::kHopLimit] != kHopLimitNeighbour ||
+      icmp[icmpv6::kNeighbourTarget] == 0xff) {
+    return false;
+  }
+  // A right checksum sums to 0xffff with itself in place, whose complement is 0.
+  return ipv6_l4_checksum(ip, ip_protocol::kIcmpv6, bytes) == 0;
+}
+
+AddrWords solicited_target(const Packet& packet) noexcept {
+  return words_at(packet.data + eth::kBytes + ipv6::kBytes + icmpv6::kNeighbourTarget);
+}
+
+bool answer_neighbour_solicitation(Packet& packet, const Parsed& parsed,
+                                   const MacAddr& mac) noexcept {
+  std::uint8_t* ip = packet.data + eth::kBytes;
+  // The frame's buffer may end where the frame does. A solicitation with an option (source
+  // link-layer address, nonce) has room for ours; one without is answered without, as section 7.2.4
+  // allows for unicast. Only a duplicate address probe without a nonce can't be answered in place.
+  const bool is_probe = parsed.source == AddrWords{0, 0};
+  const bool has_room = packet.length >= eth::kBytes + ipv6::kBytes + kAdvertisementBytes;
+  if (is_probe && !has_room) return false;
+  const std::uint32_t bytes = has_room ? kAdvertisementBytes : icmpv6::kNeighbourBytes;
+  if (is_probe) {
+    put(ip + ipv6::kDestination, kAllNodes);
+    write_link_header(packet.data, kAllNodesMac.data(), mac.bytes.data());
+  } else {
+    std::memcpy(ip + ipv6::kDestination, ip + ipv6::kSource, 16);
+    turn_link_header(packet.data, mac);
+  }
+  std::memcpy(ip + ipv6::kSource, ip + ipv6::kBytes + icmpv6::kNeighbourTarget, 16);
+  write_advertisement(packet.data, bytes, is_probe ? kOverride : kSolicited | kOverride, mac);
+  packet.length = eth::kBytes + ipv6::kBytes + bytes;
+  return true;
+}
+
+bool is_echo_request(const Packet& packet, const Parsed& parsed) noexcept {
+  const std::uint8_t* icmp = packet.data + parsed.l4_offset;
+  return icmp[0] == (parsed.is_v4 ? icmp::kEchoRequest : icmpv6::kEchoRequest) && icmp[1] == 0;
+}
+
+void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept {
+  std::uint8_t* ip = packet.data + eth::kBytes;
+  std::uint8_t* icmp = packet.data + parsed.l4_offset;
+  const std::uint8_t type = icmp[0];
+  icmp[0] = parsed.is_v4 ? icmp::kEchoReply : icmpv6::kEchoReply;
+  // Swapping the addresses leaves the pseudo-header's sum as it was; only the type changes.
+  const std::uint16_t checksum = load<std::uint16_t>(icmp + icmp::kChecksum);
+  store(icmp + icmp::kChecksum, updated_checksum(checksum, checksum_delta(type, icmp[0])));
+  if (parsed.is_v4) {
+    swap_bytes(ip + ipv4::kSource, ip + ipv4::kDestination, 4);
+    ip[ipv4::kTtl] = kHopLimitOwn;
+    write_ipv4_checksum(ip);
+  } else {
+    swap_bytes(ip + ipv6::kSource, ip + ipv6::kDestination, 16);
+    ip[ipv6::kHopLimit] = kHopLimitOwn;
+  }
+  turn_link_header(packet.data, mac);
+}
+
+void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept {
+  std::uint8_t* ip = packet.data + eth::kBytes;
+  std::uint8_t* l4 = packet.data + parsed.l4_offset;
+  const std::uint32_t header_bytes = (l4[tcp::kDataOffset] >> 4) * 4u;
+  const std::uint32_t l4_bytes = parsed.ip_bytes - (parsed.l4_offset - eth::kBytes);
+  const std::uint8_t flags = l4[tcp::kFlags];
+  const std::uint32_t sequence = from_be32(load<std::uint32_t>(l4 + tcp::kSequence));
+  const bool has_ack = (flags & tcp::kAck) != 0;
+  // SYN and FIN take one sequence number each.
+  const std::uint32_t occupied =
+      l4_bytes - header_bytes + ((flags & tcp::kSyn) != 0) + ((flags & tcp::kFin) != 0);
+  swap_bytes(l4, l4 + 2, 2);
+  store(l4 + tcp::kSequence, has_ack ? load<std::uint32_t>(l4 + tcp::kAcknowledgement) : 0u);
+  store(l4 + tcp::kAcknowledgement, has_ack ? 0u : to_be32(sequence + occupied));
+  l4[tcp::kDataOffset] = 5 << 4;
+  l4[tcp::kFlags] = has_ack ? tcp::kRst : tcp::kRst | tcp::kAck;
+  std::memset(l4 + tcp::kFlags + 1, 0, 6);  // window, checksum, urgent pointer
+
+  if (parsed.is_v4) {
+    swap_bytes(ip + ipv4::kSource, ip + ipv4::kDestination, 4);
+    store(ip + ipv4::kTotalLength, to_be16(ipv4::kBytes + tcp::kBytes));
+    ip[ipv4::kTtl] = kHopLimitOwn;
+    write_ipv4_checksum(ip);
+    store(l4 + tcp::kChecksum,
+          transport_checksum({ip + ipv4::kSource, 4}, {ip + ipv4::kDestination, 4},
+                             ip_protocol::kTcp, {l4, std::size_t{tcp::kBytes}}));
+  } else {
+    swap_bytes(ip + ipv6::kSource, ip + ipv6::kDestination, 16);
+    store(ip + ipv6::kPayloadLength, to_be16(tcp::kBytes));
+    ip[ipv6::kHopLimit] = kHopLimitOwn;
+    store(l4 + tcp::kChecksum, ipv6_l4_checksum(ip, ip_protocol::kTcp, tcp::kBytes));
+  }
+  turn_link_header(packet.data, mac);
+  packet.length = parsed.l4_offset + tcp::kBytes;
+}
+
+std::uint32_t build_announcement(const mr_addr& vip, const MacAddr& mac,
+                                 std::span<std::uint8_t> frame) noexcept {
+  std::uint8_t* body = frame.data() + eth::kBytes;
+  if (is_v4(vip)) {
+    write_link_header(frame.data(), kBroadcastMac.data(), mac.bytes.data());
+    store(frame.data() + eth::kType, be(EtherType::arp));
+    put(body, kArpRequest);
+    put(body + arp::kSenderMac, mac.bytes);
+    store(body + arp::kSenderIp, v4_of(vip));
+    std::memset(body + arp::kTargetMac, 0, 6);
+    store(body + arp::kTargetIp, v4_of(vip));
+    return eth::kBytes + arp::kBytes;
+  }
+  write_link_header(frame.data(), kAllNodesMac.data(), mac.bytes.data());
+  store(frame.data() + eth::kType, be(EtherType::ipv6));
+  std::memcpy(body + ipv6::kSource, vip.bytes, 16);
+  put(body + ipv6::kDestination, kAllNodes);
+  std::memcpy(body + ipv6::kBytes + icmpv6::kNeighbourTarget, vip.bytes, 16);
+  write_advertisement(frame.data(), kAdvertisementBytes, kOverride, mac);
+  return kAnnouncementBytesMax;
+}
+
+}  // namespace millrace::core

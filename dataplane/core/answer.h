@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Turning a frame into the engine's own answer to it, in place, and frames that announce VIPs.
+// Warm.
+//
+// Each function expects a frame whose headers parse() or its own check found whole, and leaves
+// `packet.length` right. None allocates; all write only inside the frame they were given.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "dataplane/contract/flow_abi.h"
+#include "dataplane/core/packet.h"
+#include "dataplane/core/parse.h"
+
+namespace millrace::core {
+
+struct MacAddr {
+  std::array<std::uint8_t, 6> bytes{};
+  friend bool operator==(const MacAddr&, const MacAddr&) = default;
+};
+
+// An ARP request over Ethernet and IPv4 (RFC 826) for an address; false for any other frame.
+[[nodiscard]] bool is_arp_request(const Packet& packet) noexcept;
+// The address that an ARP request asks for, v4-mapped.
+[[nodiscard]] AddrWords arp_target(const Packet& packet) noexcept;
+// Request -> reply that says `mac` has the address asked for.
+void answer_arp(Packet& packet, const MacAddr& mac) noexcept;
+
+// A neighbour solicitation (RFC 4861 section 4.3) that is valid by section 7.1.1: hop limit 255,
+// code 0, right checksum, unicast target. `parsed` has Shape::icmp.
+[[nodiscard]] bool is_neighbour_solicitation(const Packet& packet, const Parsed& parsed) noexcept;
+[[nodiscard]] AddrWords solicited_target(const Packet& packet) noexcept;
+// Solicitation -> advertisement with the target link-layer address option. A solicitation from ::
+// (duplicate address detection) is answered to all nodes. False when the frame is too short to be
+// turned around in place; it is then unchanged.
+[[nodiscard]] bool answer_neighbour_solicitation(Packet& packet, const Parsed& parsed,
+                                                 const MacAddr& mac) noexcept;
+
+// ICMP or ICMPv6 echo request with code 0 (RFC 792, RFC 4443 section 4.1).
+[[nodiscard]] bool is_echo_request(const Packet& packet, const Parsed& parsed) noexcept;
+// Request -> reply: addresses swapped, payload untouched, back to the neighbour it came from.
+void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept;
+
+// TCP segment -> the RST that answers it (RFC 9293 section 3.10.7.1, "If the state is CLOSED"),
+// back to the neighbour it came from. The segment itself must not be a RST.
+void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept;
+
+inline constexpr std::uint32_t kAnnouncementBytesMax = 86;
+
+// Writes a gratuitous ARP request (RFC 5227 section 3) for an IPv4 VIP or an unsolicited neighbour
+// advertisement to all nodes with the override flag (RFC 4861 section 7.2.6) for an IPv6 one, and
+// returns its length. `frame` has kAnnouncementBytesMax bytes.
+std::uint32_t build_announcement(const mr_addr& vip, const MacAddr& mac,
+                                 std::span<std::uint8_t> frame) noexcept;
+
+}  // namespace millrace::core

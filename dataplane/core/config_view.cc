@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The checks between the control plane's memory and the packet path. Cold; the engine's main
+// thread. What is not checked here is used unchecked by every worker: a missing line is a wild
+// read.
+#include "dataplane/core/config_view.h"
+
+#include <bit>
+#include <string>
+
+#include "dataplane/core/checksum64.h"
+
+namespace millrace::core {
+namespace {
+
+// The image under examination, and the words for what is wrong with it.
+class Checker {
+ public:
+  Checker(std::span<const std::byte> segment, std::uint64_t generation, const ConfigView* previous)
+      : segment_(segment), generation_(generation), previous_(previous) {}
+
+  [[nodiscard]] Result<ConfigView> run();
+
+ private:
+  [[nodiscard]] Error wrong(const std::string& what) const {
+    return Error{"image " + std::to_string(generation_) + ": " + what};
+  }
+  [[nodiscard]] Error wrong(const std::string& what, std::uint64_t found, const char* relation,
+                            std::uint64_t limit) const {
+    return wrong(what + " " + std::to_string(found) + " " + relation + " " + std::to_string(limit));
+  }
+
+  // Points `out` at `count` elements at `offset`; false when they do not lie inside the segment.
+  template <typename T>
+  [[nodiscard]] bool place(std::uint64_t offset, std::uint64_t count,
+                           std::span<const T>& out) const {
+    if (offset % alignof(std::uint64_t) != 0 || offset > segment_.size() ||
+        count > (segment_.size() - offset) / sizeof(T)) {
+      return false;
+    }
+    out = {reinterpret_cast<const T*>(segment_.data() + offset), static_cast<std::size_t>(count)};
+    return true;
+  }
+
+  [[nodiscard]] Status find_image();
+  [[nodiscard]] Status place_arrays();
+  [[nodiscard]] Status check_checksum() const;
+  [[nodiscard]] Status check_listeners() const;
+  [[nodiscard]] Status check_group(std::uint32_t slot) const;
+  [[nodiscard]] Status check_lookup_table(std::uint32_t slot, const mr_target_group& group) const;
+  [[nodiscard]] Status check_targets() const;
+  [[nodiscard]] Status check_table(const char* name, std::span<const mr_table_entry> table,
+                                   std::uint64_t slot_limit) const;
+
+  std::span<const std::byte> segment_;
+  std::uint64_t generation_;
+  const ConfigView* previous_;
+  ConfigView view_;
+};
+
+Status Checker::find_image() {
+  if (segment_.size() < sizeof(mr_config_header)) return wrong("segment has no header");
+  const auto* header = reinterpret_cast<const mr_config_header*>(segment_.data());
+  const mr_root& root = header->roots[generation_ % MR_ROOT_COUNT];
+  if (root.generation != generation_) {
+    return wrong("its root names generation", root.generation, "instead of", generation_);
+  }
+  std::span<const mr_image> image;
+  if (root.image_offset < sizeof(mr_config_header) || !place(root.image_offset, 1, image)) {
+    return wrong("image_offset", root.image_offset, "is not inside the segment of",
+                 segment_.size());
+  }
+  view_.generation = generation_;
+  view_.segment = segment_.data();
+  view_.image = image.data();
+  if (view_.image->magic != MR_IMAGE_MAGIC) return wrong("magic is wrong");
+  if (view_.image->generation != generation_) {
+    return wrong("it says it is generation", view_.image->generation, "instead of", generation_);
+  }
+  return ok();
+}
+
+Status Checker::place_arrays() {
+  const mr_image& image = *view_.image;
+  if (image.listener_slots > MR_LISTENER_SLOTS_MAX) {
+    return wrong("listener_slots", image.listener_slots, ">", MR_LISTENER_SLOTS_MAX);
+  }
+  if (image.group_slots > MR_GROUP_SLOTS_MAX) {
+    return wrong("group_slots", image.group_slots, ">", MR_GROUP_SLOTS_MAX);
+  }
+  if (image.target_slots > MR_TARGET_SLOTS_MAX) {
+    return wrong("target_slots", image.target_slots, ">", MR_TARGET_SLOTS_MAX);
+  }
+  if (image.local_addr_count > MR_LOCAL_ADDRS_MAX) {
+    return wrong("local_addr_count", image.local_addr_count, ">", MR_LOCAL_ADDRS_MAX);
+  }
+  const std::uint64_t listener_entries = std::uint64_t{image.listener_table_mask} + 1;
+  const std::uint64_t reverse_entries = std::uint64_t{image.reverse_table_mask} + 1;
+  if (!std::has_single_bit(listener_entries) || !std::has_single_bit(reverse_entries)) {
+    return wrong("listener_table_mask or reverse_table_mask is not a power of two less one");
+  }
+  if (!place(image.listener_table_offset, listener_entries, view_.listener_table) ||
+      !place(image.listeners_offset, image.listener_slots, view_.listeners) ||
+      !place(image.groups_offset, image.group_slots, view_.groups) ||
+      !place(image.targets_offset, image.target_slots, view_.targets) ||
+      !place(image.reverse_table_offset, reverse_entries, view_.reverse_table) ||
+      !place(image.local_addrs_offset, image.local_addr_count, view_.local_addrs)) {
+    return wrong("an array reaches beyond the segment or is not aligned");
+  }
+  return ok();
+}
+
+Status Checker::check_checksum() const {
+  if (view_.image->checksum != image_checksum(view_)) {
+    return wrong("checksum does not match the contents");
+  }
+  return ok();
+}
+
+Status Checker::check_table(const char* name, std::span<const mr_table_entry> table,
+                            std::uint64_t slot_limit) const {
+  std::uint64_t used = 0;
+  for (const mr_table_entry& entry : table) {
+    if (entry.slot == MR_TABLE_EMPTY) continue;
+    ++used;
+    const bool is_vip = entry.port_be == 0 && entry.protocol == 0;
+    if (!is_vip && entry.slot >= slot_limit) {
+      return wrong(std::string(name) + " names slot", entry.slot, ">=", slot_limit);
+    }
+    if (entry.next != MR_TABLE_EMPTY && entry.next >= view_.listeners.size()) {
+      return wrong(std::string(name) + " names listener slot", entry.next,
+                   ">=", view_.listeners.size());
+    }
+  }
+  if (used == table.size()) return wrong(std::string(name) + " has no empty entry");
+  return ok();
+}
+
+Status Checker::check_listeners() const {
+  for (std::uint32_t slot = 0; slot < view_.listeners.size(); ++slot) {
+    const mr_listener& listener = view_.listeners[slot];
+    if (listener.id == 0) continue;
+    const std::string name = "listener slot " + std::to_string(slot) + ": ";
+    if (listener.group_slot >= view_.groups.size() || view_.groups[listener.group_slot].id == 0) {
+      return wrong(name + "group_slot", listener.group_slot, "is not one of", view_.groups.size());
+    }
+    if (listener.protocol != MR_PROTOCOL_TCP && listener.protocol != MR_PROTOCOL_UDP) {
+      return wrong(name + "protocol", listener.protocol, "is neither TCP nor UDP:", 0);
+    }
+  }
+  return ok();
+}
+
+Status Checker::check_lookup_table(std::uint32_t slot, const mr_target_group& group) const {
+  const std::string name = "group slot " + std::to_string(slot) + ": ";
+  if (group.table_slots < 2 || group.table_slots > MR_LOOKUP_SLOTS_MAX) {
+    return wrong(name + "table_slots", group.table_slots, "is not between 2 and",
+                 MR_LOOKUP_SLOTS_MAX);
+  }
+  std::span<const mr_lookup_slot> table;
+  if (!place(group.table_offset, group.table_slots, table)) {
+    return wrong(name + "table_offset", group.table_offset, "is not inside the segment of",
+                 segment_.size());
+  }
+  // Immutable blocks: what an earlier view had checked at this place with this checksum still
+  // holds, as long as the segment is the same and the group has no fewer members.
+  if (previous_ != nullptr && previous_->segment == segment_.data() &&
+      slot < previous_->groups.size()) {
+    const mr_target_group& before = previous_->groups[slot];
+    if (before.id == group.id && before.table_offset == group.table_offset &&
+        before.table_checksum == group.table_checksum && before.table_slots == group.table_slots &&
+        before.member_count <= group.member_count) {
+      return ok();
+    }
+  }
+  if (checksum64(std::as_bytes(table)) != group.table_checksum) {
+    return wrong(name + "lookup table does not match its checksum");
+  }
+  for (const mr_lookup_slot& entry : table) {
+    if (entry.cur >= group.member_count) {
+      return wrong(name + "lookup table names member", entry.cur, ">=", group.member_count);
+    }
+    if (entry.prev != MR_MEMBER_NONE && entry.prev >= group.member_count) {
+      return wrong(name + "lookup table names previous member", entry.prev,
+                   ">=", group.member_count);
+    }
+  }
+  return ok();
+}
+
+Status Checker::check_group(std::uint32_t slot) const {
+  const mr_target_group& group = view_.groups[slot];
+  if (group.id == 0) return ok();
+  const std::string name = "group slot " + std::to_string(slot) + ": ";
+  if (group.member_count > MR_GROUP_MEMBERS_MAX) {
+    return wrong(name + "member_count", group.member_count, ">", MR_GROUP_MEMBERS_MAX);
+  }
+  if (group.forwarding != MR_FORWARDING_NAT && group.forwarding != MR_FORWARDING_DSR) {
+    return wrong(name + "forwarding", group.forwarding, "is not one of the modes up to",
+                 MR_FORWARDING_DSR);
+  }
+  std::span<const std::uint32_t> members;
+  if (!place(group.members_offset, group.member_count, members)) {
+    return wrong(name + "members_offset", group.members_offset, "is not inside the segment of",
+                 segment_.size());
+  }
+  for (const std::uint32_t target_slot : members) {
+    if (target_slot >= view_.targets.size() || view_.targets[target_slot].id == 0) {
+      return wrong(name + "member target slot", target_slot, "is not one of", view_.targets.size());
+    }
+  }
+  return group.table_offset == 0 ? ok() : check_lookup_table(slot, group);
+}
+
+Status Checker::check_targets() const {
+  for (std::uint32_t slot = 0; slot < view_.targets.size(); ++slot) {
+    const mr_target& target = view_.targets[slot];
+    if (target.id == 0) continue;
+    if (target.group_slot >= view_.groups.size()) {
+      return wrong("target slot " + std::to_string(slot) + ": group_slot", target.group_slot,
+                   ">=", view_.groups.size());
+    }
+  }
+  return ok();
+}
+
+Result<ConfigView> Checker::run() {
+  if (Status status = find_image(); !status) return status.error();
+  if (Status status = place_arrays(); !status) return status.error();
+  if (Status status = check_checksum(); !status) return status.error();
+  if (Status status = check_listeners(); !status) return status.error();
+  if (Status status = check_targets(); !status) return status.error();
+  for (std::uint32_t slot = 0; slot < view_.groups.size(); ++slot) {
+    if (Status status = check_group(slot); !status) return status.error();
+  }
+  if (Status s = check_table("listener table", view_.listener_table, view_.listeners.size()); !s) {
+    return s.error();
+  }
+  if (Status s = check_table("reverse table", view_.reverse_table, view_.targets.size()); !s) {
+    return s.error();
+  }
+  return view_;
+}
+
+}  // namespace
+
+std::uint64_t image_checksum(const ConfigView& view) {
+  mr_image bare = *view.image;
+  bare.checksum = 0;
+  std::uint64_t sum = checksum64(std::as_bytes(std::span{&bare, 1}));
+  sum = checksum64(std::as_bytes(view.listener_table), sum);
+  sum = checksum64(std::as_bytes(view.listeners), sum);
+  sum = checksum64(std::as_bytes(view.groups), sum);
+  sum = checksum64(std::as_bytes(view.targets), sum);
+  sum = checksum64(std::as_bytes(view.reverse_table), sum);
+  return checksum64(std::as_bytes(view.local_addrs), sum);
+}
+
+Result<ConfigView> check_image(std::span<const std::byte> segment, std::uint64_t generation,
+                               const ConfigView* previous) {
+  return Checker(segment, generation, previous).run();
+}
+
+}  // namespace millrace::core

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One worker's flows. HOT: a lookup touches one bucket line and one record line.
+//
+//   hash(client address, port, protocol) -> bucket line: [tag x 8][record number x 8][overflowed]
+//                                            tag match  -> record line (64 bytes, IPv4 or IPv6)
+//
+// Both directions of a flow show the client's address and port, so one entry serves both. A flow
+// sits in its first bucket; only when its 8 ways are taken it goes to the second, and the first
+// remembers that. With a bucket per 4 records the table is at most half full: about 1 flow in 50
+// overflows, and insertion fails (a defined answer: the flow is forwarded untracked) for less than
+// one in a million. The hash is a multiply-mix with a 256-bit random secret: CRC and Toeplitz are
+// linear, and their collisions can be built without knowing a key.
+//
+// The memory is a file that outlives the process (flow_table_abi.h). attach() trusts the records it
+// can believe, drops the rest, and rebuilds everything else.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "dataplane/contract/config_abi.h"
+#include "dataplane/contract/flow_table_abi.h"
+#include "dataplane/core/result.h"
+#include "dataplane/core/wire.h"
+
+namespace millrace::core {
+
+// The client's half of a flow: what the table hashes.
+struct ClientKey {
+  AddrWords addr;
+  std::uint32_t port_protocol;  // port_be | protocol << 16: the bytes of the record in one word
+
+  [[nodiscard]] static ClientKey of(const AddrWords& addr, std::uint16_t port_be,
+                                    std::uint8_t protocol) noexcept {
+    return {addr, port_be | std::uint32_t{protocol} << 16};
+  }
+  [[nodiscard]] static ClientKey of(const mr_flow_record& record) noexcept {
+    return of(words_of(record.client_addr), record.client_port_be, record.protocol);
+  }
+};
+
+class FlowTable {
+ public:
+  struct Layout {
+    std::uint32_t capacity;  // flows; 1 to MR_FLOW_CAPACITY_MAX
+    std::uint32_t worker_index;
+    std::uint32_t worker_count;
+    std::uint64_t secret[4];   // random
+    std::uint64_t created_ns;  // CLOCK_BOOTTIME, for the segment header
+    std::uint32_t creator_pid;
+  };
+
+  // Bytes of memory that a table of `capacity` flows needs: about 80 per flow.
+  [[nodiscard]] static std::uint64_t bytes_for(std::uint32_t capacity) noexcept;
+
+  // Makes an empty table in `memory`, which is at least bytes_for() long, zeroed, 64-byte aligned,
+  // and outlives the table.
+  [[nodiscard]] static FlowTable format(std::span<std::byte> memory, const Layout& layout) noexcept;
+
+  // Takes over the table that an earlier process left in `memory`. Errors name what does not fit;
+  // the caller then formats anew. `layout.secret` is not used: the table's own stays.
+  // Walks all used records once: about 50 ns each.
+  [[nodiscard]] static Result<FlowTable> attach(std::span<std::byte> memory, const Layout& layout);
+
+  [[nodiscard]] std::uint64_t hash(const ClientKey& key) const noexcept {
+    const std::uint64_t first = mix(key.addr.low ^ secret_[0], key.addr.high ^ secret_[1]);
+    return mix(first ^ secret_[2], key.port_protocol ^ secret_[3]);
+  }
+
+  void prefetch_bucket(std::uint64_t hash) const noexcept {
+    __builtin_prefetch(&buckets_[first_bucket(hash)]);
+  }
+
+  // The first record whose tag matches, to prefetch; MR_RECORD_NONE when there is none in the first
+  // bucket. The record may belong to another flow.
+  [[nodiscard]] std::uint32_t first_candidate(std::uint64_t hash) const noexcept {
+    const mr_flow_bucket& bucket = buckets_[first_bucket(hash)];
+    const std::uint32_t ways = matching_ways(bucket, tag_of(hash));
+    if (ways == 0) return MR_RECORD_NONE;
+    return bounded(bucket.records[__builtin_ctz(ways)]);
+  }
+
+  // The record of the flow for which `is_match(record)` holds among those of the client `key`, or
+  // MR_RECORD_NONE. Reads at most two buckets and the records whose 16-bit tags match.
+  template <typename IsMatch>
+  [[nodiscard]] std::uint32_t find(std::uint64_t hash, const ClientKey& key,
+                                   IsMatch is_match) const noexcept {
+    const mr_flow_bucket& first = buckets_[first_bucket(hash)];
+    const std::uint32_t found = find_in(first, hash, key, is_match);
+    if (found != MR_RECORD_NONE || first.overflowed == 0) [[likely]]
+      return found;
+    return find_in(buckets_[second_bucket(hash)], hash, key, is_match);
+  }
+
+  // True when `record` is a flow of the client `key`.
+  [[nodiscard]] static bool is_of_client(const mr_flow_record& record,
+                                         const ClientKey& key) noexcept {
+    const std::uint32_t port_protocol =
+        load<std::uint32_t>(reinterpret_cast<const std::uint8_t*>(&record.client_port_be)) &
+        0x00ffffffu;
+    return ((load<std::uint64_t>(record.client_addr.bytes) ^ key.addr.low) |
+            (load<std::uint64_t>(record.client_addr.bytes + 8) ^ key.addr.high) |
+            (port_protocol ^ key.port_protocol)) == 0;
+  }
+
+  // Enters a flow of the client `key` and returns its record with client, protocol and `state` set
+  // and all else zero, or MR_RECORD_NONE when both buckets or the table are full.
+  [[nodiscard]] std::uint32_t insert(std::uint64_t hash, const ClientKey& key,
+                                     mr_flow_state state) noexcept;
+
+  // Forgets the flow in `index`, which is in use.
+  void remove(std::uint32_t index) noexcept;
+
+  [[nodiscard]] mr_flow_record& record(std::uint32_t index) noexcept { return records_[index]; }
+  [[nodiscard]] const mr_flow_record& record(std::uint32_t index) const noexcept {
+    return records_[index];
+  }
+  void prefetch_record(std::uint32_t index) const noexcept { __builtin_prefetch(&records_[index]); }
+
+  [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] std::uint32_t used() const noexcept { return used_; }
+  // Records at and beyond this were never used; the sweep stops here.
+  [[nodiscard]] std::uint32_t record_high() const noexcept { return header_->record_high; }
+
+  // Index of the neighbour (mac, nic) in the last-hop table, entered if new; 0 when there is no
+  // room. `mac` points at 6 bytes.
+  [[nodiscard]] std::uint16_t learn_last_hop(const std::uint8_t* mac, std::uint8_t nic) noexcept;
+  // `index` is taken modulo the table, so that a torn or corrupted record cannot reach outside.
+  [[nodiscard]] const mr_last_hop& last_hop(std::uint16_t index) const noexcept {
+    return last_hops_[index % MR_LAST_HOP_COUNT];
+  }
+
+ private:
+  FlowTable() = default;
+
+  [[nodiscard]] static std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
+    __extension__ using Product = unsigned __int128;
+    const Product product = static_cast<Product>(a) * b;
+    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+  }
+  [[nodiscard]] static std::uint16_t tag_of(std::uint64_t hash) noexcept {
+    const auto tag = static_cast<std::uint16_t>(hash >> 48);
+    return tag == 0 ? std::uint16_t{1} : tag;
+  }
+  [[nodiscard]] std::uint32_t first_bucket(std::uint64_t hash) const noexcept {
+    return static_cast<std::uint32_t>(hash) & bucket_mask_;
+  }
+  [[nodiscard]] std::uint32_t second_bucket(std::uint64_t hash) const noexcept {
+    return static_cast<std::uint32_t>(hash >> 22) & bucket_mask_;
+  }
+  [[nodiscard]] std::uint32_t bounded(std::uint32_t record) const noexcept {
+    return record < capacity_ ? record : MR_RECORD_NONE;
+  }
+
+  // Bit i is set when way i may hold `tag`: exact for the lowest match of each half, so a set bit
+  // can be wrong only above a right one, and the record's key decides anyway. Plain 64-bit
+  // arithmetic
+  // ("zero byte in a word", widened to 16 bits) instead of vector instructions: no second variant.
+  [[nodiscard]] static std::uint32_t matching_ways(const mr_flow_bucket& bucket,
+                                                   std::uint16_t tag) noexcept {
+    constexpr std::uint64_t kOnes = 0x0001000100010001ULL;
+    constexpr std::uint64_t kTops = 0x8000800080008000ULL;
+    const auto* tags = reinterpret_cast<const std::uint8_t*>(bucket.tags);
+    const std::uint64_t low = load<std::uint64_t>(tags) ^ (kOnes * tag);
+    const std::uint64_t high = load<std::uint64_t>(tags + 8) ^ (kOnes * tag);
+    return gather(((low - kOnes) & ~low) & kTops) | gather(((high - kOnes) & ~high) & kTops) << 4;
+  }
+  // Moves bits 15, 31, 47 and 63 to 0..3.
+  [[nodiscard]] static std::uint32_t gather(std::uint64_t tops) noexcept {
+    return static_cast<std::uint32_t>(((tops >> 15) * 0x1000200040008ULL) >> 48) & 0xfu;
+  }
+
+  template <typename IsMatch>
+  [[nodiscard]] std::uint32_t find_in(const mr_flow_bucket& bucket, std::uint64_t hash,
+                                      const ClientKey& key, IsMatch is_match) const noexcept {
+    for (std::uint32_t ways = matching_ways(bucket, tag_of(hash)); ways != 0; ways &= ways - 1) {
+      const std::uint32_t index = bucket.records[__builtin_ctz(ways)];
+      if (index >= capacity_) continue;
+      const mr_flow_record& record = records_[index];
+      if (is_of_client(record, key) && record.state != MR_FLOW_FREE && is_match(record)) {
+        return index;
+      }
+    }
+    return MR_RECORD_NONE;
+  }
+
+  void bind(std::span<std::byte> memory) noexcept;
+  [[nodiscard]] bool enter(std::uint64_t hash, std::uint32_t index) noexcept;
+  [[nodiscard]] bool enter_bucket(mr_flow_bucket& bucket, std::uint16_t tag,
+                                  std::uint32_t index) noexcept;
+  [[nodiscard]] bool leave_bucket(mr_flow_bucket& bucket, std::uint16_t tag,
+                                  std::uint32_t index) noexcept;
+  void rebuild() noexcept;
+
+  mr_flow_bucket* buckets_ = nullptr;
+  mr_flow_record* records_ = nullptr;
+  std::uint32_t bucket_mask_ = 0;
+  std::uint32_t capacity_ = 0;
+  std::uint64_t secret_[4] = {};
+  std::uint32_t free_head_ = MR_RECORD_NONE;
+  std::uint32_t used_ = 0;
+  mr_last_hop* last_hops_ = nullptr;
+  mr_flow_table_header* header_ = nullptr;
+};
+
+}  // namespace millrace::core

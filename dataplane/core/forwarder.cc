@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The passes over a burst, and what happens to packets of known flows. HOT.
+#include "dataplane/core/forwarder.h"
+
+#include <algorithm>
+
+#include "dataplane/core/counters.h"
+#include "dataplane/core/rewrite.h"
+
+namespace millrace::core {
+namespace {
+
+// Frames are prefetched this many packets ahead of the parser: at about 10 ns per packet, the time
+// of one miss to memory.
+constexpr std::uint32_t kParseAhead = 4;
+
+constexpr std::uint8_t kTrackedTcpFlags = tcp::kSyn | tcp::kFin | tcp::kRst;
+
+}  // namespace
+
+Forwarder::Forwarder(const Options& options) noexcept
+    : flows_(*options.flow_table),
+      nic_count_(static_cast<std::uint32_t>(
+          std::min<std::size_t>(options.nic_macs.size(), MR_NIC_COUNT_MAX))),
+      counters_(options.counters),
+      inserts_{.per_ms = options.flow_inserts_per_ms, .left = options.flow_inserts_per_ms},
+      replies_{.per_ms = options.replies_per_ms, .left = options.replies_per_ms} {
+  std::copy_n(options.nic_macs.begin(), nic_count_, nic_macs_.begin());
+}
+
+void Forwarder::adopt(const ConfigView& view) noexcept {
+  config_ = view;
+  listener_hint_ = nullptr;
+  count(MR_COUNTER_CONFIG_ADOPTED);
+}
+
+void Forwarder::process_burst(Burst& burst, std::uint64_t now_ns) noexcept {
+  tick_ = static_cast<std::uint32_t>(now_ns >> MR_TICK_SHIFT);
+  if (tick_ != budget_tick_) {
+    budget_tick_ = tick_;
+    inserts_.left = inserts_.per_ms;
+    replies_.left = replies_.per_ms;
+  }
+  std::array<Work, kBurstMax> works;
+  std::array<std::uint8_t, kBurstMax> balanced;  // indexes of packets that need a flow
+  std::uint32_t balanced_count = 0;
+  const std::uint32_t count = std::min(burst.count, kBurstMax);
+
+  for (std::uint32_t i = 0; i < std::min(count, kParseAhead); ++i) {
+    __builtin_prefetch(burst.packets[i].data);
+  }
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (i + kParseAhead < count) __builtin_prefetch(burst.packets[i + kParseAhead].data);
+    Work& work = works[i];
+    if (classify(burst.packets[i], work)) [[likely]] {
+      balanced[balanced_count++] = static_cast<std::uint8_t>(i);
+      flows_.prefetch_bucket(work.hash);
+    } else {
+      burst.verdicts[i] = handle_other(burst.packets[i], work.parsed);
+    }
+  }
+  for (std::uint32_t i = 0; i < balanced_count; ++i) {
+    const std::uint32_t record = flows_.first_candidate(works[balanced[i]].hash);
+    if (record != MR_RECORD_NONE) flows_.prefetch_record(record);
+  }
+  // In order of arrival: a SYN and the packets behind it may be in the same burst.
+  for (std::uint32_t i = 0; i < balanced_count; ++i) {
+    Packet& packet = burst.packets[balanced[i]];
+    Work& work = works[balanced[i]];
+    burst.verdicts[balanced[i]] = work.listener != nullptr ? forward_to_target(packet, work)
+                                                           : forward_to_client(packet, work);
+  }
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const VerdictKind kind = burst.verdicts[i].kind;
+    burst_counts_.replied += kind == VerdictKind::reply;
+    burst_counts_.punted += kind == VerdictKind::punt;
+  }
+  flush(burst_counts_);
+  burst_counts_ = {};
+}
+
+// True when the packet is TCP or UDP whole enough to balance: then its client key, hash and, if it
+// goes to a VIP, its listener are set.
+bool Forwarder::classify(const Packet& packet, Work& work) noexcept {
+  Parsed& parsed = work.parsed;
+  parse(packet, parsed);
+  if (parsed.shape != Shape::transport) [[unlikely]]
+    return false;
+  work.listener = find_listener(parsed);
+  work.key = work.listener != nullptr
+                 ? ClientKey::of(parsed.source, parsed.source_port_be, parsed.protocol)
+                 : ClientKey::of(parsed.destination, parsed.destination_port_be, parsed.protocol);
+  work.hash = flows_.hash(work.key);
+  return true;
+}
+
+const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
+  const mr_listener* hint = listener_hint_;
+  if (hint != nullptr && parsed.destination == listener_hint_addr_ &&
+      parsed.destination_port_be == hint->port_be && parsed.protocol == hint->protocol) {
+    return hint;
+  }
+  if (config_.image == nullptr) [[unlikely]]
+    return nullptr;
+  const mr_table_entry* entry = find_entry(config_.listener_table, parsed.destination,
+                                           parsed.destination_port_be, parsed.protocol);
+  if (entry == nullptr) return nullptr;
+  const mr_listener& listener = config_.listeners[entry->slot];
+  if (listener.id == 0) [[unlikely]]
+    return nullptr;
+  listener_hint_ = &listener;
+  listener_hint_addr_ = parsed.destination;
+  return &listener;
+}
+
+// A packet to a VIP's listener.
+Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
+  const mr_listener& listener = *work.listener;
+  const std::uint32_t listener_slot = slot_of(listener);
+  const std::uint32_t index = flows_.find(work.hash, work.key, [&](const mr_flow_record& flow) {
+    return flow.listener_slot == listener_slot && flow.listener_id == listener.id;
+  });
+  if (index == MR_RECORD_NONE) return start_flow(packet, work);
+
+  mr_flow_record& flow = flows_.record(index);
+  const mr_target* target = target_of(flow);
+  const std::uint8_t tcp_flags = work.parsed.tcp_flags;
+  const bool is_settled = flow.state == MR_FLOW_ESTABLISHED || flow.state == MR_FLOW_UDP;
+  if (target == nullptr || (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 || !is_settled ||
+      (tcp_flags & kTrackedTcpFlags) != 0 || is_idle(flow, listener)) [[unlikely]] {
+    return revisit_flow(packet, work, index);
+  }
+  ++burst_counts_.hits;
+  account(flow, work.parsed);
+  // A gateway that changed its MAC address, or another router of the same client: reply that way.
+  const mr_last_hop& hop = flows_.last_hop(flow.last_hop);
+  const std::uint8_t* source_mac = packet.data + eth::kSource;
+  if (load<std::uint32_t>(source_mac) != load<std::uint32_t>(hop.mac) ||
+      load<std::uint16_t>(source_mac + 4) != load<std::uint16_t>(hop.mac + 4)) [[unlikely]] {
+    flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
+  }
+  return send_to_target(packet, work.parsed, flow, *target);
+}
+
+// A packet to no listener: a reply of a target to a client if a flow says so.
+Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
+  const Parsed& parsed = work.parsed;
+  const std::uint32_t index = flows_.find(work.hash, work.key, [&](const mr_flow_record& flow) {
+    const mr_target* target = target_of(flow);
+    return target != nullptr && target->port_be == parsed.source_port_be &&
+           words_of(target->addr) == parsed.source;
+  });
+  if (index == MR_RECORD_NONE) return forward_untracked_reply(packet, work);
+
+  mr_flow_record& flow = flows_.record(index);
+  const mr_listener* listener = listener_of(flow);
+  if (listener == nullptr) [[unlikely]]
+    return forward_untracked_reply(packet, work);
+  if (flow.state == MR_FLOW_EXPIRED || is_idle(flow, *listener)) [[unlikely]] {
+    if (flow.state != MR_FLOW_EXPIRED) expire_flow(flow);
+    return parsed.protocol == ip_protocol::kTcp ? reset(packet, parsed, flow.listener_slot)
+                                                : forward_untracked_reply(packet, work);
+  }
+  if ((parsed.tcp_flags & tcp::kRst) != 0 && swallow_orphan_reset(flow, *listener)) [[unlikely]] {
+    return drop(MR_DROP_UNWANTED_RST);
+  }
+  ++burst_counts_.hits;
+  if (parsed.protocol == ip_protocol::kTcp &&
+      ((parsed.tcp_flags & kTrackedTcpFlags) != 0 || flow.state != MR_FLOW_ESTABLISHED)) {
+    track_tcp(flow, parsed.tcp_flags, false);
+  }
+  flow.flags |= MR_FLOW_REPLY_SEEN;
+  account(flow, parsed);
+  return send_to_client(packet, parsed, flow, *listener);
+}
+
+void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexcept {
+  flow.last_seen_tick = tick_;
+  flow.bytes += parsed.ip_bytes;
+  ++flow.packets;
+}
+
+Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
+                                  const mr_target& target) noexcept {
+  const mr_next_hop& hop = target.next_hop;
+  if ((hop.flags & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]] {
+    if (flow.target_slot < counters_.targets.size()) {
+      add(counters_.targets[flow.target_slot].unresolved_packets, 1);
+    }
+    return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
+  }
+  if (hop.nic >= nic_count_) [[unlikely]]
+    return drop(MR_DROP_NO_NIC);
+  if (config_.groups[target.group_slot].forwarding == MR_FORWARDING_NAT) {
+    if (hops_left(packet.data, parsed.is_v4) < 2) [[unlikely]]
+      return drop(MR_DROP_TTL_EXPIRED);
+    translate_to_target(packet.data, parsed, target,
+                        {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
+  }
+  write_link_header(packet.data, hop.mac, nic_macs_[hop.nic].bytes.data());
+  ++burst_counts_.forwarded;
+  burst_counts_.forwarded_bytes += packet.length;
+  return {.kind = VerdictKind::forward, .nic = hop.nic, .reason = 0, .reserved = 0};
+}
+
+Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
+                                  const mr_listener& listener) noexcept {
+  const mr_last_hop& learned = flows_.last_hop(flow.last_hop);
+  const mr_next_hop& fallback =
+      parsed.is_v4 ? config_.image->default_next_hop_v4 : config_.image->default_next_hop_v6;
+  const bool is_known = learned.in_use != 0;
+  if (!is_known && (fallback.flags & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]] {
+    return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
+  }
+  const std::uint8_t nic = is_known ? learned.nic : fallback.nic;
+  if (nic >= nic_count_) [[unlikely]]
+    return drop(MR_DROP_NO_NIC);
+  if (hops_left(packet.data, parsed.is_v4) < 2) [[unlikely]]
+    return drop(MR_DROP_TTL_EXPIRED);
+  translate_to_client(packet.data, parsed, listener,
+                      {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
+  write_link_header(packet.data, is_known ? learned.mac : fallback.mac,
+                    nic_macs_[nic].bytes.data());
+  ++burst_counts_.forwarded;
+  burst_counts_.forwarded_bytes += packet.length;
+  return {.kind = VerdictKind::forward, .nic = nic, .reason = 0, .reserved = 0};
+}
+
+void Forwarder::count(mr_counter counter, std::uint64_t amount) noexcept {
+  add(counters_.worker->counters[counter], amount);
+}
+
+void Forwarder::flush(const BurstCounts& counts) noexcept {
+  count(MR_COUNTER_FORWARDED_PACKETS, counts.forwarded);
+  count(MR_COUNTER_FORWARDED_BYTES, counts.forwarded_bytes);
+  count(MR_COUNTER_REPLIED_PACKETS, counts.replied);
+  count(MR_COUNTER_PUNTED_PACKETS, counts.punted);
+  count(MR_COUNTER_FLOW_HITS, counts.hits);
+}
+
+}  // namespace millrace::core

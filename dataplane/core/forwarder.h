@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The packet path of one worker: everything between rx_burst and tx_burst. HOT.
+//
+// process_burst() takes a burst through its passes: parse, find the listener and hash; look at the
+// bucket and prefetch the record; then, in order of arrival, match, decide and rewrite. It sets one
+// verdict per packet and counts each packet in exactly one place. Pure: time comes in as an
+// argument, memory was given at construction, nothing is allocated, locked, logged or asked of the
+// kernel. Same input, same output.
+//
+//   forwarder.cc        the passes, known flows
+//   forwarder_flows.cc  new flows, TCP state, expiry, the sweep
+//   forwarder_local.cc  what is not TCP or UDP of a flow: ARP, ND, echo, drops, punts
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "dataplane/contract/stats_abi.h"
+#include "dataplane/core/answer.h"
+#include "dataplane/core/config_view.h"
+#include "dataplane/core/flow_table.h"
+#include "dataplane/core/packet.h"
+#include "dataplane/core/parse.h"
+
+namespace millrace::core {
+
+// Where one worker counts. The forwarder adds to the arrays with relaxed stores as it goes, and to
+// `worker` once per burst. Sizes are the segment's slot counts; slots beyond them are not counted.
+struct WorkerCounters {
+  mr_worker_stats* worker = nullptr;
+  std::span<mr_listener_stats> listeners;
+  std::span<mr_target_stats> targets;
+};
+
+class Forwarder {
+ public:
+  struct Options {
+    FlowTable* flow_table = nullptr;    // this worker's own
+    std::span<const MacAddr> nic_macs;  // by nic index, at most MR_NIC_COUNT_MAX
+    WorkerCounters counters;
+    std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
+    std::uint32_t replies_per_ms = 100;        // budget of RST and echo answers
+  };
+
+  explicit Forwarder(const Options& options) noexcept;
+
+  // Makes `view` the config from the next burst on. The caller keeps the one before mapped until
+  // this returns. `view` must have passed check_image().
+  void adopt(const ConfigView& view) noexcept;
+  [[nodiscard]] std::uint64_t generation() const noexcept { return config_.generation; }
+
+  // Handles burst.packets[0, count): rewrites frames in place and sets every verdict.
+  // `now_ns` is CLOCK_MONOTONIC-like and must not go backwards by more than a tick.
+  void process_burst(Burst& burst, std::uint64_t now_ns) noexcept;
+
+  // Looks at the next `record_count` flow records: folds their packet and byte counts into the
+  // counters, expires the idle ones, forgets those whose listener or target is gone. Call between
+  // bursts so that all records are seen about once a second.
+  void sweep(std::uint64_t now_ns, std::uint32_t record_count) noexcept;
+
+  // Recomputes gauges (active flows per target) from the flow table; once, after adopting the first
+  // config on a table that an earlier process left.
+  void recount_flows() noexcept;
+
+ private:
+  // One packet on its way through the passes.
+  struct Work {
+    Parsed parsed;
+    ClientKey key;
+    std::uint64_t hash;
+    const mr_listener* listener;  // of the packet's destination; null: perhaps a reply
+  };
+  struct BurstCounts {
+    std::uint32_t forwarded = 0;
+    std::uint32_t replied = 0;
+    std::uint32_t punted = 0;
+    std::uint32_t hits = 0;
+    std::uint64_t forwarded_bytes = 0;
+  };
+  // Whose budget per millisecond something takes from.
+  struct Budget {
+    std::uint32_t per_ms;
+    std::uint32_t left;
+    [[nodiscard]] bool take() noexcept { return left != 0 && left-- != 0; }
+  };
+
+  // forwarder.cc
+  [[nodiscard]] bool classify(const Packet& packet, Work& work) noexcept;
+  [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
+  [[nodiscard]] Verdict forward_to_client(Packet& packet, Work& work) noexcept;
+  [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
+                                       const mr_flow_record& flow,
+                                       const mr_target& target) noexcept;
+  [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
+                                       const mr_flow_record& flow,
+                                       const mr_listener& listener) noexcept;
+  [[nodiscard]] const mr_target* target_of(const mr_flow_record& flow) const noexcept {
+    if (flow.target_slot >= config_.targets.size()) return nullptr;
+    const mr_target& target = config_.targets[flow.target_slot];
+    return target.id == flow.target_id ? &target : nullptr;
+  }
+  [[nodiscard]] const mr_listener* listener_of(const mr_flow_record& flow) const noexcept {
+    if (flow.listener_slot >= config_.listeners.size()) return nullptr;
+    const mr_listener& listener = config_.listeners[flow.listener_slot];
+    return listener.id == flow.listener_id ? &listener : nullptr;
+  }
+  [[nodiscard]] std::uint32_t slot_of(const mr_listener& listener) const noexcept {
+    return static_cast<std::uint32_t>(&listener - config_.listeners.data());
+  }
+  // Signed, so that a clock that goes back by a tick ages nothing by 52 days.
+  [[nodiscard]] bool is_idle(const mr_flow_record& flow,
+                             const mr_listener& listener) const noexcept {
+    return static_cast<std::int32_t>(tick_ - flow.last_seen_tick) >
+           static_cast<std::int32_t>(listener.timeout_ticks[flow.state & 7u]);
+  }
+  void account(mr_flow_record& flow, const Parsed& parsed) const noexcept;
+  void flush(const BurstCounts& counts) noexcept;
+
+  // forwarder_flows.cc
+  struct Choice;
+  [[nodiscard]] Verdict start_flow(Packet& packet, Work& work) noexcept;
+  [[nodiscard]] Choice choose_target(const mr_listener& listener, const mr_flow_tuple& tuple,
+                                     bool may_be_orphan) const noexcept;
+  void bind_flow(mr_flow_record& flow, const mr_listener& listener,
+                 std::uint32_t target_slot) noexcept;
+  [[nodiscard]] bool may_insert() noexcept;
+  [[nodiscard]] Verdict revisit_flow(Packet& packet, Work& work, std::uint32_t index) noexcept;
+  void track_tcp(mr_flow_record& flow, std::uint8_t tcp_flags, bool from_client) noexcept;
+  [[nodiscard]] bool swallow_orphan_reset(mr_flow_record& flow,
+                                          const mr_listener& listener) noexcept;
+  [[nodiscard]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
+  void count_reset(const mr_flow_record& flow, bool from_client) noexcept;
+  void set_state(mr_flow_record& flow, mr_flow_state state) noexcept;
+  void expire_flow(mr_flow_record& flow) noexcept;
+  void forget_flow(std::uint32_t index) noexcept;
+  void fold_counts(mr_flow_record& flow) noexcept;
+  void sweep_record(std::uint32_t index) noexcept;
+  void adjust_active(const mr_flow_record& flow, std::int32_t by) noexcept;
+
+  // forwarder_local.cc
+  [[nodiscard]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict handle_icmp(Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict reset(Packet& packet, const Parsed& parsed,
+                              std::uint32_t listener_slot) noexcept;
+  [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept;
+  [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
+  [[nodiscard]] Verdict drop(mr_drop_reason reason) noexcept;
+  [[nodiscard]] static Verdict punt(const Packet& packet) noexcept {
+    return {.kind = VerdictKind::punt, .nic = packet.nic, .reason = 0, .reserved = 0};
+  }
+  [[nodiscard]] static Verdict reply(const Packet& packet) noexcept {
+    return {.kind = VerdictKind::reply, .nic = packet.nic, .reason = 0, .reserved = 0};
+  }
+
+  void count(mr_counter counter, std::uint64_t amount = 1) noexcept;
+
+  ConfigView config_;
+  FlowTable& flows_;
+  std::uint32_t tick_ = 0;
+  // The listener found last and its address: most packets of a burst want the same.
+  const mr_listener* listener_hint_ = nullptr;
+  AddrWords listener_hint_addr_{};
+  std::array<MacAddr, MR_NIC_COUNT_MAX> nic_macs_{};
+  std::uint32_t nic_count_ = 0;
+  WorkerCounters counters_;
+  BurstCounts burst_counts_;
+  Budget inserts_;
+  Budget replies_;
+  std::uint32_t budget_tick_ = 0;
+  // Flows that nothing from the target has confirmed (SYN seen, UDP); bounded so that a flood of
+  // them leaves room for the rest.
+  std::uint32_t unconfirmed_ = 0;
+  std::uint32_t sweep_next_ = 0;
+};
+
+}  // namespace millrace::core

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/core/steering.h"
+
+#include "dataplane/core/parse.h"
+
+namespace millrace::core {
+
+std::uint32_t owner_of(const Packet& packet, const ConfigView& config,
+                       std::uint32_t worker_count) noexcept {
+  Parsed parsed;
+  parse(packet, parsed);
+  if (parsed.shape != Shape::transport || config.image == nullptr) return 0;
+  const bool to_vip = find_entry(config.listener_table, parsed.destination, 0, 0) != nullptr;
+  const AddrWords& client = to_vip ? parsed.source : parsed.destination;
+  const std::uint16_t port_be = to_vip ? parsed.source_port_be : parsed.destination_port_be;
+  const std::uint64_t hash =
+      mr_table_hash_words(client.low, client.high, std::uint64_t{port_be} << 8 | parsed.protocol);
+  return static_cast<std::uint32_t>(hash * worker_count >> 32);
+}
+
+}  // namespace millrace::core
