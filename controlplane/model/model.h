@@ -73,9 +73,10 @@ struct HealthCheck {
   // for those who want a dead target found sooner than NLB can. Always timeout <= interval.
   std::uint32_t interval_ms = 30000;
   std::uint32_t timeout_ms = 10000;
-  std::uint32_t healthy_threshold = 5;                                          // 2-10
-  std::uint32_t unhealthy_threshold = 2;                                        // 2-10
-  std::vector<std::pair<std::uint16_t, std::uint16_t>> matcher = {{200, 399}};  // inclusive ranges
+  std::uint32_t healthy_threshold = 5;    // 2-10
+  std::uint32_t unhealthy_threshold = 2;  // 2-10
+  // Inclusive ranges of HTTP status codes. Not a braced list: g++ 12 warns of its backing array.
+  std::vector<std::pair<std::uint16_t, std::uint16_t>> matcher{std::size_t{1}, {200, 399}};
 
   friend bool operator==(const HealthCheck&, const HealthCheck&) = default;
 };

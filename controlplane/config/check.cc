@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Holds the parts of a config against each other and puts the Config together. Cold.
+#include <map>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "controlplane/config/draft.h"
+#include "dataplane/contract/config_abi.h"
+
+namespace millrace::control {
+namespace {
+
+enum class Family : std::uint8_t { v4, v6 };
+
+const char* to_string(Family family) { return family == Family::v4 ? "IPv4" : "IPv6"; }
+Family family_of(const IpAddress& address) { return address.is_v4() ? Family::v4 : Family::v6; }
+
+// "line 12", to point at the other half of a conflict.
+std::string line_of(const Cursor& at) { return "line " + std::to_string(at.node->place.line); }
+
+class Checker {
+ public:
+  Checker(const ConfigDraft& draft, ErrorList& errors) : draft_(draft), errors_(errors) {}
+
+  Config run() {
+    Config config;
+    config.node = draft_.node;
+    collect_vips();
+    for (const TargetGroupDraft& group : draft_.target_groups) {
+      config.target_groups.push_back(check_target_group(group));
+    }
+    for (const LoadBalancerDraft& balancer : draft_.load_balancers) {
+      config.load_balancers.push_back(check_load_balancer(balancer));
+    }
+    check_limits();
+    return config;
+  }
+
+ private:
+  void collect_vips();
+  TargetGroup check_target_group(const TargetGroupDraft& draft);
+  Target check_target(const TargetDraft& draft, std::uint16_t group_port,
+                      std::map<std::pair<IpAddress, std::uint16_t>, Cursor>& seen);
+  LoadBalancer check_load_balancer(const LoadBalancerDraft& draft);
+  Listener check_listener(const ListenerDraft& draft, const LoadBalancerDraft& balancer);
+  void check_listener_families(const ListenerDraft& draft, const LoadBalancerDraft& balancer,
+                               Listener& listener);
+  void check_reference(const Placed<std::string>& name, Family family, const Placed<IpAddress>& vip,
+                       const ListenerDraft& listener, const LoadBalancerDraft& balancer);
+  void check_dsr_ports(const TargetGroupDraft& group, const Placed<std::string>& name,
+                       const ListenerDraft& listener);
+  void check_one_balancer(const Placed<std::string>& group, const LoadBalancerDraft& balancer);
+  void check_limits();
+  std::string unknown_group(const std::string& name) const;
+
+  const ConfigDraft& draft_;
+  ErrorList& errors_;
+  std::map<IpAddress, Cursor> vips_;
+  std::map<std::string, const TargetGroupDraft*> groups_;
+  std::map<std::string, Cursor> balancers_;
+  std::map<std::string, const LoadBalancerDraft*> group_users_;
+};
+
+// The address family of a group's targets; nullptr when it has none (whose address is known).
+const Placed<IpAddress>* first_address(const TargetGroupDraft& group) {
+  for (const TargetDraft& target : group.targets) {
+    if (target.address) return &*target.address;
+  }
+  return nullptr;
+}
+
+const Placed<IpAddress>* first_vip(const LoadBalancerDraft& balancer, Family family) {
+  for (const auto& vip : balancer.addresses) {
+    if (family_of(vip.value) == family) return &vip;
+  }
+  return nullptr;
+}
+
+void Checker::collect_vips() {
+  for (const LoadBalancerDraft& balancer : draft_.load_balancers) {
+    for (const auto& vip : balancer.addresses) {
+      const auto [known, is_new] = vips_.emplace(vip.value, vip.at);
+      if (is_new) continue;
+      errors_.add(vip.at, "the VIP " + vip.value.to_string() + " is given already, in " +
+                              line_of(known->second) + " (" + known->second.path +
+                              "); a VIP belongs to one load balancer");
+    }
+  }
+}
+
+TargetGroup Checker::check_target_group(const TargetGroupDraft& draft) {
+  TargetGroup group = draft.settings;
+  group.protocol = draft.protocol.value_or(Protocol::tcp);
+  group.port = draft.port.value_or(0);
+  if (draft.name) {
+    group.name = draft.name->value;
+    const auto [known, is_new] = groups_.emplace(group.name, &draft);
+    if (!is_new) {
+      errors_.add(draft.name->at, "a target group " + quote(group.name) + " exists already, in " +
+                                      line_of(known->second->name->at));
+    }
+  }
+  const auto* first = first_address(draft);
+  std::map<std::pair<IpAddress, std::uint16_t>, Cursor> seen;
+  for (const TargetDraft& target : draft.targets) {
+    group.targets.push_back(check_target(target, group.port, seen));
+    if (!target.address || family_of(target.address->value) == family_of(first->value)) continue;
+    errors_.add(target.address->at,
+                std::string("is ") + to_string(family_of(target.address->value)) + " but " +
+                    first->value.to_string() + " in " + line_of(first->at) + " is " +
+                    to_string(family_of(first->value)) +
+                    "; a target group holds one address family, make two groups");
+  }
+  return group;
+}
+
+Target Checker::check_target(const TargetDraft& draft, std::uint16_t group_port,
+                             std::map<std::pair<IpAddress, std::uint16_t>, Cursor>& seen) {
+  Target target;
+  target.port = draft.port.value_or(group_port);
+  target.weight = draft.weight;
+  target.zone = draft.zone;
+  if (!draft.address) return target;
+  target.address = draft.address->value;
+  const std::string text = target.address.to_string();
+  const auto [known, is_new] = seen.emplace(std::pair{target.address, target.port}, draft.at);
+  if (!is_new) {
+    errors_.add(draft.at, "the target " + text + " with port " + std::to_string(target.port) +
+                              " is in this group already, in " + line_of(known->second));
+  }
+  const auto vip = vips_.find(target.address);
+  if (vip != vips_.end()) {
+    errors_.add(draft.address->at, text + " is a VIP, in " + line_of(vip->second) +
+                                       "; a target is a machine's own address");
+  }
+  return target;
+}
+
+LoadBalancer Checker::check_load_balancer(const LoadBalancerDraft& draft) {
+  LoadBalancer balancer;
+  if (draft.name) {
+    balancer.name = draft.name->value;
+    const auto [known, is_new] = balancers_.emplace(balancer.name, draft.name->at);
+    if (!is_new) {
+      errors_.add(draft.name->at, "a load balancer " + quote(balancer.name) +
+                                      " exists already, in " + line_of(known->second));
+    }
+  }
+  for (const auto& vip : draft.addresses) balancer.addresses.push_back(vip.value);
+  std::map<std::pair<Protocol, std::uint16_t>, Cursor> seen;
+  for (const ListenerDraft& listener : draft.listeners) {
+    balancer.listeners.push_back(check_listener(listener, draft));
+    if (!listener.protocol || !listener.port) continue;
+    const auto [known, is_new] =
+        seen.emplace(std::pair{listener.protocol->value, listener.port->value}, listener.port->at);
+    if (is_new) continue;
+    errors_.add(listener.port->at, std::string("a listener for ") +
+                                       control::to_string(listener.protocol->value) + " port " +
+                                       std::to_string(listener.port->value) +
+                                       " exists already, in " + line_of(known->second));
+  }
+  return balancer;
+}
+
+Listener Checker::check_listener(const ListenerDraft& draft, const LoadBalancerDraft& balancer) {
+  Listener listener;
+  if (draft.protocol) listener.protocol = draft.protocol->value;
+  if (draft.port) listener.port = draft.port->value;
+  listener.tcp_idle_timeout_seconds = draft.tcp_idle_timeout_seconds;
+  check_listener_families(draft, balancer, listener);
+  return listener;
+}
+
+// Each address family that the load balancer has needs a group; a family that it has not, none.
+void Checker::check_listener_families(const ListenerDraft& draft, const LoadBalancerDraft& balancer,
+                                      Listener& listener) {
+  const bool is_pair = draft.group_v4 || draft.group_v6;
+  if (!is_pair && !draft.group) return;
+  for (const Family family : {Family::v4, Family::v6}) {
+    const auto* vip = first_vip(balancer, family);
+    const auto& named = family == Family::v4 ? draft.group_v4 : draft.group_v6;
+    const std::string key = family == Family::v4 ? "ipv4" : "ipv6";
+    if (vip == nullptr) {
+      if (named && !balancer.addresses.empty()) {
+        errors_.add(named->at, std::string("the load balancer has no ") + to_string(family) +
+                                   " address; remove this or add one to `addresses`");
+      }
+      continue;
+    }
+    const auto& used = is_pair ? named : draft.group;
+    if (!used) {
+      errors_.add(draft.at, std::string("default_target_groups names no `") + key +
+                                "` group, but the load balancer has the " + to_string(family) +
+                                " address " + vip->value.to_string() + " in " + line_of(vip->at));
+      continue;
+    }
+    check_reference(*used, family, *vip, draft, balancer);
+    (family == Family::v4 ? listener.default_target_group_v4 : listener.default_target_group_v6) =
+        used->value;
+  }
+}
+
+std::string Checker::unknown_group(const std::string& name) const {
+  std::vector<std::string_view> names;
+  for (const auto& [known, group] : groups_) names.push_back(known);
+  return "there is no target group " + quote(name) + did_you_mean(name, names);
+}
+
+void Checker::check_reference(const Placed<std::string>& name, Family family,
+                              const Placed<IpAddress>& vip, const ListenerDraft& listener,
+                              const LoadBalancerDraft& balancer) {
+  const auto known = groups_.find(name.value);
+  if (known == groups_.end()) return errors_.add(name.at, unknown_group(name.value));
+  const TargetGroupDraft& group = *known->second;
+  const auto& protocol = listener.protocol;
+  if (protocol && group.protocol && protocol->value != *group.protocol) {
+    errors_.add(name.at, std::string("the listener is ") + control::to_string(protocol->value) +
+                             " but target group " + quote(name.value) + " in " + line_of(group.at) +
+                             " is " + control::to_string(*group.protocol) +
+                             "; the protocols must be equal");
+  }
+  const auto* target = first_address(group);
+  if (target != nullptr && family_of(target->value) != family) {
+    errors_.add(name.at, std::string("the load balancer has the ") + to_string(family) +
+                             " address " + vip.value.to_string() + " (" + line_of(vip.at) +
+                             ") but target group " + quote(name.value) + " has " +
+                             to_string(family_of(target->value)) +
+                             " targets; name a group for each family: default_target_groups: "
+                             "{ipv4: ..., ipv6: ...}");
+  }
+  check_dsr_ports(group, name, listener);
+  check_one_balancer(name, balancer);
+}
+
+// With dsr the target gets the client's packet as it is, so nothing can translate the port.
+void Checker::check_dsr_ports(const TargetGroupDraft& group, const Placed<std::string>& name,
+                              const ListenerDraft& listener) {
+  if (group.settings.forwarding != Forwarding::dsr || !listener.port || !group.port) return;
+  const std::uint16_t wanted = listener.port->value;
+  const auto mismatch = [&](std::uint16_t port, const std::string& whose) {
+    errors_.add(name.at, "the listener has port " + std::to_string(wanted) + " but " + whose +
+                             " has port " + std::to_string(port) +
+                             "; with millrace.forwarding: dsr they must be equal");
+  };
+  if (group.targets.empty() && *group.port != wanted) {
+    return mismatch(*group.port, "target group " + quote(name.value));
+  }
+  for (const TargetDraft& target : group.targets) {
+    const std::uint16_t port = target.port.value_or(*group.port);
+    if (port != wanted) return mismatch(port, "its target in " + line_of(target.at));
+  }
+}
+
+void Checker::check_one_balancer(const Placed<std::string>& group,
+                                 const LoadBalancerDraft& balancer) {
+  const auto [known, is_new] = group_users_.emplace(group.value, &balancer);
+  if (is_new || known->second == &balancer) return;
+  const auto& user = *known->second;
+  errors_.add(group.at, "target group " + quote(group.value) + " is used by the load balancer " +
+                            (user.name ? quote(user.name->value) : "in " + line_of(user.at)) +
+                            " already; a target group belongs to one load balancer");
+}
+
+void Checker::check_limits() {
+  const auto check = [&](std::size_t count, std::size_t max, const std::string& what,
+                         const Cursor& at) {
+    if (count <= max) return;
+    errors_.add(at, std::to_string(count) + " " + what + "; at most " + std::to_string(max) +
+                        " are possible");
+  };
+  std::size_t listeners = 0;
+  for (const LoadBalancerDraft& balancer : draft_.load_balancers) {
+    listeners += balancer.addresses.size() * balancer.listeners.size();
+  }
+  if (!draft_.load_balancers.empty()) {
+    check(listeners, MR_LISTENER_SLOTS_MAX, "listeners, counted for each VIP",
+          draft_.load_balancers.back().at);
+  }
+  std::size_t targets = 0;
+  for (const TargetGroupDraft& group : draft_.target_groups) {
+    targets += group.targets.size();
+    check(group.targets.size(), MR_GROUP_MEMBERS_MAX, "targets in one group", group.at);
+  }
+  if (draft_.target_groups.empty()) return;
+  const Cursor& last = draft_.target_groups.back().at;
+  check(draft_.target_groups.size(), MR_GROUP_SLOTS_MAX, "target groups", last);
+  check(targets, MR_TARGET_SLOTS_MAX, "targets in all groups", last);
+}
+
+}  // namespace
+
+Config check_config(const ConfigDraft& draft, ErrorList& errors) {
+  return Checker(draft, errors).run();
+}
+
+}  // namespace millrace::control

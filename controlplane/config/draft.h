@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What was read of a config file, with the place of each value, before values are held against each
+// other. Cold. Filled by load.cc and load_target_group.cc, judged by check.cc.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/config/reader.h"
+#include "controlplane/model/model.h"
+
+namespace millrace::control {
+
+template <typename T>
+struct Placed {
+  T value;
+  Cursor at;
+};
+
+// Absent values were wrong and have been reported; checks that would need them are skipped.
+struct ListenerDraft {
+  Cursor at;
+  std::optional<Placed<Protocol>> protocol;
+  std::optional<Placed<std::uint16_t>> port;
+  // Either the first, or one or both of the others.
+  std::optional<Placed<std::string>> group;
+  std::optional<Placed<std::string>> group_v4;
+  std::optional<Placed<std::string>> group_v6;
+  std::uint32_t tcp_idle_timeout_seconds = Listener{}.tcp_idle_timeout_seconds;
+};
+
+struct LoadBalancerDraft {
+  Cursor at;
+  std::optional<Placed<std::string>> name;
+  std::vector<Placed<IpAddress>> addresses;
+  std::vector<ListenerDraft> listeners;
+};
+
+struct TargetDraft {
+  Cursor at;
+  std::optional<Placed<IpAddress>> address;
+  std::optional<std::uint16_t> port;  // absent: the group's
+  std::uint32_t weight = Target{}.weight;
+  std::string zone;
+};
+
+struct TargetGroupDraft {
+  Cursor at;
+  std::optional<Placed<std::string>> name;
+  std::optional<Protocol> protocol;
+  std::optional<std::uint16_t> port;
+  TargetGroup settings;  // attributes and health check; nothing else of it is set
+  std::vector<TargetDraft> targets;
+};
+
+struct ConfigDraft {
+  Node node;
+  std::vector<LoadBalancerDraft> load_balancers;
+  std::vector<TargetGroupDraft> target_groups;
+};
+
+[[nodiscard]] std::optional<Protocol> read_protocol(const Cursor& at, ErrorList& errors);
+[[nodiscard]] TargetGroupDraft read_target_group(const Cursor& at, ErrorList& errors);
+
+// Holds the parts against each other: duplicates, references, address families, limits.
+// The Config is complete when `errors` stays empty.
+[[nodiscard]] Config check_config(const ConfigDraft& draft, ErrorList& errors);
+
+}  // namespace millrace::control

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From file to Config: node, load balancers and listeners are read here. Cold.
+#include "controlplane/config/load.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "controlplane/config/draft.h"
+#include "controlplane/config/reader.h"
+#include "controlplane/config/yaml_tree.h"
+
+namespace millrace::control {
+namespace {
+
+constexpr std::size_t kNameLengthMax = 32;
+constexpr std::size_t kNodeNameLengthMax = 63;
+
+ConfigDraft read_config(const Cursor& root, ErrorList& errors);
+Node read_node(const Cursor& at, ErrorList& errors);
+LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors);
+ListenerDraft read_listener(const Cursor& at, ErrorList& errors);
+void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList& errors);
+void read_listener_attributes(const Cursor& at, ListenerDraft& draft, ErrorList& errors);
+
+std::vector<ConfigError> single_error(const std::string& name, const YamlProblem& problem) {
+  ErrorList errors(name);
+  errors.add(problem.place, "", problem.reason);
+  return errors.take();
+}
+
+}  // namespace
+
+std::string to_string(const ConfigError& error) { return error.place + ": " + error.reason; }
+
+LoadResult load_config(std::string_view yaml_text, const std::string& name) {
+  const auto parsed = parse_yaml(yaml_text);
+  if (const auto* problem = std::get_if<YamlProblem>(&parsed)) return single_error(name, *problem);
+  const YamlNodePtr root = std::get<YamlNodePtr>(parsed);
+  if (root->kind == YamlNode::Kind::null) {
+    return single_error(name, {{},
+                               "the file is empty; to remove everything on purpose, write "
+                               "`load_balancers: []`"});
+  }
+  ErrorList errors(name);
+  Config config = check_config(read_config({root, ""}, errors), errors);
+  if (!errors.empty()) return errors.take();
+  return config;
+}
+
+LoadResult load_config_file(const std::string& path) {
+  auto read = read_config_file(path);
+  if (auto* error = std::get_if<ConfigError>(&read)) {
+    return std::vector<ConfigError>{std::move(*error)};
+  }
+  return load_config(std::get<std::string>(read), path);
+}
+
+std::variant<std::string, ConfigError> read_config_file(const std::string& path) {
+  const auto fail = [&](const char* what) {
+    return ConfigError{path, std::string(what) + ": " + std::strerror(errno)};
+  };
+  const bool is_stdin = path == "-";
+  const int fd = is_stdin ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fail("cannot open the file");
+  std::string text;
+  std::array<char, 65536> chunk;
+  ssize_t got = 0;
+  while (text.size() <= kYamlBytesMax) {
+    got = read(fd, chunk.data(), chunk.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    text.append(chunk.data(), static_cast<std::size_t>(got));
+  }
+  const auto failure = fail("cannot read the file");
+  if (!is_stdin) close(fd);
+  if (got < 0) return failure;
+  return text;
+}
+
+namespace {
+
+ConfigDraft read_config(const Cursor& root, ErrorList& errors) {
+  ConfigDraft draft;
+  const MapReader map(root, {"node", "load_balancers", "target_groups"}, errors);
+  if (const auto node = map.find("node")) draft.node = read_node(*node, errors);
+  if (const auto list = map.require("load_balancers", "a list, [] for none")) {
+    for (const Cursor& at : read_list(*list, errors).value_or(std::vector<Cursor>{})) {
+      draft.load_balancers.push_back(read_load_balancer(at, errors));
+    }
+  }
+  if (const auto list = map.find("target_groups")) {
+    for (const Cursor& at : read_list(*list, errors).value_or(std::vector<Cursor>{})) {
+      draft.target_groups.push_back(read_target_group(at, errors));
+    }
+  }
+  return draft;
+}
+
+Node read_node(const Cursor& at, ErrorList& errors) {
+  Node node;
+  const MapReader map(at, {"name", "zone", "selection_key", "lookup_seed"}, errors);
+  if (const auto name = map.find("name")) {
+    node.name = read_name(*name, kNodeNameLengthMax, errors).value_or("");
+  }
+  if (const auto zone = map.find("zone")) {
+    node.zone = read_name(*zone, kNameLengthMax, errors).value_or("");
+  }
+  if (const auto key = map.find("selection_key")) {
+    const Hex128 value = read_hex(*key, 32, errors).value_or(Hex128{});
+    node.selection_key[0] = value.high;
+    node.selection_key[1] = value.low;
+  }
+  if (const auto seed = map.find("lookup_seed")) {
+    node.lookup_seed = read_hex(*seed, 16, errors).value_or(Hex128{}).low;
+  }
+  return node;
+}
+
+LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors) {
+  LoadBalancerDraft draft{.at = at, .name = {}, .addresses = {}, .listeners = {}};
+  const MapReader map(at, {"name", "type", "addresses", "listeners"}, errors);
+  if (const auto name = map.require("name", "what the load balancer is called")) {
+    if (auto text = read_name(*name, kNameLengthMax, errors)) draft.name = {*text, *name};
+  }
+  if (const auto type = map.find("type")) {
+    constexpr bool kNetwork = true;
+    (void)read_word<bool>(*type,
+                          {{"network", kNetwork},
+                           {"gateway", false, "not supported by this version; only network is"},
+                           {"application", false, "not supported; only network is"}},
+                          errors);  // one type is possible, so there is nothing to keep
+  }
+  if (const auto list = map.require("addresses", "a list of its VIPs, at least one")) {
+    const auto items = read_list(*list, errors);
+    if (items && items->empty()) errors.add(*list, "is empty; must name at least one VIP");
+    for (const Cursor& item : items.value_or(std::vector<Cursor>{})) {
+      if (const auto vip = read_address(item, errors)) draft.addresses.push_back({*vip, item});
+    }
+  }
+  if (const auto list = map.find("listeners")) {
+    for (const Cursor& item : read_list(*list, errors).value_or(std::vector<Cursor>{})) {
+      draft.listeners.push_back(read_listener(item, errors));
+    }
+  }
+  return draft;
+}
+
+ListenerDraft read_listener(const Cursor& at, ErrorList& errors) {
+  ListenerDraft draft;
+  draft.at = at;
+  const MapReader map(
+      at, {"protocol", "port", "default_target_group", "default_target_groups", "attributes"},
+      errors);
+  if (const auto protocol = map.require("protocol", "TCP or UDP")) {
+    if (const auto value = read_protocol(*protocol, errors)) draft.protocol = {*value, *protocol};
+  }
+  if (const auto port = map.require("port", "1-65535")) {
+    if (const auto value = read_port(*port, errors)) draft.port = {*value, *port};
+  }
+  read_listener_groups(map, draft, errors);
+  if (const auto attributes = map.find("attributes")) {
+    read_listener_attributes(*attributes, draft, errors);
+  }
+  return draft;
+}
+
+void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList& errors) {
+  const auto read_into = [&](std::optional<Placed<std::string>>& into, const Cursor& at) {
+    if (auto text = read_text(at, errors)) into = {*text, at};
+  };
+  const auto single = map.find("default_target_group");
+  const auto pair = map.find("default_target_groups");
+  if (single && pair) {
+    errors.add(*pair, "default_target_group is given too; keep one of the two");
+    return;
+  }
+  if (single) return read_into(draft.group, *single);
+  if (!pair) {
+    (void)map.require("default_target_group", "the name of the target group that gets the flows");
+    return;
+  }
+  const MapReader families(*pair, {"ipv4", "ipv6"}, errors);
+  if (const auto v4 = families.find("ipv4")) read_into(draft.group_v4, *v4);
+  if (const auto v6 = families.find("ipv6")) read_into(draft.group_v6, *v6);
+}
+
+void read_listener_attributes(const Cursor& at, ListenerDraft& draft, ErrorList& errors) {
+  const MapReader map(at, {"tcp.idle_timeout.seconds"}, errors);
+  const auto idle = map.find("tcp.idle_timeout.seconds");
+  if (!idle) return;
+  if (draft.protocol && draft.protocol->value == Protocol::udp) {
+    errors.add(*idle, "is for TCP listeners only; the idle timeout of UDP flows is 120 seconds");
+    return;
+  }
+  const auto value = read_number(*idle, {.min = 60, .max = 6000, .unit = "seconds"}, errors);
+  draft.tcp_idle_timeout_seconds = value.value_or(draft.tcp_idle_timeout_seconds);
+}
+
+}  // namespace
+}  // namespace millrace::control

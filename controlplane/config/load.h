@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A configuration file as text becomes a Config, or everything that is wrong with it. Cold.
+//
+// The vocabulary is that of the ELBv2 API: names, defaults and ranges. The file is checked as a
+// whole before anything of it is used, so that a wrong or empty one never changes what runs.
+// Next on the way: reconcile/controller.h.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "controlplane/model/model.h"
+
+namespace millrace::control {
+
+struct ConfigError {
+  std::string place;   // "web.yaml:12:9: load_balancers[0].listeners[1].port"
+  std::string reason;  // says what is allowed
+
+  friend bool operator==(const ConfigError&, const ConfigError&) = default;
+};
+
+// "PLACE: REASON", as a person reads it.
+[[nodiscard]] std::string to_string(const ConfigError& error);
+
+using LoadResult = std::variant<Config, std::vector<ConfigError>>;
+
+// `name` stands for the text in messages; usually the path of the file.
+[[nodiscard]] LoadResult load_config(std::string_view yaml_text, const std::string& name);
+
+// Reads `path` ("-": standard input) and loads it. A file that cannot be read is an error like any.
+[[nodiscard]] LoadResult load_config_file(const std::string& path);
+
+// The text of `path`, at most one byte more than a config may have; for sending it elsewhere.
+[[nodiscard]] std::variant<std::string, ConfigError> read_config_file(const std::string& path);
+
+}  // namespace millrace::control
