@@ -27,7 +27,7 @@ from lab import addresses
 from lab.machine import RunDirectory, reap_dead_runs
 from lab.namespace import Namespace
 from lab.node import Node
-from lab.target import Target
+from lab.target import DNS_PORT, DNS_PORT_DSR, Target
 
 CLIENT_BRIDGE = "clients"
 TARGET_BRIDGE = "targets"
@@ -187,7 +187,9 @@ class Lab:
         self._add_target(name, host, own)
 
     def _add_target(self, name: str, host: Namespace, own: tuple[str, str]) -> None:
-        target = Target(name, host, own, self.directory.path / name)
+        home = self.directory.path / name
+        dns_port = DNS_PORT_DSR if self.layout.dsr else DNS_PORT
+        target = Target(name, host, own, home, dns_port=dns_port)
         for service in target.services:
             self._stack.callback(service.stop)
         self.targets.append(target)

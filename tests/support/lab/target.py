@@ -4,7 +4,7 @@
 HTTP, ports 80 and 8080:  /          "target=t1 client=192.0.2.100 port=40312"
                           /health    200 "ok", or 503 after fail_health()
                           /blob      1 MiB of data
-DNS, port 53, UDP and TCP: TXT whoami.lab is "t1"
+DNS, port 5353, UDP and TCP (53 when the target holds the VIPs): TXT whoami.lab is "t1"
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from lab.namespace import Namespace
 from lab.process import LabError, Service, wait_until
 
 HTTP_PORT = 8080
-DNS_PORT = 53
+DNS_PORT = 5353
+DNS_PORT_DSR = 53  # nothing translates a port there
 WHOAMI = "whoami.lab"
 BLOB_BYTES = 1 << 20
 
@@ -63,9 +64,16 @@ class Target:
     """`addresses` are the target's own, IPv4 first. Services are stopped by the lab at its end."""
 
     def __init__(
-        self, name: str, namespace: Namespace, addresses: tuple[str, str], home: Path
+        self,
+        name: str,
+        namespace: Namespace,
+        addresses: tuple[str, str],
+        home: Path,
+        *,
+        dns_port: int = DNS_PORT,
     ) -> None:
         self.name = name
+        self.dns_port = dns_port
         self.namespace = namespace
         self.v4, self.v6 = addresses
         self.home = home
@@ -83,7 +91,7 @@ class Target:
         for service in self.services:
             service.start()
         self.http.wait_ready(lambda: self._listens("tcp", HTTP_PORT))
-        self.dns.wait_ready(lambda: self._listens("udp", DNS_PORT))
+        self.dns.wait_ready(lambda: self._listens("udp", self.dns_port))
 
     def stop(self) -> None:
         """Ends the servers as an operator would: the host stays, its ports are closed."""
@@ -142,7 +150,7 @@ class Target:
             "--no-resolv",
             "--no-hosts",
             "--local=/lab/",
-            f"--port={DNS_PORT}",
+            f"--port={self.dns_port}",
             f"--txt-record={WHOAMI},{self.name}",
             "--local-ttl=0",
             "--log-queries=extra",

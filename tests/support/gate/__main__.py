@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds every variant and runs every test, part by part, and sums up in one line.
+
+A part is one build folder with the suites that run in it. A part that does not build counts as one
+failed test and the next part goes on, so that one run shows everything that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+E2E_REPORT = ROOT / "build" / "e2e.xml"
+
+
+@dataclass
+class Outcome:
+    """What one part, or all of them, came to."""
+
+    passed: int = 0
+    failed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {len(self.failed)} failed"
+
+
+@dataclass(frozen=True)
+class Part:
+    """`tests` names meson tests (prefixes of their names); empty means all of `suites`."""
+
+    name: str
+    about: str
+    folder: str
+    options: tuple[str, ...] = ()
+    compiler: tuple[str, str] = ("gcc", "g++")
+    suites: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    timeout_factor: int = 1
+    only_full: bool = False
+
+    @property
+    def build(self) -> Path:
+        return ROOT / self.folder
+
+
+SANITIZE = ("--buildtype=debugoptimized", "-Db_lundef=false")
+PARTS = (
+    Part(
+        "main",
+        "g++, everything",
+        "build",
+        suites=("lint", "abi", "unit", "property", "fuzz", "integration"),
+    ),
+    Part(
+        "no-dpdk",
+        "g++, without DPDK",
+        "build-no-dpdk",
+        options=("-Ddpdk=disabled",),
+        suites=("unit", "property", "fuzz"),
+    ),
+    Part(
+        "asan",
+        "clang, address and undefined behaviour sanitizers",
+        "build-asan",
+        options=(*SANITIZE, "-Db_sanitize=address,undefined"),
+        compiler=("clang", "clang++"),
+        suites=("unit", "property", "fuzz", "integration"),
+        timeout_factor=5,
+    ),
+    Part(
+        "tsan",
+        "g++, thread sanitizer",
+        "build-tsan",
+        options=(*SANITIZE, "-Db_sanitize=thread"),
+        suites=("unit",),
+        tests=("shm", "publish", "worker"),
+        timeout_factor=10,
+    ),
+)
+E2E = "e2e"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def build(part: Part) -> bool:
+    """Compiles all that the part's tests need."""
+    c, cxx = part.compiler
+    environment = {**os.environ, "CC": f"ccache {c}", "CXX": f"ccache {cxx}"}
+    words = [str(ROOT / "deploy" / "build"), str(part.build), *part.options]
+    return subprocess.run(words, env=environment, check=False).returncode == 0
+
+
+def meson_tests(part: Part) -> list[str]:
+    """The names to run, or none for whole suites."""
+    if not part.tests:
+        return []
+    words = ["meson", "test", "-C", str(part.build), "--list", *suite_words(part)]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = [line.split(" / ")[-1].strip() for line in listed if " / " in line]
+    return sorted({name for name in names if name.startswith(part.tests)})
+
+
+def suite_words(part: Part) -> list[str]:
+    return [word for suite in part.suites for word in ("--suite", suite)]
+
+
+def run_part(part: Part) -> Outcome:
+    if not build(part):
+        return Outcome(failed=[f"{part.name}: build"])
+    words = ["meson", "test", "-C", str(part.build), "--no-rebuild", "--print-errorlogs"]
+    words += ["--timeout-multiplier", str(part.timeout_factor), *suite_words(part)]
+    log = part.build / "meson-logs" / "testlog.json"
+    log.unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "TSAN_OPTIONS": "halt_on_error=1",
+    }
+    subprocess.run([*words, *meson_tests(part)], env=environment, check=False)
+    return read_meson_log(part, log)
+
+
+def read_meson_log(part: Part, log: Path) -> Outcome:
+    outcome = Outcome()
+    if not log.exists():
+        return Outcome(failed=[f"{part.name}: no test ran"])
+    for line in log.read_text().splitlines():
+        test = json.loads(line)
+        name = f"{part.name}: {test['name']}"
+        if test["result"] in ("OK", "EXPECTEDFAIL"):
+            outcome.passed += 1
+        elif test["result"] == "SKIP":
+            outcome.skipped.append(name)
+        else:
+            outcome.failed.append(f"{name} ({test['result']})")
+    return outcome
+
+
+def run_e2e(words: Sequence[str]) -> Outcome:
+    """The end-to-end tests, with the programs of build/."""
+    if os.geteuid() != 0:
+        return Outcome(skipped=["e2e: needs root for network namespaces"])
+    if not (ROOT / "build" / "build.ninja").exists() and not build(PARTS[0]):
+        return Outcome(failed=["e2e: build"])
+    E2E_REPORT.unlink(missing_ok=True)
+    pytest = ["/usr/bin/python3", "-B", "-m", "pytest", str(ROOT / "tests" / "e2e")]
+    subprocess.run([*pytest, f"--junit-xml={E2E_REPORT}", *words], cwd=ROOT, check=False)
+    return read_junit(E2E_REPORT)
+
+
+def read_junit(report: Path) -> Outcome:
+    outcome = Outcome()
+    if not report.exists():
+        return Outcome(failed=["e2e: pytest did not run"])
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = f"e2e: {case.get('name')}"
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome.failed.append(name)
+        elif (skip := case.find("skipped")) is not None:
+            outcome.skipped.append(f"{name}: {skip.get('message')}")
+        else:
+            outcome.passed += 1
+    return outcome
+
+
+def arguments() -> argparse.Namespace:
+    names = [*(part.name for part in PARTS), E2E]
+    parser = argparse.ArgumentParser(prog="tests/run", description="Builds and runs every test.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these: {', '.join(names)}")
+    parser.add_argument("--full", action="store_true", help="also what takes long")
+    parser.add_argument("-k", dest="expression", help="only end-to-end tests that match")
+    found = parser.parse_args()
+    unknown = [name for name in found.parts if name not in names]
+    if unknown:
+        parser.error(f"no part {', '.join(unknown)}: there are {', '.join(names)}")
+    return found
+
+
+def main() -> int:
+    options = arguments()
+    parts = [part for part in PARTS if options.full or not part.only_full]
+    if options.parts:
+        parts = [part for part in PARTS if part.name in options.parts]
+    with_e2e = not options.parts or E2E in options.parts
+    total, start = Outcome(), time.monotonic()
+    count = len(parts) + with_e2e
+    for number, part in enumerate(parts, start=1):
+        say(f"\n[{number}/{count}] {part.name}: {part.about}")
+        outcome = run_part(part)
+        say(f"[{number}/{count}] {part.name}: {outcome}")
+        total.add(outcome)
+    if with_e2e:
+        say(f"\n[{count}/{count}] e2e: the programs of build/ in the lab")
+        words = ["-k", options.expression] if options.expression else []
+        words += ["--full"] if options.full else []
+        total.add(run_e2e(words))
+    say(f"\nafter {(time.monotonic() - start) / 60:.1f} minutes")
+    for name in total.skipped:
+        say(f"skipped  {name}")
+    for name in total.failed:
+        say(f"FAILED   {name}")
+    say(str(total))
+    return 1 if total.failed or total.passed == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configs for tests, as the dictionaries that the YAML files hold.
+
+Health checks run five times a second, so that a test sees a change soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab import addresses
+from lab.target import DNS_PORT, HTTP_PORT
+
+Config = dict[str, Any]
+
+ATTRIBUTES: Mapping[str, Any] = {
+    "deregistration_delay.timeout_seconds": 60,
+    "millrace.health_check.interval_milliseconds": 200,
+    "millrace.health_check.timeout_milliseconds": 150,
+}
+
+
+def group(
+    name: str,
+    protocol: str,
+    port: int,
+    targets: Sequence[Mapping[str, Any]],
+    *,
+    forwarding: str = "nat",
+    attributes: Mapping[str, Any] | None = None,
+) -> Config:
+    """A target group. Its targets' HTTP servers answer the health check, also for UDP."""
+    return {
+        "name": name,
+        "protocol": protocol,
+        "port": port,
+        "attributes": {
+            **ATTRIBUTES,
+            "millrace.forwarding": forwarding,
+            **(attributes or {}),
+        },
+        "health_check": {
+            "protocol": "HTTP",
+            "port": HTTP_PORT,
+            "path": "/health",
+            "healthy_threshold": 2,
+            "unhealthy_threshold": 2,
+        },
+        "targets": [dict(target) for target in targets],
+    }
+
+
+def listener(protocol: str, port: int, name: str, **attributes: Any) -> Config:
+    """Forwards to the groups `NAME-4` and `NAME-6`."""
+    entry: Config = {
+        "protocol": protocol,
+        "port": port,
+        "default_target_groups": {"ipv4": f"{name}-4", "ipv6": f"{name}-6"},
+    }
+    return {**entry, "attributes": attributes} if attributes else entry
+
+
+def config(listeners: Sequence[Config], groups: Sequence[Config]) -> Config:
+    return {
+        "node": {"name": "lb-1", "zone": "a"},
+        "load_balancers": [
+            {
+                "name": "web",
+                "type": "network",
+                "addresses": [addresses.VIP_V4, addresses.VIP_V6],
+                "listeners": list(listeners),
+            }
+        ],
+        "target_groups": list(groups),
+    }
+
+
+def pair(
+    name: str,
+    protocol: str,
+    port: int,
+    *,
+    members: Sequence[int] = (1, 2, 3),
+    weights: Mapping[int, int] | None = None,
+    forwarding: str = "nat",
+    attributes: Mapping[str, Any] | None = None,
+) -> list[Config]:
+    """The groups `NAME-4` and `NAME-6` of targets t1, t2, ... by number."""
+
+    def targets(address_of: Any) -> list[Config]:
+        own = weights or {}
+        return [
+            {"id": address_of(index), **({"weight": own[index]} if index in own else {})}
+            for index in members
+        ]
+
+    return [
+        group(
+            f"{name}-{family}",
+            protocol,
+            port,
+            targets(address_of),
+            forwarding=forwarding,
+            attributes=attributes,
+        )
+        for family, address_of in (("4", addresses.target_v4), ("6", addresses.target_v6))
+    ]
+
+
+def standard(
+    *,
+    members: Sequence[int] = (1, 2, 3),
+    weights: Mapping[int, int] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> Config:
+    """HTTP on TCP 80 and DNS on UDP 53 to three targets, as in demo.yaml."""
+    return config(
+        [listener("TCP", 80, "http"), listener("UDP", 53, "dns")],
+        [
+            *pair("http", "TCP", HTTP_PORT, members=members, weights=weights, attributes=attributes),
+            *pair("dns", "UDP", DNS_PORT, members=members, weights=weights, attributes=attributes),
+        ],
+    )
+
+
+def direct() -> Config:
+    """The same with direct server return: ports are the listeners' own."""
+    return config(
+        [listener("TCP", 80, "http"), listener("UDP", 53, "dns")],
+        [
+            *pair("http", "TCP", 80, forwarding="dsr"),
+            *pair("dns", "UDP", 53, forwarding="dsr"),
+        ],
+    )

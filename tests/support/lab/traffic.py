@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What clients do: single requests with curl and dig, and streams that notice every loss.
+
+The streams run in a thread of the caller's process on sockets of the client's namespace. They go on
+until stop(), and then say what was sent, what came back, from whom, and the longest silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from lab.namespace import Namespace
+from lab.target import WHOAMI
+
+ANSWER = re.compile(r"target=(\S+) client=(\S+) port=(\d+)")
+CURL_TIMEOUT_S = 5
+SETTLE_S = 1.0  # how long a stream waits for the last answers
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What a target said: its name, and the client address and port that it saw."""
+
+    target: str
+    client: str
+    port: int
+
+
+def bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def http_get(client: Namespace, address: str, count: int, port: int = 80) -> list[HttpAnswer]:
+    """`count` HTTP requests by curl, each on a connection of its own, one after the other.
+
+    Answers that did not come are missing from the list.
+    """
+    words = ["curl", "--silent", "--globoff", "--max-time", str(CURL_TIMEOUT_S)]
+    words += ["--header", "Connection: close"]
+    words += [f"http://{bracketed(address)}:{port}/?{index}" for index in range(count)]
+    said = client.run(words, check=False, timeout_s=60 + CURL_TIMEOUT_S * 4).stdout
+    return [HttpAnswer(m[1], m[2], int(m[3])) for m in ANSWER.finditer(said)]
+
+
+def dns_query(client: Namespace, address: str, count: int, port: int = 53) -> list[str]:
+    """`count` DNS queries over UDP by dig, each from a port of its own: the targets that answered."""
+    words = ["dig", "+short", "+tries=1", "+time=2", "-p", str(port), f"@{address}"]
+    for _ in range(count):
+        words += ["TXT", WHOAMI]
+    said = client.run(words, check=False, timeout_s=60 + 2 * count).stdout
+    return re.findall(r'"(\S+)"', said)
+
+
+def ping(client: Namespace, address: str, count: int = 3) -> int:
+    """Echo requests that were answered, of `count`."""
+    words = ["ping", "-n", "-i", "0.05", "-W", "1", "-c", str(count), address]
+    said = client.run(words, check=False, timeout_s=count + 10).stdout
+    found = re.search(r"(\d+) received", said)
+    return int(found[1]) if found else 0
+
+
+def connect_many(
+    client: Namespace, address: str, count: int, *, port: int = 80, parallel: int = 100
+) -> list[HttpAnswer]:
+    """`count` HTTP requests, up to `parallel` connections at the same time."""
+
+    async def one(gate: asyncio.Semaphore) -> HttpAnswer | None:
+        async with gate:
+            connection = client.socket(family_of(address), socket.SOCK_STREAM)
+            connection.setblocking(False)
+            try:
+                return await asyncio.wait_for(_ask_once(connection, address, port), 10)
+            except (OSError, asyncio.TimeoutError):
+                return None
+            finally:
+                connection.close()
+
+    async def all_of_them() -> list[HttpAnswer | None]:
+        gate = asyncio.Semaphore(parallel)
+        return await asyncio.gather(*(one(gate) for _ in range(count)))
+
+    return [answer for answer in asyncio.run(all_of_them()) if answer is not None]
+
+
+async def _ask_once(connection: socket.socket, address: str, port: int) -> HttpAnswer | None:
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, (address, port))
+    await loop.sock_sendall(connection, _request(address, "close"))
+    said = b""
+    while block := await loop.sock_recv(connection, 4096):
+        said += block
+    return _parse(said)
+
+
+def _request(address: str, connection: str) -> bytes:
+    host = bracketed(address)
+    return f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n".encode()
+
+
+def _parse(said: bytes) -> HttpAnswer | None:
+    found = ANSWER.search(said.decode(errors="replace"))
+    return HttpAnswer(found[1], found[2], int(found[3])) if found else None
+
+
+class TcpConnection:
+    """One established HTTP connection that is kept open: does it still work, and who answers?"""
+
+    def __init__(
+        self, client: Namespace, address: str, *, port: int = 80, timeout_s: float = 5.0
+    ) -> None:
+        self._address = address
+        self._socket = client.socket(family_of(address), socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
+        self._socket.connect((address, port))
+        self.local_port: int = self._socket.getsockname()[1]
+
+    def ask(self) -> HttpAnswer:
+        """One request and its answer. OSError when the connection is broken or silent."""
+        self._socket.sendall(_request(self._address, "keep-alive"))
+        said = b""
+        while (answer := _parse(said)) is None or not said.endswith(b"\n"):
+            block = self._socket.recv(4096)
+            if not block:
+                raise ConnectionResetError("closed by the other side")
+            said += block
+        return answer
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@dataclass
+class StreamReport:
+    """What a stream saw. `longest_gap_s` is the longest time between two answers."""
+
+    sent: int = 0
+    answered: int = 0
+    errors: list[str] = field(default_factory=list)
+    targets: Counter[str] = field(default_factory=Counter)
+    longest_gap_s: float = 0.0
+    moved: int = 0  # connections whose answers came from more than one target
+
+    @property
+    def lost(self) -> int:
+        return self.sent - self.answered
+
+
+class _Stream:
+    """A thread that repeats `_step` until stop(); `_finish` waits for what is still under way."""
+
+    def __init__(self) -> None:
+        self.report = StreamReport()
+        self._stopping = threading.Event()
+        self._last_answer = time.monotonic()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):  # type: ignore[no-untyped-def]
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> StreamReport:
+        """Ends the stream; may be called again."""
+        self._stopping.set()
+        self._thread.join()
+        return self.report
+
+    def _run(self) -> None:
+        self._last_answer = time.monotonic()
+        try:
+            while not self._stopping.is_set():
+                self._step()
+            self._finish()
+        except OSError as error:
+            self.report.errors.append(str(error))
+
+    def _step(self) -> None:
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        pass
+
+    def _answered(self, target: str) -> None:
+        now = time.monotonic()
+        self.report.answered += 1
+        self.report.targets[target] += 1
+        self.report.longest_gap_s = max(self.report.longest_gap_s, now - self._last_answer)
+        self._last_answer = now
+
+
+class UdpStream(_Stream):
+    """DNS queries at a steady rate from one socket, each with its number: one flow, every packet of
+    which is accounted for."""
+
+    def __init__(
+        self, client: Namespace, address: str, *, per_second: int = 500, port: int = 53
+    ) -> None:
+        super().__init__()
+        self._socket = client.socket(family_of(address), socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._socket.connect((address, port))
+        self._interval_s = 1 / per_second
+        self._next = time.monotonic()
+        self._open: set[int] = set()
+        name = b"".join(bytes([len(part)]) + part.encode() for part in WHOAMI.split("."))
+        self._question = name + b"\0" + struct.pack("!HH", 16, 1)
+
+    def _step(self) -> None:
+        number = self.report.sent & 0xFFFF
+        header = struct.pack("!HHHHHH", number, 0x0100, 1, 0, 0, 0)
+        try:
+            self._socket.send(header + self._question)
+        except ConnectionRefusedError:
+            self.report.errors.append("port unreachable")
+        self.report.sent += 1
+        self._open.add(number)
+        self._next = max(self._next + self._interval_s, time.monotonic() - 0.1)
+        self._receive_until(self._next)
+
+    def _finish(self) -> None:
+        deadline = time.monotonic() + SETTLE_S
+        while self._open and time.monotonic() < deadline:
+            self._receive_until(min(deadline, time.monotonic() + 0.05))
+        self._socket.close()
+
+    def _receive_until(self, deadline: float) -> None:
+        while (left := deadline - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                said = self._socket.recv(2048)
+            except TimeoutError:
+                return
+            except ConnectionRefusedError:
+                self.report.errors.append("port unreachable")
+                continue
+            number = struct.unpack("!H", said[:2])[0]
+            if number in self._open:
+                self._open.discard(number)
+                self._answered(said.rpartition(b"\0")[2][2:].decode(errors="replace"))
+
+
+class TcpStreams(_Stream):
+    """Kept-alive HTTP connections, asked in turn: none may break, all stay with their target."""
+
+    def __init__(
+        self,
+        client: Namespace,
+        address: str,
+        *,
+        connections: int = 20,
+        port: int = 80,
+        turn_s: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self._turn_s = turn_s
+        self._connections = [
+            TcpConnection(client, address, port=port, timeout_s=20) for _ in range(connections)
+        ]
+        self._target_of: dict[int, str] = {}
+
+    def _step(self) -> None:
+        for connection in self._connections:
+            self.report.sent += 1
+            answer = connection.ask()
+            first = self._target_of.setdefault(connection.local_port, answer.target)
+            self.report.moved += first != answer.target
+            self._answered(answer.target)
+        self._stopping.wait(self._turn_s)
+
+    def _finish(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    @property
+    def targets(self) -> Counter[str]:
+        """Connections by target, as first answered."""
+        return Counter(self._target_of.values())
