@@ -69,8 +69,8 @@ class NextHops {
 
  private:
   class Impl;
-  explicit NextHops(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit NextHops(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace millrace::control

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/net/netlink.h"
+
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/if.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "controlplane/net/netlink_parse.h"
+
+namespace millrace::control {
+namespace {
+
+// Largest netlink message that kernels send in a dump (they fill up to 32 KiB when offered).
+constexpr std::size_t kReceiveBytes = 32 * 1024;
+// Room for a burst of events between two turns of the io_context, about 2,000 neighbour changes.
+constexpr int kMonitorBufferBytes = 1 << 20;
+// Messages per drain(), so that a storm of events does not starve the rest of the control plane.
+constexpr int kReceivesPerDrain = 64;
+// Answers come from the kernel while it handles the request; this only guards against waiting for
+// ever for one that got lost.
+constexpr timeval kAnswerTimeout{.tv_sec = 1, .tv_usec = 0};
+// A dump that changes under the reader is taken again this often before it is an error.
+constexpr int kDumpTriesMax = 8;
+
+constexpr std::array<unsigned, 6> kGroups = {RTNLGRP_LINK,        RTNLGRP_NEIGH,
+                                             RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+                                             RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE};
+
+Error errno_error(const std::string& what) { return Error{what + ": " + std::strerror(errno)}; }
+
+Result<mnl_socket*> open_socket(int flags) {
+  mnl_socket* socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | flags);
+  if (socket == nullptr) return errno_error("cannot open a netlink socket");
+  if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) != 0) {
+    const Error error = errno_error("cannot bind a netlink socket");
+    mnl_socket_close(socket);
+    return error;
+  }
+  return socket;
+}
+
+int give_to_sink(const nlmsghdr* message, void* sink) {
+  const auto event = parse_event(*message);
+  if (event) (*static_cast<const NetlinkSink*>(sink))(*event);
+  return MNL_CB_OK;
+}
+
+int take_route(const nlmsghdr* message, void* answer) {
+  const auto route = parse_route(*message);
+  if (route) *static_cast<RouteAnswer*>(answer) = *route;
+  return MNL_CB_STOP;
+}
+
+}  // namespace
+
+void MnlClose::operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+
+Result<NetlinkMonitor> NetlinkMonitor::open() {
+  auto socket = open_socket(SOCK_NONBLOCK);
+  if (!socket) return socket.error();
+  NetlinkMonitor monitor(*socket);
+  // The privileged option first: the plain one is capped by net.core.rmem_max. Neither is needed
+  // for correctness, an overrun is noticed.
+  const int fd = mnl_socket_get_fd(*socket);
+  const int bytes = kMonitorBufferBytes;
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) != 0) {
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
+  }
+  for (unsigned group : kGroups) {
+    if (mnl_socket_setsockopt(*socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) != 0) {
+      return errno_error("cannot follow netlink group " + std::to_string(group));
+    }
+  }
+  return monitor;
+}
+
+int NetlinkMonitor::fd() const { return mnl_socket_get_fd(socket_.get()); }
+
+Result<NetlinkMonitor::Drained> NetlinkMonitor::drain(const NetlinkSink& sink) {
+  std::vector<char> buffer(kReceiveBytes);
+  for (int i = 0; i < kReceivesPerDrain; ++i) {
+    const ssize_t bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
+    if (bytes < 0 && (errno == EAGAIN || errno == EINTR)) return Drained::all;
+    if (bytes < 0 && (errno == ENOBUFS || errno == ENOSPC)) return Drained::overrun;
+    if (bytes < 0) return errno_error("cannot read netlink events");
+    NetlinkSink copy = sink;
+    const auto size = static_cast<std::size_t>(bytes);
+    if (mnl_cb_run(buffer.data(), size, 0, 0, give_to_sink, &copy) < 0) return Drained::overrun;
+  }
+  return Drained::more;
+}
+
+Result<NetlinkQueries> NetlinkQueries::open() {
+  auto socket = open_socket(0);
+  if (!socket) return socket.error();
+  NetlinkQueries queries(*socket);
+  const int fd = mnl_socket_get_fd(*socket);
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &kAnswerTimeout, sizeof(kAnswerTimeout)) != 0) {
+    return errno_error("cannot bound a netlink socket's waiting");
+  }
+  return queries;
+}
+
+Status NetlinkQueries::dump(const NetlinkSink& sink) {
+  for (const std::uint16_t type : {RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH}) {
+    Status done = dump_one(type, sink);
+    if (!done) return done;
+  }
+  return ok();
+}
+
+Status NetlinkQueries::dump_one(std::uint16_t type, const NetlinkSink& sink) {
+  std::vector<char> buffer(kReceiveBytes);
+  NetlinkSink copy = sink;
+  const unsigned port = mnl_socket_get_portid(socket_.get());
+  for (int tries = 0; tries < kDumpTriesMax; ++tries) {
+    nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
+    request->nlmsg_type = type;
+    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request->nlmsg_seq = ++sequence_;
+    // All three requests start with the address family; the longest header serves all.
+    (void)mnl_nlmsg_put_extra_header(request, sizeof(ifinfomsg));
+    if (mnl_socket_sendto(socket_.get(), request, request->nlmsg_len) < 0) break;
+
+    int more = MNL_CB_OK;
+    while (more == MNL_CB_OK) {
+      const ssize_t bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
+      if (bytes < 0) return errno_error("cannot read the kernel's tables");
+      more = mnl_cb_run(buffer.data(), static_cast<std::size_t>(bytes), sequence_, port,
+                        give_to_sink, &copy);
+    }
+    if (more == MNL_CB_STOP) return ok();
+    if (errno != EINTR) break;  // EINTR: the table changed under the dump
+  }
+  return errno_error("cannot read the kernel's tables");
+}
+
+Result<RouteAnswer> NetlinkQueries::route_to(const IpAddress& destination) {
+  std::array<char, 256> request_bytes{};
+  const bool is_v4 = destination.is_v4();
+  const std::size_t address_bytes = is_v4 ? 4 : 16;
+  nlmsghdr* request = mnl_nlmsg_put_header(request_bytes.data());
+  request->nlmsg_type = RTM_GETROUTE;
+  request->nlmsg_flags = NLM_F_REQUEST;
+  request->nlmsg_seq = ++sequence_;
+  auto* route = static_cast<rtmsg*>(mnl_nlmsg_put_extra_header(request, sizeof(rtmsg)));
+  route->rtm_family = is_v4 ? AF_INET : AF_INET6;
+  route->rtm_dst_len = static_cast<unsigned char>(8 * address_bytes);
+  mnl_attr_put(request, RTA_DST, address_bytes, destination.addr.bytes + 16 - address_bytes);
+  if (mnl_socket_sendto(socket_.get(), request, request->nlmsg_len) < 0) {
+    return errno_error("cannot ask for a route");
+  }
+
+  std::vector<char> buffer(kReceiveBytes);
+  const ssize_t bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
+  if (bytes < 0) return errno_error("no answer about a route");
+  RouteAnswer answer;
+  if (mnl_cb_run(buffer.data(), static_cast<std::size_t>(bytes), sequence_,
+                 mnl_socket_get_portid(socket_.get()), take_route, &answer) < 0) {
+    answer.error = errno;
+  }
+  return answer;
+}
+
+}  // namespace millrace::control

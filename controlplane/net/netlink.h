@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel's links, addresses, neighbours and routes over netlink, as plain values. Cold; the
+// only user of libmnl. Knows nothing of twins, targets or Asio (next_hop_table.h, next_hops.h).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "controlplane/model/model.h"
+#include "dataplane/core/result.h"
+
+struct mnl_socket;
+
+namespace millrace::control {
+
+using MacAddress = std::array<std::uint8_t, 6>;
+
+struct LinkEvent {
+  std::uint32_t link_index = 0;
+  std::string name;
+  bool is_removed = false;
+  bool has_carrier = false;
+};
+
+struct AddressEvent {
+  std::uint32_t link_index = 0;
+  IpAddress address;
+  bool is_removed = false;
+};
+
+struct NeighbourEvent {
+  std::uint32_t link_index = 0;
+  IpAddress address;
+  bool is_removed = false;
+  std::uint16_t state = 0;  // NUD_* of linux/neighbour.h
+  std::optional<MacAddress> mac;
+};
+
+// Some route changed; which one is not worth knowing, the kernel is asked again.
+struct RouteEvent {};
+
+using NetlinkEvent = std::variant<LinkEvent, AddressEvent, NeighbourEvent, RouteEvent>;
+using NetlinkSink = std::function<void(const NetlinkEvent&)>;
+
+// What the kernel answers for one destination.
+struct RouteAnswer {
+  int error = 0;          // errno of the kernel, e.g. ENETUNREACH; the rest is empty then
+  std::uint8_t type = 0;  // RTN_* of linux/rtnetlink.h
+  std::uint32_t link_index = 0;
+  std::optional<IpAddress> gateway;
+
+  friend bool operator==(const RouteAnswer&, const RouteAnswer&) = default;
+};
+
+struct MnlClose {
+  void operator()(mnl_socket* socket) const;
+};
+
+// Changes as they happen. Non-blocking; wait for fd() to become readable.
+class NetlinkMonitor {
+ public:
+  [[nodiscard]] static Result<NetlinkMonitor> open();
+  [[nodiscard]] int fd() const;
+
+  enum class Drained : std::uint8_t {
+    all,      // nothing is left to read
+    more,     // there may be more; call again
+    overrun,  // the kernel dropped events: what is known is stale, dump again
+  };
+  // Gives waiting events to `sink`, in order; bounded work per call.
+  [[nodiscard]] Result<Drained> drain(const NetlinkSink& sink);
+
+ private:
+  explicit NetlinkMonitor(mnl_socket* socket) : socket_(socket) {}
+  std::unique_ptr<mnl_socket, MnlClose> socket_;
+};
+
+// Questions that the kernel answers at once (microseconds each).
+class NetlinkQueries {
+ public:
+  [[nodiscard]] static Result<NetlinkQueries> open();
+
+  // Everything there is at this moment: links, then addresses, then neighbours.
+  [[nodiscard]] Status dump(const NetlinkSink& sink);
+
+  // Where the kernel would send a packet for `destination`.
+  [[nodiscard]] Result<RouteAnswer> route_to(const IpAddress& destination);
+
+ private:
+  explicit NetlinkQueries(mnl_socket* socket) : socket_(socket) {}
+  [[nodiscard]] Status dump_one(std::uint16_t type, const NetlinkSink& sink);
+
+  std::unique_ptr<mnl_socket, MnlClose> socket_;
+  std::uint32_t sequence_ = 0;
+};
+
+}  // namespace millrace::control

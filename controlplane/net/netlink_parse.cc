@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/net/netlink_parse.h"
+
+#include <libmnl/libmnl.h>
+#include <linux/if.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+
+namespace millrace::control {
+namespace {
+
+constexpr std::uint8_t kV4MappedPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+// Attributes of interest of one message, by type; the last of a kind wins, as in the kernel.
+template <std::size_t kCount>
+using Attributes = std::array<const nlattr*, kCount>;
+
+struct Collector {
+  std::span<const nlattr*> found;
+};
+
+int collect(const nlattr* attribute, void* collector) {
+  const std::span<const nlattr*> found = static_cast<Collector*>(collector)->found;
+  const std::uint16_t type = mnl_attr_get_type(attribute);
+  if (type < found.size()) found[type] = attribute;
+  return MNL_CB_OK;
+}
+
+// The fixed header behind the netlink header, and the attributes behind that.
+template <typename Header, std::size_t kCount>
+const Header* read_message(const nlmsghdr& message, Attributes<kCount>& attributes) {
+  attributes.fill(nullptr);
+  if (mnl_nlmsg_get_payload_len(&message) < sizeof(Header)) return nullptr;
+  Collector collector{.found = attributes};
+  if (mnl_attr_parse(&message, sizeof(Header), collect, &collector) < 0) return nullptr;
+  return static_cast<const Header*>(mnl_nlmsg_get_payload(&message));
+}
+
+std::optional<IpAddress> address_from(std::span<const std::uint8_t> bytes) {
+  IpAddress address;
+  if (bytes.size() == 4) {
+    std::copy(std::begin(kV4MappedPrefix), std::end(kV4MappedPrefix), address.addr.bytes);
+    std::copy(bytes.begin(), bytes.end(), address.addr.bytes + sizeof(kV4MappedPrefix));
+    return address;
+  }
+  if (bytes.size() != sizeof(address.addr.bytes)) return std::nullopt;
+  std::copy(bytes.begin(), bytes.end(), address.addr.bytes);
+  return address;
+}
+
+std::span<const std::uint8_t> payload_of(const nlattr* attribute) {
+  if (attribute == nullptr) return {};
+  return {static_cast<const std::uint8_t*>(mnl_attr_get_payload(attribute)),
+          mnl_attr_get_payload_len(attribute)};
+}
+
+std::uint32_t u32_of(const nlattr* attribute) {
+  const auto bytes = payload_of(attribute);
+  std::uint32_t value = 0;
+  if (bytes.size() == sizeof(value)) std::memcpy(&value, bytes.data(), sizeof(value));
+  return value;
+}
+
+std::optional<NetlinkEvent> parse_link(const nlmsghdr& message) {
+  Attributes<IFLA_IFNAME + 1> attributes;
+  const auto* header = read_message<ifinfomsg>(message, attributes);
+  // Bridges send a link message per port under their own family.
+  if (header == nullptr || header->ifi_family != AF_UNSPEC) return std::nullopt;
+  const auto name = payload_of(attributes[IFLA_IFNAME]);
+  const auto end = std::find(name.begin(), name.end(), 0);
+  return LinkEvent{.link_index = static_cast<std::uint32_t>(header->ifi_index),
+                   .name = std::string(name.begin(), end),
+                   .is_removed = message.nlmsg_type == RTM_DELLINK,
+                   .has_carrier = (header->ifi_flags & IFF_LOWER_UP) != 0};
+}
+
+std::optional<NetlinkEvent> parse_address(const nlmsghdr& message) {
+  Attributes<IFA_LOCAL + 1> attributes;
+  const auto* header = read_message<ifaddrmsg>(message, attributes);
+  if (header == nullptr) return std::nullopt;
+  // On a point-to-point link IFA_ADDRESS is the peer; IFA_LOCAL is always our own where present.
+  const nlattr* own = attributes[IFA_LOCAL] ? attributes[IFA_LOCAL] : attributes[IFA_ADDRESS];
+  const auto address = address_from(payload_of(own));
+  if (!address) return std::nullopt;
+  return AddressEvent{.link_index = header->ifa_index,
+                      .address = *address,
+                      .is_removed = message.nlmsg_type == RTM_DELADDR};
+}
+
+std::optional<NetlinkEvent> parse_neighbour(const nlmsghdr& message) {
+  Attributes<NDA_LLADDR + 1> attributes;
+  const auto* header = read_message<ndmsg>(message, attributes);
+  const bool is_ip =
+      header != nullptr && (header->ndm_family == AF_INET || header->ndm_family == AF_INET6);
+  if (!is_ip || (header->ndm_flags & NTF_PROXY) != 0) return std::nullopt;
+  const auto address = address_from(payload_of(attributes[NDA_DST]));
+  if (!address) return std::nullopt;
+  NeighbourEvent event{.link_index = static_cast<std::uint32_t>(header->ndm_ifindex),
+                       .address = *address,
+                       .is_removed = message.nlmsg_type == RTM_DELNEIGH,
+                       .state = header->ndm_state,
+                       .mac = std::nullopt};
+  const auto mac = payload_of(attributes[NDA_LLADDR]);
+  if (mac.size() == std::tuple_size_v<MacAddress>) {
+    event.mac.emplace();
+    std::copy(mac.begin(), mac.end(), event.mac->begin());
+  }
+  return event;
+}
+
+// RTA_VIA carries a gateway of another family than the route's: two bytes of family, then address.
+std::optional<IpAddress> gateway_of(const nlattr* gateway, const nlattr* via) {
+  if (gateway != nullptr) return address_from(payload_of(gateway));
+  const auto bytes = payload_of(via);
+  if (bytes.size() < sizeof(std::uint16_t)) return std::nullopt;
+  return address_from(bytes.subspan(sizeof(std::uint16_t)));
+}
+
+}  // namespace
+
+std::optional<NetlinkEvent> parse_event(const nlmsghdr& message) {
+  switch (message.nlmsg_type) {
+    case RTM_NEWLINK:
+    case RTM_DELLINK:
+      return parse_link(message);
+    case RTM_NEWADDR:
+    case RTM_DELADDR:
+      return parse_address(message);
+    case RTM_NEWNEIGH:
+    case RTM_DELNEIGH:
+      return parse_neighbour(message);
+    case RTM_NEWROUTE:
+    case RTM_DELROUTE:
+      return RouteEvent{};
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<RouteAnswer> parse_route(const nlmsghdr& message) {
+  Attributes<RTA_VIA + 1> attributes;
+  if (message.nlmsg_type != RTM_NEWROUTE) return std::nullopt;
+  const auto* header = read_message<rtmsg>(message, attributes);
+  if (header == nullptr) return std::nullopt;
+  return RouteAnswer{.error = 0,
+                     .type = header->rtm_type,
+                     .link_index = u32_of(attributes[RTA_OIF]),
+                     .gateway = gateway_of(attributes[RTA_GATEWAY], attributes[RTA_VIA])};
+}
+
+}  // namespace millrace::control

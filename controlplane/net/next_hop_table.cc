@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/net/next_hop_table.h"
+
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+namespace millrace::control {
+namespace {
+
+// Entries that the kernel vouches for or is asking about already.
+constexpr std::uint16_t kNotToAsk =
+    NUD_REACHABLE | NUD_PERMANENT | NUD_NOARP | NUD_DELAY | NUD_PROBE | NUD_INCOMPLETE;
+
+std::string text_of(const MacAddress& mac) {
+  char text[sizeof("00:00:00:00:00:00")] = "";
+  (void)std::snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+                      mac[3], mac[4], mac[5]);
+  return text;
+}
+
+bool is_loopback(const IpAddress& address) {
+  static const IpAddress kV6Loopback = *IpAddress::parse("::1");
+  return address == kV6Loopback || (address.is_v4() && address.addr.bytes[12] == 127);
+}
+
+// fe80::/10, which means something on one link only.
+bool is_link_local(const IpAddress& address) {
+  return address.addr.bytes[0] == 0xfe && (address.addr.bytes[1] & 0xc0) == 0x80;
+}
+
+std::optional<NeighbourKey> neighbour_of(const IpAddress& destination, const RouteAnswer& route) {
+  if (route.error != 0 || route.type != RTN_UNICAST) return std::nullopt;
+  return NeighbourKey{.link_index = route.link_index,
+                      .address = route.gateway.value_or(destination)};
+}
+
+const char* why_not_unicast(std::uint8_t type) {
+  switch (type) {
+    case RTN_LOCAL:
+      return "an address of this node";
+    case RTN_BLACKHOLE:
+      return "the route is a blackhole";
+    case RTN_UNREACHABLE:
+      return "the route says unreachable";
+    case RTN_PROHIBIT:
+      return "the route says prohibited";
+    default:
+      return "not a unicast address";
+  }
+}
+
+NextHopInfo unresolved(std::string text) {
+  return {.twin = "", .mac = {}, .resolved = false, .text = std::move(text)};
+}
+
+}  // namespace
+
+void NextHopTable::set_twins(std::vector<std::string> twin_names) {
+  twin_names_ = std::move(twin_names);
+}
+
+void NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
+  if (const auto* link = std::get_if<LinkEvent>(&event)) return apply_link(*link, now);
+  if (const auto* neighbour = std::get_if<NeighbourEvent>(&event)) {
+    return apply_neighbour(*neighbour, now);
+  }
+  if (const auto* own = std::get_if<AddressEvent>(&event)) {
+    const NeighbourKey key{.link_index = own->link_index, .address = own->address};
+    if (own->is_removed) {
+      addresses_.erase(key);
+    } else {
+      addresses_.insert(key);
+    }
+  }
+}
+
+void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
+  if (event.is_removed) {
+    links_.erase(event.link_index);
+    return;
+  }
+  auto [found, is_new] = links_.try_emplace(event.link_index);
+  Link& link = found->second;
+  if (!is_new && event.has_carrier && !link.has_carrier) link.carrier_since = now;
+  link.name = event.name;
+  link.has_carrier = event.has_carrier;
+}
+
+void NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) {
+  const NeighbourKey key{.link_index = event.link_index, .address = event.address};
+  if (event.is_removed && !is_used(key)) {
+    neighbours_.erase(key);
+    return;
+  }
+  Neighbour& neighbour = neighbours_[key];
+  neighbour.state = event.is_removed ? std::uint16_t{NUD_NONE} : event.state;
+  if (event.is_removed) return;
+  if (event.state == NUD_FAILED) {
+    if (is_settled(event.link_index, now)) neighbour.mac.reset();
+  } else if (event.mac && event.state != NUD_INCOMPLETE) {
+    neighbour.mac = event.mac;
+  }
+}
+
+void NextHopTable::begin_resync() {
+  addresses_.clear();
+  std::erase_if(neighbours_, [this](const auto& known) { return !is_used(known.first); });
+  for (auto& [key, neighbour] : neighbours_) neighbour.state = NUD_NONE;
+  // Links stay, for carrier_since; one that is gone is named by no route any more.
+}
+
+void NextHopTable::set_route(const IpAddress& destination, RouteAnswer answer) {
+  forget(destination);
+  if (const auto key = neighbour_of(destination, answer)) ++uses_[*key];
+  routes_.insert_or_assign(destination, std::move(answer));
+}
+
+void NextHopTable::forget(const IpAddress& destination) {
+  const auto route = routes_.find(destination);
+  if (route == routes_.end()) return;
+  if (const auto key = neighbour_of(destination, route->second)) {
+    const auto use = uses_.find(*key);
+    if (--use->second == 0) uses_.erase(use);
+  }
+  routes_.erase(route);
+}
+
+NextHopInfo NextHopTable::next_hop(const IpAddress& destination) const {
+  const auto found = routes_.find(destination);
+  if (found == routes_.end()) return unresolved("not looked up yet");
+  const RouteAnswer& route = found->second;
+  if (route.error != 0) return unresolved(std::string("no route: ") + std::strerror(route.error));
+  const auto key = neighbour_of(destination, route);
+  if (!key) return unresolved(why_not_unicast(route.type));
+  if (!is_twin(route.link_index)) {
+    return unresolved("route leaves by " + name_of(route.link_index) + ", which no engine drives");
+  }
+  return by_neighbour(*key, route.gateway.has_value());
+}
+
+NextHopInfo NextHopTable::by_neighbour(const NeighbourKey& key, bool is_gateway) const {
+  NextHopInfo info;
+  info.twin = name_of(key.link_index);
+  info.text = (is_gateway ? "via " + key.address.to_string() + " dev " : "dev ") + info.twin;
+  const auto found = neighbours_.find(key);
+  if (found == neighbours_.end() || !found->second.mac) {
+    const bool has_failed = found != neighbours_.end() && found->second.state == NUD_FAILED;
+    const char* asks = key.address.is_v4() ? "ARP" : "neighbour solicitation";
+    info.text += has_failed ? std::string(", no answer to ") + asks : ", not resolved yet";
+    return info;
+  }
+  info.resolved = true;
+  info.mac = *found->second.mac;
+  info.text += " lladdr " + text_of(info.mac);
+  return info;
+}
+
+std::vector<IpAddress> NextHopTable::local_addresses() const {
+  std::vector<IpAddress> local;
+  const auto add = [&local](const IpAddress& address) {
+    if (is_loopback(address)) return;
+    if (std::find(local.begin(), local.end(), address) == local.end()) local.push_back(address);
+  };
+  for (const NeighbourKey& own : addresses_) {
+    if (is_twin(own.link_index)) add(own.address);
+  }
+  for (const NeighbourKey& own : addresses_) {
+    if (!is_link_local(own.address)) add(own.address);
+  }
+  return local;
+}
+
+std::vector<NeighbourKey> NextHopTable::neighbours_to_ask() const {
+  std::vector<NeighbourKey> to_ask;
+  for (const auto& [key, count] : uses_) {
+    const auto link = links_.find(key.link_index);
+    if (!is_twin(key.link_index) || !link->second.has_carrier) continue;
+    const auto known = neighbours_.find(key);
+    const bool is_fine = known != neighbours_.end() && (known->second.state & kNotToAsk) != 0;
+    if (!is_fine) to_ask.push_back(key);
+  }
+  return to_ask;
+}
+
+bool NextHopTable::is_used(const NeighbourKey& key) const { return uses_.contains(key); }
+
+bool NextHopTable::is_twin(std::uint32_t link_index) const {
+  const auto link = links_.find(link_index);
+  return link != links_.end() &&
+         std::find(twin_names_.begin(), twin_names_.end(), link->second.name) != twin_names_.end();
+}
+
+bool NextHopTable::is_settled(std::uint32_t link_index, NetTime now) const {
+  const auto found = links_.find(link_index);
+  if (found == links_.end()) return false;
+  const Link& link = found->second;
+  return link.has_carrier && (!link.carrier_since || now - *link.carrier_since >= kCarrierSettle);
+}
+
+std::string NextHopTable::name_of(std::uint32_t link_index) const {
+  const auto link = links_.find(link_index);
+  return link == links_.end() ? "interface " + std::to_string(link_index) : link->second.name;
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What netlink events and route answers add up to: the next hop of every watched address. Cold and
+// pure: time is an argument, nothing is asked for here (next_hops.cc does).
+//
+// Only NUD_FAILED, the kernel's "asked three times, no answer", unresolves a next hop that was
+// known. An entry that is merely gone (garbage collected, flushed because the twin lost its carrier
+// while the engine restarts) keeps its MAC address: nothing says that the neighbour moved, and
+// traffic must not stop for as long as asking takes. For the same reason FAILED does not count
+// while the twin has no carrier, nor for kCarrierSettle afterwards.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "controlplane/net/netlink.h"
+#include "controlplane/net/next_hops.h"
+
+namespace millrace::control {
+
+using NetTime = std::chrono::steady_clock::time_point;
+
+// Longer than the kernel takes from a first question to NUD_FAILED (3 tries, 1 s apart).
+inline constexpr std::chrono::seconds kCarrierSettle{5};
+
+struct NeighbourKey {
+  std::uint32_t link_index = 0;
+  IpAddress address;
+
+  friend bool operator==(const NeighbourKey&, const NeighbourKey&) = default;
+  friend auto operator<=>(const NeighbourKey&, const NeighbourKey&) = default;
+};
+
+class NextHopTable {
+ public:
+  void set_twins(std::vector<std::string> twin_names);
+
+  // Takes a change into account. `now` on a monotonic clock.
+  void apply(const NetlinkEvent& event, NetTime now);
+
+  // Before a dump that replaces what is known: forgets links and addresses, and the state of
+  // neighbours, whose last MAC addresses stay until the dump or FAILED says otherwise.
+  void begin_resync();
+
+  // Sets where the kernel would send packets for `destination`; forget() ends that.
+  void set_route(const IpAddress& destination, RouteAnswer answer);
+  void forget(const IpAddress& destination);
+
+  [[nodiscard]] NextHopInfo next_hop(const IpAddress& destination) const;
+  [[nodiscard]] std::vector<IpAddress> local_addresses() const;
+
+  // Neighbours in use that the kernel should be made to ask for: not known, gone stale or failed,
+  // on twins with carrier.
+  [[nodiscard]] std::vector<NeighbourKey> neighbours_to_ask() const;
+
+ private:
+  struct Link {
+    std::string name;
+    bool has_carrier = false;
+    std::optional<NetTime> carrier_since;  // nullopt: since before we looked
+  };
+  struct Neighbour {
+    std::uint16_t state = 0;
+    std::optional<MacAddress> mac;
+  };
+
+  void apply_link(const LinkEvent& event, NetTime now);
+  void apply_neighbour(const NeighbourEvent& event, NetTime now);
+  [[nodiscard]] bool is_used(const NeighbourKey& key) const;
+  [[nodiscard]] bool is_twin(std::uint32_t link_index) const;
+  [[nodiscard]] bool is_settled(std::uint32_t link_index, NetTime now) const;
+  [[nodiscard]] std::string name_of(std::uint32_t link_index) const;
+  [[nodiscard]] NextHopInfo by_neighbour(const NeighbourKey& key, bool is_gateway) const;
+
+  std::vector<std::string> twin_names_;
+  std::map<std::uint32_t, Link> links_;
+  std::set<NeighbourKey> addresses_;  // the node's own
+  std::map<NeighbourKey, Neighbour> neighbours_;
+  std::map<IpAddress, RouteAnswer> routes_;
+  std::map<NeighbourKey, std::uint32_t> uses_;  // by how many routes
+};
+
+}  // namespace millrace::control

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/net/next_hops.h"
+
+#include <linux/rtnetlink.h>
+
+#include <array>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <map>
+#include <set>
+#include <span>
+#include <utility>
+
+#include "controlplane/net/neighbour_asker.h"
+#include "controlplane/net/netlink.h"
+#include "controlplane/net/next_hop_table.h"
+
+namespace millrace::control {
+namespace {
+
+// Changes of routes come in bursts (a routing daemon's update is thousands); all watched addresses
+// are looked up again once per burst, at most this often.
+constexpr std::chrono::milliseconds kRouteRefreshInterval{100};
+
+// How often neighbours that need it are asked for. The kernel takes 3 s from question to FAILED.
+constexpr std::chrono::milliseconds kAskInterval{1000};
+
+// Addresses that no route names but a default one (or halves of it): reserved ones of RFC 1112
+// section 4 and RFC 6890, and the returned 6bone range (RFC 3701) and an unallocated one. The first
+// whose route is unicast speaks for the family. Asking honours rules and metrics; dumping does not.
+constexpr std::array<const char*, 2> kAnywhereV4 = {"240.0.0.1", "192.0.0.1"};
+constexpr std::array<const char*, 2> kAnywhereV6 = {"3ffe::1", "2d00::1"};
+
+}  // namespace
+
+class NextHops::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(boost::asio::io_context& io, OnChange on_change, NetlinkMonitor monitor,
+       NetlinkQueries queries)
+      : on_change_(std::move(on_change)),
+        monitor_(std::move(monitor)),
+        queries_(std::move(queries)),
+        readable_(io, monitor_.fd()),
+        refresh_timer_(io),
+        ask_timer_(io) {}
+  // The monitor closes its own descriptor.
+  ~Impl() { (void)readable_.release(); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  [[nodiscard]] Status start();
+  void set_twins(std::vector<std::string> twin_names);
+  void watch(std::vector<IpAddress> addresses);
+  [[nodiscard]] std::optional<NextHopInfo> find(const IpAddress& address) const;
+
+  // What is answered at the moment; compared as a whole to notice changes.
+  struct Answers {
+    std::map<IpAddress, NextHopInfo> next_hops;
+    std::optional<NextHopInfo> default_v4;
+    std::optional<NextHopInfo> default_v6;
+    std::vector<IpAddress> local_addresses;
+
+    friend bool operator==(const Answers&, const Answers&) = default;
+  };
+  [[nodiscard]] const Answers& answers() const { return answers_; }
+  [[nodiscard]] const std::string& problem() const { return problem_; }
+
+ private:
+  void wait_for_events();
+  void read_events();
+  [[nodiscard]] Status resync();
+  void refresh_routes_soon();
+  void refresh_routes();
+  void look_up(const IpAddress& destination);
+  [[nodiscard]] std::optional<IpAddress> look_up_default(const std::optional<IpAddress>& previous,
+                                                         std::span<const char* const> anywhere);
+  void wait_to_ask();
+  void ask_neighbours();
+  void tell();
+  [[nodiscard]] Answers current_answers() const;
+
+  OnChange on_change_;
+  NetlinkMonitor monitor_;
+  NetlinkQueries queries_;
+  NeighbourAsker asker_;
+  NextHopTable table_;
+  std::set<IpAddress> watched_;
+  std::optional<IpAddress> default_v4_;  // the destination that speaks for the default route
+  std::optional<IpAddress> default_v6_;
+  Answers answers_;
+  std::string problem_;
+  boost::asio::posix::stream_descriptor readable_;
+  boost::asio::steady_timer refresh_timer_;
+  boost::asio::steady_timer ask_timer_;
+  bool is_refresh_due_ = false;
+};
+
+Status NextHops::Impl::start() {
+  Status synced = resync();
+  if (!synced) return synced;
+  answers_ = current_answers();
+  wait_for_events();
+  wait_to_ask();
+  return ok();
+}
+
+void NextHops::Impl::wait_for_events() {
+  // Weak, here and below: a handler that is already on its way when this object goes must not run.
+  readable_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                       [weak = weak_from_this()](const auto& error) {
+                         const auto self = weak.lock();
+                         if (!error && self) self->read_events();
+                       });
+}
+
+void NextHops::Impl::read_events() {
+  const auto now = std::chrono::steady_clock::now();
+  bool is_route_change = false;
+  const auto drained = monitor_.drain([&](const NetlinkEvent& event) {
+    // Links and addresses bring routes with them, of which IPv4 does not speak each time.
+    is_route_change = is_route_change || !std::holds_alternative<NeighbourEvent>(event);
+    table_.apply(event, now);
+  });
+  problem_ = drained ? "" : drained.error().message;
+  if (drained && *drained == NetlinkMonitor::Drained::overrun) {
+    const Status synced = resync();
+    if (!synced) problem_ = synced.error().message;
+  } else if (is_route_change) {
+    refresh_routes_soon();
+  }
+  ask_neighbours();
+  wait_for_events();
+  tell();
+}
+
+Status NextHops::Impl::resync() {
+  table_.begin_resync();
+  const auto now = std::chrono::steady_clock::now();
+  Status dumped = queries_.dump([&](const NetlinkEvent& event) { table_.apply(event, now); });
+  refresh_routes();
+  return dumped;
+}
+
+void NextHops::Impl::refresh_routes_soon() {
+  if (std::exchange(is_refresh_due_, true)) return;
+  refresh_timer_.expires_after(kRouteRefreshInterval);
+  refresh_timer_.async_wait([weak = weak_from_this()](const auto& error) {
+    const auto self = weak.lock();
+    if (error || !self) return;
+    self->is_refresh_due_ = false;
+    self->refresh_routes();
+    self->ask_neighbours();
+    self->tell();
+  });
+}
+
+void NextHops::Impl::refresh_routes() {
+  for (const IpAddress& address : watched_) look_up(address);
+  default_v4_ = look_up_default(default_v4_, kAnywhereV4);
+  default_v6_ = look_up_default(default_v6_, kAnywhereV6);
+}
+
+void NextHops::Impl::look_up(const IpAddress& destination) {
+  auto answer = queries_.route_to(destination);
+  if (answer) {
+    table_.set_route(destination, std::move(*answer));
+  } else {
+    problem_ = answer.error().message;  // the last answer stays
+  }
+}
+
+std::optional<IpAddress> NextHops::Impl::look_up_default(const std::optional<IpAddress>& previous,
+                                                         std::span<const char* const> anywhere) {
+  if (previous) table_.forget(*previous);
+  for (const char* text : anywhere) {
+    const IpAddress destination = *IpAddress::parse(text);
+    const auto answer = queries_.route_to(destination);
+    if (!answer || answer->error != 0) continue;
+    // Without a gateway every client would have to be on the link: not a next hop.
+    if (answer->type != RTN_UNICAST || !answer->gateway) continue;
+    table_.set_route(destination, *answer);
+    return destination;
+  }
+  return std::nullopt;
+}
+
+void NextHops::Impl::set_twins(std::vector<std::string> twin_names) {
+  table_.set_twins(std::move(twin_names));
+  ask_neighbours();
+  answers_ = current_answers();
+}
+
+void NextHops::Impl::watch(std::vector<IpAddress> addresses) {
+  std::set<IpAddress> wanted(addresses.begin(), addresses.end());
+  std::swap(watched_, wanted);
+  for (const IpAddress& address : wanted) {
+    if (!watched_.contains(address)) table_.forget(address);
+  }
+  for (const IpAddress& address : watched_) {
+    if (!wanted.contains(address)) look_up(address);
+  }
+  ask_neighbours();
+  answers_ = current_answers();
+}
+
+std::optional<NextHopInfo> NextHops::Impl::find(const IpAddress& address) const {
+  const auto found = answers_.next_hops.find(address);
+  if (found == answers_.next_hops.end()) return std::nullopt;
+  return found->second;
+}
+
+void NextHops::Impl::wait_to_ask() {
+  ask_timer_.expires_after(kAskInterval);
+  ask_timer_.async_wait([weak = weak_from_this()](const auto& error) {
+    const auto self = weak.lock();
+    if (error || !self) return;
+    self->ask_neighbours();
+    self->wait_to_ask();
+  });
+}
+
+void NextHops::Impl::ask_neighbours() {
+  asker_.ask(table_.neighbours_to_ask(), std::chrono::steady_clock::now());
+}
+
+void NextHops::Impl::tell() {
+  Answers current = current_answers();
+  if (current == answers_) return;
+  answers_ = std::move(current);
+  on_change_();
+}
+
+NextHops::Impl::Answers NextHops::Impl::current_answers() const {
+  const auto usable = [this](const std::optional<IpAddress>& destination) {
+    std::optional<NextHopInfo> info;
+    if (destination) info = table_.next_hop(*destination);
+    if (info && !info->resolved) info.reset();
+    return info;
+  };
+  Answers answers{.next_hops = {},
+                  .default_v4 = usable(default_v4_),
+                  .default_v6 = usable(default_v6_),
+                  .local_addresses = table_.local_addresses()};
+  for (const IpAddress& address : watched_) {
+    answers.next_hops.emplace(address, table_.next_hop(address));
+  }
+  return answers;
+}
+
+NextHops::NextHops(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+NextHops::~NextHops() = default;
+
+Result<std::unique_ptr<NextHops>> NextHops::open(boost::asio::io_context& io, OnChange on_change) {
+  // The monitor first: what changes during the first dump is then read as an event after it.
+  auto monitor = NetlinkMonitor::open();
+  if (!monitor) return monitor.error();
+  auto queries = NetlinkQueries::open();
+  if (!queries) return queries.error();
+  auto impl =
+      std::make_shared<Impl>(io, std::move(on_change), std::move(*monitor), std::move(*queries));
+  const Status started = impl->start();
+  if (!started) return started.error();
+  return std::unique_ptr<NextHops>(new NextHops(std::move(impl)));
+}
+
+void NextHops::set_twins(std::vector<std::string> twin_names) {
+  impl_->set_twins(std::move(twin_names));
+}
+void NextHops::watch(std::vector<IpAddress> addresses) { impl_->watch(std::move(addresses)); }
+std::optional<NextHopInfo> NextHops::find(const IpAddress& address) const {
+  return impl_->find(address);
+}
+std::optional<NextHopInfo> NextHops::default_next_hop(AddressFamily family) const {
+  const Impl::Answers& answers = impl_->answers();
+  return family == AddressFamily::ipv4 ? answers.default_v4 : answers.default_v6;
+}
+std::vector<IpAddress> NextHops::local_addresses() const {
+  return impl_->answers().local_addresses;
+}
+std::string NextHops::problem() const { return impl_->problem(); }
+
+}  // namespace millrace::control
