@@ -73,24 +73,38 @@ class FlowTable {
     __builtin_prefetch(&buckets_[first_bucket(hash)]);
   }
 
-  // The first record whose tag matches, to prefetch; MR_RECORD_NONE when there is none in the first
-  // bucket. The record may belong to another flow.
+  // The first record of the first bucket whose tag matches, to prefetch and to try before find();
+  // MR_RECORD_NONE when there is none. It may belong to another flow.
   [[nodiscard]] std::uint32_t first_candidate(std::uint64_t hash) const noexcept {
     const mr_flow_bucket& bucket = buckets_[first_bucket(hash)];
-    const std::uint32_t ways = matching_ways(bucket, tag_of(hash));
-    if (ways == 0) return MR_RECORD_NONE;
-    return bounded(bucket.records[__builtin_ctz(ways)]);
+    const std::uint64_t tags = kOnes * tag_of(hash);
+    std::uint64_t ways = matching_ways(bucket, 0, tags);
+    std::uint32_t way = 0;
+    if (ways == 0) {
+      ways = matching_ways(bucket, 1, tags);
+      if (ways == 0) return MR_RECORD_NONE;
+      way = 4;
+    }
+    const std::uint32_t index = bucket.records[way + way_of(ways)];
+    return index < capacity_ ? index : MR_RECORD_NONE;
   }
 
   // The record of the flow for which `is_match(record)` holds among those of the client `key`, or
-  // MR_RECORD_NONE. Reads at most two buckets and the records whose 16-bit tags match.
+  // MR_RECORD_NONE. `candidate` is what first_candidate() said, perhaps packets ago; it is nearly
+  // always the answer. Otherwise reads at most two buckets and the records whose tags match.
   template <typename IsMatch>
   [[nodiscard]] std::uint32_t find(std::uint64_t hash, const ClientKey& key,
-                                   IsMatch is_match) const noexcept {
+                                   std::uint32_t candidate, IsMatch is_match) const noexcept {
+    if (candidate != MR_RECORD_NONE) [[likely]] {
+      const mr_flow_record& record = records_[candidate];
+      if (is_of_client(record, key) && record.state != MR_FLOW_FREE && is_match(record))
+          [[likely]] {
+        return candidate;
+      }
+    }
     const mr_flow_bucket& first = buckets_[first_bucket(hash)];
     const std::uint32_t found = find_in(first, hash, key, is_match);
-    if (found != MR_RECORD_NONE || first.overflowed == 0) [[likely]]
-      return found;
+    if (found != MR_RECORD_NONE || first.overflowed == 0) return found;
     return find_in(buckets_[second_bucket(hash)], hash, key, is_match);
   }
 
@@ -150,37 +164,35 @@ class FlowTable {
   [[nodiscard]] std::uint32_t second_bucket(std::uint64_t hash) const noexcept {
     return static_cast<std::uint32_t>(hash >> 22) & bucket_mask_;
   }
-  [[nodiscard]] std::uint32_t bounded(std::uint32_t record) const noexcept {
-    return record < capacity_ ? record : MR_RECORD_NONE;
-  }
 
-  // Bit i is set when way i may hold `tag`: exact for the lowest match of each half, so a set bit
-  // can be wrong only above a right one, and the record's key decides anyway. Plain 64-bit
-  // arithmetic
-  // ("zero byte in a word", widened to 16 bits) instead of vector instructions: no second variant.
-  [[nodiscard]] static std::uint32_t matching_ways(const mr_flow_bucket& bucket,
-                                                   std::uint16_t tag) noexcept {
-    constexpr std::uint64_t kOnes = 0x0001000100010001ULL;
-    constexpr std::uint64_t kTops = 0x8000800080008000ULL;
-    const auto* tags = reinterpret_cast<const std::uint8_t*>(bucket.tags);
-    const std::uint64_t low = load<std::uint64_t>(tags) ^ (kOnes * tag);
-    const std::uint64_t high = load<std::uint64_t>(tags + 8) ^ (kOnes * tag);
-    return gather(((low - kOnes) & ~low) & kTops) | gather(((high - kOnes) & ~high) & kTops) << 4;
+  // Bit 15 of 16-bit lane i is set when way 4 * half + i may hold the tag that `tags` repeats:
+  // exact for the lowest match, so a set bit can be wrong only above a right one, and the record's
+  // key decides anyway. Plain 64-bit arithmetic ("zero byte in a word", widened to 16 bits) instead
+  // of vector instructions: about as fast, and no second variant.
+  [[nodiscard]] static std::uint64_t matching_ways(const mr_flow_bucket& bucket, std::uint32_t half,
+                                                   std::uint64_t tags) noexcept {
+    const auto* at = reinterpret_cast<const std::uint8_t*>(bucket.tags) + half * 8;
+    const std::uint64_t difference = load<std::uint64_t>(at) ^ tags;
+    return (difference - kOnes) & ~difference & kTops;
   }
-  // Moves bits 15, 31, 47 and 63 to 0..3.
-  [[nodiscard]] static std::uint32_t gather(std::uint64_t tops) noexcept {
-    return static_cast<std::uint32_t>(((tops >> 15) * 0x1000200040008ULL) >> 48) & 0xfu;
+  [[nodiscard]] static std::uint32_t way_of(std::uint64_t ways) noexcept {
+    return static_cast<std::uint32_t>(__builtin_ctzll(ways)) / 16;
   }
+  static constexpr std::uint64_t kOnes = 0x0001000100010001ULL;
+  static constexpr std::uint64_t kTops = 0x8000800080008000ULL;
 
   template <typename IsMatch>
   [[nodiscard]] std::uint32_t find_in(const mr_flow_bucket& bucket, std::uint64_t hash,
                                       const ClientKey& key, IsMatch is_match) const noexcept {
-    for (std::uint32_t ways = matching_ways(bucket, tag_of(hash)); ways != 0; ways &= ways - 1) {
-      const std::uint32_t index = bucket.records[__builtin_ctz(ways)];
-      if (index >= capacity_) continue;
-      const mr_flow_record& record = records_[index];
-      if (is_of_client(record, key) && record.state != MR_FLOW_FREE && is_match(record)) {
-        return index;
+    const std::uint64_t tags = kOnes * tag_of(hash);
+    for (std::uint32_t half = 0; half < 2; ++half) {
+      for (std::uint64_t ways = matching_ways(bucket, half, tags); ways != 0; ways &= ways - 1) {
+        const std::uint32_t index = bucket.records[half * 4 + way_of(ways)];
+        if (index >= capacity_) continue;
+        const mr_flow_record& record = records_[index];
+        if (is_of_client(record, key) && record.state != MR_FLOW_FREE && is_match(record)) {
+          return index;
+        }
       }
     }
     return MR_RECORD_NONE;

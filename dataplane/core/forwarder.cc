@@ -61,8 +61,9 @@ void Forwarder::process_burst(Burst& burst, std::uint64_t now_ns) noexcept {
     }
   }
   for (std::uint32_t i = 0; i < balanced_count; ++i) {
-    const std::uint32_t record = flows_.first_candidate(works[balanced[i]].hash);
-    if (record != MR_RECORD_NONE) flows_.prefetch_record(record);
+    Work& work = works[balanced[i]];
+    work.candidate = flows_.first_candidate(work.hash);
+    if (work.candidate != MR_RECORD_NONE) flows_.prefetch_record(work.candidate);
   }
   // In order of arrival: a SYN and the packets behind it may be in the same burst.
   for (std::uint32_t i = 0; i < balanced_count; ++i) {
@@ -70,11 +71,6 @@ void Forwarder::process_burst(Burst& burst, std::uint64_t now_ns) noexcept {
     Work& work = works[balanced[i]];
     burst.verdicts[balanced[i]] = work.listener != nullptr ? forward_to_target(packet, work)
                                                            : forward_to_client(packet, work);
-  }
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const VerdictKind kind = burst.verdicts[i].kind;
-    burst_counts_.replied += kind == VerdictKind::reply;
-    burst_counts_.punted += kind == VerdictKind::punt;
   }
   flush(burst_counts_);
   burst_counts_ = {};
@@ -118,9 +114,10 @@ const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
 Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   const mr_listener& listener = *work.listener;
   const std::uint32_t listener_slot = slot_of(listener);
-  const std::uint32_t index = flows_.find(work.hash, work.key, [&](const mr_flow_record& flow) {
+  const auto is_to_listener = [&](const mr_flow_record& flow) {
     return flow.listener_slot == listener_slot && flow.listener_id == listener.id;
-  });
+  };
+  const std::uint32_t index = flows_.find(work.hash, work.key, work.candidate, is_to_listener);
   if (index == MR_RECORD_NONE) return start_flow(packet, work);
 
   mr_flow_record& flow = flows_.record(index);
@@ -146,11 +143,12 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
 // A packet to no listener: a reply of a target to a client if a flow says so.
 Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
-  const std::uint32_t index = flows_.find(work.hash, work.key, [&](const mr_flow_record& flow) {
+  const auto is_from_target = [&](const mr_flow_record& flow) {
     const mr_target* target = target_of(flow);
     return target != nullptr && target->port_be == parsed.source_port_be &&
            words_of(target->addr) == parsed.source;
-  });
+  };
+  const std::uint32_t index = flows_.find(work.hash, work.key, work.candidate, is_from_target);
   if (index == MR_RECORD_NONE) return forward_untracked_reply(packet, work);
 
   mr_flow_record& flow = flows_.record(index);

@@ -71,6 +71,7 @@ class Forwarder {
     ClientKey key;
     std::uint64_t hash;
     const mr_listener* listener;  // of the packet's destination; null: perhaps a reply
+    std::uint32_t candidate;      // FlowTable::first_candidate()
   };
   struct BurstCounts {
     std::uint32_t forwarded = 0;
@@ -148,10 +149,12 @@ class Forwarder {
   [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept;
   [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
   [[nodiscard]] Verdict drop(mr_drop_reason reason) noexcept;
-  [[nodiscard]] static Verdict punt(const Packet& packet) noexcept {
+  [[nodiscard]] Verdict punt(const Packet& packet) noexcept {
+    ++burst_counts_.punted;
     return {.kind = VerdictKind::punt, .nic = packet.nic, .reason = 0, .reserved = 0};
   }
-  [[nodiscard]] static Verdict reply(const Packet& packet) noexcept {
+  [[nodiscard]] Verdict reply(const Packet& packet) noexcept {
+    ++burst_counts_.replied;
     return {.kind = VerdictKind::reply, .nic = packet.nic, .reason = 0, .reserved = 0};
   }
 
