@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -13,6 +14,8 @@ namespace millrace::control {
 namespace {
 
 constexpr std::size_t kShownBytesMax = 100;
+// More allowed keys than these are not listed beside a suggestion: the suggestion would drown.
+constexpr std::size_t kListedKeysMax = 8;
 
 const char* kind_text(const YamlNode& node) {
   switch (node.kind) {
@@ -57,14 +60,16 @@ bool is_alphanumeric(char c) {
   return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-// Levenshtein distance; both words are short.
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+// Levenshtein distance without regard to case; both words are short.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
     std::size_t diagonal = std::exchange(row[0], i);
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      const std::size_t replaced = diagonal + (lower(a[i - 1]) == lower(b[j - 1]) ? 0 : 1);
       diagonal = row[j];
       row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
     }
@@ -128,16 +133,20 @@ MapReader::MapReader(const Cursor& at, std::vector<std::string_view> allowed, Er
 }
 
 void MapReader::add_entries(const YamlNode& map, std::set<const YamlNode*>& merging) {
-  std::set<std::string_view> seen;
+  std::map<std::string_view, std::uint32_t> seen;  // key -> line
   for (const YamlEntry& entry : map.entries) {
     if (entry.key->kind != YamlNode::Kind::scalar) {
       errors_.add(
           entry.key->place, at_.path,
           std::string("a key is ") + kind_text(*entry.key) + "; must be one of: " + join(allowed_));
-    } else if (!is_merge_key(*entry.key) && !seen.insert(entry.key->scalar).second) {
+    } else if (is_merge_key(*entry.key)) {
+      continue;
+    } else if (const auto [first, is_new] = seen.emplace(entry.key->scalar, entry.key->place.line);
+               !is_new) {
       errors_.add(entry.key->place, child_path(at_.path, entry.key->scalar),
-                  "the key stands twice in the same map; keep one");
-    } else if (!is_merge_key(*entry.key)) {
+                  "this key stands in the same map already, in line " +
+                      std::to_string(first->second) + "; keep one");
+    } else {
       add_entry(entry);
     }
   }
@@ -151,8 +160,10 @@ void MapReader::add_entry(const YamlEntry& entry) {
   const std::string& key = entry.key->scalar;
   const std::string path = child_path(at_.path, key);
   if (std::find(allowed_.begin(), allowed_.end(), key) == allowed_.end()) {
-    errors_.add(entry.key->place, path,
-                "unknown key" + did_you_mean(key, allowed_) + " (allowed: " + join(allowed_) + ")");
+    std::string reason = "unknown key" + did_you_mean(key, allowed_);
+    const bool list_is_short = allowed_.size() <= kListedKeysMax;
+    if (list_is_short || reason == "unknown key") reason += "; allowed: " + join(allowed_);
+    errors_.add(entry.key->place, path, std::move(reason));
     return;
   }
   const bool is_known = std::any_of(found_.begin(), found_.end(),
@@ -289,18 +300,20 @@ std::optional<IpAddress> read_address(const Cursor& at, ErrorList& errors) {
 }
 
 std::string did_you_mean(std::string_view word, const std::vector<std::string_view>& candidates) {
+  // Cut, because the distance costs the product of the lengths and the word may be megabytes.
+  const std::string_view cut = word.substr(0, 64);
   std::string_view best;
-  std::size_t best_distance =
-      std::max<std::size_t>(2, std::min<std::size_t>(word.size(), 64) / 3) + 1;
+  std::size_t best_distance = std::max<std::size_t>(2, cut.size() / 3) + 1;
   for (const std::string_view candidate : candidates) {
-    // Cut, because the distance costs the product of the lengths and the word may be megabytes.
-    const std::size_t distance = edit_distance(word.substr(0, 64), candidate);
+    // "deregistration_delay" is far from, but surely means, "deregistration_delay.timeout_seconds".
+    const bool is_start = cut.size() >= 4 && candidate.substr(0, cut.size()) == cut;
+    const std::size_t distance = is_start ? 0 : edit_distance(cut, candidate);
     if (distance < best_distance) {
       best = candidate;
       best_distance = distance;
     }
   }
-  return best.empty() ? "" : ", did you mean `" + std::string(best) + "`?";
+  return best.empty() ? "" : " (did you mean `" + std::string(best) + "`?)";
 }
 
 std::string join(const std::vector<std::string_view>& words) {

@@ -112,7 +112,7 @@ struct Hex128 {
 // or unspecified address.
 [[nodiscard]] std::optional<IpAddress> read_address(const Cursor& at, ErrorList& errors);
 
-// `", did you mean X?"` when some candidate is close to `word`, else "".
+// " (did you mean `X`?)" when some candidate is close to `word`, else "".
 [[nodiscard]] std::string did_you_mean(std::string_view word,
                                        const std::vector<std::string_view>& candidates);
 [[nodiscard]] std::string join(const std::vector<std::string_view>& words);

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The canonical text: a property over random configs.
+#include "controlplane/config/dump.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <set>
+
+#include "tests/unit/config/load_support.h"
+
+namespace millrace::control {
+namespace {
+
+template <typename T>
+T in_range(T min, T max) {  // inclusive
+  return static_cast<T>(*rc::gen::inRange<std::int64_t>(min, std::int64_t{max} + 1));
+}
+
+template <typename T>
+T one_of(std::initializer_list<T> values) {
+  return *rc::gen::elementOf(std::vector<T>(values));
+}
+
+bool flip() { return *rc::gen::arbitrary<bool>(); }
+
+// Names that YAML would take for something else are among them.
+std::string random_name(std::set<std::string>& used) {
+  const std::string stem = one_of<std::string>(
+      {"null", "true", "no", "y", "123", "1e3", "0x1f", "web", "a-b", "inf", "Z9"});
+  for (int i = 0;; ++i) {
+    const std::string name = i == 0 ? stem : stem + "-" + std::to_string(i);
+    if (used.insert(name).second) return name;
+  }
+}
+
+IpAddress nth_address(bool v4, std::uint32_t n) {
+  const std::string low = std::to_string(n % 250 + 1);
+  const std::string mid = std::to_string(n / 250 % 250);
+  return *IpAddress::parse(v4 ? "10.1." + mid + "." + low : "2001:db8:" + mid + "::" + low);
+}
+
+HealthCheck random_health_check() {
+  HealthCheck check;
+  check.protocol = one_of({HealthCheckProtocol::tcp, HealthCheckProtocol::http});
+  if (flip()) check.port = in_range<std::uint16_t>(1, 65535);
+  check.interval_ms = in_range<std::uint32_t>(100, 300000);
+  check.timeout_ms = in_range<std::uint32_t>(50, std::min(check.interval_ms, 120000u));
+  check.healthy_threshold = in_range<std::uint32_t>(2, 10);
+  check.unhealthy_threshold = in_range<std::uint32_t>(2, 10);
+  if (check.protocol == HealthCheckProtocol::tcp) return check;
+  check.path = "/" + *rc::gen::container<std::string>(rc::gen::inRange<char>('!', '\x7f'));
+  check.path.resize(std::min<std::size_t>(check.path.size(), 1024));
+  check.matcher.clear();
+  for (std::size_t i = in_range(1, 4); i > 0; --i) {
+    const auto first = in_range<std::uint16_t>(200, 599);
+    check.matcher.push_back({first, in_range<std::uint16_t>(first, 599)});
+  }
+  return check;
+}
+
+// `port` 0: any. With dsr every port is that of the listener.
+TargetGroup random_group(std::set<std::string>& names, bool v4, Protocol protocol,
+                         std::uint16_t port, std::uint32_t& next_address) {
+  TargetGroup group;
+  group.name = random_name(names);
+  group.protocol = protocol;
+  group.forwarding = one_of({Forwarding::nat, Forwarding::dsr});
+  const bool keeps_port = group.forwarding == Forwarding::dsr && port != 0;
+  group.port = keeps_port ? port : in_range<std::uint16_t>(1, 65535);
+  group.deregistration_delay_seconds = in_range<std::uint32_t>(0, 3600);
+  group.deregistration_connection_termination = flip();
+  group.unhealthy_connection_termination = protocol == Protocol::tcp && flip();
+  group.lookup_slots = one_of<std::uint32_t>({65537u, 655373u});
+  group.health_check = random_health_check();
+  for (std::uint32_t i = in_range<std::uint32_t>(0, 3); i > 0; --i) {
+    Target target;
+    target.address = nth_address(v4, next_address++);
+    target.port = keeps_port ? port : in_range<std::uint16_t>(1, 65535);
+    target.weight = in_range<std::uint32_t>(0, 999);
+    target.zone = one_of<std::string>({"", "a", "null", "eu-1"});
+    group.targets.push_back(target);
+  }
+  return group;
+}
+
+// A listener with its own group for each family that the load balancer has.
+Listener random_listener(Config& config, bool has_v4, bool has_v6, std::set<std::string>& names,
+                         std::uint32_t& next_address) {
+  Listener listener;
+  listener.protocol = one_of({Protocol::tcp, Protocol::udp});
+  listener.port = in_range<std::uint16_t>(1, 65535);
+  if (listener.protocol == Protocol::tcp) {
+    listener.tcp_idle_timeout_seconds = in_range<std::uint32_t>(60, 6000);
+  }
+  const auto add_group = [&](bool v4) {
+    config.target_groups.push_back(
+        random_group(names, v4, listener.protocol, listener.port, next_address));
+    return config.target_groups.back().name;
+  };
+  if (has_v4) listener.default_target_group_v4 = add_group(true);
+  if (has_v6) listener.default_target_group_v6 = add_group(false);
+  return listener;
+}
+
+Config random_config() {
+  Config config;
+  std::set<std::string> names;
+  std::uint32_t next_address = 0;
+  config.node.name = random_name(names);
+  config.node.zone = one_of<std::string>({"", "a", "true"});
+  config.node.selection_key[0] = *rc::gen::arbitrary<std::uint64_t>();
+  config.node.selection_key[1] = *rc::gen::arbitrary<std::uint64_t>();
+  config.node.lookup_seed = *rc::gen::arbitrary<std::uint64_t>();
+  for (std::uint32_t i = in_range<std::uint32_t>(0, 3); i > 0; --i) {
+    LoadBalancer balancer;
+    balancer.name = random_name(names);
+    const bool has_v4 = flip();
+    const bool has_v6 = !has_v4 || flip();
+    if (has_v4) balancer.addresses.push_back(nth_address(true, next_address++));
+    if (has_v6) balancer.addresses.push_back(nth_address(false, next_address++));
+    std::set<std::pair<Protocol, std::uint16_t>> used;
+    for (std::uint32_t j = in_range<std::uint32_t>(0, 3); j > 0; --j) {
+      const Listener listener = random_listener(config, has_v4, has_v6, names, next_address);
+      if (used.emplace(listener.protocol, listener.port).second) {
+        balancer.listeners.push_back(listener);
+      }
+    }
+    config.load_balancers.push_back(balancer);
+  }
+  config.target_groups.push_back(
+      random_group(names, flip(), one_of({Protocol::tcp, Protocol::udp}), 0, next_address));
+  return config;
+}
+
+TEST(DumpTest, dumped_config_loads_as_the_same_config) {
+  EXPECT_TRUE(rc::check("load(dump(config)) == config", [] {
+    const Config config = random_config();
+    const std::string text = dump_config(config);
+    const LoadResult loaded = load_config(text, "dump");
+    if (const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded)) {
+      RC_LOG() << text;
+      RC_FAIL(to_string(errors->front()));
+    }
+    RC_ASSERT(std::get<Config>(loaded) == config);
+    RC_ASSERT(dump_config(std::get<Config>(loaded)) == text);
+  }));
+}
+
+TEST(DumpTest, shipped_examples_survive_a_round_trip) {
+  for (const char* name : {"demo.yaml", "dsr.yaml", "full.yaml"}) {
+    const auto loaded = load_config_file(std::string(MILLRACE_EXAMPLES) + "/" + name);
+    const auto* config = std::get_if<Config>(&loaded);
+    ASSERT_NE(config, nullptr) << name;
+    EXPECT_EQ(load_good(dump_config(*config)), *config) << name;
+  }
+}
+
+}  // namespace
+}  // namespace millrace::control

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Good files: what a config means, defaults included.
+#include "controlplane/config/load.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/unit/config/load_support.h"
+
+namespace millrace::control {
+namespace {
+
+TEST(LoadTest, minimal_file_gets_the_defaults_of_the_elbv2_api) {
+  const Config config = load_good(kSmallConfig);
+  EXPECT_EQ(config.node.name, "millrace");
+  ASSERT_EQ(config.load_balancers.size(), 1u);
+  const LoadBalancer& balancer = config.load_balancers[0];
+  EXPECT_EQ(balancer.name, "web");
+  ASSERT_EQ(balancer.addresses.size(), 1u);
+  EXPECT_EQ(balancer.addresses[0].to_string(), "203.0.113.10");
+  ASSERT_EQ(balancer.listeners.size(), 1u);
+  EXPECT_EQ(balancer.listeners[0].protocol, Protocol::tcp);
+  EXPECT_EQ(balancer.listeners[0].port, 80);
+  EXPECT_EQ(balancer.listeners[0].default_target_group_v4, "web-80");
+  EXPECT_EQ(balancer.listeners[0].default_target_group_v6, "");
+  EXPECT_EQ(balancer.listeners[0].tcp_idle_timeout_seconds, 350u);
+
+  ASSERT_EQ(config.target_groups.size(), 1u);
+  const TargetGroup& group = config.target_groups[0];
+  EXPECT_EQ(group.forwarding, Forwarding::nat);
+  EXPECT_EQ(group.deregistration_delay_seconds, 300u);
+  EXPECT_FALSE(group.deregistration_connection_termination);
+  EXPECT_TRUE(group.unhealthy_connection_termination);
+  EXPECT_EQ(group.lookup_slots, 65537u);
+  EXPECT_EQ(group.health_check, HealthCheck{});
+  ASSERT_EQ(group.targets.size(), 1u);
+  EXPECT_EQ(group.targets[0].port, 8080);
+  EXPECT_EQ(group.targets[0].weight, 100u);
+}
+
+TEST(LoadTest, udp_groups_have_their_own_defaults) {
+  const Config config = load_good(R"(
+load_balancers: []
+target_groups: [{name: dns, protocol: UDP, port: 53}]
+)");
+  EXPECT_TRUE(config.target_groups[0].deregistration_connection_termination);
+  EXPECT_FALSE(config.target_groups[0].unhealthy_connection_termination);
+}
+
+TEST(LoadTest, http_health_check_reads_all_its_keys) {
+  const Config config = load_good(R"(
+load_balancers: []
+target_groups:
+  - name: web
+    protocol: TCP
+    port: 80
+    health_check: {protocol: HTTP, port: 8081, path: "/a?b=c", interval_seconds: 10,
+                   timeout_seconds: 3, healthy_threshold: 3, unhealthy_threshold: 4,
+                   matcher: "200,301-302"}
+)");
+  const HealthCheck& check = config.target_groups[0].health_check;
+  EXPECT_EQ(check.protocol, HealthCheckProtocol::http);
+  EXPECT_EQ(check.port, std::optional<std::uint16_t>(8081));
+  EXPECT_EQ(check.path, "/a?b=c");
+  EXPECT_EQ(check.interval_ms, 10000u);
+  EXPECT_EQ(check.timeout_ms, 3000u);
+  EXPECT_EQ(check.healthy_threshold, 3u);
+  EXPECT_EQ(check.unhealthy_threshold, 4u);
+  const decltype(check.matcher) wanted = {{200, 200}, {301, 302}};
+  EXPECT_EQ(check.matcher, wanted);
+}
+
+TEST(LoadTest, health_check_timeout_default_follows_protocol_and_interval) {
+  const auto timeout_of = [](const std::string& health_check) {
+    return load_good("load_balancers: []\ntarget_groups: [{name: web, protocol: TCP, port: 80, " +
+                     health_check + "}]")
+        .target_groups[0]
+        .health_check.timeout_ms;
+  };
+  EXPECT_EQ(timeout_of("health_check: {protocol: TCP}"), 10000u);
+  EXPECT_EQ(timeout_of("health_check: {protocol: HTTP}"), 6000u);
+  EXPECT_EQ(timeout_of("health_check: {protocol: HTTP, interval_seconds: 5}"), 5000u);
+  EXPECT_EQ(timeout_of("attributes: {millrace.health_check.interval_milliseconds: 200}"), 200u);
+  EXPECT_EQ(timeout_of("attributes: {millrace.health_check.timeout_milliseconds: 50}"), 50u);
+}
+
+TEST(LoadTest, listener_names_a_group_per_address_family) {
+  const Config config = load_good(R"(
+load_balancers:
+  - name: web
+    addresses: [203.0.113.10, "2001:db8::10"]
+    listeners:
+      - {protocol: TCP, port: 80, default_target_groups: {ipv4: web-4, ipv6: web-6}}
+      - {protocol: UDP, port: 80, default_target_group: empty}
+target_groups:
+  - {name: web-4, protocol: TCP, port: 80, targets: [{id: 10.0.0.1}]}
+  - {name: web-6, protocol: TCP, port: 80, targets: [{id: "fd00::1"}]}
+  - {name: empty, protocol: UDP, port: 80}
+)");
+  const auto& listeners = config.load_balancers[0].listeners;
+  EXPECT_EQ(listeners[0].default_target_group_v4, "web-4");
+  EXPECT_EQ(listeners[0].default_target_group_v6, "web-6");
+  EXPECT_EQ(listeners[1].default_target_group_v4, "empty");
+  EXPECT_EQ(listeners[1].default_target_group_v6, "empty");
+}
+
+TEST(LoadTest, several_listeners_of_one_load_balancer_may_share_a_group) {
+  const Config config = load_good(R"(
+load_balancers:
+  - name: web
+    addresses: [203.0.113.10]
+    listeners:
+      - {protocol: TCP, port: 80, default_target_group: web}
+      - {protocol: TCP, port: 81, default_target_group: web}
+target_groups: [{name: web, protocol: TCP, port: 80}]
+)");
+  EXPECT_EQ(config.load_balancers[0].listeners.size(), 2u);
+}
+
+TEST(LoadTest, merge_keys_fill_in_what_a_map_does_not_say_itself) {
+  const Config config = load_good(R"(
+load_balancers: []
+target_groups:
+  - &base {name: base, protocol: TCP, port: 80, targets: [{id: 10.0.0.1}]}
+  - <<: *base
+    name: first
+    port: 81
+  - {name: second, <<: [{port: 82, protocol: UDP}, *base]}
+)");
+  EXPECT_EQ(config.target_groups[1].name, "first");
+  EXPECT_EQ(config.target_groups[1].port, 81);
+  EXPECT_EQ(config.target_groups[1].targets.size(), 1u);
+  EXPECT_EQ(config.target_groups[2].port, 82);
+  EXPECT_EQ(config.target_groups[2].protocol, Protocol::udp);
+}
+
+TEST(LoadTest, cluster_keys_are_hexadecimal) {
+  const Config config = load_good(R"(
+node: {name: lb-1, zone: a, selection_key: "0123456789abcdeffedcba9876543210",
+       lookup_seed: "00000000000000Ff"}
+load_balancers: []
+)");
+  EXPECT_EQ(config.node.selection_key[0], 0x0123456789abcdefULL);
+  EXPECT_EQ(config.node.selection_key[1], 0xfedcba9876543210ULL);
+  EXPECT_EQ(config.node.lookup_seed, 0xffu);
+}
+
+TEST(LoadTest, attributes_that_cannot_vary_may_be_named) {
+  const Config config = load_good(R"(
+load_balancers: []
+target_groups:
+  - name: web
+    protocol: TCP
+    port: 80
+    attributes: {preserve_client_ip.enabled: true, stickiness.enabled: "false"}
+)");
+  EXPECT_EQ(config.target_groups.size(), 1u);
+}
+
+TEST(LoadTest, shipped_examples_are_good) {
+  for (const char* name : {"demo.yaml", "dsr.yaml", "full.yaml"}) {
+    const auto loaded = load_config_file(std::string(MILLRACE_EXAMPLES) + "/" + name);
+    const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
+    EXPECT_EQ(errors, nullptr) << to_string(errors->front());
+  }
+}
+
+TEST(LoadTest, demo_example_has_three_targets_in_each_of_four_groups) {
+  const auto loaded = load_config_file(MILLRACE_EXAMPLES "/demo.yaml");
+  const auto* config = std::get_if<Config>(&loaded);
+  ASSERT_NE(config, nullptr);
+  ASSERT_EQ(config->target_groups.size(), 4u);
+  for (const TargetGroup& group : config->target_groups) EXPECT_EQ(group.targets.size(), 3u);
+}
+
+TEST(LoadFileTest, missing_file_is_an_error_that_names_it) {
+  const auto loaded = load_config_file("/nonexistent/millrace.yaml");
+  const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
+  ASSERT_NE(errors, nullptr);
+  ASSERT_EQ(errors->size(), 1u);
+  EXPECT_EQ(to_string(errors->front()),
+            "/nonexistent/millrace.yaml: cannot open the file: No such file or directory");
+}
+
+TEST(LoadFileTest, directory_is_an_error) {
+  const auto loaded = load_config_file("/");
+  const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
+  ASSERT_NE(errors, nullptr);
+  EXPECT_EQ(errors->front().reason, "cannot read the file: Is a directory");
+}
+
+}  // namespace
+}  // namespace millrace::control
