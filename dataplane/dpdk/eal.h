@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// DPDK's environment (EAL): memory, lcores, drivers. Cold; once per process.
+//
+// The EAL runs with --in-memory: its hugepages belong to no file and are free the moment the
+// process dies, however it dies, and no lock or file prefix is shared with other instances. What
+// must outlive the process (flow tables) is ours, in --flow-dir; what must be single (the instance)
+// is dataplane.lock.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dataplane/core/result.h"
+
+namespace millrace::dpdk {
+
+struct EalOptions {
+  std::uint32_t main_cpu = 0;
+  std::vector<std::uint32_t> worker_cpus;  // one lcore each; a CPU may appear more than once
+  bool use_pci = false;                    // probe PCI devices; their addresses follow in `extra`
+  std::uint64_t memory_bytes = 0;          // hugepage memory that start-up needs at least
+  std::vector<std::string> extra;          // further EAL arguments, as on DPDK's command lines
+};
+
+class Eal {
+ public:
+  // Errors: too few free hugepages (with the command that reserves them), or what the EAL said
+  // last.
+  [[nodiscard]] static Result<Eal> init(const EalOptions& options);
+
+  Eal(Eal&& other) noexcept : is_owner_(other.is_owner_) { other.is_owner_ = false; }
+  Eal& operator=(Eal&&) = delete;
+  Eal(const Eal&) = delete;
+  Eal& operator=(const Eal&) = delete;
+  // All nics and pools must be gone.
+  ~Eal();
+
+  // The last line that the EAL or a driver logged: the reason of a failure that has just happened.
+  [[nodiscard]] static const std::string& last_log_line();
+  // Until now the EAL's log was only kept for error messages; from now on it goes to stderr.
+  static void show_log();
+
+  // Runs `work` on the lcore of worker `index`, pinned to worker_cpus[index]. The caller keeps
+  // `work` alive until wait_for_workers() has returned.
+  [[nodiscard]] Status launch(std::uint32_t index, std::function<void()>& work);
+  void wait_for_workers();
+
+ private:
+  Eal() = default;
+  bool is_owner_ = true;
+};
+
+}  // namespace millrace::dpdk

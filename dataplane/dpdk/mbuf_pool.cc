@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/dpdk/mbuf_pool.h"
+
+#include <rte_errno.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+
+#include <cstring>
+
+namespace millrace::dpdk {
+
+namespace {
+
+// Mbufs that an lcore may keep to itself: several bursts, so that the shared ring is touched
+// rarely.
+constexpr std::uint32_t kCacheMbufs = 256;
+constexpr std::uint16_t kDataRoomBytes = RTE_PKTMBUF_HEADROOM + kFrameBytesMax;
+
+}  // namespace
+
+std::uint64_t MbufPool::bytes_for(std::uint32_t mbuf_count) {
+  return std::uint64_t{mbuf_count} * (sizeof(rte_mbuf) + kDataRoomBytes + RTE_CACHE_LINE_SIZE);
+}
+
+Result<MbufPool> MbufPool::create(const std::string& name, std::uint32_t mbuf_count) {
+  rte_mempool* pool = ::rte_pktmbuf_pool_create(name.c_str(), mbuf_count, kCacheMbufs, 0,
+                                                kDataRoomBytes, SOCKET_ID_ANY);
+  if (pool != nullptr) return MbufPool{pool};
+  return Error{"no memory for " + std::to_string(mbuf_count) + " packet buffers (" +
+               std::to_string(bytes_for(mbuf_count) >> 20) +
+               " MB of hugepages): " + ::rte_strerror(rte_errno)};
+}
+
+MbufPool::~MbufPool() { ::rte_mempool_free(pool_); }
+
+std::uint32_t MbufPool::available() const { return ::rte_mempool_avail_count(pool_); }
+
+rte_mbuf* MbufPool::take(std::uint8_t nic) const noexcept {
+  rte_mbuf* mbuf = ::rte_pktmbuf_alloc(pool_);
+  if (mbuf != nullptr) mbuf->port = nic;
+  return mbuf;
+}
+
+rte_mbuf* MbufPool::take(std::uint8_t nic, std::span<const std::uint8_t> frame) const noexcept {
+  if (frame.size() > kFrameBytesMax) return nullptr;
+  rte_mbuf* mbuf = take(nic);
+  if (mbuf == nullptr) return nullptr;
+  std::memcpy(rte_pktmbuf_mtod(mbuf, void*), frame.data(), frame.size());
+  mbuf->data_len = static_cast<std::uint16_t>(frame.size());
+  mbuf->pkt_len = mbuf->data_len;
+  return mbuf;
+}
+
+}  // namespace millrace::dpdk

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/dpdk/nic.h"
+
+#include <net/if.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_pause.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "dataplane/dpdk/eal.h"
+#include "dataplane/dpdk/mbuf_pool.h"
+
+namespace millrace::dpdk {
+
+namespace {
+
+constexpr std::uint64_t kRssFields = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
+
+Error device_error(const std::string& what, int status) {
+  const std::string& said = Eal::last_log_line();
+  return Error{what + ": " + ::rte_strerror(-status) + (said.empty() ? "" : " (" + said + ")")};
+}
+
+std::string up_to_comma(const std::string& text) { return text.substr(0, text.find(',')); }
+
+bool is_virtual_device(const std::string& device) { return device.rfind("net_", 0) == 0; }
+
+}  // namespace
+
+bool Nic::is_pci_address(const std::string& device) {
+  unsigned domain;
+  unsigned bus;
+  unsigned slot;
+  unsigned function;
+  const char* text = device.c_str();
+  return ::sscanf(text, "%x:%x:%x.%x", &domain, &bus, &slot, &function) == 4 ||
+         ::sscanf(text, "%x:%x.%x", &bus, &slot, &function) == 3;
+}
+
+Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool& pool) {
+  std::unique_ptr<Nic> nic(new Nic(up_to_comma(options.device)));
+  const std::string place = "nic " + nic->name_;
+  if (Status found = nic->probe(options); !found) return found.error().within(place);
+  for (const std::uint16_t device : nic->devices_) {
+    Status configured = nic->configure(device, options, pool);
+    if (!configured) return configured.error().within(place);
+  }
+  if (Status started = nic->start(options); !started) return started.error().within(place);
+  return nic;
+}
+
+Nic::~Nic() {
+  for (const std::uint16_t device : devices_) {
+    // Nothing is left to do about errors: the engine ends, or start-up already failed for a reason
+    // that is being reported.
+    (void)::rte_eth_dev_stop(device);
+    (void)::rte_eth_dev_close(device);
+  }
+}
+
+bool Nic::link_is_up() const {
+  rte_eth_link link{};
+  return ::rte_eth_link_get_nowait(devices_.front(), &link) == 0 &&
+         link.link_status == RTE_ETH_LINK_UP;
+}
+
+Status Nic::probe(const NicOptions& options) {
+  std::uint16_t device = 0;
+  if (::rte_eth_dev_get_port_by_name(name_.c_str(), &device) == 0) {
+    devices_.push_back(device);
+    return ok();
+  }
+  if (is_pci_address(name_)) {
+    return Error{
+        "no driver took this PCI device; is it bound to vfio-pci? (dpdk-devbind.py "
+        "--status)"};
+  }
+  if (!is_virtual_device(name_)) return probe_interface(name_, options.queue_count);
+
+  const std::string arguments =
+      options.device.size() > name_.size() ? options.device.substr(name_.size() + 1) : "";
+  const int status = ::rte_eal_hotplug_add("vdev", name_.c_str(), arguments.c_str());
+  if (status < 0) return device_error("cannot make this virtual device", status);
+  if (::rte_eth_dev_get_port_by_name(name_.c_str(), &device) != 0) {
+    return Error{"this virtual device is no network device"};
+  }
+  devices_.push_back(device);
+  return ok();
+}
+
+Status Nic::probe_interface(const std::string& interface, std::uint32_t queue_count) {
+  if (::if_nametoindex(interface.c_str()) == 0) {
+    return Error{"no such interface in this network namespace (ip link show)"};
+  }
+  for (std::uint32_t queue = 0; queue < queue_count; ++queue) {
+    const std::string name = "net_af_xdp_" + interface + "_" + std::to_string(queue);
+    const std::string arguments =
+        "iface=" + interface + ",start_queue=" + std::to_string(queue) + ",queue_count=1";
+    const int status = ::rte_eal_hotplug_add("vdev", name.c_str(), arguments.c_str());
+    std::uint16_t device = 0;
+    if (status < 0) return device_error("AF_XDP refuses queue " + std::to_string(queue), status);
+    if (::rte_eth_dev_get_port_by_name(name.c_str(), &device) != 0) {
+      return Error{"AF_XDP made no device " + name};
+    }
+    devices_.push_back(device);
+  }
+  return ok();
+}
+
+Status Nic::configure(std::uint16_t device, const NicOptions& options, const MbufPool& pool) {
+  rte_eth_dev_info info{};
+  if (int status = ::rte_eth_dev_info_get(device, &info); status != 0) {
+    return device_error("cannot ask what the device can do", status);
+  }
+  driver_ = info.driver_name;
+  const bool is_split = devices_.size() > 1;  // the queues are devices
+  const auto rx_count = is_split ? std::uint16_t{1}
+                                 : static_cast<std::uint16_t>(std::min<std::uint32_t>(
+                                       options.queue_count, info.max_rx_queues));
+  const auto tx_count = is_split ? std::uint16_t{1}
+                                 : static_cast<std::uint16_t>(std::min<std::uint32_t>(
+                                       options.worker_count, info.max_tx_queues));
+  rte_eth_conf conf{};
+  const std::uint64_t rss = kRssFields & info.flow_type_rss_offloads;
+  if (rx_count > 1 && rss != 0) {
+    conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+    conf.rx_adv_conf.rss_conf.rss_hf = rss;
+  }
+  std::uint16_t rx_descriptors = kQueueDescriptors;
+  std::uint16_t tx_descriptors = kQueueDescriptors;
+  int status = ::rte_eth_dev_configure(device, rx_count, tx_count, &conf);
+  if (status == 0) {
+    status = ::rte_eth_dev_adjust_nb_rx_tx_desc(device, &rx_descriptors, &tx_descriptors);
+  }
+  const int socket = ::rte_eth_dev_socket_id(device);
+  const auto numa_node = static_cast<unsigned>(socket < 0 ? 0 : socket);
+  for (std::uint16_t queue = 0; status == 0 && queue < rx_count; ++queue) {
+    status =
+        ::rte_eth_rx_queue_setup(device, queue, rx_descriptors, numa_node, nullptr, pool.get());
+    rx_queues_.push_back({.device = device, .queue = queue, .nic = options.index});
+  }
+  const std::size_t tx_total = is_split ? devices_.size() : tx_count;
+  for (std::uint16_t queue = 0; status == 0 && queue < tx_count; ++queue) {
+    status = ::rte_eth_tx_queue_setup(device, queue, tx_descriptors, numa_node, nullptr);
+    tx_queues_.push_back(std::make_unique<TxQueue>(device, queue, tx_total < options.worker_count));
+  }
+  if (status != 0) return device_error("cannot configure the device", status);
+  return ok();
+}
+
+Status Nic::start(const NicOptions& options) {
+  for (const std::uint16_t device : devices_) {
+    if (int status = ::rte_eth_dev_start(device); status != 0) {
+      return device_error("cannot start the device", status);
+    }
+    // Neighbour solicitations for VIPs come by multicast groups that nobody joined on this device.
+    // What a driver cannot filter (AF_XDP, rings) it delivers anyway, or takes as promiscuous.
+    if (::rte_eth_allmulticast_enable(device) != 0) (void)::rte_eth_promiscuous_enable(device);
+  }
+  rte_ether_addr mac{};
+  if (int status = ::rte_eth_macaddr_get(devices_.front(), &mac); status != 0) {
+    return device_error("cannot read its MAC", status);
+  }
+  std::memcpy(mac_.bytes.data(), mac.addr_bytes, mac_.bytes.size());
+  if (rx_queues_.size() < options.queue_count) {
+    return Error{"has only " + std::to_string(rx_queues_.size()) + " rx queues, " +
+                 std::to_string(options.queue_count) + " were asked for"};
+  }
+  return ok();
+}
+
+std::uint32_t RxQueue::receive(std::span<rte_mbuf*> mbufs) const noexcept {
+  const std::uint16_t count =
+      ::rte_eth_rx_burst(device, queue, mbufs.data(), static_cast<std::uint16_t>(mbufs.size()));
+  for (std::uint16_t i = 0; i < count; ++i) mbufs[i]->port = nic;
+  return count;
+}
+
+std::uint32_t TxQueue::send(std::span<rte_mbuf*> mbufs) noexcept {
+  if (is_shared_) {
+    while (is_locked_.test_and_set(std::memory_order_acquire)) ::rte_pause();
+  }
+  const std::uint16_t sent =
+      ::rte_eth_tx_burst(device_, queue_, mbufs.data(), static_cast<std::uint16_t>(mbufs.size()));
+  if (is_shared_) is_locked_.clear(std::memory_order_release);
+  return sent;
+}
+
+}  // namespace millrace::dpdk

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A nic: one network device as workers see it, a set of rx queues and tx queues. Opening is cold,
+// receive() and send() are HOT.
+//
+// A nic is one or more DPDK devices, hidden here. A kernel interface is driven by AF_XDP with one
+// device per queue, which works on veth too (it reports no combined channels, and the driver then
+// accepts one queue per device). Everything else is one device with as many queues as it offers.
+//
+// Steering: with several rx queues a device spreads packets by RSS over addresses and ports. That
+// need not agree with who owns a flow (core::owner_of: the client's side only, in both directions),
+// so with several workers each packet's owner is computed in software and a stranger's is handed
+// over (worker/handover).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dataplane/core/forwarder.h"
+#include "dataplane/core/result.h"
+
+struct rte_mbuf;
+
+namespace millrace::dpdk {
+
+class MbufPool;
+
+// Descriptors per queue: at 1 Mpps, 1 ms of packets while a worker is elsewhere. AF_XDP wants a
+// power of two.
+inline constexpr std::uint16_t kQueueDescriptors = 1024;
+
+struct NicOptions {
+  // One of: a kernel interface ("eth1"), a PCI address ("0000:03:00.0"), a virtual device with its
+  // arguments ("net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap"), or a device that the EAL already has.
+  std::string device;
+  std::uint8_t index = 0;          // in the engine's table of nics
+  std::uint32_t queue_count = 1;   // rx queues wanted
+  std::uint32_t worker_count = 1;  // tx queues wanted; the device may have fewer
+};
+
+// Read by one worker.
+struct RxQueue {
+  std::uint16_t device = 0;
+  std::uint16_t queue = 0;
+  std::uint8_t nic = 0;
+
+  // Fills `mbufs` (at most kBurstMax) from the front, each marked with the nic's index; returns how
+  // many there were.
+  [[nodiscard]] std::uint32_t receive(std::span<rte_mbuf*> mbufs) const noexcept;
+};
+
+// Written by one worker, or by several where the device has fewer queues than there are workers:
+// they take a spinlock for the burst. The alternative, handing frames back over a ring to the one
+// worker that owns the queue, would cost up to its idle sleep (100 us) in delay.
+class TxQueue {
+ public:
+  TxQueue(std::uint16_t device, std::uint16_t queue, bool is_shared)
+      : device_(device), queue_(queue), is_shared_(is_shared) {}
+
+  // Sends from the front; returns how many were taken. The rest stay the caller's.
+  [[nodiscard]] std::uint32_t send(std::span<rte_mbuf*> mbufs) noexcept;
+
+ private:
+  std::uint16_t device_;
+  std::uint16_t queue_;
+  bool is_shared_;
+  std::atomic_flag is_locked_;
+};
+
+class Nic {
+ public:
+  // Probes, configures and starts the device. Packets are received into mbufs of `pool`, which
+  // outlives the nic. Errors start with "nic DEVICE: ".
+  [[nodiscard]] static Result<std::unique_ptr<Nic>> open(const NicOptions& options,
+                                                         const MbufPool& pool);
+  // True when `device` must be known to the EAL before it starts (EalOptions::use_pci).
+  [[nodiscard]] static bool is_pci_address(const std::string& device);
+
+  Nic(const Nic&) = delete;
+  Nic& operator=(const Nic&) = delete;
+  // Stops the device; no worker may use its queues any more.
+  ~Nic();
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const core::MacAddr& mac() const { return mac_; }
+  [[nodiscard]] const std::string& driver() const { return driver_; }
+  [[nodiscard]] bool link_is_up() const;
+
+  [[nodiscard]] std::span<const RxQueue> rx_queues() const { return rx_queues_; }
+  // The queue that `worker` sends on.
+  [[nodiscard]] TxQueue& tx_queue(std::uint32_t worker) const {
+    return *tx_queues_[worker % tx_queues_.size()];
+  }
+  [[nodiscard]] std::size_t tx_queue_count() const { return tx_queues_.size(); }
+
+ private:
+  explicit Nic(std::string name) : name_(std::move(name)) {}
+  [[nodiscard]] Status probe(const NicOptions& options);
+  [[nodiscard]] Status probe_interface(const std::string& interface, std::uint32_t queue_count);
+  [[nodiscard]] Status configure(std::uint16_t device, const NicOptions& options,
+                                 const MbufPool& pool);
+  [[nodiscard]] Status start(const NicOptions& options);
+
+  std::string name_;
+  std::string driver_;
+  core::MacAddr mac_;
+  std::vector<std::uint16_t> devices_;
+  std::vector<RxQueue> rx_queues_;
+  std::vector<std::unique_ptr<TxQueue>> tx_queues_;
+};
+
+}  // namespace millrace::dpdk

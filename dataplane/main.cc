@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// millrace-dataplane: the DPDK engine. Reads the command line, starts the engine, waits for a
+// signal. Cold. The only place that prints a start-up failure, in one line, and sets the exit
+// status.
+#include <sched.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <boost/program_options.hpp>
+#include <charconv>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/worker/launch.h"
+
+namespace {
+
+namespace po = boost::program_options;
+using millrace::Error;
+using millrace::Result;
+using millrace::worker::Engine;
+using millrace::worker::EngineOptions;
+
+constexpr const char* kHelpHead = R"(Usage: millrace-dataplane --nic DEVICE [--twin TAP] [option...]
+
+Forwards packets of VIPs between nics as the control plane says (RUNTIME_DIR/config), and hands all
+other packets to the kernel through a twin TAP interface. Goes on without the control plane.
+
+A DEVICE is a kernel interface (driven by AF_XDP: eth1), a PCI address bound to vfio-pci
+(0000:03:00.0), or a DPDK virtual device with its arguments (net_pcap0,rx_pcap=in.pcap). A kernel
+interface should carry no addresses of its own: they belong to its twin, which gets its MAC address.
+
+Prepare a host:
+  mount -t hugetlbfs none /dev/hugepages      echo 512 > /proc/sys/vm/nr_hugepages
+  ip link set eth1 up                         ip tuntap add dev lb1 mode tap
+  ip address add 192.0.2.1/24 dev lb1         ip link set lb1 up
+Then:
+  millrace-dataplane --nic eth1 --twin lb1 --workers 1
+)";
+
+constexpr const char* kHelpTail = R"(
+SIGTERM and SIGINT end it; flow tables stay in --flow-dir, and a restart goes on with them.
+)";
+
+std::atomic<bool> stop_requested{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
+
+void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
+
+// The CPUs that this process may use.
+std::vector<std::uint32_t> allowed_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<std::uint32_t> cpus;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
+  for (std::uint32_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+// "2,4-6" -> 2 4 5 6; nothing when it is no such list.
+std::optional<std::vector<std::uint32_t>> parse_cpus(const std::string& text) {
+  std::vector<std::uint32_t> cpus;
+  const char* at = text.data();
+  const char* end = at + text.size();
+  while (at < end) {
+    std::uint32_t first = 0;
+    std::from_chars_result parsed = std::from_chars(at, end, first);
+    if (parsed.ec != std::errc{}) return std::nullopt;
+    std::uint32_t last = first;
+    if (parsed.ptr < end && *parsed.ptr == '-') {
+      parsed = std::from_chars(parsed.ptr + 1, end, last);
+      if (parsed.ec != std::errc{} || last < first || last >= CPU_SETSIZE) return std::nullopt;
+    }
+    for (std::uint32_t cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+    if (parsed.ptr < end && *parsed.ptr != ',') return std::nullopt;
+    at = parsed.ptr < end ? parsed.ptr + 1 : end;
+  }
+  return cpus;
+}
+
+po::options_description describe_options() {
+  po::options_description described("Options");
+  auto add = described.add_options();
+  add("help", "show this");
+  add("version", "show the version");
+  add("nic", po::value<std::vector<std::string>>()->value_name("DEVICE"),
+      "device to drive; repeat for more");
+  add("twin", po::value<std::vector<std::string>>()->value_name("TAP")->default_value({}, "none"),
+      "kernel twin of the nic; the n-th --twin belongs to the n-th --nic");
+  add("workers", po::value<std::uint32_t>()->value_name("N")->default_value(1),
+      "worker threads, 1 to 16");
+  add("queues", po::value<std::uint32_t>()->value_name("N")->default_value(1),
+      "rx queues per nic; a worker without a queue gets its packets from the others");
+  add("main-cpu", po::value<std::uint32_t>()->value_name("CPU"),
+      "CPU of the main thread (default: the first allowed one)");
+  add("worker-cpus", po::value<std::string>()->value_name("LIST"),
+      "CPU of each worker, as in 2,4-6 (default: the allowed ones after main's)");
+  add("spin", po::bool_switch(), "poll without ever sleeping; for dedicated CPUs");
+  add("flows", po::value<std::uint32_t>()->value_name("N")->default_value(1'000'000),
+      "capacity of each worker's flow table, about 80 bytes each");
+  add("flow-dir",
+      po::value<std::string>()->value_name("DIR")->default_value("/dev/hugepages/millrace"),
+      "where flow tables are kept; a hugetlbfs directory is best");
+  add("runtime-dir", po::value<std::string>()->value_name("DIR")->default_value("/run/millrace"),
+      "where the config and stats segments are");
+  add("eal", po::value<std::vector<std::string>>()->value_name("ARG")->default_value({}, "none"),
+      "one more argument for DPDK; repeat for more (--eal=--log-level=pmd:debug)");
+  add("log-level", po::value<std::string>()->value_name("LEVEL")->default_value("info"),
+      "debug, info, warn or error");
+  add("config", po::value<std::string>()->value_name("FILE"),
+      "read options from FILE first, as NAME=VALUE lines; the command line wins");
+  return described;
+}
+
+Result<EngineOptions> to_engine_options(const po::variables_map& values) {
+  EngineOptions options;
+  if (values.count("nic") == 0) return Error{"--nic is missing (see --help)"};
+  const auto& devices = values["nic"].as<std::vector<std::string>>();
+  const auto& twins = values["twin"].as<std::vector<std::string>>();
+  if (devices.size() > MR_NIC_COUNT_MAX) {
+    return Error{"--nic: at most " + std::to_string(MR_NIC_COUNT_MAX) + " are possible"};
+  }
+  if (twins.size() > devices.size()) return Error{"--twin: there are more twins than nics"};
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    options.nics.push_back(
+        {.device = devices[i], .twin = i < twins.size() ? twins[i] : std::string()});
+  }
+  options.worker_count = values["workers"].as<std::uint32_t>();
+  if (options.worker_count < 1 || options.worker_count > millrace::worker::kWorkersMax) {
+    return Error{"--workers: " + std::to_string(options.worker_count) + " is not 1 to " +
+                 std::to_string(millrace::worker::kWorkersMax)};
+  }
+  options.queue_count = values["queues"].as<std::uint32_t>();
+  if (options.queue_count < 1 || options.queue_count > options.worker_count) {
+    return Error{"--queues: " + std::to_string(options.queue_count) + " is not 1 to --workers"};
+  }
+  options.flow_capacity = values["flows"].as<std::uint32_t>();
+  if (options.flow_capacity < 1 || options.flow_capacity > MR_FLOW_CAPACITY_MAX) {
+    return Error{"--flows: " + std::to_string(options.flow_capacity) + " is not 1 to " +
+                 std::to_string(MR_FLOW_CAPACITY_MAX)};
+  }
+  options.flow_dir = values["flow-dir"].as<std::string>();
+  options.runtime_dir = values["runtime-dir"].as<std::string>();
+  options.spins = values["spin"].as<bool>();
+  options.eal_arguments = values["eal"].as<std::vector<std::string>>();
+  return options;
+}
+
+Result<EngineOptions> with_cpus(EngineOptions options, const po::variables_map& values) {
+  const std::vector<std::uint32_t> allowed = allowed_cpus();
+  options.main_cpu =
+      values.count("main-cpu") != 0 ? values["main-cpu"].as<std::uint32_t>() : allowed.front();
+  if (values.count("worker-cpus") == 0) {
+    for (std::uint32_t i = 1; i <= options.worker_count; ++i) {
+      options.worker_cpus.push_back(allowed[i % allowed.size()]);
+    }
+    return options;
+  }
+  const auto& text = values["worker-cpus"].as<std::string>();
+  std::optional<std::vector<std::uint32_t>> cpus = parse_cpus(text);
+  if (!cpus) return Error{"--worker-cpus: '" + text + "' is no list of CPUs such as 2,4-6"};
+  if (cpus->size() != options.worker_count) {
+    return Error{"--worker-cpus: names " + std::to_string(cpus->size()) + " CPUs for " +
+                 std::to_string(options.worker_count) + " workers"};
+  }
+  options.worker_cpus = std::move(*cpus);
+  return options;
+}
+
+// Boost throws on bad input; this is where it ends.
+Result<po::variables_map> parse(int argc, char** argv) {
+  const po::options_description described = describe_options();
+  po::variables_map values;
+  try {
+    po::store(po::command_line_parser(argc, argv).options(described).run(), values);
+    if (values.count("config") != 0) {
+      const auto& path = values["config"].as<std::string>();
+      std::ifstream file(path);
+      if (!file) return Error{"--config: cannot read " + path};
+      po::store(po::parse_config_file(file, described), values);
+    }
+    po::notify(values);
+  } catch (const std::exception& problem) {
+    return Error{std::string(problem.what()) + " (see --help)"};
+  }
+  return values;
+}
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "millrace-dataplane: %s\n", error.message.c_str());
+  return 1;
+}
+
+int run(const EngineOptions& options) {
+  struct sigaction action {};
+  action.sa_handler = request_stop;
+  (void)::sigaction(SIGTERM, &action, nullptr);  // cannot fail for these signals
+  (void)::sigaction(SIGINT, &action, nullptr);
+  Result<std::unique_ptr<Engine>> engine = Engine::start(options);
+  if (!engine) return fail(engine.error());
+  spdlog::info("ready: {} nics, {} workers, {} flows each, runtime directory {}",
+               options.nics.size(), options.worker_count, options.flow_capacity,
+               options.runtime_dir);
+  (*engine)->run(stop_requested);
+  spdlog::info("stopped");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Result<po::variables_map> values = parse(argc, argv);
+  if (!values) return fail(values.error());
+  if (values->count("help") != 0) {
+    std::cout << kHelpHead << '\n' << describe_options() << kHelpTail;
+    return 0;
+  }
+  if (values->count("version") != 0) {
+    std::cout << "millrace-dataplane " MILLRACE_VERSION "\n";
+    return 0;
+  }
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("millrace-dataplane"));
+  spdlog::set_level(spdlog::level::from_str((*values)["log-level"].as<std::string>()));
+  Result<EngineOptions> options = to_engine_options(*values);
+  if (options) options = with_cpus(std::move(*options), *values);
+  if (!options) return fail(options.error());
+  return run(*options);
+}

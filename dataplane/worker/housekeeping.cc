@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/worker/housekeeping.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "dataplane/shm/atomic.h"
+
+namespace millrace::worker {
+
+std::uint32_t Housekeeping::run(std::uint64_t now_ns) noexcept {
+  next_ns_ = now_ns + kHousekeepingNs - kHousekeepingNs / 4 + jitter_ns();
+  adopt_newest();
+  sweep(now_ns);
+  const std::uint32_t frames =
+      options_.local_traffic != nullptr ? options_.local_traffic->send() : 0;
+  publish(now_ns);
+  return frames;
+}
+
+void Housekeeping::adopt_newest() noexcept {
+  const core::ConfigView* newest = options_.configs->newest();
+  if (newest == adopted_) return;
+  const bool is_first = adopted_ == nullptr;
+  config_ = *newest;
+  options_.forwarder->adopt(config_);
+  // Flows that an earlier process left belong to targets of this config.
+  if (is_first) options_.forwarder->recount_flows();
+  adopted_ = newest;
+  options_.configs->set_adopted(options_.worker, newest);
+  // Pairs with the acquire of control::Publisher before it reuses the memory of older generations.
+  shm::store_release(options_.published->acknowledged_generation, config_.generation);
+}
+
+void Housekeeping::sweep(std::uint64_t now_ns) noexcept {
+  const std::uint64_t records = options_.flow_table->record_high();
+  if (records == 0 || swept_ns_ == 0) {
+    swept_ns_ = now_ns;
+    return;
+  }
+  swept_ns_ =
+      std::max(swept_ns_, now_ns - kSweepNs);  // after a pause: one round, not all missed ones
+  const std::uint64_t share = records * (now_ns - swept_ns_) / kSweepNs;
+  if (share == 0) return;  // few records: wait until one is due
+  const auto step = static_cast<std::uint32_t>(std::min<std::uint64_t>(share, kSweepStepMax));
+  options_.forwarder->sweep(now_ns, step);
+  swept_ns_ += step * kSweepNs / records;
+}
+
+void Housekeeping::publish(std::uint64_t now_ns) noexcept {
+  const mr_worker_stats& own = *options_.counters;
+  mr_worker_stats& shared = *options_.published;
+  for (std::size_t i = 0; i < MR_COUNTER_COUNT; ++i) {
+    shm::store_relaxed(shared.counters[i], own.counters[i]);
+  }
+  for (std::size_t i = 0; i < MR_DROP_REASON_COUNT; ++i) {
+    shm::store_relaxed(shared.drops[i], own.drops[i]);
+  }
+  shm::store_relaxed(shared.flows_active, own.flows_active);
+  shm::store_relaxed(shared.turn_ns_max, own.turn_ns_max);
+  shm::store_relaxed(shared.heartbeat_ns, now_ns);
+}
+
+std::uint64_t Housekeeping::jitter_ns() noexcept {
+  jitter_state_ ^= jitter_state_ << 13;
+  jitter_state_ ^= jitter_state_ >> 17;
+  jitter_state_ ^= jitter_state_ << 5;
+  return jitter_state_ % (kHousekeepingNs / 2);
+}
+
+}  // namespace millrace::worker

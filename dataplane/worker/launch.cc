@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/worker/launch.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "dataplane/worker/privileges.h"
+
+namespace millrace::worker {
+
+namespace {
+
+// How often the main thread looks for a new config: the largest part of a change's way to the
+// workers.
+constexpr std::uint64_t kTendNs = 1'000'000;
+constexpr std::uint64_t kLinkCheckNs = 500'000'000;
+constexpr std::uint32_t kAnnouncementRingSize = 1024;
+// What DPDK itself wants besides packet buffers: rings, lcore and driver state.
+constexpr std::uint64_t kEalBytes = 16u << 20;
+
+std::uint64_t clock_ns(clockid_t clock) {
+  timespec now{};
+  (void)::clock_gettime(clock, &now);  // cannot fail with a valid clock
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+template <typename Field>
+void copy_name(Field& field, const std::string& text) {
+  text.copy(field, sizeof(field) - 1);
+}
+
+void give_up_privileges(const std::string& thread) {
+  const Status dropped = drop_privileges();
+  if (!dropped) spdlog::warn("{}: {}", thread, dropped.error().message);
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options)
+    : options_(options),
+      configs_(options.worker_count),
+      config_reader_(options.runtime_dir + "/config") {}
+
+Engine::~Engine() { stop_workers(); }
+
+Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
+  std::unique_ptr<Engine> engine(new Engine(options));
+  if (Status locked = engine->take_lock(); !locked) return locked.error();
+
+  dpdk::EalOptions eal{.main_cpu = options.main_cpu,
+                       .worker_cpus = options.worker_cpus,
+                       .memory_bytes = kEalBytes + dpdk::MbufPool::bytes_for(engine->mbuf_count()),
+                       .extra = options.eal_arguments};
+  for (const NicChoice& nic : options.nics) {
+    if (!dpdk::Nic::is_pci_address(nic.device)) continue;
+    eal.use_pci = true;
+    eal.extra.insert(eal.extra.end(), {"--allow", nic.device});
+  }
+  Result<dpdk::Eal> started = dpdk::Eal::init(eal);
+  if (!started) return started.error();
+  engine->eal_.emplace(std::move(*started));
+
+  if (Status open = engine->open_nics(); !open) return open.error();
+  if (Status open = engine->open_flow_tables(); !open) return open.error();
+  if (Status open = engine->open_stats(); !open) return open.error();
+  if (Status running = engine->start_workers(); !running) return running.error();
+  dpdk::Eal::show_log();
+  give_up_privileges("main thread");
+  return engine;
+}
+
+Status Engine::take_lock() {
+  if (::mkdir(options_.runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
+    return Error{"cannot make the runtime directory " + options_.runtime_dir + ": " +
+                 std::strerror(errno)};
+  }
+  Result<shm::ProcessLock> lock =
+      shm::ProcessLock::acquire(options_.runtime_dir + "/dataplane.lock");
+  if (!lock) return lock.error();
+  lock_.emplace(std::move(*lock));
+  return ok();
+}
+
+// Everything that can hold an mbuf at once; the pool works best one below a power of two.
+std::uint32_t Engine::mbuf_count() const {
+  const auto nic_count = static_cast<std::uint32_t>(options_.nics.size());
+  const std::uint32_t queues = nic_count * (options_.queue_count + options_.worker_count);
+  // AF_XDP keeps twice its descriptors in the kernel's rings.
+  const std::uint32_t in_queues = queues * 2 * dpdk::kQueueDescriptors;
+  const std::uint32_t in_workers = (options_.worker_count + 1) * 2 * kHandoverRingSize;
+  return std::bit_ceil(in_queues + in_workers + kAnnouncementRingSize) - 1;
+}
+
+Status Engine::open_nics() {
+  Result<dpdk::MbufPool> pool = dpdk::MbufPool::create("packets", mbuf_count());
+  if (!pool) return pool.error();
+  pool_.emplace(std::move(*pool));
+  for (const NicChoice& choice : options_.nics) {
+    const auto index = static_cast<std::uint8_t>(nics_.size());
+    Result<std::unique_ptr<dpdk::Nic>> nic =
+        dpdk::Nic::open({.device = choice.device,
+                         .index = index,
+                         .queue_count = options_.queue_count,
+                         .worker_count = options_.worker_count},
+                        *pool_);
+    if (!nic) return nic.error();
+    nics_.push_back(std::move(*nic));
+    twins_.emplace_back();
+    if (choice.twin.empty()) {
+      spdlog::warn("nic {}: has no --twin; what is not for a VIP is dropped", choice.device);
+      continue;
+    }
+    Result<dpdk::ExceptionPath> twin =
+        dpdk::ExceptionPath::open(choice.twin, index, nics_.back()->mac());
+    if (!twin) return twin.error();
+    twins_.back().emplace(std::move(*twin));
+  }
+  return ok();
+}
+
+Status Engine::open_flow_tables() {
+  for (std::uint32_t worker = 0; worker < options_.worker_count; ++worker) {
+    Result<shm::FlowFile> file = shm::FlowFile::open(
+        options_.flow_dir, worker, core::FlowTable::bytes_for(options_.flow_capacity));
+    if (!file) return file.error();
+    if (!file->has_huge_pages()) {
+      spdlog::warn("{}: not on hugetlbfs; lookups will miss the TLB", file->path());
+    }
+    core::FlowTable::Layout layout{.capacity = options_.flow_capacity,
+                                   .worker_index = worker,
+                                   .worker_count = options_.worker_count,
+                                   .secret = {},
+                                   .created_ns = clock_ns(CLOCK_BOOTTIME),
+                                   .creator_pid = static_cast<std::uint32_t>(::getpid())};
+    if (::getrandom(layout.secret, sizeof(layout.secret), 0) != sizeof(layout.secret)) {
+      return Error{std::string("no random numbers: ") + std::strerror(errno)};
+    }
+    flow_files_.push_back(std::move(*file));
+    const std::span<std::byte> memory = flow_files_.back().bytes();
+    if (flow_files_.back().existed()) {
+      Result<core::FlowTable> kept = core::FlowTable::attach(memory, layout);
+      if (kept) {
+        spdlog::info("{}: {} flows kept", flow_files_.back().path(), kept->used());
+        flow_tables_.push_back(*kept);
+        continue;
+      }
+      spdlog::warn("{}: starting with an empty table: {}", flow_files_.back().path(),
+                   kept.error().message);
+      std::memset(memory.data(), 0, memory.size());
+    }
+    flow_tables_.push_back(core::FlowTable::format(memory, layout));
+  }
+  return ok();
+}
+
+Status Engine::open_stats() {
+  shm::StatsOptions stats{.engine_kind = MR_ENGINE_DPDK,
+                          .engine_start_ns = clock_ns(CLOCK_BOOTTIME),
+                          .worker_count = options_.worker_count,
+                          .nics = {},
+                          .flow_table_dir = options_.flow_dir};
+  for (std::size_t i = 0; i < nics_.size(); ++i) {
+    mr_nic nic{};
+    copy_name(nic.name, nics_[i]->name());
+    copy_name(nic.twin, options_.nics[i].twin);
+    std::copy(nics_[i]->mac().bytes.begin(), nics_[i]->mac().bytes.end(), nic.mac);
+    nic.link_up = nics_[i]->link_is_up() ? 1 : 0;
+    stats.nics.push_back(nic);
+  }
+  Result<shm::StatsWriter> writer =
+      shm::StatsWriter::create(options_.runtime_dir + "/stats", stats);
+  if (!writer) return writer.error();
+  stats_.emplace(std::move(*writer));
+  return ok();
+}
+
+std::vector<core::MacAddr> Engine::nic_macs() const {
+  std::vector<core::MacAddr> macs;
+  for (const auto& nic : nics_) macs.push_back(nic->mac());
+  return macs;
+}
+
+Status Engine::start_workers() {
+  Result<dpdk::MbufRing> announcements =
+      dpdk::MbufRing::create("announcements", kAnnouncementRingSize);
+  if (!announcements) return announcements.error();
+  announcements_.emplace(std::move(*announcements));
+  announcer_.emplace(nic_macs(), *pool_, *announcements_);
+  if (options_.worker_count > 1) {
+    Result<HandoverRings> rings = HandoverRings::create(options_.worker_count);
+    if (!rings) return rings.error();
+    handover_rings_.emplace(std::move(*rings));
+  }
+  for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
+    WorkerOptions worker{.index = index,
+                         .rx_queues = {},
+                         .exits = {},
+                         .flow_table = &flow_tables_[index],
+                         .nic_macs = nic_macs(),
+                         .configs = &configs_,
+                         .handover_rings = handover_rings_ ? &*handover_rings_ : nullptr,
+                         .announcements = index == 0 ? &*announcements_ : nullptr,
+                         .pool = &*pool_,
+                         .published = &stats_->worker(index),
+                         .listener_stats = stats_->listeners(index),
+                         .target_stats = stats_->targets(index),
+                         .spins = options_.spins};
+    for (std::size_t nic = 0; nic < nics_.size(); ++nic) {
+      const std::span<const dpdk::RxQueue> queues = nics_[nic]->rx_queues();
+      for (std::size_t queue = index; queue < queues.size(); queue += options_.worker_count) {
+        worker.rx_queues.push_back(queues[queue]);
+      }
+      worker.exits.tx_queues.push_back(&nics_[nic]->tx_queue(index));
+      worker.exits.twins.push_back(twins_[nic] ? &*twins_[nic] : nullptr);
+    }
+    stats_->worker(index).cpu = options_.worker_cpus[index];
+    workers_.push_back(std::make_unique<Worker>(worker));
+  }
+  return launch_workers();
+}
+
+Status Engine::launch_workers() {
+  for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
+    work_.emplace_back([this, index] {
+      give_up_privileges("worker " + std::to_string(index));
+      workers_[index]->run(workers_stop_);
+    });
+  }
+  workers_run_ = true;
+  for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
+    if (Status launched = eal_->launch(index, work_[index]); !launched) return launched;
+  }
+  return ok();
+}
+
+void Engine::stop_workers() {
+  workers_stop_.store(true, std::memory_order_relaxed);
+  if (workers_run_) eal_->wait_for_workers();
+  workers_run_ = false;
+}
+
+void Engine::run(const std::atomic<bool>& stop) {
+  dpdk::Clock clock;
+  const timespec pause{.tv_sec = 0, .tv_nsec = kTendNs};
+  while (!stop.load(std::memory_order_relaxed)) {
+    tend(clock.now_ns());
+    clock.anchor();
+    (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);  // a signal may cut it short
+  }
+  stop_workers();
+}
+
+void Engine::tend(std::uint64_t now_ns) {
+  watch_config(now_ns);
+  configs_.collect();
+  announcer_->run(now_ns);
+  if (now_ns >= link_check_ns_) {
+    for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
+      stats_->set_link(nic, nics_[nic]->link_is_up());
+    }
+    link_check_ns_ = now_ns + kLinkCheckNs;
+  }
+  stats_->set_heartbeat(now_ns);
+}
+
+void Engine::watch_config(std::uint64_t now_ns) {
+  shm::ConfigEvent event = config_reader_.poll();
+  switch (event.kind) {
+    case shm::ConfigEvent::Kind::none:
+      return;
+    case shm::ConfigEvent::Kind::refused:
+      spdlog::error("config generation {} refused, the one before stays: {}", event.generation,
+                    event.reason);
+      stats_->set_refused(event.generation, event.reason);
+      return;
+    case shm::ConfigEvent::Kind::adopted:
+      spdlog::debug("config generation {} adopted", event.generation);
+      announcer_->adopt(event.config.view, now_ns);
+      configs_.publish(std::move(event.config));
+      stats_->set_adopted(event.generation);
+      return;
+  }
+}
+
+}  // namespace millrace::worker

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine: opens everything, starts the workers, and is then the main thread, which watches for
+// configs, announces VIPs and beats the heart. Cold.
+//
+//   start()   lock -> EAL -> packet pool -> nics -> twins -> flow tables -> stats segment ->
+//   workers run()     every millisecond until told to stop; then the workers end and flow tables
+//   stay behind
+//
+// A failure on the way undoes what was opened: there is no partial start.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/core/flow_table.h"
+#include "dataplane/core/result.h"
+#include "dataplane/dpdk/clock.h"
+#include "dataplane/dpdk/eal.h"
+#include "dataplane/dpdk/exception_path.h"
+#include "dataplane/dpdk/mbuf_pool.h"
+#include "dataplane/dpdk/mbuf_ring.h"
+#include "dataplane/dpdk/nic.h"
+#include "dataplane/shm/config_reader.h"
+#include "dataplane/shm/flow_file.h"
+#include "dataplane/shm/process_lock.h"
+#include "dataplane/shm/stats_writer.h"
+#include "dataplane/worker/announcer.h"
+#include "dataplane/worker/config_exchange.h"
+#include "dataplane/worker/handover.h"
+#include "dataplane/worker/poll_loop.h"
+
+namespace millrace::worker {
+
+inline constexpr std::uint32_t kWorkersMax = 16;
+static_assert(kWorkersMax <= MR_WORKER_COUNT_MAX);
+
+struct NicChoice {
+  std::string device;  // dpdk::NicOptions::device
+  std::string twin;    // kernel TAP interface; empty: none
+};
+
+struct EngineOptions {
+  std::vector<NicChoice> nics;
+  std::uint32_t worker_count = 1;  // 1 to kWorkersMax
+  std::uint32_t queue_count = 1;   // rx queues per nic
+  std::uint32_t main_cpu = 0;
+  std::vector<std::uint32_t> worker_cpus;   // one for each worker
+  std::uint32_t flow_capacity = 1'000'000;  // per worker
+  std::string flow_dir;
+  std::string runtime_dir;
+  bool spins = false;
+  std::vector<std::string> eal_arguments;
+};
+
+class Engine {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const EngineOptions& options);
+
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  ~Engine();
+
+  // Returns after `stop` became true and the workers have ended.
+  void run(const std::atomic<bool>& stop);
+
+ private:
+  explicit Engine(const EngineOptions& options);
+
+  [[nodiscard]] Status take_lock();
+  [[nodiscard]] Status open_nics();
+  [[nodiscard]] Status open_flow_tables();
+  [[nodiscard]] Status open_stats();
+  [[nodiscard]] Status start_workers();
+  [[nodiscard]] Status launch_workers();
+  void stop_workers();
+  void tend(std::uint64_t now_ns);
+  void watch_config(std::uint64_t now_ns);
+  [[nodiscard]] std::uint32_t mbuf_count() const;
+  [[nodiscard]] std::vector<core::MacAddr> nic_macs() const;
+
+  // In the order in which they are opened; the end undoes it backwards.
+  EngineOptions options_;
+  std::optional<shm::ProcessLock> lock_;
+  std::optional<dpdk::Eal> eal_;
+  std::optional<dpdk::MbufPool> pool_;
+  std::vector<std::unique_ptr<dpdk::Nic>> nics_;
+  std::vector<std::optional<dpdk::ExceptionPath>> twins_;  // by nic
+  std::vector<shm::FlowFile> flow_files_;
+  std::vector<core::FlowTable> flow_tables_;
+  std::optional<shm::StatsWriter> stats_;
+  ConfigExchange configs_;
+  std::optional<HandoverRings> handover_rings_;
+  std::optional<dpdk::MbufRing> announcements_;
+  std::optional<Announcer> announcer_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::function<void()>> work_;  // what each worker's lcore runs
+  std::atomic<bool> workers_stop_{false};
+  bool workers_run_ = false;
+  shm::ConfigReader config_reader_;
+  std::uint64_t link_check_ns_ = 0;
+};
+
+}  // namespace millrace::worker

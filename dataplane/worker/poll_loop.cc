@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/worker/poll_loop.h"
+
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "dataplane/shm/atomic.h"
+
+namespace millrace::worker {
+
+namespace {
+
+// CLOCK_MONOTONIC is taken as the truth again after this long (clock.h).
+constexpr std::uint64_t kAnchorNs = 1'000'000'000;
+
+void sleep_for(std::uint64_t duration_ns) noexcept {
+  const timespec duration{.tv_sec = 0, .tv_nsec = static_cast<long>(duration_ns)};
+  (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &duration, nullptr);  // waking early is fine
+}
+
+}  // namespace
+
+void Worker::run(const std::atomic<bool>& stop) noexcept {
+  // The kernel may otherwise add 50 us to each short sleep.
+  (void)::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+  dpdk::Clock clock;
+  std::uint64_t now_ns = clock.now_ns();
+  std::uint64_t anchor_ns = now_ns + kAnchorNs;
+  while (!stop.load(std::memory_order_relaxed)) {
+    std::uint32_t handled = turn(now_ns);
+    if (housekeeping_.is_due(now_ns)) handled += keep_house(now_ns);
+    const std::uint64_t ended_ns = clock.now_ns();
+    const std::uint64_t sleep_ns = pace_.rest(now_ns, ended_ns, handled);
+    now_ns = ended_ns;
+    if (sleep_ns != 0) {
+      sleep_for(sleep_ns);
+      now_ns = clock.now_ns();
+    }
+    if (now_ns >= anchor_ns) {
+      clock.anchor();
+      anchor_ns = now_ns + kAnchorNs;
+    }
+  }
+  (void)keep_house(now_ns);
+}
+
+std::uint32_t Worker::turn(std::uint64_t now_ns) noexcept {
+  std::uint32_t handled = 0;
+  for (const dpdk::RxQueue& queue : rx_queues_) handled += poll(queue, now_ns);
+  if (handover_) handled += poll_handover(now_ns);
+  return handled;
+}
+
+std::uint32_t Worker::poll(const dpdk::RxQueue& queue, std::uint64_t now_ns) noexcept {
+  const std::uint32_t received = queue.receive(burst_.mbufs);
+  if (received == 0) return 0;
+  burst_.view.count = received;
+  counters_.counters[MR_COUNTER_RX_PACKETS] += received;
+  counters_.drops[MR_DROP_MULTI_SEGMENT] +=
+      dpdk::view_mbufs(burst_, counters_.counters[MR_COUNTER_RX_BYTES]);
+  if (handover_) handover_->give_away(burst_, housekeeping_.config());
+  process(now_ns);
+  return received;
+}
+
+std::uint32_t Worker::poll_handover(std::uint64_t now_ns) noexcept {
+  handover_->take(burst_);
+  const std::uint32_t taken = burst_.view.count;
+  std::uint64_t bytes = 0;                // counted where they were received
+  (void)dpdk::view_mbufs(burst_, bytes);  // drops nothing: they are in one piece by now
+  process(now_ns);
+  return taken;
+}
+
+void Worker::process(std::uint64_t now_ns) noexcept {
+  if (burst_.view.count == 0) return;
+  forwarder_.process_burst(burst_.view, now_ns);
+  dispatch_.act(burst_);
+}
+
+Worker::Worker(const WorkerOptions& options)
+    : rx_queues_(options.rx_queues),
+      forwarder_({.flow_table = options.flow_table,
+                  .nic_macs = options.nic_macs,
+                  .counters = {.worker = &counters_,
+                               .listeners = options.listener_stats,
+                               .targets = options.target_stats}}),
+      dispatch_(options.exits, counters_),
+      local_traffic_(options.announcements == nullptr
+                         ? std::nullopt
+                         : std::optional<LocalTraffic>(std::in_place, options.exits, *options.pool,
+                                                       *options.announcements, counters_)),
+      housekeeping_({.worker = options.index,
+                     .forwarder = &forwarder_,
+                     .flow_table = options.flow_table,
+                     .configs = options.configs,
+                     .local_traffic = local_traffic_ ? &*local_traffic_ : nullptr,
+                     .counters = &counters_,
+                     .published = options.published}),
+      pace_(options.spins, counters_) {
+  if (options.handover_rings != nullptr) {
+    handover_.emplace(*options.handover_rings, options.index, counters_);
+  }
+  shm::store_relaxed(options.published->flows_capacity, options.flow_table->capacity());
+}
+
+}  // namespace millrace::worker

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/worker/privileges.h"
+
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace millrace::worker {
+
+Status drop_privileges() {
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) != 0) {
+    return Error{std::string("cannot set no_new_privs: ") + std::strerror(errno)};
+  }
+  // Without this a process of uid 0 would get its capabilities back on exec.
+  for (unsigned long capability = 0; capability <= CAP_LAST_CAP; ++capability) {
+    // Refused without CAP_SETPCAP, and then there is nothing to take away either.
+    (void)::prctl(PR_CAPBSET_DROP, capability, 0UL, 0UL, 0UL);
+  }
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
+  if (::syscall(SYS_capset, &header, none) != 0) {
+    return Error{std::string("cannot give up capabilities: ") + std::strerror(errno)};
+  }
+  return ok();
+}
+
+}  // namespace millrace::worker
