@@ -27,6 +27,8 @@ constexpr std::size_t kReceiveBytes = 32 * 1024;
 constexpr int kMonitorBufferBytes = 1 << 20;
 // Messages per drain(), so that a storm of events does not starve the rest of the control plane.
 constexpr int kReceivesPerDrain = 64;
+// More than fit into the socket's buffer: emptying it takes fewer.
+constexpr int kDiscardsMax = 1 << 16;
 // Answers come from the kernel while it handles the request; this only guards against waiting for
 // ever for one that got lost.
 constexpr timeval kAnswerTimeout{.tv_sec = 1, .tv_usec = 0};
@@ -92,58 +94,79 @@ Result<NetlinkMonitor::Drained> NetlinkMonitor::drain(const NetlinkSink& sink) {
   for (int i = 0; i < kReceivesPerDrain; ++i) {
     const ssize_t bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
     if (bytes < 0 && (errno == EAGAIN || errno == EINTR)) return Drained::all;
-    if (bytes < 0 && (errno == ENOBUFS || errno == ENOSPC)) return Drained::overrun;
+    if (bytes < 0 && errno == ENOBUFS) return discard();
     if (bytes < 0) return errno_error("cannot read netlink events");
     NetlinkSink copy = sink;
     const auto size = static_cast<std::size_t>(bytes);
-    if (mnl_cb_run(buffer.data(), size, 0, 0, give_to_sink, &copy) < 0) return Drained::overrun;
+    // Fails only for a message that is not well-formed, which the kernel does not send.
+    if (mnl_cb_run(buffer.data(), size, 0, 0, give_to_sink, &copy) < 0) return discard();
   }
   return Drained::more;
 }
 
+// After an overrun the kernel goes on dropping events, without another error, until the socket has
+// been read empty; and what is in it is older than the next dump.
+Result<NetlinkMonitor::Drained> NetlinkMonitor::discard() {
+  std::vector<char> buffer(kReceiveBytes);
+  for (int i = 0; i < kDiscardsMax; ++i) {
+    const ssize_t bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
+    if (bytes < 0 && errno == EAGAIN) return Drained::overrun;
+  }
+  return Error{"netlink events come faster than they can be read"};
+}
+
 Result<NetlinkQueries> NetlinkQueries::open() {
+  NetlinkQueries queries;
+  const Status opened = queries.reopen();
+  if (!opened) return opened.error();
+  return queries;
+}
+
+// Also after every failure: what is left of a broken answer must not be taken for the next one.
+Status NetlinkQueries::reopen() {
   auto socket = open_socket(0);
   if (!socket) return socket.error();
-  NetlinkQueries queries(*socket);
+  socket_.reset(*socket);
   const int fd = mnl_socket_get_fd(*socket);
   if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &kAnswerTimeout, sizeof(kAnswerTimeout)) != 0) {
     return errno_error("cannot bound a netlink socket's waiting");
   }
-  return queries;
+  return ok();
 }
 
 Status NetlinkQueries::dump(const NetlinkSink& sink) {
   for (const std::uint16_t type : {RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH}) {
-    Status done = dump_one(type, sink);
-    if (!done) return done;
+    for (int tries = 1; !dump_one(type, sink); ++tries) {
+      const Error error = errno_error("cannot read the kernel's tables");
+      const Status opened = reopen();
+      if (!opened) return opened;
+      if (tries == kDumpTriesMax) return error;
+    }
   }
   return ok();
 }
 
-Status NetlinkQueries::dump_one(std::uint16_t type, const NetlinkSink& sink) {
+// False with errno set; EINTR when the table changed under the dump.
+bool NetlinkQueries::dump_one(std::uint16_t type, const NetlinkSink& sink) {
   std::vector<char> buffer(kReceiveBytes);
+  nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
+  request->nlmsg_type = type;
+  request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+  request->nlmsg_seq = ++sequence_;
+  // All three requests start with the address family; the longest header serves all.
+  (void)mnl_nlmsg_put_extra_header(request, sizeof(ifinfomsg));
+  if (mnl_socket_sendto(socket_.get(), request, request->nlmsg_len) < 0) return false;
+
   NetlinkSink copy = sink;
   const unsigned port = mnl_socket_get_portid(socket_.get());
-  for (int tries = 0; tries < kDumpTriesMax; ++tries) {
-    nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
-    request->nlmsg_type = type;
-    request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request->nlmsg_seq = ++sequence_;
-    // All three requests start with the address family; the longest header serves all.
-    (void)mnl_nlmsg_put_extra_header(request, sizeof(ifinfomsg));
-    if (mnl_socket_sendto(socket_.get(), request, request->nlmsg_len) < 0) break;
-
-    int more = MNL_CB_OK;
-    while (more == MNL_CB_OK) {
-      const ssize_t bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
-      if (bytes < 0) return errno_error("cannot read the kernel's tables");
-      more = mnl_cb_run(buffer.data(), static_cast<std::size_t>(bytes), sequence_, port,
-                        give_to_sink, &copy);
-    }
-    if (more == MNL_CB_STOP) return ok();
-    if (errno != EINTR) break;  // EINTR: the table changed under the dump
+  int more = MNL_CB_OK;
+  while (more == MNL_CB_OK) {
+    const ssize_t bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
+    if (bytes < 0) return false;
+    more = mnl_cb_run(buffer.data(), static_cast<std::size_t>(bytes), sequence_, port, give_to_sink,
+                      &copy);
   }
-  return errno_error("cannot read the kernel's tables");
+  return more == MNL_CB_STOP;
 }
 
 Result<RouteAnswer> NetlinkQueries::route_to(const IpAddress& destination) {
@@ -158,13 +181,15 @@ Result<RouteAnswer> NetlinkQueries::route_to(const IpAddress& destination) {
   route->rtm_family = is_v4 ? AF_INET : AF_INET6;
   route->rtm_dst_len = static_cast<unsigned char>(8 * address_bytes);
   mnl_attr_put(request, RTA_DST, address_bytes, destination.addr.bytes + 16 - address_bytes);
-  if (mnl_socket_sendto(socket_.get(), request, request->nlmsg_len) < 0) {
-    return errno_error("cannot ask for a route");
-  }
 
   std::vector<char> buffer(kReceiveBytes);
-  const ssize_t bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
-  if (bytes < 0) return errno_error("no answer about a route");
+  ssize_t bytes = mnl_socket_sendto(socket_.get(), request, request->nlmsg_len);
+  if (bytes >= 0) bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
+  if (bytes < 0) {
+    const Error error = errno_error("cannot ask the kernel for a route");
+    const Status opened = reopen();
+    return opened ? error : opened.error();
+  }
   RouteAnswer answer;
   if (mnl_cb_run(buffer.data(), static_cast<std::size_t>(bytes), sequence_,
                  mnl_socket_get_portid(socket_.get()), take_route, &answer) < 0) {

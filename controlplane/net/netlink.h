@@ -53,7 +53,7 @@ struct RouteAnswer {
   int error = 0;          // errno of the kernel, e.g. ENETUNREACH; the rest is empty then
   std::uint8_t type = 0;  // RTN_* of linux/rtnetlink.h
   std::uint32_t link_index = 0;
-  std::optional<IpAddress> gateway;
+  std::optional<IpAddress> gateway{};
 
   friend bool operator==(const RouteAnswer&, const RouteAnswer&) = default;
 };
@@ -71,13 +71,15 @@ class NetlinkMonitor {
   enum class Drained : std::uint8_t {
     all,      // nothing is left to read
     more,     // there may be more; call again
-    overrun,  // the kernel dropped events: what is known is stale, dump again
+    overrun,  // events were lost, and the waiting ones thrown away: dump again
   };
   // Gives waiting events to `sink`, in order; bounded work per call.
   [[nodiscard]] Result<Drained> drain(const NetlinkSink& sink);
 
  private:
   explicit NetlinkMonitor(mnl_socket* socket) : socket_(socket) {}
+  [[nodiscard]] Result<Drained> discard();
+
   std::unique_ptr<mnl_socket, MnlClose> socket_;
 };
 
@@ -93,8 +95,9 @@ class NetlinkQueries {
   [[nodiscard]] Result<RouteAnswer> route_to(const IpAddress& destination);
 
  private:
-  explicit NetlinkQueries(mnl_socket* socket) : socket_(socket) {}
-  [[nodiscard]] Status dump_one(std::uint16_t type, const NetlinkSink& sink);
+  NetlinkQueries() = default;
+  [[nodiscard]] Status reopen();
+  [[nodiscard]] bool dump_one(std::uint16_t type, const NetlinkSink& sink);
 
   std::unique_ptr<mnl_socket, MnlClose> socket_;
   std::uint32_t sequence_ = 0;

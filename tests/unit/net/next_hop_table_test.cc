@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/net/next_hop_table.h"
+
+#include <gtest/gtest.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+
+namespace millrace::control {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr MacAddress kMac = {2, 0, 0, 0, 0, 0x11};
+constexpr MacAddress kOtherMac = {2, 0, 0, 0, 0, 0x22};
+constexpr std::uint32_t kTwin = 4;
+constexpr std::uint32_t kOther = 5;
+
+IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
+
+class NextHopTableTest : public ::testing::Test {
+ protected:
+  NextHopTableTest() {
+    table_.set_twins({"mr0"});
+    link(kTwin, "mr0", true);
+    link(kOther, "eth5", true);
+    table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kTwin, .gateway = {}});
+  }
+
+  void link(std::uint32_t index, const std::string& name, bool has_carrier) {
+    table_.apply(LinkEvent{.link_index = index, .name = name, .has_carrier = has_carrier}, now_);
+  }
+  void neighbour(std::uint16_t state, std::optional<MacAddress> mac, bool is_removed = false) {
+    table_.apply(NeighbourEvent{.link_index = kTwin,
+                                .address = target_,
+                                .is_removed = is_removed,
+                                .state = state,
+                                .mac = mac},
+                 now_);
+  }
+  [[nodiscard]] NextHopInfo hop() const { return table_.next_hop(target_); }
+
+  NextHopTable table_;
+  NetTime now_{seconds(1000)};
+  IpAddress target_ = ip("10.0.1.11");
+};
+
+TEST_F(NextHopTableTest, every_valid_state_of_a_neighbour_resolves) {
+  for (const int state : {NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_PERMANENT}) {
+    neighbour(NUD_FAILED, {});
+    ASSERT_FALSE(hop().resolved);
+    neighbour(static_cast<std::uint16_t>(state), kMac);
+    EXPECT_TRUE(hop().resolved) << state;
+    EXPECT_EQ(hop().mac, kMac);
+  }
+}
+
+TEST_F(NextHopTableTest, entry_that_is_gone_or_asked_for_again_keeps_its_mac) {
+  neighbour(NUD_REACHABLE, kMac);
+  neighbour(NUD_NOARP, kMac, true);
+  EXPECT_TRUE(hop().resolved);
+  neighbour(NUD_INCOMPLETE, {});
+  EXPECT_TRUE(hop().resolved);
+  neighbour(NUD_REACHABLE, kOtherMac);
+  EXPECT_EQ(hop().mac, kOtherMac);
+}
+
+TEST_F(NextHopTableTest, failed_neighbour_is_unresolved_and_says_why) {
+  neighbour(NUD_REACHABLE, kMac);
+  neighbour(NUD_FAILED, {});
+  EXPECT_FALSE(hop().resolved);
+  EXPECT_EQ(hop().text, "dev mr0, no answer to ARP");
+}
+
+TEST_F(NextHopTableTest, failing_counts_only_once_the_carrier_has_settled) {
+  neighbour(NUD_REACHABLE, kMac);
+  link(kTwin, "mr0", false);
+  neighbour(NUD_FAILED, {});
+  EXPECT_TRUE(hop().resolved);
+  link(kTwin, "mr0", true);
+  now_ += kCarrierSettle - seconds(1);
+  neighbour(NUD_FAILED, {});
+  EXPECT_TRUE(hop().resolved);
+  now_ += seconds(1);
+  neighbour(NUD_FAILED, {});
+  EXPECT_FALSE(hop().resolved);
+}
+
+TEST_F(NextHopTableTest, neighbours_to_ask_are_those_in_use_that_the_kernel_does_not_vouch_for) {
+  const std::vector<NeighbourKey> this_one = {{.link_index = kTwin, .address = target_}};
+  EXPECT_EQ(table_.neighbours_to_ask(), this_one);
+  for (const int state :
+       {NUD_INCOMPLETE, NUD_REACHABLE, NUD_DELAY, NUD_PROBE, NUD_PERMANENT, NUD_NOARP}) {
+    neighbour(static_cast<std::uint16_t>(state), kMac);
+    EXPECT_TRUE(table_.neighbours_to_ask().empty()) << state;
+  }
+  for (const int state : {NUD_STALE, NUD_FAILED, NUD_NONE}) {
+    neighbour(static_cast<std::uint16_t>(state), kMac);
+    EXPECT_EQ(table_.neighbours_to_ask(), this_one) << state;
+  }
+  link(kTwin, "mr0", false);
+  EXPECT_TRUE(table_.neighbours_to_ask().empty());
+  link(kTwin, "mr0", true);
+  table_.forget(target_);
+  EXPECT_TRUE(table_.neighbours_to_ask().empty());
+}
+
+TEST_F(NextHopTableTest, gateway_shared_by_two_targets_is_asked_for_until_both_are_gone) {
+  const RouteAnswer by_gateway{
+      .type = RTN_UNICAST, .link_index = kTwin, .gateway = ip("10.0.1.254")};
+  table_.forget(target_);
+  table_.set_route(ip("10.9.0.1"), by_gateway);
+  table_.set_route(ip("10.9.0.2"), by_gateway);
+  table_.set_route(ip("10.9.0.2"), by_gateway);
+  EXPECT_EQ(table_.neighbours_to_ask().size(), 1U);
+  table_.forget(ip("10.9.0.1"));
+  EXPECT_EQ(table_.neighbours_to_ask().size(), 1U);
+  table_.forget(ip("10.9.0.2"));
+  EXPECT_EQ(table_.neighbours_to_ask().size(), 0U);
+  EXPECT_EQ(table_.next_hop(ip("10.9.0.2")).text, "not looked up yet");
+}
+
+TEST_F(NextHopTableTest, routes_that_are_no_way_out_name_their_kind) {
+  const auto text_of = [&](RouteAnswer answer) {
+    table_.set_route(target_, answer);
+    EXPECT_FALSE(hop().resolved);
+    return hop().text;
+  };
+  EXPECT_EQ(text_of({.error = ENETUNREACH}), "no route: Network is unreachable");
+  EXPECT_EQ(text_of({.type = RTN_LOCAL, .link_index = 1}), "an address of this node");
+  EXPECT_EQ(text_of({.type = RTN_BLACKHOLE}), "the route is a blackhole");
+  EXPECT_EQ(text_of({.type = RTN_UNREACHABLE}), "the route says unreachable");
+  EXPECT_EQ(text_of({.type = RTN_PROHIBIT}), "the route says prohibited");
+  EXPECT_EQ(text_of({.type = RTN_MULTICAST}), "not a unicast address");
+  EXPECT_EQ(text_of({.type = RTN_UNICAST, .link_index = kOther}),
+            "route leaves by eth5, which no engine drives");
+  EXPECT_EQ(text_of({.type = RTN_UNICAST, .link_index = 99}),
+            "route leaves by interface 99, which no engine drives");
+}
+
+TEST_F(NextHopTableTest, resync_keeps_macs_in_use_and_drops_the_rest) {
+  neighbour(NUD_REACHABLE, kMac);
+  table_.apply(AddressEvent{.link_index = kTwin, .address = ip("10.0.1.1")}, now_);
+  const NeighbourEvent unused{
+      .link_index = kTwin, .address = ip("10.0.1.99"), .state = NUD_REACHABLE, .mac = kOtherMac};
+  table_.apply(unused, now_);
+  table_.begin_resync();
+  EXPECT_TRUE(hop().resolved);
+  EXPECT_EQ(table_.neighbours_to_ask().size(), 1U);
+  EXPECT_TRUE(table_.local_addresses().empty());
+  table_.set_route(unused.address, {.type = RTN_UNICAST, .link_index = kTwin, .gateway = {}});
+  EXPECT_FALSE(table_.next_hop(unused.address).resolved);
+}
+
+TEST_F(NextHopTableTest, local_addresses_list_twins_first_each_once_and_no_loopback) {
+  const auto own = [&](std::uint32_t index, const std::string& text) {
+    table_.apply(AddressEvent{.link_index = index, .address = ip(text)}, now_);
+  };
+  link(1, "lo", true);
+  for (const char* text : {"127.0.0.1", "::1", "192.0.2.7", "10.0.1.1"}) own(1, text);
+  for (const char* text : {"10.0.1.1", "fe80::1"}) own(kTwin, text);
+  for (const char* text : {"172.16.0.1", "fe80::2"}) own(kOther, text);
+  const std::vector<IpAddress> expected = {ip("10.0.1.1"), ip("fe80::1"), ip("192.0.2.7"),
+                                           ip("172.16.0.1")};
+  EXPECT_EQ(table_.local_addresses(), expected);
+}
+
+}  // namespace
+}  // namespace millrace::control
