@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from demo.screen import Screen
 from lab import Lab, Target
 from lab.addresses import NODE_CLIENT_V4, VIP_V4, VIP_V6
-from lab.node import TargetView
 from lab.process import LabError, wait_until
 from lab.traffic import bracketed, dns_query, http_get, ping
+from lab.views import TargetView
 
 REQUESTS = 300
 HEALTH_TIMEOUT_S = 60.0

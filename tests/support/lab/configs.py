@@ -118,7 +118,9 @@ def standard(
     return config(
         [listener("TCP", 80, "http"), listener("UDP", 53, "dns")],
         [
-            *pair("http", "TCP", HTTP_PORT, members=members, weights=weights, attributes=attributes),
+            *pair(
+                "http", "TCP", HTTP_PORT, members=members, weights=weights, attributes=attributes
+            ),
             *pair("dns", "UDP", DNS_PORT, members=members, weights=weights, attributes=attributes),
         ],
     )

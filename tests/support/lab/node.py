@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,12 @@ import yaml  # type: ignore[import]
 
 from lab.machine import RunDirectory
 from lab.namespace import Namespace
-from lab.process import CommandFailed, Service, run, wait_until
+from lab.process import LabError, Service, run, wait_until
+from lab.views import Balance, Json, TargetView
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 METRICS_ADDRESS = "127.0.0.1:9465"
 FLOWS_PER_WORKER = 65536
-
-Json = dict[str, Any]
 
 
 def build_directory() -> Path:
@@ -42,7 +42,7 @@ class Node:
         for path in (self.runtime_dir, self.state_dir, self.flow_dir):
             path.mkdir()
         self.nics: list[str] = []
-        self.dataplane = self.dataplane_service()
+        self.dataplane = namespace.service("dataplane", self.dataplane_words())
         self.controlplane = namespace.service("controlplane", self.controlplane_words())
 
     def program(self, name: str) -> Path:
@@ -61,19 +61,13 @@ class Node:
         self.namespace.sysctl("net.ipv4.conf.all.rp_filter", "0")
         self.namespace.sysctl("net.ipv4.conf.all.send_redirects", "0")
 
-    def dataplane_service(
-        self, *, workers: int = 1, flows: int = FLOWS_PER_WORKER, extra: Sequence[str] = ()
-    ) -> Service:
-        """A dataplane that is not started yet; `start_dataplane` starts the node's own."""
-        words = self.dataplane_words(workers=workers, flows=flows)
-        return self.namespace.service("dataplane", [*words, *extra])
-
     def dataplane_words(
         self, *, workers: int = 1, flows: int = FLOWS_PER_WORKER
     ) -> list[str | Path]:
-        nics = getattr(self, "nics", [])
         nic_words = [
-            word for index, nic in enumerate(nics) for word in ("--nic", f"{nic},twin=twin{index}")
+            word
+            for index, nic in enumerate(self.nics)
+            for word in ("--nic", f"{nic},twin=twin{index}")
         ]
         return [
             self.program("millrace-dataplane"),
@@ -97,7 +91,8 @@ class Node:
         self.wait_adopted()
 
     def start_dataplane(self, *, workers: int = 1) -> None:
-        self.dataplane = self.dataplane_service(workers=workers)
+        words = self.dataplane_words(workers=workers)
+        self.dataplane = self.namespace.service("dataplane", words)
         self.restart_dataplane()
 
     def restart_dataplane(self) -> float:
@@ -162,9 +157,86 @@ class Node:
 
         wait_until(adopted, "the engine adopts the newest generation", timeout_s=timeout_s)
 
+    def targets(self) -> list[TargetView]:
+        groups = self.json("targets")["target_groups"]
+        return [TargetView.of(group, target) for group in groups for target in group["targets"]]
+
+    def target(self, group: str, address: str) -> TargetView:
+        """By address, in `group` or in the group of that address family (GROUP-4, GROUP-6)."""
+        names = (group, f"{group}-6" if ":" in address else f"{group}-4")
+        return next(v for v in self.targets() if v.group in names and v.address == address)
+
+    def group(self, name: str) -> Json:
+        groups = self.json("targets")["target_groups"]
+        return next(group for group in groups if group["name"] == name)
+
+    def group_of(self, vip: str, protocol: str, port: int) -> str:
+        """Name of the group that the listener forwards to."""
+        key = (vip, protocol, port)
+        for entry in self.json("listeners")["listeners"]:
+            if (entry["vip"], entry["protocol"], entry["port"]) == key:
+                return str(entry["target_group"])
+        raise LookupError(f"no listener {protocol} {vip} port {port}")
+
+    def drain(self, view: TargetView) -> None:
+        self.cli("drain", view.group, _with_port(view))
+
+    def undrain(self, view: TargetView) -> None:
+        self.cli("undrain", view.group, _with_port(view))
+
+    def wait_states(
+        self, state: str, *, address: str | None = None, count: int = 1, timeout_s: float = 20.0
+    ) -> float:
+        """Until every target (or every one of `address`) is in `state`, and there are `count`."""
+
+        def reached() -> bool:
+            own = [v for v in self.targets() if address in (None, v.address)]
+            return len(own) >= count and all(view.state == state for view in own)
+
+        return wait_until(reached, f"targets are {state}", timeout_s=timeout_s, interval_s=0.1)
+
+    def workers(self) -> list[Json]:
+        found: list[Json] = self.json("counters")["workers"]
+        return found
+
+    def balances(self) -> list[Balance]:
+        return [Balance.of(worker) for worker in self.workers()]
+
+    def settled_balances(self, timeout_s: float = 5.0) -> list[Balance]:
+        """The accounts when no packet is under way: as soon as all balance, or after `timeout_s`.
+
+        A worker adds to its counters one after the other, so a reader may come in between.
+        """
+        try:
+            wait_until(
+                lambda: all(balance.balanced for balance in self.balances()),
+                "the accounts balance",
+                timeout_s=timeout_s,
+            )
+        except LabError:
+            pass
+        return self.balances()
+
+    def totals(self) -> Counter[str]:
+        """Counters, summed over the workers."""
+        total: Counter[str] = Counter()
+        for balance in self.balances():
+            total.update(balance.counters)
+        return total
+
+    def drops(self) -> Counter[str]:
+        """Drops by reason, summed over the workers."""
+        total: Counter[str] = Counter()
+        for balance in self.balances():
+            total.update(balance.drops)
+        return total
+
     def close(self) -> None:
+        """Stops both programs cleanly; the control plane first, as nothing depends on it."""
         self.controlplane.stop()
         self.dataplane.stop()
 
 
-__all__ = ["CommandFailed", "Node", "build_directory"]
+def _with_port(view: TargetView) -> str:
+    address = f"[{view.address}]" if ":" in view.address else view.address
+    return f"{address}:{view.port}"

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the end-to-end tests: one lab per module, every test bounded in time.
+
+A module says what it needs: LAYOUT (lab.Layout), CONFIG (a config as a dictionary), WORKERS. After
+each test that uses `node`, every worker's packets must balance.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from lab import Lab, Layout, Node  # noqa: E402
+from lab.configs import standard  # noqa: E402
+
+TEST_SECONDS_MAX = 90
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also what takes long")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: takes long, runs only with --full")
+    config.addinivalue_line("markers", "seconds(n): may take n seconds instead of the usual bound")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        raise pytest.UsageError("the lab needs root for network namespaces")
+    if not config.getoption("--full"):
+        skip = pytest.mark.skip(reason="takes long: --full")
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that hangs, from inside, so that its lab is still taken down."""
+    marker = request.node.get_closest_marker("seconds")
+    seconds = marker.args[0] if marker else TEST_SECONDS_MAX
+
+    def expire(number: int, frame: FrameType | None) -> None:
+        pytest.fail(f"not done within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The module's network with its servers; Millrace is not started."""
+    with Lab(getattr(request.module, "LAYOUT", Layout())) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def started(request: pytest.FixtureRequest, lab: Lab) -> Node:
+    """Millrace with the module's config, all its targets healthy."""
+    config = getattr(request.module, "CONFIG", None) or standard()
+    lab.node.start(config, workers=getattr(request.module, "WORKERS", 1))
+    lab.node.wait_states("healthy")
+    return lab.node
+
+
+@pytest.fixture
+def node(started: Node) -> Iterator[Node]:
+    yield started
+    if started.dataplane.running and started.controlplane.running:
+        for worker in started.settled_balances():
+            assert worker.balanced, worker.equation
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    """Shows what the programs said last when a test fails."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    lab = next((v for v in getattr(item, "funcargs", {}).values() if isinstance(v, Lab)), None)
+    if report.failed and lab is not None:
+        for service in (lab.node.dataplane, lab.node.controlplane):
+            report.sections.append((service.name, service.log_tail(30)))

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Direct server return: targets hold the VIP, replies never pass the node."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from lab import Lab, Layout, Node
+from lab.addresses import VIP_V4, VIP_V6, client_v4, client_v6
+from lab.configs import direct
+from lab.traffic import TcpConnection, connect_many, dns_query, ping
+
+LAYOUT = Layout(dsr=True)
+CONFIG = direct()
+VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
+
+
+@VIPS
+def test_http_is_shared_and_shows_the_clients_address(lab: Lab, node: Node, vip: str) -> None:
+    answers = connect_many(lab.client, vip, 300)
+    assert len(answers) == 300
+    own = client_v6(0) if ":" in vip else client_v4(0)
+    assert {answer.client for answer in answers} == {own}
+    assert set(Counter(answer.target for answer in answers)) == {"t1", "t2", "t3"}
+
+
+@VIPS
+def test_dns_is_shared(lab: Lab, node: Node, vip: str) -> None:
+    answers = dns_query(lab.client, vip, 200)
+    assert len(answers) == 200
+    assert set(answers) == {"t1", "t2", "t3"}
+
+
+@VIPS
+def test_replies_do_not_pass_the_node(lab: Lab, node: Node, vip: str) -> None:
+    connection = TcpConnection(lab.client, vip)
+    connection.ask()
+    before = node.totals()["forwarded_packets"]
+    asked = 200
+    for _ in range(asked):
+        connection.ask()
+    forwarded = node.totals()["forwarded_packets"] - before
+    connection.close()
+    # A request and at most one acknowledgement each; the answers would make it twice as many.
+    assert asked <= forwarded <= 2 * asked + 10
+
+
+@VIPS
+def test_the_node_alone_answers_for_the_vip(lab: Lab, node: Node, vip: str) -> None:
+    lab.client.ip("neighbour", "flush", "all")
+    assert ping(lab.client, vip, 3) == 3
