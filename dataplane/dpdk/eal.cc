@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/dpdk/eal.h"
 
+#include <rte_alarm.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_launch.h>
@@ -131,10 +132,6 @@ const std::string& Eal::last_log_line() { return LogTail::instance().last(); }
 
 void Eal::show_log() { LogTail::instance().forward_to_stderr(); }
 
-Eal::~Eal() {
-  if (is_owner_) (void)::rte_eal_cleanup();  // the process ends; nothing is left to do about errors
-}
-
 Status Eal::launch(std::uint32_t index, std::function<void()>& work) {
   const int status = ::rte_eal_remote_launch(run_work, &work, index + 1);
   if (status == 0) return ok();
@@ -142,5 +139,11 @@ Status Eal::launch(std::uint32_t index, std::function<void()>& work) {
 }
 
 void Eal::wait_for_workers() { ::rte_eal_mp_wait_lcore(); }
+
+Status Eal::call_on_interrupt_thread(void (*work)(void*)) {
+  const int status = ::rte_eal_alarm_set(1, work, nullptr);
+  if (status == 0) return ok();
+  return Error{std::string("cannot reach DPDK's interrupt thread: ") + ::rte_strerror(-status)};
+}
 
 }  // namespace millrace::dpdk

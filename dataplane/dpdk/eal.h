@@ -31,12 +31,13 @@ class Eal {
   // last.
   [[nodiscard]] static Result<Eal> init(const EalOptions& options);
 
-  Eal(Eal&& other) noexcept : is_owner_(other.is_owner_) { other.is_owner_ = false; }
+  // There is no way back: rte_eal_cleanup() would close devices, which takes capabilities that the
+  // engine has given up by then, and --in-memory leaves nothing that the end of the process does
+  // not free.
+  Eal(Eal&&) = default;
   Eal& operator=(Eal&&) = delete;
   Eal(const Eal&) = delete;
   Eal& operator=(const Eal&) = delete;
-  // All nics and pools must be gone.
-  ~Eal();
 
   // The last line that the EAL or a driver logged: the reason of a failure that has just happened.
   [[nodiscard]] static const std::string& last_log_line();
@@ -48,9 +49,11 @@ class Eal {
   [[nodiscard]] Status launch(std::uint32_t index, std::function<void()>& work);
   void wait_for_workers();
 
+  // Runs `work` once, soon, on the EAL's own thread (interrupts and alarms).
+  [[nodiscard]] Status call_on_interrupt_thread(void (*work)(void*));
+
  private:
   Eal() = default;
-  bool is_owner_ = true;
 };
 
 }  // namespace millrace::dpdk

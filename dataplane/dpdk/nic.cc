@@ -27,6 +27,8 @@ Error device_error(const std::string& what, int status) {
 
 std::string up_to_comma(const std::string& text) { return text.substr(0, text.find(',')); }
 
+bool is_af_xdp(const std::string& driver) { return driver == "net_af_xdp"; }
+
 bool is_virtual_device(const std::string& device) { return device.rfind("net_", 0) == 0; }
 
 }  // namespace
@@ -58,7 +60,10 @@ Nic::~Nic() {
     // Nothing is left to do about errors: the engine ends, or start-up already failed for a reason
     // that is being reported.
     (void)::rte_eth_dev_stop(device);
-    (void)::rte_eth_dev_close(device);
+    // Closing an AF_XDP device detaches its XDP program, for which a running engine has no
+    // capability any more. Left alone, the program passes all packets to the kernel until the next
+    // start.
+    if (!is_af_xdp(driver_)) (void)::rte_eth_dev_close(device);
   }
 }
 
@@ -148,8 +153,12 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
     status = ::rte_eth_tx_queue_setup(device, queue, tx_descriptors, numa_node, nullptr);
     tx_queues_.push_back(std::make_unique<TxQueue>(device, queue, tx_total < options.worker_count));
   }
-  if (status != 0) return device_error("cannot configure the device", status);
-  return ok();
+  if (status == 0) return ok();
+  Error error = device_error("cannot configure the device", status);
+  if (is_af_xdp(driver_)) {
+    error.message += "; if another XDP program is attached: ip link set dev " + name_ + " xdp off";
+  }
+  return error;
 }
 
 Status Nic::start(const NicOptions& options) {

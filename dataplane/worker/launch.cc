@@ -38,9 +38,9 @@ void copy_name(Field& field, const std::string& text) {
   text.copy(field, sizeof(field) - 1);
 }
 
-void give_up_privileges(const std::string& thread) {
-  const Status dropped = drop_privileges();
-  if (!dropped) spdlog::warn("{}: {}", thread, dropped.error().message);
+// An engine that keeps a privilege works as well, so that is worth a warning and no more.
+void warn_if_failed(const Status& status) {
+  if (!status) spdlog::warn("{}", status.error().message);
 }
 
 }  // namespace
@@ -74,7 +74,7 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
   if (Status open = engine->open_stats(); !open) return open.error();
   if (Status running = engine->start_workers(); !running) return running.error();
   dpdk::Eal::show_log();
-  give_up_privileges("main thread");
+  engine->give_up_privileges();
   return engine;
 }
 
@@ -231,7 +231,7 @@ Status Engine::start_workers() {
 Status Engine::launch_workers() {
   for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
     work_.emplace_back([this, index] {
-      give_up_privileges("worker " + std::to_string(index));
+      warn_if_failed(drop_privileges());
       workers_[index]->run(workers_stop_);
     });
   }
@@ -240,6 +240,12 @@ Status Engine::launch_workers() {
     if (Status launched = eal_->launch(index, work_[index]); !launched) return launched;
   }
   return ok();
+}
+
+// On the two threads that are not workers'.
+void Engine::give_up_privileges() {
+  warn_if_failed(eal_->call_on_interrupt_thread([](void*) { warn_if_failed(drop_privileges()); }));
+  warn_if_failed(drop_privileges());
 }
 
 void Engine::stop_workers() {

@@ -78,6 +78,7 @@ class Engine {
   [[nodiscard]] Status open_stats();
   [[nodiscard]] Status start_workers();
   [[nodiscard]] Status launch_workers();
+  void give_up_privileges();
   void stop_workers();
   void tend(std::uint64_t now_ns);
   void watch_config(std::uint64_t now_ns);
