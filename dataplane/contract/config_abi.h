@@ -162,6 +162,9 @@ static inline uint32_t mr_table_hash_words(uint64_t addr_low, uint64_t addr_high
                                            uint64_t port_protocol) {
   uint64_t h = addr_low * 0x9e3779b97f4a7c15ULL;
   h ^= addr_high + port_protocol;
+  // The last bytes of an address are the top bits of its word, and a product carries only upwards:
+  // without this fold, neighbouring addresses would differ in the top 16 bits of the result alone.
+  h ^= h >> 32;
   h *= 0xd6e8feb86659fd93ULL;
   return (uint32_t)(h >> 32);
 }
