@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The only writer of the config segment: lays images out, publishes them, reuses memory when nobody
+// can read it any more. Cold.
+//
+//   place blocks -> image -> root -> generation (store release)
+//
+// Until the last of these a reader sees the generation before, whole; after it the new one, whole:
+// the process may die between any two steps (tests/unit/publish, fault_32). Blocks are immutable
+// once placed; what did not change is shared with earlier generations. A restarted control plane
+// joins the segment, keeps the current image, and treats all else as possibly still read until
+// every worker has acknowledged the current generation.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "controlplane/publish/arena.h"
+#include "controlplane/publish/image_contents.h"
+#include "dataplane/core/config_view.h"
+#include "dataplane/core/result.h"
+#include "dataplane/shm/segment.h"
+
+namespace millrace::control {
+
+class Publisher {
+ public:
+  struct Options {
+    std::string path;  // of the config segment
+    // Size of a new segment. Memory is taken as it is used. 256 MiB hold about 500 groups with
+    // default lookup tables, each in two generations; too small and publishing stops with an alarm.
+    std::uint64_t segment_bytes = 256ull << 20;
+    // A new segment goes on after this one, so that no acknowledgement of an older segment's
+    // generation can be taken for one of its own.
+    std::uint64_t generation_floor = 0;
+    // For tests: called before each store that a reader could notice, and between blocks.
+    std::function<void(const char* step)> step_hook = {};
+  };
+
+  // Joins the segment at options.path if it and its newest image pass their checks; otherwise makes
+  // a new one in its place. rejoin_error() says why an existing one was not kept.
+  [[nodiscard]] static Result<std::unique_ptr<Publisher>> open(Options options);
+
+  // Writes `contents` as the next generation and returns its number. On failure nothing changed for
+  // anybody: the segment is full, either for good or until workers acknowledge newer generations.
+  [[nodiscard]] Result<std::uint64_t> publish(const ImageContents& contents);
+
+  // Generations below `oldest_read` are read by no worker any more. Pass generation() when no
+  // engine is running (shm::ProcessLock::is_held): one that starts later begins with the newest.
+  void reclaim(std::uint64_t oldest_read);
+
+  // CLOCK_MONOTONIC now: the control plane's sign of life.
+  void beat(std::uint64_t now_ns);
+
+  [[nodiscard]] std::uint64_t generation() const { return published_.generation; }
+  // The newest image; generation 0 and no image before the first publish().
+  [[nodiscard]] const core::ConfigView& published() const { return published_; }
+  [[nodiscard]] bool rejoined() const { return rejoined_; }
+  [[nodiscard]] const std::string& rejoin_error() const { return rejoin_error_; }
+  // True when somebody put another file in place of ours, or cut it short.
+  [[nodiscard]] bool is_lost() const { return segment_.is_replaced() || segment_.is_truncated(); }
+  [[nodiscard]] std::uint64_t arena_bytes() const { return arena_.total_bytes(); }
+  [[nodiscard]] std::uint64_t arena_used_bytes() const { return arena_.used_bytes(); }
+  [[nodiscard]] std::span<const std::byte> segment_bytes() const { return segment_.bytes(); }
+
+ private:
+  struct Block {
+    std::uint64_t bytes = 0;
+    std::uint64_t checksum = 0;
+    std::uint64_t last_generation = 0;         // newest one that uses it
+    bool is_content_known = false;             // may be shared by equal content
+    std::shared_ptr<const LookupTable> table;  // whose bytes these are, if a table's
+  };
+  // Blocks of the image that is being written: on failure the new ones are given back.
+  struct Draft;
+
+  Publisher(Options options, shm::Segment segment, std::uint64_t generation);
+  [[nodiscard]] static Result<std::unique_ptr<Publisher>> rejoin(const Options& options);
+  [[nodiscard]] static Result<std::unique_ptr<Publisher>> create(const Options& options);
+  [[nodiscard]] Status adopt_blocks();
+  [[nodiscard]] Status adopt_block(std::span<const std::byte> bytes);
+
+  [[nodiscard]] mr_config_header& header() const { return *segment_.header<mr_config_header>(); }
+  void step(const char* name) const {
+    if (options_.step_hook) options_.step_hook(name);
+  }
+  [[nodiscard]] Result<std::uint64_t> write_image(const ImageContents& contents, Draft& draft);
+  [[nodiscard]] Result<std::uint64_t> write_group(const GroupContents& group, Draft& draft,
+                                                  mr_target_group& out);
+  [[nodiscard]] Result<std::uint64_t> place(std::span<const std::byte> bytes,
+                                            std::uint64_t checksum, Draft& draft,
+                                            std::shared_ptr<const LookupTable> table = nullptr);
+  template <typename T>
+  [[nodiscard]] Result<std::uint64_t> place_array(const std::vector<T>& values, Draft& draft);
+  [[nodiscard]] const std::uint64_t* find_block(std::span<const std::byte> bytes,
+                                                std::uint64_t checksum,
+                                                const LookupTable* table) const;
+  void remember(std::uint64_t offset, Block block);
+  void forget(std::uint64_t offset);
+  [[nodiscard]] Error arena_full(std::uint64_t bytes) const;
+
+  Options options_;
+  shm::Segment segment_;
+  Arena arena_;
+  std::map<std::uint64_t, Block> blocks_;                              // by offset
+  std::unordered_multimap<std::uint64_t, std::uint64_t> by_checksum_;  // -> offset
+  core::ConfigView published_;
+  std::uint64_t last_generation_ = 0;  // the next one is one more
+  std::uint64_t oldest_read_ = 0;
+  bool rejoined_ = false;
+  std::string rejoin_error_;
+};
+
+}  // namespace millrace::control

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/publish/tables.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "dataplane/core/config_view.h"
+#include "dataplane/core/wire.h"
+#include "tests/support/cc/image_builder.h"
+
+namespace millrace::control {
+namespace {
+
+using test::addr_of;
+
+mr_listener listener(const char* vip, std::uint16_t port_be, std::uint32_t id,
+                     std::uint32_t group_slot = 0, std::uint8_t protocol = MR_PROTOCOL_TCP) {
+  mr_listener out{};
+  out.vip_addr = addr_of(vip);
+  out.port_be = port_be;
+  out.id = id;
+  out.group_slot = group_slot;
+  out.protocol = protocol;
+  return out;
+}
+
+mr_target target(const char* addr, std::uint16_t port_be, std::uint32_t id,
+                 std::uint32_t group_slot = 0) {
+  mr_target out{};
+  out.addr = addr_of(addr);
+  out.port_be = port_be;
+  out.id = id;
+  out.group_slot = group_slot;
+  out.protocol = MR_PROTOCOL_TCP;
+  return out;
+}
+
+const mr_table_entry* find(const std::vector<mr_table_entry>& table, const char* addr,
+                           std::uint16_t port_be, std::uint8_t protocol) {
+  return core::find_entry(table, core::words_of(addr_of(addr)), port_be, protocol);
+}
+
+std::size_t used(const std::vector<mr_table_entry>& table) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      table, [](const mr_table_entry& entry) { return entry.slot != MR_TABLE_EMPTY; }));
+}
+
+TEST(ListenerTable, has_every_listener_and_every_vip_once) {
+  const auto table = listener_table({listener("203.0.113.10", 80, 1),
+                                     {},
+                                     listener("203.0.113.10", 80, 2, 0, MR_PROTOCOL_UDP),
+                                     listener("2001:db8::10", 80, 3)});
+  EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP)->slot, 0u);
+  EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_UDP)->slot, 2u);
+  EXPECT_EQ(find(table, "2001:db8::10", 80, MR_PROTOCOL_TCP)->slot, 3u);
+  EXPECT_EQ(find(table, "203.0.113.10", 0, 0)->slot, 0u);
+  EXPECT_NE(find(table, "2001:db8::10", 0, 0), nullptr);
+  EXPECT_EQ(find(table, "203.0.113.10", 81, MR_PROTOCOL_TCP), nullptr);
+  EXPECT_EQ(used(table), 5u);
+}
+
+TEST(ListenerTable, empty_one_can_be_probed) {
+  const auto table = listener_table({});
+  EXPECT_TRUE(std::has_single_bit(table.size()));
+  EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP), nullptr);
+}
+
+TEST(ListenerTable, ten_thousand_vips_stay_within_the_probe_bound) {
+  std::vector<mr_listener> listeners;
+  for (std::uint32_t i = 0; i < 10'000; ++i) {
+    mr_listener one = listener("10.0.0.0", core::to_be16(80), i + 1);
+    one.vip_addr.bytes[14] = static_cast<std::uint8_t>(i >> 8);
+    one.vip_addr.bytes[15] = static_cast<std::uint8_t>(i);
+    listeners.push_back(one);
+  }
+  const auto table = listener_table(listeners);
+  EXPECT_TRUE(std::has_single_bit(table.size()));
+  EXPECT_LE(2 * used(table), table.size());
+  EXPECT_LE(table.size(), 8 * used(table)) << "neighbouring addresses must not collide";
+  for (std::uint32_t i = 0; i < listeners.size(); ++i) {
+    const auto* entry = core::find_entry(table, core::words_of(listeners[i].vip_addr),
+                                         core::to_be16(80), MR_PROTOCOL_TCP);
+    ASSERT_NE(entry, nullptr) << i;
+    ASSERT_EQ(entry->slot, i);
+  }
+}
+
+ImageContents one_group(std::vector<mr_listener> listeners, std::vector<mr_target> targets) {
+  ImageContents contents;
+  contents.listeners = std::move(listeners);
+  contents.targets = std::move(targets);
+  contents.groups.resize(2);
+  contents.groups[0].id = 1;
+  contents.groups[1].id = 2;
+  return contents;
+}
+
+TEST(ReverseTable, names_the_only_listener_of_the_group) {
+  const auto table = reverse_table(
+      one_group({{}, listener("203.0.113.10", 80, 1)}, {target("10.0.1.11", 8080, 1)}));
+  const auto* entry = find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP);
+  ASSERT_NE(entry, nullptr);
+  EXPECT_EQ(entry->slot, 0u);
+  EXPECT_EQ(entry->next, 1u);
+}
+
+TEST(ReverseTable, two_listeners_of_one_family_are_ambiguous) {
+  const auto table =
+      reverse_table(one_group({listener("203.0.113.10", 80, 1), listener("203.0.113.11", 80, 2)},
+                              {target("10.0.1.11", 8080, 1)}));
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, MR_TABLE_EMPTY);
+}
+
+TEST(ReverseTable, listener_of_the_other_family_does_not_count) {
+  const auto table =
+      reverse_table(one_group({listener("203.0.113.10", 80, 1), listener("2001:db8::10", 80, 2)},
+                              {target("10.0.1.11", 8080, 1)}));
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, 0u);
+}
+
+TEST(ReverseTable, target_of_two_groups_is_ambiguous) {
+  const auto table = reverse_table(
+      one_group({listener("203.0.113.10", 80, 1, 0), listener("203.0.113.11", 80, 2, 1)},
+                {target("10.0.1.11", 8080, 1, 0), target("10.0.1.11", 8080, 2, 1)}));
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, MR_TABLE_EMPTY);
+  EXPECT_EQ(used(table), 1u);
+}
+
+TEST(ReverseTable, unused_group_has_no_listener_to_reply_from) {
+  const auto table = reverse_table(one_group({}, {target("10.0.1.11", 8080, 1)}));
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, MR_TABLE_EMPTY);
+}
+
+TEST(ReverseTable, dsr_targets_and_empty_slots_are_left_out) {
+  ImageContents contents =
+      one_group({listener("203.0.113.10", 80, 1)}, {target("10.0.1.11", 0, 1), mr_target{}});
+  contents.groups[0].forwarding = MR_FORWARDING_DSR;
+  EXPECT_EQ(used(reverse_table(contents)), 0u);
+}
+
+}  // namespace
+}  // namespace millrace::control
