@@ -52,6 +52,9 @@ class FlowTable {
     std::uint32_t creator_pid;
   };
 
+  // A table of no flows and no memory, to be assigned to.
+  [[nodiscard]] static FlowTable none() noexcept { return {}; }
+
   // Bytes of memory that a table of `capacity` flows needs: about 80 per flow.
   [[nodiscard]] static std::uint64_t bytes_for(std::uint32_t capacity) noexcept;
 

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Laws of the packet path's parts, each held against a plain model. RC_PARAMS="seed=N" repeats a
+// run; a failure prints the seed and the smallest counter-example.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <vector>
+
+#include "dataplane/core/checksum.h"
+#include "dataplane/core/flow_table.h"
+#include "dataplane/core/maglev.h"
+#include "dataplane/core/rewrite.h"
+
+namespace millrace::core {
+namespace {
+
+// ---- checksum
+
+RC_GTEST_PROP(checksum, update_equals_computing_again, (std::vector<std::uint16_t> words)) {
+  RC_PRE(words.size() >= 2);
+  const auto sum = [&] { return std::accumulate(words.begin(), words.end(), std::uint64_t{0}); };
+  const auto checksum = static_cast<std::uint16_t>(~fold(sum()));
+  const auto at = *rc::gen::inRange<std::size_t>(0, words.size());
+  const std::uint16_t old_word = words[at];
+  words[at] = *rc::gen::arbitrary<std::uint16_t>();
+  const std::uint16_t delta = checksum_delta(old_word, words[at]);
+  // A sum over a packet is never 0 (every packet has a nonzero word), so 0xffff and 0 can't be
+  // confused.
+  RC_PRE(sum() != 0 && sum() - words[at] + old_word != 0);
+  RC_ASSERT(updated_checksum(checksum, delta) == static_cast<std::uint16_t>(~fold(sum())));
+}
+
+RC_GTEST_PROP(checksum, translation_there_and_back_restores_it, (std::uint16_t checksum)) {
+  mr_listener listener{};
+  mr_target target{};
+  for (auto& byte : listener.vip_addr.bytes) byte = *rc::gen::arbitrary<std::uint8_t>();
+  for (auto& byte : target.addr.bytes) byte = *rc::gen::arbitrary<std::uint8_t>();
+  listener.port_be = *rc::gen::arbitrary<std::uint16_t>();
+  target.port_be = *rc::gen::arbitrary<std::uint16_t>();
+  const NatDeltas deltas = nat_deltas(listener, target);
+  const std::uint16_t there = updated_checksum(checksum, deltas.l4);
+  const std::uint16_t back = updated_checksum(there, negated(deltas.l4));
+  // One's complement has two zeros; both mean the same sum.
+  RC_ASSERT(back == checksum || (back % 0xffff == 0 && checksum % 0xffff == 0));
+}
+
+// ---- flow table
+
+struct alignas(64) Line {
+  std::byte bytes[64];
+};
+
+RC_GTEST_PROP(flow_table, holds_exactly_what_a_map_holds, ()) {
+  constexpr std::uint32_t kCapacity = 64;
+  std::vector<Line> memory(FlowTable::bytes_for(kCapacity) / sizeof(Line) + 1);
+  const std::span<std::byte> bytes{memory.front().bytes, memory.size() * sizeof(Line)};
+  FlowTable::Layout layout{.capacity = kCapacity,
+                           .worker_index = 0,
+                           .worker_count = 1,
+                           .secret = {},
+                           .created_ns = 0,
+                           .creator_pid = 0};
+  for (auto& word : layout.secret) word = *rc::gen::arbitrary<std::uint64_t>() | 1;
+  FlowTable table = FlowTable::format(bytes, layout);
+  std::map<std::uint32_t, std::uint32_t> model;  // client -> record
+
+  const auto key_of = [](std::uint32_t client) {
+    return ClientKey::of(words_of(v4_mapped(client / 4)),
+                         static_cast<std::uint16_t>(client % 4 + 1), MR_PROTOCOL_TCP);
+  };
+  const auto find = [&](std::uint32_t client) {
+    const std::uint64_t hash = table.hash(key_of(client));
+    return table.find(hash, key_of(client), table.first_candidate(hash),
+                      [](const mr_flow_record&) { return true; });
+  };
+  const auto steps = *rc::gen::container<std::vector<std::uint32_t>>(
+      300, rc::gen::inRange<std::uint32_t>(0, 3 * 96));
+  for (const std::uint32_t step : steps) {
+    const std::uint32_t client = step % 96;
+    const auto known = model.find(client);
+    RC_ASSERT(find(client) == (known == model.end() ? MR_RECORD_NONE : known->second));
+    if (known == model.end() && step < 2 * 96) {
+      const std::uint32_t index =
+          table.insert(table.hash(key_of(client)), key_of(client), MR_FLOW_ESTABLISHED);
+      if (index == MR_RECORD_NONE) continue;  // a full table or bucket pair may refuse
+      RC_ASSERT(index < kCapacity);
+      table.record(index).listener_id = 1;
+      table.record(index).target_id = 1;
+      model[client] = index;
+    } else if (known != model.end() && step >= 2 * 96) {
+      table.remove(known->second);
+      model.erase(known);
+    }
+    RC_ASSERT(table.used() == model.size());
+  }
+  const Result<FlowTable> attached = FlowTable::attach(bytes, layout);
+  RC_ASSERT(attached.has_value());
+  RC_ASSERT(attached->used() == model.size());
+}
+
+// ---- lookup table
+
+constexpr std::uint32_t kSlots = 4099;
+
+std::vector<MaglevTarget> some_targets(std::uint32_t weight_max) {
+  const auto identities = *rc::gen::unique<std::vector<std::uint64_t>>(
+      *rc::gen::inRange<std::size_t>(2, 30), rc::gen::arbitrary<std::uint64_t>());
+  std::vector<MaglevTarget> targets;
+  for (const std::uint64_t identity : identities) {
+    targets.push_back(
+        {.identity = identity, .weight = *rc::gen::inRange<std::uint32_t>(1, weight_max + 1)});
+  }
+  return targets;
+}
+
+RC_GTEST_PROP(lookup_table, does_not_depend_on_the_order_of_targets, ()) {
+  std::vector<MaglevTarget> targets = some_targets(999);
+  const auto digest = maglev_digest(targets, maglev_table(targets, 7, kSlots));
+  std::ranges::rotate(targets, targets.begin() + 1);
+  std::swap(targets.front(), targets.back());
+  RC_ASSERT(maglev_digest(targets, maglev_table(targets, 7, kSlots)) == digest);
+}
+
+RC_GTEST_PROP(lookup_table, shares_follow_weights, ()) {
+  const std::vector<MaglevTarget> targets = some_targets(999);
+  std::vector<std::uint32_t> owned(targets.size());
+  for (const std::uint32_t owner : maglev_table(targets, 7, kSlots)) ++owned[owner];
+  const double weights =
+      std::accumulate(targets.begin(), targets.end(), 0.0,
+                      [](double sum, const MaglevTarget& target) { return sum + target.weight; });
+  const std::uint32_t weight_max = std::ranges::max(targets, {}, &MaglevTarget::weight).weight;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    const double expected = kSlots * targets[i].weight / weights;
+    // A target is at most one turn off, and each turn is at most one slot; the last round is cut.
+    RC_ASSERT(std::abs(owned[i] - expected) <= 2.0 + targets[i].weight / double(weight_max));
+  }
+}
+
+RC_GTEST_PROP(lookup_table, removing_a_target_moves_few_slots_of_the_others, ()) {
+  std::vector<MaglevTarget> targets = some_targets(1);
+  const auto before = maglev_table(targets, 7, kSlots);
+  const auto removed = static_cast<std::uint32_t>(targets.size()) - 1;
+  targets.pop_back();
+  const auto after = maglev_table(targets, 7, kSlots);
+  std::uint32_t moved = 0;
+  std::uint32_t freed = 0;
+  for (std::uint32_t slot = 0; slot < kSlots; ++slot) {
+    freed += before[slot] == removed;
+    moved += before[slot] != removed && before[slot] != after[slot];
+  }
+  // Section 5.3 of the paper: a few per cent at this ratio of slots to targets.
+  RC_ASSERT(moved <= freed + kSlots / 10);
+}
+
+}  // namespace
+}  // namespace millrace::core
