@@ -172,7 +172,7 @@ def last_lines(stderr: str) -> list[str]:
 def test_fault_30_missing_interface_is_named(node: Node, tmp_path: Path) -> None:
     words: list[str | Path] = [
         node.program("millrace-dataplane"),
-        *("--nic", "nosuch0,twin=twin0", "--runtime-dir", tmp_path, "--flow-dir", tmp_path),
+        *("--nic", "nosuch0", "--twin", "twin0", "--runtime-dir", tmp_path, "--flow-dir", tmp_path),
     ]
     done = node.namespace.run(words, check=False, timeout_s=20)
     assert done.returncode == 1
@@ -185,7 +185,7 @@ def test_fault_30_missing_hugepages_are_told_with_the_remedy(node: Node, tmp_pat
         str(word)
         for word in [
             node.program("millrace-dataplane"),
-            *("--nic", "nic0,twin=twin0", "--runtime-dir", tmp_path, "--flow-dir", tmp_path),
+            *("--nic", "nic0", "--twin", "twin0", "--runtime-dir", tmp_path, "--flow-dir", tmp_path),
         ]
     )
     hide = "umount /dev/hugepages; mount -t tmpfs none /sys/kernel/mm/hugepages 2>/dev/null;"

@@ -21,6 +21,7 @@ from lab.addresses import (
 )
 from lab.configs import config, listener, pair, standard
 from lab.process import run, wait_until
+from lab.target import HTTP_PORT
 from lab.traffic import (
     bracketed,
     connect_many,
@@ -174,7 +175,8 @@ def test_explain_names_the_target_that_the_flow_then_gets(lab: Lab, node: Node) 
             client = f"{bracketed(answer.client)}:{answer.port}"
             told = node.json("explain", client, f"{bracketed(vip)}:80", "TCP")
             target = lab.target(answer.target)
-            assert told["target"]["address"] in (target.v4, target.v6), told
+            address = target.v6 if ":" in vip else target.v4
+            assert told["target"].endswith(f"/{bracketed(address)}:{HTTP_PORT}"), told
 
 
 def test_programs_said_nothing_alarming(lab: Lab, node: Node) -> None:

@@ -67,7 +67,7 @@ class Node:
         nic_words = [
             word
             for index, nic in enumerate(self.nics)
-            for word in ("--nic", f"{nic},twin=twin{index}")
+            for word in ("--nic", nic, "--twin", f"twin{index}")
         ]
         return [
             self.program("millrace-dataplane"),

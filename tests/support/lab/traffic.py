@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Self
 
 from lab.namespace import Namespace
 from lab.target import WHOAMI
@@ -165,7 +166,7 @@ class _Stream:
         self._last_answer = time.monotonic()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self):  # type: ignore[no-untyped-def]
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
