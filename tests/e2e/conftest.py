@@ -84,7 +84,7 @@ def node(started: Node) -> Iterator[Node]:
             assert worker.balanced, worker.equation
 
 
-@pytest.hookimpl(hookwrapper=True)  # type: ignore[misc]
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
     """Shows what the programs said last when a test fails."""
     outcome: Any = yield

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import]
 from lab import Lab, Node
 from lab.addresses import VIP_V4
 from lab.node import REPOSITORY
 from lab.traffic import http_get
 
-DEMO = (REPOSITORY / "deploy" / "examples" / "demo.yaml").read_text()
-CONFIG = yaml.safe_load(DEMO)
+CONFIG = REPOSITORY / "deploy" / "examples" / "demo.yaml"
+DEMO = CONFIG.read_text()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes are killed, stopped and restarted under load; segments are damaged. The numbers are those
-of the list of faults that Millrace survives."""
+"""Processes are killed, stopped and restarted under load; segments are damaged.
+
+The numbers are those of the list of faults that Millrace survives.
+"""
 
 from __future__ import annotations
 
@@ -181,13 +183,8 @@ def test_fault_30_missing_interface_is_named(node: Node, tmp_path: Path) -> None
 
 def test_fault_30_missing_hugepages_are_told_with_the_remedy(node: Node, tmp_path: Path) -> None:
     """In a mount namespace of its own, where no hugetlbfs page can be had."""
-    words = " ".join(
-        str(word)
-        for word in [
-            node.program("millrace-dataplane"),
-            *("--nic", "nic0", "--twin", "twin0", "--runtime-dir", tmp_path, "--flow-dir", tmp_path),
-        ]
-    )
+    program = node.program("millrace-dataplane")
+    words = f"{program} --nic nic0 --twin twin0 --runtime-dir {tmp_path} --flow-dir {tmp_path}"
     hide = "umount /dev/hugepages; mount -t tmpfs none /sys/kernel/mm/hugepages 2>/dev/null;"
     shell = ["unshare", "--mount", "sh", "-c", f"{hide} exec {words}"]
     done = node.namespace.run(shell, check=False, timeout_s=20)

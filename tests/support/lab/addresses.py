@@ -5,7 +5,7 @@
     target network   10.0.1.0/24     fd00:10:1::/64      node .1, targets .11 and up, gateway .254
     behind gateway   10.0.2.0/24     fd00:10:2::/64      one more target, .11
     behind router    198.51.100.0/24 2001:db8:51::/64    one more client, .100
-    VIPs             203.0.113.0/24  2001:db8:113::/64   on the client's link: the node answers for them
+    VIPs             203.0.113.0/24  2001:db8:113::/64   on the clients' link, owned by the node
 """
 
 VIP_V4 = "203.0.113.10"

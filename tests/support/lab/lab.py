@@ -8,9 +8,9 @@
        │    │    node         └─ gateway ── t4
      remote ┘   (Millrace)
 
-Every box is a network namespace, every line a veth pair, `switch` a namespace with a bridge. The node
-has one nic on it (one-armed, the usual place of an NLB), or two with `two_nics`: then clients and
-targets are on separate bridges. router/remote and gateway/t4 exist only when the layout asks.
+Every box is a network namespace, every line a veth pair, `switch` a namespace with a bridge. The
+node has one nic on it (one-armed, the usual place of an NLB), or two with `two_nics`: then clients
+and targets are on separate bridges. router/remote and gateway/t4 exist only when the layout asks.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ class Lab:
         self.targets.append(target)
 
     def _hold_vips(self, host: Namespace) -> None:
-        """The target takes packets to the VIP, keeps quiet about it on the link, and reaches clients
-        without the node."""
+        """The target takes packets to the VIP, keeps quiet about it on the link, and reaches
+        clients without the node."""
         host.sysctl("net.ipv4.conf.all.arp_ignore", "1")
         host.sysctl("net.ipv4.conf.all.arp_announce", "2")
         host.add_address("lo", f"{addresses.VIP_V4}/32")

@@ -43,7 +43,7 @@ def _locked() -> Iterator[None]:
 
 
 def _process_start(pid: int) -> int | None:
-    """Start time in clock ticks, or None when there is no such process: tells a reused pid apart."""
+    """Start time in clock ticks, or None when it is gone: tells a reused pid apart."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -95,7 +95,7 @@ class RunDirectory:
             )
 
     def remove(self) -> None:
-        """Gives everything back. Used by the owner at its end, and by reap_dead_runs for the dead."""
+        """Gives everything back: by the owner at its end, or by reap_dead_runs for the dead."""
         for name in _namespaces(f"mr{self.id}-"):
             Namespace(name, name, self.path).delete()
         shutil.rmtree(self.flow_dir, ignore_errors=True)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import]
 
 from lab.machine import RunDirectory
 from lab.namespace import Namespace
@@ -120,7 +119,7 @@ class Node:
         if isinstance(config, Path):
             self.config_file.write_text(config.read_text())
         else:
-            self.config_file.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+            self.config_file.write_text(json.dumps(config, indent=1))  # JSON is YAML
 
     def apply(self, config: Mapping[str, Any] | Path) -> Json:
         """Writes the config file and applies it with the operator's command."""

@@ -145,7 +145,7 @@ class Service:
             raise LabError(f"{self.name} did not end within {timeout_s:g} s") from None
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
-        """SIGTERM, then SIGKILL for the whole group. Returns the exit code; does nothing if ended."""
+        """SIGTERM, then SIGKILL for the whole group. Returns the exit code, None if it hung."""
         if self._process is None:
             return None
         if self._process.poll() is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A target: real nginx and a real DNS server (dnsmasq) in a namespace, whose answers say who answered.
+"""A target: real nginx and a real DNS server (dnsmasq) whose answers say who answered.
 
 HTTP, ports 80 and 8080:  /          "target=t1 client=192.0.2.100 port=40312"
                           /health    200 "ok", or 503 after fail_health()

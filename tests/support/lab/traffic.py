@@ -55,7 +55,7 @@ def http_get(client: Namespace, address: str, count: int, port: int = 80) -> lis
 
 
 def dns_query(client: Namespace, address: str, count: int, port: int = 53) -> list[str]:
-    """`count` DNS queries over UDP by dig, each from a port of its own: the targets that answered."""
+    """`count` DNS queries by dig, each from a port of its own: the targets that answered."""
     words = ["dig", "+short", "+tries=1", "+time=2", "-p", str(port), f"@{address}"]
     for _ in range(count):
         words += ["TXT", WHOAMI]
