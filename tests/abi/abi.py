@@ -3,9 +3,9 @@
 """The contract headers mean the same to every compiler, and what they meant yesterday.
 
 Each dataplane/contract/*_abi.h compiles alone, warnings as errors, as C11 (gcc), C++20 (g++ and
-clang++) and BPF (clang). Names of structs, fields, enumerators and constants come from clang's syntax tree,
-their numbers from a program that gcc builds; the other compilers confirm the numbers by static
-assertions. The result is compared with layout.golden.
+clang++) and BPF (clang). Names of structs, fields, enumerators and constants come from clang's
+syntax tree, their numbers from a program that gcc builds; the other compilers confirm the numbers
+by static assertions. The result is compared with layout.golden.
 
   tests/abi/abi.py            check
   tests/abi/abi.py --update   write layout.golden anew, after raising MR_ABI_VERSION

@@ -26,7 +26,8 @@ _RELEASE = re.compile(r"^## (Unreleased|\[?\d+\.\d+\.\d+\]?( [-(] ?\d{4}-\d\d-\d
 # works in one place only.
 _WORKPLACE = re.compile(
     r"(?<![\w.])/(work|root|home/\w+)/|\b(deb|security)\.debian\.org|\bpypi\.org"
-    r"|\bfiles\.pythonhosted\.org|\bproxy\.golang\.org|\bregistry\.npmjs\.org|\b(docker|ghcr|quay)\.io/|\bindex\.crates\.io"
+    r"|\bfiles\.pythonhosted\.org|\bproxy\.golang\.org"
+    r"|\bregistry\.npmjs\.org|\b(docker|ghcr|quay)\.io/|\bindex\.crates\.io"
 )
 
 

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/cc/golden_config.h"
+
+#include <algorithm>
+
+namespace millrace::test {
+namespace {
+
+constexpr std::uint32_t kNoSlot = 0xffffffff;
+
+// The word behind `key`, or `otherwise`.
+std::string option(const GoldenLine& line, const std::string& key, const std::string& otherwise) {
+  for (std::size_t i = 1; i + 1 < line.words.size(); ++i) {
+    if (line.words[i] == key) return line.words[i + 1];
+  }
+  return otherwise;
+}
+
+std::uint8_t protocol_of(const std::string& word) {
+  return word == "udp" ? MR_PROTOCOL_UDP : MR_PROTOCOL_TCP;
+}
+
+std::uint32_t slot_of(const std::map<std::string, std::uint32_t>& slots, const std::string& name) {
+  const auto found = slots.find(name);
+  return found == slots.end() ? kNoSlot : found->second;
+}
+
+}  // namespace
+
+std::uint32_t GoldenConfig::target_slot(const std::string& name) const {
+  return slot_of(targets_, name);
+}
+
+Result<Bytes> GoldenConfig::frame(const GoldenLine& line, std::size_t first) const {
+  std::string text;
+  for (std::size_t i = first; i < line.words.size(); ++i) text += line.words[i] + " ";
+  return frame_of(text, names_);
+}
+
+Status GoldenConfig::read(const GoldenLine& line) {
+  const std::string& word = line.words[0];
+  if (word == "mac" && line.words.size() == 3) {
+    const auto mac = mac_of(line.words[2], names_);
+    if (!mac) return mac.error();
+    names_.macs[line.words[1]] = *mac;
+    return ok();
+  }
+  if ((word == "addr" || word == "local") && line.words.size() >= 2) {
+    const auto addr = named_addr_of(line.words.back(), names_);
+    if (!addr) return addr.error();
+    if (word == "addr") names_.addrs[line.words[1]] = *addr;
+    if (word == "local") builder_.add_local_addr(*addr);
+    return ok();
+  }
+  if (word == "nic" && line.words.size() == 4) return read_nic(line);
+  if (word == "group" && line.words.size() >= 3) return read_group(line);
+  if (word == "target" && line.words.size() >= 5) return read_target(line);
+  if (word == "listener" && line.words.size() == 5) return read_listener(line);
+  if (word == "default_next_hop" && line.words.size() >= 3) return read_default_next_hop(line);
+  return Error{"no such line of config"};
+}
+
+// nic INDEX mac MAC
+Status GoldenConfig::read_nic(const GoldenLine& line) {
+  const auto mac = mac_of(line.words[3], names_);
+  if (!mac) return mac.error();
+  const auto index = number_of(line.words[1]);
+  if (!index || *index != nic_macs_.size()) return Error{"nics are numbered 0, 1, ..."};
+  nic_macs_.emplace_back();
+  std::ranges::copy(*mac, nic_macs_.back().begin());
+  return ok();
+}
+
+// group NAME nat|dsr [slots PRIME] [fail_open yes]
+Status GoldenConfig::read_group(const GoldenLine& line) {
+  GroupSpec spec;
+  spec.forwarding = line.words[2] == "dsr" ? MR_FORWARDING_DSR : MR_FORWARDING_NAT;
+  if (option(line, "fail_open", "no") == "yes") spec.flags |= MR_GROUP_FAIL_OPEN;
+  const auto slots = number_of(option(line, "slots", "251"));
+  if (!slots) return slots.error();
+  spec.table_slots = static_cast<std::uint32_t>(*slots);
+  groups_[line.words[1]] = builder_.add_group(spec);
+  return ok();
+}
+
+// target NAME GROUP ADDR PORT tcp|udp via MAC [nic N] [weight N] [unresolved yes]
+Status GoldenConfig::read_target(const GoldenLine& line) {
+  const auto& words = line.words;
+  const std::uint32_t group = slot_of(groups_, words[2]);
+  if (group == kNoSlot) return Error{"no such group: " + words[2]};
+  const auto addr = named_addr_of(words[3], names_);
+  if (!addr) return addr.error();
+  const auto port = number_of(words[4]);
+  if (!port) return port.error();
+  const auto weight = number_of(option(line, "weight", "100"));
+  if (!weight) return weight.error();
+  const auto nic = number_of(option(line, "nic", "0"));
+  if (!nic) return nic.error();
+  auto hop = next_hop(option(line, "via", ""), *nic);
+  if (!hop) return hop.error();
+  if (option(line, "unresolved", "no") == "yes") hop->flags = 0;
+  targets_[words[1]] = builder_.add_target({.group_slot = group,
+                                            .addr = *addr,
+                                            .port = static_cast<std::uint16_t>(*port),
+                                            .protocol = protocol_of(words[5]),
+                                            .weight = static_cast<std::uint32_t>(*weight),
+                                            .next_hop = *hop});
+  return ok();
+}
+
+// listener VIP PORT tcp|udp GROUP
+Status GoldenConfig::read_listener(const GoldenLine& line) {
+  const auto vip = named_addr_of(line.words[1], names_);
+  if (!vip) return vip.error();
+  const auto port = number_of(line.words[2]);
+  if (!port) return port.error();
+  const std::uint32_t group = slot_of(groups_, line.words[4]);
+  if (group == kNoSlot) return Error{"no such group: " + line.words[4]};
+  static_cast<void>(builder_.add_listener({.vip_addr = *vip,
+                                           .port = static_cast<std::uint16_t>(*port),
+                                           .protocol = protocol_of(line.words[3]),
+                                           .group_slot = group}));
+  return ok();
+}
+
+// default_next_hop v4|v6 MAC [nic N]
+Status GoldenConfig::read_default_next_hop(const GoldenLine& line) {
+  const auto nic = number_of(option(line, "nic", "0"));
+  if (!nic) return nic.error();
+  const auto hop = next_hop(line.words[2], *nic);
+  if (!hop) return hop.error();
+  default_next_hops_[line.words[1] == "v4" ? 0 : 1] = *hop;
+  builder_.set_default_next_hops(default_next_hops_[0], default_next_hops_[1]);
+  return ok();
+}
+
+Result<mr_next_hop> GoldenConfig::next_hop(const std::string& mac, std::uint64_t nic) const {
+  const auto bytes = mac_of(mac, names_);
+  if (!bytes) return bytes.error();
+  mr_next_hop hop{};
+  std::ranges::copy(*bytes, hop.mac);
+  hop.nic = static_cast<std::uint8_t>(nic);
+  hop.flags = MR_NEXT_HOP_RESOLVED;
+  return hop;
+}
+
+// set TARGET draining|healthy|unhealthy|gone|unresolved|resolved, or: set TARGET via MAC
+Status GoldenConfig::change(const GoldenLine& line) {
+  const auto& words = line.words;
+  if (words[0] != "set" || words.size() < 3) return Error{"no such step"};
+  const std::uint32_t slot = target_slot(words[1]);
+  if (slot == kNoSlot) return Error{"no such target: " + words[1]};
+  TargetSpec& target = builder_.target(slot);
+  const std::string& what = words[2];
+  if (what == "healthy" || what == "draining") {
+    target.gets_new_flows = what == "healthy";
+    target.flags = MR_TARGET_KEEPS_FLOWS | MR_TARGET_HEALTHY;
+  } else if (what == "unhealthy") {
+    target.gets_new_flows = false;
+    target.flags = MR_TARGET_RESETS_FLOWS;
+  } else if (what == "gone") {
+    builder_.free_target(slot);
+  } else if (what == "unresolved" || what == "resolved") {
+    target.next_hop.flags = what == "resolved" ? MR_NEXT_HOP_RESOLVED : 0;
+  } else if (what == "via" && words.size() == 4) {
+    const auto hop = next_hop(words[3], target.next_hop.nic);
+    if (!hop) return hop.error();
+    target.next_hop = *hop;
+  } else {
+    return Error{"no such state of a target: " + what};
+  }
+  return ok();
+}
+
+}  // namespace millrace::test
