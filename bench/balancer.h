@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A balancer under measurement: one listener, 100 targets, a flow table with so many flows in it.
+// Cold to build; process() is the packet path itself.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/memory.h"
+#include "bench/traffic.h"
+#include "dataplane/core/forwarder.h"
+#include "tests/support/cc/image_builder.h"
+
+namespace millrace::bench {
+
+inline constexpr std::uint32_t kTargets = 100;
+// Any time will do as long as it is the same for all packets: nothing is to expire.
+inline constexpr std::uint64_t kNowNs = std::uint64_t{1000} << 30;
+
+[[nodiscard]] inline FlowShape shape_of(bool is_v4, std::uint8_t protocol, std::uint8_t tcp_flags) {
+  return {.vip = test::addr_of(is_v4 ? "203.0.113.10" : "2001:db8:113::10"),
+          .port = 80,
+          .protocol = protocol,
+          .tcp_flags = tcp_flags};
+}
+
+class Balancer {
+ public:
+  Balancer(std::uint32_t flows, const FlowShape& shape, std::uint8_t forwarding)
+      : flow_count_(flows),
+        writer_(shape),
+        memory_(core::FlowTable::bytes_for(capacity_for(flows))),
+        table_(core::FlowTable::format(memory_.span(), layout_for(flows))),
+        image_(make_image(shape, forwarding)),
+        forwarder_({.flow_table = &table_,
+                    .nic_macs = macs_,
+                    .counters = {.worker = &worker_stats_,
+                                 .listeners = listener_stats_,
+                                 .targets = target_stats_},
+                    .flow_inserts_per_ms = 0xffffffffu}) {
+    forwarder_.adopt(image_.view());
+  }
+  Balancer(const Balancer&) = delete;
+  Balancer& operator=(const Balancer&) = delete;
+
+  // Opens flows 0 to flow_count - 1.
+  void open_flows() {
+    std::vector<std::uint8_t> frames(core::kBurstMax * kFrameRoom);
+    core::Burst burst;
+    for (std::uint32_t flow = 0; flow < flow_count_; flow += burst.count) {
+      burst.count = std::min(core::kBurstMax, flow_count_ - flow);
+      for (std::uint32_t i = 0; i < burst.count; ++i) {
+        std::uint8_t* frame = frames.data() + i * kFrameRoom;
+        writer_.write(frame, flow + i);
+        burst.packets[i] = packet_at(frame);
+      }
+      process(burst);
+    }
+  }
+
+  [[nodiscard]] core::Packet packet_at(std::uint8_t* frame) const {
+    return {.data = frame, .length = writer_.length(), .headroom = 0, .nic = 0, .reserved = 0};
+  }
+  void process(core::Burst& burst) { forwarder_.process_burst(burst, kNowNs); }
+
+  [[nodiscard]] const FrameWriter& writer() const { return writer_; }
+  [[nodiscard]] std::uint32_t flow_count() const { return flow_count_; }
+  [[nodiscard]] std::uint64_t counter(mr_counter counter) const {
+    return worker_stats_.counters[counter];
+  }
+  [[nodiscard]] mr_worker_stats& worker_stats() { return worker_stats_; }
+  [[nodiscard]] const char* memory_kind() const { return memory_.kind(); }
+
+  static constexpr std::uint32_t kFrameRoom = 256;
+
+ private:
+  // Half again as many records as flows: a table that is well used.
+  static std::uint32_t capacity_for(std::uint32_t flows) {
+    return std::max(flows + flows / 2, 4096u);
+  }
+  static core::FlowTable::Layout layout_for(std::uint32_t flows) {
+    return {
+        .capacity = capacity_for(flows),
+        .worker_index = 0,
+        .worker_count = 1,
+        .secret = {0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89},
+        .created_ns = 1,
+        .creator_pid = 1};
+  }
+  static test::Image make_image(const FlowShape& shape, std::uint8_t forwarding) {
+    test::ImageBuilder builder;
+    const std::uint32_t group =
+        builder.add_group({.forwarding = forwarding, .table_slots = MR_LOOKUP_SLOTS_DEFAULT});
+    const std::string prefix = core::is_v4(shape.vip) ? "10.1.0." : "2001:db8:1::";
+    for (std::uint32_t i = 0; i < kTargets; ++i) {
+      builder.add_target({.group_slot = group,
+                          .addr = test::addr_of(prefix + std::to_string(i + 1)),
+                          .port = 8080,
+                          .protocol = shape.protocol});
+    }
+    builder.add_listener({.vip_addr = shape.vip,
+                          .port = shape.port,
+                          .protocol = shape.protocol,
+                          .group_slot = group});
+    return builder.build(1);
+  }
+
+  std::uint32_t flow_count_;
+  FrameWriter writer_;
+  HugeMemory memory_;
+  core::FlowTable table_;
+  test::Image image_;
+  std::array<core::MacAddr, 1> macs_{core::MacAddr{{2, 0, 0, 0, 0, 0}}};
+  mr_worker_stats worker_stats_{};
+  std::vector<mr_listener_stats> listener_stats_{16};
+  std::vector<mr_target_stats> target_stats_{256};
+  core::Forwarder forwarder_;
+};
+
+}  // namespace millrace::bench

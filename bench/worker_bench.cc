@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a whole worker costs on one of DPDK's software devices: receive, balance, send.
+//
+//   worker_bench DRIVER FAMILY KIND FLOWS ARM SECONDS    prints: packets cycles cycles_per_packet
+//     DRIVER   null  frames are allocated at rx and freed at tx
+//              ring  256 frames go round
+//     FAMILY   ipv4 | ipv6
+//     KIND     hit | miss
+//     ARM      pass     the same worker passes the same packets untouched
+//              balance  the worker balances them
+//
+// Null devices deliver zeros and a ring what was sent before, so both arms write the headers of the
+// next flow into each received frame; net cost is the difference of the arms. The loop is the
+// worker's (worker/poll_loop.cc: receive, view, process, act) with that one step between.
+#include <x86intrin.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "bench/balancer.h"
+#include "dataplane/dpdk/eal.h"
+#include "dataplane/dpdk/mbuf_pool.h"
+#include "dataplane/dpdk/nic.h"
+#include "dataplane/worker/dispatch.h"
+
+namespace millrace::bench {
+namespace {
+
+constexpr std::uint32_t kMbufs = 4095;
+constexpr std::uint32_t kFramesInRing = 256;
+
+struct Options {
+  std::string driver;
+  bool is_v4 = true;
+  bool is_miss = false;
+  std::uint32_t flows = 1;
+  bool balances = false;
+  double seconds = 1;
+};
+
+[[noreturn]] void fail(const std::string& why) {
+  std::fprintf(stderr, "worker_bench: %s\n", why.c_str());
+  std::exit(1);
+}
+
+template <typename T>
+T take(Result<T> result) {
+  if (!result) fail(result.error().message);
+  return std::move(result).value();
+}
+
+Options parse(int argc, char** argv) {
+  if (argc != 7)
+    fail("usage: worker_bench null|ring ipv4|ipv6 hit|miss FLOWS pass|balance SECONDS");
+  return {.driver = argv[1],
+          .is_v4 = std::strcmp(argv[2], "ipv4") == 0,
+          .is_miss = std::strcmp(argv[3], "miss") == 0,
+          .flows = static_cast<std::uint32_t>(std::strtoul(argv[4], nullptr, 10)),
+          .balances = std::strcmp(argv[5], "balance") == 0,
+          .seconds = std::strtod(argv[6], nullptr)};
+}
+
+class WorkerLoop {
+ public:
+  WorkerLoop(const Options& options, dpdk::Nic& nic)
+      : options_(options), nic_(nic), order_(options.flows) {
+    forget_flows();
+    if (!options.is_miss) balancer_->open_flows();
+  }
+
+  // Cycles that `bursts` bursts took; `packets` grows by what they carried.
+  std::uint64_t run(std::uint32_t bursts, std::uint64_t& packets) {
+    const std::uint64_t start = __rdtsc();
+    for (std::uint32_t burst = 0; burst < bursts; ++burst) packets += turn();
+    return __rdtsc() - start;
+  }
+
+  // For misses: a table without flows again. Not part of any measurement.
+  void forget_flows() {
+    const FlowShape shape = shape_of(options_.is_v4, MR_PROTOCOL_TCP, core::tcp::kAck);
+    dispatch_.reset();
+    balancer_.reset();
+    balancer_ = std::make_unique<Balancer>(options_.flows, shape, MR_FORWARDING_NAT);
+    dispatch_.emplace(worker::Exits{.tx_queues = {&nic_.tx_queue(0)}, .twins = {nullptr}},
+                      balancer_->worker_stats());
+    order_ = FlowOrder(options_.flows);
+  }
+  [[nodiscard]] const Balancer& balancer() const { return *balancer_; }
+
+ private:
+  std::uint32_t turn() {
+    burst_.view.count = nic_.rx_queues()[0].receive(burst_.mbufs);
+    std::uint64_t bytes = 0;
+    (void)dpdk::view_mbufs(burst_, bytes);  // frames of these devices are in one piece
+    for (std::uint32_t i = 0; i < burst_.view.count; ++i) {
+      core::Packet& packet = burst_.view.packets[i];
+      balancer_->writer().write(packet.data, order_.next());
+      packet.length = balancer_->writer().length();
+    }
+    if (options_.balances) {
+      balancer_->process(burst_.view);
+    } else {
+      for (std::uint32_t i = 0; i < burst_.view.count; ++i) {
+        burst_.view.verdicts[i] = {
+            .kind = core::VerdictKind::forward, .nic = 0, .reason = 0, .reserved = 0};
+      }
+    }
+    dispatch_->act(burst_);
+    return burst_.view.count;
+  }
+
+  Options options_;
+  dpdk::Nic& nic_;
+  std::unique_ptr<Balancer> balancer_;
+  std::optional<worker::Dispatch> dispatch_;
+  FlowOrder order_;
+  dpdk::MbufBurst burst_;
+};
+
+void fill_ring(dpdk::Nic& nic, const dpdk::MbufPool& pool, std::uint32_t length) {
+  const std::vector<std::uint8_t> frame(length);
+  for (std::uint32_t i = 0; i < kFramesInRing; ++i) {
+    rte_mbuf* mbuf = pool.take(0, frame);
+    if (mbuf == nullptr || nic.tx_queue(0).send({&mbuf, 1}) != 1) fail("cannot fill the ring");
+  }
+}
+
+void measure(const Options& options) {
+  [[maybe_unused]] const dpdk::Eal eal =
+      take(dpdk::Eal::init({.main_cpu = 0,
+                            .worker_cpus = {},
+                            .use_pci = false,
+                            .memory_bytes = dpdk::MbufPool::bytes_for(kMbufs),
+                            .extra = {}}));
+  const dpdk::MbufPool pool = take(dpdk::MbufPool::create("bench", kMbufs));
+  const std::string device = options.driver == "null" ? "net_null0,size=64" : "net_ring0";
+  const auto nic = take(
+      dpdk::Nic::open({.device = device, .index = 0, .queue_count = 1, .worker_count = 1}, pool));
+  WorkerLoop loop(options, *nic);
+  if (options.driver == "ring") fill_ring(*nic, pool, loop.balancer().writer().length());
+
+  // Time is looked at once per 1024 bursts; a measurement of misses ends with the table's room.
+  const std::uint32_t step =
+      options.is_miss ? std::min(1024u, options.flows / core::kBurstMax) : 1024;
+  const std::uint32_t steps_per_table = options.flows / core::kBurstMax / std::max(step, 1u);
+  if (step == 0) fail("a miss run needs at least 32 flows");
+  std::uint64_t warm_packets = 0;
+  if (!options.is_miss) (void)loop.run(step, warm_packets);
+
+  std::uint64_t packets = 0;
+  std::uint64_t cycles = 0;
+  timespec began{};
+  timespec now{};
+  (void)clock_gettime(CLOCK_MONOTONIC, &began);
+  for (std::uint32_t done = 0;; ++done) {
+    if (options.is_miss && done != 0 && done % steps_per_table == 0) loop.forget_flows();
+    cycles += loop.run(step, packets);
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    const double elapsed = static_cast<double>(now.tv_sec - began.tv_sec) +
+                           static_cast<double>(now.tv_nsec - began.tv_nsec) / 1e9;
+    if (elapsed >= options.seconds) break;
+  }
+  if (options.balances) {
+    const std::uint64_t hits = loop.balancer().counter(MR_COUNTER_FLOW_HITS);
+    if (!options.is_miss && hits != packets + warm_packets) fail("not every packet hit its flow");
+  }
+  std::printf("%llu %llu %.2f\n", static_cast<unsigned long long>(packets),
+              static_cast<unsigned long long>(cycles),
+              static_cast<double>(cycles) / static_cast<double>(packets));
+}
+
+}  // namespace
+}  // namespace millrace::bench
+
+int main(int argc, char** argv) { millrace::bench::measure(millrace::bench::parse(argc, argv)); }
