@@ -94,7 +94,10 @@ std::vector<std::string> arguments_of(const EalOptions& options) {
   }
   std::vector<std::string> arguments = {"millrace-dataplane", "--lcores", lcores,
                                         "--main-lcore",       "0",        "--no-telemetry"};
-  if (!is_among(options.extra, "--no-huge")) arguments.emplace_back("--in-memory");
+  // Without hugepages (tests) EAL refuses --in-memory; --no-shconf is the part of it that matters
+  // then.
+  const bool has_huge_pages = !is_among(options.extra, "--no-huge");
+  arguments.emplace_back(has_huge_pages ? "--in-memory" : "--no-shconf");
   if (!options.use_pci) {
     // AF_XDP hands a packet pool to the kernel as one range of virtual addresses; with physical
     // addressing the pool may be cut at page borders instead.

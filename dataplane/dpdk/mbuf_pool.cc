@@ -36,6 +36,8 @@ MbufPool::~MbufPool() { ::rte_mempool_free(pool_); }
 
 std::uint32_t MbufPool::available() const { return ::rte_mempool_avail_count(pool_); }
 
+bool MbufPool::is_contiguous() const { return pool_->nb_mem_chunks == 1; }
+
 rte_mbuf* MbufPool::take(std::uint8_t nic) const noexcept {
   rte_mbuf* mbuf = ::rte_pktmbuf_alloc(pool_);
   if (mbuf != nullptr) mbuf->port = nic;

@@ -38,6 +38,8 @@ class MbufPool {
   [[nodiscard]] rte_mempool* get() const { return pool_; }
   // Mbufs that nobody holds. Exact only when all lcores are quiet; walks all caches.
   [[nodiscard]] std::uint32_t available() const;
+  // All mbufs lie in one range of addresses.
+  [[nodiscard]] bool is_contiguous() const;
 
   // A new mbuf with empty data, marked as of `nic`; null when the pool is empty.
   [[nodiscard]] rte_mbuf* take(std::uint8_t nic) const noexcept;

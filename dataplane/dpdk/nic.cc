@@ -46,7 +46,7 @@ bool Nic::is_pci_address(const std::string& device) {
 Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool& pool) {
   std::unique_ptr<Nic> nic(new Nic(up_to_comma(options.device)));
   const std::string place = "nic " + nic->name_;
-  if (Status found = nic->probe(options); !found) return found.error().within(place);
+  if (Status found = nic->probe(options, pool); !found) return found.error().within(place);
   for (const std::uint16_t device : nic->devices_) {
     Status configured = nic->configure(device, options, pool);
     if (!configured) return configured.error().within(place);
@@ -73,7 +73,7 @@ bool Nic::link_is_up() const {
          link.link_status == RTE_ETH_LINK_UP;
 }
 
-Status Nic::probe(const NicOptions& options) {
+Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
   std::uint16_t device = 0;
   if (::rte_eth_dev_get_port_by_name(name_.c_str(), &device) == 0) {
     devices_.push_back(device);
@@ -84,7 +84,7 @@ Status Nic::probe(const NicOptions& options) {
         "no driver took this PCI device; is it bound to vfio-pci? (dpdk-devbind.py "
         "--status)"};
   }
-  if (!is_virtual_device(name_)) return probe_interface(name_, options.queue_count);
+  if (!is_virtual_device(name_)) return probe_interface(options.queue_count, pool);
 
   const std::string arguments =
       options.device.size() > name_.size() ? options.device.substr(name_.size() + 1) : "";
@@ -97,14 +97,17 @@ Status Nic::probe(const NicOptions& options) {
   return ok();
 }
 
-Status Nic::probe_interface(const std::string& interface, std::uint32_t queue_count) {
-  if (::if_nametoindex(interface.c_str()) == 0) {
+Status Nic::probe_interface(std::uint32_t queue_count, const MbufPool& pool) {
+  if (::if_nametoindex(name_.c_str()) == 0) {
     return Error{"no such interface in this network namespace (ip link show)"};
   }
+  if (!pool.is_contiguous()) {
+    return Error{"AF_XDP needs the packet buffers in one piece, and hugepages are too fragmented"};
+  }
   for (std::uint32_t queue = 0; queue < queue_count; ++queue) {
-    const std::string name = "net_af_xdp_" + interface + "_" + std::to_string(queue);
+    const std::string name = "net_af_xdp_" + name_ + "_" + std::to_string(queue);
     const std::string arguments =
-        "iface=" + interface + ",start_queue=" + std::to_string(queue) + ",queue_count=1";
+        "iface=" + name_ + ",start_queue=" + std::to_string(queue) + ",queue_count=1";
     const int status = ::rte_eal_hotplug_add("vdev", name.c_str(), arguments.c_str());
     std::uint16_t device = 0;
     if (status < 0) return device_error("AF_XDP refuses queue " + std::to_string(queue), status);

@@ -99,8 +99,8 @@ class Nic {
 
  private:
   explicit Nic(std::string name) : name_(std::move(name)) {}
-  [[nodiscard]] Status probe(const NicOptions& options);
-  [[nodiscard]] Status probe_interface(const std::string& interface, std::uint32_t queue_count);
+  [[nodiscard]] Status probe(const NicOptions& options, const MbufPool& pool);
+  [[nodiscard]] Status probe_interface(std::uint32_t queue_count, const MbufPool& pool);
   [[nodiscard]] Status configure(std::uint16_t device, const NicOptions& options,
                                  const MbufPool& pool);
   [[nodiscard]] Status start(const NicOptions& options);

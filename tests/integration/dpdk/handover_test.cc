@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Several workers, fewer or other queues: every packet is handled by the worker that owns its flow,
+// in both directions, and none is lost or counted twice.
+#include "dataplane/worker/handover.h"
+
+#include <gtest/gtest.h>
+
+#include "dataplane/core/steering.h"
+#include "tests/integration/dpdk/workers.h"
+
+namespace millrace::test {
+namespace {
+
+constexpr std::uint32_t kClients = 400;
+
+struct Arrangement {
+  std::uint32_t workers;
+  std::uint32_t queues;
+};
+
+std::string name_of(const testing::TestParamInfo<Arrangement>& info) {
+  return std::to_string(info.param.workers) + "_workers_on_" + std::to_string(info.param.queues) +
+         "_queues";
+}
+
+class Handover : public testing::TestWithParam<Arrangement> {
+ protected:
+  Handover()
+      : image_(balancer_image(1)),
+        workers_({.worker_count = GetParam().workers, .queue_count = GetParam().queues}) {
+    workers_.publish(image_);
+  }
+
+  // As a nic without any idea of flows: queues in turn.
+  void receive_spread(const std::vector<Bytes>& frames) {
+    std::vector<std::vector<Bytes>> by_queue(GetParam().queues);
+    for (std::size_t i = 0; i < frames.size(); ++i) {
+      by_queue[i % by_queue.size()].push_back(frames[i]);
+    }
+    for (std::uint32_t queue = 0; queue < by_queue.size(); ++queue) {
+      workers_.receive(queue, by_queue[queue]);
+    }
+  }
+
+  std::vector<std::uint64_t> flows_by_worker() {
+    std::vector<std::uint64_t> flows;
+    for (std::uint32_t i = 0; i < GetParam().workers; ++i) {
+      flows.push_back(workers_.flow_table(i).used());
+    }
+    return flows;
+  }
+
+  Image image_;
+  Workers workers_;
+};
+
+TEST_P(Handover, request_and_reply_of_a_flow_meet_in_one_flow_table) {
+  std::vector<Bytes> requests;
+  for (std::uint32_t client = 0; client < kClients; ++client) requests.push_back(syn(client));
+  receive_spread(requests);
+  workers_.turn();
+  const std::vector<Bytes> forwarded = workers_.sent();
+  ASSERT_EQ(forwarded.size(), kClients);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_INSERTED), kClients);
+  const std::vector<std::uint64_t> flows = flows_by_worker();
+
+  std::vector<Bytes> answers;
+  for (const Bytes& request : forwarded) {
+    answers.push_back(answer_to(request, core::tcp::kSyn | core::tcp::kAck));
+  }
+  receive_spread(answers);
+  workers_.turn();
+  EXPECT_EQ(workers_.sent().size(), kClients);
+
+  // Had a reply reached another worker it would have found no flow and gone untracked.
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_UNTRACKED_PACKETS), 0u);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FORWARDED_PACKETS), 2u * kClients);
+  EXPECT_EQ(flows_by_worker(), flows);
+  workers_.expect_balance();
+}
+
+TEST_P(Handover, flows_are_shared_out_evenly) {
+  std::vector<Bytes> requests;
+  for (std::uint32_t client = 0; client < kClients; ++client) requests.push_back(syn(client));
+  receive_spread(requests);
+  workers_.turn();
+  const double share = static_cast<double>(kClients) / GetParam().workers;
+  for (const std::uint64_t flows : flows_by_worker()) {
+    EXPECT_GT(static_cast<double>(flows), share * 0.6);
+    EXPECT_LT(static_cast<double>(flows), share * 1.4);
+  }
+}
+
+TEST_P(Handover, what_is_handed_out_comes_in) {
+  std::vector<Bytes> requests;
+  for (std::uint32_t client = 0; client < kClients; ++client) requests.push_back(syn(client));
+  receive_spread(requests);
+  workers_.turn();
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_RX_PACKETS), kClients);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_HANDOVER_OUT), workers_.sum_of(MR_COUNTER_HANDOVER_IN));
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_HANDOVER_OUT) > 0, GetParam().workers > 1);
+}
+
+TEST_P(Handover, what_belongs_to_no_flow_goes_to_worker_0) {
+  receive_spread({frame("eth client > ff:ff:ff:ff:ff:ff / arp request sender_mac client "
+                        "sender 198.51.100.1 target 203.0.113.10"),
+                  frame("eth client > ff:ff:ff:ff:ff:ff / arp request sender_mac client "
+                        "sender 198.51.100.2 target 203.0.113.10")});
+  workers_.turn();
+  EXPECT_EQ(workers_.stats(0).counters[MR_COUNTER_REPLIED_PACKETS], 2u);
+  EXPECT_EQ(workers_.sent().size(), 2u);
+  workers_.expect_balance();
+}
+
+INSTANTIATE_TEST_SUITE_P(Arrangements, Handover,
+                         testing::Values(Arrangement{1, 1}, Arrangement{2, 1}, Arrangement{2, 2},
+                                         Arrangement{4, 2}, Arrangement{3, 3}),
+                         name_of);
+
+TEST(HandoverLimits, full_ring_drops_and_counts) {
+  const Image image = balancer_image(1);
+  Workers workers({.worker_count = 2, .queue_count = 1});
+  workers.publish(image);
+  // Frames that worker 1 owns, more than its ring holds, while it does not turn.
+  const Bytes request = [&] {
+    for (std::uint32_t client = 0;; ++client) {
+      Bytes bytes = syn(client);
+      const core::Packet packet{.data = bytes.data(),
+                                .length = static_cast<std::uint32_t>(bytes.size()),
+                                .headroom = 0,
+                                .nic = 0,
+                                .reserved = 0};
+      if (core::owner_of(packet, image.view(), 2) == 1) return bytes;
+    }
+  }();
+  constexpr std::uint32_t kSent = worker::kHandoverRingSize + 100;
+  workers.receive(0, std::vector<Bytes>(kSent, request));
+  while (workers.worker(0).turn(kStartNs) > 0) {
+  }
+  EXPECT_EQ(workers.worker(0).counters().counters[MR_COUNTER_HANDOVER_OUT],
+            worker::kHandoverRingSize - 1);
+  EXPECT_EQ(workers.worker(0).counters().drops[MR_DROP_HANDOVER_FULL], 101u);
+  workers.turn();
+  EXPECT_EQ(workers.sent().size(), worker::kHandoverRingSize - 1);
+  workers.expect_balance();
+}
+
+}  // namespace
+}  // namespace millrace::test

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/dpdk/nic.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "dataplane/dpdk/exception_path.h"
+#include "tests/integration/dpdk/environment.h"
+
+namespace millrace::dpdk {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+TEST(Nic, missing_interface_is_named) {
+  const MbufPool pool = test::make_pool();
+  const auto nic = Nic::open({.device = "no-such-if0"}, pool);
+  ASSERT_FALSE(nic);
+  EXPECT_EQ(nic.error().message,
+            "nic no-such-if0: no such interface in this network namespace (ip link show)");
+}
+
+TEST(Nic, missing_pci_device_says_what_to_look_at) {
+  const MbufPool pool = test::make_pool();
+  const auto nic = Nic::open({.device = "0000:03:00.0"}, pool);
+  ASSERT_FALSE(nic);
+  EXPECT_THAT(nic.error().message, StartsWith("nic 0000:03:00.0: no driver took this PCI device"));
+}
+
+TEST(Nic, unknown_virtual_device_is_an_error_with_the_reason) {
+  const MbufPool pool = test::make_pool();
+  const auto nic = Nic::open({.device = "net_nonsense0"}, pool);
+  ASSERT_FALSE(nic);
+  EXPECT_THAT(nic.error().message,
+              StartsWith("nic net_nonsense0: cannot make this virtual device"));
+}
+
+TEST(Nic, too_few_rx_queues_are_an_error) {
+  const MbufPool pool = test::make_pool();
+  const auto nic = Nic::open({.device = test::unique_name("net_null"), .queue_count = 5000}, pool);
+  ASSERT_FALSE(nic);
+  EXPECT_THAT(nic.error().message, HasSubstr("5000 were asked for"));
+}
+
+TEST(Nic, virtual_device_with_several_queues_opens) {
+  const MbufPool pool = test::make_pool();
+  const auto nic = Nic::open(
+      {.device = test::unique_name("net_null"), .index = 3, .queue_count = 4, .worker_count = 4},
+      pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  EXPECT_EQ((*nic)->rx_queues().size(), 4u);
+  EXPECT_EQ((*nic)->tx_queue_count(), 4u);
+  EXPECT_EQ((*nic)->driver(), "net_null");
+  EXPECT_EQ((*nic)->rx_queues()[2].nic, 3);
+  EXPECT_NE(&(*nic)->tx_queue(0), &(*nic)->tx_queue(1));
+}
+
+TEST(Nic, pci_addresses_are_told_from_interfaces) {
+  EXPECT_TRUE(Nic::is_pci_address("0000:03:00.0"));
+  EXPECT_TRUE(Nic::is_pci_address("03:00.1"));
+  EXPECT_FALSE(Nic::is_pci_address("eth0"));
+  EXPECT_FALSE(Nic::is_pci_address("net_null0"));
+  EXPECT_FALSE(Nic::is_pci_address("enp3s0f1"));
+}
+
+TEST(ExceptionPath, missing_twin_says_how_to_make_it) {
+  const auto twin = ExceptionPath::open("no-such-tap0", 0, {});
+  ASSERT_FALSE(twin);
+  EXPECT_THAT(twin.error().message,
+              HasSubstr("create it with: ip tuntap add dev no-such-tap0 mode tap"));
+}
+
+TEST(ExceptionPath, impossible_name_is_refused) {
+  const auto twin = ExceptionPath::open("a-name-that-is-too-long", 0, {});
+  ASSERT_FALSE(twin);
+  EXPECT_THAT(twin.error().message, HasSubstr("1 to 15 characters"));
+}
+
+}  // namespace
+}  // namespace millrace::dpdk
