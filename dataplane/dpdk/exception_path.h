@@ -17,8 +17,7 @@
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/packet.h"
 #include "dataplane/core/result.h"
-
-struct rte_mbuf;
+#include "dataplane/dpdk/mbuf.h"
 
 namespace millrace::dpdk {
 
@@ -46,7 +45,7 @@ class ExceptionPath {
 
   // The next frame that the kernel sends, in an mbuf of `pool`; null when there is none. One
   // thread.
-  [[nodiscard]] rte_mbuf* receive(const MbufPool& pool) const noexcept;
+  [[nodiscard]] Mbuf* receive(const MbufPool& pool) const noexcept;
 
  private:
   ExceptionPath(int fd, std::uint8_t nic) : fd_(fd), nic_(nic) {}

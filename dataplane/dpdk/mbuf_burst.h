@@ -14,13 +14,12 @@
 #include <span>
 
 #include "dataplane/core/packet.h"
-
-struct rte_mbuf;
+#include "dataplane/dpdk/mbuf.h"
 
 namespace millrace::dpdk {
 
 struct MbufBurst {
-  std::array<rte_mbuf*, core::kBurstMax> mbufs;
+  std::array<Mbuf*, core::kBurstMax> mbufs;
   core::Burst view;
 };
 
@@ -31,11 +30,11 @@ struct MbufBurst {
 [[nodiscard]] std::uint32_t view_mbufs(MbufBurst& burst, std::uint64_t& bytes) noexcept;
 
 // Writes what the forwarder made of the packet back: where its data begins and how long it is.
-void take_view(rte_mbuf* mbuf, const core::Packet& packet) noexcept;
+void take_view(Mbuf* mbuf, const core::Packet& packet) noexcept;
 
 // The nic that the mbuf is marked with.
-[[nodiscard]] std::uint8_t nic_of(const rte_mbuf* mbuf) noexcept;
+[[nodiscard]] std::uint8_t nic_of(const Mbuf* mbuf) noexcept;
 
-void free_mbufs(std::span<rte_mbuf* const> mbufs) noexcept;
+void free_mbufs(std::span<Mbuf* const> mbufs) noexcept;
 
 }  // namespace millrace::dpdk

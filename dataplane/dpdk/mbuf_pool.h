@@ -12,8 +12,8 @@
 #include <string>
 
 #include "dataplane/core/result.h"
+#include "dataplane/dpdk/mbuf.h"
 
-struct rte_mbuf;
 struct rte_mempool;
 
 namespace millrace::dpdk {
@@ -42,10 +42,9 @@ class MbufPool {
   [[nodiscard]] bool is_contiguous() const;
 
   // A new mbuf with empty data, marked as of `nic`; null when the pool is empty.
-  [[nodiscard]] rte_mbuf* take(std::uint8_t nic) const noexcept;
+  [[nodiscard]] Mbuf* take(std::uint8_t nic) const noexcept;
   // The same, holding `frame` (at most kFrameBytesMax).
-  [[nodiscard]] rte_mbuf* take(std::uint8_t nic,
-                               std::span<const std::uint8_t> frame) const noexcept;
+  [[nodiscard]] Mbuf* take(std::uint8_t nic, std::span<const std::uint8_t> frame) const noexcept;
 
  private:
   explicit MbufPool(rte_mempool* pool) : pool_(pool) {}

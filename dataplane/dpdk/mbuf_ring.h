@@ -8,8 +8,8 @@
 #include <string>
 
 #include "dataplane/core/result.h"
+#include "dataplane/dpdk/mbuf.h"
 
-struct rte_mbuf;
 struct rte_ring;
 
 namespace millrace::dpdk {
@@ -28,9 +28,9 @@ class MbufRing {
 
   // Enters as many as there is room for, from the front; returns how many. The rest stay the
   // caller's.
-  [[nodiscard]] std::uint32_t push(std::span<rte_mbuf*> mbufs) noexcept;
+  [[nodiscard]] std::uint32_t push(std::span<Mbuf*> mbufs) noexcept;
   // Fills `mbufs` from the front; returns how many there were. About 5 ns when empty.
-  [[nodiscard]] std::uint32_t pop(std::span<rte_mbuf*> mbufs) noexcept;
+  [[nodiscard]] std::uint32_t pop(std::span<Mbuf*> mbufs) noexcept;
 
  private:
   explicit MbufRing(rte_ring* ring) : ring_(ring) {}

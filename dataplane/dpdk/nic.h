@@ -22,8 +22,7 @@
 
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/result.h"
-
-struct rte_mbuf;
+#include "dataplane/dpdk/mbuf.h"
 
 namespace millrace::dpdk {
 
@@ -50,7 +49,7 @@ struct RxQueue {
 
   // Fills `mbufs` (at most kBurstMax) from the front, each marked with the nic's index; returns how
   // many there were.
-  [[nodiscard]] std::uint32_t receive(std::span<rte_mbuf*> mbufs) const noexcept;
+  [[nodiscard]] std::uint32_t receive(std::span<Mbuf*> mbufs) const noexcept;
 };
 
 // Written by one worker, or by several where the device has fewer queues than there are workers:
@@ -62,7 +61,7 @@ class TxQueue {
       : device_(device), queue_(queue), is_shared_(is_shared) {}
 
   // Sends from the front; returns how many were taken. The rest stay the caller's.
-  [[nodiscard]] std::uint32_t send(std::span<rte_mbuf*> mbufs) noexcept;
+  [[nodiscard]] std::uint32_t send(std::span<Mbuf*> mbufs) noexcept;
 
  private:
   std::uint16_t device_;

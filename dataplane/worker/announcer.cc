@@ -43,8 +43,8 @@ bool Announcer::send(const Vip& vip) {
   const auto addr = std::bit_cast<mr_addr>(vip);
   for (std::size_t nic = 0; nic < nic_macs_.size(); ++nic) {
     const std::uint32_t bytes = core::build_announcement(addr, nic_macs_[nic], frame);
-    rte_mbuf* mbuf = pool_.take(static_cast<std::uint8_t>(nic),
-                                std::span<const std::uint8_t>(frame).first(bytes));
+    dpdk::Mbuf* mbuf = pool_.take(static_cast<std::uint8_t>(nic),
+                                  std::span<const std::uint8_t>(frame).first(bytes));
     if (mbuf == nullptr) return false;
     if (ring_.push(std::span(&mbuf, 1)) == 1) continue;
     dpdk::free_mbufs(std::span(&mbuf, 1));

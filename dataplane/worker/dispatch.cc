@@ -4,7 +4,7 @@
 namespace millrace::worker {
 
 void Dispatch::act(dpdk::MbufBurst& burst) noexcept {
-  std::array<rte_mbuf*, core::kBurstMax> dropped;
+  std::array<dpdk::Mbuf*, core::kBurstMax> dropped;
   std::uint32_t dropped_count = 0;
   for (std::uint32_t i = 0; i < burst.view.count; ++i) {
     const core::Verdict& verdict = burst.view.verdicts[i];
@@ -29,7 +29,7 @@ void Dispatch::act(dpdk::MbufBurst& burst) noexcept {
 }
 
 // The forwarder names only nics that it was constructed with, and these are the same.
-void Dispatch::stage(rte_mbuf* mbuf, const core::Packet& packet,
+void Dispatch::stage(dpdk::Mbuf* mbuf, const core::Packet& packet,
                      const core::Verdict& verdict) noexcept {
   dpdk::take_view(mbuf, packet);
   Outgoing& outgoing = outgoing_[verdict.nic];
@@ -48,7 +48,7 @@ void Dispatch::punt(const core::Packet& packet, std::uint8_t nic) noexcept {
 
 void Dispatch::send(std::uint32_t nic) noexcept {
   Outgoing& outgoing = outgoing_[nic];
-  const std::span<rte_mbuf*> mbufs = std::span(outgoing.mbufs).first(outgoing.count);
+  const std::span<dpdk::Mbuf*> mbufs = std::span(outgoing.mbufs).first(outgoing.count);
   const std::uint32_t sent = exits_.tx_queues[nic]->send(mbufs);
   for (std::uint32_t i = sent; i < outgoing.count; ++i) {
     if ((outgoing.replies >> i & 1u) != 0) {

@@ -40,12 +40,12 @@ class Dispatch {
   struct Outgoing {  // of one nic, in order
     std::uint32_t count = 0;
     std::uint32_t replies = 0;  // bit i: mbufs[i] is a reply of our own
-    std::array<rte_mbuf*, core::kBurstMax> mbufs;
+    std::array<dpdk::Mbuf*, core::kBurstMax> mbufs;
     std::array<std::uint32_t, core::kBurstMax> lengths;
   };
   static_assert(core::kBurstMax <= 32, "one bit per packet of a burst");
 
-  void stage(rte_mbuf* mbuf, const core::Packet& packet, const core::Verdict& verdict) noexcept;
+  void stage(dpdk::Mbuf* mbuf, const core::Packet& packet, const core::Verdict& verdict) noexcept;
   void punt(const core::Packet& packet, std::uint8_t nic) noexcept;
   void send(std::uint32_t nic) noexcept;
 

@@ -51,7 +51,7 @@ void Handover::give_away(dpdk::MbufBurst& burst, const core::ConfigView& config)
 
 void Handover::deliver(std::uint32_t owner) noexcept {
   Parcel& parcel = parcels_[owner];
-  const std::span<rte_mbuf*> mbufs = std::span(parcel.mbufs).first(parcel.count);
+  const std::span<dpdk::Mbuf*> mbufs = std::span(parcel.mbufs).first(parcel.count);
   const std::uint32_t pushed = rings_.ring(worker_, owner).push(mbufs);
   dpdk::free_mbufs(mbufs.subspan(pushed));
   counters_.counters[MR_COUNTER_HANDOVER_OUT] += pushed;

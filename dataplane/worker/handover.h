@@ -57,7 +57,7 @@ class Handover {
  private:
   struct Parcel {  // for one owner
     std::uint32_t count = 0;
-    std::array<rte_mbuf*, core::kBurstMax> mbufs;
+    std::array<dpdk::Mbuf*, core::kBurstMax> mbufs;
   };
   void deliver(std::uint32_t owner) noexcept;
 

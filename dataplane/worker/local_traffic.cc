@@ -12,15 +12,15 @@ std::uint32_t LocalTraffic::send() noexcept {
 std::uint32_t LocalTraffic::send_from_twin(std::uint32_t nic) noexcept {
   const dpdk::ExceptionPath* twin = exits_.twins[nic];
   if (twin == nullptr) return 0;
-  std::array<rte_mbuf*, kLocalFramesMax> mbufs;
+  std::array<dpdk::Mbuf*, kLocalFramesMax> mbufs;
   std::uint32_t count = 0;
   while (count < kLocalFramesMax) {
-    rte_mbuf* mbuf = twin->receive(pool_);
+    dpdk::Mbuf* mbuf = twin->receive(pool_);
     if (mbuf == nullptr) break;
     mbufs[count++] = mbuf;
   }
   if (count == 0) return 0;
-  const std::span<rte_mbuf*> frames = std::span(mbufs).first(count);
+  const std::span<dpdk::Mbuf*> frames = std::span(mbufs).first(count);
   const std::uint32_t sent = exits_.tx_queues[nic]->send(frames);
   dpdk::free_mbufs(frames.subspan(sent));
   counters_.counters[MR_COUNTER_TWIN_RX_PACKETS] += count;
@@ -30,10 +30,10 @@ std::uint32_t LocalTraffic::send_from_twin(std::uint32_t nic) noexcept {
 }
 
 std::uint32_t LocalTraffic::send_announcements() noexcept {
-  std::array<rte_mbuf*, kLocalFramesMax> mbufs;
+  std::array<dpdk::Mbuf*, kLocalFramesMax> mbufs;
   const std::uint32_t count = announcements_.pop(mbufs);
-  for (rte_mbuf*& mbuf : std::span(mbufs).first(count)) {
-    const std::span<rte_mbuf*> frame(&mbuf, 1);
+  for (dpdk::Mbuf*& mbuf : std::span(mbufs).first(count)) {
+    const std::span<dpdk::Mbuf*> frame(&mbuf, 1);
     const std::uint32_t sent = exits_.tx_queues[dpdk::nic_of(mbuf)]->send(frame);
     dpdk::free_mbufs(frame.subspan(sent));  // one of several; the next round has another
     counters_.counters[MR_COUNTER_ANNOUNCED] += sent;
