@@ -66,7 +66,7 @@ class Forwarder {
 
  private:
   // One packet on its way through the passes.
-  struct Work {
+  struct alignas(128) Work {
     Parsed parsed;
     ClientKey key;
     std::uint64_t hash;

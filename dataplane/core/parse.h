@@ -104,24 +104,33 @@ inline void parse_transport(const std::uint8_t* l4, std::uint32_t l4_bytes,
          (parsed.source.low & 0xff) == 0xff || parsed.source == parsed.destination;
 }
 
+// What an IPv4 header without options says when it is not IPv4 or has options.
+inline void parse_odd_ipv4(const std::uint8_t* ip, Parsed& parsed) noexcept {
+  const std::uint32_t header_bytes = (ip[0] & 0x0f) * 4u;
+  if (ip[0] >> 4 != 4 || header_bytes < ipv4::kBytes || parsed.ip_bytes < header_bytes) {
+    return refuse(parsed, Shape::drop, MR_DROP_BAD_IP_HEADER);
+  }
+  refuse(parsed, Shape::suspicious, MR_DROP_IP_OPTIONS);
+}
+
 inline void parse_ipv4(const std::uint8_t* frame, std::uint32_t frame_bytes,
                        Parsed& parsed) noexcept {
+  constexpr std::uint8_t kVersion4NoOptions = 0x45;
   const std::uint8_t* ip = frame + eth::kBytes;
   if (frame_bytes < eth::kBytes + ipv4::kBytes) {
     return refuse(parsed, Shape::drop, MR_DROP_BAD_IP_HEADER);
   }
-  const std::uint32_t header_bytes = (ip[0] & 0x0f) * 4u;
   parsed.ip_bytes = from_be16(load<std::uint16_t>(ip + ipv4::kTotalLength));
-  if (ip[0] >> 4 != 4 || header_bytes < ipv4::kBytes || parsed.ip_bytes < header_bytes ||
-      parsed.ip_bytes > frame_bytes - eth::kBytes) {
+  if (parsed.ip_bytes < ipv4::kBytes || parsed.ip_bytes > frame_bytes - eth::kBytes) {
     return refuse(parsed, Shape::drop, MR_DROP_BAD_IP_HEADER);
   }
   parsed.is_v4 = true;
   parsed.protocol = ip[ipv4::kProtocol];
   parsed.source = v4_words_at(ip + ipv4::kSource);
   parsed.destination = v4_words_at(ip + ipv4::kDestination);
-  parsed.l4_offset = static_cast<std::uint8_t>(eth::kBytes + header_bytes);
-  if (header_bytes != ipv4::kBytes) return refuse(parsed, Shape::suspicious, MR_DROP_IP_OPTIONS);
+  parsed.l4_offset = eth::kBytes + ipv4::kBytes;
+  if (ip[0] != kVersion4NoOptions) [[unlikely]]
+    return parse_odd_ipv4(ip, parsed);
   if (!ipv4_checksum_holds(ip)) return refuse(parsed, Shape::drop, MR_DROP_BAD_IP_CHECKSUM);
   if ((load<std::uint16_t>(ip + ipv4::kFragment) & to_be16(ipv4::kFragmentMask)) != 0) {
     return refuse(parsed, Shape::suspicious, MR_DROP_FRAGMENT);
