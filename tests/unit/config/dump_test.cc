@@ -53,7 +53,7 @@ HealthCheck random_health_check() {
   check.path = "/" + *rc::gen::container<std::string>(rc::gen::inRange<char>('!', '\x7f'));
   check.path.resize(std::min<std::size_t>(check.path.size(), 1024));
   check.matcher.clear();
-  for (std::size_t i = in_range(1, 4); i > 0; --i) {
+  for (auto i = in_range<std::uint32_t>(1, 4); i > 0; --i) {
     const auto first = in_range<std::uint16_t>(200, 599);
     check.matcher.push_back({first, in_range<std::uint16_t>(first, 599)});
   }

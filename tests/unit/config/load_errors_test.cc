@@ -22,329 +22,321 @@ TEST_P(LoadErrorsTest, are_all_reported_with_place_and_reason) {
   EXPECT_EQ(load_errors(GetParam().yaml), GetParam().errors) << GetParam().yaml;
 }
 
-std::vector<BadConfig> whole_file() {
-  using namespace std::string_literals;
-  return {
-      {"empty",
-       "",
-       {"f:1:1: the file is empty; to remove everything on purpose, write "
-        "`load_balancers: []`"}},
-      {"only comments",
-       "# nothing\n---\n",
-       {"f:1:1: the file is empty; to remove everything on purpose, write "
-        "`load_balancers: []`"}},
-      {"only a scalar",
-       "hello",
-       {"f:1:1: is a single value; must be a map with the keys: node, load_balancers, "
-        "target_groups"}},
-      {"a list",
-       "- a\n",
-       {"f:1:1: is a list; must be a map with the keys: node, load_balancers, "
-        "target_groups"}},
-      {"no load balancers",
-       "node: {name: a}\n",
-       {"f:1:1: the key `load_balancers` is missing: a list, [] for none"}},
-      {"load balancers without a value",
-       "load_balancers:\n",
-       {"f:2:1: load_balancers: is nothing; must be a list (may be empty: [])"}},
-      {"unknown key",
-       "load_balancers: []\nloadbalancers: []\n",
-       {"f:2:1: loadbalancers: unknown key (did you mean `load_balancers`?); allowed: "
-        "node, load_balancers, target_groups"}},
-      {"key twice",
-       "load_balancers: []\nload_balancers: []\n",
-       {"f:2:1: load_balancers: this key stands in the same map already, in line 1; "
-        "keep one"}},
-      {"key that is a list",
-       "load_balancers: []\n? [a, b]\n: 1\n",
-       {"f:2:3: a key is a list; must be one of: node, load_balancers, target_groups"}},
-      {"not YAML",
-       "load_balancers: [\n",
-       {"f:2:1: not valid YAML: end of sequence flow not found"}},
-      {"tab as indentation",
-       "load_balancers:\n\t- name: a\n",
-       {"f:2:2: not valid YAML: illegal block entry"}},
-      {"two documents",
-       "load_balancers: []\n---\nload_balancers: []\n",
-       {"f:1:1: more than one YAML document (---) in the file; only one is read"}},
-      {"tag",
-       "load_balancers: !!python/object []\n",
-       {"f:1:17: YAML tags (here tag:yaml.org,2002:python/object) are not used in this "
-        "file"}},
-      {"unknown anchor",
-       "load_balancers: *missing\n",
-       {"f:1:17: not valid YAML: the referenced anchor is not defined"}},
-      {"alias in its own anchor",
-       "load_balancers: &a [*a]\n",
-       {"f:1:21: an alias cannot stand inside its own anchor"}},
-      {"invalid UTF-8",
-       "load_balancers: []\nnode: {name: \"\xc3\x28\"}\n",
-       {"f:2:15: not text: a byte that is neither UTF-8 nor a printable character"}},
-      {"NUL byte",
-       "load_balancers: []\n\0"s,
-       {"f:2:1: not text: a byte that is neither UTF-8 nor a printable character"}},
-      {"merge of a scalar",
-       "load_balancers: []\n<<: 5\n",
-       {"f:2:1: <<: a merge key takes the alias of a map, or a list of them"}},
-      {"node is a list",
-       "load_balancers: []\nnode: []\n",
-       {"f:2:7: node: is a list; must be a map with the keys: name, zone, "
-        "selection_key, lookup_seed"}},
-      {"node name",
-       "load_balancers: []\nnode: {name: lb--1}\n",
-       {"f:2:14: node.name: \"lb--1\" must be 1-63 letters, digits and single hyphens, "
-        "not starting or ending with a hyphen"}},
-      {"node key too short",
-       "load_balancers: []\nnode: {selection_key: \"0123\"}\n",
-       {"f:2:23: node.selection_key: \"0123\" must be exactly 32 hexadecimal digits "
-        "(put them in quotes)"}},
-      {"node key not hexadecimal",
-       "load_balancers: []\nnode: {lookup_seed: 0123456789abcdeg}\n",
-       {"f:2:21: node.lookup_seed: \"0123456789abcdeg\" must be exactly 16 hexadecimal "
-        "digits (put them in quotes)"}},
-      {"terminal escapes in a value",
-       "load_balancers: []\nnode: {name: \"\\e[31mred\"}\n",
-       {"f:2:14: node.name: \"?[31mred\" must be 1-63 letters, digits and single "
-        "hyphens, not starting or ending with a hyphen"}},
-  };
-}
+using std::string_literals::operator""s;
 
-std::vector<BadConfig> load_balancers() {
-  return {
-      {"no name",
-       with_balancer("addresses: [203.0.113.10]"),
-       {"f:2:3: load_balancers[0]: the key `name` is missing: what the load balancer "
-        "is called"}},
-      {"no addresses",
-       with_balancer("name: web"),
-       {"f:2:3: load_balancers[0]: the key `addresses` is missing: a list of its VIPs, "
-        "at least one"}},
-      {"empty addresses",
-       with_balancer("name: web, addresses: []"),
-       {"f:2:26: load_balancers[0].addresses: is empty; must name at least one VIP"}},
-      {"name with a slash",
-       with_balancer("name: a/b, addresses: [203.0.113.10]"),
-       {"f:2:10: load_balancers[0].name: \"a/b\" must be 1-32 letters, digits and "
-        "single hyphens, not starting or ending with a hyphen"}},
-      {"name too long",
-       with_balancer("name: abcdefghijklmnopqrstuvwxyz0123456, addresses: [203.0.113.10]"),
-       {"f:2:10: load_balancers[0].name: \"abcdefghijklmnopqrstuvwxyz0123456\" must be "
-        "1-32 letters, digits and single hyphens, not starting or ending with a hyphen"}},
-      {"name starts with a hyphen",
-       with_balancer("name: -web, addresses: [203.0.113.10]"),
-       {"f:2:10: load_balancers[0].name: \"-web\" must be 1-32 letters, digits and "
-        "single hyphens, not starting or ending with a hyphen"}},
-      {"gateway",
-       with_balancer("name: web, type: gateway, addresses: [203.0.113.10]"),
-       {"f:2:21: load_balancers[0].type: \"gateway\": not supported by this version; "
-        "only network is"}},
-      {"type misspelt",
-       with_balancer("name: web, type: netwrok, addresses: [203.0.113.10]"),
-       {"f:2:21: load_balancers[0].type: \"netwrok\" is not one of: network (did you "
-        "mean `network`?)"}},
-      {"address misspelt",
-       with_balancer("name: web, addresses: [203.0.113.300]"),
-       {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.300\" must be one IPv4 or "
-        "IPv6 address, such as 203.0.113.10 or 2001:db8::10, without port or prefix "
-        "length"}},
-      {"address with prefix",
-       with_balancer("name: web, addresses: [203.0.113.10/24]"),
-       {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.10/24\" must be one IPv4 "
-        "or IPv6 address, such as 203.0.113.10 or 2001:db8::10, without port or prefix "
-        "length"}},
-      {"address is a map",
-       with_balancer("name: web, addresses: [{a: b}]"),
-       {"f:2:27: load_balancers[0].addresses[0]: is a map of keys and values; must be "
-        "a single value"}},
-      {"multicast VIP",
-       with_balancer("name: web, addresses: [224.0.0.1]"),
-       {"f:2:27: load_balancers[0].addresses[0]: \"224.0.0.1\" is a multicast address; "
-        "must be a unicast address"}},
-      {"loopback VIP",
-       with_balancer("name: web, addresses: [127.0.0.1]"),
-       {"f:2:27: load_balancers[0].addresses[0]: \"127.0.0.1\" is a loopback address; "
-        "must be a unicast address"}},
-      {"link-local VIP",
-       with_balancer("name: web, addresses: [\"fe80::1\"]"),
-       {"f:2:27: load_balancers[0].addresses[0]: \"fe80::1\" is a link-local address; "
-        "must be a unicast address"}},
-      {"unspecified VIP",
-       with_balancer("name: web, addresses: [\"::\"]"),
-       {"f:2:27: load_balancers[0].addresses[0]: \"::\" is the unspecified address; "
-        "must be a unicast address"}},
-      {"VIP twice in one load balancer",
-       with_balancer("name: web, addresses: [203.0.113.10, 203.0.113.10]"),
-       {"f:2:41: load_balancers[0].addresses[1]: the VIP 203.0.113.10 is given "
-        "already, in line 2 (load_balancers[0].addresses[0]); a VIP belongs to one "
-        "load balancer"}},
-      {"VIP in two load balancers",
-       "load_balancers:\n- {name: a, addresses: [203.0.113.10]}\n"
-       "- {name: b, addresses: [203.0.113.10]}\n",
-       {"f:3:25: load_balancers[1].addresses[0]: the VIP 203.0.113.10 is given "
-        "already, in line 2 (load_balancers[0].addresses[0]); a VIP belongs to one "
-        "load balancer"}},
-      {"VIP written in two ways",
-       "load_balancers:\n- {name: a, addresses: [\"2001:db8::1\"]}\n"
-       "- {name: b, addresses: [\"2001:DB8:0::1\"]}\n",
-       {"f:3:25: load_balancers[1].addresses[0]: the VIP 2001:db8::1 is given already, "
-        "in line 2 (load_balancers[0].addresses[0]); a VIP belongs to one load balancer"}},
-      {"name twice",
-       "load_balancers:\n- {name: a, addresses: [203.0.113.10]}\n"
-       "- {name: a, addresses: [203.0.113.11]}\n",
-       {"f:3:10: load_balancers[1].name: a load balancer \"a\" exists already, in line "
-        "2"}},
-  };
-}
+const std::vector<BadConfig> kWholeFile = {
+    {"empty",
+     "",
+     {"f:1:1: the file is empty; to remove everything on purpose, write "
+      "`load_balancers: []`"}},
+    {"only comments",
+     "# nothing\n---\n",
+     {"f:1:1: the file is empty; to remove everything on purpose, write "
+      "`load_balancers: []`"}},
+    {"only a scalar",
+     "hello",
+     {"f:1:1: is a single value; must be a map with the keys: node, load_balancers, "
+      "target_groups"}},
+    {"a list",
+     "- a\n",
+     {"f:1:1: is a list; must be a map with the keys: node, load_balancers, "
+      "target_groups"}},
+    {"no load balancers",
+     "node: {name: a}\n",
+     {"f:1:1: the key `load_balancers` is missing: a list, [] for none"}},
+    {"load balancers without a value",
+     "load_balancers:\n",
+     {"f:2:1: load_balancers: is nothing; must be a list (may be empty: [])"}},
+    {"unknown key",
+     "load_balancers: []\nloadbalancers: []\n",
+     {"f:2:1: loadbalancers: unknown key (did you mean `load_balancers`?); allowed: "
+      "node, load_balancers, target_groups"}},
+    {"key twice",
+     "load_balancers: []\nload_balancers: []\n",
+     {"f:2:1: load_balancers: this key stands in the same map already, in line 1; "
+      "keep one"}},
+    {"key that is a list",
+     "load_balancers: []\n? [a, b]\n: 1\n",
+     {"f:2:3: a key is a list; must be one of: node, load_balancers, target_groups"}},
+    {"not YAML", "load_balancers: [\n", {"f:2:1: not valid YAML: end of sequence flow not found"}},
+    {"tab as indentation",
+     "load_balancers:\n\t- name: a\n",
+     {"f:2:2: not valid YAML: illegal block entry"}},
+    {"two documents",
+     "load_balancers: []\n---\nload_balancers: []\n",
+     {"f:1:1: more than one YAML document (---) in the file; only one is read"}},
+    {"tag",
+     "load_balancers: !!python/object []\n",
+     {"f:1:17: YAML tags (here tag:yaml.org,2002:python/object) are not used in this "
+      "file"}},
+    {"unknown anchor",
+     "load_balancers: *missing\n",
+     {"f:1:17: not valid YAML: the referenced anchor is not defined"}},
+    {"alias in its own anchor",
+     "load_balancers: &a [*a]\n",
+     {"f:1:21: an alias cannot stand inside its own anchor"}},
+    {"invalid UTF-8",
+     "load_balancers: []\nnode: {name: \"\xc3\x28\"}\n",
+     {"f:2:15: not text: a byte that is neither UTF-8 nor a printable character"}},
+    {"NUL byte",
+     "load_balancers: []\n\0"s,
+     {"f:2:1: not text: a byte that is neither UTF-8 nor a printable character"}},
+    {"merge of a scalar",
+     "load_balancers: []\n<<: 5\n",
+     {"f:2:1: <<: a merge key takes the alias of a map, or a list of them"}},
+    {"node is a list",
+     "load_balancers: []\nnode: []\n",
+     {"f:2:7: node: is a list; must be a map with the keys: name, zone, "
+      "selection_key, lookup_seed"}},
+    {"node name",
+     "load_balancers: []\nnode: {name: lb--1}\n",
+     {"f:2:14: node.name: \"lb--1\" must be 1-63 letters, digits and single hyphens, "
+      "not starting or ending with a hyphen"}},
+    {"node key too short",
+     "load_balancers: []\nnode: {selection_key: \"0123\"}\n",
+     {"f:2:23: node.selection_key: \"0123\" must be exactly 32 hexadecimal digits "
+      "(put them in quotes)"}},
+    {"node key not hexadecimal",
+     "load_balancers: []\nnode: {lookup_seed: 0123456789abcdeg}\n",
+     {"f:2:21: node.lookup_seed: \"0123456789abcdeg\" must be exactly 16 hexadecimal "
+      "digits (put them in quotes)"}},
+    {"terminal escapes in a value",
+     "load_balancers: []\nnode: {name: \"\\e[31mred\"}\n",
+     {"f:2:14: node.name: \"?[31mred\" must be 1-63 letters, digits and single "
+      "hyphens, not starting or ending with a hyphen"}},
+};
 
-std::vector<BadConfig> listeners() {
-  const std::string tcp = "protocol: TCP, port: 80, ";
-  return {
-      {"no keys",
-       with_listener(""),
-       {"f:5:5: load_balancers[0].listeners[0]: the key `protocol` is missing: TCP or "
-        "UDP",
-        "f:5:5: load_balancers[0].listeners[0]: the key `port` is missing: 1-65535",
-        "f:5:5: load_balancers[0].listeners[0]: the key `default_target_group` is "
-        "missing: the name of the target group that gets the flows"}},
-      {"port 0",
-       with_listener("protocol: TCP, port: 0, default_target_group: tcp"),
-       {"f:5:27: load_balancers[0].listeners[0].port: \"0\" must be a whole number, "
-        "1-65535"}},
-      {"port 65536",
-       with_listener("protocol: TCP, port: 65536, default_target_group: tcp"),
-       {"f:5:27: load_balancers[0].listeners[0].port: \"65536\" must be a whole "
-        "number, 1-65535"}},
-      {"port negative",
-       with_listener("protocol: TCP, port: -1, default_target_group: tcp"),
-       {"f:5:27: load_balancers[0].listeners[0].port: \"-1\" must be a whole number, "
-        "1-65535"}},
-      {"port is a name",
-       with_listener("protocol: TCP, port: http, default_target_group: tcp"),
-       {"f:5:27: load_balancers[0].listeners[0].port: \"http\" must be a whole number, "
-        "1-65535"}},
-      {"port in hex",
-       with_listener("protocol: TCP, port: 0x50, default_target_group: tcp"),
-       {"f:5:27: load_balancers[0].listeners[0].port: \"0x50\" must be a whole number, "
-        "1-65535"}},
-      {"port is NaN",
-       with_listener("protocol: TCP, port: .nan, default_target_group: tcp"),
-       {"f:5:27: load_balancers[0].listeners[0].port: \".nan\" must be a whole number, "
-        "1-65535"}},
-      {"port overflows",
-       with_listener("protocol: TCP, port: 4294967376, default_target_group: tcp"),
-       {"f:5:27: load_balancers[0].listeners[0].port: \"4294967376\" must be a whole "
-        "number, 1-65535"}},
-      {"protocol in lower case",
-       with_listener("protocol: tcp, port: 80, default_target_group: tcp"),
-       {"f:5:16: load_balancers[0].listeners[0].protocol: \"tcp\" is not one of: TCP, "
-        "UDP (did you mean `TCP`?)"}},
-      {"TLS",
-       with_listener("protocol: TLS, port: 80, default_target_group: tcp"),
-       {"f:5:16: load_balancers[0].listeners[0].protocol: \"TLS\": not supported by "
-        "this version; TCP and UDP are"}},
-      {"TCP_UDP",
-       with_listener("protocol: TCP_UDP, port: 80, default_target_group: tcp"),
-       {"f:5:16: load_balancers[0].listeners[0].protocol: \"TCP_UDP\": not supported "
-        "by this version; write a TCP and a UDP listener, which may share the port, "
-        "and a target group for each"}},
-      {"unknown key",
-       with_listener(tcp + "default_target_group: tcp, prot: 1"),
-       {"f:5:58: load_balancers[0].listeners[0].prot: unknown key (did you mean "
-        "`protocol`?); allowed: protocol, port, default_target_group, "
-        "default_target_groups, attributes"}},
-      {"key twice",
-       with_listener(tcp + "port: 81, default_target_group: tcp"),
-       {"f:5:31: load_balancers[0].listeners[0].port: this key stands in the same map "
-        "already, in line 5; keep one"}},
-      {"target group misspelt",
-       with_listener(tcp + "default_target_group: tpc"),
-       {"f:5:53: load_balancers[0].listeners[0].default_target_group: there is no "
-        "target group \"tpc\" (did you mean `tcp`?)"}},
-      {"target group unknown",
-       with_listener(tcp + "default_target_group: something-else"),
-       {"f:5:53: load_balancers[0].listeners[0].default_target_group: there is no "
-        "target group \"something-else\""}},
-      {"protocols differ",
-       with_listener(tcp + "default_target_group: udp"),
-       {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener is "
-        "TCP but target group \"udp\" in line 8 is UDP; the protocols must be equal"}},
-      {"family differs",
-       with_listener(tcp + "default_target_group: six"),
-       {"f:5:53: load_balancers[0].listeners[0].default_target_group: the load "
-        "balancer has the IPv4 address 203.0.113.10 (line 3) but target group \"six\" "
-        "has IPv6 targets; name a group for each family: default_target_groups: {ipv4: "
-        "..., ipv6: ...}"}},
-      {"both forms",
-       with_listener(tcp + "default_target_group: tcp, default_target_groups: {ipv4: tcp}"),
-       {"f:5:81: load_balancers[0].listeners[0].default_target_groups: "
-        "default_target_group is given too; keep one of the two"}},
-      {"pair without the family of the VIP",
-       with_listener(tcp + "default_target_groups: {ipv6: six}"),
-       {"f:5:5: load_balancers[0].listeners[0]: default_target_groups names no `ipv4` "
-        "group, but the load balancer has the IPv4 address 203.0.113.10 in line 3",
-        "f:5:61: load_balancers[0].listeners[0].default_target_groups.ipv6: the load "
-        "balancer has no IPv6 address; remove this or add one to `addresses`"}},
-      {"pair with an unknown family",
-       with_listener(tcp + "default_target_groups: {v4: tcp}"),
-       {"f:5:55: load_balancers[0].listeners[0].default_target_groups.v4: unknown key "
-        "(did you mean `ipv4`?); allowed: ipv4, ipv6"}},
-      {"dsr changes the port",
-       with_listener(tcp + "default_target_group: dsr"),
-       {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener has "
-        "port 80 but target group \"dsr\" has port 81; with millrace.forwarding: dsr "
-        "they must be equal"}},
-      {"dsr target changes the port",
-       with_listener(tcp + "default_target_group: dsr-override"),
-       {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener has "
-        "port 80 but its target in line 12 has port 81; with millrace.forwarding: dsr "
-        "they must be equal"}},
-      {"idle timeout too short",
-       with_listener(tcp + "default_target_group: tcp, attributes: {tcp.idle_timeout.seconds: 59}"),
-       {"f:5:97: load_balancers[0].listeners[0].attributes.tcp.idle_timeout.seconds: "
-        "\"59\" must be a whole number, 60-6000 seconds"}},
-      {"idle timeout too long",
-       with_listener(tcp +
-                     "default_target_group: tcp, attributes: {tcp.idle_timeout.seconds: 6001}"),
-       {"f:5:97: load_balancers[0].listeners[0].attributes.tcp.idle_timeout.seconds: "
-        "\"6001\" must be a whole number, 60-6000 seconds"}},
-      {"idle timeout of UDP",
-       with_listener("protocol: UDP, port: 80, default_target_group: udp, "
-                     "attributes: {tcp.idle_timeout.seconds: 60}"),
-       {"f:5:97: load_balancers[0].listeners[0].attributes.tcp.idle_timeout.seconds: "
-        "is for TCP listeners only; the idle timeout of UDP flows is 120 seconds"}},
-      {"same port twice",
-       "load_balancers:\n- name: web\n  addresses: [203.0.113.10]\n  listeners:\n"
-       "  - {protocol: TCP, port: 80, default_target_group: tcp}\n"
-       "  - {protocol: TCP, port: 80, default_target_group: tcp}\n"
-       "target_groups: [{name: tcp, protocol: TCP, port: 80}]\n",
-       {"f:6:27: load_balancers[0].listeners[1].port: a listener for TCP port 80 "
-        "exists already, in line 5"}},
-      {"one group for VIPs of both families",
-       "load_balancers:\n- name: web\n  addresses: [203.0.113.10, \"2001:db8::10\"]\n"
-       "  listeners: [{protocol: TCP, port: 80, default_target_group: four}]\n"
-       "target_groups: [{name: four, protocol: TCP, port: 80, targets: [{id: 10.0.0.1}]}]\n",
-       {"f:4:63: load_balancers[0].listeners[0].default_target_group: the load "
-        "balancer has the IPv6 address 2001:db8::10 (line 3) but target group \"four\" "
-        "has IPv4 targets; name a group for each family: default_target_groups: {ipv4: "
-        "..., ipv6: ...}"}},
-      {"group in two load balancers",
-       "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n"
-       "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"
-       "- name: b\n  addresses: [203.0.113.11]\n"
-       "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"
-       "target_groups: [{name: tcp, protocol: TCP, port: 80}]\n",
-       {"f:7:63: load_balancers[1].listeners[0].default_target_group: target group "
-        "\"tcp\" is used by the load balancer \"a\" already; a target group belongs to "
-        "one load balancer"}},
-  };
-}
+const std::vector<BadConfig> kLoadBalancers = {
+    {"no name",
+     with_balancer("addresses: [203.0.113.10]"),
+     {"f:2:3: load_balancers[0]: the key `name` is missing: what the load balancer "
+      "is called"}},
+    {"no addresses",
+     with_balancer("name: web"),
+     {"f:2:3: load_balancers[0]: the key `addresses` is missing: a list of its VIPs, "
+      "at least one"}},
+    {"empty addresses",
+     with_balancer("name: web, addresses: []"),
+     {"f:2:26: load_balancers[0].addresses: is empty; must name at least one VIP"}},
+    {"name with a slash",
+     with_balancer("name: a/b, addresses: [203.0.113.10]"),
+     {"f:2:10: load_balancers[0].name: \"a/b\" must be 1-32 letters, digits and "
+      "single hyphens, not starting or ending with a hyphen"}},
+    {"name too long",
+     with_balancer("name: abcdefghijklmnopqrstuvwxyz0123456, addresses: [203.0.113.10]"),
+     {"f:2:10: load_balancers[0].name: \"abcdefghijklmnopqrstuvwxyz0123456\" must be "
+      "1-32 letters, digits and single hyphens, not starting or ending with a hyphen"}},
+    {"name starts with a hyphen",
+     with_balancer("name: -web, addresses: [203.0.113.10]"),
+     {"f:2:10: load_balancers[0].name: \"-web\" must be 1-32 letters, digits and "
+      "single hyphens, not starting or ending with a hyphen"}},
+    {"gateway",
+     with_balancer("name: web, type: gateway, addresses: [203.0.113.10]"),
+     {"f:2:21: load_balancers[0].type: \"gateway\": not supported by this version; "
+      "only network is"}},
+    {"type misspelt",
+     with_balancer("name: web, type: netwrok, addresses: [203.0.113.10]"),
+     {"f:2:21: load_balancers[0].type: \"netwrok\" is not one of: network (did you "
+      "mean `network`?)"}},
+    {"address misspelt",
+     with_balancer("name: web, addresses: [203.0.113.300]"),
+     {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.300\" must be one IPv4 or "
+      "IPv6 address, such as 203.0.113.10 or 2001:db8::10, without port or prefix "
+      "length"}},
+    {"address with prefix",
+     with_balancer("name: web, addresses: [203.0.113.10/24]"),
+     {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.10/24\" must be one IPv4 "
+      "or IPv6 address, such as 203.0.113.10 or 2001:db8::10, without port or prefix "
+      "length"}},
+    {"address is a map",
+     with_balancer("name: web, addresses: [{a: b}]"),
+     {"f:2:27: load_balancers[0].addresses[0]: is a map of keys and values; must be "
+      "a single value"}},
+    {"multicast VIP",
+     with_balancer("name: web, addresses: [224.0.0.1]"),
+     {"f:2:27: load_balancers[0].addresses[0]: \"224.0.0.1\" is a multicast address; "
+      "must be a unicast address"}},
+    {"loopback VIP",
+     with_balancer("name: web, addresses: [127.0.0.1]"),
+     {"f:2:27: load_balancers[0].addresses[0]: \"127.0.0.1\" is a loopback address; "
+      "must be a unicast address"}},
+    {"link-local VIP",
+     with_balancer("name: web, addresses: [\"fe80::1\"]"),
+     {"f:2:27: load_balancers[0].addresses[0]: \"fe80::1\" is a link-local address; "
+      "must be a unicast address"}},
+    {"unspecified VIP",
+     with_balancer("name: web, addresses: [\"::\"]"),
+     {"f:2:27: load_balancers[0].addresses[0]: \"::\" is the unspecified address; "
+      "must be a unicast address"}},
+    {"VIP twice in one load balancer",
+     with_balancer("name: web, addresses: [203.0.113.10, 203.0.113.10]"),
+     {"f:2:41: load_balancers[0].addresses[1]: the VIP 203.0.113.10 is given "
+      "already, in line 2 (load_balancers[0].addresses[0]); a VIP belongs to one "
+      "load balancer"}},
+    {"VIP in two load balancers",
+     "load_balancers:\n- {name: a, addresses: [203.0.113.10]}\n"
+     "- {name: b, addresses: [203.0.113.10]}\n",
+     {"f:3:25: load_balancers[1].addresses[0]: the VIP 203.0.113.10 is given "
+      "already, in line 2 (load_balancers[0].addresses[0]); a VIP belongs to one "
+      "load balancer"}},
+    {"VIP written in two ways",
+     "load_balancers:\n- {name: a, addresses: [\"2001:db8::1\"]}\n"
+     "- {name: b, addresses: [\"2001:DB8:0::1\"]}\n",
+     {"f:3:25: load_balancers[1].addresses[0]: the VIP 2001:db8::1 is given already, "
+      "in line 2 (load_balancers[0].addresses[0]); a VIP belongs to one load balancer"}},
+    {"name twice",
+     "load_balancers:\n- {name: a, addresses: [203.0.113.10]}\n"
+     "- {name: a, addresses: [203.0.113.11]}\n",
+     {"f:3:10: load_balancers[1].name: a load balancer \"a\" exists already, in line "
+      "2"}},
+};
 
-INSTANTIATE_TEST_SUITE_P(WholeFile, LoadErrorsTest, testing::ValuesIn(whole_file()),
+const std::string kTcp = "protocol: TCP, port: 80, ";
+
+const std::vector<BadConfig> kListeners = {
+    {"no keys",
+     with_listener(""),
+     {"f:5:5: load_balancers[0].listeners[0]: the key `protocol` is missing: TCP or "
+      "UDP",
+      "f:5:5: load_balancers[0].listeners[0]: the key `port` is missing: 1-65535",
+      "f:5:5: load_balancers[0].listeners[0]: the key `default_target_group` is "
+      "missing: the name of the target group that gets the flows"}},
+    {"port 0",
+     with_listener("protocol: TCP, port: 0, default_target_group: tcp"),
+     {"f:5:27: load_balancers[0].listeners[0].port: \"0\" must be a whole number, "
+      "1-65535"}},
+    {"port 65536",
+     with_listener("protocol: TCP, port: 65536, default_target_group: tcp"),
+     {"f:5:27: load_balancers[0].listeners[0].port: \"65536\" must be a whole "
+      "number, 1-65535"}},
+    {"port negative",
+     with_listener("protocol: TCP, port: -1, default_target_group: tcp"),
+     {"f:5:27: load_balancers[0].listeners[0].port: \"-1\" must be a whole number, "
+      "1-65535"}},
+    {"port is a name",
+     with_listener("protocol: TCP, port: http, default_target_group: tcp"),
+     {"f:5:27: load_balancers[0].listeners[0].port: \"http\" must be a whole number, "
+      "1-65535"}},
+    {"port in hex",
+     with_listener("protocol: TCP, port: 0x50, default_target_group: tcp"),
+     {"f:5:27: load_balancers[0].listeners[0].port: \"0x50\" must be a whole number, "
+      "1-65535"}},
+    {"port is NaN",
+     with_listener("protocol: TCP, port: .nan, default_target_group: tcp"),
+     {"f:5:27: load_balancers[0].listeners[0].port: \".nan\" must be a whole number, "
+      "1-65535"}},
+    {"port overflows",
+     with_listener("protocol: TCP, port: 4294967376, default_target_group: tcp"),
+     {"f:5:27: load_balancers[0].listeners[0].port: \"4294967376\" must be a whole "
+      "number, 1-65535"}},
+    {"protocol in lower case",
+     with_listener("protocol: tcp, port: 80, default_target_group: tcp"),
+     {"f:5:16: load_balancers[0].listeners[0].protocol: \"tcp\" is not one of: TCP, "
+      "UDP (did you mean `TCP`?)"}},
+    {"TLS",
+     with_listener("protocol: TLS, port: 80, default_target_group: tcp"),
+     {"f:5:16: load_balancers[0].listeners[0].protocol: \"TLS\": not supported by "
+      "this version; TCP and UDP are"}},
+    {"TCP_UDP",
+     with_listener("protocol: TCP_UDP, port: 80, default_target_group: tcp"),
+     {"f:5:16: load_balancers[0].listeners[0].protocol: \"TCP_UDP\": not supported "
+      "by this version; write a TCP and a UDP listener, which may share the port, "
+      "and a target group for each"}},
+    {"unknown key",
+     with_listener(kTcp + "default_target_group: tcp, prot: 1"),
+     {"f:5:58: load_balancers[0].listeners[0].prot: unknown key (did you mean "
+      "`protocol`?); allowed: protocol, port, default_target_group, "
+      "default_target_groups, attributes"}},
+    {"key twice",
+     with_listener(kTcp + "port: 81, default_target_group: tcp"),
+     {"f:5:31: load_balancers[0].listeners[0].port: this key stands in the same map "
+      "already, in line 5; keep one"}},
+    {"target group misspelt",
+     with_listener(kTcp + "default_target_group: tpc"),
+     {"f:5:53: load_balancers[0].listeners[0].default_target_group: there is no "
+      "target group \"tpc\" (did you mean `tcp`?)"}},
+    {"target group unknown",
+     with_listener(kTcp + "default_target_group: something-else"),
+     {"f:5:53: load_balancers[0].listeners[0].default_target_group: there is no "
+      "target group \"something-else\""}},
+    {"protocols differ",
+     with_listener(kTcp + "default_target_group: udp"),
+     {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener is "
+      "TCP but target group \"udp\" in line 8 is UDP; the protocols must be equal"}},
+    {"family differs",
+     with_listener(kTcp + "default_target_group: six"),
+     {"f:5:53: load_balancers[0].listeners[0].default_target_group: the load "
+      "balancer has the IPv4 address 203.0.113.10 (line 3) but target group \"six\" "
+      "has IPv6 targets; name a group for each family: default_target_groups: {ipv4: "
+      "..., ipv6: ...}"}},
+    {"both forms",
+     with_listener(kTcp + "default_target_group: tcp, default_target_groups: {ipv4: tcp}"),
+     {"f:5:81: load_balancers[0].listeners[0].default_target_groups: "
+      "default_target_group is given too; keep one of the two"}},
+    {"pair without the family of the VIP",
+     with_listener(kTcp + "default_target_groups: {ipv6: six}"),
+     {"f:5:5: load_balancers[0].listeners[0]: default_target_groups names no `ipv4` "
+      "group, but the load balancer has the IPv4 address 203.0.113.10 in line 3",
+      "f:5:61: load_balancers[0].listeners[0].default_target_groups.ipv6: the load "
+      "balancer has no IPv6 address; remove this or add one to `addresses`"}},
+    {"pair with an unknown family",
+     with_listener(kTcp + "default_target_groups: {v4: tcp}"),
+     {"f:5:55: load_balancers[0].listeners[0].default_target_groups.v4: unknown key "
+      "(did you mean `ipv4`?); allowed: ipv4, ipv6"}},
+    {"dsr changes the port",
+     with_listener(kTcp + "default_target_group: dsr"),
+     {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener has "
+      "port 80 but target group \"dsr\" has port 81; with millrace.forwarding: dsr "
+      "they must be equal"}},
+    {"dsr target changes the port",
+     with_listener(kTcp + "default_target_group: dsr-override"),
+     {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener has "
+      "port 80 but its target in line 12 has port 81; with millrace.forwarding: dsr "
+      "they must be equal"}},
+    {"idle timeout too short",
+     with_listener(kTcp + "default_target_group: tcp, attributes: {tcp.idle_timeout.seconds: 59}"),
+     {"f:5:97: load_balancers[0].listeners[0].attributes.tcp.idle_timeout.seconds: "
+      "\"59\" must be a whole number, 60-6000 seconds"}},
+    {"idle timeout too long",
+     with_listener(kTcp +
+                   "default_target_group: tcp, attributes: {tcp.idle_timeout.seconds: 6001}"),
+     {"f:5:97: load_balancers[0].listeners[0].attributes.tcp.idle_timeout.seconds: "
+      "\"6001\" must be a whole number, 60-6000 seconds"}},
+    {"idle timeout of UDP",
+     with_listener("protocol: UDP, port: 80, default_target_group: udp, "
+                   "attributes: {tcp.idle_timeout.seconds: 60}"),
+     {"f:5:97: load_balancers[0].listeners[0].attributes.tcp.idle_timeout.seconds: "
+      "is for TCP listeners only; the idle timeout of UDP flows is 120 seconds"}},
+    {"same port twice",
+     "load_balancers:\n- name: web\n  addresses: [203.0.113.10]\n  listeners:\n"
+     "  - {protocol: TCP, port: 80, default_target_group: tcp}\n"
+     "  - {protocol: TCP, port: 80, default_target_group: tcp}\n"
+     "target_groups: [{name: tcp, protocol: TCP, port: 80}]\n",
+     {"f:6:27: load_balancers[0].listeners[1].port: a listener for TCP port 80 "
+      "exists already, in line 5"}},
+    {"one group for VIPs of both families",
+     "load_balancers:\n- name: web\n  addresses: [203.0.113.10, \"2001:db8::10\"]\n"
+     "  listeners: [{protocol: TCP, port: 80, default_target_group: four}]\n"
+     "target_groups: [{name: four, protocol: TCP, port: 80, targets: [{id: 10.0.0.1}]}]\n",
+     {"f:4:63: load_balancers[0].listeners[0].default_target_group: the load "
+      "balancer has the IPv6 address 2001:db8::10 (line 3) but target group \"four\" "
+      "has IPv4 targets; name a group for each family: default_target_groups: {ipv4: "
+      "..., ipv6: ...}"}},
+    {"group in two load balancers",
+     "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n"
+     "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"
+     "- name: b\n  addresses: [203.0.113.11]\n"
+     "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"
+     "target_groups: [{name: tcp, protocol: TCP, port: 80}]\n",
+     {"f:7:63: load_balancers[1].listeners[0].default_target_group: target group "
+      "\"tcp\" is used by the load balancer \"a\" already; a target group belongs to "
+      "one load balancer"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(WholeFile, LoadErrorsTest, testing::ValuesIn(kWholeFile), bad_config_name);
+INSTANTIATE_TEST_SUITE_P(LoadBalancers, LoadErrorsTest, testing::ValuesIn(kLoadBalancers),
                          bad_config_name);
-INSTANTIATE_TEST_SUITE_P(LoadBalancers, LoadErrorsTest, testing::ValuesIn(load_balancers()),
-                         bad_config_name);
-INSTANTIATE_TEST_SUITE_P(Listeners, LoadErrorsTest, testing::ValuesIn(listeners()),
-                         bad_config_name);
+INSTANTIATE_TEST_SUITE_P(Listeners, LoadErrorsTest, testing::ValuesIn(kListeners), bad_config_name);
 
 }  // namespace
 }  // namespace millrace::control

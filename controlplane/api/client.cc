@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/api/client.h"
+
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <boost/json.hpp>
+#include <cerrno>
+#include <cstring>
+
+namespace millrace::control {
+namespace {
+
+namespace json = boost::json;
+
+// Longer than the control plane needs for its largest config; shorter than a person's patience.
+constexpr timeval kTimeout{.tv_sec = 30, .tv_usec = 0};
+
+Error connect_error(const std::string& path, int error) {
+  const std::string socket = "cannot reach the control plane at " + path + ": ";
+  switch (error) {
+    case ENOENT:
+      return Error{socket +
+                   "there is no such socket. Is millrace-controlplane running "
+                   "(systemctl status millrace-controlplane)? Name another socket with --socket"};
+    case ECONNREFUSED:
+      return Error{socket +
+                   "nobody listens there: millrace-controlplane has ended. Start it "
+                   "(systemctl start millrace-controlplane)"};
+    case EACCES:
+    case EPERM:
+      return Error{socket + "permission denied. Use sudo, or join the socket's group"};
+    default:
+      return Error{socket + std::strerror(error)};
+  }
+}
+
+Error broken(const char* what) {
+  const bool is_timeout = errno == EAGAIN || errno == EWOULDBLOCK;
+  return Error{std::string(what) + (is_timeout ? ": no answer within 30 seconds; the control plane "
+                                                 "is stuck or stopped"
+                                               : std::string(": ") + std::strerror(errno))};
+}
+
+}  // namespace
+
+Result<ApiClient> ApiClient::connect(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) return connect_error(path, ENAMETOOLONG);
+  std::memcpy(address.sun_path, path.data(), path.size());
+  shm::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!socket.is_open()) return connect_error(path, errno);
+  setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &kTimeout, sizeof(kTimeout));
+  setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &kTimeout, sizeof(kTimeout));
+  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
+  if (::connect(socket.fd(), generic, sizeof(address)) != 0) return connect_error(path, errno);
+  return ApiClient(std::move(socket));
+}
+
+Result<json::value> ApiClient::call(const json::object& request) {
+  const std::string line = json::serialize(request) + "\n";
+  std::size_t sent = 0;
+  while (sent < line.size()) {
+    const ssize_t n = send(socket_.fd(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    // Closed already: the answer that says why may be waiting.
+    if (n < 0 && errno == EPIPE) break;
+    if (n < 0) return broken("cannot send the request");
+    sent += static_cast<std::size_t>(n);
+  }
+  std::string answer;
+  std::array<char, 65536> chunk;
+  while (answer.empty() || answer.back() != '\n') {
+    const ssize_t n = recv(socket_.fd(), chunk.data(), chunk.size(), 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return broken("cannot read the answer");
+    if (n == 0) return Error{"the control plane closed the connection without an answer"};
+    answer.append(chunk.data(), static_cast<std::size_t>(n));
+  }
+  json::error_code error;
+  json::value value = json::parse(answer, error);
+  if (error || !value.is_object()) {
+    return Error{"the control plane's answer is no JSON object; are both of the same version?"};
+  }
+  return value;
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The API's commands: one request object in, one response object out. Cold.
+//
+//   {"command": "drain", "target_group": "web", "address": "10.0.1.11", "port": 8080}
+//   {"ok": true, "result": {...}}
+//   {"ok": false, "errors": [{"place": "request.port", "reason": "..."}]}
+//
+// server.h carries the lines; this knows nothing of sockets.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "controlplane/reconcile/controller.h"
+
+namespace millrace::control {
+
+// Who asks, by SO_PEERCRED: logged with every change.
+struct Peer {
+  std::uint32_t uid = 0;
+  std::uint32_t pid = 0;
+};
+
+// Answers one line; the answer ends without a line end. Never fails: what cannot be done is said.
+[[nodiscard]] std::string answer_request(std::string_view line, const Peer& peer,
+                                         Controller& controller);
+
+// The answer to a request that cannot be read at all.
+[[nodiscard]] std::string answer_error(const std::string& place, const std::string& reason);
+
+}  // namespace millrace::control

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/api/explain.h"
+
+#include <ctime>
+
+#include <boost/json.hpp>
+
+#include "controlplane/api/flow_reader.h"
+#include "controlplane/api/flow_view.h"
+#include "controlplane/api/names.h"
+#include "controlplane/api/views.h"
+#include "dataplane/core/drop_reason.h"
+#include "dataplane/core/wire.h"
+
+namespace millrace::control {
+namespace {
+
+namespace json = boost::json;
+
+// 256 MB of records, about a fifth of a second: a flow table of the default size is seen whole.
+constexpr std::uint64_t kRecordsMax = 4'000'000;
+
+// Walks the decision and writes down each step.
+class Explanation {
+ public:
+  Explanation(const FlowQuestion& question, const core::ConfigView& config,
+              const Snapshot& snapshot)
+      : question_(question), config_(config), snapshot_(snapshot), names_(snapshot) {}
+
+  json::value run();
+
+ private:
+  void decide();
+  void decide_in_group(const mr_listener& listener);
+  void explain_slot(const mr_target_group& group, const mr_lookup_slot& slot);
+  void explain_target(const mr_target& target);
+  void find_flow();
+  void drop(mr_drop_reason reason, const std::string& why);
+  void say(std::string why) { why_.push_back(json::value(std::move(why))); }
+  [[nodiscard]] std::string target_text(const mr_target& target) const;
+  [[nodiscard]] mr_flow_tuple tuple() const;
+
+  const FlowQuestion& question_;
+  const core::ConfigView& config_;
+  const Snapshot& snapshot_;
+  Names names_;
+  json::object result_;
+  json::array why_;
+};
+
+json::value Explanation::run() {
+  result_ = {{"client", endpoint_text(question_.client, question_.client_port)},
+             {"vip", endpoint_text(question_.vip, question_.vip_port)},
+             {"protocol", to_string(question_.protocol)},
+             {"generation", config_.generation},
+             {"verdict", "drop"},
+             {"drop_reason", nullptr},
+             {"target", nullptr},
+             {"flow", nullptr}};
+  decide();
+  if (!snapshot_.engine.running) {
+    say("no engine is running (" + snapshot_.engine.problem + "): nothing is forwarded at all");
+  } else if (snapshot_.engine.adopted_generation != config_.generation) {
+    say("the engine still runs generation " + std::to_string(snapshot_.engine.adopted_generation));
+  }
+  result_["why"] = std::move(why_);
+  return std::move(result_);
+}
+
+void Explanation::decide() {
+  if (config_.image == nullptr) {
+    result_["verdict"] = "punt";
+    return say("no config has been published yet: every packet goes to the kernel");
+  }
+  const mr_addr& vip = question_.vip.addr;
+  if (core::find_entry(config_.listener_table, vip, 0, 0) == nullptr) {
+    result_["verdict"] = "punt";
+    return say(question_.vip.to_string() +
+               " is not a VIP: its packets go to the kernel (see `millrace listeners`)");
+  }
+  const auto* entry =
+      core::find_entry(config_.listener_table, vip, core::to_be16(question_.vip_port),
+                       static_cast<std::uint8_t>(question_.protocol));
+  if (entry == nullptr || entry->slot >= config_.listeners.size()) {
+    return drop(MR_DROP_NO_LISTENER, question_.vip.to_string() + " is a VIP, but has no " +
+                                         to_string(question_.protocol) + " listener on port " +
+                                         std::to_string(question_.vip_port));
+  }
+  decide_in_group(config_.listeners[entry->slot]);
+}
+
+void Explanation::decide_in_group(const mr_listener& listener) {
+  const mr_target_group& group = config_.groups[listener.group_slot];
+  const ListenerSnapshot* listener_name = names_.listener(listener.id);
+  const TargetGroupSnapshot* group_name = names_.group(group.id);
+  const std::string group_text = group_name == nullptr ? "?" : group_name->name;
+  result_["load_balancer"] = listener_name == nullptr ? "" : listener_name->load_balancer;
+  result_["target_group"] = group_text;
+  say("listener " + std::string(to_string(question_.protocol)) + " " +
+      endpoint_text(question_.vip, question_.vip_port) + " of load balancer " +
+      (listener_name == nullptr ? "?" : listener_name->load_balancer) +
+      " forwards to target group " + group_text);
+  if (group.table_offset == 0) {
+    drop(MR_DROP_NO_TARGET, "target group " + group_text + " has no target that may get flows");
+  } else {
+    const mr_flow_tuple flow = tuple();
+    const std::uint64_t hash = mr_selection_hash(&config_.image->selection_key, &flow);
+    const std::uint32_t index = mr_slot_of_hash(hash, group.table_slots);
+    result_["selection_hash"] = hex_text(hash);
+    result_["lookup_slot"] = index;
+    result_["lookup_slots"] = group.table_slots;
+    say("selection hash " + hex_text(hash) + " picks slot " + std::to_string(index) + " of " +
+        std::to_string(group.table_slots));
+    explain_slot(group, config_.lookup_table(group)[index]);
+  }
+  find_flow();
+}
+
+void Explanation::explain_slot(const mr_target_group& group, const mr_lookup_slot& slot) {
+  const auto members = config_.members(group);
+  const mr_target& current = config_.targets[members[slot.cur]];
+  if ((group.flags & MR_GROUP_FAIL_OPEN) != 0) {
+    say("the group fails open: no target is healthy, so all of them get flows");
+  }
+  result_["cur"] = target_text(current);
+  result_["prev"] = nullptr;
+  say("the slot belongs to " + target_text(current) + ": a new flow goes there");
+  if (slot.prev != MR_MEMBER_NONE) {
+    const mr_target& previous = config_.targets[members[slot.prev]];
+    const bool keeps_flows = (previous.flags & MR_TARGET_KEEPS_FLOWS) != 0;
+    result_["prev"] = target_text(previous);
+    say("within the deregistration delay the slot changed, before it belonged to " +
+        target_text(previous) +
+        (keeps_flows ? ": the middle of a TCP connection that no flow table knows goes there"
+                     : ", which takes no flows any more"));
+  }
+  explain_target(current);
+}
+
+// The target of a new flow: is the way to it open?
+void Explanation::explain_target(const mr_target& target) {
+  const TargetSnapshot* known = names_.target(target.id);
+  if (known != nullptr) {
+    say(target_text(target) + " is " + to_string(known->state) + ", weight " +
+        std::to_string(known->weight) +
+        (known->description.empty() ? "" : " (" + known->description + ")"));
+  }
+  if ((target.next_hop.flags & MR_NEXT_HOP_RESOLVED) == 0) {
+    return drop(MR_DROP_NEXT_HOP_UNRESOLVED,
+                "its next hop is not resolved" +
+                    (known == nullptr || known->next_hop.empty() ? "" : ": " + known->next_hop));
+  }
+  result_["verdict"] = "forward";
+  result_["target"] = target_text(target);
+}
+
+// A flow that is known goes on to its target, whatever the lookup table says by now.
+void Explanation::find_flow() {
+  FlowFilter filter;
+  filter.client = question_.client;
+  filter.client_port = question_.client_port;
+  filter.vip = question_.vip;
+  filter.vip_port = question_.vip_port;
+  filter.protocol = question_.protocol;
+  const FlowScan scan = scan_flows(
+      {.directory = snapshot_.engine.flow_table_dir,
+       .worker_count = static_cast<std::uint32_t>(snapshot_.engine.workers.size()),
+       .from = {},
+       .found_max = 1,
+       .records_max = kRecordsMax,
+       .matches = [&](const mr_flow_record& record) { return matches(filter, record, names_); }});
+  for (const std::string& problem : scan.problems) say("flow table not read: " + problem);
+  if (scan.found.empty()) {
+    return say(scan.next ? "not found among the first " + std::to_string(scan.records_seen) +
+                               " flow records; the rest was not searched"
+                         : "no flow table has this flow: its first packet is decided as above");
+  }
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const auto now_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
+                      static_cast<std::uint64_t>(now.tv_nsec);
+  json::object flow = flow_view(scan.found.front(), names_, now_ns);
+  const json::value target = flow["target"];
+  if (target.is_string()) {
+    result_["verdict"] = "forward";
+    result_["drop_reason"] = nullptr;
+    result_["target"] = target;
+    say("worker " + std::to_string(scan.found.front().worker) + " knows this flow (state " +
+        core::flow_state_name(scan.found.front().record.state) + "): its packets go to " +
+        std::string(target.get_string().c_str()));
+  }
+  result_["flow"] = std::move(flow);
+}
+
+void Explanation::drop(mr_drop_reason reason, const std::string& why) {
+  result_["verdict"] = "drop";
+  result_["drop_reason"] = core::drop_reason_name(reason);
+  say(why + ": dropped, counted as " + core::drop_reason_name(reason));
+}
+
+std::string Explanation::target_text(const mr_target& target) const {
+  const TargetSnapshot* known = names_.target(target.id);
+  if (known != nullptr) return known->key.to_string();
+  return endpoint_text(IpAddress{target.addr}, core::from_be16(target.port_be));
+}
+
+mr_flow_tuple Explanation::tuple() const {
+  return {.client_addr = question_.client.addr,
+          .vip_addr = question_.vip.addr,
+          .client_port_be = core::to_be16(question_.client_port),
+          .vip_port_be = core::to_be16(question_.vip_port),
+          .protocol = static_cast<std::uint8_t>(question_.protocol),
+          .reserved = {}};
+}
+
+}  // namespace
+
+json::value explain_flow(const FlowQuestion& question, const core::ConfigView& config,
+                         const Snapshot& snapshot) {
+  return Explanation(question, config, snapshot).run();
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/api/server.h"
+
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "controlplane/api/commands.h"
+
+namespace millrace::control {
+
+namespace asio = boost::asio;
+using asio::local::stream_protocol;
+using boost::system::error_code;
+
+namespace {
+
+// After accept() failed for want of descriptors or memory.
+constexpr auto kAcceptRetry = std::chrono::milliseconds(100);
+
+Peer peer_of(int fd) {
+  ucred credentials{};
+  socklen_t length = sizeof(credentials);
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return {};
+  return {.uid = credentials.uid, .pid = static_cast<std::uint32_t>(credentials.pid)};
+}
+
+// One client: read a line, answer it, again. Lives as long as an operation of its own is pending.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  using Ended = std::function<void(Session*)>;
+
+  Session(stream_protocol::socket socket, Controller& controller, const ApiLimits& limits,
+          Ended ended)
+      : socket_(std::move(socket)),
+        deadline_(socket_.get_executor()),
+        controller_(controller),
+        limits_(limits),
+        peer_(peer_of(socket_.native_handle())),
+        ended_(std::move(ended)) {}
+
+  void start() { read_request(); }
+
+  // Says why, then closes.
+  void refuse(const std::string& reason) {
+    is_closing_ = true;
+    send(answer_error("connection", reason));
+  }
+
+  // Ends what is pending; its handlers run later and do nothing more.
+  void close() {
+    is_closed_ = true;
+    error_code ignored;  // there is nothing left to do about a socket that does not close
+    socket_.close(ignored);
+    deadline_.cancel();
+  }
+
+ private:
+  void read_request();
+  void read_more();
+  void handle_read(const error_code& error, std::size_t bytes);
+  void send(std::string line);
+  void arm(std::chrono::milliseconds timeout);
+  void end() {
+    close();
+    ended_(this);
+  }
+
+  stream_protocol::socket socket_;
+  asio::steady_timer deadline_;
+  Controller& controller_;
+  const ApiLimits& limits_;
+  Peer peer_;
+  Ended ended_;
+  std::string input_;
+  std::string output_;
+  bool is_closing_ = false;  // after the answer under way
+  bool is_closed_ = false;
+};
+
+void Session::arm(std::chrono::milliseconds timeout) {
+  deadline_.expires_after(timeout);
+  deadline_.async_wait([self = shared_from_this()](const error_code& error) {
+    if (!error && !self->is_closed_) self->end();
+  });
+}
+
+// Waits for the first byte of a request, without hurry.
+void Session::read_request() {
+  if (!input_.empty()) return read_more();
+  arm(limits_.idle_timeout);
+  socket_.async_wait(stream_protocol::socket::wait_read,
+                     [self = shared_from_this()](const error_code& error) {
+                       if (self->is_closed_) return;
+                       if (error) return self->end();
+                       self->read_more();
+                     });
+}
+
+// Waits for the rest of it, for a limited time.
+void Session::read_more() {
+  arm(limits_.request_timeout);
+  asio::async_read_until(socket_, asio::dynamic_buffer(input_, limits_.request_bytes_max), '\n',
+                         [self = shared_from_this()](const error_code& error, std::size_t bytes) {
+                           if (!self->is_closed_) self->handle_read(error, bytes);
+                         });
+}
+
+void Session::handle_read(const error_code& error, std::size_t bytes) {
+  if (error == asio::error::not_found) {
+    return refuse("the request is longer than " + std::to_string(limits_.request_bytes_max) +
+                  " bytes");
+  }
+  // A last line without line end counts too: `printf '{"command":"status"}' | nc -U ...`.
+  const bool is_last = error == asio::error::eof;
+  if ((error && !is_last) || input_.empty()) return end();
+  const std::size_t line_bytes = is_last ? input_.size() : bytes;
+  std::string_view line(input_.data(), line_bytes);
+  while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.remove_suffix(1);
+  std::string answer = answer_request(line, peer_, controller_);
+  input_.erase(0, line_bytes);
+  is_closing_ = is_last;
+  send(std::move(answer));
+}
+
+void Session::send(std::string line) {
+  output_ = std::move(line) + "\n";
+  arm(limits_.answer_timeout);
+  asio::async_write(socket_, asio::buffer(output_),
+                    [self = shared_from_this()](const error_code& error, std::size_t) {
+                      if (self->is_closed_) return;
+                      if (error || self->is_closing_) return self->end();
+                      self->output_ = {};
+                      self->read_request();
+                    });
+}
+
+// Whether a live process listens on `path`.
+bool is_in_use(asio::io_context& io, const std::string& path) {
+  stream_protocol::socket probe(io);
+  error_code error;
+  probe.connect(stream_protocol::endpoint(path), error);
+  return !error;
+}
+
+}  // namespace
+
+class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
+ public:
+  Acceptor(asio::io_context& io, std::string path, Controller& controller, ApiLimits limits)
+      : io_(io),
+        acceptor_(io),
+        retry_(io),
+        path_(std::move(path)),
+        controller_(controller),
+        limits_(limits) {}
+
+  [[nodiscard]] Status open();
+  void accept();
+  void stop();
+  [[nodiscard]] std::size_t client_count() const { return sessions_.size(); }
+
+ private:
+  void handle_accept(const error_code& error, stream_protocol::socket socket);
+
+  asio::io_context& io_;
+  stream_protocol::acceptor acceptor_;
+  asio::steady_timer retry_;
+  std::string path_;
+  Controller& controller_;
+  ApiLimits limits_;
+  std::set<std::shared_ptr<Session>> sessions_;
+  bool is_stopped_ = false;
+};
+
+Status ApiServer::Acceptor::open() {
+  if (path_.size() >= sizeof(sockaddr_un::sun_path)) {
+    return Error{"API socket " + path_ + ": the path is longer than " +
+                 std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " characters"};
+  }
+  struct stat info {};
+  if (stat(path_.c_str(), &info) == 0) {
+    if (!S_ISSOCK(info.st_mode)) return Error{"API socket " + path_ + ": exists, is no socket"};
+    if (is_in_use(io_, path_)) {
+      return Error{"API socket " + path_ + ": another control plane listens there"};
+    }
+    unlink(path_.c_str());
+  }
+  error_code error;
+  acceptor_.open(stream_protocol(), error);
+  if (!error) {
+    // Born with its mode: between a bind and a chmod, anybody could connect.
+    const mode_t before = umask(0117);
+    acceptor_.bind(stream_protocol::endpoint(path_), error);
+    umask(before);
+  }
+  if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+  if (error) return Error{"API socket " + path_ + ": " + error.message()};
+  return ok();
+}
+
+void ApiServer::Acceptor::accept() {
+  acceptor_.async_accept(
+      [self = shared_from_this()](const error_code& error, stream_protocol::socket socket) {
+        self->handle_accept(error, std::move(socket));
+      });
+}
+
+void ApiServer::Acceptor::handle_accept(const error_code& error, stream_protocol::socket socket) {
+  if (is_stopped_) return;
+  if (error) {
+    spdlog::warn("API socket {}: accept: {}", path_, error.message());
+    retry_.expires_after(kAcceptRetry);
+    retry_.async_wait([self = shared_from_this()](const error_code& cancelled) {
+      if (!cancelled && !self->is_stopped_) self->accept();
+    });
+    return;
+  }
+  const bool is_full = sessions_.size() >= limits_.clients_max;
+  auto session = std::make_shared<Session>(
+      std::move(socket), controller_, limits_,
+      [this](Session* ended) { sessions_.erase(ended->shared_from_this()); });
+  if (is_full) {
+    // Beyond the limit a client costs one short answer; it is not kept.
+    session->refuse("more than " + std::to_string(limits_.clients_max) +
+                    " clients at once; try again later");
+  } else {
+    sessions_.insert(session);
+    session->start();
+  }
+  accept();
+}
+
+void ApiServer::Acceptor::stop() {
+  is_stopped_ = true;
+  error_code ignored;  // closing cannot fail in a way that matters here
+  acceptor_.close(ignored);
+  retry_.cancel();
+  for (const auto& session : sessions_) session->close();
+  sessions_.clear();
+  unlink(path_.c_str());
+}
+
+Result<std::unique_ptr<ApiServer>> ApiServer::listen(asio::io_context& io, const std::string& path,
+                                                     Controller& controller, ApiLimits limits) {
+  auto acceptor = std::make_shared<Acceptor>(io, path, controller, limits);
+  if (Status opened = acceptor->open(); !opened) return opened.error();
+  acceptor->accept();
+  return std::unique_ptr<ApiServer>(new ApiServer(std::move(acceptor)));
+}
+
+ApiServer::ApiServer(std::shared_ptr<Acceptor> acceptor) : acceptor_(std::move(acceptor)) {}
+ApiServer::~ApiServer() { acceptor_->stop(); }
+std::size_t ApiServer::client_count() const { return acceptor_->client_count(); }
+
+}  // namespace millrace::control

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control plane's door: a unix socket that carries one JSON request and one JSON answer per
+// line. Cold; runs on the control plane's io_context.
+//
+// A client can be slow, silent, huge or gone without anybody else noticing: each has its own
+// buffer, bounds and deadline, and one request in work at a time. Who may connect is decided by the
+// mode of the socket (0660).
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "controlplane/reconcile/controller.h"
+#include "dataplane/core/result.h"
+
+namespace millrace::control {
+
+struct ApiLimits {
+  std::size_t clients_max = 64;
+  // A config of the largest size, escaped as JSON text, and some.
+  std::size_t request_bytes_max = std::size_t{24} << 20;
+  // Between requests, until one is complete, and until its answer is taken.
+  std::chrono::milliseconds idle_timeout = std::chrono::minutes(5);
+  std::chrono::milliseconds request_timeout = std::chrono::seconds(10);
+  std::chrono::milliseconds answer_timeout = std::chrono::seconds(10);
+};
+
+class ApiServer {
+ public:
+  // Listens on `path`, replacing a socket that a dead process left there. `controller` must outlive
+  // the server. Fails when somebody listens there, or the path cannot be used.
+  [[nodiscard]] static Result<std::unique_ptr<ApiServer>> listen(boost::asio::io_context& io,
+                                                                 const std::string& path,
+                                                                 Controller& controller,
+                                                                 ApiLimits limits = {});
+
+  // Closes every connection and removes the socket.
+  ~ApiServer();
+  ApiServer(const ApiServer&) = delete;
+  ApiServer& operator=(const ApiServer&) = delete;
+
+  [[nodiscard]] std::size_t client_count() const;
+
+ private:
+  class Acceptor;
+  explicit ApiServer(std::shared_ptr<Acceptor> acceptor);
+
+  std::shared_ptr<Acceptor> acceptor_;
+};
+
+}  // namespace millrace::control

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/api/views.h"
+
+#include <algorithm>
+#include <array>
+#include <boost/json.hpp>
+#include <cstdio>
+#include <span>
+
+#include "controlplane/model/counter_names.h"
+#include "dataplane/core/drop_reason.h"
+
+namespace millrace::control {
+namespace {
+
+namespace json = boost::json;
+
+std::uint64_t seconds_between(std::uint64_t from_ns, std::uint64_t to_ns) {
+  return to_ns > from_ns ? (to_ns - from_ns) / 1'000'000'000 : 0;
+}
+
+std::uint64_t count_state(const TargetGroupSnapshot& group, TargetState state) {
+  const auto count = std::count_if(group.targets.begin(), group.targets.end(),
+                                   [state](const auto& target) { return target.state == state; });
+  return static_cast<std::uint64_t>(count);
+}
+
+json::object group_head(const TargetGroupSnapshot& group) {
+  return {{"name", group.name},
+          {"protocol", to_string(group.protocol)},
+          {"port", group.port},
+          {"forwarding", to_string(group.forwarding)},
+          {"fail_open", group.fail_open},
+          {"table_slots", group.table_slots},
+          {"table_digest", hex_text(group.table_digest)},
+          {"slots_with_prev", group.slots_with_prev}};
+}
+
+json::object target_view(const TargetSnapshot& target) {
+  json::object view{{"target", target.key.to_string()},
+                    {"address", target.key.address.to_string()},
+                    {"port", target.key.port},
+                    {"slot", target.slot},
+                    {"id", target.id},
+                    {"weight", target.weight},
+                    {"zone", target.zone},
+                    {"state", to_string(target.state)},
+                    {"reason", to_string(target.reason)},
+                    {"description", target.description},
+                    {"operator_drained", target.operator_drained},
+                    {"next_hop_resolved", target.next_hop_resolved},
+                    {"next_hop", target.next_hop},
+                    {"lookup_share", target.lookup_share},
+                    {"new_flows", target.stats.new_flows},
+                    {"active_flows", target.stats.active_flows},
+                    {"packets", target.stats.packets},
+                    {"bytes", target.stats.bytes},
+                    {"target_resets", target.stats.target_resets},
+                    {"unresolved_packets", target.stats.unresolved_packets}};
+  view["drain_seconds_left"] =
+      target.drain_seconds_left ? json::value(*target.drain_seconds_left) : json::value(nullptr);
+  return view;
+}
+
+json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns) {
+  json::array nics;
+  for (const NicSnapshot& nic : engine.nics) {
+    nics.push_back(
+        {{"name", nic.name}, {"twin", nic.twin}, {"mac", nic.mac}, {"link_up", nic.link_up}});
+  }
+  json::array workers;
+  for (const WorkerSnapshot& worker : engine.workers) {
+    workers.push_back({{"index", worker.index},
+                       {"cpu", worker.cpu},
+                       {"acknowledged_generation", worker.acknowledged_generation},
+                       {"heartbeat_age_ms", worker.heartbeat_age_ms},
+                       {"flows_active", worker.flows_active},
+                       {"flows_capacity", worker.flows_capacity},
+                       {"turn_ns_max", worker.turn_ns_max}});
+  }
+  const bool has_started = engine.start_ns != 0;
+  return {{"running", engine.running},
+          {"kind", engine.kind},
+          {"pid", engine.pid},
+          {"uptime_seconds", has_started ? seconds_between(engine.start_ns, boottime_ns) : 0},
+          {"adopted_generation", engine.adopted_generation},
+          {"refused_generation", engine.refused_generation},
+          {"refused_reason", engine.refused_reason},
+          {"problem", engine.problem},
+          {"flow_table_dir", engine.flow_table_dir},
+          {"nics", std::move(nics)},
+          {"workers", std::move(workers)}};
+}
+
+json::object counters_of(std::span<const std::uint64_t> counters) {
+  json::object view;
+  for (std::size_t i = 0; i < counters.size(); ++i) view[counter_name(i)] = counters[i];
+  return view;
+}
+
+// Without MR_DROP_NONE, which is no reason.
+json::object drops_of(std::span<const std::uint64_t> drops) {
+  json::object view;
+  for (std::uint32_t i = 1; i < drops.size(); ++i) view[core::drop_reason_name(i)] = drops[i];
+  return view;
+}
+
+}  // namespace
+
+std::string hex_text(std::uint64_t value) {
+  std::array<char, 19> text{};
+  std::snprintf(text.data(), text.size(), "0x%016llx", static_cast<unsigned long long>(value));
+  return text.data();
+}
+
+json::value status_view(const Snapshot& snapshot, std::uint64_t boottime_ns) {
+  json::array groups;
+  for (const TargetGroupSnapshot& group : snapshot.target_groups) {
+    json::object view = group_head(group);
+    view["targets"] = group.targets.size();
+    for (const TargetState state :
+         {TargetState::initial, TargetState::healthy, TargetState::unhealthy, TargetState::unused,
+          TargetState::draining}) {
+      view[to_string(state)] = count_state(group, state);
+    }
+    groups.push_back(std::move(view));
+  }
+  json::array alarms;
+  for (const std::string& alarm : snapshot.alarms) alarms.push_back(json::value(alarm));
+  return {{"node", snapshot.node},
+          {"zone", snapshot.zone},
+          {"alarms", std::move(alarms)},
+          {"version", snapshot.version},
+          {"uptime_seconds", seconds_between(snapshot.start_ns, boottime_ns)},
+          {"generation", snapshot.generation},
+          {"config",
+           {{"source", snapshot.config_source},
+            {"applied_unix_seconds", snapshot.config_applied_ns / 1'000'000'000},
+            {"error", snapshot.config_error}}},
+          {"arena", {{"bytes", snapshot.arena_bytes}, {"used_bytes", snapshot.arena_used_bytes}}},
+          {"engine", engine_view(snapshot.engine, boottime_ns)},
+          {"listeners", snapshot.listeners.size()},
+          {"target_groups", std::move(groups)}};
+}
+
+json::value targets_view(const Snapshot& snapshot, const std::optional<std::string>& group) {
+  json::array groups;
+  for (const TargetGroupSnapshot& candidate : snapshot.target_groups) {
+    if (group && candidate.name != *group) continue;
+    json::array targets;
+    for (const TargetSnapshot& target : candidate.targets) targets.push_back(target_view(target));
+    json::object view = group_head(candidate);
+    view["targets"] = std::move(targets);
+    groups.push_back(std::move(view));
+  }
+  return {{"target_groups", std::move(groups)}};
+}
+
+json::value listeners_view(const Snapshot& snapshot) {
+  json::array listeners;
+  for (const ListenerSnapshot& listener : snapshot.listeners) {
+    listeners.push_back({{"load_balancer", listener.load_balancer},
+                         {"vip", listener.vip.to_string()},
+                         {"protocol", to_string(listener.protocol)},
+                         {"port", listener.port},
+                         {"slot", listener.slot},
+                         {"id", listener.id},
+                         {"target_group", listener.target_group},
+                         {"tcp_idle_timeout_seconds", listener.tcp_idle_timeout_seconds},
+                         {"new_flows", listener.stats.new_flows},
+                         {"packets", listener.stats.packets},
+                         {"bytes", listener.stats.bytes},
+                         {"rejected_flows", listener.stats.rejected_flows},
+                         {"unhealthy_routing_flows", listener.stats.unhealthy_routing_flows},
+                         {"client_resets", listener.stats.client_resets},
+                         {"target_resets", listener.stats.target_resets},
+                         {"balancer_resets", listener.stats.balancer_resets}});
+  }
+  return {{"listeners", std::move(listeners)}};
+}
+
+json::value counters_view(const Snapshot& snapshot) {
+  std::array<std::uint64_t, MR_COUNTER_COUNT> counters{};
+  std::array<std::uint64_t, MR_DROP_REASON_COUNT> drops{};
+  json::array workers;
+  for (const WorkerSnapshot& worker : snapshot.engine.workers) {
+    for (std::size_t i = 0; i < counters.size(); ++i) counters[i] += worker.counters[i];
+    for (std::size_t i = 0; i < drops.size(); ++i) drops[i] += worker.drops[i];
+    workers.push_back({{"index", worker.index},
+                       {"counters", counters_of(worker.counters)},
+                       {"drops", drops_of(worker.drops)}});
+  }
+  return {{"engine_running", snapshot.engine.running},
+          {"counters", counters_of(counters)},
+          {"drops", drops_of(drops)},
+          {"workers", std::move(workers)}};
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `explain` must say what the packet path does: each answer is held against a real image.
+#include "controlplane/api/explain.h"
+
+#include <gtest/gtest.h>
+
+#include <boost/json.hpp>
+#include <set>
+
+#include "tests/support/cc/temp_dir.h"
+#include "tests/unit/api/fake_controller.h"
+#include "tests/unit/api/flow_table_file.h"
+
+namespace millrace::control {
+namespace {
+
+namespace json = boost::json;
+
+class ExplainTest : public testing::Test {
+ protected:
+  json::object explain(const FlowQuestion& question) {
+    return explain_flow(question, node_.controller.published(), node_.controller.state).as_object();
+  }
+  static FlowQuestion question(const std::string& client, std::uint16_t port,
+                               const std::string& vip, std::uint16_t vip_port = 80,
+                               Protocol protocol = Protocol::tcp) {
+    return {ip(client), port, ip(vip), vip_port, protocol};
+  }
+  static bool says(const json::object& result, const std::string& part) {
+    for (const json::value& line : result.at("why").as_array()) {
+      if (std::string(line.as_string().c_str()).find(part) != std::string::npos) return true;
+    }
+    return false;
+  }
+  static std::string text(const json::object& result, const char* key) {
+    const json::value& value = result.at(key);
+    return value.is_string() ? value.as_string().c_str() : "(not text)";
+  }
+
+  SmallNode node_;
+};
+
+TEST_F(ExplainTest, address_that_is_no_vip_goes_to_the_kernel) {
+  const auto result = explain(question("192.0.2.1", 1000, "203.0.113.99"));
+  EXPECT_EQ(text(result, "verdict"), "punt");
+  EXPECT_TRUE(says(result, "203.0.113.99 is not a VIP"));
+}
+
+TEST_F(ExplainTest, port_and_protocol_without_listener_are_dropped) {
+  for (const auto& asked : {question("192.0.2.1", 1000, "203.0.113.10", 81),
+                            question("192.0.2.1", 1000, "203.0.113.10", 80, Protocol::udp)}) {
+    const auto result = explain(asked);
+    EXPECT_EQ(text(result, "verdict"), "drop");
+    EXPECT_EQ(text(result, "drop_reason"), "no_listener");
+  }
+}
+
+TEST_F(ExplainTest, before_the_first_config_everything_goes_to_the_kernel) {
+  node_.controller.image.reset();
+  const auto result = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_EQ(text(result, "verdict"), "punt");
+}
+
+TEST_F(ExplainTest, new_flow_gets_the_target_that_owns_its_slot) {
+  std::set<std::string> targets;
+  for (std::uint16_t port = 1; port <= 200; ++port) {
+    const auto result = explain(question("192.0.2.1", port, "203.0.113.10"));
+    ASSERT_EQ(text(result, "verdict"), "forward");
+    const core::ConfigView& view = node_.controller.image->view();
+    const mr_target_group& group = view.groups[0];
+    const mr_flow_tuple tuple = {.client_addr = test::addr_of("192.0.2.1"),
+                                 .vip_addr = test::addr_of("203.0.113.10"),
+                                 .client_port_be = core::to_be16(port),
+                                 .vip_port_be = core::to_be16(80),
+                                 .protocol = MR_PROTOCOL_TCP,
+                                 .reserved = {}};
+    const std::uint32_t slot =
+        mr_slot_of_hash(mr_selection_hash(&view.image->selection_key, &tuple), group.table_slots);
+    EXPECT_EQ(result.at("lookup_slot").to_number<std::uint32_t>(), slot);
+    const std::uint32_t target_slot = view.members(group)[view.lookup_table(group)[slot].cur];
+    EXPECT_EQ(text(result, "target"), node_.target(0, target_slot).key.to_string());
+    targets.insert(text(result, "target"));
+  }
+  EXPECT_EQ(targets, (std::set<std::string>{"web-4/10.0.1.11:8080", "web-4/10.0.1.12:8080"}));
+}
+
+TEST_F(ExplainTest, ipv6_flows_are_explained_alike) {
+  const auto result = explain(question("2001:db8:2::100", 1000, "2001:db8:113::10"));
+  EXPECT_EQ(text(result, "client"), "[2001:db8:2::100]:1000");
+  EXPECT_EQ(text(result, "verdict"), "forward");
+  EXPECT_EQ(text(result, "target").rfind("web-6/[fd00:10:1::1", 0), 0u);
+}
+
+TEST_F(ExplainTest, changed_slot_names_the_target_before) {
+  node_.builder.target(0).gets_new_flows = false;
+  node_.publish(2);
+  node_.target(0, 0).state = TargetState::draining;
+  std::size_t changed = 0;
+  for (std::uint16_t port = 1; port <= 100; ++port) {
+    const auto result = explain(question("192.0.2.1", port, "203.0.113.10"));
+    EXPECT_EQ(text(result, "target"), "web-4/10.0.1.12:8080");
+    if (result.at("prev").is_null()) continue;
+    ++changed;
+    EXPECT_EQ(text(result, "prev"), "web-4/10.0.1.11:8080");
+    EXPECT_TRUE(says(result, "the middle of a TCP connection"));
+  }
+  EXPECT_GT(changed, 10u);
+}
+
+TEST_F(ExplainTest, group_without_targets_drops) {
+  node_.builder.target(0).gets_new_flows = false;
+  node_.builder.target(1).gets_new_flows = false;
+  node_.publish(2);
+  const auto result = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_EQ(text(result, "verdict"), "drop");
+  EXPECT_EQ(text(result, "drop_reason"), "no_target");
+}
+
+TEST_F(ExplainTest, unresolved_next_hop_is_named_as_the_reason) {
+  for (std::uint32_t slot : {0u, 1u}) node_.builder.target(slot).next_hop.flags = 0;
+  node_.publish(2);
+  for (std::size_t i : {0u, 1u}) node_.target(0, i).next_hop = "no route";
+  const auto result = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_EQ(text(result, "drop_reason"), "next_hop_unresolved");
+  EXPECT_TRUE(says(result, "no route"));
+}
+
+TEST_F(ExplainTest, engine_that_lags_or_is_gone_is_mentioned) {
+  node_.controller.state.engine.adopted_generation = 0;
+  EXPECT_TRUE(says(explain(question("192.0.2.1", 1, "203.0.113.10")), "still runs generation 0"));
+  node_.controller.state.engine.running = false;
+  node_.controller.state.engine.problem = "no stats segment";
+  EXPECT_TRUE(says(explain(question("192.0.2.1", 1, "203.0.113.10")), "no stats segment"));
+}
+
+TEST_F(ExplainTest, known_flow_goes_to_its_own_target) {
+  test::TempDir dir;
+  node_.controller.state.engine.flow_table_dir = dir.path();
+  node_.controller.state.engine.workers.resize(1);
+  const std::string chosen = text(explain(question("192.0.2.1", 1000, "203.0.113.10")), "target");
+  const std::size_t other = chosen == node_.target(0, 0).key.to_string() ? 1 : 0;
+
+  test::FlowTableFile table(100);
+  const auto& listeners = node_.controller.state.listeners;
+  // The same client at the other listener is another flow.
+  table.add({.client = test::addr_of("192.0.2.1"),
+             .client_port = 1000,
+             .listener_id = listeners[1].id,
+             .target_id = node_.target(1, 0).id});
+  table.add({.client = test::addr_of("192.0.2.1"),
+             .client_port = 1000,
+             .listener_id = listeners[0].id,
+             .target_id = node_.target(0, other).id});
+  table.write(dir.path() + "/flows.0");
+
+  const auto result = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_EQ(text(result, "cur"), chosen);
+  EXPECT_EQ(text(result, "target"), node_.target(0, other).key.to_string());
+  EXPECT_EQ(text(result.at("flow").as_object(), "state"), "established");
+  EXPECT_TRUE(explain(question("192.0.2.1", 1001, "203.0.113.10")).at("flow").is_null());
+}
+
+}  // namespace
+}  // namespace millrace::control

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A Controller for tests of api/ and cli/: it remembers what was asked of it and answers from the
+// Snapshot and the image that the test gives. The interface is the seam; nothing else is faked.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "controlplane/reconcile/controller.h"
+#include "tests/support/cc/image_builder.h"
+
+namespace millrace::control {
+
+class FakeController final : public Controller {
+ public:
+  Result<ApplyOutcome> apply(Config config, std::string source) override {
+    if (apply_error) return Error{*apply_error};
+    applied.push_back({std::move(config), std::move(source)});
+    ApplyOutcome outcome;
+    outcome.generation = applied.size();
+    outcome.targets_added = 3;
+    return outcome;
+  }
+  Status drain(const TargetKey& key) override {
+    drained.push_back(key);
+    return drain_error ? Status(Error{*drain_error}) : ok();
+  }
+  Status undrain(const TargetKey& key) override {
+    undrained.push_back(key);
+    return ok();
+  }
+  Snapshot snapshot() const override { return state; }
+  core::ConfigView published() const override { return image ? image->view() : core::ConfigView{}; }
+  void report_config_error(std::string error) override { config_error = std::move(error); }
+
+  Snapshot state;
+  std::optional<test::Image> image;
+  std::optional<std::string> apply_error;
+  std::optional<std::string> drain_error;
+  std::vector<std::pair<Config, std::string>> applied;
+  std::vector<TargetKey> drained;
+  std::vector<TargetKey> undrained;
+  std::string config_error;
+};
+
+inline IpAddress ip(const std::string& text) { return IpAddress{test::addr_of(text)}; }
+
+// A node with one load balancer: VIPs 203.0.113.10 and 2001:db8:113::10, TCP 80, each with two
+// targets; the snapshot and the image agree in slots and ids.
+struct SmallNode {
+  FakeController controller;
+  test::ImageBuilder builder;
+
+  SmallNode() {
+    add_side(ip("203.0.113.10"), "web-4", {ip("10.0.1.11"), ip("10.0.1.12")});
+    add_side(ip("2001:db8:113::10"), "web-6", {ip("fd00:10:1::11"), ip("fd00:10:1::12")});
+    Snapshot& state = controller.state;
+    state.node = "lb-1";
+    state.version = "0.1.0";
+    state.generation = 1;
+    state.config_source = "/etc/millrace/millrace.yaml";
+    state.engine.running = true;
+    state.engine.kind = "dpdk";
+    state.engine.adopted_generation = 1;
+    publish(1);
+  }
+
+  void publish(std::uint64_t generation) {
+    std::optional<test::Image> before = std::move(controller.image);
+    controller.image = builder.build(generation, before ? &*before : nullptr);
+    previous_ = std::move(before);  // shares no memory, but views of it may still be held
+    controller.state.generation = generation;
+    controller.state.engine.adopted_generation = generation;
+    take_ids();
+  }
+
+  TargetSnapshot& target(std::size_t group, std::size_t index) {
+    return controller.state.target_groups[group].targets[index];
+  }
+
+ private:
+  void add_side(const IpAddress& vip, const std::string& name,
+                const std::vector<IpAddress>& addresses) {
+    const std::uint32_t group_slot = builder.add_group({});
+    TargetGroupSnapshot group;
+    group.name = name;
+    group.slot = group_slot;
+    group.port = 8080;
+    for (const IpAddress& address : addresses) {
+      TargetSnapshot target;
+      target.key = {name, address, 8080};
+      target.weight = 100;
+      target.state = TargetState::healthy;
+      target.slot =
+          builder.add_target({.group_slot = group_slot, .addr = address.addr, .port = 8080});
+      group.targets.push_back(target);
+    }
+    controller.state.target_groups.push_back(group);
+    ListenerSnapshot listener;
+    listener.load_balancer = "web";
+    listener.vip = vip;
+    listener.port = 80;
+    listener.target_group = name;
+    listener.slot =
+        builder.add_listener({.vip_addr = vip.addr, .port = 80, .group_slot = group_slot});
+    controller.state.listeners.push_back(listener);
+  }
+
+  void take_ids() {
+    const core::ConfigView& view = controller.image->view();
+    for (ListenerSnapshot& listener : controller.state.listeners) {
+      listener.id = view.listeners[listener.slot].id;
+    }
+    for (TargetGroupSnapshot& group : controller.state.target_groups) {
+      group.id = view.groups[group.slot].id;
+      for (TargetSnapshot& target : group.targets) target.id = view.targets[target.slot].id;
+    }
+  }
+
+  std::optional<test::Image> previous_;
+};
+
+}  // namespace millrace::control
