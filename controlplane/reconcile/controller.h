@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The control plane's one place of decision: joins the config that is wanted, the health that was
-// observed, the next hops that the kernel knows and what the engine reports, and publishes the image
-// that follows. Cold; everything runs on the thread of one boost::asio::io_context.
+// observed, the next hops that the kernel knows and what the engine reports, and publishes the
+// image that follows. Cold; everything runs on the thread of one boost::asio::io_context.
 //
 // api/ and telemetry/ see only this interface and the Snapshot.
 #pragma once
@@ -24,7 +24,7 @@ struct ApplyOutcome {
   std::uint32_t listeners_removed = 0;
   std::uint32_t listeners_changed = 0;
   std::uint32_t targets_added = 0;
-  std::uint32_t targets_removed = 0;   // now draining
+  std::uint32_t targets_removed = 0;  // now draining
   std::uint32_t targets_changed = 0;
 };
 

@@ -23,13 +23,13 @@ struct TargetSnapshot {
   std::string zone;
   TargetState state = TargetState::initial;
   HealthReason reason = HealthReason::none;
-  std::string description;               // e.g. "Health checks failed with these codes: [503]"
-  bool operator_drained = false;         // by `millrace drain`, as opposed to removed from the file
+  std::string description;        // e.g. "Health checks failed with these codes: [503]"
+  bool operator_drained = false;  // by `millrace drain`, as opposed to removed from the file
   std::optional<std::uint32_t> drain_seconds_left;  // while draining
   bool next_hop_resolved = false;
-  std::string next_hop;                  // "10.0.1.11 via mr0 lladdr 02:..", or why there is none
-  double lookup_share = 0;               // part of the group's slots, 0-1
-  mr_target_stats stats{};               // accumulated over engine restarts, summed over workers
+  std::string next_hop;     // "10.0.1.11 via mr0 lladdr 02:..", or why there is none
+  double lookup_share = 0;  // part of the group's slots, 0-1
+  mr_target_stats stats{};  // accumulated over engine restarts, summed over workers
 };
 
 struct TargetGroupSnapshot {
@@ -42,7 +42,7 @@ struct TargetGroupSnapshot {
   bool fail_open = false;
   std::uint64_t table_digest = 0;
   std::uint32_t table_slots = 0;
-  std::uint32_t slots_with_prev = 0;     // still within their drain window
+  std::uint32_t slots_with_prev = 0;  // still within their drain window
   std::uint32_t healthy = 0;
   std::uint32_t unhealthy = 0;
   std::vector<TargetSnapshot> targets;
@@ -58,7 +58,7 @@ struct ListenerSnapshot {
   std::uint32_t id = 0;
   std::string target_group;
   std::uint32_t tcp_idle_timeout_seconds = 0;
-  mr_listener_stats stats{};             // accumulated, summed over workers
+  mr_listener_stats stats{};  // accumulated, summed over workers
 };
 
 struct WorkerSnapshot {
@@ -69,8 +69,8 @@ struct WorkerSnapshot {
   std::uint64_t flows_active = 0;
   std::uint64_t flows_capacity = 0;
   std::uint64_t turn_ns_max = 0;
-  std::array<std::uint64_t, MR_COUNTER_COUNT> counters{};    // since engine start
-  std::array<std::uint64_t, MR_DROP_REASON_COUNT> drops{};   // likewise
+  std::array<std::uint64_t, MR_COUNTER_COUNT> counters{};   // since engine start
+  std::array<std::uint64_t, MR_DROP_REASON_COUNT> drops{};  // likewise
 };
 
 struct NicSnapshot {
@@ -81,14 +81,14 @@ struct NicSnapshot {
 };
 
 struct EngineSnapshot {
-  bool running = false;                  // stats segment present and main heartbeat < 1 s old
-  std::string kind;                      // "dpdk", "xdp"
+  bool running = false;  // stats segment present and main heartbeat < 1 s old
+  std::string kind;      // "dpdk", "xdp"
   std::uint32_t pid = 0;
-  std::uint64_t start_ns = 0;            // CLOCK_BOOTTIME
+  std::uint64_t start_ns = 0;  // CLOCK_BOOTTIME
   std::uint64_t adopted_generation = 0;
   std::uint64_t refused_generation = 0;  // 0: none
   std::string refused_reason;
-  std::string problem;                   // why not running, or e.g. "worker 1 stalled for 2300 ms"
+  std::string problem;  // why not running, or e.g. "worker 1 stalled for 2300 ms"
   std::string flow_table_dir;
   std::vector<NicSnapshot> nics;
   std::vector<WorkerSnapshot> workers;
@@ -98,11 +98,12 @@ struct Snapshot {
   std::string node;
   std::string zone;
   std::string version;
-  std::uint64_t start_ns = 0;            // of the control plane, CLOCK_BOOTTIME
-  std::uint64_t generation = 0;          // newest published
-  std::uint64_t config_applied_ns = 0;   // CLOCK_REALTIME of the last successful apply
-  std::string config_source;             // path of the file, or "apply"
-  std::string config_error;              // last refused config, empty when the last one was good
+  std::uint64_t start_ns = 0;           // of the control plane, CLOCK_BOOTTIME
+  std::uint64_t generation = 0;         // newest published
+  std::uint64_t config_applied_ns = 0;  // CLOCK_REALTIME of the last successful apply
+  std::string config_source;            // path of the file, or "apply"
+  std::string config_error;             // last refused config, empty when the last one was good
+  std::vector<std::string> alarms;      // what needs the operator's attention; empty: nothing
   std::uint64_t arena_bytes = 0;
   std::uint64_t arena_used_bytes = 0;
   EngineSnapshot engine;

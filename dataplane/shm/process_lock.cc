@@ -48,10 +48,11 @@ Result<ProcessLock> ProcessLock::acquire(const std::string& path) {
 }
 
 bool ProcessLock::is_held(const std::string& path) {
-  Result<File> file = File::open(path, O_RDWR);
-  if (!file) return false;
+  if (::access(path.c_str(), F_OK) != 0) return errno != ENOENT;
+  Result<File> file = File::open(path, O_RDONLY);
+  if (!file) return true;
   struct flock lock = whole_file_lock();
-  if (::fcntl(file->fd(), F_OFD_GETLK, &lock) != 0) return false;
+  if (::fcntl(file->fd(), F_OFD_GETLK, &lock) != 0) return true;
   return lock.l_type != F_UNLCK;
 }
 

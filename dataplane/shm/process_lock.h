@@ -20,7 +20,8 @@ class ProcessLock {
   // holder: "/run/millrace/dataplane.lock: already held by process 4711".
   [[nodiscard]] static Result<ProcessLock> acquire(const std::string& path);
 
-  // True when some live process holds the lock; false as well when the file does not exist.
+  // True when some live process holds the lock, and when that cannot be told (no permission to read
+  // the file): who asks wants to know that nobody is there. False when the file does not exist.
   [[nodiscard]] static bool is_held(const std::string& path);
 
  private:

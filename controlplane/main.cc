@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// millrace-controlplane: reads the command line, wires the parts together, runs until a signal.
+// Cold. The only place that prints a start-up failure and sets the exit status.
+//
+//   config file --+                      +--> store (state.db)
+//   API socket  --+--> Reconciler -------+--> config segment --> engine
+//   health, net --+        ^             +--> metrics
+//                          +-- stats segment <-- engine
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/program_options.hpp>
+#include <cerrno>
+#include <csignal>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "controlplane/api/server.h"
+#include "controlplane/config/load.h"
+#include "controlplane/health/checker.h"
+#include "controlplane/net/next_hops.h"
+#include "controlplane/reconcile/reconciler.h"
+#include "controlplane/store/state_store.h"
+#include "controlplane/telemetry/exporter.h"
+#include "dataplane/shm/process_lock.h"
+
+namespace {
+
+using namespace millrace::control;
+namespace asio = boost::asio;
+namespace po = boost::program_options;
+using millrace::Error;
+using millrace::ok;
+using millrace::Result;
+using millrace::Status;
+
+constexpr const char* kHelpHead = R"(Usage: millrace-controlplane --config FILE [option...]
+
+Decides what the engine does: reads the config, probes targets, follows the kernel's routes, and
+publishes the result in RUNTIME_DIR/config. Answers `millrace` on RUNTIME_DIR/controlplane.sock and
+Prometheus on --metrics. The engine goes on by itself while this program is stopped or restarted.
+)";
+
+constexpr const char* kHelpTail = R"(
+SIGHUP reads the config file again; a wrong one changes nothing. SIGTERM and SIGINT end the program.
+A wrong file at start: the config that was applied last goes on, if there is one.
+)";
+
+// The engine reports the age of the last of these; the control plane looks at the engine as often.
+constexpr std::chrono::milliseconds kTick{100};
+// Changes that come within this time are published together.
+constexpr std::chrono::milliseconds kGather{2};
+
+struct Options {
+  std::string config;
+  std::string runtime_dir;
+  std::string state_dir;
+  std::string metrics;
+  std::string log_level;
+  std::uint64_t config_bytes = 0;
+};
+
+std::uint64_t clock_ns(clockid_t clock) {
+  timespec now{};
+  (void)::clock_gettime(clock, &now);  // cannot fail with these clocks
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+Status make_directory(const std::string& path) {
+  if (::mkdir(path.c_str(), 0770) == 0 || errno == EEXIST) return ok();
+  return millrace::shm::os_error("cannot make the directory " + path);
+}
+
+// All parts, in the order in which they need each other; destroyed the other way round.
+class ControlPlane {
+ public:
+  explicit ControlPlane(Options options) : options_(std::move(options)) {}
+
+  [[nodiscard]] Status start();
+  void run() { io_.run(); }
+
+ private:
+  [[nodiscard]] Status open_reconciler();
+  [[nodiscard]] Status load_first_config();
+  [[nodiscard]] ReconcilerHooks hooks();
+  void reload();
+  void tick();
+  void settle_soon();
+  void await_signal();
+
+  Options options_;
+  asio::io_context io_;
+  asio::signal_set signals_{io_, SIGTERM, SIGINT, SIGHUP};
+  asio::steady_timer tick_timer_{io_};
+  asio::steady_timer gather_timer_{io_};
+  std::unique_ptr<millrace::shm::ProcessLock> lock_;
+  std::unique_ptr<HealthChecker> health_;
+  std::unique_ptr<NextHops> next_hops_;
+  std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<ApiServer> api_;
+  std::unique_ptr<Exporter> exporter_;
+};
+
+Status ControlPlane::start() {
+  for (const std::string& directory : {options_.runtime_dir, options_.state_dir}) {
+    if (Status made = make_directory(directory); !made) return made;
+  }
+  auto lock = millrace::shm::ProcessLock::acquire(options_.runtime_dir + "/controlplane.lock");
+  if (!lock) return lock.error();
+  lock_ = std::make_unique<millrace::shm::ProcessLock>(std::move(*lock));
+
+  if (Status opened = open_reconciler(); !opened) return opened;
+  if (Status loaded = load_first_config(); !loaded) return loaded;
+
+  auto api = ApiServer::listen(io_, options_.runtime_dir + "/controlplane.sock", *reconciler_);
+  if (!api) return api.error();
+  api_ = std::move(*api);
+  auto exporter =
+      Exporter::listen(options_.metrics, io_, [this] { return reconciler_->snapshot(); });
+  if (!exporter) return exporter.error();
+  exporter_ = std::move(*exporter);
+
+  await_signal();
+  tick();
+  spdlog::info("ready: generation {}, runtime directory {}, metrics on {}",
+               reconciler_->published().generation, options_.runtime_dir, options_.metrics);
+  return ok();
+}
+
+Status ControlPlane::open_reconciler() {
+  Result<StateStore> store = StateStore::open(options_.state_dir + "/state.db");
+  if (!store) return store.error();
+  health_ = std::make_unique<HealthChecker>(
+      io_, [this](const TargetKey& key, const TargetHealth& health) {
+        reconciler_->on_health(key, health);
+      });
+  auto next_hops = NextHops::open(io_, [this] { reconciler_->on_next_hops(); });
+  if (!next_hops) return next_hops.error();
+  next_hops_ = std::move(*next_hops);
+  auto reconciler = Reconciler::open({.runtime_dir = options_.runtime_dir,
+                                      .segment_bytes = options_.config_bytes,
+                                      .version = MILLRACE_VERSION,
+                                      .start_ns = clock_ns(CLOCK_BOOTTIME)},
+                                     std::move(*store), hooks());
+  if (!reconciler) return reconciler.error();
+  reconciler_ = std::move(*reconciler);
+  return ok();
+}
+
+ReconcilerHooks ControlPlane::hooks() {
+  return {
+      .now =
+          [] {
+            return Moment{clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
+          },
+      .set_health_targets = [this](auto targets) { health_->set_targets(std::move(targets)); },
+      .set_health_hold = [this](auto reason) { health_->set_hold(std::move(reason)); },
+      .set_twins = [this](auto twins) { next_hops_->set_twins(std::move(twins)); },
+      .watch_next_hops = [this](auto addresses) { next_hops_->watch(std::move(addresses)); },
+      .find_next_hop = [this](const IpAddress& address) { return next_hops_->find(address); },
+      .default_next_hop =
+          [this](AddressFamily family) { return next_hops_->default_next_hop(family); },
+      .local_addresses = [this] { return next_hops_->local_addresses(); },
+      .alarms =
+          [this] {
+            std::vector<std::string> alarms;
+            for (std::string problem : {health_->problem(), next_hops_->problem()}) {
+              if (!problem.empty()) alarms.push_back(std::move(problem));
+            }
+            return alarms;
+          },
+      .wake = [this] { settle_soon(); },
+      .log = [](const std::string& line) { spdlog::info("{}", line); },
+  };
+}
+
+std::string joined(const std::vector<ConfigError>& errors) {
+  std::string text;
+  for (const ConfigError& error : errors) text += (text.empty() ? "" : "\n") + to_string(error);
+  return text;
+}
+
+// The file, or else what was applied last: a wrong file must not take down what runs.
+Status ControlPlane::load_first_config() {
+  LoadResult loaded = load_config_file(options_.config);
+  if (Config* config = std::get_if<Config>(&loaded)) {
+    auto applied = reconciler_->apply(std::move(*config), options_.config);
+    if (applied) return ok();
+    loaded = std::vector<ConfigError>{{options_.config, applied.error().message}};
+  }
+  const std::string errors = joined(std::get<std::vector<ConfigError>>(loaded));
+  LoadResult last = load_config(reconciler_->stored_config(), "the config applied last");
+  Config* config = std::get_if<Config>(&last);
+  if (config == nullptr || reconciler_->stored_config().empty()) return Error{errors};
+  spdlog::error("{} is not used; the config applied last goes on:\n{}", options_.config, errors);
+  auto applied = reconciler_->apply(std::move(*config), "the config applied last");
+  if (!applied) return applied.error();
+  reconciler_->report_config_error(errors);
+  return ok();
+}
+
+void ControlPlane::reload() {
+  LoadResult loaded = load_config_file(options_.config);
+  std::string errors;
+  if (Config* config = std::get_if<Config>(&loaded)) {
+    auto applied = reconciler_->apply(std::move(*config), options_.config);
+    if (!applied) errors = applied.error().message;
+  } else {
+    errors = joined(std::get<std::vector<ConfigError>>(loaded));
+  }
+  reconciler_->report_config_error(errors);
+  if (errors.empty()) {
+    spdlog::info("read {}: generation {}", options_.config, reconciler_->published().generation);
+  } else {
+    spdlog::error("{} is not used; what runs goes on:\n{}", options_.config, errors);
+  }
+}
+
+void ControlPlane::tick() {
+  reconciler_->tick();
+  tick_timer_.expires_after(kTick);
+  tick_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) tick();
+  });
+}
+
+void ControlPlane::settle_soon() {
+  gather_timer_.expires_after(kGather);
+  gather_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) reconciler_->settle();
+  });
+}
+
+void ControlPlane::await_signal() {
+  signals_.async_wait([this](const boost::system::error_code& error, int signal) {
+    if (error) return;
+    if (signal != SIGHUP) {
+      spdlog::info("stopping");
+      io_.stop();
+      return;
+    }
+    reload();
+    await_signal();
+  });
+}
+
+po::options_description describe(Options& options) {
+  po::options_description all("Options");
+  auto add = all.add_options();
+  add("config", po::value(&options.config)->value_name("FILE"), "the configuration (YAML)");
+  add("runtime-dir",
+      po::value(&options.runtime_dir)->value_name("DIR")->default_value("/run/millrace"),
+      "segments, sockets and locks, shared with the engine");
+  add("state-dir",
+      po::value(&options.state_dir)->value_name("DIR")->default_value("/var/lib/millrace"),
+      "what outlives a restart: state.db");
+  add("metrics",
+      po::value(&options.metrics)->value_name("ADDRESS:PORT")->default_value("127.0.0.1:9465"),
+      "where Prometheus finds /metrics");
+  add("config-bytes",
+      po::value(&options.config_bytes)
+          ->value_name("BYTES")
+          ->default_value(Publisher::Options{}.segment_bytes),
+      "size of a new config segment; memory is taken as it is used");
+  add("log-level", po::value(&options.log_level)->value_name("LEVEL")->default_value("info"),
+      "trace, debug, info, warning, error");
+  add("help", "this text");
+  add("version", "version of the program");
+  return all;
+}
+
+int fail(const std::string& message) {
+  std::cerr << "millrace-controlplane: " << message << '\n';
+  return 1;
+}
+
+int run(Options options) {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("millrace-controlplane"));
+  spdlog::set_level(spdlog::level::from_str(options.log_level));
+  ControlPlane control_plane(std::move(options));
+  if (Status started = control_plane.start(); !started) return fail(started.error().message);
+  control_plane.run();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  const po::options_description description = describe(options);
+  po::variables_map values;
+  try {  // Boost's parser and Asio throw; nothing of ours does
+    po::store(po::command_line_parser(argc, argv)
+                  .options(description)
+                  .positional(po::positional_options_description())
+                  .run(),
+              values);
+    po::notify(values);
+    if (values.count("help") != 0) {
+      std::cout << kHelpHead << '\n' << description << kHelpTail;
+      return 0;
+    }
+    if (values.count("version") != 0) {
+      std::cout << "millrace-controlplane " MILLRACE_VERSION "\n";
+      return 0;
+    }
+    if (options.config.empty()) return fail("--config FILE is missing; see --help");
+    return run(std::move(options));
+  } catch (const std::exception& error) {
+    return fail(error.what());
+  }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// All that the control plane has decided: the wanted config joined with slots, ids, health and
+// drains. Cold; plain data, changed by apply.cc and the reconciler, read by everything else.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "controlplane/reconcile/group_state.h"
+#include "controlplane/reconcile/slots.h"
+
+namespace millrace::control {
+
+struct ListenerKey {
+  IpAddress vip;
+  Protocol protocol = Protocol::tcp;
+  std::uint16_t port = 0;
+
+  friend bool operator==(const ListenerKey&, const ListenerKey&) = default;
+  friend std::strong_ordering operator<=>(const ListenerKey&, const ListenerKey&) = default;
+};
+
+// One published (VIP, protocol, port).
+struct ListenerRecord {
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+  std::string load_balancer;
+  std::string target_group;
+  std::uint32_t tcp_idle_timeout_seconds = 0;
+};
+
+// Ids are taken from the store this many at a time.
+inline constexpr std::uint32_t kNumberStep = 1000;
+
+struct ControlState {
+  explicit ControlState(std::uint32_t id_floor = 1) : ids(id_floor, kNumberStep) {}
+
+  Node node;
+  std::map<ListenerKey, ListenerRecord> listeners;
+  std::map<std::string, GroupState> groups;  // by name
+  SlotAllocator listener_slots{MR_LISTENER_SLOTS_MAX};
+  SlotAllocator group_slots{MR_GROUP_SLOTS_MAX};
+  SlotAllocator target_slots{MR_TARGET_SLOTS_MAX};
+  NumberSource<std::uint32_t> ids;
+
+  std::string config_text;  // of the last apply, as YAML
+  std::string config_source;
+  std::uint64_t config_applied_ns = 0;  // CLOCK_REALTIME
+};
+
+}  // namespace millrace::control

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/engine_watch.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "dataplane/shm/process_lock.h"
+
+namespace millrace::control {
+
+namespace {
+
+constexpr std::uint64_t kMillisecondNs = 1'000'000;
+// A heart that has not beaten for so long has stopped: a thousand turns of the main thread's loop.
+constexpr std::uint64_t kSilenceNs = 1000 * kMillisecondNs;
+
+// 0 means "has not happened yet", as in an engine that is starting: not old, but not there.
+std::uint64_t age_ms(std::uint64_t then_ns, std::uint64_t now_ns) {
+  return then_ns == 0 || then_ns >= now_ns ? 0 : (now_ns - then_ns) / kMillisecondNs;
+}
+
+bool same_nics(const std::vector<mr_nic>& a, const std::vector<mr_nic>& b) {
+  return std::ranges::equal(a, b, [](const mr_nic& x, const mr_nic& y) {
+    return std::strcmp(x.name, y.name) == 0 && std::strcmp(x.twin, y.twin) == 0;
+  });
+}
+
+std::string mac_text(const std::uint8_t (&mac)[6]) {
+  char text[18];
+  (void)std::snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+                      mac[3], mac[4], mac[5]);
+  return text;
+}
+
+std::string kind_text(std::uint32_t kind) {
+  switch (kind) {
+    case MR_ENGINE_DPDK:
+      return "dpdk";
+    case MR_ENGINE_XDP:
+      return "xdp";
+    default:
+      return "unknown";
+  }
+}
+
+WorkerSnapshot worker_snapshot(const shm::StatsReader& stats, std::uint32_t index,
+                               std::uint64_t now_ns) {
+  const mr_worker_stats from = stats.worker(index);
+  WorkerSnapshot worker{.index = index,
+                        .cpu = from.cpu,
+                        .acknowledged_generation = from.acknowledged_generation,
+                        .heartbeat_age_ms = age_ms(from.heartbeat_ns, now_ns),
+                        .flows_active = from.flows_active,
+                        .flows_capacity = from.flows_capacity,
+                        .turn_ns_max = from.turn_ns_max,
+                        .counters = {},
+                        .drops = {}};
+  std::copy(std::begin(from.counters), std::end(from.counters), worker.counters.begin());
+  std::copy(std::begin(from.drops), std::end(from.drops), worker.drops.begin());
+  return worker;
+}
+
+}  // namespace
+
+EngineWatch::Poll EngineWatch::poll() {
+  is_alive_ = shm::ProcessLock::is_held(lock_path_);
+  Poll result;
+  if (stats_ && stats_->is_stale()) stats_.reset();
+  if (!stats_) {
+    Result<shm::StatsReader> joined = shm::StatsReader::join(stats_path_);
+    join_error_ = joined ? "" : joined.error().message;
+    if (!joined) return result;
+    stats_.emplace(std::move(*joined));
+  }
+  shm::EngineInfo info = stats_->engine();
+  result.is_new_engine =
+      info.engine_start_ns != info_.engine_start_ns || info.engine_pid != info_.engine_pid;
+  result.nics_changed = !same_nics(info.nics, info_.nics);
+  info_ = std::move(info);
+  return result;
+}
+
+std::uint64_t EngineWatch::oldest_read(std::uint64_t published) {
+  is_alive_ = shm::ProcessLock::is_held(lock_path_);
+  if (!is_alive_) return published;
+  // Alive, but its segment is not there yet or not to be understood: it may be reading anything.
+  if (!stats_ || stats_->is_stale()) return 0;
+  return stats_->acknowledged_by_all();
+}
+
+std::optional<std::uint8_t> EngineWatch::nic_of_twin(const std::string& twin) const {
+  for (std::size_t i = 0; i < info_.nics.size(); ++i) {
+    if (twin == info_.nics[i].twin) return static_cast<std::uint8_t>(i);
+  }
+  return std::nullopt;
+}
+
+EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t published_at_ns,
+                                     std::uint64_t now_ns) const {
+  EngineSnapshot engine;
+  const bool is_beating =
+      stats_ && age_ms(info_.heartbeat_ns, now_ns) < kSilenceNs / kMillisecondNs;
+  engine.running = is_alive_ && is_beating;
+  if (stats_) {
+    engine.kind = kind_text(info_.engine_kind);
+    engine.pid = info_.engine_pid;
+    engine.start_ns = info_.engine_start_ns;
+    engine.adopted_generation = info_.adopted_generation;
+    engine.refused_generation = info_.refused_generation;
+    engine.refused_reason = info_.refused_reason;
+    engine.flow_table_dir = info_.flow_table_dir;
+    for (const mr_nic& nic : info_.nics) {
+      engine.nics.push_back({.name = nic.name,
+                             .twin = nic.twin,
+                             .mac = mac_text(nic.mac),
+                             .link_up = nic.link_up != 0});
+    }
+    for (std::uint32_t i = 0; i < stats_->worker_count(); ++i) {
+      engine.workers.push_back(worker_snapshot(*stats_, i, now_ns));
+    }
+  }
+  engine.problem = problem(engine, published, published_at_ns, now_ns);
+  return engine;
+}
+
+// The first that applies: what is at the top explains what is below.
+std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t published,
+                                 std::uint64_t published_at_ns, std::uint64_t now_ns) const {
+  if (!is_alive_) return "the engine is not running: nobody holds " + lock_path_;
+  if (!stats_) return "the engine's counters cannot be read: " + join_error_;
+  if (!engine.running) {
+    return "the engine's main thread gave no sign of life for " +
+           std::to_string(age_ms(info_.heartbeat_ns, now_ns)) + " ms";
+  }
+  for (const WorkerSnapshot& worker : engine.workers) {
+    if (worker.heartbeat_age_ms * kMillisecondNs < kSilenceNs) continue;
+    return "worker " + std::to_string(worker.index) + " stalled for " +
+           std::to_string(worker.heartbeat_age_ms) +
+           " ms; config memory is not reused until it goes on or the engine is restarted";
+  }
+  if (engine.refused_generation != 0 && engine.refused_generation >= engine.adopted_generation) {
+    return "the engine refused generation " + std::to_string(engine.refused_generation) + ": " +
+           engine.refused_reason;
+  }
+  if (age_ms(published_at_ns, now_ns) * kMillisecondNs < kSilenceNs) return "";
+  for (const WorkerSnapshot& worker : engine.workers) {
+    if (worker.acknowledged_generation >= published) continue;
+    return "worker " + std::to_string(worker.index) + " has not acknowledged generation " +
+           std::to_string(published) + " for " + std::to_string(age_ms(published_at_ns, now_ns)) +
+           " ms";
+  }
+  return "";
+}
+
+}  // namespace millrace::control

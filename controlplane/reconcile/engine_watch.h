@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine as the control plane sees it: its lock says whether it lives, its stats segment what
+// it does. Cold; polled a few times a second.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "controlplane/reconcile/snapshot.h"
+#include "dataplane/shm/stats_reader.h"
+
+namespace millrace::control {
+
+class EngineWatch {
+ public:
+  // `runtime_dir` holds dataplane.lock and the stats segment; neither need exist.
+  explicit EngineWatch(const std::string& runtime_dir)
+      : lock_path_(runtime_dir + "/dataplane.lock"), stats_path_(runtime_dir + "/stats") {}
+
+  struct Poll {
+    bool is_new_engine = false;  // another process than last time: its counters start at 0
+    bool nics_changed = false;   // other nics or twins
+  };
+  // Looks at lock and segment; joins or re-joins the segment as needed.
+  [[nodiscard]] Poll poll();
+
+  // Null while there is no segment to read.
+  [[nodiscard]] const shm::StatsReader* stats() const { return stats_ ? &*stats_ : nullptr; }
+  [[nodiscard]] bool is_alive() const { return is_alive_; }
+  [[nodiscard]] const shm::EngineInfo& info() const { return info_; }
+
+  // The oldest generation that some worker may still read, for Publisher::reclaim. Asks for the
+  // lock anew: without an engine it is `published`, since one that starts later begins with that.
+  [[nodiscard]] std::uint64_t oldest_read(std::uint64_t published);
+
+  // Index of the nic behind a twin; nullopt when the engine drives none.
+  [[nodiscard]] std::optional<std::uint8_t> nic_of_twin(const std::string& twin) const;
+
+  // `published`, since `published_at_ns`, is what the workers should have acknowledged by now.
+  // All times CLOCK_MONOTONIC.
+  [[nodiscard]] EngineSnapshot snapshot(std::uint64_t published, std::uint64_t published_at_ns,
+                                        std::uint64_t now_ns) const;
+
+ private:
+  [[nodiscard]] std::string problem(const EngineSnapshot& engine, std::uint64_t published,
+                                    std::uint64_t published_at_ns, std::uint64_t now_ns) const;
+
+  std::string lock_path_;
+  std::string stats_path_;
+  bool is_alive_ = false;
+  std::optional<shm::StatsReader> stats_;
+  std::string join_error_;
+  shm::EngineInfo info_;
+};
+
+}  // namespace millrace::control

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One group's lookup table through time: which target owns each slot, and which one did before.
+// Cold and pure; time is an argument.
+//
+//   slot:  cur   the target that Maglev gives the slot now
+//          prev  the target that it gave before the slot's last change, while that change is
+//          younger
+//                than the deregistration delay and the target still keeps its flows; else none
+//
+// Each slot has its own time of change, so that a change elsewhere in the table does not shorten
+// its window. A packet in the middle of a connection that the engine has never seen goes to `prev`:
+// it belongs to a flow from before the change (architecture: "Choosing a target").
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "controlplane/publish/image_contents.h"
+
+namespace millrace::control {
+
+// A target of the group, as the table sees it.
+struct EpochMember {
+  std::uint32_t target_id = 0;
+  std::uint32_t target_slot = 0;
+  std::uint64_t identity = 0;  // unique within the group, equal on every node
+  std::uint32_t weight = 0;    // 0: gets no new flows
+  bool keeps_flows = false;
+
+  friend bool operator==(const EpochMember&, const EpochMember&) = default;
+};
+
+struct EpochSettings {
+  std::uint64_t seed = 0;
+  std::uint32_t slot_count = 0;  // prime
+  std::uint64_t window_ns = 0;
+
+  friend bool operator==(const EpochSettings&, const EpochSettings&) = default;
+};
+
+inline constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
+
+class Epochs {
+ public:
+  // Makes `members` (all targets of the group that have a slot, any order) the ones that the table
+  // chooses among. About 2 ms when weights or the set changed, else nothing.
+  void update(std::span<const EpochMember> members, const EpochSettings& settings,
+              std::uint64_t now_ns);
+
+  // Takes a published table over, of which only the time of the changes is not known: they count as
+  // made now, so that their windows end late rather than early. `member_ids`: the target id of each
+  // member index, 0 for one that no longer exists.
+  void restore(std::span<const mr_lookup_slot> slots, std::span<const std::uint32_t> member_ids,
+               std::uint64_t now_ns);
+
+  // When the next slot's window ends and update() has something to do; kNever when none is open.
+  [[nodiscard]] std::uint64_t next_expiry_ns() const { return next_expiry_ns_; }
+
+  // As published: target slots by member index, and the table (null when nobody gets new flows).
+  [[nodiscard]] const std::vector<std::uint32_t>& member_slots() const { return member_slots_; }
+  [[nodiscard]] const std::shared_ptr<const LookupTable>& table() const { return table_; }
+
+  [[nodiscard]] std::uint32_t slots_with_prev() const { return slots_with_prev_; }
+  // Slots that the target owns now; 0 for one that is not a member.
+  [[nodiscard]] std::uint32_t slots_owned(std::uint32_t target_id) const;
+
+ private:
+  [[nodiscard]] bool sync_members(std::span<const EpochMember> members);
+  void drop_member(std::uint32_t index);
+  [[nodiscard]] std::uint16_t index_of(std::uint32_t target_id) const;
+  [[nodiscard]] bool choose_owners(const EpochSettings& settings, std::uint64_t now_ns);
+  [[nodiscard]] bool close_windows(const EpochSettings& settings, std::uint64_t now_ns);
+  void rebuild_table();
+
+  std::vector<EpochMember> members_;          // by member index
+  std::vector<std::uint32_t> member_slots_;   // likewise
+  std::vector<mr_lookup_slot> slots_;         // empty: nobody gets new flows
+  std::vector<std::uint64_t> changed_at_ns_;  // by slot, valid where prev is set; empty: none is
+  std::vector<std::uint32_t> owned_;          // by member index
+  std::uint32_t slots_with_prev_ = 0;
+  std::uint64_t next_expiry_ns_ = kNever;
+  std::uint64_t digest_ = 0;
+  EpochSettings settings_;
+  bool is_stale_ = true;  // owners must be chosen anew
+  std::shared_ptr<const LookupTable> table_;
+};
+
+}  // namespace millrace::control

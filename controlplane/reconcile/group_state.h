@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What becomes of a target: registered, draining, gone; and what that means for its flows. Cold and
+// pure; time is an argument.
+//
+//   registered --removed from the config, or drained by the operator--> draining
+//   draining   --put back before the delay is over-------------------> registered, health as probed
+//   draining   --deregistration delay over---------------------------> drained
+//   drained    --put back--------------------------------------------> registered, health initial
+//
+// New flows: registered, healthy, weight > 0. When no target is that, the group fails open: all
+// registered ones get new flows (nlb-reference section 1.6).
+// Known flows: kept, except when the target is unhealthy (TCP with unhealthy connection
+// termination: reset; UDP: chosen anew), or drained with connection termination.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/model/model.h"
+#include "controlplane/reconcile/epochs.h"
+#include "controlplane/store/stored_state.h"
+
+namespace millrace::control {
+
+struct TargetRecord {
+  TargetKey key;
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+  std::uint64_t identity = 0;
+  std::uint32_t weight = 0;
+  std::string zone;
+  bool is_configured = true;
+  bool is_operator_drained = false;
+  Registration registration = Registration::registered;
+  std::uint64_t drain_deadline_ns = 0;  // CLOCK_MONOTONIC, while draining
+  TargetHealth health;                  // as last told by the checker
+};
+
+// A target group with all its targets, those on their way out included.
+struct GroupState {
+  TargetGroup settings;  // `targets` and `health_check` as in the config
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+  bool is_configured = true;
+  bool is_in_use = false;  // some listener forwards to it
+  std::map<TargetKey, TargetRecord> targets;
+  Epochs epochs;
+};
+
+// Equal on every node that has this target in its config; Maglev chooses by it.
+[[nodiscard]] std::uint64_t target_identity(const TargetKey& key, Protocol protocol);
+
+// Starts the deregistration delay, unless it runs or is over already.
+void begin_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_t now_ns);
+// Back to registered, unless the config or the operator still wants it gone.
+void end_drain(TargetRecord& target);
+// Ends a delay that is over. True when it did.
+[[nodiscard]] bool advance_drain(TargetRecord& target, std::uint64_t now_ns);
+
+// When advance_drain() has something to do for some target of the group; kNever: no drain runs.
+[[nodiscard]] std::uint64_t next_drain_end_ns(const GroupState& group);
+
+// True when there are registered targets but none of them is healthy with a weight.
+[[nodiscard]] bool fails_open(const GroupState& group);
+
+// The weight that the target has in the lookup table; 0 while it gets no new flows.
+[[nodiscard]] std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open);
+
+// enum mr_target_flag
+[[nodiscard]] std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& settings,
+                                        bool is_fail_open);
+
+// Whether the checker probes it: in use, and not yet drained. Draining ones stay probed, so that
+// one that is put back need not start from `initial`.
+[[nodiscard]] bool is_probed(const TargetRecord& target, const GroupState& group);
+
+// State, reason and description in NLB's words.
+struct ShownState {
+  TargetState state = TargetState::unused;
+  HealthReason reason = HealthReason::none;
+  std::string description;
+};
+[[nodiscard]] ShownState shown_state(const TargetRecord& target, const GroupState& group);
+
+// True when nothing keeps the slot of a target that left the config: its delay is over and
+// `active_flows`, as far as known, is 0.
+[[nodiscard]] bool may_retire(const TargetRecord& target,
+                              std::optional<std::uint64_t> active_flows);
+
+// The group's members for its lookup table.
+[[nodiscard]] std::vector<EpochMember> epoch_members(const GroupState& group);
+
+}  // namespace millrace::control

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/image_plan.h"
+
+#include <cstring>
+
+#include "dataplane/core/wire.h"
+
+namespace millrace::control {
+
+namespace {
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+
+// How long a flow may be silent, in seconds. Established TCP flows have the listener's attribute.
+// SYN: NLB's targets must answer a new flow within 30 s (nlb-reference section 1.1); longer only
+// feeds a SYN flood.
+constexpr std::uint32_t kSynTimeout = 30;
+// One side has sent FIN: the other may still send for a while (RFC 9293 half-close).
+constexpr std::uint32_t kClosingTimeout = 120;
+// Both have, or one has reset: only retransmissions of the last segments are to come.
+constexpr std::uint32_t kClosedTimeout = 10;
+constexpr std::uint32_t kUdpTimeout = 120;  // NLB's, fixed
+// So long after an idle timeout a late packet is answered with RST, and so long the record is kept;
+// a full table takes it back earlier.
+constexpr std::uint32_t kExpiredTimeout = 600;
+
+std::uint32_t ticks(std::uint64_t seconds) {
+  return static_cast<std::uint32_t>((seconds * kSecondNs) >> MR_TICK_SHIFT);
+}
+
+mr_target planned_target(const TargetRecord& record, const GroupState& group, bool is_fail_open,
+                         const mr_next_hop& next_hop) {
+  mr_target target{};
+  target.addr = record.key.address.addr;
+  target.id = record.id;
+  target.group_slot = group.slot;
+  target.next_hop = next_hop;
+  // A dsr target holds the VIP and gets the packet as it came, so its port is the listener's.
+  target.port_be = group.settings.forwarding == Forwarding::dsr ? std::uint16_t{0}
+                                                                : core::to_be16(record.key.port);
+  target.protocol = static_cast<std::uint8_t>(group.settings.protocol);
+  target.flags = target_flags(record, group.settings, is_fail_open);
+  target.identity = record.identity;
+  return target;
+}
+
+GroupContents planned_group(const GroupState& group, bool is_fail_open) {
+  return {.id = group.id,
+          .forwarding = static_cast<std::uint8_t>(group.settings.forwarding),
+          .flags = is_fail_open ? std::uint8_t{MR_GROUP_FAIL_OPEN} : std::uint8_t{0},
+          .members = group.epochs.member_slots(),
+          .table = group.epochs.table()};
+}
+
+template <typename T>
+bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+template <typename T>
+bool same_bytes(const T& a, const T& b) {
+  return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
+
+bool are_equal(const GroupContents& a, const GroupContents& b) {
+  return a.id == b.id && a.forwarding == b.forwarding && a.flags == b.flags &&
+         a.members == b.members && a.table == b.table;
+}
+
+}  // namespace
+
+mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& record,
+                             std::uint32_t group_slot) {
+  mr_listener listener{};
+  listener.vip_addr = key.vip.addr;
+  listener.id = record.id;
+  listener.group_slot = group_slot;
+  listener.port_be = core::to_be16(key.port);
+  listener.protocol = static_cast<std::uint8_t>(key.protocol);
+  listener.timeout_ticks[MR_FLOW_SYN] = ticks(kSynTimeout);
+  listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks(record.tcp_idle_timeout_seconds);
+  listener.timeout_ticks[MR_FLOW_CLOSING] = ticks(kClosingTimeout);
+  listener.timeout_ticks[MR_FLOW_CLOSED] = ticks(kClosedTimeout);
+  listener.timeout_ticks[MR_FLOW_UDP] = ticks(kUdpTimeout);
+  listener.timeout_ticks[MR_FLOW_EXPIRED] = ticks(kExpiredTimeout);
+  return listener;
+}
+
+void update_epochs(ControlState& state, std::uint64_t now_ns) {
+  for (auto& [name, group] : state.groups) {
+    group.epochs.update(epoch_members(group),
+                        {.seed = state.node.lookup_seed,
+                         .slot_count = group.settings.lookup_slots,
+                         .window_ns = group.settings.deregistration_delay_seconds * kSecondNs},
+                        now_ns);
+  }
+}
+
+ImageContents plan_image(const ControlState& state, const Surroundings& around) {
+  ImageContents contents;
+  contents.listeners.resize(state.listener_slots.slot_count());
+  contents.groups.resize(state.group_slots.slot_count());
+  contents.targets.resize(state.target_slots.slot_count());
+  for (const auto& [key, listener] : state.listeners) {
+    contents.listeners[listener.slot] =
+        planned_listener(key, listener, state.groups.at(listener.target_group).slot);
+  }
+  for (const auto& [name, group] : state.groups) {
+    const bool is_fail_open = fails_open(group);
+    contents.groups[group.slot] = planned_group(group, is_fail_open);
+    for (const auto& [key, target] : group.targets) {
+      contents.targets[target.slot] =
+          planned_target(target, group, is_fail_open, around.next_hop(target));
+    }
+  }
+  contents.local_addrs = around.local_addrs;
+  contents.default_next_hop_v4 = around.default_next_hop_v4;
+  contents.default_next_hop_v6 = around.default_next_hop_v6;
+  contents.selection_key = {.k0 = state.node.selection_key[0], .k1 = state.node.selection_key[1]};
+  return contents;
+}
+
+bool are_equal(const ImageContents& a, const ImageContents& b) {
+  if (a.groups.size() != b.groups.size()) return false;
+  for (std::size_t i = 0; i < a.groups.size(); ++i) {
+    if (!are_equal(a.groups[i], b.groups[i])) return false;
+  }
+  return same_bytes(a.listeners, b.listeners) && same_bytes(a.targets, b.targets) &&
+         same_bytes(a.local_addrs, b.local_addrs) &&
+         same_bytes(a.default_next_hop_v4, b.default_next_hop_v4) &&
+         same_bytes(a.default_next_hop_v6, b.default_next_hop_v6) &&
+         same_bytes(a.selection_key, b.selection_key);
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What to publish, from what was decided. Cold and pure.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "controlplane/publish/image_contents.h"
+#include "controlplane/reconcile/control_state.h"
+
+namespace millrace::control {
+
+// What the world around says: next hops and the node's own addresses.
+struct Surroundings {
+  std::function<mr_next_hop(const TargetRecord&)> next_hop;
+  mr_next_hop default_next_hop_v4{};
+  mr_next_hop default_next_hop_v6{};
+  std::vector<mr_addr> local_addrs;
+};
+
+// Idle timeouts of a listener's flows, by enum mr_flow_state.
+[[nodiscard]] mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& record,
+                                           std::uint32_t group_slot);
+
+// Brings every group's lookup table up to date with its targets.
+void update_epochs(ControlState& state, std::uint64_t now_ns);
+
+[[nodiscard]] ImageContents plan_image(const ControlState& state, const Surroundings& around);
+
+// True when publishing `b` after `a` would tell an engine nothing new.
+[[nodiscard]] bool are_equal(const ImageContents& a, const ImageContents& b);
+
+}  // namespace millrace::control

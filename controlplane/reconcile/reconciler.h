@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The Controller: joins config, health, next hops and what the engine reports into the state, and
+// publishes what follows from it. Cold; one thread, no I/O of its own but the store and the
+// segments.
+//
+//   apply, drain, health, next hops --> state --> store --> image --> publisher
+//   tick (every 100 ms)             --> engine's counters, ended drains and windows, retirement,
+//                                       reuse of config memory, what could not be done before
+//
+// The world outside comes in through Hooks, time included, so that tests decide it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controlplane/health/checker.h"
+#include "controlplane/net/next_hops.h"
+#include "controlplane/publish/publisher.h"
+#include "controlplane/reconcile/control_state.h"
+#include "controlplane/reconcile/controller.h"
+#include "controlplane/reconcile/engine_watch.h"
+#include "controlplane/reconcile/image_plan.h"
+#include "controlplane/reconcile/observations.h"
+#include "controlplane/reconcile/restore.h"
+#include "controlplane/store/state_store.h"
+
+namespace millrace::control {
+
+struct ReconcilerHooks {
+  std::function<Moment()> now;
+  // health/
+  std::function<void(std::vector<HealthTarget>)> set_health_targets;
+  std::function<void(std::string)> set_health_hold;
+  // net/
+  std::function<void(std::vector<std::string>)> set_twins;
+  std::function<void(std::vector<IpAddress>)> watch_next_hops;
+  std::function<std::optional<NextHopInfo>(const IpAddress&)> find_next_hop;
+  std::function<std::optional<NextHopInfo>(AddressFamily)> default_next_hop;
+  std::function<std::vector<IpAddress>()> local_addresses;
+  // What the parts outside find wrong, for the operator.
+  std::function<std::vector<std::string>()> alarms;
+  // Something changed: call settle() soon. Called once until then, so that changes gather.
+  std::function<void()> wake;
+  // For the log: one line about what happened.
+  std::function<void(const std::string&)> log;
+};
+
+class Reconciler final : public Controller {
+ public:
+  struct Options {
+    std::string runtime_dir;
+    std::uint64_t segment_bytes = Publisher::Options{}.segment_bytes;
+    std::string version;
+    std::uint64_t start_ns = 0;  // CLOCK_BOOTTIME
+  };
+  // Goes on from what the store and the config segment hold. Publishes nothing before apply().
+  [[nodiscard]] static Result<std::unique_ptr<Reconciler>> open(Options options, StateStore store,
+                                                                ReconcilerHooks hooks);
+
+  [[nodiscard]] Result<ApplyOutcome> apply(Config config, std::string source) override;
+  [[nodiscard]] Status drain(const TargetKey& key) override;
+  [[nodiscard]] Status undrain(const TargetKey& key) override;
+  [[nodiscard]] Snapshot snapshot() const override;
+  [[nodiscard]] core::ConfigView published() const override { return publisher_->published(); }
+  void report_config_error(std::string error) override { config_error_ = std::move(error); }
+
+  // The last config that was applied, by this process or one before it; "" when there is none.
+  [[nodiscard]] const std::string& stored_config() const { return state_.config_text; }
+
+  void on_health(const TargetKey& key, const TargetHealth& health);
+  void on_next_hops() { note_change(); }
+  // Every 100 ms or so.
+  void tick();
+  // Carries out what changed since the last time.
+  void settle();
+
+ private:
+  Reconciler(Options options, StateStore store, ReconcilerHooks hooks, ControlState state,
+             std::unique_ptr<Publisher> publisher);
+  [[nodiscard]] static Result<std::unique_ptr<Publisher>> open_publisher(
+      const Options& options, std::uint64_t generation_floor);
+
+  void note_change();
+  void poll_engine();
+  void observe_counters();
+  void begin_counters();
+  void hold_health_without_engine(std::uint64_t now_ns);
+  void save();
+  void publish(const Moment& now);
+  void replace_lost_segment();
+  void tell_health_and_net();
+  [[nodiscard]] Surroundings surroundings(std::uint64_t now_ns) const;
+  [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
+  [[nodiscard]] TargetRecord* find_target(const TargetKey& key);
+  [[nodiscard]] std::uint64_t next_due_ns() const;
+  [[nodiscard]] std::optional<std::uint64_t> active_flows(std::uint32_t target_slot) const;
+
+  Options options_;
+  StateStore store_;
+  ReconcilerHooks hooks_;
+  ControlState state_;
+  std::unique_ptr<Publisher> publisher_;
+  EngineWatch engine_;
+  CounterSums<mr_listener_stats> listener_sums_;
+  CounterSums<mr_target_stats> target_sums_;
+
+  std::uint64_t opened_at_ns_ = 0;  // CLOCK_MONOTONIC, as all below
+  std::uint64_t published_at_ns_ = 0;
+  std::uint64_t engine_since_ns_ = 0;  // 0: not running
+  std::uint64_t saved_at_ns_ = 0;
+  bool is_applied_ = false;
+  bool is_grace_over_ = false;
+  bool is_woken_ = false;
+  bool is_dirty_ = false;
+  ImageContents contents_;  // as published last
+  bool has_contents_ = false;
+  std::uint64_t generation_floor_ = 0;  // as stored
+  std::string config_error_;
+  std::string publish_alarm_;
+  std::string store_alarm_;
+};
+
+}  // namespace millrace::control

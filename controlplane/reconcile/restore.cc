@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/restore.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace millrace::control {
+
+namespace {
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+
+StoredGroup stored(const GroupState& group) {
+  const TargetGroup& settings = group.settings;
+  return {.name = settings.name,
+          .slot = group.slot,
+          .id = group.id,
+          .protocol = settings.protocol,
+          .port = settings.port,
+          .forwarding = settings.forwarding,
+          .deregistration_delay_seconds = settings.deregistration_delay_seconds,
+          .deregistration_connection_termination = settings.deregistration_connection_termination,
+          .unhealthy_connection_termination = settings.unhealthy_connection_termination,
+          .lookup_slots = settings.lookup_slots};
+}
+
+StoredTarget stored(const TargetRecord& target, const Moment& now) {
+  StoredTarget out{.key = target.key,
+                   .slot = target.slot,
+                   .id = target.id,
+                   .weight = target.weight,
+                   .zone = target.zone,
+                   .is_configured = target.is_configured,
+                   .is_operator_drained = target.is_operator_drained,
+                   .registration = target.registration,
+                   .drain_deadline_ns = 0,
+                   .health = target.health};
+  if (target.registration == Registration::draining) {
+    const std::uint64_t left_ns =
+        target.drain_deadline_ns - std::min(target.drain_deadline_ns, now.monotonic_ns);
+    // To the second: else the row would differ with every reading of two clocks.
+    out.drain_deadline_ns = (now.realtime_ns + left_ns + kSecondNs / 2) / kSecondNs * kSecondNs;
+  }
+  return out;
+}
+
+GroupState restored(const StoredGroup& row) {
+  GroupState group;
+  group.settings.name = row.name;
+  group.settings.protocol = row.protocol;
+  group.settings.port = row.port;
+  group.settings.forwarding = row.forwarding;
+  group.settings.deregistration_delay_seconds = row.deregistration_delay_seconds;
+  group.settings.deregistration_connection_termination = row.deregistration_connection_termination;
+  group.settings.unhealthy_connection_termination = row.unhealthy_connection_termination;
+  group.settings.lookup_slots = row.lookup_slots;
+  group.slot = row.slot;
+  group.id = row.id;
+  return group;
+}
+
+TargetRecord restored(const StoredTarget& row, const GroupState& group, const Moment& now) {
+  TargetRecord target{.key = row.key,
+                      .slot = row.slot,
+                      .id = row.id,
+                      .identity = target_identity(row.key, group.settings.protocol),
+                      .weight = row.weight,
+                      .zone = row.zone,
+                      .is_configured = row.is_configured,
+                      .is_operator_drained = row.is_operator_drained,
+                      .registration = row.registration,
+                      .drain_deadline_ns = 0,
+                      .health = row.health};
+  if (row.registration == Registration::draining) {
+    const std::uint64_t left_ns =
+        row.drain_deadline_ns - std::min(row.drain_deadline_ns, now.realtime_ns);
+    const std::uint64_t left_max_ns = group.settings.deregistration_delay_seconds * kSecondNs;
+    target.drain_deadline_ns = now.monotonic_ns + std::min(left_ns, left_max_ns);
+  }
+  return target;
+}
+
+Error contradiction(const std::string& what) {
+  return Error{"the stored state contradicts itself: " + what +
+               "; move state.db away to start without it"};
+}
+
+}  // namespace
+
+StoredState to_store(const ControlState& state, std::uint64_t generation_floor, const Moment& now) {
+  StoredState out;
+  out.id_floor = state.ids.floor();
+  out.generation_floor = generation_floor;
+  out.config_text = state.config_text;
+  out.config_source = state.config_source;
+  out.config_applied_ns = state.config_applied_ns;
+  for (const auto& [key, listener] : state.listeners) {
+    out.listeners.push_back({.vip = key.vip,
+                             .protocol = key.protocol,
+                             .port = key.port,
+                             .slot = listener.slot,
+                             .id = listener.id});
+  }
+  for (const auto& [name, group] : state.groups) {
+    out.groups.push_back(stored(group));
+    for (const auto& [key, target] : group.targets) out.targets.push_back(stored(target, now));
+  }
+  return out;
+}
+
+Result<ControlState> from_store(const StoredState& stored, const Moment& now) {
+  ControlState state(stored.id_floor);
+  state.config_text = stored.config_text;
+  state.config_source = stored.config_source;
+  state.config_applied_ns = stored.config_applied_ns;
+  for (const StoredListener& row : stored.listeners) {
+    ListenerRecord record;
+    record.slot = row.slot;
+    record.id = row.id;
+    if (row.id >= stored.id_floor || !state.listener_slots.take(row.slot)) {
+      return contradiction("listener slot " + std::to_string(row.slot));
+    }
+    state.listeners.emplace(ListenerKey{row.vip, row.protocol, row.port}, record);
+  }
+  for (const StoredGroup& row : stored.groups) {
+    if (row.id >= stored.id_floor || !state.group_slots.take(row.slot)) {
+      return contradiction("target group " + row.name);
+    }
+    state.groups.emplace(row.name, restored(row));
+  }
+  for (const StoredTarget& row : stored.targets) {
+    const auto group = state.groups.find(row.key.group);
+    if (group == state.groups.end() || row.id >= stored.id_floor ||
+        !state.target_slots.take(row.slot)) {
+      return contradiction("target " + row.key.to_string());
+    }
+    group->second.targets.emplace(row.key, restored(row, group->second, now));
+  }
+  return state;
+}
+
+void restore_epochs(ControlState& state, const core::ConfigView& published, std::uint64_t now_ns) {
+  if (published.image == nullptr) return;
+  for (auto& [name, group] : state.groups) {
+    if (group.slot >= published.groups.size()) continue;
+    const mr_target_group& image = published.groups[group.slot];
+    if (image.id != group.id || image.table_offset == 0) continue;
+    std::vector<std::uint32_t> ids;
+    for (const std::uint32_t slot : published.members(image)) {
+      ids.push_back(published.targets[slot].id);
+    }
+    group.epochs.restore(published.lookup_table(image), ids, now_ns);
+  }
+}
+
+}  // namespace millrace::control

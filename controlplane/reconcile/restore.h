@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The state to and from the store, so that a restarted control plane goes on as if nothing had
+// been. Cold and pure; time is an argument.
+#pragma once
+
+#include <cstdint>
+
+#include "controlplane/reconcile/control_state.h"
+#include "controlplane/store/stored_state.h"
+#include "dataplane/core/config_view.h"
+#include "dataplane/core/result.h"
+
+namespace millrace::control {
+
+// The same moment on both clocks. Deadlines are kept on the monotonic one, which no operator sets,
+// and stored on the wall clock, which outlives the machine's uptime.
+struct Moment {
+  std::uint64_t monotonic_ns = 0;
+  std::uint64_t realtime_ns = 0;
+};
+
+// `generation_floor` and what it takes from `state` make the whole.
+[[nodiscard]] StoredState to_store(const ControlState& state, std::uint64_t generation_floor,
+                                   const Moment& now);
+
+// Fails when rows contradict each other. A drain ends at its stored time, but never later than a
+// whole deregistration delay from now, whatever the wall clock did meanwhile.
+[[nodiscard]] Result<ControlState> from_store(const StoredState& stored, const Moment& now);
+
+// Takes lookup tables over from the image that is in force, by target ids.
+void restore_epochs(ControlState& state, const core::ConfigView& published, std::uint64_t now_ns);
+
+}  // namespace millrace::control

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who gives out array slots and ids. Cold and pure.
+//
+// A slot is reused as soon as its owner is gone, so that arrays stay short; an id never, so that a
+// flow record that names (slot, id) can never mean the slot's next owner.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+
+namespace millrace::control {
+
+class SlotAllocator {
+ public:
+  explicit SlotAllocator(std::uint32_t slots_max) : slots_max_(slots_max) {}
+
+  // The lowest free slot; nullopt when all are taken.
+  [[nodiscard]] std::optional<std::uint32_t> take();
+  // Takes this one, as found in the store. False when it is taken or out of range.
+  [[nodiscard]] bool take(std::uint32_t slot);
+  void release(std::uint32_t slot);
+
+  // Slots at and beyond this are free: the length of an array that has them all.
+  [[nodiscard]] std::uint32_t slot_count() const { return high_; }
+  [[nodiscard]] std::uint32_t free_count() const {
+    return slots_max_ - high_ + static_cast<std::uint32_t>(gaps_.size());
+  }
+
+ private:
+  std::uint32_t slots_max_;
+  std::uint32_t high_ = 0;
+  std::set<std::uint32_t> gaps_;  // free slots below high_; the slot below high_ is taken
+};
+
+// Numbers that are never given out twice, not even over a crash: the store holds a floor that is
+// raised in steps, ahead of use.
+template <typename Number>
+class NumberSource {
+ public:
+  // `floor`: as stored; numbers below it may have been used.
+  NumberSource(Number floor, Number step) : next_(floor), floor_(floor), step_(step) {}
+
+  [[nodiscard]] Number take() {
+    const Number taken = next_++;
+    if (next_ >= floor_) floor_ = next_ + step_;
+    return taken;
+  }
+  // To be stored before the numbers taken so far show anywhere.
+  [[nodiscard]] Number floor() const { return floor_; }
+
+ private:
+  Number next_;
+  Number floor_;
+  Number step_;
+};
+
+}  // namespace millrace::control

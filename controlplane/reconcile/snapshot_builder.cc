@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/snapshot_builder.h"
+
+namespace millrace::control {
+
+namespace {
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+
+TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& group,
+                               const SnapshotSources& sources) {
+  const ShownState shown = shown_state(record, group);
+  TargetSnapshot target;
+  target.key = record.key;
+  target.slot = record.slot;
+  target.id = record.id;
+  target.weight = record.weight;
+  target.zone = record.zone;
+  target.state = shown.state;
+  target.reason = shown.reason;
+  target.description = shown.description;
+  target.operator_drained = record.is_operator_drained;
+  if (record.registration == Registration::draining) {
+    const std::uint64_t left_ns =
+        record.drain_deadline_ns > sources.now_ns ? record.drain_deadline_ns - sources.now_ns : 0;
+    target.drain_seconds_left = static_cast<std::uint32_t>((left_ns + kSecondNs - 1) / kSecondNs);
+  }
+  const std::optional<NextHopInfo> hop = sources.find_next_hop(record.key.address);
+  target.next_hop_resolved = hop && hop->resolved;
+  target.next_hop = hop ? hop->text : "not looked up yet";
+  if (const auto& table = group.epochs.table()) {
+    target.lookup_share = static_cast<double>(group.epochs.slots_owned(record.id)) /
+                          static_cast<double>(table->slots.size());
+  }
+  target.stats = sources.target_sums.sum(record.id);
+  return target;
+}
+
+}  // namespace
+
+std::vector<ListenerSnapshot> snapshot_listeners(const SnapshotSources& sources) {
+  std::vector<ListenerSnapshot> out;
+  for (const auto& [key, record] : sources.state.listeners) {
+    out.push_back({.load_balancer = record.load_balancer,
+                   .vip = key.vip,
+                   .protocol = key.protocol,
+                   .port = key.port,
+                   .slot = record.slot,
+                   .id = record.id,
+                   .target_group = record.target_group,
+                   .tcp_idle_timeout_seconds = record.tcp_idle_timeout_seconds,
+                   .stats = sources.listener_sums.sum(record.id)});
+  }
+  return out;
+}
+
+std::vector<TargetGroupSnapshot> snapshot_groups(const SnapshotSources& sources) {
+  std::vector<TargetGroupSnapshot> out;
+  for (const auto& [name, group] : sources.state.groups) {
+    TargetGroupSnapshot shown;
+    shown.name = name;
+    shown.slot = group.slot;
+    shown.id = group.id;
+    shown.protocol = group.settings.protocol;
+    shown.port = group.settings.port;
+    shown.forwarding = group.settings.forwarding;
+    shown.fail_open = fails_open(group);
+    shown.table_slots = group.settings.lookup_slots;
+    shown.slots_with_prev = group.epochs.slots_with_prev();
+    if (group.epochs.table() != nullptr) shown.table_digest = group.epochs.table()->digest;
+    for (const auto& [key, record] : group.targets) {
+      TargetSnapshot target = snapshot_target(record, group, sources);
+      shown.healthy += target.state == TargetState::healthy ? 1 : 0;
+      shown.unhealthy += target.state == TargetState::unhealthy ? 1 : 0;
+      shown.targets.push_back(std::move(target));
+    }
+    out.push_back(std::move(shown));
+  }
+  return out;
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/store/state_store.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <set>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace millrace::control {
+
+namespace {
+
+// Raised with every change of the tables below; an older program refuses a newer file.
+constexpr std::uint64_t kSchemaVersion = 1;
+
+const std::vector<std::string> kSchema = {
+    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE listeners (vip TEXT NOT NULL, protocol INTEGER NOT NULL, port INTEGER NOT NULL,"
+    " slot INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (vip, protocol, port))",
+    "CREATE TABLE target_groups (name TEXT PRIMARY KEY, slot INTEGER NOT NULL,"
+    " id INTEGER NOT NULL, protocol INTEGER NOT NULL, port INTEGER NOT NULL,"
+    " forwarding INTEGER NOT NULL, deregistration_delay_seconds INTEGER NOT NULL,"
+    " deregistration_connection_termination INTEGER NOT NULL,"
+    " unhealthy_connection_termination INTEGER NOT NULL, lookup_slots INTEGER NOT NULL)",
+    "CREATE TABLE targets (target_group TEXT NOT NULL, address TEXT NOT NULL,"
+    " port INTEGER NOT NULL, slot INTEGER NOT NULL, id INTEGER NOT NULL, weight INTEGER NOT NULL,"
+    " zone TEXT NOT NULL, is_configured INTEGER NOT NULL, is_operator_drained INTEGER NOT NULL,"
+    " registration INTEGER NOT NULL, drain_deadline_ns INTEGER NOT NULL,"
+    " health_state INTEGER NOT NULL, health_reason INTEGER NOT NULL,"
+    " health_description TEXT NOT NULL, PRIMARY KEY (target_group, address, port))",
+};
+
+using ListenerKey = std::tuple<IpAddress, Protocol, std::uint16_t>;
+
+ListenerKey key_of(const StoredListener& row) { return {row.vip, row.protocol, row.port}; }
+const std::string& key_of(const StoredGroup& row) { return row.name; }
+const TargetKey& key_of(const StoredTarget& row) { return row.key; }
+
+void bind_key(Statement& statement, const StoredListener& row) {
+  statement.bind(row.vip.to_string()).bind(static_cast<int>(row.protocol)).bind(row.port);
+}
+void bind_key(Statement& statement, const StoredGroup& row) { statement.bind(row.name); }
+void bind_key(Statement& statement, const StoredTarget& row) {
+  statement.bind(row.key.group).bind(row.key.address.to_string()).bind(row.key.port);
+}
+
+void bind_rest(Statement& statement, const StoredListener& row) {
+  statement.bind(row.slot).bind(row.id);
+}
+void bind_rest(Statement& statement, const StoredGroup& row) {
+  statement.bind(row.slot)
+      .bind(row.id)
+      .bind(static_cast<int>(row.protocol))
+      .bind(row.port)
+      .bind(static_cast<int>(row.forwarding))
+      .bind(row.deregistration_delay_seconds)
+      .bind(row.deregistration_connection_termination ? 1 : 0)
+      .bind(row.unhealthy_connection_termination ? 1 : 0)
+      .bind(row.lookup_slots);
+}
+void bind_rest(Statement& statement, const StoredTarget& row) {
+  statement.bind(row.slot)
+      .bind(row.id)
+      .bind(row.weight)
+      .bind(row.zone)
+      .bind(row.is_configured ? 1 : 0)
+      .bind(row.is_operator_drained ? 1 : 0)
+      .bind(static_cast<int>(row.registration))
+      .bind(static_cast<std::int64_t>(row.drain_deadline_ns))
+      .bind(static_cast<int>(row.health.state))
+      .bind(static_cast<int>(row.health.reason))
+      .bind(row.health.description);
+}
+
+struct TableSql {
+  const char* put;
+  const char* remove;
+};
+constexpr TableSql kListenerSql = {
+    .put = "INSERT OR REPLACE INTO listeners VALUES (?, ?, ?, ?, ?)",
+    .remove = "DELETE FROM listeners WHERE vip = ? AND protocol = ? AND port = ?"};
+constexpr TableSql kGroupSql = {
+    .put = "INSERT OR REPLACE INTO target_groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    .remove = "DELETE FROM target_groups WHERE name = ?"};
+constexpr TableSql kTargetSql = {
+    .put = "INSERT OR REPLACE INTO targets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    .remove = "DELETE FROM targets WHERE target_group = ? AND address = ? AND port = ?"};
+
+// Makes a table that holds `before` hold `after`.
+template <typename Row>
+Status write_rows(const Database& database, const TableSql& sql, const std::vector<Row>& before,
+                  const std::vector<Row>& after) {
+  using Key = std::decay_t<decltype(key_of(after.front()))>;
+  std::map<Key, const Row*> stale;
+  for (const Row& row : before) stale.emplace(key_of(row), &row);
+  for (const Row& row : after) {
+    const auto old = stale.find(key_of(row));
+    const bool is_unchanged = old != stale.end() && *old->second == row;
+    if (old != stale.end()) stale.erase(old);
+    if (is_unchanged) continue;
+    Result<Statement> put = database.prepare(sql.put);
+    if (!put) return put.error();
+    bind_key(*put, row);
+    bind_rest(*put, row);
+    if (Result<bool> done = put->step(); !done) return done.error();
+  }
+  for (const auto& [key, row] : stale) {
+    Result<Statement> remove = database.prepare(sql.remove);
+    if (!remove) return remove.error();
+    bind_key(*remove, *row);
+    if (Result<bool> done = remove->step(); !done) return done.error();
+  }
+  return ok();
+}
+
+// Reads rows with ranges checked: the file is input. `bad` remembers the first violation.
+class RowReader {
+ public:
+  explicit RowReader(Statement statement) : statement_(std::move(statement)) {}
+
+  [[nodiscard]] Result<bool> next() {
+    column_ = 0;
+    return statement_.step();
+  }
+  template <typename T>
+  T number(std::int64_t min, std::int64_t max, const char* what) {
+    const std::int64_t value = statement_.integer(column_++);
+    if (value < min || value > max) note(what, std::to_string(value));
+    return static_cast<T>(value);
+  }
+  bool flag(const char* what) { return number<int>(0, 1, what) == 1; }
+  std::string text() { return statement_.text(column_++); }
+  IpAddress address(const char* what) {
+    const std::string text = statement_.text(column_++);
+    const std::optional<IpAddress> address = IpAddress::parse(text);
+    if (!address) note(what, text);
+    return address.value_or(IpAddress{});
+  }
+  [[nodiscard]] const std::string& bad() const { return bad_; }
+
+ private:
+  void note(const char* what, const std::string& value) {
+    if (bad_.empty()) bad_ = std::string(what) + " '" + value + "' is impossible";
+  }
+
+  Statement statement_;
+  int column_ = 0;
+  std::string bad_;
+};
+
+constexpr std::int64_t kIdMax = 0xffffffff;
+
+StoredListener read_row(RowReader& row, const StoredListener&) {
+  StoredListener out;
+  out.vip = row.address("listener VIP");
+  const bool is_tcp =
+      row.number<int>(MR_PROTOCOL_TCP, MR_PROTOCOL_UDP, "listener protocol") == MR_PROTOCOL_TCP;
+  out.protocol = is_tcp ? Protocol::tcp : Protocol::udp;
+  out.port = row.number<std::uint16_t>(1, 65535, "listener port");
+  out.slot = row.number<std::uint32_t>(0, MR_LISTENER_SLOTS_MAX - 1, "listener slot");
+  out.id = row.number<std::uint32_t>(1, kIdMax, "listener id");
+  return out;
+}
+
+StoredGroup read_row(RowReader& row, const StoredGroup&) {
+  StoredGroup out;
+  out.name = row.text();
+  out.slot = row.number<std::uint32_t>(0, MR_GROUP_SLOTS_MAX - 1, "target group slot");
+  out.id = row.number<std::uint32_t>(1, kIdMax, "target group id");
+  const bool is_tcp =
+      row.number<int>(MR_PROTOCOL_TCP, MR_PROTOCOL_UDP, "protocol") == MR_PROTOCOL_TCP;
+  out.protocol = is_tcp ? Protocol::tcp : Protocol::udp;
+  out.port = row.number<std::uint16_t>(1, 65535, "target group port");
+  out.forwarding = row.number<Forwarding>(MR_FORWARDING_NAT, MR_FORWARDING_DSR, "forwarding");
+  out.deregistration_delay_seconds = row.number<std::uint32_t>(0, 3600, "deregistration delay");
+  out.deregistration_connection_termination = row.flag("connection termination");
+  out.unhealthy_connection_termination = row.flag("connection termination");
+  out.lookup_slots = row.number<std::uint32_t>(2, MR_LOOKUP_SLOTS_MAX, "lookup slots");
+  return out;
+}
+
+StoredTarget read_row(RowReader& row, const StoredTarget&) {
+  StoredTarget out;
+  out.key.group = row.text();
+  out.key.address = row.address("target address");
+  out.key.port = row.number<std::uint16_t>(1, 65535, "target port");
+  out.slot = row.number<std::uint32_t>(0, MR_TARGET_SLOTS_MAX - 1, "target slot");
+  out.id = row.number<std::uint32_t>(1, kIdMax, "target id");
+  out.weight = row.number<std::uint32_t>(0, 999, "target weight");
+  out.zone = row.text();
+  out.is_configured = row.flag("is_configured");
+  out.is_operator_drained = row.flag("is_operator_drained");
+  out.registration = row.number<Registration>(0, 2, "registration");
+  out.drain_deadline_ns = row.number<std::uint64_t>(0, INT64_MAX, "drain deadline");
+  out.health.state = row.number<TargetState>(0, 2, "health state");
+  out.health.reason = row.number<HealthReason>(
+      0, static_cast<int>(HealthReason::deregistration_in_progress), "health reason");
+  out.health.description = row.text();
+  return out;
+}
+
+template <typename Row>
+Status read_rows(const Database& database, const std::string& table, std::vector<Row>& out) {
+  Result<Statement> statement = database.prepare("SELECT * FROM " + table + " ORDER BY slot");
+  if (!statement) return statement.error();
+  RowReader row(std::move(*statement));
+  std::set<std::uint32_t> slots;
+  for (;;) {
+    Result<bool> more = row.next();
+    if (!more) return more.error();
+    if (!*more) return ok();
+    out.push_back(read_row(row, Row{}));
+    if (!row.bad().empty()) return Error{"table " + table + ": " + row.bad()};
+    if (!slots.insert(out.back().slot).second) {
+      return Error{"table " + table + ": slot " + std::to_string(out.back().slot) +
+                   " is used twice"};
+    }
+  }
+}
+
+std::uint64_t parse_number(const std::string& text) {
+  std::uint64_t value = 0;
+  (void)std::from_chars(text.data(), text.data() + text.size(), value);  // 0 when it is no number
+  return value;
+}
+
+Error damaged(const std::string& path, const Error& cause) {
+  return Error{path + ": damaged (" + cause.message +
+               "); move it away to start without it (targets get new ids, their flows start anew)"};
+}
+
+}  // namespace
+
+Result<StateStore> StateStore::open(const std::string& path) {
+  Result<Database> database = Database::open(path);
+  if (!database) return database.error().within("cannot open " + path);
+  StateStore store(std::move(*database), path);
+  if (Status prepared = store.prepare_schema(); !prepared) return prepared.error();
+  if (Status loaded = store.load(); !loaded) return damaged(path, loaded.error());
+  return store;
+}
+
+Status StateStore::prepare_schema() {
+  // quick_check reads every page; a file that is no database at all fails here as well.
+  Result<std::string> verdict = database_.ask("PRAGMA quick_check(1)");
+  if (!verdict) return damaged(path_, verdict.error());
+  if (*verdict != "ok") return damaged(path_, Error{*verdict});
+  Result<std::string> version = database_.ask("PRAGMA user_version");
+  if (!version) return damaged(path_, version.error());
+  const std::uint64_t found = parse_number(*version);
+  if (found > kSchemaVersion) {
+    return Error{path_ + ": schema version " + *version + " is newer than this program's " +
+                 std::to_string(kSchemaVersion) +
+                 "; install the release that wrote it, or move the file away"};
+  }
+  for (const char* pragma : {"PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL"}) {
+    if (Status set = database_.run(pragma); !set) return set.error().within(path_);
+  }
+  if (found == kSchemaVersion) return ok();
+  std::vector<std::string> statements = kSchema;
+  statements.insert(statements.begin(), "BEGIN IMMEDIATE");
+  statements.push_back("PRAGMA user_version = " + std::to_string(kSchemaVersion));
+  statements.emplace_back("COMMIT");
+  for (const std::string& statement : statements) {
+    if (Status done = database_.run(statement); !done) {
+      return done.error().within("cannot write " + path_);
+    }
+  }
+  return ok();
+}
+
+Status StateStore::load() {
+  Result<Statement> settings = database_.prepare("SELECT name, value FROM settings");
+  if (!settings) return settings.error();
+  for (;;) {
+    Result<bool> more = settings->step();
+    if (!more) return more.error();
+    if (!*more) break;
+    const std::string name = settings->text(0);
+    const std::string value = settings->text(1);
+    if (name == "id_floor") state_.id_floor = static_cast<std::uint32_t>(parse_number(value));
+    if (name == "generation_floor") state_.generation_floor = parse_number(value);
+    if (name == "config_text") state_.config_text = value;
+    if (name == "config_source") state_.config_source = value;
+    if (name == "config_applied_ns") state_.config_applied_ns = parse_number(value);
+  }
+  state_.id_floor = std::max<std::uint32_t>(state_.id_floor, 1);
+  if (Status read = read_rows(database_, "listeners", state_.listeners); !read) return read;
+  if (Status read = read_rows(database_, "target_groups", state_.groups); !read) return read;
+  return read_rows(database_, "targets", state_.targets);
+}
+
+Status StateStore::save(const StoredState& state) {
+  if (Status begun = database_.run("BEGIN IMMEDIATE"); !begun) {
+    return begun.error().within("cannot write " + path_);
+  }
+  Status written = write_changes(state);
+  if (written) written = database_.run("COMMIT");
+  if (!written) {
+    (void)database_.run("ROLLBACK");  // SQLite may have rolled back already, which is fine too
+    return written.error().within("cannot write " + path_);
+  }
+  state_ = state;
+  return ok();
+}
+
+Status StateStore::write_changes(const StoredState& state) {
+  if (Status s = write_settings(state); !s) return s;
+  if (Status s = write_rows(database_, kListenerSql, state_.listeners, state.listeners); !s) {
+    return s;
+  }
+  if (Status s = write_rows(database_, kGroupSql, state_.groups, state.groups); !s) return s;
+  return write_rows(database_, kTargetSql, state_.targets, state.targets);
+}
+
+Status StateStore::write_settings(const StoredState& state) {
+  struct Setting {
+    const char* name;
+    std::string before;
+    std::string after;
+  };
+  const std::vector<Setting> settings = {
+      {"id_floor", std::to_string(state_.id_floor), std::to_string(state.id_floor)},
+      {"generation_floor", std::to_string(state_.generation_floor),
+       std::to_string(state.generation_floor)},
+      {"config_text", state_.config_text, state.config_text},
+      {"config_source", state_.config_source, state.config_source},
+      {"config_applied_ns", std::to_string(state_.config_applied_ns),
+       std::to_string(state.config_applied_ns)}};
+  for (const Setting& setting : settings) {
+    if (setting.before == setting.after) continue;
+    if (Status put = put_setting(setting.name, setting.after); !put) return put;
+  }
+  return ok();
+}
+
+Status StateStore::put_setting(const char* name, const std::string& value) {
+  Result<Statement> put = database_.prepare("INSERT OR REPLACE INTO settings VALUES (?, ?)");
+  if (!put) return put.error();
+  put->bind(std::string(name)).bind(value);
+  if (Result<bool> done = put->step(); !done) return done.error();
+  return ok();
+}
+
+}  // namespace millrace::control

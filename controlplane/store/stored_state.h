@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What outlives the control plane: ids, slots, health and drains, as values. Cold.
+//
+// Enough to go on after a restart as if nothing had been: same ids and slots, same health, drains
+// that end when they would have ended.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "controlplane/health/health_state.h"
+#include "controlplane/model/model.h"
+
+namespace millrace::control {
+
+// Where a target is on its way out (nlb-reference section 1.2).
+enum class Registration : std::uint8_t {
+  registered = 0,
+  draining = 1,  // deregistration delay is running: known flows go on, no new ones
+  drained = 2,   // the delay is over; the slot is kept while flows remain
+};
+
+struct StoredListener {
+  IpAddress vip;
+  Protocol protocol = Protocol::tcp;
+  std::uint16_t port = 0;
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+
+  friend bool operator==(const StoredListener&, const StoredListener&) = default;
+};
+
+// Of the group's settings only what its draining targets need after the group has left the config.
+struct StoredGroup {
+  std::string name;
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+  Protocol protocol = Protocol::tcp;
+  std::uint16_t port = 0;
+  Forwarding forwarding = Forwarding::nat;
+  std::uint32_t deregistration_delay_seconds = 0;
+  bool deregistration_connection_termination = false;
+  bool unhealthy_connection_termination = false;
+  std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;
+
+  friend bool operator==(const StoredGroup&, const StoredGroup&) = default;
+};
+
+struct StoredTarget {
+  TargetKey key;
+  std::uint32_t slot = 0;
+  std::uint32_t id = 0;
+  std::uint32_t weight = 0;
+  std::string zone;
+  bool is_configured = true;  // false: removed from the config, on its way out
+  bool is_operator_drained = false;
+  Registration registration = Registration::registered;
+  std::uint64_t drain_deadline_ns = 0;  // CLOCK_REALTIME, while draining
+  TargetHealth health;
+
+  friend bool operator==(const StoredTarget&, const StoredTarget&) = default;
+};
+
+struct StoredState {
+  // Every id and generation below its floor may have been used. They are raised in steps, ahead of
+  // use, so that a disk that is full for a while does not lead to a number being used twice.
+  std::uint32_t id_floor = 1;
+  std::uint64_t generation_floor = 0;
+  std::string config_text;    // the last config that was applied, as YAML; "" before the first
+  std::string config_source;  // where it came from
+  std::uint64_t config_applied_ns = 0;  // CLOCK_REALTIME
+  std::vector<StoredListener> listeners;
+  std::vector<StoredGroup> groups;
+  std::vector<StoredTarget> targets;
+
+  friend bool operator==(const StoredState&, const StoredState&) = default;
+};
+
+}  // namespace millrace::control
