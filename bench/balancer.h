@@ -35,7 +35,7 @@ class Balancer {
         memory_(core::FlowTable::bytes_for(capacity_for(flows))),
         table_(core::FlowTable::format(memory_.span(), layout_for(flows))),
         image_(make_image(shape, forwarding)),
-        forwarder_({.flow_table = &table_,
+        forwarder_({.flow_table = table_,
                     .nic_macs = macs_,
                     .counters = {.worker = &worker_stats_,
                                  .listeners = listener_stats_,

@@ -12,8 +12,9 @@
 // one in a million. The hash is a multiply-mix with a 256-bit random secret: CRC and Toeplitz are
 // linear, and their collisions can be built without knowing a key.
 //
-// The memory is a file that outlives the process (flow_table_abi.h). attach() trusts the records it
-// can believe, drops the rest, and rebuilds everything else.
+// Only this class writes the memory, so what it has checked or built stays true. The memory is a
+// file that outlives the process (flow_table_abi.h). attach() trusts the records it can believe,
+// drops the rest, and rebuilds everything else.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +35,7 @@ struct ClientKey {
 
   [[nodiscard]] static ClientKey of(const AddrWords& addr, std::uint16_t port_be,
                                     std::uint8_t protocol) noexcept {
-    return {addr, port_be | std::uint32_t{protocol} << 16};
+    return {{addr.low, addr.high}, port_be | std::uint32_t{protocol} << 16};
   }
   [[nodiscard]] static ClientKey of(const mr_flow_record& record) noexcept {
     return of(words_of(record.client_addr), record.client_port_be, record.protocol);
@@ -88,8 +89,7 @@ class FlowTable {
       if (ways == 0) return MR_RECORD_NONE;
       way = 4;
     }
-    const std::uint32_t index = bucket.records[way + way_of(ways)];
-    return index < capacity_ ? index : MR_RECORD_NONE;
+    return bucket.records[way + way_of(ways)];
   }
 
   // The record of the flow for which `is_match(record)` holds among those of the client `key`, or
@@ -144,9 +144,13 @@ class FlowTable {
   // Index of the neighbour (mac, nic) in the last-hop table, entered if new; 0 when there is no
   // room. `mac` points at 6 bytes.
   [[nodiscard]] std::uint16_t learn_last_hop(const std::uint8_t* mac, std::uint8_t nic) noexcept;
-  // `index` is taken modulo the table, so that a torn or corrupted record cannot reach outside.
   [[nodiscard]] const mr_last_hop& last_hop(std::uint16_t index) const noexcept {
     return last_hops_[index % MR_LAST_HOP_COUNT];
+  }
+  // True when entry `index` has the 6-byte `mac`. Reads 8 bytes from `mac`: it is in a frame.
+  [[nodiscard]] bool is_last_hop(std::uint16_t index, const std::uint8_t* mac) const noexcept {
+    const auto known = load<std::uint64_t>(last_hop(index).mac);
+    return (load<std::uint64_t>(mac) ^ known) << 16 == 0;
   }
 
  private:
@@ -191,7 +195,6 @@ class FlowTable {
     for (std::uint32_t half = 0; half < 2; ++half) {
       for (std::uint64_t ways = matching_ways(bucket, half, tags); ways != 0; ways &= ways - 1) {
         const std::uint32_t index = bucket.records[half * 4 + way_of(ways)];
-        if (index >= capacity_) continue;
         const mr_flow_record& record = records_[index];
         if (is_of_client(record, key) && record.state != MR_FLOW_FREE && is_match(record)) {
           return index;

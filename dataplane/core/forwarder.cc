@@ -20,7 +20,7 @@ constexpr std::uint8_t kTrackedTcpFlags = tcp::kSyn | tcp::kFin | tcp::kRst;
 }  // namespace
 
 Forwarder::Forwarder(const Options& options) noexcept
-    : flows_(*options.flow_table),
+    : flows_(options.flow_table),
       nic_count_(static_cast<std::uint32_t>(
           std::min<std::size_t>(options.nic_macs.size(), MR_NIC_COUNT_MAX))),
       counters_(options.counters),
@@ -31,7 +31,7 @@ Forwarder::Forwarder(const Options& options) noexcept
 
 void Forwarder::adopt(const ConfigView& view) noexcept {
   config_ = view;
-  listener_hint_ = nullptr;
+  listener_hint_ = {};
   count(MR_COUNTER_CONFIG_ADOPTED);
 }
 
@@ -93,10 +93,12 @@ bool Forwarder::classify(const Packet& packet, Work& work) noexcept {
 }
 
 const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
-  const mr_listener* hint = listener_hint_;
-  if (hint != nullptr && parsed.destination == listener_hint_addr_ &&
-      parsed.destination_port_be == hint->port_be && parsed.protocol == hint->protocol) {
-    return hint;
+  const std::uint32_t port_protocol = parsed.destination_port_be | std::uint32_t{parsed.protocol}
+                                                                       << 16;
+  const ListenerHint& hint = listener_hint_;
+  if (((parsed.destination.low ^ hint.addr.low) | (parsed.destination.high ^ hint.addr.high) |
+       (port_protocol ^ hint.port_protocol)) == 0) [[likely]] {
+    return hint.listener;
   }
   if (config_.image == nullptr) [[unlikely]]
     return nullptr;
@@ -106,17 +108,16 @@ const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
   const mr_listener& listener = config_.listeners[entry->slot];
   if (listener.id == 0) [[unlikely]]
     return nullptr;
-  listener_hint_ = &listener;
-  listener_hint_addr_ = parsed.destination;
+  listener_hint_ = {
+      .addr = parsed.destination, .port_protocol = port_protocol, .listener = &listener};
   return &listener;
 }
 
 // A packet to a VIP's listener.
 Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   const mr_listener& listener = *work.listener;
-  const std::uint32_t listener_slot = slot_of(listener);
   const auto is_to_listener = [&](const mr_flow_record& flow) {
-    return flow.listener_slot == listener_slot && flow.listener_id == listener.id;
+    return flow.listener_id == listener.id;  // ids are never reused
   };
   const std::uint32_t index = flows_.find(work.hash, work.key, work.candidate, is_to_listener);
   if (index == MR_RECORD_NONE) return start_flow(packet, work);
@@ -124,7 +125,8 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   mr_flow_record& flow = flows_.record(index);
   const mr_target* target = target_of(flow);
   const std::uint8_t tcp_flags = work.parsed.tcp_flags;
-  const bool is_settled = flow.state == MR_FLOW_ESTABLISHED || flow.state == MR_FLOW_UDP;
+  constexpr std::uint32_t kSettled = 1u << MR_FLOW_ESTABLISHED | 1u << MR_FLOW_UDP;
+  const bool is_settled = (kSettled >> (flow.state & 31u) & 1) != 0;
   if (target == nullptr || (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 || !is_settled ||
       (tcp_flags & kTrackedTcpFlags) != 0 || is_idle(flow, listener)) [[unlikely]] {
     return revisit_flow(packet, work, index);
@@ -132,10 +134,8 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   ++burst_counts_.hits;
   account(flow, work.parsed);
   // A gateway that changed its MAC address, or another router of the same client: reply that way.
-  const mr_last_hop& hop = flows_.last_hop(flow.last_hop);
   const std::uint8_t* source_mac = packet.data + eth::kSource;
-  if (load<std::uint32_t>(source_mac) != load<std::uint32_t>(hop.mac) ||
-      load<std::uint16_t>(source_mac + 4) != load<std::uint16_t>(hop.mac + 4)) [[unlikely]] {
+  if (!flows_.is_last_hop(flow.last_hop, source_mac)) [[unlikely]] {
     flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
   }
   return send_to_target(packet, work.parsed, flow, *target);

@@ -37,8 +37,8 @@ struct WorkerCounters {
 class Forwarder {
  public:
   struct Options {
-    FlowTable* flow_table = nullptr;    // this worker's own
-    std::span<const MacAddr> nic_macs;  // by nic index, at most MR_NIC_COUNT_MAX
+    FlowTable flow_table = FlowTable::none();  // this worker's own; nobody else changes it
+    std::span<const MacAddr> nic_macs;         // by nic index, at most MR_NIC_COUNT_MAX
     WorkerCounters counters;
     std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
     std::uint32_t replies_per_ms = 100;        // budget of RST and echo answers
@@ -64,6 +64,8 @@ class Forwarder {
   // config on a table that an earlier process left.
   void recount_flows() noexcept;
 
+  [[nodiscard]] const FlowTable& flows() const noexcept { return flows_; }
+
  private:
   // One packet on its way through the passes.
   struct alignas(128) Work {
@@ -79,6 +81,12 @@ class Forwarder {
     std::uint32_t punted = 0;
     std::uint32_t hits = 0;
     std::uint64_t forwarded_bytes = 0;
+  };
+  // The listener found last: most packets of a burst want the same. Port and protocol 0 match none.
+  struct ListenerHint {
+    AddrWords addr{};
+    std::uint32_t port_protocol = 0;
+    const mr_listener* listener = nullptr;
   };
   // Whose budget per millisecond something takes from.
   struct Budget {
@@ -161,11 +169,9 @@ class Forwarder {
   void count(mr_counter counter, std::uint64_t amount = 1) noexcept;
 
   ConfigView config_;
-  FlowTable& flows_;
+  FlowTable flows_;
   std::uint32_t tick_ = 0;
-  // The listener found last and its address: most packets of a burst want the same.
-  const mr_listener* listener_hint_ = nullptr;
-  AddrWords listener_hint_addr_{};
+  ListenerHint listener_hint_;
   std::array<MacAddr, MR_NIC_COUNT_MAX> nic_macs_{};
   std::uint32_t nic_count_ = 0;
   WorkerCounters counters_;

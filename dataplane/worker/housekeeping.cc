@@ -33,7 +33,7 @@ void Housekeeping::adopt_newest() noexcept {
 }
 
 void Housekeeping::sweep(std::uint64_t now_ns) noexcept {
-  const std::uint64_t records = options_.flow_table->record_high();
+  const std::uint64_t records = options_.forwarder->flows().record_high();
   if (records == 0 || swept_ns_ == 0) {
     swept_ns_ = now_ns;
     return;

@@ -28,7 +28,6 @@ inline constexpr std::uint32_t kSweepStepMax = 4096;
 struct HousekeepingOptions {
   std::uint32_t worker = 0;
   core::Forwarder* forwarder = nullptr;
-  const core::FlowTable* flow_table = nullptr;
   ConfigExchange* configs = nullptr;
   LocalTraffic* local_traffic = nullptr;      // null for all but worker 0
   const mr_worker_stats* counters = nullptr;  // the worker's own

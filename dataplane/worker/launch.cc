@@ -204,7 +204,7 @@ Status Engine::start_workers() {
     WorkerOptions worker{.index = index,
                          .rx_queues = {},
                          .exits = {},
-                         .flow_table = &flow_tables_[index],
+                         .flow_table = flow_tables_[index],
                          .nic_macs = nic_macs(),
                          .configs = &configs_,
                          .handover_rings = handover_rings_ ? &*handover_rings_ : nullptr,

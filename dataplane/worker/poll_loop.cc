@@ -92,7 +92,6 @@ Worker::Worker(const WorkerOptions& options)
                                                        *options.announcements, counters_)),
       housekeeping_({.worker = options.index,
                      .forwarder = &forwarder_,
-                     .flow_table = options.flow_table,
                      .configs = options.configs,
                      .local_traffic = local_traffic_ ? &*local_traffic_ : nullptr,
                      .counters = &counters_,
@@ -101,7 +100,7 @@ Worker::Worker(const WorkerOptions& options)
   if (options.handover_rings != nullptr) {
     handover_.emplace(*options.handover_rings, options.index, counters_);
   }
-  shm::store_relaxed(options.published->flows_capacity, options.flow_table->capacity());
+  shm::store_relaxed(options.published->flows_capacity, options.flow_table.capacity());
 }
 
 }  // namespace millrace::worker

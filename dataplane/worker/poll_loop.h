@@ -32,7 +32,7 @@ struct WorkerOptions {
   std::uint32_t index = 0;
   std::vector<dpdk::RxQueue> rx_queues;  // this worker's; none: it lives on handover
   Exits exits;
-  core::FlowTable* flow_table = nullptr;
+  core::FlowTable flow_table = core::FlowTable::none();  // its own; its memory outlives it
   std::vector<core::MacAddr> nic_macs;
   ConfigExchange* configs = nullptr;
   HandoverRings* handover_rings = nullptr;  // null: there is one worker
@@ -58,6 +58,7 @@ class Worker {
   // Housekeeping now. Returns how many frames of the node's own were sent.
   std::uint32_t keep_house(std::uint64_t now_ns) noexcept { return housekeeping_.run(now_ns); }
 
+  [[nodiscard]] const core::FlowTable& flows() const noexcept { return forwarder_.flows(); }
   // What the worker has counted so far; published by housekeeping.
   [[nodiscard]] const mr_worker_stats& counters() const noexcept { return counters_; }
 

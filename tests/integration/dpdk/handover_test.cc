@@ -46,7 +46,7 @@ class Handover : public testing::TestWithParam<Arrangement> {
   std::vector<std::uint64_t> flows_by_worker() {
     std::vector<std::uint64_t> flows;
     for (std::uint32_t i = 0; i < GetParam().workers; ++i) {
-      flows.push_back(workers_.flow_table(i).used());
+      flows.push_back(workers_.flow_count(i));
     }
     return flows;
   }
@@ -89,6 +89,21 @@ TEST_P(Handover, flows_are_shared_out_evenly) {
   for (const std::uint64_t flows : flows_by_worker()) {
     EXPECT_GT(static_cast<double>(flows), share * 0.6);
     EXPECT_LT(static_cast<double>(flows), share * 1.4);
+  }
+}
+
+// Clients take neighbouring ports for connections that they open together.
+TEST_P(Handover, neighbouring_ports_of_one_client_are_shared_out) {
+  constexpr std::uint32_t kPorts = 64;
+  std::vector<Bytes> requests;
+  for (std::uint32_t i = 0; i < kPorts; ++i) {
+    requests.push_back(frame("eth client > node / ip 198.51.100.1 > 203.0.113.10 / tcp " +
+                             std::to_string(40000 + i) + " > 80 flags S"));
+  }
+  receive_spread(requests);
+  workers_.turn();
+  for (const std::uint64_t flows : flows_by_worker()) {
+    EXPECT_GE(flows, kPorts / GetParam().workers / 3);
   }
 }
 

@@ -98,7 +98,7 @@ Image balancer_image(std::uint64_t generation) {
   return builder.build(generation);
 }
 
-void Workers::Table::Free::operator()(std::byte* memory) const { std::free(memory); }
+void Workers::Free::operator()(std::byte* memory) const { std::free(memory); }
 
 Workers::Workers(const WorkersOptions& options)
     : options_(options),
@@ -157,22 +157,21 @@ void Workers::make_nic() {
 void Workers::make_worker(std::uint32_t index) {
   const std::uint64_t bytes =
       (core::FlowTable::bytes_for(options_.flow_capacity) + 4095) / 4096 * 4096;
-  Table table;
-  table.memory.reset(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)));
-  std::memset(table.memory.get(), 0, bytes);
-  table.table = std::make_unique<core::FlowTable>(
-      core::FlowTable::format({table.memory.get(), bytes}, {.capacity = options_.flow_capacity,
-                                                            .worker_index = index,
-                                                            .worker_count = options_.worker_count,
-                                                            .secret = {1, 2, 3, 4 + index},
-                                                            .created_ns = 1,
-                                                            .creator_pid = 1}));
-  tables_.push_back(std::move(table));
+  table_memory_.emplace_back(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)));
+  std::byte* memory = table_memory_.back().get();
+  std::memset(memory, 0, bytes);
+  const core::FlowTable table =
+      core::FlowTable::format({memory, bytes}, {.capacity = options_.flow_capacity,
+                                                .worker_index = index,
+                                                .worker_count = options_.worker_count,
+                                                .secret = {1, 2, 3, 4 + index},
+                                                .created_ns = 1,
+                                                .creator_pid = 1});
   worker::WorkerOptions options{
       .index = index,
       .rx_queues = {},
       .exits = {.tx_queues = {&nic_->tx_queue(index)}, .twins = {nullptr}},
-      .flow_table = tables_.back().table.get(),
+      .flow_table = table,
       .nic_macs = {kNicMac},
       .configs = &configs_,
       .handover_rings = handover_rings_.get(),

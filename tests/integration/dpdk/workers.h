@@ -60,7 +60,9 @@ class Workers {
   [[nodiscard]] const mr_worker_stats& stats(std::uint32_t index) const {
     return published_[index];
   }
-  [[nodiscard]] core::FlowTable& flow_table(std::uint32_t index) { return *tables_[index].table; }
+  [[nodiscard]] std::uint32_t flow_count(std::uint32_t index) const {
+    return workers_[index]->flows().used();
+  }
   [[nodiscard]] std::uint64_t sum_of(mr_counter counter) const;
   [[nodiscard]] std::uint64_t sum_of(mr_drop_reason reason) const;
   [[nodiscard]] const dpdk::MbufPool& pool() const { return pool_; }
@@ -71,12 +73,8 @@ class Workers {
   void expect_balance() const;
 
  private:
-  struct Table {
-    struct Free {
-      void operator()(std::byte* memory) const;
-    };
-    std::unique_ptr<std::byte[], Free> memory;
-    std::unique_ptr<core::FlowTable> table;
+  struct Free {
+    void operator()(std::byte* memory) const;
   };
   void make_nic();
   void make_worker(std::uint32_t index);
@@ -89,7 +87,7 @@ class Workers {
   worker::ConfigExchange configs_;
   std::unique_ptr<worker::HandoverRings> handover_rings_;
   std::unique_ptr<dpdk::MbufRing> announcements_;
-  std::vector<Table> tables_;
+  std::vector<std::unique_ptr<std::byte[], Free>> table_memory_;
   std::vector<mr_worker_stats> published_;
   std::vector<std::vector<mr_listener_stats>> listener_stats_;
   std::vector<std::vector<mr_target_stats>> target_stats_;

@@ -107,7 +107,7 @@ class CoreEngine final : public Engine {
     listeners_.assign(kSlotCount, {});
     targets_.assign(kSlotCount, {});
     forwarder_.emplace(core::Forwarder::Options{
-        .flow_table = &*table_,
+        .flow_table = *table_,
         .nic_macs = nic_macs_,
         .counters = {.worker = &stats_, .listeners = listeners_, .targets = targets_}});
   }

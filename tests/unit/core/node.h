@@ -86,7 +86,7 @@ class Node {
     forwarder_->recount_flows();
   }
 
-  [[nodiscard]] core::FlowTable& table() { return table_; }
+  [[nodiscard]] const core::FlowTable& table() const { return forwarder_->flows(); }
   [[nodiscard]] const core::ConfigView& config() const { return images_.back().view(); }
   [[nodiscard]] std::uint64_t counter(mr_counter counter) const {
     return worker_stats_.counters[counter];
@@ -134,7 +134,7 @@ class Node {
   }
   void make_forwarder() {
     forwarder_ = std::make_unique<core::Forwarder>(core::Forwarder::Options{
-        .flow_table = &table_,
+        .flow_table = table_,
         .nic_macs = macs_,
         .counters = {.worker = &worker_stats_,
                      .listeners = listener_stats_,
