@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""millrace-dataplane as a process: how it starts, refuses to start, and ends.
+
+Runs without privilege: no hugepages, and DPDK's ring driver as the nic. The program's path comes in
+MILLRACE_DATAPLANE.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROGRAM = os.environ["MILLRACE_DATAPLANE"]
+NO_HUGEPAGES = ("--eal=--no-huge", "--eal=-m", "--eal=128")
+START_TIMEOUT_S = 30
+
+
+class Engine:
+    """One engine on a ring device, started and awaited."""
+
+    def __init__(self, directory: Path, *more: str) -> None:
+        words = [PROGRAM, "--nic", "net_ring0", "--flows", "1000", *directories(directory), *more]
+        self.process = subprocess.Popen([*words, *NO_HUGEPAGES], stderr=subprocess.PIPE, text=True)
+        self.said = ""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+            if "ready:" in line:
+                return
+        raise AssertionError(f"engine ended instead of getting ready: {self.said}")
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        _, rest = self.process.communicate(timeout=START_TIMEOUT_S)
+        self.said += rest
+        return self.process.returncode
+
+
+def status_of(task: Path) -> str:
+    return (task / "status").read_text()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """Where an engine has its runtime directory and flow tables; a leftover engine is ended."""
+    yield tmp_path
+    lock = tmp_path / "run" / "dataplane.lock"
+    if lock.exists() and re.fullmatch(r"\d+\s*", lock.read_text()):
+        try:
+            os.kill(int(lock.read_text()), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def directories(directory: Path) -> tuple[str, ...]:
+    return ("--runtime-dir", str(directory / "run"), "--flow-dir", str(directory / "flows"))
+
+
+def refusal(*words: str) -> str:
+    """The one line that a refused start leaves."""
+    run = subprocess.run(
+        [PROGRAM, *words], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+    )
+    assert run.returncode == 1
+    assert run.stdout == ""
+    lines = run.stderr.splitlines()
+    assert len(lines) == 1, run.stderr
+    prefix = "millrace-dataplane: "
+    assert lines[0].startswith(prefix)
+    return lines[0][len(prefix) :]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((), "--nic is missing (see --help)"),
+        (("--nic", "x", "--workers", "0"), "--workers: 0 is not 1 to 16"),
+        (("--nic", "x", "--workers", "17"), "--workers: 17 is not 1 to 16"),
+        (("--nic", "x", "--queues", "2"), "--queues: 2 is not 1 to --workers"),
+        (("--nic", "x", "--flows", "0"), "--flows: 0 is not 1 to 268435456"),
+        (("--nic", "x", "--twin", "a", "--twin", "b"), "--twin: there are more twins than nics"),
+        (
+            ("--nic", "x", "--worker-cpus", "1-"),
+            "--worker-cpus: '1-' is no list of CPUs such as 2,4-6",
+        ),
+        (("--nic", "x", "--worker-cpus", "0,0"), "--worker-cpus: names 2 CPUs for 1 workers"),
+        (("--nic", "x", "--config", "/nonexistent"), "--config: cannot read /nonexistent"),
+        (("--speed", "11"), "unrecognised option '--speed' (see --help)"),
+        (
+            ("--nic", "x", "--workers", "many"),
+            "the argument ('many') for option '--workers' is invalid (see --help)",
+        ),
+    ],
+)
+def test_wrong_option_is_named(words: tuple[str, ...], reason: str) -> None:
+    assert refusal(*words) == reason
+
+
+def test_missing_interface_is_named(directory: Path) -> None:
+    said = refusal("--nic", "no-such-if0", *directories(directory), *NO_HUGEPAGES)
+    assert said == "nic no-such-if0: no such interface in this network namespace (ip link show)"
+
+
+def test_missing_twin_says_how_to_make_it(directory: Path) -> None:
+    said = refusal(
+        *("--nic", "net_ring0", "--twin", "no-such-tap0"), *directories(directory), *NO_HUGEPAGES
+    )
+    assert said.endswith("create it with: ip tuntap add dev no-such-tap0 mode tap")
+
+
+def test_unusable_runtime_directory_is_named() -> None:
+    said = refusal("--nic", "net_ring0", "--runtime-dir", "/nonexistent/millrace", *NO_HUGEPAGES)
+    assert said.startswith("cannot make the runtime directory /nonexistent/millrace: ")
+
+
+def test_fault_30_too_few_hugepages_say_how_to_get_more(directory: Path) -> None:
+    free = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+    if not free.exists():
+        pytest.skip("this machine has no 2 MB hugepages")
+    # Eight nics for sixteen workers want 2.4 GB for packets.
+    if int(free.read_text()) > 1100:
+        pytest.skip("this machine has more free hugepages than the largest engine wants")
+    nics = [word for index in range(8) for word in ("--nic", f"net_ring{index}")]
+    said = refusal(*nics, "--workers", "16", "--queues", "16", *directories(directory))
+    assert re.fullmatch(
+        r"hugepages: \d+ of 2 MB are free, \d+ are needed; reserve more: "
+        r"echo \d+ > /proc/sys/vm/nr_hugepages",
+        said,
+    )
+
+
+def test_fault_30_second_instance_is_refused_with_the_pid_of_the_first(directory: Path) -> None:
+    engine = Engine(directory)
+    said = refusal("--nic", "net_ring0", *directories(directory), *NO_HUGEPAGES)
+    assert f"dataplane.lock: already held by process {engine.process.pid}" in said
+    assert engine.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_cleanly_and_flow_tables_stay(
+    directory: Path, number: signal.Signals
+) -> None:
+    engine = Engine(directory, "--workers", "2")
+    assert (directory / "run" / "stats").exists()
+    assert engine.end(number) == 0
+    assert engine.said.rstrip().endswith("stopped")
+    assert sorted(path.name for path in (directory / "flows").iterdir()) == ["flows.0", "flows.1"]
+
+
+def test_restart_goes_on_with_the_flow_tables(directory: Path) -> None:
+    assert Engine(directory).end(signal.SIGKILL) == -signal.SIGKILL
+    again = Engine(directory)
+    assert "flows kept" in again.said
+    assert again.end(signal.SIGTERM) == 0
+
+
+def test_other_number_of_workers_starts_with_empty_flow_tables(directory: Path) -> None:
+    assert Engine(directory).end(signal.SIGTERM) == 0
+    again = Engine(directory, "--workers", "2")
+    assert "starting with an empty table: flow table: worker count is 1, expected 2" in again.said
+    assert again.end(signal.SIGTERM) == 0
+
+
+def test_fault_61_no_thread_keeps_a_capability(directory: Path) -> None:
+    engine = Engine(directory, "--workers", "2")
+    tasks = list(Path(f"/proc/{engine.process.pid}/task").iterdir())
+    assert len(tasks) >= 4  # main, two workers, the EAL's own
+    # The EAL's own thread gives its capabilities up when it comes to it, a moment after "ready".
+    deadline = time.monotonic() + 5
+    while any(re.search(r"^CapEff:.*[1-9a-f]", status, re.M) for status in map(status_of, tasks)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for task in tasks:
+        status = status_of(task)
+        for kind in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
+            assert re.search(rf"^{kind}:\s+0+$", status, re.MULTILINE), (task.name, status)
+        assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    assert engine.end(signal.SIGTERM) == 0
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(directory: Path) -> None:
+    file = directory / "dataplane.conf"
+    file.write_text("workers = 2\nflows = 4096\n")
+    engine = Engine(directory, "--config", str(file))
+    assert "2 workers, 1000 flows each" in engine.said
+    assert engine.end(signal.SIGTERM) == 0
+
+
+def test_help_teaches() -> None:
+    run = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=True)
+    for word in ("--nic DEVICE", "ip tuntap add", "nr_hugepages", "--flow-dir", "SIGTERM"):
+        assert word in run.stdout
