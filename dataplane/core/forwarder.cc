@@ -43,9 +43,8 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
     inserts_.left = inserts_.per_ms;
     replies_.left = replies_.per_ms;
   }
-  std::array<Work, kBurstMax> works;
-  std::array<std::uint8_t, kBurstMax> balanced;  // indexes of packets that need a flow
-  std::uint32_t balanced_count = 0;
+  std::array<Work, kBurstMax> works;  // of the packets that need a flow, in order of arrival
+  std::uint32_t work_count = 0;
   const std::uint32_t count = std::min(burst.count, kBurstMax);
 
   for (std::uint32_t i = 0; i < std::min(count, kParseAhead); ++i) {
@@ -53,25 +52,24 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
   }
   for (std::uint32_t i = 0; i < count; ++i) {
     if (i + kParseAhead < count) __builtin_prefetch(burst.packets[i + kParseAhead].data);
-    Work& work = works[i];
+    Work& work = works[work_count];
     if (classify(burst.packets[i], work)) [[likely]] {
-      balanced[balanced_count++] = static_cast<std::uint8_t>(i);
+      work.index = i;
+      ++work_count;
       flows_.prefetch_bucket(work.hash);
     } else {
       burst.verdicts[i] = handle_other(burst.packets[i], work.parsed);
     }
   }
-  for (std::uint32_t i = 0; i < balanced_count; ++i) {
-    Work& work = works[balanced[i]];
+  for (Work& work : std::span(works).first(work_count)) {
     work.candidate = flows_.first_candidate(work.hash);
     if (work.candidate != MR_RECORD_NONE) flows_.prefetch_record(work.candidate);
   }
   // In order of arrival: a SYN and the packets behind it may be in the same burst.
-  for (std::uint32_t i = 0; i < balanced_count; ++i) {
-    Packet& packet = burst.packets[balanced[i]];
-    Work& work = works[balanced[i]];
-    burst.verdicts[balanced[i]] = work.listener != nullptr ? forward_to_target(packet, work)
-                                                           : forward_to_client(packet, work);
+  for (Work& work : std::span(works).first(work_count)) {
+    Packet& packet = burst.packets[work.index];
+    burst.verdicts[work.index] = work.listener != nullptr ? forward_to_target(packet, work)
+                                                          : forward_to_client(packet, work);
   }
   flush(burst_counts_);
   burst_counts_ = {};

@@ -74,6 +74,7 @@ class Forwarder {
     std::uint64_t hash;
     const mr_listener* listener;  // of the packet's destination; null: perhaps a reply
     std::uint32_t candidate;      // FlowTable::first_candidate()
+    std::uint32_t index;          // in the burst
   };
   struct BurstCounts {
     std::uint32_t forwarded = 0;
