@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "controlplane/api/server.h"
+#include "controlplane/config/dump.h"
 #include "controlplane/config/load.h"
 #include "controlplane/health/checker.h"
 #include "controlplane/net/next_hops.h"
@@ -164,6 +165,7 @@ ReconcilerHooks ControlPlane::hooks() {
           [] {
             return Moment{clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
           },
+      .config_text = dump_config,
       .set_health_targets = [this](auto targets) { health_->set_targets(std::move(targets)); },
       .set_health_hold = [this](auto reason) { health_->set_hold(std::move(reason)); },
       .set_twins = [this](auto twins) { next_hops_->set_twins(std::move(twins)); },

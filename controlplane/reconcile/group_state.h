@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/health/health_state.h"
 #include "controlplane/model/model.h"
 #include "controlplane/reconcile/epochs.h"
 #include "controlplane/store/stored_state.h"

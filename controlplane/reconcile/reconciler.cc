@@ -5,7 +5,6 @@
 #include <set>
 #include <utility>
 
-#include "controlplane/config/dump.h"
 #include "controlplane/reconcile/apply.h"
 #include "controlplane/reconcile/snapshot_builder.h"
 
@@ -79,7 +78,7 @@ Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
   Result<ApplyOutcome> outcome =
       apply_config(state_, config, publisher_->arena_bytes(), now.monotonic_ns);
   if (!outcome) return outcome;
-  state_.config_text = dump_config(config);
+  state_.config_text = hooks_.config_text(config);
   state_.config_source = std::move(source);
   state_.config_applied_ns = now.realtime_ns;
   config_error_.clear();

@@ -33,6 +33,8 @@ namespace millrace::control {
 
 struct ReconcilerHooks {
   std::function<Moment()> now;
+  // A config as text from which main.cc can load it again.
+  std::function<std::string(const Config&)> config_text;
   // health/
   std::function<void(std::vector<HealthTarget>)> set_health_targets;
   std::function<void(std::string)> set_health_hold;

@@ -35,7 +35,9 @@ StoredTarget stored(const TargetRecord& target, const Moment& now) {
                    .is_operator_drained = target.is_operator_drained,
                    .registration = target.registration,
                    .drain_deadline_ns = 0,
-                   .health = target.health};
+                   .health_state = target.health.state,
+                   .health_reason = target.health.reason,
+                   .health_description = target.health.description};
   if (target.registration == Registration::draining) {
     const std::uint64_t left_ns =
         target.drain_deadline_ns - std::min(target.drain_deadline_ns, now.monotonic_ns);
@@ -71,7 +73,9 @@ TargetRecord restored(const StoredTarget& row, const GroupState& group, const Mo
                       .is_operator_drained = row.is_operator_drained,
                       .registration = row.registration,
                       .drain_deadline_ns = 0,
-                      .health = row.health};
+                      .health = {.state = row.health_state,
+                                 .reason = row.health_reason,
+                                 .description = row.health_description}};
   if (row.registration == Registration::draining) {
     const std::uint64_t left_ns =
         row.drain_deadline_ns - std::min(row.drain_deadline_ns, now.realtime_ns);

@@ -70,9 +70,9 @@ void bind_rest(Statement& statement, const StoredTarget& row) {
       .bind(row.is_operator_drained ? 1 : 0)
       .bind(static_cast<int>(row.registration))
       .bind(static_cast<std::int64_t>(row.drain_deadline_ns))
-      .bind(static_cast<int>(row.health.state))
-      .bind(static_cast<int>(row.health.reason))
-      .bind(row.health.description);
+      .bind(static_cast<int>(row.health_state))
+      .bind(static_cast<int>(row.health_reason))
+      .bind(row.health_description);
 }
 
 struct TableSql {
@@ -195,10 +195,10 @@ StoredTarget read_row(RowReader& row, const StoredTarget&) {
   out.is_operator_drained = row.flag("is_operator_drained");
   out.registration = row.number<Registration>(0, 2, "registration");
   out.drain_deadline_ns = row.number<std::uint64_t>(0, INT64_MAX, "drain deadline");
-  out.health.state = row.number<TargetState>(0, 2, "health state");
-  out.health.reason = row.number<HealthReason>(
+  out.health_state = row.number<TargetState>(0, 2, "health state");
+  out.health_reason = row.number<HealthReason>(
       0, static_cast<int>(HealthReason::deregistration_in_progress), "health reason");
-  out.health.description = row.text();
+  out.health_description = row.text();
   return out;
 }
 

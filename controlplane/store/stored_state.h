@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "controlplane/health/health_state.h"
 #include "controlplane/model/model.h"
 
 namespace millrace::control {
@@ -57,8 +56,10 @@ struct StoredTarget {
   bool is_configured = true;  // false: removed from the config, on its way out
   bool is_operator_drained = false;
   Registration registration = Registration::registered;
-  std::uint64_t drain_deadline_ns = 0;  // CLOCK_REALTIME, while draining
-  TargetHealth health;
+  std::uint64_t drain_deadline_ns = 0;              // CLOCK_REALTIME, while draining
+  TargetState health_state = TargetState::initial;  // as probed: initial, healthy or unhealthy
+  HealthReason health_reason = HealthReason::none;
+  std::string health_description;
 
   friend bool operator==(const StoredTarget&, const StoredTarget&) = default;
 };

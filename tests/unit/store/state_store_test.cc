@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/store/state_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "tests/support/cc/temp_dir.h"
+
+namespace millrace::control {
+namespace {
+
+using ::testing::HasSubstr;
+
+IpAddress ip(const char* text) { return IpAddress::parse(text).value(); }
+
+StoredState rich_state() {
+  StoredState state;
+  state.id_floor = 1007;
+  state.generation_floor = 1ull << 40;
+  state.config_text = "node: {name: lb-1}\n# ünïcode and 'quotes'\n";
+  state.config_source = "/etc/millrace/millrace.yaml";
+  state.config_applied_ns = 1'700'000'000'000'000'000;
+  state.listeners = {
+      {.vip = ip("203.0.113.10"), .protocol = Protocol::tcp, .port = 80, .slot = 0, .id = 1},
+      {.vip = ip("203.0.113.10"), .protocol = Protocol::udp, .port = 80, .slot = 1, .id = 2},
+      {.vip = ip("2001:db8::10"), .protocol = Protocol::tcp, .port = 80, .slot = 4, .id = 3}};
+  StoredGroup group;
+  group.name = "web-80";
+  group.slot = 2;
+  group.id = 4;
+  group.protocol = Protocol::udp;
+  group.port = 8080;
+  group.forwarding = Forwarding::dsr;
+  group.deregistration_delay_seconds = 3600;
+  group.deregistration_connection_termination = true;
+  group.unhealthy_connection_termination = true;
+  group.lookup_slots = MR_LOOKUP_SLOTS_MAX;
+  state.groups = {group};
+  StoredTarget target;
+  target.key = {.group = "web-80", .address = ip("fd00::11"), .port = 8080};
+  target.slot = 9;
+  target.id = 0xffffffff;
+  target.weight = 999;
+  target.zone = "b";
+  target.is_configured = false;
+  target.is_operator_drained = true;
+  target.registration = Registration::draining;
+  target.drain_deadline_ns = 1'800'000'000'000'000'000;
+  target.health_state = TargetState::unhealthy;
+  target.health_reason = HealthReason::response_code_mismatch;
+  target.health_description = "Health checks failed with these codes: [503]";
+  state.targets = {target};
+  return state;
+}
+
+class StateStoreTest : public ::testing::Test {
+ protected:
+  StateStore open() {
+    Result<StateStore> store = StateStore::open(path_);
+    EXPECT_TRUE(store) << store.error().message;
+    return std::move(*store);
+  }
+  void write(const std::string& bytes) { std::ofstream(path_, std::ios::binary) << bytes; }
+  std::string read() {
+    std::ifstream in(path_, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  void run_sql(const char* sql) {
+    Result<Database> database = Database::open(path_);
+    ASSERT_TRUE(database);
+    const Status done = database->run(sql);
+    ASSERT_TRUE(done) << done.error().message;
+  }
+
+  test::TempDir dir_;
+  std::string path_ = dir_.file("state.db");
+};
+
+TEST_F(StateStoreTest, new_store_is_empty) { EXPECT_EQ(open().state(), StoredState{}); }
+
+TEST_F(StateStoreTest, everything_comes_back) {
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(rich_state()));
+  }
+  EXPECT_EQ(open().state(), rich_state());
+}
+
+TEST_F(StateStoreTest, rows_are_added_changed_and_removed) {
+  StoredState state = rich_state();
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(state));
+    state.listeners.erase(state.listeners.begin());
+    state.targets[0].health_state = TargetState::healthy;
+    StoredTarget second = state.targets[0];
+    second.key.port = 8081;
+    second.slot = 10;
+    state.targets.push_back(second);
+    ASSERT_TRUE(store.save(state));
+  }
+  EXPECT_EQ(open().state(), state);
+}
+
+TEST_F(StateStoreTest, slot_may_go_from_one_target_to_another_in_one_save) {
+  StateStore store = open();
+  StoredState state = rich_state();
+  ASSERT_TRUE(store.save(state));
+  state.targets[0].key.port = 1;
+  ASSERT_TRUE(store.save(state));
+  EXPECT_EQ(open().state(), state);
+}
+
+TEST_F(StateStoreTest, kill_loses_nothing_that_was_saved) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    Result<StateStore> store = StateStore::open(path_);
+    if (!store || !store->save(rich_state())) ::_exit(1);
+    (void)::kill(::getpid(), SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(open().state(), rich_state());
+}
+
+TEST_F(StateStoreTest, file_that_is_no_database_is_refused_with_advice) {
+  write(std::string(8192, 'x'));
+  Result<StateStore> store = StateStore::open(path_);
+  ASSERT_FALSE(store);
+  EXPECT_THAT(store.error().message, HasSubstr(path_));
+  EXPECT_THAT(store.error().message, HasSubstr("move it away"));
+}
+
+TEST_F(StateStoreTest, fault_36_damage_anywhere_is_refused_or_harmless) {
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(rich_state()));
+  }
+  run_sql("PRAGMA wal_checkpoint(TRUNCATE)");
+  const std::string good = read();
+  ASSERT_GT(good.size(), 8192u);
+  int refused = 0;
+  for (std::size_t at = 0; at < good.size(); at += 37) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(~bad[at]);
+    write(bad);
+    Result<StateStore> store = StateStore::open(path_);
+    if (!store) {
+      ++refused;
+      EXPECT_THAT(store.error().message, HasSubstr(path_));
+    }
+    (void)::unlink((path_ + "-wal").c_str());
+    (void)::unlink((path_ + "-shm").c_str());
+  }
+  EXPECT_GT(refused, 5);
+  for (std::size_t length : {100ul, 4096ul, 5000ul, good.size() - 4096}) {
+    write(good.substr(0, length));
+    EXPECT_FALSE(StateStore::open(path_)) << length;
+  }
+}
+
+TEST_F(StateStoreTest, impossible_row_is_named) {
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(rich_state()));
+  }
+  for (const char* sql :
+       {"UPDATE targets SET slot = 4000000", "UPDATE targets SET slot = 9, registration = 7",
+        "UPDATE targets SET registration = 0, address = 'nowhere'"}) {
+    run_sql(sql);
+    Result<StateStore> store = StateStore::open(path_);
+    ASSERT_FALSE(store) << sql;
+    EXPECT_THAT(store.error().message, HasSubstr("is impossible"));
+  }
+}
+
+TEST_F(StateStoreTest, slot_used_twice_is_refused) {
+  StoredState state = rich_state();
+  state.listeners[1].slot = 0;
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(state));
+  }
+  Result<StateStore> store = StateStore::open(path_);
+  ASSERT_FALSE(store);
+  EXPECT_THAT(store.error().message, HasSubstr("slot 0 is used twice"));
+}
+
+TEST_F(StateStoreTest, newer_schema_is_refused_and_left_alone) {
+  { (void)open(); }
+  run_sql("PRAGMA user_version = 99");
+  Result<StateStore> store = StateStore::open(path_);
+  ASSERT_FALSE(store);
+  EXPECT_THAT(store.error().message, HasSubstr("newer"));
+}
+
+TEST_F(StateStoreTest, missing_directory_is_named) {
+  Result<StateStore> store = StateStore::open("/nonexistent/state.db");
+  ASSERT_FALSE(store);
+  EXPECT_THAT(store.error().message, HasSubstr("/nonexistent/state.db"));
+}
+
+TEST_F(StateStoreTest, fault_40_full_disk_is_an_error_and_the_next_save_makes_up_for_it) {
+  StateStore store = open();
+  ASSERT_TRUE(store.save({}));
+  // A file size limit answers writes as a full disk does.
+  struct rlimit before {};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto ignored = ::signal(SIGXFSZ, SIG_IGN);
+  const struct rlimit tiny { .rlim_cur = 100 << 10, .rlim_max = before.rlim_max };
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tiny), 0);
+  StoredState large = rich_state();
+  large.config_text.assign(1 << 20, 'y');
+  const Status failed = store.save(large);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  (void)::signal(SIGXFSZ, ignored);
+  ASSERT_FALSE(failed);
+  EXPECT_THAT(failed.error().message, HasSubstr("cannot write " + path_));
+  EXPECT_EQ(store.state(), StoredState{});
+
+  ASSERT_TRUE(store.save(large));
+  EXPECT_EQ(open().state(), large);
+}
+
+}  // namespace
+}  // namespace millrace::control
