@@ -161,8 +161,11 @@ def run_e2e(words: Sequence[str]) -> Outcome:
     if not (ROOT / "build" / "build.ninja").exists() and not build(PARTS[0]):
         return Outcome(failed=["e2e: build"])
     E2E_REPORT.unlink(missing_ok=True)
-    pytest = ["/usr/bin/python3", "-B", "-m", "pytest", str(ROOT / "tests" / "e2e")]
-    subprocess.run([*pytest, f"--junit-xml={E2E_REPORT}", *words], cwd=ROOT, check=False)
+    pytest = ["/usr/bin/python3", "-B", "-m", "pytest", str(ROOT / "tests" / "e2e"), "-v"]
+    # Nothing is written outside the build folder.
+    pytest += ["-p", "no:cacheprovider", f"--basetemp={ROOT}/build/pytest"]
+    pytest += ["--tb=short", f"--junit-xml={E2E_REPORT}"]
+    subprocess.run([*pytest, *words], cwd=ROOT, check=False)
     return read_junit(E2E_REPORT)
 
 

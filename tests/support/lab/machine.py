@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.namespace import Namespace
@@ -24,6 +24,8 @@ RUNS = Path("/run/millrace-lab")
 LOCK = RUNS / "lock"
 HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGEPAGE_MOUNT = Path("/dev/hugepages")
+# Folders that DPDK and libxdp make and leave; the last run removes them when they are empty.
+LIBRARY_FOLDERS = (Path("/run/dpdk/rte"), Path("/run/dpdk"), Path("/run/xdp"))
 
 
 @contextmanager
@@ -109,6 +111,9 @@ class RunDirectory:
                 run(["umount", HUGEPAGE_MOUNT], check=False)
             shutil.rmtree(self.path, ignore_errors=True)
             if list(RUNS.iterdir()) == [LOCK]:
+                for folder in LIBRARY_FOLDERS:
+                    with suppress(OSError):
+                        folder.rmdir()
                 shutil.rmtree(RUNS, ignore_errors=True)
 
     def _read(self) -> dict[str, int]:

@@ -19,6 +19,12 @@ from lab.views import Balance, Json, TargetView
 REPOSITORY = Path(__file__).resolve().parents[3]
 METRICS_ADDRESS = "127.0.0.1:9465"
 FLOWS_PER_WORKER = 65536
+# The folder of each program in a build folder.
+PROGRAMS = {
+    "millrace": "controlplane/cli",
+    "millrace-controlplane": "controlplane",
+    "millrace-dataplane": "dataplane",
+}
 
 
 def build_directory() -> Path:
@@ -45,8 +51,7 @@ class Node:
         self.controlplane = namespace.service("controlplane", self.controlplane_words())
 
     def program(self, name: str) -> Path:
-        folder = "dataplane" if name == "millrace-dataplane" else "controlplane"
-        return self.build / folder / name
+        return self.build / PROGRAMS[name] / name
 
     def make_twins(self, nics: Sequence[str]) -> None:
         """Twin `twin<i>` for each NIC, made by the script that operators use."""
