@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Arbitrary frames, in bursts of any size, with time passing and housekeeping in between, through
+// the packet path with a config and flows. What must hold for every frame:
+//   one verdict, counted once; nothing read or written beyond the frame (sanitizers);
+//   a punted frame is untouched; what is sent has right checksums if what came had them;
+//   the same outcome whether a frame is alone in its burst or not.
+//
+// Input: steps of [u8 what][u8 n][u16 bytes][frame ...]; see step().
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "dataplane/core/packet.h"
+#include "tests/fuzz/input.h"
+#include "tests/support/cc/core_engine.h"
+#include "tests/support/cc/frame_check.h"
+#include "tests/support/cc/golden_case.h"
+#include "tests/support/cc/image_builder.h"
+
+namespace millrace::fuzz {
+namespace {
+
+using Checksum = test::FrameFacts::Checksum;
+using core::VerdictKind;
+
+constexpr std::uint64_t kStartNs = 1'000'000'000'000;
+constexpr std::size_t kFrameBytesMax = 2048;
+const test::MacTable kNicMacs = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}};
+
+// The addresses and ports of tests/packets/common.config, so that its packets are good seeds.
+test::Image build_image(std::uint64_t generation, bool is_draining) {
+  test::ImageBuilder builder;
+  for (const bool is_v6 : {false, true}) {
+    for (const std::uint8_t protocol : {MR_PROTOCOL_TCP, MR_PROTOCOL_UDP}) {
+      for (const std::uint8_t forwarding : {MR_FORWARDING_NAT, MR_FORWARDING_DSR}) {
+        const bool is_dsr = forwarding == MR_FORWARDING_DSR;
+        const std::uint16_t port = protocol == MR_PROTOCOL_TCP ? 80 : 53;
+        const std::uint32_t group = builder.add_group({.forwarding = forwarding});
+        const auto add_target = [&](const char* v4, const char* v6, bool gets_new_flows) {
+          static_cast<void>(builder.add_target(
+              {.group_slot = group,
+               .addr = test::addr_of(is_v6 ? v6 : v4),
+               .port = static_cast<std::uint16_t>(protocol == MR_PROTOCOL_TCP ? 8080 : 5353),
+               .protocol = protocol,
+               .gets_new_flows = gets_new_flows}));
+        };
+        add_target("10.0.1.11", "2001:db8:1::11", !is_draining);
+        add_target("10.0.1.12", "2001:db8:1::12", true);
+        static_cast<void>(builder.add_listener(
+            {.vip_addr = test::addr_of(is_v6 ? "2001:db8::10" : "203.0.113.10"),
+             .port = static_cast<std::uint16_t>(port + (is_dsr ? 1 : 0)),
+             .protocol = protocol,
+             .group_slot = group}));
+      }
+    }
+  }
+  builder.set_default_next_hops(test::next_hop_of("02:00:00:00:00:fe"),
+                                test::next_hop_of("02:00:00:00:00:fe", 1));
+  builder.add_local_addr(test::addr_of("10.0.1.1"));
+  return builder.build(generation);
+}
+
+void check_sent(const test::Frame& in, const test::Outcome& out) {
+  const test::FrameFacts before = test::facts_of(in.bytes);
+  const test::FrameFacts after = test::facts_of(out.bytes);
+  require(out.nic < kNicMacs.size(), "sent on a nic that exists");
+  require(out.bytes.size() <= in.bytes.size(), "a frame does not grow");
+  require(std::equal(out.bytes.begin() + 6, out.bytes.begin() + 12, kNicMacs[out.nic].begin()),
+          "a frame carries the address of the nic that sends it");
+  require(after.ether_type == before.ether_type, "the ethertype stays");
+  require(after.ip_checksum != Checksum::wrong, "a right IPv4 header checksum leaves");
+  if (before.l4_checksum == Checksum::right) {
+    require(after.l4_checksum == Checksum::right, "a right transport checksum stays right");
+  }
+  if (out.kind == VerdictKind::reply) return;
+  require(before.is_ip && after.is_ip, "only whole IP packets are forwarded");
+  require(out.bytes.size() == in.bytes.size() && after.ip_bytes == before.ip_bytes,
+          "forwarding keeps the length");
+  require(after.protocol == before.protocol, "forwarding keeps the protocol");
+  require(after.l4_checksum == before.l4_checksum, "a wrong transport checksum is not repaired");
+  const bool is_hop = after.hops + 1 == before.hops && after.hops > 0;
+  const bool is_dsr = after.hops == before.hops &&
+                      std::equal(in.bytes.begin() + 12, in.bytes.end(), out.bytes.begin() + 12);
+  require(is_hop || is_dsr, "one hop less, or nothing changed behind the link header");
+  // The payload behind the largest header that may change.
+  const std::size_t payload = before.l4_offset + (before.protocol == 6 ? 20 : 8);
+  require(std::equal(in.bytes.begin() + static_cast<std::ptrdiff_t>(payload), in.bytes.end(),
+                     out.bytes.begin() + static_cast<std::ptrdiff_t>(payload)),
+          "forwarding leaves the payload");
+}
+
+// One engine that gets bursts and a twin that gets the same frames one by one.
+class Session {
+ public:
+  Session() : engine_(test::make_core_engine(kNicMacs)), twin_(test::make_core_engine(kNicMacs)) {
+    adopt(steady());
+  }
+
+  void step(Input& input) {
+    const std::uint8_t what = input.u8();
+    const std::uint8_t n = input.u8();
+    switch (what % 8) {
+      case 0:  // time passes, up to about six minutes
+        flush();
+        now_ns_ += (std::uint64_t{n} + 1) * 1'500'000'000;
+        break;
+      case 1:
+        flush();
+        engine_->sweep(now_ns_);
+        twin_->sweep(now_ns_);
+        break;
+      case 2:
+        flush();
+        adopt(n % 2 == 0 ? steady() : draining());
+        break;
+      default:
+        add_frame(what, n, input);
+    }
+  }
+
+  void finish() { flush(); }
+
+ private:
+  static const test::Image& steady() {
+    static const test::Image image = build_image(1, false);
+    return image;
+  }
+  static const test::Image& draining() {
+    static const test::Image image = build_image(2, true);
+    return image;
+  }
+
+  void adopt(const test::Image& image) {
+    engine_->adopt(image);
+    twin_->adopt(image);
+  }
+
+  // Bit 7 of `what`: put the right IPv4 checksum in, which mutation would not find.
+  void add_frame(std::uint8_t what, std::uint8_t n, Input& input) {
+    const auto bytes = input.bytes(std::min<std::size_t>(input.u16(), kFrameBytesMax));
+    test::Frame frame{{bytes.begin(), bytes.end()}, static_cast<std::uint8_t>(n & 1)};
+    if (frame.bytes.empty()) return;
+    if ((what & 0x80) != 0) mend_ip_checksum(frame.bytes);
+    burst_.push_back(std::move(frame));
+    if (burst_.size() == core::kBurstMax || (n & 2) != 0) flush();
+  }
+
+  static void mend_ip_checksum(test::Bytes& bytes) {
+    if (bytes.size() < 34 || bytes[12] != 8 || bytes[13] != 0) return;
+    bytes[24] = 0;
+    bytes[25] = 0;
+    std::uint32_t sum = 0;
+    for (std::size_t i = 14; i < 34; i += 2) sum += std::uint32_t{bytes[i]} << 8 | bytes[i + 1];
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+    bytes[24] = static_cast<std::uint8_t>(~sum >> 8);
+    bytes[25] = static_cast<std::uint8_t>(~sum);
+  }
+
+  void flush() {
+    if (burst_.empty()) return;
+    const test::EngineCounters before = engine_->counters();
+    const auto outcomes = engine_->run(burst_, now_ns_);
+    check_counters(before, engine_->counters(), outcomes);
+    for (std::size_t i = 0; i < burst_.size(); ++i) {
+      const test::Outcome& out = outcomes[i];
+      const auto alone = twin_->run({burst_[i]}, now_ns_);
+      require(alone[0].kind == out.kind && alone[0].reason == out.reason &&
+                  alone[0].nic == out.nic && alone[0].bytes == out.bytes,
+              "a frame's fate does not depend on its burst");
+      if (out.kind == VerdictKind::punt) {
+        require(out.bytes == burst_[i].bytes && out.nic == burst_[i].nic, "a punt is untouched");
+      } else if (out.kind != VerdictKind::drop) {
+        check_sent(burst_[i], out);
+      }
+    }
+    burst_.clear();
+  }
+
+  static void check_counters(const test::EngineCounters& before, const test::EngineCounters& after,
+                             const std::vector<test::Outcome>& outcomes) {
+    std::array<std::uint64_t, MR_DROP_REASON_COUNT> drops = before.drops;
+    std::array<std::uint64_t, 3> sent = {before.counters[MR_COUNTER_FORWARDED_PACKETS],
+                                         before.counters[MR_COUNTER_REPLIED_PACKETS],
+                                         before.counters[MR_COUNTER_PUNTED_PACKETS]};
+    for (const test::Outcome& out : outcomes) {
+      require(out.kind <= VerdictKind::drop, "the verdict is one of four");
+      if (out.kind == VerdictKind::drop) {
+        require(out.reason != 0 && out.reason < MR_DROP_REASON_COUNT, "a drop has a reason");
+        ++drops[out.reason];
+      } else {
+        ++sent[static_cast<std::size_t>(out.kind)];
+      }
+    }
+    require(drops == after.drops, "each drop is counted once, by its reason");
+    require(sent[0] == after.counters[MR_COUNTER_FORWARDED_PACKETS] &&
+                sent[1] == after.counters[MR_COUNTER_REPLIED_PACKETS] &&
+                sent[2] == after.counters[MR_COUNTER_PUNTED_PACKETS],
+            "each other verdict is counted once");
+  }
+
+  std::unique_ptr<test::Engine> engine_;
+  std::unique_ptr<test::Engine> twin_;
+  std::vector<test::Frame> burst_;
+  std::uint64_t now_ns_ = kStartNs;
+};
+
+}  // namespace
+}  // namespace millrace::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  millrace::fuzz::Input input(data, size);
+  millrace::fuzz::Session session;
+  while (!input.is_empty()) session.step(input);
+  session.finish();
+  return 0;
+}

@@ -1,0 +1,484 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plain model of the packet path, to hold core against: one target per group, no speed, no tricks.
+
+It knows the rules from the documents, the config from common.config, and checksums from Scapy. What
+it says of a frame is what tests/integration/engine_pipe says: "forward NIC HEX", "drop REASON", ...
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scapy.layers.inet import IP, in4_chksum
+from scapy.layers.inet6 import IPv6, in6_chksum
+from scapy.utils import checksum
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+EXTENSIONS = (0, 43, 50, 51, 59, 60)
+TIMEOUTS = {"syn": 10, "established": 350, "closing": 60, "closed": 5, "udp": 120, "expired": 30}
+
+
+@dataclass(frozen=True)
+class Target:
+    address: Address
+    port: int
+    mac: bytes
+    is_nat: bool
+
+
+@dataclass(frozen=True)
+class Listener:
+    vip: Address
+    port: int
+    protocol: int
+    target: Target
+
+
+@dataclass
+class Flow:
+    listener: Listener
+    state: str
+    seen: float
+    router: bytes
+    flags: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Config:
+    """What common.config says, read without the code under test."""
+
+    node_mac: bytes = b""
+    default_router: bytes = b""
+    listeners: list[Listener] = field(default_factory=list)
+    local: list[Address] = field(default_factory=list)
+
+    @property
+    def vips(self) -> set[Address]:
+        return {listener.vip for listener in self.listeners}
+
+
+def read_config(path: Path) -> Config:
+    config = Config()
+    macs: dict[str, bytes] = {}
+    addresses: dict[str, str] = {}
+    groups: dict[str, bool] = {}
+    targets: dict[str, Target] = {}
+
+    def address(text: str) -> Address:
+        return ipaddress.ip_address(addresses.get(text, text))
+
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if not words or line.startswith("#"):
+            continue
+        if words[0] == "mac":
+            macs[words[1]] = bytes.fromhex(words[2].replace(":", ""))
+        elif words[0] == "addr":
+            addresses[words[1]] = words[2]
+        elif words[0] == "nic":
+            config.node_mac = macs[words[3]]
+        elif words[0] == "group":
+            groups[words[1]] = words[2] == "nat"
+        elif words[0] == "target":
+            mac = macs[words[words.index("via") + 1]]
+            is_nat = groups[words[2]]
+            targets[words[2]] = Target(address(words[3]), int(words[4]), mac, is_nat)
+        elif words[0] == "listener":
+            protocol = TCP if words[3] == "tcp" else UDP
+            listener = Listener(address(words[1]), int(words[2]), protocol, targets[words[4]])
+            config.listeners.append(listener)
+        elif words[0] == "default_next_hop":
+            config.default_router = macs[words[2]]
+        elif words[0] == "local":
+            config.local.append(address(words[1]))
+    return config
+
+
+@dataclass
+class Packet:
+    """The parts of a frame that passed the length checks."""
+
+    frame: bytes
+    version: int
+    source: Address
+    destination: Address
+    protocol: int
+    header: int  # bytes of the IP header
+    length: int  # bytes of the IP packet
+
+    @property
+    def segment(self) -> bytes:
+        return self.frame[14 + self.header : 14 + self.length]
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        source, destination = struct.unpack("!HH", self.segment[:4])
+        return source, destination
+
+    @property
+    def flags(self) -> int:
+        return self.segment[13] if self.protocol == TCP else 0
+
+    @property
+    def hops(self) -> int:
+        return self.frame[22] if self.version == 4 else self.frame[21]
+
+
+class Drop(Exception):
+    """The verdict that ends most walks."""
+
+
+def right_checksum(
+    source: Address, destination: Address, protocol: int, segment: bytes, version: int
+) -> int:
+    if version == 4:
+        around = IP(src=str(source), dst=str(destination), proto=protocol)
+        return int(in4_chksum(protocol, around, segment))
+    around6 = IPv6(src=str(source), dst=str(destination), nh=protocol)
+    return int(in6_chksum(protocol, around6, segment))
+
+
+def is_martian(source: Address, destination: Address) -> bool:
+    if source == destination:
+        return True
+    if isinstance(source, ipaddress.IPv4Address):
+        first = source.packed[0]
+        return first in (0, 127) or first >= 224
+    embedded = [bytes(10) + b"\xff\xff", bytes(12)]
+    embeds = any(a.packed[:12] in embedded for a in (source, destination))
+    return source.is_multicast or embeds
+
+
+class PlainForwarder:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.now = 0.0
+        self.flows: dict[tuple[Address, int, int, Listener], Flow] = {}
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    def sweep(self) -> None:
+        for key, flow in list(self.flows.items()):
+            if not self.is_idle(flow):
+                continue
+            if flow.state in ("established", "closing"):
+                flow.state, flow.seen = "expired", self.now
+            else:
+                del self.flows[key]
+
+    def is_idle(self, flow: Flow) -> bool:
+        return self.now - flow.seen > TIMEOUTS[flow.state]
+
+    def handle(self, frame: bytes) -> str:
+        try:
+            return self.walk(frame)
+        except Drop as drop:
+            return f"drop {drop}"
+
+    def walk(self, frame: bytes) -> str:
+        if len(frame) < 14:
+            raise Drop("malformed_l2")
+        ethertype = struct.unpack("!H", frame[12:14])[0]
+        if ethertype == 0x0800:
+            return self.walk_ip(self.read_ipv4(frame))
+        if ethertype == 0x86DD:
+            return self.walk_ip(self.read_ipv6(frame))
+        return self.walk_arp(frame) if ethertype == 0x0806 else self.punt(frame)
+
+    def punt(self, frame: bytes) -> str:
+        return f"punt 0 {frame.hex()}"
+
+    def walk_arp(self, frame: bytes) -> str:
+        is_request = len(frame) >= 42 and frame[14:22] == bytes.fromhex("0001080006040001")
+        if not is_request or ipaddress.IPv4Address(frame[38:42]) not in self.config.vips:
+            return self.punt(frame)
+        mac, sender, vip = self.config.node_mac, frame[22:32], frame[38:42]
+        body = bytes.fromhex("0001080006040002") + mac + vip + sender
+        return f"reply 0 {(sender[:6] + mac + frame[12:14] + body + frame[42:]).hex()}"
+
+    def read_ipv4(self, frame: bytes) -> Packet:
+        ip = frame[14:]
+        if len(ip) < 20 or ip[0] >> 4 != 4:
+            raise Drop("bad_ip_header")
+        header, length = (ip[0] & 15) * 4, struct.unpack("!H", ip[2:4])[0]
+        if header < 20 or length < header or length > len(ip):
+            raise Drop("bad_ip_header")
+        source, destination = map(ipaddress.IPv4Address, (ip[12:16], ip[16:20]))
+        if header == 20 and checksum(ip[:20]) != 0:
+            raise Drop("bad_ip_checksum")
+        return Packet(frame, 4, source, destination, ip[9], header, length)
+
+    def read_ipv6(self, frame: bytes) -> Packet:
+        ip = frame[14:]
+        if len(ip) < 40 or ip[0] >> 4 != 6:
+            raise Drop("bad_ip_header")
+        length = 40 + struct.unpack("!H", ip[4:6])[0]
+        if length > len(ip):
+            raise Drop("bad_ip_header")
+        source, destination = map(ipaddress.IPv6Address, (ip[8:24], ip[24:40]))
+        return Packet(frame, 6, source, destination, ip[6], 40, length)
+
+    def fault_of(self, packet: Packet) -> str | None:
+        """Why the packet, if it is for a VIP, is nothing to balance."""
+        if packet.header not in (20, 40):
+            return "ip_options"
+        if packet.version == 4 and struct.unpack("!H", packet.frame[20:22])[0] & 0x3FFF:
+            return "fragment"
+        is_icmp = packet.protocol == (ICMP if packet.version == 4 else ICMP6)
+        # Duplicate address detection comes from the unspecified address.
+        is_mapped = packet.destination.packed[:12] == bytes(10) + b"\xff\xff"
+        is_probe = packet.version == 6 and is_icmp and packet.source.is_unspecified
+        if is_martian(packet.source, packet.destination) and (is_mapped or not is_probe):
+            return "martian"
+        if packet.version == 6 and packet.protocol == 44:
+            return "fragment"
+        if packet.version == 6 and packet.protocol in EXTENSIONS:
+            return "ipv6_extension"
+        if is_icmp:
+            return "bad_l4" if len(packet.segment) < 8 else None
+        if packet.protocol in (TCP, UDP):
+            return self.transport_fault_of(packet)
+        return "unsupported_protocol"
+
+    def transport_fault_of(self, packet: Packet) -> str | None:
+        segment = packet.segment
+        if packet.protocol == UDP:
+            stated = struct.unpack("!H", segment[4:6])[0] if len(segment) >= 8 else 0
+            lacks_checksum = packet.version == 6 and segment[6:8] == b"\0\0"
+            is_bad = stated < 8 or stated > len(segment) or lacks_checksum
+            return "bad_l4" if is_bad else None
+        offset = (segment[12] >> 4) * 4 if len(segment) >= 20 else 0
+        if offset < 20 or offset > len(segment):
+            return "bad_l4"
+        flags = segment[13]
+        has = {name: bool(flags & bit) for name, bit in dict(F=FIN, S=SYN, R=RST, A=ACK).items()}
+        if has["S"] and (has["F"] or has["R"]):
+            return "bad_tcp_flags"
+        return None if has["S"] or has["R"] or has["A"] else "bad_tcp_flags"
+
+    def walk_ip(self, packet: Packet) -> str:
+        is_to_vip = packet.destination in self.config.vips
+        fault = self.fault_of(packet)
+        if fault is not None:
+            if is_to_vip:
+                raise Drop(fault)
+            # A martian of another family is nobody's VIP, but must not look like one either.
+            return self.mapped_or_punt(packet, fault)
+        if packet.protocol in (ICMP, ICMP6):
+            return self.walk_icmp(packet, is_to_vip)
+        for listener in self.config.listeners:
+            place = (listener.vip, listener.port, listener.protocol)
+            if place == (packet.destination, packet.ports[1], packet.protocol):
+                return self.from_client(packet, listener)
+        return self.from_target(packet, is_to_vip)
+
+    def mapped_or_punt(self, packet: Packet, fault: str) -> str:
+        if isinstance(packet.destination, ipaddress.IPv6Address):
+            if packet.destination.ipv4_mapped in self.config.vips:
+                raise Drop(fault)
+        return self.punt(packet.frame)
+
+    def walk_icmp(self, packet: Packet, is_to_vip: bool) -> str:
+        if not is_to_vip:
+            return self.punt(packet.frame)
+        request, answer = (8, 0) if packet.version == 4 else (128, 129)
+        if packet.segment[:2] != bytes([request, 0]):
+            raise Drop("icmp")
+        if packet.source.is_unspecified:
+            raise Drop("martian")
+        before = struct.unpack("!H", packet.segment[2:4])[0]
+        sum_after = (0xFFFF - before) + (answer << 8) + (0xFFFF - (request << 8))
+        while sum_after > 0xFFFF:
+            sum_after = (sum_after & 0xFFFF) + (sum_after >> 16)
+        after = (0xFFFF - sum_after) or 0xFFFF
+        body = bytes([answer, 0]) + struct.pack("!H", after) + packet.segment[4:]
+        ip = bytearray(packet.frame[14 : 14 + packet.header])
+        self.turn_ip(ip, packet)
+        pad = packet.frame[14 + packet.length :]
+        link = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
+        return f"reply 0 {(link + bytes(ip) + body + pad).hex()}"
+
+    def turn_ip(self, ip: bytearray, packet: Packet) -> None:
+        """Addresses swapped, a hop count of our own."""
+        if packet.version == 4:
+            ip[8], ip[12:20] = 64, ip[16:20] + ip[12:16]
+            ip[10:12] = b"\0\0"
+            ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
+        else:
+            ip[7], ip[8:40] = 64, ip[24:40] + ip[8:24]
+
+    def reset(self, packet: Packet) -> str:
+        if packet.flags & RST:
+            raise Drop("unwanted_rst")
+        segment = packet.segment
+        sequence, acknowledged = struct.unpack("!II", segment[4:12])
+        occupied = len(segment) - (segment[12] >> 4) * 4
+        occupied += bool(packet.flags & SYN) + bool(packet.flags & FIN)
+        numbers = (acknowledged, 0) if packet.flags & ACK else (0, (sequence + occupied) % 2**32)
+        flags = RST if packet.flags & ACK else RST | ACK
+        ports = (packet.ports[1], packet.ports[0])
+        body = struct.pack("!HHIIBBHHH", *ports, *numbers, 0x50, flags, 0, 0, 0)
+        ends = (packet.destination, packet.source)
+        right = right_checksum(*ends, TCP, body, packet.version)
+        body = body[:16] + struct.pack("!H", right) + body[18:]
+        ip = bytearray(packet.frame[14 : 14 + packet.header])
+        if packet.version == 4:
+            ip[2:4] = struct.pack("!H", 40)
+        else:
+            ip[4:6] = struct.pack("!H", 20)
+        self.turn_ip(ip, packet)
+        link = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
+        return f"reply 0 {(link + bytes(ip) + body).hex()}"
+
+    def from_client(self, packet: Packet, listener: Listener) -> str:
+        key = (packet.source, packet.ports[0], packet.protocol, listener)
+        flow = self.flows.get(key)
+        is_syn = bool(packet.flags & SYN)
+        if flow is not None:
+            if flow.state != "expired" and self.is_idle(flow):
+                flow.state, flow.seen, flow.flags = "expired", self.now, set()
+            starts_over = is_syn and flow.state in ("expired", "closed", "closing")
+            if starts_over or (flow.state == "expired" and packet.protocol == UDP):
+                flow = None
+        if flow is None:
+            self.flows.pop(key, None)
+            return self.start_flow(packet, listener, key)
+        if flow.state == "expired":
+            return self.reset(packet)
+        self.track(flow, packet, "client")
+        flow.seen = self.now
+        flow.router = self.router_of(packet, flow)
+        return self.to_target(packet, listener)
+
+    def router_of(self, packet: Packet, flow: Flow) -> bytes:
+        """Settled flows follow the router that their client's packets come through."""
+        is_settled = flow.state in ("established", "udp") and not packet.flags & (SYN | FIN | RST)
+        return packet.frame[6:12] if is_settled else flow.router
+
+    def start_flow(
+        self, packet: Packet, listener: Listener, key: tuple[Address, int, int, Listener]
+    ) -> str:
+        if packet.source in self.config.vips:
+            raise Drop("martian")
+        if listener.target.is_nat and packet.source == listener.target.address:
+            raise Drop("martian")
+        if not packet.flags & RST:
+            state = "udp" if packet.protocol == UDP else "established"
+            if packet.flags & FIN:
+                state = "closing"
+            if packet.flags & SYN:
+                state = "syn"
+            self.flows[key] = Flow(listener, state, self.now, packet.frame[6:12])
+        return self.to_target(packet, listener)
+
+    def track(self, flow: Flow, packet: Packet, side: str) -> None:
+        if packet.protocol == UDP:
+            return
+        if packet.flags & RST:
+            flow.flags.add(f"rst_{side}")
+            flow.state = "closed"
+        elif packet.flags & FIN:
+            flow.flags.add(f"fin_{side}")
+            both = {"fin_client", "fin_target"} <= flow.flags
+            flow.state = "closed" if both else "closing"
+        elif not packet.flags & SYN:
+            if flow.state == "closed" and f"rst_{side}" in flow.flags:
+                flow.flags.remove(f"rst_{side}")
+                flow.state = "established"
+            is_confirmed = "reply" in flow.flags or not flow.listener.target.is_nat
+            if flow.state == "syn" and side == "client" and is_confirmed:
+                flow.state = "established"
+
+    def from_target(self, packet: Packet, is_to_vip: bool) -> str:
+        place = (packet.source, packet.ports[0], packet.protocol)
+        client = (packet.destination, packet.ports[1], packet.protocol)
+        for key, flow in self.flows.items():
+            target = flow.listener.target
+            if key[:3] != client or not target.is_nat:
+                continue
+            if (target.address, target.port, flow.listener.protocol) == place:
+                return self.reply_of_flow(packet, flow)
+        if is_to_vip:
+            raise Drop("no_listener")
+        opens = packet.flags & (SYN | ACK) == SYN and packet.protocol == TCP
+        for listener in self.config.listeners:
+            target = listener.target
+            is_its = (target.address, target.port, listener.protocol) == place
+            if is_its and target.is_nat and not opens and client[0] not in self.config.local:
+                return self.to_client(packet, listener, self.config.default_router)
+        return self.punt(packet.frame)
+
+    def reply_of_flow(self, packet: Packet, flow: Flow) -> str:
+        if flow.state != "expired" and self.is_idle(flow):
+            flow.state, flow.seen, flow.flags = "expired", self.now, set()
+        if flow.state == "expired":
+            if packet.protocol == TCP:
+                return self.reset(packet)
+            return self.to_client(packet, flow.listener, self.config.default_router)
+        self.track(flow, packet, "target")
+        flow.flags.add("reply")
+        flow.seen = self.now
+        return self.to_client(packet, flow.listener, flow.router)
+
+    def to_target(self, packet: Packet, listener: Listener) -> str:
+        target = listener.target
+        link = target.mac + self.config.node_mac + packet.frame[12:14]
+        if not target.is_nat:
+            return f"forward 0 {(link + packet.frame[14:]).hex()}"
+        ends = (packet.source, target.address)
+        ports = (packet.ports[0], target.port)
+        return self.translated(packet, link, ends, ports)
+
+    def to_client(self, packet: Packet, listener: Listener, router: bytes) -> str:
+        link = router + self.config.node_mac + packet.frame[12:14]
+        ends = (listener.vip, packet.destination)
+        ports = (listener.port, packet.ports[1])
+        return self.translated(packet, link, ends, ports)
+
+    def translated(
+        self, packet: Packet, link: bytes, ends: tuple[Address, Address], ports: tuple[int, int]
+    ) -> str:
+        if packet.hops < 2:
+            raise Drop("ttl_expired")
+        segment = struct.pack("!HH", *ports) + packet.segment[4:]
+        at = 16 if packet.protocol == TCP else 6
+        before = struct.unpack("!H", packet.segment[at : at + 2])[0]
+        if packet.protocol == TCP or before != 0:
+            old = (packet.source, packet.destination)
+            was_right = self.right_of(packet, old, packet.segment, at)
+            is_right = self.right_of(packet, ends, segment, at)
+            segment = (
+                segment[:at] + self.moved(packet, before, was_right, is_right) + segment[at + 2 :]
+            )
+        ip = bytearray(packet.frame[14 : 14 + packet.header])
+        if packet.version == 4:
+            ip[8] -= 1
+            ip[10:20] = b"\0\0" + ends[0].packed + ends[1].packed
+            ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
+        else:
+            ip[7] -= 1
+            ip[8:40] = ends[0].packed + ends[1].packed
+        pad = packet.frame[14 + packet.length :]
+        return f"forward 0 {(link + bytes(ip) + segment + pad).hex()}"
+
+    def right_of(
+        self, packet: Packet, ends: tuple[Address, Address], segment: bytes, at: int
+    ) -> int:
+        bare = segment[:at] + b"\0\0" + segment[at + 2 :]
+        if packet.protocol == UDP:  # covers what its own length says
+            bare = bare[: struct.unpack("!H", bare[4:6])[0]]
+        return right_checksum(*ends, packet.protocol, bare, packet.version)
+
+    def moved(self, packet: Packet, before: int, was_right: int, is_right: int) -> bytes:
+        """The right checksum plus the error that there was; one's complement."""
+        after = (is_right + (before + 0xFFFF - was_right)) % 0xFFFF
+        if packet.protocol == UDP:
+            after = after or 0xFFFF
+        return struct.pack("!H", after)

@@ -1,0 +1,222 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Core against the plain model: random conversations with random damage, compared byte by byte.
+
+  oracle_test.py ENGINE_PIPE [--packets=N] [--seed=N]
+
+The seed is printed; the same seed gives the same packets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from oracle import PlainForwarder, read_config
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Packet, Raw
+
+CONFIG = Path(__file__).with_name("common.config")
+NODE, ROUTERS = "02:00:00:00:00:01", ("02:00:00:00:00:fe", "02:00:00:00:00:fd")
+
+CLIENTS = {4: ("198.51.100.7", "198.51.100.8"), 6: ("2001:db8:c::7", "2001:db8:c::8")}
+# The targets themselves among them.
+ODD_SOURCES = {
+    4: ("10.0.1.11", "127.0.0.1", "0.0.0.0", "224.0.0.1", "203.0.113.10", "255.255.255.255"),
+    6: ("2001:db8:1::11", "::1", "::", "ff02::1", "2001:db8::10", "::ffff:198.51.100.7"),
+}
+VIPS = {4: "203.0.113.10", 6: "2001:db8::10"}
+TARGETS = {4: "10.0.1.11", 6: "2001:db8:1::11"}
+OTHERS = {4: ("10.0.1.1", "203.0.113.99"), 6: ("2001:db8:1::1", "::ffff:203.0.113.10")}
+TCP_FLAGS = (
+    "S",
+    "S",
+    "S",
+    "A",
+    "A",
+    "A",
+    "A",
+    "PA",
+    "FA",
+    "R",
+    "RA",
+    "SA",
+    "SEC",
+    "",
+    "SF",
+    "FPU",
+    "F",
+)
+WAITS_MS = (2, 2, 2, 2, 2, 2, 1_500, 7_000, 12_000, 70_000, 130_000, 360_000)
+
+
+class EnginePipe:
+    """The engine under test, one line in, one line out."""
+
+    def __init__(self, program: str) -> None:
+        self.process = subprocess.Popen(
+            [program, str(CONFIG)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> EnginePipe:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait(timeout=10)
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, frame: bytes) -> str:
+        assert self.process.stdout is not None
+        self.tell(f"frame 0 {frame.hex()}")
+        return self.process.stdout.readline().strip()
+
+
+class Traffic:
+    """Frames as they might come, most of them in good faith."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def frame(self) -> bytes:
+        pick = self.random.random()
+        if pick < 0.03:
+            return self.arp()
+        family = self.random.choice((4, 6))
+        packet = self.reply(family) if pick < 0.35 else self.request(family)
+        if pick > 0.97:
+            packet = self.echo(family)
+        router = self.random.choice(ROUTERS)
+        frame = bytes(Ether(src=router, dst=NODE) / packet)
+        return self.damaged(frame) if self.random.random() < 0.2 else frame
+
+    def arp(self) -> bytes:
+        asked = self.random.choice((VIPS[4], "203.0.113.99"))
+        link = Ether(src=ROUTERS[0], dst="ff:ff:ff:ff:ff:ff")
+        request = ARP(op=1, hwsrc=ROUTERS[0], psrc="203.0.113.1", pdst=asked)
+        return bytes(link / request) + bytes(self.random.choice((0, 18)))
+
+    def ip(self, family: int, source: str, destination: str) -> Packet:
+        hops = self.random.choice((64, 64, 64, 255, 2, 1, 0))
+        if family == 4:
+            number = self.random.randrange(65536)
+            return IP(src=source, dst=destination, ttl=hops, id=number, flags="DF")
+        return IPv6(src=source, dst=destination, hlim=hops, fl=self.random.randrange(2**20))
+
+    def payload(self) -> Packet:
+        return Raw(self.random.randbytes(self.random.choice((0, 1, 2, 7, 64))))
+
+    def transport(self, is_tcp: bool, source: int, destination: int) -> Packet:
+        if not is_tcp:
+            return UDP(sport=source, dport=destination) / self.payload()
+        numbers = [self.random.randrange(2**32) for _ in range(2)]
+        options = self.random.choice(([], [("MSS", 1460)], [("Timestamp", (1, 2))]))
+        flags = self.random.choice(TCP_FLAGS)
+        header = TCP(sport=source, dport=destination, flags=flags, options=options)
+        header.seq, header.ack = numbers
+        return header / self.payload()
+
+    def request(self, family: int) -> Packet:
+        source = self.random.choice(CLIENTS[family])
+        if self.random.random() < 0.05:
+            source = self.random.choice(ODD_SOURCES[family])
+        destination = VIPS[family]
+        if self.random.random() < 0.05:
+            destination = self.random.choice(OTHERS[family])
+        is_tcp = self.random.random() < 0.6
+        port = self.random.choice((80, 80, 81, 22) if is_tcp else (53, 53, 54, 22))
+        client_port = self.random.choice((40000, 40001))
+        return self.ip(family, source, destination) / self.transport(is_tcp, client_port, port)
+
+    def reply(self, family: int) -> Packet:
+        destination = self.random.choice((*CLIENTS[family], *OTHERS[family], VIPS[family]))
+        is_tcp = self.random.random() < 0.6
+        port = self.random.choice((8080, 8080, 9999) if is_tcp else (5353, 5353, 9999))
+        client_port = self.random.choice((40000, 40001, 40002))
+        packet = self.ip(family, TARGETS[family], destination)
+        return packet / self.transport(is_tcp, port, client_port)
+
+    def echo(self, family: int) -> Packet:
+        source = self.random.choice((*CLIENTS[family], *ODD_SOURCES[family]))
+        packet = self.ip(family, source, self.random.choice((VIPS[family], *OTHERS[family])))
+        number = self.random.choice((0, 1, 65535))
+        if family == 4:
+            return packet / ICMP(type=self.random.choice((8, 8, 13)), id=number) / self.payload()
+        return packet / ICMPv6EchoRequest(id=number) / self.payload()
+
+    def damaged(self, frame: bytes) -> bytes:
+        how = self.random.randrange(4)
+        if how == 0:
+            return frame[: self.random.randrange(1, len(frame))]
+        if how == 1:
+            return frame + self.random.randbytes(self.random.randrange(1, 20))
+        changed = bytearray(frame)
+        for _ in range(self.random.choice((1, 1, 2, 8))):
+            changed[self.random.randrange(12, len(changed))] = self.random.randrange(256)
+        if how == 2 and changed[12:14] == b"\x08\x00" and len(changed) >= 34:
+            self.mend_ipv4(changed)
+        return bytes(changed)
+
+    def mend_ipv4(self, frame: bytearray) -> None:
+        """So that damage behind the first check is reached."""
+        frame[24:26] = b"\0\0"
+        total = sum(int.from_bytes(frame[at : at + 2], "big") for at in range(14, 34, 2))
+        while total > 0xFFFF:
+            total = (total & 0xFFFF) + (total >> 16)
+        frame[24:26] = (0xFFFF - total).to_bytes(2, "big")
+
+
+def is_beyond_the_model(frame: bytes) -> bool:
+    """Neighbour discovery is checked by golden packets only."""
+    return frame[12:14] == b"\x86\xdd" and frame[20:21] == b"\x3a" and frame[54:55] == b"\x87"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("engine", help="the engine_pipe program")
+    parser.add_argument("--packets", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    traffic = Traffic(options.seed)
+    model = PlainForwarder(read_config(CONFIG))
+    verdicts: dict[str, int] = {}
+    with EnginePipe(options.engine) as engine:
+        for number in range(options.packets):
+            wait_ms = traffic.random.choice(WAITS_MS)
+            engine.tell(f"wait {wait_ms}")
+            model.wait(wait_ms / 1000)
+            if traffic.random.random() < 0.05:
+                engine.tell("sweep 0")
+                model.sweep()
+            frame = traffic.frame()
+            if is_beyond_the_model(frame):
+                continue
+            got, wanted = engine.ask(frame), model.handle(frame)
+            if got != wanted:
+                print(f"seed {options.seed}, packet {number}: {frame.hex()}")
+                print(f"engine: {got}\nmodel:  {wanted}")
+                return 1
+            verdict = " ".join(wanted.split()[: 2 if wanted.startswith("drop") else 1])
+            verdicts[verdict] = verdicts.get(verdict, 0) + 1
+    print(f"seed {options.seed}: {options.packets} packets agree: {verdicts}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
