@@ -125,7 +125,7 @@ class WorkerLoop {
 void fill_ring(dpdk::Nic& nic, const dpdk::MbufPool& pool, std::uint32_t length) {
   const std::vector<std::uint8_t> frame(length);
   for (std::uint32_t i = 0; i < kFramesInRing; ++i) {
-    rte_mbuf* mbuf = pool.take(0, frame);
+    dpdk::Mbuf* mbuf = pool.take(0, frame);
     if (mbuf == nullptr || nic.tx_queue(0).send({&mbuf, 1}) != 1) fail("cannot fill the ring");
   }
 }
