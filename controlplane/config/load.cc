@@ -58,7 +58,7 @@ LoadResult load_config_file(const std::string& path) {
   if (auto* error = std::get_if<ConfigError>(&read)) {
     return std::vector<ConfigError>{std::move(*error)};
   }
-  return load_config(std::get<std::string>(read), path);
+  return load_config(std::get<std::string>(read), path == "-" ? "standard input" : path);
 }
 
 std::variant<std::string, ConfigError> read_config_file(const std::string& path) {

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/cli/help.h"
+
+#include <array>
+
+namespace millrace::control {
+namespace {
+
+// The texts start after the first line end, so that their lines are as wide here as in a terminal.
+constexpr std::array kCommands = {
+    CommandHelp{CommandKind::status, "status", "status", "is everything well?",
+                R"(
+Shows the node, the config in force, the engine with its workers and interfaces, and how many
+targets of each group are healthy. Lines that start with ALARM want attention.
+
+  millrace status
+  millrace status --json | jq .engine.running
+)"},
+    CommandHelp{CommandKind::targets, "targets", "targets [GROUP]",
+                "targets, their states and load",
+                R"(
+Shows each target with its state, its share of new flows, its flows, and why it is in that state.
+
+  initial    registered, has not passed its first health check
+  healthy    gets new flows
+  unhealthy  fails its health checks; gets none, unless no target of the group is healthy
+  draining   removed or drained: established flows go on, no new ones; the time left is shown
+  unused     no listener uses the group, or its drain is over
+
+  millrace targets
+  millrace targets web-80
+)",
+                0, 1},
+    CommandHelp{CommandKind::listeners, "listeners", "listeners",
+                "VIPs, ports, and what they forward to",
+                R"(
+Shows each VIP with protocol and port, its target group, and what it has carried. RST columns count
+TCP resets by who sent them: client, target, or Millrace itself.
+
+  millrace listeners
+)"},
+    CommandHelp{CommandKind::apply, "apply", "apply FILE", "put a config file in force",
+                R"(
+Sends FILE (- for standard input) to the control plane, which checks it as a whole and puts it in
+force. Only what differs is touched; established flows stay. With any error nothing changes, and
+every error is shown with its line and reason. A target that the file no longer names is drained.
+
+  millrace apply /etc/millrace/millrace.yaml
+  sed s/weight:.100/weight:.50/ millrace.yaml | millrace apply -
+)",
+                1, 1},
+    CommandHelp{CommandKind::validate, "validate", "validate FILE", "check a config file",
+                R"(
+Checks FILE (- for standard input) like `apply` would, without a daemon and without any effect.
+
+  millrace validate deploy/examples/demo.yaml
+)",
+                1, 1},
+    CommandHelp{CommandKind::drain, "drain", "drain GROUP TARGET[:PORT]",
+                "take a target out softly",
+                R"(
+The target gets no new flows from now on; established ones go on. Its state is `draining` until the
+group's deregistration delay has passed. It stays drained, also over a restart, until `undrain`.
+The port is needed when the group has the address more than once.
+
+  millrace drain web-80 10.0.1.11
+  millrace drain web-80 10.0.1.11:8081
+  millrace drain web-6 [2001:db8::5]:8080
+)",
+                2, 2},
+    CommandHelp{CommandKind::undrain, "undrain", "undrain GROUP TARGET[:PORT]",
+                "bring a drained target back",
+                R"(
+Ends what `drain` began: the target gets new flows again as soon as it is healthy.
+
+  millrace undrain web-80 10.0.1.11
+)",
+                2, 2},
+    CommandHelp{CommandKind::explain, "explain", "explain CLIENT:PORT VIP:PORT PROTOCOL",
+                "where would this flow go, and why?",
+                R"(
+Goes through the engine's decision step by step: listener, target group, slot of the lookup table,
+its target now and before the last change, next hop. If the engine knows the flow already, that is
+what counts, and it is shown. PROTOCOL is TCP or UDP.
+
+  millrace explain 192.0.2.100:40000 203.0.113.10:80 TCP
+  millrace explain [2001:db8:2::100]:40000 [2001:db8:113::10]:53 UDP
+)",
+                3, 3},
+    CommandHelp{CommandKind::flows, "flows", "flows [OPTIONS]", "flows in the engine's tables, now",
+                R"(
+Reads the live flow tables and shows the flows that fit all options, the first 20 unless --limit
+says otherwise.
+
+  millrace flows
+  millrace flows --client 192.0.2.100
+  millrace flows --vip [2001:db8:113::10]:80 --state established --limit 1000
+  millrace flows --target-group web-80 --target 10.0.1.11
+)"},
+    CommandHelp{CommandKind::counters, "counters", "counters [OPTIONS]",
+                "packets by what became of them",
+                R"(
+Shows the engine's counters since it started, and drops by reason. Each packet ends in exactly one:
+  rx_packets + handover_in = forwarded + replied + punted + handover_out + drops
+
+  millrace counters
+  millrace counters --all
+)"},
+    CommandHelp{CommandKind::top, "top", "top [OPTIONS]", "live rates",
+                R"(
+Shows rates per worker, listener and target, again and again until Ctrl-C.
+
+  millrace top
+  millrace top --interval 5
+  millrace top --once > load.txt
+)"},
+};
+
+}  // namespace
+
+std::span<const CommandHelp> command_helps() { return kCommands; }
+
+std::string program_help() {
+  std::string text =
+      "millrace - look at and change a running Millrace load balancer\n\n"
+      "Usage: millrace [--socket PATH] [--json] COMMAND [ARGUMENTS]\n\nCommands:\n";
+  std::size_t width = 0;
+  for (const CommandHelp& command : kCommands) width = std::max(width, command.usage.size());
+  for (const CommandHelp& command : kCommands) {
+    text += "  " + std::string(command.usage) + std::string(width - command.usage.size() + 2, ' ') +
+            std::string(command.summary) + "\n";
+  }
+  return text +
+         "\nEach explains itself: millrace COMMAND --help\n\n"
+         "A first look:\n"
+         "  millrace status                                       is everything well?\n"
+         "  millrace targets                                      which target does what?\n"
+         "  millrace explain 192.0.2.1:40000 203.0.113.10:80 TCP  where does this flow go?\n\n"
+         "A change:\n"
+         "  millrace validate new.yaml && millrace apply new.yaml\n\n"
+         "Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong.\n";
+}
+
+std::string command_help(const CommandHelp& command) {
+  return "millrace " + std::string(command.name) + " - " + std::string(command.summary) +
+         "\n\nUsage: millrace " + std::string(command.usage) + "\n\n" +
+         std::string(command.text.substr(1));
+}
+
+std::string version_text() { return "millrace " MILLRACE_VERSION "\n"; }
+
+}  // namespace millrace::control

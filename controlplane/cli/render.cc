@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/cli/render.h"
+
+#include "controlplane/cli/table.h"
+
+namespace millrace::control {
+namespace {
+
+using Align = Table::Align;
+
+std::string whole_text(JsonView value) { return std::to_string(value.whole()); }
+
+std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
+
+std::string joined(const std::vector<std::string>& parts, const char* separator) {
+  std::string text;
+  for (const std::string& part : parts) {
+    if (part.empty()) continue;
+    if (!text.empty()) text += separator;
+    text += part;
+  }
+  return text;
+}
+
+// "Engine        dpdk, pid 12"
+std::string fact(const std::string& name, const std::string& value) {
+  return name + std::string(name.size() < 12 ? 12 - name.size() : 1, ' ') + value + "\n";
+}
+
+std::string engine_facts(JsonView engine, std::uint64_t published) {
+  if (!engine["running"].flag()) {
+    return fact("Engine", "NOT RUNNING: " + or_dash(engine["problem"].text()));
+  }
+  const std::uint64_t adopted = engine["adopted_generation"].whole();
+  std::string text = "running: " + engine["kind"].text() + ", pid " + whole_text(engine["pid"]) +
+                     ", up " + duration_text(engine["uptime_seconds"].whole()) + ", generation " +
+                     std::to_string(adopted);
+  if (adopted < published) text += " (has not adopted the newest yet)";
+  std::string facts = fact("Engine", text);
+  if (!engine["problem"].text().empty()) facts += fact("Problem", engine["problem"].text());
+  if (engine["refused_generation"].whole() != 0) {
+    facts += fact("Refused", "generation " + whole_text(engine["refused_generation"]) + ": " +
+                                 engine["refused_reason"].text());
+  }
+  for (const JsonView nic : engine["nics"].items()) {
+    facts += fact("Interface", nic["name"].text() + " (" + nic["mac"].text() + "), kernel twin " +
+                                   or_dash(nic["twin"].text()) +
+                                   (nic["link_up"].flag() ? ", link up" : ", LINK DOWN"));
+  }
+  return facts;
+}
+
+std::string worker_table(JsonView engine) {
+  Table table({{"WORKER", Align::right},
+               {"CPU", Align::right},
+               {"FLOWS", Align::right},
+               {"CAPACITY", Align::right},
+               {"GENERATION", Align::right},
+               {"HEARTBEAT", Align::right},
+               {"LONGEST TURN", Align::right}});
+  for (const JsonView worker : engine["workers"].items()) {
+    table.add({whole_text(worker["index"]), whole_text(worker["cpu"]),
+               count_text(worker["flows_active"].number()),
+               count_text(worker["flows_capacity"].number()),
+               whole_text(worker["acknowledged_generation"]),
+               milliseconds_text(worker["heartbeat_age_ms"].whole()) + " ago",
+               nanoseconds_text(worker["turn_ns_max"].number())});
+  }
+  return table.empty() ? "" : "\n" + table.text();
+}
+
+std::string group_table(JsonView status) {
+  Table table({{"TARGET GROUP"},
+               {"PROTOCOL"},
+               {"PORT", Align::right},
+               {"FORWARDING"},
+               {"HEALTHY", Align::right},
+               {"UNHEALTHY", Align::right},
+               {"INITIAL", Align::right},
+               {"DRAINING", Align::right},
+               {"UNUSED", Align::right},
+               {"NOTE"}});
+  for (const JsonView group : status["target_groups"].items()) {
+    table.add({group["name"].text(), group["protocol"].text(), whole_text(group["port"]),
+               group["forwarding"].text(), whole_text(group["healthy"]),
+               whole_text(group["unhealthy"]), whole_text(group["initial"]),
+               whole_text(group["draining"]), whole_text(group["unused"]),
+               group["fail_open"].flag() ? "FAILS OPEN: no target is healthy" : ""});
+  }
+  return table.empty() ? "\nNo target groups.\n" : "\n" + table.text();
+}
+
+}  // namespace
+
+std::string render_status(JsonView status) {
+  const JsonView config = status["config"];
+  const std::string zone = status["zone"].text();
+  std::string text = fact("Node", status["node"].text() + (zone.empty() ? "" : ", zone " + zone) +
+                                      ", version " + status["version"].text() + ", up " +
+                                      duration_text(status["uptime_seconds"].whole()));
+  const std::uint64_t applied = config["applied_unix_seconds"].whole();
+  text += fact("Config", "generation " + whole_text(status["generation"]) + " from " +
+                             or_dash(config["source"].text()) +
+                             (applied == 0 ? "" : ", applied " + time_text(applied)));
+  const std::string error = config["error"].text();
+  if (!error.empty()) text += fact("Refused", "the last config; what runs stays: " + error);
+  for (const JsonView alarm : status["alarms"].items()) text += fact("ALARM", alarm.text());
+  text += engine_facts(status["engine"], status["generation"].whole());
+  text += fact("Listeners", whole_text(status["listeners"]));
+  return text + worker_table(status["engine"]) + group_table(status);
+}
+
+std::string target_note(JsonView target) {
+  std::vector<std::string> parts = {target["reason"].text(), target["description"].text()};
+  if (!target["drain_seconds_left"].is_null()) {
+    parts.push_back(duration_text(target["drain_seconds_left"].whole()) + " left");
+  }
+  if (target["operator_drained"].flag()) parts.push_back("drained by the operator");
+  if (!target["next_hop_resolved"].flag()) {
+    parts.push_back("NEXT HOP UNRESOLVED: " + or_dash(target["next_hop"].text()));
+  }
+  return joined(parts, "; ");
+}
+
+std::string render_targets(JsonView targets) {
+  Table table({{"TARGET"},
+               {"STATE"},
+               {"WEIGHT", Align::right},
+               {"SHARE", Align::right},
+               {"ACTIVE FLOWS", Align::right},
+               {"NEW FLOWS", Align::right},
+               {"PACKETS", Align::right},
+               {"BYTES", Align::right},
+               {"ZONE"},
+               {"NOTE"}});
+  std::string notes;
+  for (const JsonView group : targets["target_groups"].items()) {
+    for (const JsonView target : group["targets"].items()) {
+      table.add({target["target"].text(), target["state"].text(), whole_text(target["weight"]),
+                 share_text(target["lookup_share"].number()),
+                 count_text(target["active_flows"].number()),
+                 count_text(target["new_flows"].number()), count_text(target["packets"].number()),
+                 bytes_text(target["bytes"].number()), or_dash(target["zone"].text()),
+                 target_note(target)});
+    }
+    if (group["targets"].items().empty()) notes += group["name"].text() + " has no targets.\n";
+    if (group["fail_open"].flag()) {
+      notes += group["name"].text() + " fails open: no target is healthy, all get flows.\n";
+    }
+  }
+  if (table.empty() && notes.empty()) return "No target groups.\n";
+  return (table.empty() ? "" : table.text()) + (notes.empty() ? "" : "\n" + notes);
+}
+
+std::string render_listeners(JsonView listeners) {
+  Table table({{"LOAD BALANCER"},
+               {"VIP"},
+               {"PROTOCOL"},
+               {"PORT", Align::right},
+               {"TARGET GROUP"},
+               {"NEW FLOWS", Align::right},
+               {"REJECTED", Align::right},
+               {"PACKETS", Align::right},
+               {"BYTES", Align::right},
+               {"RST CLIENT", Align::right},
+               {"RST TARGET", Align::right},
+               {"RST OURS", Align::right}});
+  for (const JsonView listener : listeners["listeners"].items()) {
+    table.add({listener["load_balancer"].text(), listener["vip"].text(),
+               listener["protocol"].text(), whole_text(listener["port"]),
+               listener["target_group"].text(), count_text(listener["new_flows"].number()),
+               count_text(listener["rejected_flows"].number()),
+               count_text(listener["packets"].number()), bytes_text(listener["bytes"].number()),
+               count_text(listener["client_resets"].number()),
+               count_text(listener["target_resets"].number()),
+               count_text(listener["balancer_resets"].number())});
+  }
+  return table.empty() ? "No listeners.\n" : table.text();
+}
+
+std::string render_counters(JsonView counters, bool with_zeros) {
+  const auto workers = counters["workers"].items();
+  const auto table_of = [&](const char* title, const char* part, bool zeros) {
+    std::vector<Table::Column> columns = {{title}, {"TOTAL", Align::right}};
+    for (const JsonView worker : workers) {
+      columns.push_back({"WORKER " + whole_text(worker["index"]), Align::right});
+    }
+    Table table(std::move(columns));
+    for (const auto& [name, total] : counters[part].fields()) {
+      if (total.whole() == 0 && !zeros) continue;
+      std::vector<std::string> cells = {name, whole_text(total)};
+      for (const JsonView worker : workers) cells.push_back(whole_text(worker[part][name]));
+      table.add(std::move(cells));
+    }
+    return table;
+  };
+  std::string text;
+  if (!counters["engine_running"].flag()) text += "The engine is not running.\n\n";
+  text += table_of("COUNTER", "counters", true).text();
+  const Table drops = table_of("DROP REASON", "drops", with_zeros);
+  return text + "\n" + (drops.empty() ? "No packets dropped.\n" : drops.text());
+}
+
+std::string render_explain(JsonView explanation) {
+  std::string text = explanation["protocol"].text() + " " + explanation["client"].text() + " -> " +
+                     explanation["vip"].text() + "\n";
+  std::size_t step = 0;
+  for (const JsonView why : explanation["why"].items()) {
+    text += "  " + std::to_string(++step) + ". " + why.text() + "\n";
+  }
+  const std::string verdict = explanation["verdict"].text();
+  if (verdict == "forward") return text + "=> forwarded to " + explanation["target"].text() + "\n";
+  if (verdict == "punt") return text + "=> handed to the kernel\n";
+  return text + "=> dropped: " + or_dash(explanation["drop_reason"].text()) + "\n";
+}
+
+std::string render_flows(JsonView flows) {
+  Table table({{"CLIENT"},
+               {"VIP"},
+               {"PROTOCOL"},
+               {"TARGET"},
+               {"STATE"},
+               {"IDLE", Align::right},
+               {"WORKER", Align::right},
+               {"NOTE"}});
+  for (const JsonView flow : flows["flows"].items()) {
+    const std::string vip = flow["vip"].text();
+    const std::string target = flow["target"].text();
+    table.add({flow["client"].text(), vip.empty() ? "(removed)" : vip, flow["protocol"].text(),
+               target.empty() ? "(removed)" : target, flow["state"].text(),
+               milliseconds_text(flow["idle_ms"].whole()), whole_text(flow["worker"]),
+               flow["orphan"].flag() ? "sent to the slot's target before the change" : ""});
+  }
+  std::string text = table.empty() ? "No such flows.\n" : table.text();
+  for (const JsonView problem : flows["problems"].items()) {
+    text += "Not read: " + problem.text() + "\n";
+  }
+  if (!flows["next"].is_null()) text += "There may be more: raise --limit.\n";
+  return text;
+}
+
+std::string render_applied(JsonView outcome, const std::string& file) {
+  std::vector<std::string> changes;
+  for (const char* what : {"listeners", "targets"}) {
+    for (const char* how : {"added", "removed", "changed"}) {
+      const std::uint64_t count = outcome[std::string(what) + "_" + how].whole();
+      if (count == 0) continue;
+      changes.push_back(std::to_string(count) + " " + what + " " + how);
+    }
+  }
+  const std::string summary = joined(changes, ", ");
+  return file + ": generation " + whole_text(outcome["generation"]) + ", " +
+         (summary.empty() ? "no listener or target changed" : summary) + "\n";
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The API's results as text for a person. Cold; pure functions.
+#pragma once
+
+#include <string>
+
+#include "controlplane/cli/json_view.h"
+
+namespace millrace::control {
+
+[[nodiscard]] std::string render_status(JsonView status);
+[[nodiscard]] std::string render_targets(JsonView targets);
+[[nodiscard]] std::string render_listeners(JsonView listeners);
+// `with_zeros`: also drop reasons that never happened.
+[[nodiscard]] std::string render_counters(JsonView counters, bool with_zeros);
+[[nodiscard]] std::string render_explain(JsonView explanation);
+[[nodiscard]] std::string render_flows(JsonView flows);
+[[nodiscard]] std::string render_applied(JsonView outcome, const std::string& file);
+
+// What the state of a target needs beside its name: reason, countdown, missing next hop.
+[[nodiscard]] std::string target_note(JsonView target);
+
+}  // namespace millrace::control

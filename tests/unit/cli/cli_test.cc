@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The whole command against a real API server on a real socket.
+#include "controlplane/cli/cli.h"
+
+#include <gtest/gtest.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/json.hpp>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "controlplane/api/server.h"
+#include "tests/support/cc/temp_dir.h"
+#include "tests/unit/api/fake_controller.h"
+#include "tests/unit/api/flow_table_file.h"
+
+namespace millrace::control {
+namespace {
+
+namespace json = boost::json;
+
+constexpr const char* kGoodConfig = R"(
+load_balancers:
+  - name: web
+    addresses: [203.0.113.10]
+    listeners: [{protocol: TCP, port: 80, default_target_group: g}]
+target_groups: [{name: g, protocol: TCP, port: 80, targets: [{id: 10.0.0.1}]}]
+)";
+
+struct Outcome {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+class CliTest : public testing::Test {
+ protected:
+  // Runs the command while the server answers; the io_context is this thread's.
+  Outcome run(std::vector<std::string> args) {
+    auto server = ApiServer::listen(io_, socket_, node_.controller);
+    EXPECT_TRUE(server);
+    Outcome outcome;
+    std::thread thread([&] {
+      outcome = run_without_server(std::move(args));
+      io_.stop();
+    });
+    io_.run();
+    thread.join();
+    io_.restart();
+    return outcome;
+  }
+  Outcome run_without_server(std::vector<std::string> args) {
+    args.insert(args.begin(), {"--socket", socket_});
+    std::ostringstream out;
+    std::ostringstream err;
+    const int code = run_cli(args, out, err, false);
+    return {code, out.str(), err.str()};
+  }
+  std::string write(const std::string& text) {
+    const std::string path = dir_.file("config.yaml");
+    std::ofstream(path) << text;
+    return path;
+  }
+  static bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  }
+
+  test::TempDir dir_;
+  std::string socket_ = dir_.file("s");
+  SmallNode node_;
+  boost::asio::io_context io_;
+};
+
+TEST_F(CliTest, without_a_daemon_the_reason_names_the_socket) {
+  const Outcome outcome = run_without_server({"status"});
+  EXPECT_EQ(outcome.code, kExitFailed);
+  EXPECT_TRUE(has(outcome.err, socket_)) << outcome.err;
+  EXPECT_TRUE(has(outcome.err, "systemctl status millrace-controlplane"));
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_TRUE(has(run_without_server({"status", "--json"}).out, "\"ok\":false"));
+}
+
+TEST_F(CliTest, status_shows_engine_and_groups) {
+  node_.controller.state.alarms = {"worker 0 has stalled"};
+  node_.controller.state.config_error = "x.yaml:1:1: wrong";
+  node_.controller.state.engine.workers.resize(1);
+  const Outcome outcome = run({"status"});
+  EXPECT_EQ(outcome.code, kExitDone) << outcome.err;
+  EXPECT_TRUE(has(outcome.out, "lb-1"));
+  EXPECT_TRUE(has(outcome.out, "running: dpdk"));
+  EXPECT_TRUE(has(outcome.out, "ALARM       worker 0 has stalled"));
+  EXPECT_TRUE(has(outcome.out, "x.yaml:1:1: wrong"));
+  EXPECT_TRUE(has(outcome.out, "web-6"));
+  node_.controller.state.engine.running = false;
+  node_.controller.state.engine.problem = "no stats segment";
+  EXPECT_TRUE(has(run({"status"}).out, "NOT RUNNING: no stats segment"));
+}
+
+TEST_F(CliTest, targets_show_state_and_why) {
+  TargetSnapshot& target = node_.target(0, 1);
+  target.state = TargetState::unhealthy;
+  target.reason = HealthReason::response_code_mismatch;
+  target.description = "Health checks failed with these codes: [503]";
+  target.next_hop_resolved = true;
+  target.lookup_share = 0.25;
+  node_.target(0, 0).state = TargetState::draining;
+  node_.target(0, 0).drain_seconds_left = 61;
+  const Outcome outcome = run({"targets", "web-4"});
+  EXPECT_TRUE(has(outcome.out, "web-4/10.0.1.12:8080  unhealthy"));
+  EXPECT_TRUE(has(outcome.out, "25.0 %"));
+  EXPECT_TRUE(has(outcome.out, "Target.ResponseCodeMismatch; Health checks failed with these"));
+  EXPECT_TRUE(has(outcome.out, "1 min 1 s left"));
+  EXPECT_FALSE(has(outcome.out, "web-6"));
+}
+
+TEST_F(CliTest, wrong_group_is_refused_with_a_suggestion) {
+  const Outcome outcome = run({"targets", "web-5"});
+  EXPECT_EQ(outcome.code, kExitFailed);
+  EXPECT_EQ(outcome.err, "millrace: there is no target group \"web-5\" (did you mean `web-4`?)\n");
+}
+
+TEST_F(CliTest, json_prints_the_result_alone_on_one_line) {
+  for (const std::string command : {"status", "targets", "listeners", "counters"}) {
+    const Outcome outcome = run({command, "--json"});
+    EXPECT_EQ(outcome.code, kExitDone);
+    ASSERT_FALSE(outcome.out.empty());
+    EXPECT_EQ(outcome.out.find('\n'), outcome.out.size() - 1);
+    EXPECT_TRUE(json::parse(outcome.out).is_object());
+    EXPECT_FALSE(json::parse(outcome.out).as_object().contains("ok"));
+  }
+}
+
+TEST_F(CliTest, apply_sends_a_good_file) {
+  const Outcome outcome = run({"apply", write(kGoodConfig)});
+  EXPECT_EQ(outcome.code, kExitDone) << outcome.err;
+  EXPECT_TRUE(has(outcome.out, "generation 1, 3 targets added")) << outcome.out;
+  ASSERT_EQ(node_.controller.applied.size(), 1u);
+  EXPECT_EQ(node_.controller.applied[0].first.load_balancers[0].name, "web");
+}
+
+TEST_F(CliTest, apply_of_wrong_files_shows_every_error_and_changes_nothing) {
+  for (const std::string& text : {std::string(), std::string("load_balancers: 5\nnode: 6\n"),
+                                  std::string("\xff\xfe"), std::string("a: [")}) {
+    const std::string path = write(text);
+    const Outcome outcome = run({"apply", path});
+    EXPECT_EQ(outcome.code, kExitFailed);
+    EXPECT_TRUE(has(outcome.err, path + ":1:")) << outcome.err;
+    EXPECT_TRUE(has(outcome.err, "millrace: nothing was changed"));
+  }
+  EXPECT_TRUE(has(run({"apply", "/nonexistent"}).err, "/nonexistent: cannot open the file"));
+  EXPECT_TRUE(node_.controller.applied.empty());
+}
+
+TEST_F(CliTest, apply_refused_by_the_controller_says_why) {
+  node_.controller.apply_error = "the arena is full";
+  const Outcome outcome = run({"apply", write(kGoodConfig)});
+  EXPECT_EQ(outcome.code, kExitFailed);
+  EXPECT_EQ(outcome.err, "apply: the arena is full\nmillrace: nothing was changed\n");
+}
+
+TEST_F(CliTest, validate_needs_no_daemon) {
+  const std::string path = write(kGoodConfig);
+  const Outcome good = run_without_server({"validate", path});
+  EXPECT_EQ(good.code, kExitDone);
+  EXPECT_EQ(good.out, path + ": good. 1 load balancer, 1 listener, 1 target group, 1 target\n");
+  const Outcome bad = run_without_server({"validate", write("node: 1\n"), "--json"});
+  EXPECT_EQ(bad.code, kExitFailed);
+  EXPECT_EQ(json::parse(bad.out).at("errors").as_array().size(), 2u);
+  EXPECT_TRUE(has(bad.err, ":1:7: node: is a single value"));
+}
+
+TEST_F(CliTest, drain_and_undrain_name_one_target) {
+  EXPECT_EQ(run({"drain", "web-4", "10.0.1.11"}).code, kExitDone);
+  EXPECT_EQ(run({"undrain", "web-6", "[fd00:10:1::12]:8080"}).code, kExitDone);
+  ASSERT_EQ(node_.controller.drained.size(), 1u);
+  EXPECT_EQ(node_.controller.drained[0], (TargetKey{"web-4", ip("10.0.1.11"), 8080}));
+  ASSERT_EQ(node_.controller.undrained.size(), 1u);
+  EXPECT_EQ(node_.controller.undrained[0], (TargetKey{"web-6", ip("fd00:10:1::12"), 8080}));
+  const Outcome missing = run({"drain", "web-4", "10.9.9.9"});
+  EXPECT_EQ(missing.code, kExitFailed);
+  EXPECT_TRUE(has(missing.err, "has no target 10.9.9.9"));
+  EXPECT_EQ(run({"drain", "web-4", "host"}).code, kExitUsage);
+}
+
+TEST_F(CliTest, explain_tells_the_way_and_the_target) {
+  const Outcome outcome =
+      run({"explain", "[2001:db8:2::100]:4000", "[2001:db8:113::10]:80", "tcp"});
+  EXPECT_EQ(outcome.code, kExitDone) << outcome.err;
+  EXPECT_TRUE(has(outcome.out, "TCP [2001:db8:2::100]:4000 -> [2001:db8:113::10]:80\n"));
+  EXPECT_TRUE(has(outcome.out, "=> forwarded to web-6/[fd00:10:1::1"));
+  EXPECT_TRUE(has(run({"explain", "192.0.2.1:1", "203.0.113.10:81", "TCP"}).out,
+                  "=> dropped: no_listener"));
+  EXPECT_TRUE(
+      has(run({"explain", "192.0.2.1:1", "192.0.2.2:81", "TCP"}).out, "=> handed to the kernel"));
+  EXPECT_EQ(run({"explain", "192.0.2.1", "203.0.113.10:81", "TCP"}).code, kExitUsage);
+  EXPECT_EQ(run({"explain", "192.0.2.1:1", "203.0.113.10:81", "SCTP"}).code, kExitFailed);
+}
+
+class CliFlowsTest : public CliTest {
+ protected:
+  CliFlowsTest() {
+    node_.controller.state.engine.flow_table_dir = dir_.path();
+    node_.controller.state.engine.workers.resize(1);
+    test::FlowTableFile table(5000);
+    for (std::uint16_t port = 1; port <= 2500; ++port) {
+      table.add({.client = test::addr_of("192.0.2.1"),
+                 .client_port = port,
+                 .listener_id = node_.controller.state.listeners[0].id,
+                 .target_id = node_.target(0, 0).id});
+    }
+    table.write(dir_.file("flows.0"));
+  }
+  static std::size_t lines(const std::string& text) {
+    return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+  }
+};
+
+TEST_F(CliFlowsTest, shows_flows_and_says_when_there_are_more) {
+  const Outcome some = run({"flows", "--limit", "5"});
+  EXPECT_EQ(lines(some.out), 7u) << some.out;  // titles, five flows, the hint
+  EXPECT_TRUE(has(some.out, "raise --limit"));
+  EXPECT_TRUE(has(some.out, "203.0.113.10:80"));
+  EXPECT_TRUE(has(some.out, "web-4/10.0.1.11:8080"));
+}
+
+TEST_F(CliFlowsTest, asks_on_until_the_limit_or_the_end) {
+  EXPECT_EQ(lines(run({"flows", "--limit", "2300"}).out), 2302u);
+  const Outcome all = run({"flows", "--limit", "1000000", "--json"});
+  EXPECT_EQ(json::parse(all.out).at("flows").as_array().size(), 2500u);
+}
+
+TEST_F(CliFlowsTest, filters) {
+  EXPECT_EQ(lines(run({"flows", "--client", "192.0.2.1:77"}).out), 2u);
+  EXPECT_EQ(run({"flows", "--protocol", "udp"}).out, "No such flows.\n");
+  EXPECT_EQ(run({"flows", "--state", "open"}).code, kExitFailed);
+  EXPECT_EQ(run({"flows", "--client", "nobody"}).code, kExitUsage);
+}
+
+TEST_F(CliTest, counters_hide_drops_that_never_happened) {
+  node_.controller.state.engine.workers.resize(1);
+  EXPECT_TRUE(has(run({"counters"}).out, "No packets dropped."));
+  node_.controller.state.engine.workers[0].drops[MR_DROP_MARTIAN] = 4;
+  const std::string some = run({"counters"}).out;
+  EXPECT_TRUE(has(some, "martian"));
+  EXPECT_FALSE(has(some, "tx_full"));
+  EXPECT_TRUE(has(run({"counters", "--all"}).out, "tx_full"));
+}
+
+TEST_F(CliTest, top_once_prints_one_screen_and_ends) {
+  node_.controller.state.engine.workers.resize(1);
+  const Outcome outcome = run({"top", "--once", "--interval", "0.1"});
+  EXPECT_EQ(outcome.code, kExitDone) << outcome.err;
+  EXPECT_TRUE(has(outcome.out, "lb-1: generation 1"));
+  EXPECT_TRUE(has(outcome.out, "web-6/[fd00:10:1::11]:8080  healthy"));
+  EXPECT_FALSE(has(outcome.out, "\x1b"));
+}
+
+}  // namespace
+}  // namespace millrace::control
