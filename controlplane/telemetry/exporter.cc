@@ -1,26 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/telemetry/exporter.h"
 
-#include <prometheus/collectable.h>
-#include <prometheus/exposer.h>
+#include <prometheus/text_serializer.h>
 
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/post.hpp>
-#include <condition_variable>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
 #include <ctime>
-#include <mutex>
 #include <optional>
+#include <sstream>
 #include <utility>
+#include <vector>
 
 #include "controlplane/telemetry/metrics.h"
 
 namespace millrace::control {
 namespace {
 
-using SteadyTime = std::chrono::steady_clock::time_point;
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using asio::ip::tcp;
+using boost::system::error_code;
 
-// Two scrapes at a time: two Prometheus servers watching one node is the usual pair.
-constexpr std::size_t kServerThreads = 2;
+// After a failed accept (out of descriptors), so that it does not spin.
+constexpr std::chrono::milliseconds kAcceptPause{200};
 
 std::uint64_t clock_ns(clockid_t clock) {
   timespec now{};
@@ -29,131 +33,188 @@ std::uint64_t clock_ns(clockid_t clock) {
          static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-// Hands snapshots from the io_context's thread to the server's threads.
-class SnapshotDesk : public std::enable_shared_from_this<SnapshotDesk> {
- public:
-  struct Answer {
-    std::shared_ptr<const Snapshot> snapshot;  // null when there never was one
-    SteadyTime taken;
-  };
-
-  SnapshotDesk(boost::asio::io_context& io, std::function<Snapshot()> take_snapshot)
-      : io_(io), take_snapshot_(std::move(take_snapshot)) {}
-
-  // On a server thread: a new snapshot, or the last one when that takes too long.
-  [[nodiscard]] Answer ask() {
-    std::unique_lock lock(mutex_);
-    if (is_closed_) return answer_;
-    const std::uint64_t ticket = ++asked_;
-    boost::asio::post(io_, [weak = weak_from_this(), ticket] {
-      if (const auto self = weak.lock()) self->answer(ticket);
-    });
-    (void)changed_.wait_for(lock, Exporter::kSnapshotWait,
-                            [&] { return answered_ >= ticket || is_closed_; });
-    return answer_;
-  }
-
-  // On the io_context's thread, or when it does not run: nobody waits any more.
-  void close() {
-    const std::lock_guard lock(mutex_);
-    is_closed_ = true;
-    changed_.notify_all();
-  }
-
- private:
-  // Answers every question asked so far.
-  void answer(std::uint64_t ticket) {
-    std::uint64_t newest = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      if (is_closed_ || answered_ >= ticket) return;
-      newest = asked_;
-    }
-    auto snapshot = std::make_shared<const Snapshot>(take_snapshot_());
-    const std::lock_guard lock(mutex_);
-    answered_ = newest;
-    answer_ = {.snapshot = std::move(snapshot), .taken = std::chrono::steady_clock::now()};
-    changed_.notify_all();
-  }
-
-  boost::asio::io_context& io_;
-  std::function<Snapshot()> take_snapshot_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::uint64_t asked_ = 0;
-  std::uint64_t answered_ = 0;
-  Answer answer_;
-  bool is_closed_ = false;
-};
-
-class Collector final : public prometheus::Collectable {
- public:
-  explicit Collector(std::shared_ptr<SnapshotDesk> desk) : desk_(std::move(desk)) {}
-
-  [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override {
-    const SnapshotDesk::Answer answer = desk_->ask();
-    if (!answer.snapshot) return {};
-    const std::chrono::duration<double> age = std::chrono::steady_clock::now() - answer.taken;
-    return collect_metrics(*answer.snapshot, {.boot_realtime_ns = boot_realtime_ns_,
-                                              .snapshot_age_seconds = age.count()});
-  }
-
- private:
-  std::shared_ptr<SnapshotDesk> desk_;
-  std::uint64_t boot_realtime_ns_ = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME);
-};
-
-// "10.0.0.1:9465" or "[::1]:9465". The server would take more (lists, ports with TLS), and a bare
-// port as "all interfaces", which nobody should get by accident.
-bool is_address_and_port(const std::string& text) {
+// "10.0.0.1:9465", "[::1]:9465". A bare port would mean all interfaces, which nobody should get by
+// accident.
+std::optional<tcp::endpoint> parse_endpoint(const std::string& text) {
   const std::size_t colon = text.rfind(':');
-  if (colon == std::string::npos || colon == 0) return false;
+  if (colon == std::string::npos || colon == 0) return std::nullopt;
   const std::string port = text.substr(colon + 1);
   const bool is_number = !port.empty() && port.size() <= 5 &&
                          port.find_first_not_of("0123456789") == std::string::npos;
-  if (!is_number || std::stoul(port) > 65535) return false;
+  if (!is_number || std::stoul(port) > UINT16_MAX) return std::nullopt;
   std::string host = text.substr(0, colon);
   const bool is_bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
   if (is_bracketed) host = host.substr(1, host.size() - 2);
-  const auto address = IpAddress::parse(host);
-  return address && address->is_v4() != is_bracketed;
+  error_code error;
+  const auto address = asio::ip::make_address(host, error);
+  if (error || address.is_v6() != is_bracketed) return std::nullopt;
+  return tcp::endpoint(address, static_cast<std::uint16_t>(std::stoul(port)));
 }
+
+// One request and its answer; the connection is closed afterwards.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  // `answer` gives the text for /metrics; `done` is called once, unless close() came before.
+  Session(tcp::socket socket, std::function<std::string()> answer,
+          std::function<void(const Session&)> done)
+      : socket_(std::move(socket)),
+        timer_(socket_.get_executor()),
+        answer_(std::move(answer)),
+        done_(std::move(done)) {
+    parser_.header_limit(Exporter::kRequestHeaderBytesMax);
+  }
+
+  void start() {
+    timer_.expires_after(Exporter::kSessionTime);
+    timer_.async_wait([self = shared_from_this()](const error_code& error) {
+      if (!error) self->finish();
+    });
+    http::async_read_header(socket_, buffer_, parser_,
+                            [self = shared_from_this()](const error_code& error, std::size_t) {
+                              if (error) return self->finish();
+                              self->respond();
+                            });
+  }
+
+  void close() {
+    done_ = nullptr;
+    error_code ignored;  // nothing is left to do for a socket that does not close
+    (void)socket_.close(ignored);
+    timer_.cancel();
+  }
+
+ private:
+  void respond() {
+    if (!done_) return;
+    const bool is_get = parser_.get().method() == http::verb::get;
+    const bool is_metrics = parser_.get().target() == "/metrics";
+    response_.version(11);
+    response_.keep_alive(false);
+    if (is_get && is_metrics) {
+      response_.set(http::field::content_type, "text/plain; version=0.0.4; charset=utf-8");
+      response_.body() = answer_();
+    } else {
+      response_.result(is_metrics ? http::status::method_not_allowed : http::status::not_found);
+      response_.set(http::field::content_type, "text/plain");
+      response_.body() = "Metrics are at GET /metrics\n";
+    }
+    response_.prepare_payload();
+    http::async_write(socket_, response_, [self = shared_from_this()](const error_code&, auto) {
+      error_code ignored;  // the client may be gone
+      (void)self->socket_.shutdown(tcp::socket::shutdown_send, ignored);
+      self->finish();
+    });
+  }
+
+  void finish() {
+    const auto done = std::exchange(done_, nullptr);
+    close();
+    if (done) done(*this);
+  }
+
+  tcp::socket socket_;
+  asio::steady_timer timer_;
+  std::function<std::string()> answer_;
+  std::function<void(const Session&)> done_;  // empty once the session is over
+  boost::beast::flat_buffer buffer_{Exporter::kRequestHeaderBytesMax};
+  http::request_parser<http::empty_body> parser_;
+  http::response<http::string_body> response_;
+};
 
 }  // namespace
 
-struct Exporter::Impl {
-  std::shared_ptr<SnapshotDesk> desk;
-  std::shared_ptr<Collector> collector;
-  std::unique_ptr<prometheus::Exposer> exposer;
+class Exporter::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(asio::io_context& io, std::function<Snapshot()> take_snapshot)
+      : acceptor_(io), pause_(io), take_snapshot_(std::move(take_snapshot)) {}
+
+  [[nodiscard]] error_code bind(const tcp::endpoint& endpoint) {
+    error_code error;
+    (void)acceptor_.open(endpoint.protocol(), error);
+    if (!error) (void)acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) (void)acceptor_.bind(endpoint, error);
+    if (!error) (void)acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    return error;
+  }
+
+  void accept() {
+    acceptor_.async_accept([weak = weak_from_this()](const error_code& error, tcp::socket socket) {
+      const auto self = weak.lock();
+      if (self) self->on_accepted(error, std::move(socket));
+    });
+  }
+
+  void close() {
+    error_code ignored;  // nothing is left to do for a socket that does not close
+    (void)acceptor_.close(ignored);
+    pause_.cancel();
+    for (const auto& session : sessions_) session->close();
+    sessions_.clear();
+  }
+
+  [[nodiscard]] std::uint16_t port() const {
+    error_code ignored;  // a bound socket has a local endpoint
+    return acceptor_.local_endpoint(ignored).port();
+  }
+
+ private:
+  void on_accepted(const error_code& error, tcp::socket socket) {
+    if (!acceptor_.is_open()) return;
+    if (error) return accept_after_pause();
+    // Sessions are closed before this object goes, and call nothing after that.
+    auto session = std::make_shared<Session>(
+        std::move(socket), [this] { return metrics(); },
+        [this](const Session& ended) { on_ended(ended); });
+    sessions_.push_back(session);
+    session->start();
+    if (sessions_.size() < kSessionsMax) accept();
+  }
+
+  void on_ended(const Session& ended) {
+    const bool was_full = sessions_.size() == kSessionsMax;
+    std::erase_if(sessions_, [&](const auto& session) { return session.get() == &ended; });
+    if (was_full) accept();
+  }
+
+  void accept_after_pause() {
+    pause_.expires_after(kAcceptPause);
+    pause_.async_wait([weak = weak_from_this()](const error_code& error) {
+      const auto self = weak.lock();
+      if (!error && self) self->accept();
+    });
+  }
+
+  [[nodiscard]] std::string metrics() const {
+    std::ostringstream text;
+    const auto families =
+        collect_metrics(take_snapshot_(), {.boot_realtime_ns = boot_realtime_ns_});
+    prometheus::TextSerializer().Serialize(text, families);
+    return text.str();
+  }
+
+  tcp::acceptor acceptor_;
+  asio::steady_timer pause_;
+  std::function<Snapshot()> take_snapshot_;
+  std::vector<std::shared_ptr<Session>> sessions_;
+  std::uint64_t boot_realtime_ns_ = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME);
 };
 
-Result<std::unique_ptr<Exporter>> Exporter::listen(const std::string& address,
-                                                   boost::asio::io_context& io,
+Result<std::unique_ptr<Exporter>> Exporter::listen(const std::string& address, asio::io_context& io,
                                                    std::function<Snapshot()> take_snapshot) {
-  if (!is_address_and_port(address)) {
+  const auto endpoint = parse_endpoint(address);
+  if (!endpoint) {
     return Error{"cannot serve metrics on '" + address +
                  "': not ADDRESS:PORT, as 127.0.0.1:9465 or [::1]:9465"};
   }
-  auto impl = std::make_unique<Impl>();
-  impl->desk = std::make_shared<SnapshotDesk>(io, std::move(take_snapshot));
-  impl->collector = std::make_shared<Collector>(impl->desk);
-  try {
-    impl->exposer = std::make_unique<prometheus::Exposer>(address, kServerThreads);
-  } catch (const std::exception&) {
-    // The library's own text names neither address nor cause.
-    return Error{"cannot serve metrics on " + address +
-                 ": the address is not of this machine, the port is in use or needs privilege"};
-  }
-  impl->exposer->RegisterCollectable(impl->collector);
+  auto impl = std::make_shared<Impl>(io, std::move(take_snapshot));
+  const error_code error = impl->bind(*endpoint);
+  if (error) return Error{"cannot serve metrics on " + address + ": " + error.message()};
+  impl->accept();
   return std::unique_ptr<Exporter>(new Exporter(std::move(impl)));
 }
 
-Exporter::Exporter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-
-Exporter::~Exporter() {
-  impl_->desk->close();  // first, so that the server's threads end at once
-}
-
-int Exporter::port() const { return impl_->exposer->GetListeningPorts().at(0); }
+Exporter::Exporter(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Exporter::~Exporter() { impl_->close(); }
+std::uint16_t Exporter::port() const { return impl_->port(); }
 
 }  // namespace millrace::control

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// /metrics for Prometheus. Cold. prometheus-cpp serves it on threads of its own; a scrape asks the
-// control plane's thread for a Snapshot and waits for it within a bound, so that a busy control
-// plane costs a scrape its freshness (millrace_snapshot_age_seconds), never its answer.
+// /metrics for Prometheus over HTTP. Cold; on the control plane's io_context, like everything else,
+// so that a scrape sees one consistent Snapshot without locks.
+//
+// prometheus-cpp makes the text; its own server is not used: the one that Debian ships (CivetWeb
+// 1.15) listens on IPv4 only, needs threads, and takes 2 s to stop once it has served a request.
+//
+// Whoever can reach the address may read it. Bounded against them: connections, bytes per request,
+// time per connection.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,13 +24,15 @@ namespace millrace::control {
 
 class Exporter {
  public:
-  // A scrape waits this long for the control plane's thread, then answers from the last snapshot.
-  // Below Prometheus' default scrape timeout of 10 s by a wide margin.
-  static constexpr std::chrono::milliseconds kSnapshotWait{2000};
+  // Connections at once; more wait in the listen queue. Two Prometheus servers and a person are 3.
+  static constexpr std::size_t kSessionsMax = 16;
+  // From accept to the last byte sent.
+  static constexpr std::chrono::seconds kSessionTime{5};
+  static constexpr std::uint32_t kRequestHeaderBytesMax = 8 * 1024;
 
   // Serves on `address` ("127.0.0.1:9465", "[::1]:9465"; port 0 picks a free one). `take_snapshot`
-  // is called only on `io`'s thread, and never after the Exporter is gone. Destroy it before `io`.
-  // Fails when the address cannot be bound; the message names it.
+  // is called on `io`'s thread for each scrape, and never after the Exporter is gone. Fails when
+  // the address is none or cannot be bound; the message names it and the cause.
   [[nodiscard]] static Result<std::unique_ptr<Exporter>> listen(
       const std::string& address, boost::asio::io_context& io,
       std::function<Snapshot()> take_snapshot);
@@ -32,12 +40,12 @@ class Exporter {
   Exporter(const Exporter&) = delete;
   Exporter& operator=(const Exporter&) = delete;
 
-  [[nodiscard]] int port() const;
+  [[nodiscard]] std::uint16_t port() const;
 
  private:
-  struct Impl;
-  explicit Exporter(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  class Impl;
+  explicit Exporter(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace millrace::control

@@ -34,7 +34,6 @@ struct ScrapeTime {
   // CLOCK_REALTIME - CLOCK_BOOTTIME, read once per process: a moment that is told again and again
   // must not move with every adjustment of the clock.
   std::uint64_t boot_realtime_ns = 0;
-  double snapshot_age_seconds = 0;
 };
 
 // One family per metric that has a sample; families without one are left out.

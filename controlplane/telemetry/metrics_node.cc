@@ -41,11 +41,6 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
     {{"millrace_controlplane_start_time_seconds", MetricKind::gauge,
       "When the control plane started, in Unix time.", "", ""},
      [](const NodeSubject& s) { return unix_seconds(s, s.snapshot.start_ns); }},
-    {{"millrace_snapshot_age_seconds", MetricKind::gauge,
-      "Age of what this scrape shows; more than a moment when the control plane was too busy to "
-      "answer.",
-      "", ""},
-     [](const NodeSubject& s) { return s.time.snapshot_age_seconds; }},
     {{"millrace_config_generation", MetricKind::gauge, "Newest published generation.", "", ""},
      [](const NodeSubject& s) { return number(s.snapshot.generation); }},
     {{"millrace_config_info", MetricKind::gauge, "Where the running config came from; always 1.",
