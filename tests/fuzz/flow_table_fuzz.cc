@@ -107,6 +107,9 @@ void run(Input input, std::span<const std::uint8_t> whole) {
   damage(memory, input);
   auto attached = core::FlowTable::attach(memory, kLayout);
   const auto* header = reinterpret_cast<const mr_flow_table_header*>(memory.data());
+  const auto is_weak = [](std::uint64_t word) { return word == 0 || ~word == 0; };
+  require(!attached || std::ranges::none_of(header->secret, is_weak),
+          "a secret of zeros or ones gives all clients one hash");
   if (attached) use(*attached, std::ranges::equal(header->secret, kLayout.secret));
   if (!attached) require(!attached.error().message.empty(), "a refusal says why");
 }

@@ -26,6 +26,7 @@ OPTIONAL_PARTS: dict[str, str] = {
     "tests/integration/dpdk": "dpdk",
     "controlplane": "controlplane",
     "bench": "bench",
+    "bench/worker": "dpdk",
     "bpf": "bpf",
     "tests/abi": "abi",
 }

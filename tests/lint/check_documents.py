@@ -20,7 +20,9 @@ CHANGE_SECTIONS = {
 }
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-_RELEASE = re.compile(r"^## (Unreleased|\[?\d+\.\d+\.\d+\]?( [-(] ?\d{4}-\d\d-\d\d\)?)?)$")
+_RELEASE = re.compile(
+    r"^## (Unreleased( \(\d+\.\d+\.\d+\))?|\[?\d+\.\d+\.\d+\]?( [-(] ?\d{4}-\d\d-\d\d\)?)?)$"
+)
 
 # A checkout's place, a home folder, and the hosts of package registries: a build that names one
 # works in one place only.

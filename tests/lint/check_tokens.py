@@ -37,7 +37,7 @@ EVERYWHERE = (
         r"\brte_(panic|exit)\b",
         "a library that ends the process; return a Result, main.cc decides",
     ),
-    _ban("using-namespace", r"\busing\s+namespace\s+std\b", "name what you use"),
+    _ban("using-namespace", r"\busing\s+namespace\s+std\s*;", "name what you use"),
     _ban(
         "printing",
         r"(?<![\w.])(std::)?(printf|fprintf|puts|fputs|vprintf|perror)\s*\("

@@ -106,7 +106,9 @@ CLEAN = [
     ("dataplane/core/own.cc", LICENCE + '#include "dataplane/core/own.h"\n\n#include <vector>\n'),
     ("controlplane/net/a.cc", LICENCE + 'int f() { return std::snprintf(nullptr, 0, ""); }\n'),
     ("controlplane/cli/a.cc", LICENCE + 'void f() { std::printf("x"); }\n'),
+    ("dataplane/core/a.cc", LICENCE + "using namespace std::literals;\n"),
     ("dataplane/core/a.cc", LICENCE + "#ifdef __cplusplus\n#endif\n"),
+    ("CHANGELOG.md", "# Changes\n\n## Unreleased (0.1.0)\n"),
     ("CHANGELOG.md", "# Changes\n\n## Unreleased\n\n### Performance\n\n- Faster.\n"),
     ("README.md", "# One two\n[a](#one-two) [b](https://example.org/) [c](README.md)\n"),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plain model of the packet path, to hold core against: one target per group, no speed, no tricks.
+"""A plain model of the packet path, to hold core against: one target per group and no tricks.
 
 It knows the rules from the documents, the config from common.config, and checksums from Scapy. What
 it says of a frame is what tests/integration/engine_pipe says: "forward NIC HEX", "drop REASON", ...
