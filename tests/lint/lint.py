@@ -23,6 +23,7 @@ from check_documents import (
     check_shell_syntax,
     check_workplace,
 )
+from check_faults import check_faults
 from check_layers import check_layers, check_rte_tokens
 from check_shape import check_functions, check_names, check_openings, check_sizes
 from check_tokens import check_python_tokens, check_tokens
@@ -40,6 +41,7 @@ CHECKS: dict[str, Callable[[Tree], Iterator[Finding]]] = {
     "python-tokens": check_python_tokens,
     "links": check_links,
     "changelog": check_changelog,
+    "faults": check_faults,
     "permissions": check_permissions,
     "workplace": check_workplace,
     "shell-syntax": check_shell_syntax,

@@ -85,6 +85,8 @@ PLANTED = [
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\nsome\n"),
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\n## Unreleased\n\n### Fun\n"),
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\n## yesterday\n"),
+    ("faults", "faults", "tests/FAULTS.md", "| 1 | runt | `packets/none.packets` | holds |\n"),
+    ("faults", "faults", "tests/unit/core/a_test.cc", LICENCE + "TEST(A, fault_09_x_is_y) {}\n"),
     ("permissions", "permissions", "deploy/a", BASH),
     ("workplace", "workplace", "README.md", "Clone into /home/" + "me/millrace.\n"),
     ("workplace", "workplace", "deploy/a.sh", BASH + "curl https://pypi" + ".org/x\n"),
@@ -122,6 +124,8 @@ def tree_with(root: Path, path: str, text: str) -> Tree:
     for other in ("dataplane/dpdk/d.h", "dataplane/core/own.h"):
         (root / other).parent.mkdir(parents=True, exist_ok=True)
         (root / other).write_text(HEADER)
+    (root / "tests").mkdir(exist_ok=True)
+    (root / "tests/FAULTS.md").write_text("| 8 | cut short | | not yet |\n")
     (root / ".clang-format").write_text("BasedOnStyle: Google\nColumnLimit: 100\n")
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(text)
