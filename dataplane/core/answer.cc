@@ -148,7 +148,9 @@ void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexc
   icmp[0] = parsed.is_v4 ? icmp::kEchoReply : icmpv6::kEchoReply;
   // Swapping the addresses leaves the pseudo-header's sum as it was; only the type changes.
   const std::uint16_t checksum = load<std::uint16_t>(icmp + icmp::kChecksum);
-  store(icmp + icmp::kChecksum, updated_checksum(checksum, checksum_delta(type, icmp[0])));
+  const std::uint16_t updated = updated_checksum(checksum, checksum_delta(type, icmp[0]));
+  // RFC 1624 cannot tell the two zeros apart; 0xffff is right for both, also when all else is 0.
+  store(icmp + icmp::kChecksum, updated == 0 ? std::uint16_t{0xffff} : updated);
   if (parsed.is_v4) {
     swap_bytes(ip + ipv4::kSource, ip + ipv4::kDestination, 4);
     ip[ipv4::kTtl] = kHopLimitOwn;

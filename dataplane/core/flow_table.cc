@@ -5,6 +5,7 @@
 #include "dataplane/core/flow_table.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <string>
@@ -35,6 +36,11 @@ bool is_believable(const mr_flow_record& record) {
          record.listener_id != 0 && record.target_id != 0 &&
          record.listener_slot < MR_LISTENER_SLOTS_MAX && record.target_slot < MR_TARGET_SLOTS_MAX &&
          record.last_hop < MR_LAST_HOP_COUNT;
+}
+
+// A neighbour's MAC address has no group bit (IEEE 802, first octet).
+bool is_believable(const mr_last_hop& hop) {
+  return hop.in_use == 1 && hop.nic < MR_NIC_COUNT_MAX && (hop.mac[0] & 1) == 0;
 }
 
 Status refuse(const std::string& what, std::uint64_t found, std::uint64_t wanted) {
@@ -73,6 +79,11 @@ Status check_header(const mr_flow_table_header& header, std::uint64_t memory_byt
       header.last_hops_offset != kLastHopsOffset || header.buckets_offset != kBucketsOffset ||
       header.records_offset != records_offset_for(header.capacity)) {
     return Error{"flow table: offsets differ from this build's"};
+  }
+  // Words of all zeros or all ones give all clients one hash; no creator draws them.
+  const auto is_weak = [](std::uint64_t word) { return word == 0 || ~word == 0; };
+  if (std::ranges::any_of(header.secret, is_weak)) {
+    return Error{"flow table: the secret of its hash is gone"};
   }
   if (header.record_high > header.capacity) {
     return refuse("highest used record", header.record_high, header.capacity);
@@ -139,6 +150,7 @@ Result<FlowTable> FlowTable::attach(std::span<std::byte> memory, const Layout& l
 }
 
 void FlowTable::rebuild() noexcept {
+  std::array<bool, MR_LAST_HOP_COUNT> is_used{};
   std::fill_n(buckets_, std::size_t{bucket_mask_} + 1, mr_flow_bucket{});
   free_head_ = MR_RECORD_NONE;
   used_ = 0;
@@ -146,11 +158,18 @@ void FlowTable::rebuild() noexcept {
     mr_flow_record& record = records_[index];
     if (is_believable(record) && enter(hash(ClientKey::of(record)), index)) {
       ++used_;
+      is_used[record.last_hop] = true;
       continue;
     }
     record = mr_flow_record{};
     record.listener_slot = free_head_;
     free_head_ = index;
+  }
+  // Entries are never removed while the process runs: those that no flow needs, or that are
+  // damaged, would be in the way for ever.
+  for (std::uint32_t index = 0; index < MR_LAST_HOP_COUNT; ++index) {
+    mr_last_hop& hop = last_hops_[index];
+    if (!is_used[index] || !is_believable(hop)) hop = mr_last_hop{};
   }
 }
 

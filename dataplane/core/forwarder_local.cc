@@ -40,6 +40,7 @@ Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
   }
   if (!is_vip(parsed.destination)) return punt(packet);
   if (!is_echo_request(packet, parsed)) return drop(MR_DROP_ICMP);
+  if (parsed.source == AddrWords{0, 0}) return drop(MR_DROP_MARTIAN);
   if (!replies_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_echo(packet, parsed, mac);
   return reply(packet);

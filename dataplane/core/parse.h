@@ -79,7 +79,9 @@ inline void parse_transport(const std::uint8_t* l4, std::uint32_t l4_bytes,
   } else {
     if (l4_bytes < udp::kBytes) return refuse(parsed, Shape::suspicious, MR_DROP_BAD_L4);
     const std::uint32_t udp_bytes = from_be16(load<std::uint16_t>(l4 + udp::kLength));
-    if (udp_bytes < udp::kBytes || udp_bytes > l4_bytes) {
+    // RFC 8200 section 8.1: over IPv6 a datagram without a checksum is discarded.
+    const bool lacks_checksum = !parsed.is_v4 && load<std::uint16_t>(l4 + udp::kChecksum) == 0;
+    if (udp_bytes < udp::kBytes || udp_bytes > l4_bytes || lacks_checksum) {
       return refuse(parsed, Shape::suspicious, MR_DROP_BAD_L4);
     }
     parsed.tcp_flags = 0;
@@ -96,11 +98,16 @@ inline void parse_transport(const std::uint8_t* l4, std::uint32_t l4_bytes,
          load<std::uint32_t>(ip + ipv4::kSource) == load<std::uint32_t>(ip + ipv4::kDestination);
 }
 
-// ::, ::1, v4-mapped and v4-compatible, multicast, the destination itself (RFC 4291 section 2.5).
+// v4-mapped or v4-compatible (RFC 4291 section 2.5.5), :: and ::1 among them. On the wire neither
+// is an address; inside, v4-mapped ones stand for IPv4, so they must not come from outside.
+[[nodiscard]] inline bool embeds_v4(const AddrWords& addr) noexcept {
+  const auto third = static_cast<std::uint32_t>(addr.high);
+  return addr.low == 0 && (third == 0 || third == 0xffff0000u);
+}
+
+// Such a source or destination, multicast, the destination itself.
 [[nodiscard]] inline bool is_martian_v6(const Parsed& parsed) noexcept {
-  const bool low_is_zero = parsed.source.low == 0;
-  const auto third = static_cast<std::uint32_t>(parsed.source.high);
-  return (low_is_zero && (third == 0 || third == 0xffff0000u)) ||
+  return embeds_v4(parsed.source) || embeds_v4(parsed.destination) ||
          (parsed.source.low & 0xff) == 0xff || parsed.source == parsed.destination;
 }
 
@@ -182,7 +189,11 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
   parsed.destination = words_at(ip + ipv6::kDestination);
   parsed.l4_offset = eth::kBytes + ipv6::kBytes;
   if (parsed.protocol == ip_protocol::kIcmpv6 && payload_bytes >= icmpv6::kBytes) {
-    parsed.shape = Shape::icmp;  // before the martian check: neighbour discovery comes from ::
+    // Duplicate address detection comes from ::, and only that may.
+    if (is_martian_v6(parsed) && parsed.source != AddrWords{0, 0}) {
+      return refuse(parsed, Shape::suspicious, MR_DROP_MARTIAN);
+    }
+    parsed.shape = Shape::icmp;
     return;
   }
   if (is_martian_v6(parsed)) return refuse(parsed, Shape::suspicious, MR_DROP_MARTIAN);
