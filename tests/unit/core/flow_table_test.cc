@@ -128,6 +128,25 @@ TEST_F(FlowTableTest, attach_refuses_zeroed_and_short_memory) {
   EXPECT_FALSE(FlowTable::attach(bytes().first(100), layout_));
 }
 
+TEST_F(FlowTableTest, fault_36_attach_forgets_last_hops_that_are_damaged_or_not_needed) {
+  const std::uint8_t mac[8] = {2, 0, 0, 0, 0, 7};
+  const std::uint8_t gone[8] = {2, 0, 0, 0, 0, 8};
+  const std::uint8_t later[8] = {2, 0, 0, 0, 0, 9};
+  const std::uint16_t kept = table_.learn_last_hop(mac, 1);
+  const std::uint16_t unneeded = table_.learn_last_hop(gone, 1);
+  table_.record(insert(table_, 1)).last_hop = kept;
+  auto* hops = reinterpret_cast<mr_last_hop*>(bytes().data() + header().last_hops_offset);
+  for (std::uint32_t i = 0; i < MR_LAST_HOP_COUNT; ++i) {
+    if (i != kept && i != unneeded) std::memset(&hops[i], 0xa5, sizeof(hops[i]));
+  }
+  ASSERT_EQ(table_.learn_last_hop(later, 0), 0);
+  Result<FlowTable> attached = FlowTable::attach(bytes(), layout_);
+  ASSERT_TRUE(attached) << attached.error().message;
+  EXPECT_EQ(attached->last_hop(kept).nic, 1);
+  EXPECT_EQ(attached->last_hop(unneeded).in_use, 0);
+  EXPECT_NE(attached->learn_last_hop(later, 0), 0);
+}
+
 TEST_F(FlowTableTest, last_hops_are_learned_once) {
   const std::uint8_t mac[6] = {2, 0, 0, 0, 0, 7};
   const std::uint16_t index = table_.learn_last_hop(mac, 1);
