@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tests/FAULTS.md says where each fault is tested: what it names exists, and nothing is left out."""
+"""tests/FAULTS.md says where each fault is tested: what it names exists, nothing is left out."""
 
 from __future__ import annotations
 
