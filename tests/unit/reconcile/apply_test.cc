@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/apply.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace millrace::control {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr std::uint64_t kArena = 256ull << 20;
+
+IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
+
+Config small_config() {
+  Config config;
+  config.node.name = "lb-1";
+  TargetGroup web;
+  web.name = "web";
+  web.port = 8080;
+  for (const char* address : {"10.0.1.11", "10.0.1.12", "10.0.1.13"}) {
+    web.targets.push_back({.address = ip(address), .port = 8080, .weight = 100, .zone = ""});
+  }
+  TargetGroup spare = web;
+  spare.name = "spare";
+  spare.targets.resize(1);
+  config.target_groups = {web, spare};
+  LoadBalancer balancer;
+  balancer.name = "lb";
+  balancer.addresses = {ip("203.0.113.10"), ip("203.0.113.11")};
+  Listener http;
+  http.port = 80;
+  http.default_target_group_v4 = "web";
+  Listener https = http;
+  https.port = 443;
+  balancer.listeners = {http, https};
+  config.load_balancers = {balancer};
+  return config;
+}
+
+class ApplyTest : public ::testing::Test {
+ protected:
+  ApplyOutcome apply(const Config& config, std::uint64_t now_ns = 0) {
+    Result<ApplyOutcome> outcome = apply_config(state_, config, kArena, now_ns);
+    EXPECT_TRUE(outcome) << outcome.error().message;
+    return outcome ? *outcome : ApplyOutcome{};
+  }
+  TargetRecord& target(const std::string& group, const std::string& address) {
+    return state_.groups.at(group).targets.at(
+        {.group = group, .address = ip(address), .port = 8080});
+  }
+
+  ControlState state_;
+};
+
+TEST_F(ApplyTest, first_config_gives_everything_a_slot_and_an_id) {
+  const ApplyOutcome outcome = apply(small_config());
+  EXPECT_EQ(outcome.listeners_added, 4u);
+  EXPECT_EQ(outcome.targets_added, 4u);
+  std::set<std::uint32_t> ids;
+  std::set<std::uint32_t> listener_slots;
+  std::set<std::uint32_t> target_slots;
+  for (const auto& [key, listener] : state_.listeners) {
+    ids.insert(listener.id);
+    listener_slots.insert(listener.slot);
+  }
+  for (const auto& [name, group] : state_.groups) {
+    ids.insert(group.id);
+    for (const auto& [key, record] : group.targets) {
+      ids.insert(record.id);
+      target_slots.insert(record.slot);
+    }
+  }
+  EXPECT_EQ(ids.size(), 10u);
+  EXPECT_FALSE(ids.contains(0));
+  EXPECT_EQ(listener_slots, (std::set<std::uint32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(target_slots, (std::set<std::uint32_t>{0, 1, 2, 3}));
+  EXPECT_TRUE(state_.groups.at("web").is_in_use);
+  EXPECT_FALSE(state_.groups.at("spare").is_in_use);
+  EXPECT_EQ(target("web", "10.0.1.11").health.reason, HealthReason::registration_in_progress);
+}
+
+TEST_F(ApplyTest, same_config_again_changes_nothing) {
+  (void)apply(small_config());
+  const std::uint32_t id = target("web", "10.0.1.12").id;
+  const ApplyOutcome outcome = apply(small_config(), 5);
+  EXPECT_EQ(outcome.listeners_added + outcome.listeners_changed + outcome.listeners_removed, 0u);
+  EXPECT_EQ(outcome.targets_added + outcome.targets_changed + outcome.targets_removed, 0u);
+  EXPECT_EQ(target("web", "10.0.1.12").id, id);
+}
+
+TEST_F(ApplyTest, removed_target_drains_and_comes_back_as_itself) {
+  Config config = small_config();
+  (void)apply(config);
+  const std::uint32_t id = target("web", "10.0.1.12").id;
+  Config without = config;
+  without.target_groups[0].targets.erase(without.target_groups[0].targets.begin() + 1);
+  EXPECT_EQ(apply(without).targets_removed, 1u);
+  EXPECT_EQ(target("web", "10.0.1.12").registration, Registration::draining);
+  EXPECT_EQ(apply(without, 1).targets_removed, 0u) << "once";
+  EXPECT_EQ(apply(config, 2).targets_added, 1u);
+  EXPECT_EQ(target("web", "10.0.1.12").registration, Registration::registered);
+  EXPECT_EQ(target("web", "10.0.1.12").id, id);
+}
+
+TEST_F(ApplyTest, fault_49_same_address_after_retirement_is_another_target) {
+  Config config = small_config();
+  (void)apply(config);
+  const std::uint32_t id = target("web", "10.0.1.12").id;
+  const std::uint32_t slot = target("web", "10.0.1.12").slot;
+  Config without = config;
+  without.target_groups[0].targets.erase(without.target_groups[0].targets.begin() + 1);
+  (void)apply(without);
+  ASSERT_TRUE(advance_drain(target("web", "10.0.1.12"), 300'000'000'000));
+  EXPECT_FALSE(retire_targets(state_, [](auto) { return 1; })) << "flows remain";
+  EXPECT_TRUE(retire_targets(state_, [](auto) { return 0; }));
+  (void)apply(config);
+  EXPECT_EQ(target("web", "10.0.1.12").slot, slot);
+  EXPECT_NE(target("web", "10.0.1.12").id, id);
+}
+
+TEST_F(ApplyTest, removed_group_goes_when_its_last_target_has_gone) {
+  Config config = small_config();
+  (void)apply(config);
+  config.target_groups.pop_back();
+  EXPECT_EQ(apply(config).targets_removed, 1u);
+  ASSERT_TRUE(state_.groups.contains("spare"));
+  EXPECT_FALSE(retire_targets(state_, [](auto) { return 0; })) << "still draining";
+  ASSERT_TRUE(advance_drain(target("spare", "10.0.1.11"), 300'000'000'000));
+  EXPECT_TRUE(retire_targets(state_, [](auto) { return 0; }));
+  EXPECT_FALSE(state_.groups.contains("spare"));
+  EXPECT_EQ(state_.group_slots.slot_count(), 1u);
+}
+
+TEST_F(ApplyTest, changes_are_counted_and_ids_stay) {
+  Config config = small_config();
+  (void)apply(config);
+  const auto id = state_.listeners.begin()->second.id;
+  config.target_groups[0].targets[0].weight = 50;
+  config.target_groups[0].targets[1].zone = "b";
+  config.load_balancers[0].listeners[0].tcp_idle_timeout_seconds = 600;
+  const ApplyOutcome outcome = apply(config);
+  EXPECT_EQ(outcome.targets_changed, 2u);
+  EXPECT_EQ(outcome.listeners_changed, 2u) << "one per address";
+  EXPECT_EQ(state_.listeners.begin()->second.id, id);
+}
+
+TEST_F(ApplyTest, removed_listener_frees_its_slot_and_its_id_is_not_used_again) {
+  Config config = small_config();
+  (void)apply(config);
+  std::set<std::uint32_t> ids;
+  for (const auto& [key, listener] : state_.listeners) ids.insert(listener.id);
+  config.load_balancers[0].listeners[0].port = 81;
+  const ApplyOutcome outcome = apply(config);
+  EXPECT_EQ(outcome.listeners_removed, 2u);
+  EXPECT_EQ(outcome.listeners_added, 2u);
+  EXPECT_EQ(state_.listener_slots.slot_count(), 4u);
+  for (const auto& [key, listener] : state_.listeners) {
+    EXPECT_EQ(ids.contains(listener.id), key.port == 443);
+  }
+}
+
+TEST_F(ApplyTest, group_that_is_no_longer_used_forgets_health) {
+  Config config = small_config();
+  (void)apply(config);
+  target("web", "10.0.1.11").health.state = TargetState::healthy;
+  config.load_balancers[0].listeners[0].default_target_group_v4 = "spare";
+  (void)apply(config);
+  EXPECT_EQ(target("web", "10.0.1.11").health.state, TargetState::healthy) << "443 uses it";
+  config.load_balancers[0].listeners[1].default_target_group_v4 = "spare";
+  (void)apply(config);
+  EXPECT_EQ(target("web", "10.0.1.11").health.state, TargetState::initial);
+}
+
+TEST_F(ApplyTest, group_that_changes_its_protocol_starts_over) {
+  Config config = small_config();
+  (void)apply(config);
+  const std::uint32_t group_id = state_.groups.at("spare").id;
+  const std::uint32_t id = target("spare", "10.0.1.11").id;
+  config.target_groups[1].protocol = Protocol::udp;
+  (void)apply(config);
+  EXPECT_NE(state_.groups.at("spare").id, group_id);
+  EXPECT_NE(target("spare", "10.0.1.11").id, id);
+  EXPECT_EQ(state_.target_slots.slot_count(), 4u);
+}
+
+TEST_F(ApplyTest, operator_drain_outlives_an_apply) {
+  (void)apply(small_config());
+  target("web", "10.0.1.11").is_operator_drained = true;
+  begin_drain(target("web", "10.0.1.11"), state_.groups.at("web").settings, 0);
+  (void)apply(small_config());
+  EXPECT_EQ(target("web", "10.0.1.11").registration, Registration::draining);
+}
+
+TEST_F(ApplyTest, config_that_does_not_fit_changes_nothing) {
+  (void)apply(small_config());
+  Config large = small_config();
+  large.load_balancers[0].listeners[0].port = 81;
+  TargetGroup& web = large.target_groups[0];
+  for (std::uint32_t i = 0; i <= MR_GROUP_MEMBERS_MAX; ++i) {
+    web.targets.push_back(
+        {.address = ip("10.1." + std::to_string(i >> 8 & 0xff) + "." + std::to_string(i & 0xff)),
+         .port = static_cast<std::uint16_t>(1 + (i >> 16)),
+         .weight = 1,
+         .zone = ""});
+  }
+  Result<ApplyOutcome> outcome = apply_config(state_, large, kArena, 0);
+  ASSERT_FALSE(outcome);
+  EXPECT_THAT(outcome.error().message, HasSubstr("group web"));
+  EXPECT_EQ(state_.groups.at("web").targets.size(), 3u);
+  for (const auto& [key, listener] : state_.listeners) EXPECT_NE(key.port, 81);
+}
+
+TEST_F(ApplyTest, tables_that_do_not_fit_the_segment_are_refused_with_advice) {
+  Result<ApplyOutcome> outcome = apply_config(state_, small_config(), 300'000, 0);
+  ASSERT_FALSE(outcome);
+  EXPECT_THAT(outcome.error().message, HasSubstr("--config-bytes"));
+  EXPECT_TRUE(state_.listeners.empty());
+}
+
+}  // namespace
+}  // namespace millrace::control

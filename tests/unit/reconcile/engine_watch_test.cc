@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/engine_watch.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "tests/unit/reconcile/fake_engine.h"
+
+namespace millrace::control {
+namespace {
+
+using test::FakeEngine;
+using ::testing::HasSubstr;
+
+constexpr std::uint64_t kSecond = 1'000'000'000;
+
+TEST(EngineWatch, without_an_engine_nothing_is_read_and_everything_may_be_reused) {
+  const test::TempDir dir;
+  EngineWatch watch(dir.path());
+  (void)watch.poll();
+  EXPECT_FALSE(watch.is_alive());
+  EXPECT_EQ(watch.oldest_read(7), 7u);
+  const EngineSnapshot engine = watch.snapshot(7, 0, kSecond);
+  EXPECT_FALSE(engine.running);
+  EXPECT_THAT(engine.problem, HasSubstr("not running"));
+}
+
+TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
+  const test::TempDir dir;
+  FakeEngine fake(dir.path());
+  EngineWatch watch(dir.path());
+  EXPECT_EQ(watch.oldest_read(7), 0u) << "alive, not joined yet";
+  const EngineWatch::Poll first = watch.poll();
+  EXPECT_TRUE(first.is_new_engine);
+  EXPECT_TRUE(first.nics_changed);
+  EXPECT_EQ(watch.oldest_read(7), 0u) << "has adopted nothing";
+  fake.acknowledge(6);
+  EXPECT_EQ(watch.oldest_read(7), 6u);
+  EXPECT_EQ(watch.nic_of_twin("mr0"), 0);
+  EXPECT_EQ(watch.nic_of_twin("eth0"), std::nullopt);
+  const EngineWatch::Poll second = watch.poll();
+  EXPECT_FALSE(second.is_new_engine);
+  EXPECT_FALSE(second.nics_changed);
+}
+
+TEST(EngineWatch, dead_engine_does_not_hold_memory_back) {
+  const test::TempDir dir;
+  EngineWatch watch(dir.path());
+  {
+    FakeEngine fake(dir.path());
+    fake.acknowledge(3);
+    (void)watch.poll();
+    EXPECT_EQ(watch.oldest_read(7), 3u);
+  }
+  EXPECT_EQ(watch.oldest_read(7), 7u);
+  (void)watch.poll();
+  EXPECT_THAT(watch.snapshot(7, 0, kSecond).problem, HasSubstr("not running"));
+}
+
+TEST(EngineWatch, restarted_engine_is_a_new_one_with_the_same_nics) {
+  const test::TempDir dir;
+  EngineWatch watch(dir.path());
+  {
+    FakeEngine fake(dir.path(), 100);
+    (void)watch.poll();
+  }
+  FakeEngine fake(dir.path(), 200);
+  EXPECT_EQ(watch.oldest_read(7), 0u) << "alive with another segment";
+  const EngineWatch::Poll poll = watch.poll();
+  EXPECT_TRUE(poll.is_new_engine);
+  EXPECT_FALSE(poll.nics_changed);
+}
+
+TEST(EngineWatch, problems_are_told_by_their_cause) {
+  const test::TempDir dir;
+  FakeEngine fake(dir.path());
+  EngineWatch watch(dir.path());
+  auto problem = [&](std::uint64_t published_at_ns, std::uint64_t now_ns) {
+    (void)watch.poll();
+    return watch.snapshot(7, published_at_ns, now_ns).problem;
+  };
+  fake.beat(10 * kSecond);
+  fake.acknowledge(7);
+  EXPECT_EQ(problem(kSecond, 10 * kSecond), "");
+  EXPECT_TRUE(watch.snapshot(7, 1, 10 * kSecond).running);
+
+  fake.acknowledge(6);
+  EXPECT_EQ(problem(10 * kSecond, 10 * kSecond), "") << "just published";
+  EXPECT_THAT(problem(8 * kSecond, 10 * kSecond), HasSubstr("not acknowledged generation 7"));
+
+  fake.writer().set_adopted(6);
+  fake.writer().set_refused(7, "image 7: checksum");
+  EXPECT_THAT(problem(8 * kSecond, 10 * kSecond), HasSubstr("refused generation 7: image 7"));
+
+  fake.writer().set_heartbeat(13 * kSecond);
+  EXPECT_THAT(problem(8 * kSecond, 13 * kSecond), HasSubstr("worker 0 stalled for 3000 ms"));
+
+  EXPECT_THAT(problem(8 * kSecond, 15 * kSecond), HasSubstr("no sign of life for 2000 ms"));
+  EXPECT_FALSE(watch.snapshot(7, 8 * kSecond, 15 * kSecond).running);
+}
+
+TEST(EngineWatch, damaged_stats_segment_blocks_reuse_and_is_told) {
+  const test::TempDir dir;
+  FakeEngine fake(dir.path());
+  std::ofstream(dir.file("stats"), std::ios::trunc) << "nonsense";
+  EngineWatch watch(dir.path());
+  (void)watch.poll();
+  EXPECT_EQ(watch.oldest_read(7), 0u);
+  EXPECT_THAT(watch.snapshot(7, 0, kSecond).problem, HasSubstr("cannot be read"));
+}
+
+}  // namespace
+}  // namespace millrace::control

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/epochs.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "dataplane/core/maglev.h"
+
+namespace millrace::control {
+namespace {
+
+constexpr std::uint64_t kSecond = 1'000'000'000;
+constexpr EpochSettings kSettings{.seed = 7, .slot_count = 251, .window_ns = 300 * kSecond};
+
+EpochMember member(std::uint32_t id, std::uint32_t weight = 100, bool keeps_flows = true) {
+  return {.target_id = id,
+          .target_slot = id + 1000,
+          .identity = id * 0x9e3779b97f4a7c15ull,
+          .weight = weight,
+          .keeps_flows = keeps_flows};
+}
+
+// The target slot that a published index means.
+std::uint32_t target_at(const Epochs& epochs, std::uint16_t index) {
+  return index == MR_MEMBER_NONE ? 0 : epochs.member_slots().at(index);
+}
+
+TEST(Epochs, first_table_is_maglev_and_has_no_past) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1), member(2), member(3)}, kSettings, 0);
+  ASSERT_NE(epochs.table(), nullptr);
+  ASSERT_EQ(epochs.table()->slots.size(), 251u);
+  EXPECT_EQ(epochs.slots_with_prev(), 0u);
+  EXPECT_EQ(epochs.next_expiry_ns(), kNever);
+  EXPECT_EQ(epochs.slots_owned(1) + epochs.slots_owned(2) + epochs.slots_owned(3), 251u);
+}
+
+TEST(Epochs, nobody_with_weight_means_no_table) {
+  Epochs epochs;
+  epochs.update({}, kSettings, 0);
+  EXPECT_EQ(epochs.table(), nullptr);
+  epochs.update(std::vector{member(1, 0)}, kSettings, 0);
+  EXPECT_EQ(epochs.table(), nullptr);
+  EXPECT_EQ(epochs.member_slots(), std::vector<std::uint32_t>{1001});
+}
+
+TEST(Epochs, unchanged_input_gives_the_very_same_table) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1), member(2)}, kSettings, 0);
+  const auto before = epochs.table();
+  epochs.update(std::vector{member(2), member(1)}, kSettings, 5 * kSecond);
+  EXPECT_EQ(epochs.table(), before);
+}
+
+TEST(Epochs, draining_target_stays_as_prev_until_the_window_ends) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1), member(2), member(3)}, kSettings, 0);
+  const std::uint32_t owned = epochs.slots_owned(2);
+  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 10 * kSecond);
+
+  EXPECT_EQ(epochs.slots_owned(2), 0u);
+  EXPECT_GE(epochs.slots_with_prev(), owned);
+  EXPECT_EQ(epochs.next_expiry_ns(), 310 * kSecond);
+  EXPECT_EQ(std::ranges::count_if(
+                epochs.table()->slots,
+                [&](const mr_lookup_slot& slot) { return target_at(epochs, slot.prev) == 1002; }),
+            static_cast<long>(owned));
+
+  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 310 * kSecond - 1);
+  EXPECT_GT(epochs.slots_with_prev(), 0u);
+  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 310 * kSecond);
+  EXPECT_EQ(epochs.slots_with_prev(), 0u);
+  EXPECT_EQ(epochs.next_expiry_ns(), kNever);
+}
+
+TEST(Epochs, later_change_elsewhere_does_not_shorten_a_window) {
+  Epochs epochs;
+  const std::vector all{member(1), member(2), member(3), member(4)};
+  epochs.update(all, kSettings, 0);
+  std::vector now = all;
+  now[1] = member(2, 0);
+  epochs.update(now, kSettings, 10 * kSecond);
+  const auto after_first = epochs.table()->slots;
+  now[2] = member(3, 0);
+  epochs.update(now, kSettings, 200 * kSecond);
+  const auto after_second = epochs.table()->slots;
+  epochs.update(now, kSettings, 310 * kSecond);
+  for (std::size_t i = 0; i < after_first.size(); ++i) {
+    const bool changed_second = after_first[i].cur != after_second[i].cur;
+    const bool has_prev = epochs.table()->slots[i].prev != MR_MEMBER_NONE;
+    EXPECT_EQ(has_prev, changed_second) << "slot " << i;
+  }
+}
+
+TEST(Epochs, target_that_gave_up_its_flows_is_nobodys_prev) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1), member(2)}, kSettings, 0);
+  epochs.update(std::vector{member(1), member(2, 0, false)}, kSettings, 1);
+  EXPECT_EQ(epochs.slots_with_prev(), 0u);
+}
+
+TEST(Epochs, deregistration_delay_of_zero_leaves_no_past) {
+  EpochSettings settings = kSettings;
+  settings.window_ns = 0;
+  Epochs epochs;
+  epochs.update(std::vector{member(1), member(2)}, settings, 5);
+  epochs.update(std::vector{member(1), member(2, 0)}, settings, 6);
+  EXPECT_EQ(epochs.slots_with_prev(), 0u);
+}
+
+TEST(Epochs, target_that_comes_back_gets_its_slots_back) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1), member(2)}, kSettings, 0);
+  const std::uint64_t digest = epochs.table()->digest;
+  epochs.update(std::vector{member(1), member(2, 0)}, kSettings, 1);
+  EXPECT_NE(epochs.table()->digest, digest);
+  epochs.update(std::vector{member(1), member(2)}, kSettings, 2);
+  EXPECT_EQ(epochs.table()->digest, digest);
+  for (const mr_lookup_slot& slot : epochs.table()->slots) {
+    const bool came_back = target_at(epochs, slot.cur) == 1002;
+    EXPECT_EQ(target_at(epochs, slot.prev), came_back ? 1001u : 0u);
+  }
+}
+
+TEST(Epochs, retired_member_leaves_the_others_slots_alone) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1, 0), member(2), member(3)}, kSettings, 0);
+  const std::uint64_t digest = epochs.table()->digest;
+  std::vector<std::uint32_t> before;
+  for (const auto& slot : epochs.table()->slots) before.push_back(target_at(epochs, slot.cur));
+  epochs.update(std::vector{member(2), member(3)}, kSettings, 1);
+  EXPECT_EQ(epochs.member_slots().size(), 2u);
+  EXPECT_EQ(epochs.table()->digest, digest);
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    EXPECT_EQ(target_at(epochs, epochs.table()->slots[i].cur), before[i]);
+  }
+}
+
+TEST(Epochs, another_table_size_starts_without_a_past) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1), member(2)}, kSettings, 0);
+  EpochSettings larger = kSettings;
+  larger.slot_count = 509;
+  epochs.update(std::vector{member(1), member(2)}, larger, 1);
+  EXPECT_EQ(epochs.table()->slots.size(), 509u);
+  EXPECT_EQ(epochs.slots_with_prev(), 0u);
+}
+
+TEST(Epochs, restored_table_is_the_same_table) {
+  Epochs first;
+  first.update(std::vector{member(1), member(2), member(3)}, kSettings, 0);
+  first.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 10 * kSecond);
+  std::vector<std::uint32_t> ids;
+  for (const std::uint32_t slot : first.member_slots()) ids.push_back(slot - 1000);
+
+  Epochs second;
+  second.restore(first.table()->slots, ids, 500 * kSecond);
+  second.update(std::vector{member(3), member(1), member(2, 0)}, kSettings, 500 * kSecond);
+
+  EXPECT_EQ(second.table()->checksum, first.table()->checksum);
+  EXPECT_EQ(second.table()->digest, first.table()->digest);
+  EXPECT_EQ(second.member_slots(), first.member_slots());
+  EXPECT_EQ(second.next_expiry_ns(), 800 * kSecond) << "late rather than early";
+}
+
+TEST(Epochs, restored_table_forgets_targets_that_no_longer_exist) {
+  Epochs first;
+  first.update(std::vector{member(1), member(2), member(3)}, kSettings, 0);
+  Epochs second;
+  second.restore(first.table()->slots, std::vector<std::uint32_t>{1, 0, 3}, 1);
+  second.update(std::vector{member(1), member(3)}, kSettings, 1);
+  EXPECT_EQ(second.slots_owned(1) + second.slots_owned(3), 251u);
+  Epochs fresh;
+  fresh.update(std::vector{member(1), member(3)}, kSettings, 1);
+  EXPECT_EQ(second.table()->digest, fresh.table()->digest);
+}
+
+}  // namespace
+}  // namespace millrace::control

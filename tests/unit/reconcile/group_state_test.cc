@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/group_state.h"
+
+#include <gtest/gtest.h>
+
+namespace millrace::control {
+namespace {
+
+constexpr std::uint64_t kSecond = 1'000'000'000;
+
+class GroupStateTest : public ::testing::Test {
+ protected:
+  GroupStateTest() {
+    group_.settings.name = "web";
+    group_.settings.deregistration_delay_seconds = 300;
+    group_.is_in_use = true;
+  }
+  TargetRecord& add(std::uint16_t port, TargetState health = TargetState::healthy,
+                    std::uint32_t weight = 100) {
+    TargetRecord target;
+    target.key = {.group = "web", .address = IpAddress::parse("10.0.1.11").value(), .port = port};
+    target.id = port;
+    target.slot = port;
+    target.weight = weight;
+    target.health.state = health;
+    return group_.targets[target.key] = target;
+  }
+  std::uint8_t flags(const TargetRecord& target) {
+    return target_flags(target, group_.settings, fails_open(group_));
+  }
+  std::uint32_t weight(const TargetRecord& target) {
+    return lookup_weight(target, fails_open(group_));
+  }
+
+  GroupState group_;
+};
+
+TEST_F(GroupStateTest, drain_runs_for_the_deregistration_delay) {
+  TargetRecord& target = add(80);
+  begin_drain(target, group_.settings, 10 * kSecond);
+  EXPECT_EQ(shown_state(target, group_).state, TargetState::draining);
+  EXPECT_EQ(shown_state(target, group_).reason, HealthReason::deregistration_in_progress);
+  EXPECT_EQ(next_drain_end_ns(group_), 310 * kSecond);
+  EXPECT_FALSE(advance_drain(target, 310 * kSecond - 1));
+  EXPECT_TRUE(advance_drain(target, 310 * kSecond));
+  EXPECT_FALSE(advance_drain(target, 311 * kSecond)) << "ends once";
+  EXPECT_EQ(shown_state(target, group_).state, TargetState::unused);
+  EXPECT_EQ(shown_state(target, group_).reason, HealthReason::not_registered);
+  EXPECT_EQ(next_drain_end_ns(group_), kNever);
+}
+
+TEST_F(GroupStateTest, second_drain_does_not_start_the_delay_again) {
+  TargetRecord& target = add(80);
+  begin_drain(target, group_.settings, 0);
+  begin_drain(target, group_.settings, 100 * kSecond);
+  EXPECT_EQ(target.drain_deadline_ns, 300 * kSecond);
+}
+
+TEST_F(GroupStateTest, draining_target_keeps_known_flows_and_gets_no_new_ones) {
+  TargetRecord& target = add(80);
+  (void)add(81);
+  begin_drain(target, group_.settings, 0);
+  EXPECT_EQ(weight(target), 0u);
+  EXPECT_TRUE(flags(target) & MR_TARGET_KEEPS_FLOWS);
+  target.health.state = TargetState::unhealthy;
+  EXPECT_TRUE(flags(target) & MR_TARGET_KEEPS_FLOWS) << "NLB lets flows of a draining target be";
+}
+
+TEST_F(GroupStateTest, flows_go_on_after_the_delay_unless_termination_is_asked_for) {
+  TargetRecord& target = add(80);
+  target.registration = Registration::drained;
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS);
+  group_.settings.deregistration_connection_termination = true;
+  EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS);
+  group_.settings.protocol = Protocol::udp;
+  EXPECT_EQ(flags(target), 0) << "UDP flows choose another target";
+}
+
+TEST_F(GroupStateTest, undrain_within_the_delay_returns_with_its_health) {
+  TargetRecord& target = add(80);
+  begin_drain(target, group_.settings, 0);
+  end_drain(target);
+  EXPECT_EQ(target.registration, Registration::registered);
+  EXPECT_EQ(shown_state(target, group_).state, TargetState::healthy);
+}
+
+TEST_F(GroupStateTest, undrain_after_the_delay_starts_from_initial) {
+  TargetRecord& target = add(80);
+  begin_drain(target, group_.settings, 0);
+  ASSERT_TRUE(advance_drain(target, 300 * kSecond));
+  EXPECT_FALSE(is_probed(target, group_));
+  end_drain(target);
+  EXPECT_EQ(shown_state(target, group_).state, TargetState::initial);
+}
+
+TEST_F(GroupStateTest, end_of_drain_needs_config_and_operator_to_agree) {
+  TargetRecord& target = add(80);
+  begin_drain(target, group_.settings, 0);
+  target.is_operator_drained = true;
+  end_drain(target);
+  EXPECT_EQ(target.registration, Registration::draining);
+  target.is_operator_drained = false;
+  target.is_configured = false;
+  end_drain(target);
+  EXPECT_EQ(target.registration, Registration::draining);
+  target.is_configured = true;
+  end_drain(target);
+  EXPECT_EQ(target.registration, Registration::registered);
+}
+
+TEST_F(GroupStateTest, only_healthy_registered_targets_with_weight_get_new_flows) {
+  const TargetRecord& healthy = add(80);
+  const TargetRecord& initial = add(81, TargetState::initial);
+  const TargetRecord& unhealthy = add(82, TargetState::unhealthy);
+  const TargetRecord& weightless = add(83, TargetState::healthy, 0);
+  EXPECT_FALSE(fails_open(group_));
+  EXPECT_EQ(weight(healthy), 100u);
+  EXPECT_EQ(weight(initial), 0u);
+  EXPECT_EQ(weight(unhealthy), 0u);
+  EXPECT_EQ(weight(weightless), 0u);
+}
+
+TEST_F(GroupStateTest, fault_45_group_without_a_healthy_target_fails_open) {
+  const TargetRecord& initial = add(81, TargetState::initial);
+  const TargetRecord& unhealthy = add(82, TargetState::unhealthy, 50);
+  (void)add(83, TargetState::healthy, 0);
+  TargetRecord& draining = add(84);
+  begin_drain(draining, group_.settings, 0);
+  EXPECT_TRUE(fails_open(group_));
+  EXPECT_EQ(weight(initial), 100u);
+  EXPECT_EQ(weight(unhealthy), 50u);
+  EXPECT_EQ(weight(draining), 0u);
+  EXPECT_EQ(flags(unhealthy), MR_TARGET_KEEPS_FLOWS) << "fail-open resets nothing";
+}
+
+TEST_F(GroupStateTest, group_without_registered_targets_has_nothing_to_open) {
+  EXPECT_FALSE(fails_open(group_));
+  TargetRecord& draining = add(84);
+  begin_drain(draining, group_.settings, 0);
+  EXPECT_FALSE(fails_open(group_));
+  (void)add(85, TargetState::healthy, 0);
+  EXPECT_FALSE(fails_open(group_));
+}
+
+TEST_F(GroupStateTest, flows_of_an_unhealthy_target) {
+  const TargetRecord& target = add(80, TargetState::unhealthy);
+  (void)add(81);
+  EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS);
+  group_.settings.unhealthy_connection_termination = false;
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS);
+  group_.settings.protocol = Protocol::udp;
+  EXPECT_EQ(flags(target), 0) << "UDP flows choose another target";
+}
+
+TEST_F(GroupStateTest, unused_group_shows_not_in_use_and_is_not_probed) {
+  group_.is_in_use = false;
+  const TargetRecord& target = add(80, TargetState::initial);
+  EXPECT_EQ(shown_state(target, group_).state, TargetState::unused);
+  EXPECT_EQ(shown_state(target, group_).reason, HealthReason::not_in_use);
+  EXPECT_FALSE(is_probed(target, group_));
+}
+
+TEST_F(GroupStateTest, slot_is_kept_while_flows_remain_or_are_not_known) {
+  TargetRecord& target = add(80);
+  target.is_configured = false;
+  EXPECT_FALSE(may_retire(target, 0)) << "still registered";
+  target.registration = Registration::draining;
+  EXPECT_FALSE(may_retire(target, 0));
+  target.registration = Registration::drained;
+  EXPECT_FALSE(may_retire(target, 1));
+  EXPECT_FALSE(may_retire(target, std::nullopt));
+  EXPECT_TRUE(may_retire(target, 0));
+  target.is_configured = true;
+  EXPECT_FALSE(may_retire(target, 0)) << "drained by the operator, still in the config";
+}
+
+TEST(TargetIdentity, depends_on_address_port_and_protocol_and_nothing_else) {
+  const TargetKey key{.group = "a", .address = IpAddress::parse("10.0.1.11").value(), .port = 80};
+  TargetKey other_group = key;
+  other_group.group = "b";
+  TargetKey other_port = key;
+  other_port.port = 81;
+  EXPECT_EQ(target_identity(key, Protocol::tcp), target_identity(other_group, Protocol::tcp));
+  EXPECT_NE(target_identity(key, Protocol::tcp), target_identity(other_port, Protocol::tcp));
+  EXPECT_NE(target_identity(key, Protocol::tcp), target_identity(key, Protocol::udp));
+  // Nodes of different releases must agree: a change of this number moves every flow of a cluster
+  // that is being upgraded.
+  EXPECT_EQ(target_identity(key, Protocol::tcp), 458266821030860386u);
+}
+
+}  // namespace
+}  // namespace millrace::control

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/reconciler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "dataplane/core/checksum64.h"
+#include "dataplane/core/wire.h"
+#include "tests/unit/reconcile/world.h"
+
+namespace millrace::control {
+namespace {
+
+using test::kSecond;
+using test::web_config;
+using test::World;
+using ::testing::HasSubstr;
+
+const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
+
+class ReconcilerTest : public ::testing::Test {
+ protected:
+  ReconcilerTest() { (void)world_.start(); }
+  ApplyOutcome apply(const Config& config) {
+    Result<ApplyOutcome> outcome = world_->apply(config, "test");
+    EXPECT_TRUE(outcome) << outcome.error().message;
+    return outcome ? *outcome : ApplyOutcome{};
+  }
+  void three_healthy_targets() {
+    (void)apply(web_config(kThree));
+    for (const std::string& address : kThree) world_.set_health(address, TargetState::healthy);
+  }
+
+  World world_;
+};
+
+TEST_F(ReconcilerTest, nothing_is_published_before_the_first_config) {
+  world_.pass(1);
+  EXPECT_EQ(world_->published().generation, 0u);
+  EXPECT_EQ(world_->snapshot().generation, 0u);
+}
+
+TEST_F(ReconcilerTest, apply_publishes_at_once_and_equal_config_publishes_nothing) {
+  EXPECT_EQ(apply(web_config(kThree)).generation, 1u);
+  EXPECT_EQ(apply(web_config(kThree)).generation, 1u);
+  ASSERT_EQ(world_->published().listeners.size(), 1u);
+  const mr_listener& listener = world_->published().listeners[0];
+  EXPECT_EQ(listener.port_be, core::to_be16(80));
+  EXPECT_EQ(listener.timeout_ticks[MR_FLOW_ESTABLISHED], 350ull * kSecond >> MR_TICK_SHIFT);
+  EXPECT_EQ(listener.timeout_ticks[MR_FLOW_UDP], 120ull * kSecond >> MR_TICK_SHIFT);
+}
+
+TEST_F(ReconcilerTest, target_gets_traffic_after_its_first_passing_check) {
+  (void)apply(web_config(kThree));
+  EXPECT_TRUE(world_->snapshot().target_groups[0].fail_open) << "nobody is healthy yet";
+  world_.set_health("10.0.1.12", TargetState::healthy);
+  const TargetGroupSnapshot group = world_->snapshot().target_groups[0];
+  EXPECT_FALSE(group.fail_open);
+  EXPECT_EQ(world_.target("10.0.1.12").lookup_share, 1.0);
+  EXPECT_EQ(world_.target("10.0.1.11").lookup_share, 0.0);
+  world_.set_health("10.0.1.11", TargetState::healthy);
+  EXPECT_NEAR(world_.target("10.0.1.11").lookup_share, 0.5, 0.01);
+}
+
+TEST_F(ReconcilerTest, several_changes_at_once_are_one_generation) {
+  (void)apply(web_config(kThree));
+  const std::uint64_t before = world_->published().generation;
+  for (const std::string& address : kThree) {
+    world_->on_health(World::key(address), {.state = TargetState::healthy});
+  }
+  world_->on_next_hops();
+  EXPECT_EQ(world_->published().generation, before);
+  world_.settle_if_woken();
+  EXPECT_EQ(world_->published().generation, before + 1);
+}
+
+TEST_F(ReconcilerTest, dead_target_gets_no_new_flow_and_its_flows_are_reset) {
+  three_healthy_targets();
+  world_.set_health("10.0.1.12", TargetState::unhealthy);
+  EXPECT_EQ(world_.target("10.0.1.12").lookup_share, 0.0);
+  EXPECT_EQ(world_.published_target("10.0.1.12")->flags, MR_TARGET_RESETS_FLOWS);
+  EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::unhealthy);
+}
+
+TEST_F(ReconcilerTest, fault_48_drained_target_keeps_its_flows_and_counts_down) {
+  three_healthy_targets();
+  ASSERT_TRUE(world_->drain(World::key("10.0.1.12")));
+  EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::draining);
+  EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 300u);
+  EXPECT_TRUE(world_.target("10.0.1.12").operator_drained);
+  EXPECT_EQ(world_.target("10.0.1.12").lookup_share, 0.0);
+  EXPECT_TRUE(world_.published_target("10.0.1.12")->flags & MR_TARGET_KEEPS_FLOWS);
+  EXPECT_GT(world_->snapshot().target_groups[0].slots_with_prev, 0u);
+
+  world_.pass(299);
+  EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 1u);
+  world_.pass(1);
+  EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::unused);
+  EXPECT_EQ(world_->snapshot().target_groups[0].slots_with_prev, 0u);
+  EXPECT_TRUE(world_.published_target("10.0.1.12")->flags & MR_TARGET_KEEPS_FLOWS);
+}
+
+TEST_F(ReconcilerTest, undrain_brings_the_same_target_back) {
+  three_healthy_targets();
+  const std::uint64_t digest = world_->snapshot().target_groups[0].table_digest;
+  const std::uint32_t id = world_.target("10.0.1.12").id;
+  ASSERT_TRUE(world_->drain(World::key("10.0.1.12")));
+  EXPECT_NE(world_->snapshot().target_groups[0].table_digest, digest);
+  ASSERT_TRUE(world_->undrain(World::key("10.0.1.12")));
+  EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::healthy);
+  EXPECT_EQ(world_.target("10.0.1.12").id, id);
+  EXPECT_EQ(world_->snapshot().target_groups[0].table_digest, digest);
+}
+
+TEST_F(ReconcilerTest, drain_errors_name_what_was_not_found) {
+  three_healthy_targets();
+  const Status unknown = world_->drain(World::key("10.9.9.9"));
+  ASSERT_FALSE(unknown);
+  EXPECT_THAT(unknown.error().message, HasSubstr("web/10.9.9.9:8080"));
+  const Status idle = world_->undrain(World::key("10.0.1.11"));
+  ASSERT_FALSE(idle);
+  EXPECT_THAT(idle.error().message, HasSubstr("not drained"));
+}
+
+TEST_F(ReconcilerTest, removed_target_is_kept_until_its_flows_are_gone) {
+  world_.start_engine();
+  three_healthy_targets();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  const std::uint32_t slot = world_.target("10.0.1.13").slot;
+  world_.engine().writer().targets(0)[slot].active_flows = 1;
+  (void)apply(web_config({"10.0.1.11", "10.0.1.12"}));
+  world_.pass(300);
+  world_.pass(300);
+  ASSERT_TRUE(world_.has_target("10.0.1.13"));
+  EXPECT_EQ(world_.target("10.0.1.13").state, TargetState::unused);
+  EXPECT_EQ(world_.target("10.0.1.13").stats.active_flows, 1u);
+
+  world_.engine().writer().targets(0)[slot].active_flows = 0;
+  world_.pass(1);
+  EXPECT_FALSE(world_.has_target("10.0.1.13"));
+  EXPECT_FALSE(world_.published_target("10.0.1.13").has_value());
+}
+
+TEST_F(ReconcilerTest, without_an_engine_no_slot_is_given_away) {
+  three_healthy_targets();
+  (void)apply(web_config({"10.0.1.11", "10.0.1.12"}));
+  world_.pass(301);
+  world_.pass(1);
+  EXPECT_TRUE(world_.has_target("10.0.1.13")) << "flows may wait in the tables";
+}
+
+TEST_F(ReconcilerTest, next_hops_are_those_of_the_engines_nics) {
+  (void)apply(web_config(kThree));
+  world_.resolve("10.0.1.11", 0x11);
+  world_->on_next_hops();
+  world_.settle_if_woken();
+  EXPECT_EQ(world_.published_target("10.0.1.11")->next_hop.flags, 0)
+      << "no engine, so nobody knows which nic the twin stands for";
+  world_.start_engine();
+  world_.pass(1);
+  EXPECT_EQ(world_.twins_, std::vector<std::string>{"mr0"});
+  const mr_next_hop hop = world_.published_target("10.0.1.11")->next_hop;
+  EXPECT_EQ(hop.flags, MR_NEXT_HOP_RESOLVED);
+  EXPECT_EQ(hop.mac[5], 0x11);
+  EXPECT_EQ(world_.published_target("10.0.1.12")->next_hop.flags, 0);
+  EXPECT_EQ(world_.watched_.size(), 3u);
+}
+
+TEST_F(ReconcilerTest, dsr_targets_keep_the_listeners_port) {
+  Config config = web_config(kThree);
+  config.target_groups[0].forwarding = Forwarding::dsr;
+  (void)apply(config);
+  EXPECT_EQ(world_.published_target("10.0.1.11")->port_be, 0);
+  EXPECT_EQ(world_->published().groups[0].forwarding, MR_FORWARDING_DSR);
+}
+
+TEST_F(ReconcilerTest, probes_fail_nobody_while_the_engine_that_carries_them_is_down) {
+  (void)apply(web_config(kThree));
+  world_.pass(1);
+  EXPECT_THAT(world_.hold_, HasSubstr("not running"));
+  world_.start_engine();
+  world_.pass(1);
+  EXPECT_THAT(world_.hold_, HasSubstr("just started"));
+  world_.pass(2);
+  EXPECT_EQ(world_.hold_, "");
+  world_.kill_engine();
+  world_.pass(1);
+  EXPECT_THAT(world_.hold_, HasSubstr("not running"));
+}
+
+TEST_F(ReconcilerTest, targets_of_an_unused_group_are_not_probed) {
+  Config config = web_config(kThree);
+  config.load_balancers.clear();
+  (void)apply(config);
+  EXPECT_TRUE(world_.health_targets_.empty());
+  EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::unused);
+  (void)apply(web_config(kThree));
+  EXPECT_EQ(world_.health_targets_.size(), 3u);
+  EXPECT_EQ(world_.health_targets_[0].listener_port, 80);
+  EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::initial);
+}
+
+TEST_F(ReconcilerTest, counters_go_on_over_a_restart_of_the_engine) {
+  world_.start_engine();
+  (void)apply(web_config(kThree));
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.engine().writer().listeners(0)[0].new_flows = 7;
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().listeners[0].stats.new_flows, 7u);
+  world_.start_engine();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.engine().writer().listeners(0)[0].new_flows = 2;
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().listeners[0].stats.new_flows, 9u);
+}
+
+TEST_F(ReconcilerTest, stalled_worker_blocks_publishing_with_an_alarm_and_never_overwrites) {
+  world_.kill();
+  world_.segment_bytes_ = 700 << 10;  // one table of 256 KiB and one more, not three
+  ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
+  (void)world_.start();
+  world_.start_engine();
+  (void)apply(web_config(kThree));
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  const std::uint64_t read_by_worker = world_.engine().config().groups[0].table_checksum;
+  // From here on the worker adopts nothing: each health change wants another table.
+  for (const char* address : {"10.0.1.11", "10.0.1.12", "10.0.1.13"}) {
+    world_.set_health(address, TargetState::healthy);
+    world_.pass(1);
+  }
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("config is not published"));
+  EXPECT_THAT(world_->snapshot().engine.problem, HasSubstr("not acknowledged"));
+  const core::ConfigView& held = world_.engine().config();
+  EXPECT_EQ(core::checksum64(std::as_bytes(held.lookup_table(held.groups[0]))), read_by_worker);
+
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(1);
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  EXPECT_NEAR(world_.target("10.0.1.13").lookup_share, 1.0 / 3, 0.01);
+}
+
+TEST_F(ReconcilerTest, lost_config_segment_is_made_anew_with_higher_generations) {
+  three_healthy_targets();
+  world_.start_engine();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  const std::uint64_t before = world_->published().generation;
+  ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
+  world_.pass(1);
+  EXPECT_GT(world_->published().generation, before);
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  EXPECT_EQ(world_.engine().config().generation, world_->published().generation);
+}
+
+TEST_F(ReconcilerTest, config_error_is_shown_until_the_next_good_config) {
+  three_healthy_targets();
+  world_->report_config_error("test.yaml:3: bad");
+  EXPECT_EQ(world_->snapshot().config_error, "test.yaml:3: bad");
+  (void)apply(web_config(kThree));
+  EXPECT_EQ(world_->snapshot().config_error, "");
+}
+
+TEST_F(ReconcilerTest, snapshot_tells_who_and_what) {
+  three_healthy_targets();
+  const Snapshot snapshot = world_->snapshot();
+  EXPECT_EQ(snapshot.node, "lb-1");
+  EXPECT_EQ(snapshot.zone, "a");
+  EXPECT_EQ(snapshot.version, "test");
+  EXPECT_EQ(snapshot.config_source, "test");
+  EXPECT_EQ(snapshot.config_applied_ns, world_.realtime_ns_);
+  EXPECT_GT(snapshot.arena_used_bytes, 0u);
+  ASSERT_EQ(snapshot.listeners.size(), 1u);
+  EXPECT_EQ(snapshot.listeners[0].load_balancer, "web");
+  EXPECT_EQ(snapshot.listeners[0].target_group, "web");
+  ASSERT_EQ(snapshot.target_groups.size(), 1u);
+  EXPECT_EQ(snapshot.target_groups[0].healthy, 3u);
+}
+
+}  // namespace
+}  // namespace millrace::control

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The control plane dies and comes back: same ids, same health, same tables, no packet lost.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "tests/unit/reconcile/world.h"
+
+namespace millrace::control {
+namespace {
+
+using test::kSecond;
+using test::web_config;
+using test::World;
+using ::testing::HasSubstr;
+
+const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
+
+class RestartTest : public ::testing::Test {
+ protected:
+  RestartTest() {
+    (void)world_.start();
+    apply(web_config(kThree));
+    for (const std::string& address : kThree) world_.set_health(address, TargetState::healthy);
+  }
+  void apply(const Config& config) {
+    Result<ApplyOutcome> outcome = world_->apply(config, "test");
+    EXPECT_TRUE(outcome) << outcome.error().message;
+  }
+  void restart(const Config& config) {
+    (void)world_.start();
+    apply(config);
+  }
+  std::uint64_t digest() { return world_->snapshot().target_groups[0].table_digest; }
+
+  World world_;
+};
+
+TEST_F(RestartTest, fault_31_ids_slots_health_and_table_are_the_same) {
+  const Snapshot before = world_->snapshot();
+  const std::uint64_t offset = world_->published().groups[0].table_offset;
+  restart(web_config(kThree));
+  const Snapshot after = world_->snapshot();
+  EXPECT_EQ(after.generation, before.generation + 1);
+  EXPECT_EQ(after.listeners[0].id, before.listeners[0].id);
+  EXPECT_EQ(after.target_groups[0].id, before.target_groups[0].id);
+  EXPECT_EQ(after.target_groups[0].table_digest, before.target_groups[0].table_digest);
+  EXPECT_EQ(world_->published().groups[0].table_offset, offset) << "not even copied";
+  for (std::size_t i = 0; i < kThree.size(); ++i) {
+    const TargetSnapshot& was = before.target_groups[0].targets[i];
+    const TargetSnapshot& is = after.target_groups[0].targets[i];
+    EXPECT_EQ(is.id, was.id);
+    EXPECT_EQ(is.slot, was.slot);
+    EXPECT_EQ(is.state, TargetState::healthy);
+  }
+  ASSERT_EQ(world_.health_targets_.size(), 3u);
+  for (const HealthTarget& target : world_.health_targets_) {
+    ASSERT_TRUE(target.restored.has_value());
+    EXPECT_EQ(target.restored->state, TargetState::healthy);
+  }
+}
+
+TEST_F(RestartTest, fault_31_next_hops_stay_until_the_kernel_has_answered) {
+  world_.start_engine();
+  world_.resolve("10.0.1.11", 0x11);
+  world_.pass(1);
+  ASSERT_EQ(world_.published_target("10.0.1.11")->next_hop.flags, MR_NEXT_HOP_RESOLVED);
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.forget_next_hops();
+  restart(web_config(kThree));
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  EXPECT_EQ(world_.published_target("10.0.1.11")->next_hop.flags, MR_NEXT_HOP_RESOLVED);
+  EXPECT_EQ(world_.published_target("10.0.1.11")->next_hop.mac[5], 0x11);
+  world_.pass(6);
+  EXPECT_EQ(world_.published_target("10.0.1.11")->next_hop.flags, 0)
+      << "the kernel had its time and says that there is none";
+}
+
+TEST_F(RestartTest, changes_made_to_the_file_meanwhile_are_applied_like_any) {
+  world_.kill();
+  restart(web_config({"10.0.1.11", "10.0.1.12", "10.0.1.14"}));
+  EXPECT_EQ(world_.target("10.0.1.13").state, TargetState::draining);
+  EXPECT_EQ(world_.target("10.0.1.14").state, TargetState::initial);
+  EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::healthy);
+  EXPECT_GT(world_->snapshot().target_groups[0].slots_with_prev, 0u);
+}
+
+TEST_F(RestartTest, drain_ends_when_it_would_have_ended) {
+  ASSERT_TRUE(world_->drain(World::key("10.0.1.12")));
+  world_.kill();
+  world_.pass(100);
+  restart(web_config(kThree));
+  EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::draining);
+  EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 200u);
+  EXPECT_TRUE(world_.target("10.0.1.12").operator_drained);
+  world_.pass(200);
+  EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::unused);
+}
+
+TEST_F(RestartTest, fault_47_wall_clock_jump_does_not_stretch_a_drain) {
+  ASSERT_TRUE(world_->drain(World::key("10.0.1.12")));
+  world_.kill();
+  world_.realtime_ns_ -= 3600 * kSecond;
+  restart(web_config(kThree));
+  EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 300u);
+  world_.realtime_ns_ += 7200 * kSecond;
+  world_.pass(1);
+  EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 299u) << "the running one ignores it";
+}
+
+TEST_F(RestartTest, windows_of_changed_slots_stay_open) {
+  world_.set_health("10.0.1.12", TargetState::unhealthy);
+  world_.set_health("10.0.1.12", TargetState::healthy);
+  const std::uint32_t open = world_->snapshot().target_groups[0].slots_with_prev;
+  ASSERT_GT(open, 0u);
+  restart(web_config(kThree));
+  EXPECT_EQ(world_->snapshot().target_groups[0].slots_with_prev, open);
+  world_.pass(300);
+  EXPECT_EQ(world_->snapshot().target_groups[0].slots_with_prev, 0u);
+}
+
+TEST_F(RestartTest, restart_after_restart_uses_no_id_twice) {
+  std::set<std::uint32_t> ids;
+  for (int i = 0; i < 5; ++i) {
+    const std::string address = "10.0.2." + std::to_string(i + 1);
+    restart(web_config({"10.0.1.11", address}));
+    EXPECT_TRUE(ids.insert(world_.target(address).id).second);
+  }
+}
+
+TEST_F(RestartTest, last_good_config_is_remembered) {
+  (void)world_.start();
+  EXPECT_EQ(test::config_of(world_->stored_config()), web_config(kThree));
+}
+
+TEST_F(RestartTest, lost_segment_and_lost_engine_are_made_up_for_from_the_store) {
+  const std::uint64_t before = digest();
+  const std::uint64_t generation = world_->published().generation;
+  world_.kill();
+  ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
+  restart(web_config(kThree));
+  EXPECT_EQ(digest(), before);
+  EXPECT_GT(world_->published().generation, generation);
+  EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::healthy);
+}
+
+TEST_F(RestartTest, lost_store_does_not_lead_to_a_generation_that_workers_think_they_know) {
+  world_.start_engine();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  const std::uint64_t acknowledged = world_.engine().config().generation;
+  world_.kill();
+  for (const char* file : {"config", "state.db", "state.db-wal", "state.db-shm"}) {
+    (void)::unlink(world_.dir().file(file).c_str());
+  }
+  restart(web_config(kThree));
+  EXPECT_GT(world_->published().generation, acknowledged);
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+}
+
+TEST_F(RestartTest, fault_31_engine_sees_one_generation_after_the_other) {
+  world_.start_engine();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  for (int i = 0; i < 3; ++i) {
+    const std::uint64_t before = world_.engine().config().generation;
+    restart(web_config(kThree));
+    ASSERT_NE(world_.engine().adopt(), nullptr);
+    EXPECT_EQ(world_.engine().config().generation, before + 1);
+    EXPECT_TRUE(world_->snapshot().alarms.empty());
+  }
+}
+
+}  // namespace
+}  // namespace millrace::control

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A Reconciler with everything around it under the test's control: clocks, kernel, health, files.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "controlplane/config/dump.h"
+#include "controlplane/config/load.h"
+#include "controlplane/reconcile/reconciler.h"
+#include "tests/support/cc/temp_dir.h"
+#include "tests/unit/reconcile/fake_engine.h"
+
+namespace millrace::test {
+
+using control::IpAddress;
+using control::NextHopInfo;
+using control::Reconciler;
+using control::TargetKey;
+
+inline constexpr std::uint64_t kSecond = 1'000'000'000;
+
+inline IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
+
+inline control::Config config_of(const std::string& yaml) {
+  control::LoadResult loaded = control::load_config(yaml, "test.yaml");
+  if (const auto* errors = std::get_if<std::vector<control::ConfigError>>(&loaded)) {
+    for (const control::ConfigError& error : *errors) ADD_FAILURE() << to_string(error);
+    return {};
+  }
+  return std::get<control::Config>(std::move(loaded));
+}
+
+// One TCP listener on 203.0.113.10:80, group "web" with these targets on port 8080.
+inline control::Config web_config(const std::vector<std::string>& targets) {
+  std::string yaml = R"(
+node: {name: lb-1, zone: a}
+load_balancers:
+  - name: web
+    type: network
+    addresses: [203.0.113.10]
+    listeners:
+      - {protocol: TCP, port: 80, default_target_group: web}
+target_groups:
+  - name: web
+    protocol: TCP
+    port: 8080
+    attributes: {deregistration_delay.timeout_seconds: 300}
+    targets:
+)";
+  if (targets.empty()) yaml.insert(yaml.size() - 1, " []");
+  for (const std::string& target : targets) yaml += "      - {id: " + target + "}\n";
+  return config_of(yaml);
+}
+
+class World {
+ public:
+  World() { realtime_ns_ = 1'700'000'000 * kSecond; }
+
+  // Starts a control plane; one that runs already is ended first, like by a kill.
+  Reconciler& start() {
+    reconciler_.reset();
+    is_woken_ = false;
+    Result<control::StateStore> store = control::StateStore::open(dir_.file("state.db"));
+    EXPECT_TRUE(store) << store.error().message;
+    Result<std::unique_ptr<Reconciler>> opened = Reconciler::open({.runtime_dir = dir_.path(),
+                                                                   .segment_bytes = segment_bytes_,
+                                                                   .version = "test",
+                                                                   .start_ns = 1},
+                                                                  std::move(*store), hooks());
+    EXPECT_TRUE(opened) << opened.error().message;
+    reconciler_ = std::move(*opened);
+    return *reconciler_;
+  }
+  void kill() { reconciler_.reset(); }
+  Reconciler& operator*() { return *reconciler_; }
+  Reconciler* operator->() { return reconciler_.get(); }
+
+  // Time passes; the control plane ticks at its end, and the engine, if any, beats.
+  void pass(std::uint64_t seconds) {
+    now_ns_ += seconds * kSecond;
+    realtime_ns_ += seconds * kSecond;
+    if (engine_) engine_->beat(now_ns_);
+    if (reconciler_) reconciler_->tick();
+  }
+  void set_health(const std::string& address, control::TargetState state) {
+    control::TargetHealth health{.state = state, .reason = {}, .description = "as the test says"};
+    reconciler_->on_health(key(address), health);
+    settle_if_woken();
+  }
+  void settle_if_woken() {
+    if (!is_woken_) return;
+    is_woken_ = false;
+    reconciler_->settle();
+  }
+  void start_engine() {
+    engine_.reset();
+    engine_.emplace(dir_.path(), ++engine_start_ns_);
+    engine_->beat(now_ns_);
+  }
+  void kill_engine() { engine_.reset(); }
+  FakeEngine& engine() { return *engine_; }
+
+  // The kernel now knows this target's neighbour.
+  void resolve(const std::string& address, std::uint8_t last_mac_byte) {
+    next_hops_[ip(address)] = {
+        .twin = "mr0", .mac = {2, 0, 0, 0, 0, last_mac_byte}, .resolved = true, .text = "resolved"};
+  }
+  void forget_next_hops() { next_hops_.clear(); }
+
+  static TargetKey key(const std::string& address) {
+    return {.group = "web", .address = ip(address), .port = 8080};
+  }
+  control::TargetSnapshot target(const std::string& address) const {
+    for (const auto& group : reconciler_->snapshot().target_groups) {
+      for (const auto& target : group.targets) {
+        if (target.key == key(address)) return target;
+      }
+    }
+    return {};
+  }
+  bool has_target(const std::string& address) const { return target(address).id != 0; }
+  std::optional<mr_target> published_target(const std::string& address) const {
+    for (const mr_target& target : reconciler_->published().targets) {
+      if (target.id != 0 && IpAddress{target.addr} == ip(address)) return target;
+    }
+    return std::nullopt;
+  }
+  const test::TempDir& dir() const { return dir_; }
+
+  std::uint64_t now_ns_ = 1000 * kSecond;
+  std::uint64_t realtime_ns_;
+  std::uint64_t segment_bytes_ = 8 << 20;
+  std::vector<control::HealthTarget> health_targets_;
+  std::vector<IpAddress> watched_;
+  std::vector<std::string> twins_;
+  std::string hold_;
+  bool is_woken_ = false;
+
+ private:
+  control::ReconcilerHooks hooks() {
+    return {.now =
+                [this] {
+                  return control::Moment{now_ns_, realtime_ns_};
+                },
+            .config_text = control::dump_config,
+            .set_health_targets = [this](auto targets) { health_targets_ = std::move(targets); },
+            .set_health_hold = [this](auto reason) { hold_ = std::move(reason); },
+            .set_twins = [this](auto twins) { twins_ = std::move(twins); },
+            .watch_next_hops = [this](auto addresses) { watched_ = std::move(addresses); },
+            .find_next_hop = [this](const IpAddress& address) -> std::optional<NextHopInfo> {
+              const auto found = next_hops_.find(address);
+              if (found == next_hops_.end()) return std::nullopt;
+              return found->second;
+            },
+            .default_next_hop = [](auto) -> std::optional<NextHopInfo> { return std::nullopt; },
+            .local_addresses = [] { return std::vector<IpAddress>{}; },
+            .alarms = [] { return std::vector<std::string>{}; },
+            .wake = [this] { is_woken_ = true; },
+            .log = [](const std::string&) {}};
+  }
+
+  test::TempDir dir_;
+  std::map<IpAddress, NextHopInfo> next_hops_;
+  std::uint64_t engine_start_ns_ = 100;
+  std::optional<FakeEngine> engine_;
+  std::unique_ptr<Reconciler> reconciler_;
+};
+
+}  // namespace millrace::test
