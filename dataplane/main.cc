@@ -195,6 +195,13 @@ Result<po::variables_map> parse(int argc, char** argv) {
   return values;
 }
 
+[[nodiscard]] bool set_log_level(const std::string& name) {
+  const spdlog::level::level_enum level = spdlog::level::from_str(name);
+  if (level == spdlog::level::off) return false;  // what from_str makes of unknown names, too
+  spdlog::set_level(level);
+  return true;
+}
+
 int fail(const Error& error) {
   std::fprintf(stderr, "millrace-dataplane: %s\n", error.message.c_str());
   return 1;
@@ -205,6 +212,7 @@ int run(const EngineOptions& options) {
   action.sa_handler = request_stop;
   (void)::sigaction(SIGTERM, &action, nullptr);  // cannot fail for these signals
   (void)::sigaction(SIGINT, &action, nullptr);
+  (void)::signal(SIGPIPE, SIG_IGN);  // a reader of the log that goes away must not end forwarding
   Result<std::unique_ptr<Engine>> engine = Engine::start(options);
   if (!engine) return fail(engine.error());
   spdlog::info("ready: {} nics, {} workers, {} flows each, runtime directory {}",
@@ -229,7 +237,9 @@ int main(int argc, char** argv) {
     return 0;
   }
   spdlog::set_default_logger(spdlog::stderr_logger_mt("millrace-dataplane"));
-  spdlog::set_level(spdlog::level::from_str((*values)["log-level"].as<std::string>()));
+  if (!set_log_level((*values)["log-level"].as<std::string>())) {
+    return fail({"--log-level: is none of debug, info, warn and error"});
+  }
   Result<EngineOptions> options = to_engine_options(*values);
   if (options) options = with_cpus(std::move(*options), *values);
   if (!options) return fail(options.error());

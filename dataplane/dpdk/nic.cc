@@ -7,6 +7,7 @@
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_pause.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <cstring>
@@ -18,6 +19,8 @@ namespace millrace::dpdk {
 
 namespace {
 
+// About 20 us of rte_pause().
+constexpr std::uint32_t kLockPausesMax = 500;
 constexpr std::uint64_t kRssFields = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 
 Error device_error(const std::string& what, int status) {
@@ -194,7 +197,14 @@ std::uint32_t RxQueue::receive(std::span<rte_mbuf*> mbufs) const noexcept {
 
 std::uint32_t TxQueue::send(std::span<rte_mbuf*> mbufs) noexcept {
   if (is_shared_) {
-    while (is_locked_.test_and_set(std::memory_order_acquire)) ::rte_pause();
+    // Longer than a burst takes to send means that the holder lost its CPU, perhaps to this thread.
+    for (std::uint32_t pauses = 0; is_locked_.test_and_set(std::memory_order_acquire); ++pauses) {
+      if (pauses < kLockPausesMax) {
+        ::rte_pause();
+      } else {
+        (void)::sched_yield();  // always succeeds
+      }
+    }
   }
   const std::uint16_t sent =
       ::rte_eth_tx_burst(device_, queue_, mbufs.data(), static_cast<std::uint16_t>(mbufs.size()));

@@ -64,6 +64,27 @@ TEST(Dispatch, fault_29_full_tx_ring_drops_counts_and_recovers) {
   workers.expect_balance();
 }
 
+TEST(Dispatch, full_tx_ring_after_replies_drops_forwarded_packets_as_such) {
+  const Image image = balancer_image(1);
+  Workers workers({.tx_ring_size = 16});
+  workers.publish(image);
+  const Bytes arp = frame(
+      "eth client > ff:ff:ff:ff:ff:ff / arp request sender_mac client "
+      "sender 198.51.100.1 target 203.0.113.10");
+  workers.receive(0, std::vector<Bytes>(20, arp));
+  workers.turn();
+  ASSERT_EQ(workers.sent().size(), 15u);
+
+  std::vector<Bytes> requests;
+  for (std::uint32_t i = 0; i < 20; ++i) requests.push_back(syn(i));
+  workers.receive(0, requests);
+  workers.turn();
+  EXPECT_EQ(workers.stats(0).counters[MR_COUNTER_REPLIED_PACKETS], 15u);
+  EXPECT_EQ(workers.stats(0).counters[MR_COUNTER_FORWARDED_PACKETS], 15u);
+  EXPECT_EQ(workers.stats(0).drops[MR_DROP_TX_FULL], 10u);
+  workers.expect_balance();
+}
+
 TEST(Dispatch, fault_29_empty_pool_stops_nothing_for_good) {
   const Image image = balancer_image(1);
   Workers workers({});

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <thread>
 
 namespace millrace::test {
 
@@ -40,11 +41,11 @@ dpdk::MbufPool make_pool() {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  millrace::test::started_eal().emplace(millrace::test::value_or_abort(
-      millrace::dpdk::Eal::init({.main_cpu = 0,
-                                 .worker_cpus = {0, 0},
-                                 .use_pci = false,
-                                 .memory_bytes = 0,
-                                 .extra = {"--no-huge", "-m", "256"}})));
+  millrace::test::started_eal().emplace(millrace::test::value_or_abort(millrace::dpdk::Eal::init(
+      {.main_cpu = 0,
+       .worker_cpus = {0, std::thread::hardware_concurrency() > 1 ? 1u : 0u},
+       .use_pci = false,
+       .memory_bytes = 0,
+       .extra = {"--no-huge", "-m", "256"}})));
   return RUN_ALL_TESTS();
 }

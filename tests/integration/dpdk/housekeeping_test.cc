@@ -39,10 +39,11 @@ TEST(Housekeeping, counters_reach_the_stats_segment_only_there) {
   EXPECT_EQ(workers.stats(0).flows_capacity, 4096u);
 }
 
-// Steps of housekeeping at their mean distance for `seconds`; returns the time reached.
-std::uint64_t keep_house_for(Workers& workers, std::uint64_t from_ns, std::uint64_t seconds) {
+// Steps of housekeeping for `seconds`; returns the time reached.
+std::uint64_t keep_house_for(Workers& workers, std::uint64_t from_ns, std::uint64_t seconds,
+                             std::uint64_t step_ns = worker::kHousekeepingNs) {
   std::uint64_t now_ns = from_ns;
-  for (; now_ns < from_ns + seconds * kSecondNs; now_ns += worker::kHousekeepingNs) {
+  for (; now_ns < from_ns + seconds * kSecondNs; now_ns += step_ns) {
     (void)workers.worker(0).keep_house(now_ns);
   }
   return now_ns;
@@ -70,6 +71,21 @@ TEST(Housekeeping, idle_flows_are_gone_a_second_after_their_timeout) {
   EXPECT_EQ(workers.stats(0).counters[MR_COUNTER_FLOW_EXPIRED], 200u);
 }
 
+// One and a half records are due per step: the half must not be forgotten.
+TEST(Housekeeping, sweep_keeps_its_pace_when_steps_and_records_do_not_divide) {
+  const Image image = balancer_image(1);
+  Workers workers({});
+  workers.publish(image);
+  std::vector<Bytes> requests;
+  for (std::uint32_t i = 0; i < 200; ++i) requests.push_back(syn(i));
+  workers.receive(0, requests);
+  workers.turn();
+  (void)workers.sent();
+  const std::uint64_t timeout_ns = kStartNs + kSynTimeoutSeconds * kSecondNs;
+  (void)keep_house_for(workers, timeout_ns - kSecondNs, 2, 7'500'000);
+  EXPECT_GE(workers.worker(0).counters().counters[MR_COUNTER_FLOW_EXPIRED], 190u);
+}
+
 TEST(Housekeeping, long_pause_does_not_make_one_long_sweep) {
   const Image image = balancer_image(1);
   Workers workers({.flow_capacity = 8192});
@@ -89,26 +105,72 @@ TEST(Housekeeping, long_pause_does_not_make_one_long_sweep) {
   EXPECT_EQ(workers.flow_count(0), 0u);
 }
 
-TEST(Housekeeping, is_due_about_every_32_us_with_jitter) {
+// Housekeeping by itself, on memory that a flow table was formatted in.
+struct Keeper {
+  Keeper(core::FlowTable table, const Image& image)
+      : forwarder({.flow_table = table,
+                   .nic_macs = {&kNicMac, 1},
+                   .counters = {.worker = &counters, .listeners = listeners, .targets = targets}}),
+        housekeeping({.worker = 0,
+                      .forwarder = &forwarder,
+                      .configs = &configs,
+                      .local_traffic = nullptr,
+                      .counters = &counters,
+                      .published = &published}) {
+    shm::CheckedConfig config;
+    config.view = image.view();
+    configs.publish(std::move(config));
+  }
+
   mr_worker_stats counters{};
   mr_worker_stats published{};
-  worker::ConfigExchange configs(1);
-  alignas(64) static std::byte memory[1u << 20] = {};
-  core::FlowTable table = core::FlowTable::format(memory, {.capacity = 64,
-                                                           .worker_index = 0,
-                                                           .worker_count = 1,
-                                                           .secret = {1, 2, 3, 4},
-                                                           .created_ns = 1,
-                                                           .creator_pid = 1});
-  core::Forwarder forwarder({.flow_table = table,
-                             .nic_macs = {},
-                             .counters = {.worker = &counters, .listeners = {}, .targets = {}}});
-  worker::Housekeeping housekeeping({.worker = 0,
-                                     .forwarder = &forwarder,
-                                     .configs = &configs,
-                                     .local_traffic = nullptr,
-                                     .counters = &counters,
-                                     .published = &published});
+  std::vector<mr_listener_stats> listeners{16};
+  std::vector<mr_target_stats> targets{16};
+  worker::ConfigExchange configs{1};
+  core::Forwarder forwarder;
+  worker::Housekeeping housekeeping;
+};
+
+constexpr core::FlowTable::Layout kLayout{.capacity = 64,
+                                          .worker_index = 0,
+                                          .worker_count = 1,
+                                          .secret = {1, 2, 3, 4},
+                                          .created_ns = 1,
+                                          .creator_pid = 1};
+
+TEST(Housekeeping, flows_of_an_earlier_process_are_counted_when_the_first_config_comes) {
+  const Image image = balancer_image(1);
+  alignas(64) std::byte memory[64 * 1024] = {};
+  {
+    Keeper earlier(core::FlowTable::format(memory, kLayout), image);
+    (void)earlier.housekeeping.run(kStartNs);
+    for (std::uint32_t client = 0; client < 5; ++client) {
+      Bytes bytes = syn(client);
+      core::Burst burst;
+      burst.packets[burst.count++] = {.data = bytes.data(),
+                                      .length = static_cast<std::uint32_t>(bytes.size()),
+                                      .headroom = 0,
+                                      .nic = 0,
+                                      .reserved = 0};
+      earlier.forwarder.process_burst(burst, kStartNs);
+    }
+    ASSERT_EQ(earlier.counters.flows_active, 5u);
+  }
+  Result<core::FlowTable> kept = core::FlowTable::attach(memory, kLayout);
+  ASSERT_TRUE(kept) << kept.error().message;
+  Keeper later(*kept, image);
+  (void)later.housekeeping.run(kStartNs + 1);
+  EXPECT_EQ(later.published.flows_active, 5u);
+  std::uint64_t active = 0;
+  for (const mr_target_stats& target : later.targets) active += target.active_flows;
+  EXPECT_EQ(active, 5u);
+}
+
+TEST(Housekeeping, is_due_about_every_32_us_with_jitter) {
+  const Image image = balancer_image(1);
+  alignas(64) std::byte memory[64 * 1024] = {};
+  Keeper keeper(core::FlowTable::format(memory, kLayout), image);
+  worker::Housekeeping& housekeeping = keeper.housekeeping;
   std::uint64_t now_ns = kStartNs;
   std::uint32_t runs = 0;
   std::uint64_t shortest_ns = kSecondNs;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "dataplane/dpdk/exception_path.h"
+#include "dataplane/dpdk/mbuf_burst.h"
 #include "tests/integration/dpdk/environment.h"
 
 namespace millrace::dpdk {
@@ -54,6 +55,16 @@ TEST(Nic, virtual_device_with_several_queues_opens) {
   EXPECT_EQ((*nic)->driver(), "net_null");
   EXPECT_EQ((*nic)->rx_queues()[2].nic, 3);
   EXPECT_NE(&(*nic)->tx_queue(0), &(*nic)->tx_queue(1));
+}
+
+TEST(Nic, received_packets_carry_the_index_of_the_nic) {
+  const MbufPool pool = test::make_pool();
+  const auto nic = Nic::open({.device = test::unique_name("net_null"), .index = 7}, pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  std::array<Mbuf*, 4> mbufs;
+  ASSERT_EQ((*nic)->rx_queues()[0].receive(mbufs), mbufs.size());
+  for (const Mbuf* mbuf : mbufs) EXPECT_EQ(nic_of(mbuf), 7);
+  free_mbufs(mbufs);
 }
 
 TEST(Nic, pci_addresses_are_told_from_interfaces) {

@@ -92,6 +92,10 @@ def refusal(*words: str) -> str:
         ),
         (("--nic", "x", "--worker-cpus", "0,0"), "--worker-cpus: names 2 CPUs for 1 workers"),
         (("--nic", "x", "--config", "/nonexistent"), "--config: cannot read /nonexistent"),
+        (
+            ("--nic", "x", "--log-level", "loud"),
+            "--log-level: is none of debug, info, warn and error",
+        ),
         (("--speed", "11"), "unrecognised option '--speed' (see --help)"),
         (
             ("--nic", "x", "--workers", "many"),
@@ -183,6 +187,21 @@ def test_fault_61_no_thread_keeps_a_capability(directory: Path) -> None:
             assert re.search(rf"^{kind}:\s+0+$", status, re.MULTILINE), (task.name, status)
         assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
     assert engine.end(signal.SIGTERM) == 0
+
+
+def test_reader_of_the_log_that_goes_away_does_not_end_it(directory: Path) -> None:
+    engine = Engine(directory)
+    assert engine.process.stderr is not None
+    engine.process.stderr.close()
+    # A config that is refused is logged, and noted in the stats segment.
+    (directory / "run" / "config").write_bytes(bytes(4096))
+    deadline = time.monotonic() + 5
+    while b"magic is" not in (directory / "run" / "stats").read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert engine.process.poll() is None
+    engine.process.send_signal(signal.SIGTERM)
+    assert engine.process.wait(timeout=START_TIMEOUT_S) == 0
 
 
 def test_options_come_from_a_file_and_the_command_line_wins(directory: Path) -> None:

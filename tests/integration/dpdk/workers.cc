@@ -24,8 +24,10 @@ constexpr std::uint32_t kRxRingSize = 4096;
   std::abort();
 }
 
+// As a card's queues: one thread at a time on either side.
 rte_ring* make_ring(std::uint32_t size) {
-  rte_ring* ring = ::rte_ring_create(unique_name("test_ring").c_str(), size, SOCKET_ID_ANY, 0);
+  rte_ring* ring = ::rte_ring_create(unique_name("test_ring").c_str(), size, SOCKET_ID_ANY,
+                                     RING_F_SP_ENQ | RING_F_SC_DEQ);
   if (ring == nullptr) give_up("cannot make a ring");
   return ring;
 }
