@@ -30,37 +30,66 @@ constexpr std::uint64_t kStartNs = 1'000'000'000'000;
 constexpr std::size_t kFrameBytesMax = 2048;
 const test::MacTable kNicMacs = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}};
 
+// What the first target of each group, or its listener, may have come to.
+enum class State : std::uint8_t { steady, draining, unhealthy, unresolved, replaced, gone, closed };
+constexpr std::uint8_t kStateCount = 7;
+
+void add_group(test::ImageBuilder& builder, bool is_v6, std::uint8_t protocol,
+               std::uint8_t forwarding) {
+  const bool is_tcp = protocol == MR_PROTOCOL_TCP;
+  const bool is_dsr = forwarding == MR_FORWARDING_DSR;
+  const std::uint32_t group = builder.add_group({.forwarding = forwarding});
+  for (const char* addr : is_v6 ? std::array{"2001:db8:1::11", "2001:db8:1::12"}
+                                : std::array{"10.0.1.11", "10.0.1.12"}) {
+    const auto port = static_cast<std::uint16_t>(is_tcp ? 8080 : 5353);
+    static_cast<void>(builder.add_target(
+        {.group_slot = group, .addr = test::addr_of(addr), .port = port, .protocol = protocol}));
+  }
+  static_cast<void>(builder.add_listener(
+      {.vip_addr = test::addr_of(is_v6 ? "2001:db8::10" : "203.0.113.10"),
+       .port = static_cast<std::uint16_t>((is_tcp ? 80 : 53) + (is_dsr ? 1 : 0)),
+       .protocol = protocol,
+       .group_slot = group}));
+}
+
+void change(test::ImageBuilder& builder, std::uint32_t group, State state) {
+  const std::uint32_t slot = 2 * group;
+  test::TargetSpec& target = builder.target(slot);
+  target.gets_new_flows = state != State::draining && state != State::unhealthy;
+  if (state == State::unhealthy) target.flags = MR_TARGET_RESETS_FLOWS;
+  if (state == State::unresolved) target.next_hop.flags = 0;
+  if (state == State::replaced) builder.replace_target(slot, target);
+  if (state == State::gone) builder.free_target(slot);
+  if (state == State::closed) builder.free_listener(group);
+}
+
 // The addresses and ports of tests/packets/common.config, so that its packets are good seeds.
-test::Image build_image(std::uint64_t generation, bool is_draining) {
+test::Image build_image(State state, const test::Image* previous) {
   test::ImageBuilder builder;
   for (const bool is_v6 : {false, true}) {
     for (const std::uint8_t protocol : {MR_PROTOCOL_TCP, MR_PROTOCOL_UDP}) {
       for (const std::uint8_t forwarding : {MR_FORWARDING_NAT, MR_FORWARDING_DSR}) {
-        const bool is_dsr = forwarding == MR_FORWARDING_DSR;
-        const std::uint16_t port = protocol == MR_PROTOCOL_TCP ? 80 : 53;
-        const std::uint32_t group = builder.add_group({.forwarding = forwarding});
-        const auto add_target = [&](const char* v4, const char* v6, bool gets_new_flows) {
-          static_cast<void>(builder.add_target(
-              {.group_slot = group,
-               .addr = test::addr_of(is_v6 ? v6 : v4),
-               .port = static_cast<std::uint16_t>(protocol == MR_PROTOCOL_TCP ? 8080 : 5353),
-               .protocol = protocol,
-               .gets_new_flows = gets_new_flows}));
-        };
-        add_target("10.0.1.11", "2001:db8:1::11", !is_draining);
-        add_target("10.0.1.12", "2001:db8:1::12", true);
-        static_cast<void>(builder.add_listener(
-            {.vip_addr = test::addr_of(is_v6 ? "2001:db8::10" : "203.0.113.10"),
-             .port = static_cast<std::uint16_t>(port + (is_dsr ? 1 : 0)),
-             .protocol = protocol,
-             .group_slot = group}));
+        add_group(builder, is_v6, protocol, forwarding);
       }
     }
   }
+  for (std::uint32_t group = 0; group < 8; ++group) change(builder, group, state);
   builder.set_default_next_hops(test::next_hop_of("02:00:00:00:00:fe"),
                                 test::next_hop_of("02:00:00:00:00:fe", 1));
   builder.add_local_addr(test::addr_of("10.0.1.1"));
-  return builder.build(generation);
+  return builder.build(static_cast<std::uint64_t>(state) + 1, previous);
+}
+
+const test::Image& image_of(State state) {
+  static const std::vector<test::Image> images = [] {
+    std::vector<test::Image> built;
+    built.reserve(kStateCount);
+    for (std::uint8_t i = 0; i < kStateCount; ++i) {
+      built.push_back(build_image(static_cast<State>(i), i == 0 ? nullptr : &built[0]));
+    }
+    return built;
+  }();
+  return images[static_cast<std::size_t>(state)];
 }
 
 void check_sent(const test::Frame& in, const test::Outcome& out) {
@@ -96,7 +125,7 @@ void check_sent(const test::Frame& in, const test::Outcome& out) {
 class Session {
  public:
   Session() : engine_(test::make_core_engine(kNicMacs)), twin_(test::make_core_engine(kNicMacs)) {
-    adopt(steady());
+    adopt(image_of(State::steady));
   }
 
   void step(Input& input) {
@@ -114,25 +143,24 @@ class Session {
         break;
       case 2:
         flush();
-        adopt(n % 2 == 0 ? steady() : draining());
+        adopt(image_of(static_cast<State>(n % kStateCount)));
+        break;
+      case 3:
+        flush();
+        engine_->restart();
+        twin_->restart();
         break;
       default:
         add_frame(what, n, input);
     }
   }
 
-  void finish() { flush(); }
+  void finish() {
+    flush();
+    require(engine_->gauges_agree() && twin_->gauges_agree(), "gauges say what the table holds");
+  }
 
  private:
-  static const test::Image& steady() {
-    static const test::Image image = build_image(1, false);
-    return image;
-  }
-  static const test::Image& draining() {
-    static const test::Image image = build_image(2, true);
-    return image;
-  }
-
   void adopt(const test::Image& image) {
     engine_->adopt(image);
     twin_->adopt(image);

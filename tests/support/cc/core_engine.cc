@@ -81,12 +81,29 @@ class CoreEngine final : public Engine {
     return out;
   }
 
+  bool gauges_agree() const override {
+    const core::FlowTable& flows = forwarder_->flows();
+    std::uint64_t active = 0;
+    std::vector<std::uint64_t> by_target(kSlotCount);
+    for (std::uint32_t i = 0; i < flows.record_high(); ++i) {
+      const mr_flow_record& record = flows.record(i);
+      if (record.state == MR_FLOW_FREE || record.state == MR_FLOW_EXPIRED) continue;
+      ++active;
+      ++by_target[record.target_slot];
+    }
+    const bool targets_agree =
+        std::ranges::equal(by_target, targets_, {}, {},
+                           [](const mr_target_stats& stats) { return stats.active_flows; });
+    return targets_agree && active == stats_.flows_active;
+  }
+
   FlowSight flow_of(const mr_addr& client, std::uint16_t client_port,
                     std::uint8_t protocol) const override {
     const auto key =
         core::ClientKey::of(core::words_of(client), core::to_be16(client_port), protocol);
-    for (std::uint32_t i = 0; i < table_->record_high(); ++i) {
-      const mr_flow_record& record = table_->record(i);
+    const core::FlowTable& flows = forwarder_->flows();
+    for (std::uint32_t i = 0; i < flows.record_high(); ++i) {
+      const mr_flow_record& record = flows.record(i);
       if (record.state == MR_FLOW_FREE || !core::FlowTable::is_of_client(record, key)) continue;
       return {.state = record.state, .target_slot = record.target_slot};
     }

@@ -64,7 +64,8 @@ class Runner {
     }
     if (times_ != 0) return golden_.name + ": the last packet has no verdict";
     Status status = flush();
-    return status ? "" : status.error().message;
+    if (!status) return status.error().message;
+    return engine_->gauges_agree() ? "" : golden_.name + ": gauges of active flows are wrong";
   }
 
  private:

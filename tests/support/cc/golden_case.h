@@ -57,6 +57,9 @@ class Engine {
   // The process ends and another one takes over the flow table; the config is adopted anew.
   virtual void restart() = 0;
   [[nodiscard]] virtual EngineCounters counters() const = 0;
+  // True when the gauges of active flows, of the worker and of each target, are what the flow table
+  // holds.
+  [[nodiscard]] virtual bool gauges_agree() const = 0;
   [[nodiscard]] virtual FlowSight flow_of(const mr_addr& client, std::uint16_t client_port,
                                           std::uint8_t protocol) const = 0;
 };
