@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from lab import Lab, Node
 from lab.addresses import VIP_V4, VIP_V6, target_v4, target_v6
-from lab.configs import Config, standard
+from lab.configs import Config, listener, pair, standard
 from lab.process import wait_until
 from lab.target import HTTP_PORT
 from lab.traffic import TcpConnection, TcpStreams, UdpStream, connect_many, dns_query
@@ -31,7 +31,7 @@ def as_at_first(lab: Lab, node: Node) -> Iterator[None]:
             target.start()
     node.apply(CONFIG)
     for view in node.targets():
-        if view.state == "draining":
+        if view.operator_drained:
             node.undrain(view)
     node.wait_states("healthy", count=12)
 
@@ -149,15 +149,17 @@ def test_group_fails_open_when_no_target_is_healthy(lab: Lab, node: Node) -> Non
 
 
 def test_new_target_gets_traffic_after_its_first_passing_check(lab: Lab, node: Node) -> None:
-    node.apply(standard(members=(1, 2)))
-    node.wait_adopted()
-    # Beyond the drain of the third target, which is still to be seen as draining.
+    """t3 on a port that it was never registered with is a target of its own."""
     lab.target("t3").fail_health()
-    node.apply(CONFIG)
+    changed = standard(members=(1, 2))
+    changed["target_groups"][0]["targets"].append({"id": target_v4(3), "port": 80})
+    node.apply(changed)
     node.wait_adopted()
+    new = next(view for view in node.targets() if view.port == 80)
+    assert new.state in ("initial", "unhealthy") and new.share == 0
     assert set(answering(lab, VIP_V4)) == {"t1", "t2"}
     lab.target("t3").fail_health(False)
-    node.wait_states("healthy", address=target_v4(3))
+    wait_until(lambda: node.target("http", target_v4(3), 80).share > 0, "t3", timeout_s=10)
     node.wait_adopted()
     assert set(answering(lab, VIP_V4)) == {"t1", "t2", "t3"}
 
@@ -189,9 +191,14 @@ def test_sighup_reads_the_file_again(lab: Lab, node: Node) -> None:
 
 def test_listener_comes_and_goes_at_run_time(lab: Lab, node: Node) -> None:
     changed: Config = copy.deepcopy(CONFIG)
-    listeners = changed["load_balancers"][0]["listeners"]
-    listeners.append({**listeners[0], "port": HTTP_PORT})
+    # Another port of the targets: two listeners on one would give a client that uses the same port
+    # of its own for both the same connection at the target.
+    changed["load_balancers"][0]["listeners"].append(listener("TCP", HTTP_PORT, "alternative"))
+    changed["target_groups"] += pair("alternative", "TCP", 80)
     assert node.apply(changed)["listeners_added"] == 2
+    wait_until(
+        lambda: node.target("alternative", target_v4(1)).state == "healthy", "t1", timeout_s=10
+    )
     node.wait_adopted()
     assert len(connect_many(lab.client, VIP_V4, 20, port=HTTP_PORT)) == 20
     assert node.apply(CONFIG)["listeners_removed"] == 2

@@ -34,7 +34,8 @@ ROOT = struct.Struct("<QQ")
 def running(lab: Lab, started: Node) -> Iterator[None]:
     """Whatever a test did, the next one finds both programs running and all targets healthy."""
     yield
-    started.controlplane.send_signal(signal.SIGCONT)
+    if started.controlplane.running:
+        started.controlplane.send_signal(signal.SIGCONT)
     if not started.dataplane.running:
         started.restart_dataplane()
     if not started.controlplane.running:
@@ -195,9 +196,7 @@ def test_fault_30_missing_hugepages_are_told_with_the_remedy(node: Node, tmp_pat
 def test_sigterm_is_a_clean_stop(node: Node) -> None:
     assert node.controlplane.stop() == 0
     assert node.dataplane.stop() == 0
-    assert "xdp" not in node.namespace.ip("link", "show", "nic0")
-    for name in ("controlplane.sock",):
-        assert not (node.runtime_dir / name).exists()
+    assert not (node.runtime_dir / "controlplane.sock").exists()
 
 
 def test_programs_start_in_either_order(lab: Lab, node: Node) -> None:
@@ -288,13 +287,20 @@ def test_fault_37_foreign_config_segment_is_refused_with_its_reason(
 def test_fault_37_foreign_stats_segment_is_refused_with_its_reason(
     lab: Lab, node: Node, damage: str
 ) -> None:
-    node.close()
-    damaged(node.runtime_dir / "stats", damage)
+    """The engine goes on with its own; the control plane finds a damaged one in its place."""
+    node.controlplane.stop()
+    stats = node.runtime_dir / "stats"
+    foreign = node.runtime_dir / "stats.foreign"
+    foreign.write_bytes(stats.read_bytes())
+    damaged(foreign, damage)
+    foreign.replace(stats)
     node.start_controlplane()
     engine = node.status()["engine"]
     assert engine["running"] is False and engine["problem"]
     if damage == "other abi":
         assert "999" in engine["problem"]
+    assert len(connect_many(lab.client, VIP_V4, 50)) == 50
+    assert node.dataplane.stop() == 0
     node.restart_dataplane()
     node.wait_states("healthy")
     node.wait_adopted()
@@ -331,7 +337,7 @@ def damaged(path: Path, how: str) -> None:
             data[start:size] = os.urandom(size - start)
 
 
-def test_nothing_of_the_engine_is_left_in_the_kernel_after_a_stop(node: Node) -> None:
+def test_a_stop_leaves_no_process_and_only_the_known_files(node: Node) -> None:
     node.close()
     assert run(["ip", "netns", "pids", node.namespace.name]).stdout.split() == []
     left = sorted(path.name for path in node.runtime_dir.iterdir())

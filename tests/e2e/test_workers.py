@@ -30,7 +30,7 @@ def test_every_request_is_answered(lab: Lab, node: Node, vip: str) -> None:
 def test_both_workers_own_flows_and_hand_over_balances(lab: Lab, node: Node) -> None:
     with TcpStreams(lab.client, VIP_V4, connections=100):
         time.sleep(0.5)
-        active = [worker["flows_active"] for worker in node.workers()]
+        active = [worker["flows_active"] for worker in node.status()["engine"]["workers"]]
     assert len(active) == 2 and min(active) >= 20, active
     balances = node.settled_balances()
     assert sum(w.counters["handover_in"] for w in balances) > 0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-BAR_COLUMNS = 40
+BAR_COLUMNS = 24  # for all targets of a line together
 
 
 class Screen:
@@ -33,12 +33,17 @@ class Screen:
             self.failed.append(claim)
         return held
 
-    def shares(self, counts: Mapping[str, int]) -> None:
-        """One bar per target, as parts of all."""
+    def shares(self, what: str, counts: Mapping[str, int]) -> None:
+        """One line: what was sent, and each target's part of the answers with a bar."""
         total = max(1, sum(counts.values()))
+        parts = []
         for name, count in sorted(counts.items()):
-            bar = "█" * round(BAR_COLUMNS * count / total)
-            print(f"       {name}  {self._paint('36', bar)} {100 * count / total:.0f} %  ({count})")
+            bar = ("█" * round(BAR_COLUMNS * count / total)).ljust(BAR_COLUMNS // 2 + 2)
+            parts.append(f"{name} {self._paint('36', bar)}{100 * count / total:3.0f} %")
+        print(f"       {what:<16}{'  '.join(parts)}", flush=True)
+
+    def state(self, healthy: bool, text: str) -> str:
+        return self._paint("32" if healthy else "31", text)
 
     def _paint(self, code: str, text: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self._colour else text

@@ -44,7 +44,6 @@ class Story:
     def __init__(self, lab: Lab, screen: Screen) -> None:
         self._lab = lab
         self._screen = screen
-        self._seen: Counter[tuple[str, str]] = Counter()
 
     def tell(self) -> None:
         self._wait_for_health()
@@ -75,21 +74,21 @@ class Story:
     def _traffic(self, scene: Scene) -> None:
         where = f"{bracketed(scene.vip)}:{scene.port}"
         self._screen.heading(f"{scene.what}: {REQUESTS} flows to {where}")
-        counts, _ = self._send(scene)
-        self._screen.shares(counts)
+        counts = self._send(scene)
         total = sum(counts.values())
         self._screen.check(total == REQUESTS, "every request was answered", f"{total}")
         self._check_shares(scene, counts)
 
-    def _send(self, scene: Scene) -> tuple[Counter[str], set[str]]:
-        """Answers by target, and the client addresses that targets named in their answers."""
+    def _send(self, scene: Scene) -> Counter[str]:
+        """Sends and shows; the answers by target."""
         counts = Counter({target.name: 0 for target in self._lab.targets})
         if scene.protocol == "UDP":
             counts.update(dns_query(self._lab.client, scene.vip, REQUESTS, scene.port))
-            return counts, set()
-        answers = http_get(self._lab.client, scene.vip, REQUESTS, scene.port)
-        counts.update(answer.target for answer in answers)
-        return counts, {answer.client for answer in answers}
+        else:
+            answers = http_get(self._lab.client, scene.vip, REQUESTS, scene.port)
+            counts.update(answer.target for answer in answers)
+        self._screen.shares(scene.what, counts)
+        return counts
 
     def _check_shares(self, scene: Scene, counts: Counter[str]) -> None:
         """Against the share of the lookup table that each target owns."""
@@ -109,8 +108,8 @@ class Story:
         own = {"192.0.2.100", "2001:db8:2::100"}
         for target in self._lab.targets:
             http, dns = target.http_clients(), target.dns_clients()
-            self._screen.say(f"{target.name} nginx    {_counts(http)}")
-            self._screen.say(f"{target.name} dnsmasq  {_counts(dns)}")
+            self._screen.say(f"     {target.name} nginx    {_counts(http)}")
+            self._screen.say(f"     {target.name} dnsmasq  {_counts(dns)}")
             self._screen.check(
                 set(http) == own and set(dns) == own,
                 f"{target.name} saw only the client's own addresses",
@@ -129,20 +128,18 @@ class Story:
         self._show_states()
         self._screen.check(took is not None, f"{target.name} is healthy again", _seconds(took))
         for scene in SCENES:
-            counts, _ = self._send(scene)
-            self._screen.shares(counts)
+            counts = self._send(scene)
             self._screen.check(
                 counts[target.name] > 0 and sum(counts.values()) == REQUESTS,
-                f"{scene.what}: {target.name} gets its share again",
+                f"{target.name} gets its share again",
             )
 
     def _only_others_answer(self, target: Target) -> None:
         for scene in SCENES:
-            counts, _ = self._send(scene)
-            self._screen.shares(counts)
+            counts = self._send(scene)
             self._screen.check(
                 counts[target.name] == 0 and sum(counts.values()) == REQUESTS,
-                f"{scene.what}: no flow goes to {target.name}, none is lost",
+                f"no flow goes to {target.name}, none is lost",
             )
 
     def _accounts(self) -> None:
@@ -172,10 +169,14 @@ class Story:
         return time.monotonic() - start
 
     def _show_states(self) -> None:
+        """One line per target group."""
+        groups: dict[str, list[str]] = {}
         for view in self._lab.node.targets():
-            why = f"  ({view.reason})" if view.reason else ""
-            where = f"{bracketed(view.address)}:{view.port}"
-            self._screen.say(f"{self._name(view)}  {view.group:<12} {where:<24} {view.state}{why}")
+            state = self._screen.state(view.state == "healthy", view.state)
+            why = f" ({view.reason})" if view.reason else ""
+            groups.setdefault(view.group, []).append(f"{self._name(view)} {state}{why}")
+        for group, states in groups.items():
+            self._screen.say(f"     {group:<16}{'   '.join(states)}")
 
     def _views(self, scene: Scene) -> list[TargetView]:
         group = self._lab.node.group_of(scene.vip, scene.protocol, scene.port)

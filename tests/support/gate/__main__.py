@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Part:
-    """`tests` names meson tests (prefixes of their names); empty means all of `suites`."""
+    """One build folder. `tests` names meson tests; empty means all of `suites`."""
 
     name: str
     about: str
@@ -51,7 +51,7 @@ class Part:
     suites: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     timeout_factor: int = 1
-    only_full: bool = False
+    all: bool = False  # also programs and benchmarks
 
     @property
     def build(self) -> Path:
@@ -65,6 +65,7 @@ PARTS = (
         "g++, everything",
         "build",
         suites=("lint", "abi", "unit", "property", "fuzz", "integration"),
+        all=True,
     ),
     Part(
         "no-dpdk",
@@ -93,6 +94,12 @@ PARTS = (
     ),
 )
 E2E = "e2e"
+FUZZ_SECONDS = 60
+# What --full adds: each is one test.
+LONG = {
+    "every fuzz target searches": ["tests/fuzz/run", str(FUZZ_SECONDS)],
+    "clang-tidy over everything": ["tests/lint/lint.py", "--build=build", "--full"],
+}
 
 
 def say(text: str) -> None:
@@ -100,21 +107,33 @@ def say(text: str) -> None:
 
 
 def build(part: Part) -> bool:
-    """Compiles all that the part's tests need."""
+    """Compiles what the part's tests need, and for e2e everything else."""
+    if not compile_targets(part, ["build.ninja"]):
+        return False
+    if part.tests:
+        return compile_targets(part, executables(part))
+    return compile_targets(
+        part, ["all", "meson-test-prereq"] if part.all else ["meson-test-prereq"]
+    )
+
+
+def compile_targets(part: Part, targets: Sequence[str]) -> bool:
     c, cxx = part.compiler
     environment = {**os.environ, "CC": f"ccache {c}", "CXX": f"ccache {cxx}"}
-    words = [str(ROOT / "deploy" / "build"), str(part.build), *part.options]
+    words = [str(ROOT / "deploy" / "build"), str(part.build), *part.options, "--", *targets]
     return subprocess.run(words, env=environment, check=False).returncode == 0
 
 
-def meson_tests(part: Part) -> list[str]:
-    """The names to run, or none for whole suites."""
-    if not part.tests:
-        return []
-    words = ["meson", "test", "-C", str(part.build), "--list", *suite_words(part)]
-    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-    names = [line.split(" / ")[-1].strip() for line in listed if " / " in line]
-    return sorted({name for name in names if name.startswith(part.tests)})
+def executables(part: Part) -> list[str]:
+    """The programs of the named tests, as ninja calls them."""
+    words = ["meson", "introspect", str(part.build), "--tests"]
+    tests = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+    programs = [
+        test["cmd"][0]
+        for test in tests
+        if test["name"] in part.tests and f"millrace:{part.suites[0]}" in test["suite"]
+    ]
+    return [str(Path(program).relative_to(part.build)) for program in programs]
 
 
 def suite_words(part: Part) -> list[str]:
@@ -134,7 +153,7 @@ def run_part(part: Part) -> Outcome:
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
         "TSAN_OPTIONS": "halt_on_error=1",
     }
-    subprocess.run([*words, *meson_tests(part)], env=environment, check=False)
+    subprocess.run([*words, *part.tests], env=environment, check=False)
     return read_meson_log(part, log)
 
 
@@ -184,6 +203,17 @@ def read_junit(report: Path) -> Outcome:
     return outcome
 
 
+def run_long() -> Outcome:
+    outcome = Outcome()
+    for name, words in LONG.items():
+        say(f"\n{name}")
+        if subprocess.run([ROOT / words[0], *words[1:]], cwd=ROOT, check=False).returncode == 0:
+            outcome.passed += 1
+        else:
+            outcome.failed.append(name)
+    return outcome
+
+
 def arguments() -> argparse.Namespace:
     names = [*(part.name for part in PARTS), E2E]
     parser = argparse.ArgumentParser(prog="tests/run", description="Builds and runs every test.")
@@ -199,9 +229,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    parts = [part for part in PARTS if options.full or not part.only_full]
-    if options.parts:
-        parts = [part for part in PARTS if part.name in options.parts]
+    parts = [part for part in PARTS if not options.parts or part.name in options.parts]
     with_e2e = not options.parts or E2E in options.parts
     total, start = Outcome(), time.monotonic()
     count = len(parts) + with_e2e
@@ -215,6 +243,8 @@ def main() -> int:
         words = ["-k", options.expression] if options.expression else []
         words += ["--full"] if options.full else []
         total.add(run_e2e(words))
+    if options.full:
+        total.add(run_long())
     say(f"\nafter {(time.monotonic() - start) / 60:.1f} minutes")
     for name in total.skipped:
         say(f"skipped  {name}")

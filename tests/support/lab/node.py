@@ -165,10 +165,13 @@ class Node:
         groups = self.json("targets")["target_groups"]
         return [TargetView.of(group, target) for group in groups for target in group["targets"]]
 
-    def target(self, group: str, address: str) -> TargetView:
-        """By address, in `group` or in the group of that address family (GROUP-4, GROUP-6)."""
-        names = (group, f"{group}-6" if ":" in address else f"{group}-4")
-        return next(v for v in self.targets() if v.group in names and v.address == address)
+    def target(self, group: str, address: str, port: int | None = None) -> TargetView:
+        """By address, in the group of that address family (GROUP-4, GROUP-6)."""
+        name = f"{group}-6" if ":" in address else f"{group}-4"
+        for view in self.targets():
+            if (view.group, view.address) == (name, address) and port in (None, view.port):
+                return view
+        raise LookupError(f"no target {address} in {name}")
 
     def group(self, name: str) -> Json:
         groups = self.json("targets")["target_groups"]
@@ -191,10 +194,14 @@ class Node:
     def wait_states(
         self, state: str, *, address: str | None = None, count: int = 1, timeout_s: float = 20.0
     ) -> float:
-        """Until every target (or every one of `address`) is in `state`, and there are `count`."""
+        """Until every target (or every one of `address`) is in `state`, and there are `count`.
+
+        Targets that have left the config and only finish their flows are not looked at.
+        """
 
         def reached() -> bool:
             own = [v for v in self.targets() if address in (None, v.address)]
+            own = [v for v in own if v.state not in ("draining", "unused")]
             return len(own) >= count and all(view.state == state for view in own)
 
         return wait_until(reached, f"targets are {state}", timeout_s=timeout_s, interval_s=0.1)

@@ -74,7 +74,12 @@ def ping(client: Namespace, address: str, count: int = 3) -> int:
 def connect_many(
     client: Namespace, address: str, count: int, *, port: int = 80, parallel: int = 100
 ) -> list[HttpAnswer]:
-    """`count` HTTP requests, up to `parallel` connections at the same time."""
+    """`count` HTTP requests, up to `parallel` connections at the same time.
+
+    Answers that did not come are missing from the list; why is printed.
+    """
+
+    failures: Counter[str] = Counter()
 
     async def one(gate: asyncio.Semaphore) -> HttpAnswer | None:
         async with gate:
@@ -82,7 +87,8 @@ def connect_many(
             connection.setblocking(False)
             try:
                 return await asyncio.wait_for(_ask_once(connection, address, port), 10)
-            except (OSError, asyncio.TimeoutError):
+            except (OSError, asyncio.TimeoutError) as error:
+                failures[repr(error)] += 1
                 return None
             finally:
                 connection.close()
@@ -91,7 +97,10 @@ def connect_many(
         gate = asyncio.Semaphore(parallel)
         return await asyncio.gather(*(one(gate) for _ in range(count)))
 
-    return [answer for answer in asyncio.run(all_of_them()) if answer is not None]
+    answers = [answer for answer in asyncio.run(all_of_them()) if answer is not None]
+    if failures:
+        print(f"{client.role} to {address} port {port}: {dict(failures)}")
+    return answers
 
 
 async def _ask_once(connection: socket.socket, address: str, port: int) -> HttpAnswer | None:

@@ -22,6 +22,7 @@ class TargetView:
     reason: str
     description: str
     share: float
+    operator_drained: bool
     drain_seconds_left: int | None
 
     @classmethod
@@ -36,6 +37,7 @@ class TargetView:
             reason=target["reason"],
             description=target["description"],
             share=target["lookup_share"],
+            operator_drained=target["operator_drained"],
             drain_seconds_left=target["drain_seconds_left"],
         )
 
