@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 #include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/mbuf_pool.h"
@@ -31,6 +32,17 @@ Error device_error(const std::string& what, int status) {
 std::string up_to_comma(const std::string& text) { return text.substr(0, text.find(',')); }
 
 bool is_af_xdp(const std::string& driver) { return driver == "net_af_xdp"; }
+
+// Of a kernel interface, as configured now; 0 when sysfs does not say.
+std::uint32_t rx_queue_count(const std::string& interface) {
+  std::error_code failure;  // leaves the iterator at its end
+  std::uint32_t count = 0;
+  const std::filesystem::path queues = "/sys/class/net/" + interface + "/queues";
+  for (const auto& entry : std::filesystem::directory_iterator(queues, failure)) {
+    if (entry.path().filename().string().rfind("rx-", 0) == 0) ++count;
+  }
+  return count;
+}
 
 bool is_virtual_device(const std::string& device) { return device.rfind("net_", 0) == 0; }
 
@@ -103,6 +115,11 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
 Status Nic::probe_interface(std::uint32_t queue_count, const MbufPool& pool) {
   if (::if_nametoindex(name_.c_str()) == 0) {
     return Error{"no such interface in this network namespace (ip link show)"};
+  }
+  if (const std::uint32_t has = rx_queue_count(name_); has < queue_count) {
+    const std::string wanted = std::to_string(queue_count);
+    return Error{"has " + std::to_string(has) + " rx queues, " + wanted +
+                 " were asked for; try: ethtool -L " + name_ + " rx " + wanted + " tx " + wanted};
   }
   if (!pool.is_contiguous()) {
     return Error{"AF_XDP needs the packet buffers in one piece, and hugepages are too fragmented"};

@@ -22,6 +22,14 @@ TEST(Nic, missing_interface_is_named) {
             "nic no-such-if0: no such interface in this network namespace (ip link show)");
 }
 
+TEST(Nic, interface_with_too_few_queues_says_how_to_get_more) {
+  const MbufPool pool = test::make_pool();
+  const auto nic = Nic::open({.device = "lo", .queue_count = 2}, pool);  // has one
+  ASSERT_FALSE(nic);
+  EXPECT_EQ(nic.error().message,
+            "nic lo: has 1 rx queues, 2 were asked for; try: ethtool -L lo rx 2 tx 2");
+}
+
 TEST(Nic, missing_pci_device_says_what_to_look_at) {
   const MbufPool pool = test::make_pool();
   const auto nic = Nic::open({.device = "0000:03:00.0"}, pool);
