@@ -88,6 +88,12 @@ bool matches(const HealthCheck& check, std::uint16_t status_code) {
   });
 }
 
+ProbeOutcome judge(ProbeOutcome outcome, ProbeTime due, ProbeTime now) {
+  if (outcome.verdict == ProbeVerdict::passed || now <= due + kLateMax) return outcome;
+  return {.verdict = ProbeVerdict::local_fault,
+          .detail = "the control plane did not run while the probe was under way"};
+}
+
 ProbeTime first_probe_time(ProbeTime now, std::chrono::milliseconds interval, std::uint64_t phase) {
   return now + phase_of(phase, std::min(interval, kFirstProbeSpread));
 }

@@ -69,7 +69,16 @@ class HealthState {
   std::vector<std::uint16_t> bad_codes_;  // distinct ones of the current run, ascending
 };
 
+// All times are on one monotonic clock.
+using ProbeTime = std::chrono::steady_clock::time_point;
+
 [[nodiscard]] bool matches(const HealthCheck& check, std::uint16_t status_code);
+
+// What an outcome is worth that was known at `now` when the probe's timeout was due at `due`. A
+// failure that is noticed later than kLateMax after that is this process's own: it was stopped or
+// starved meanwhile (SIGSTOP, overload), and what it missed is no fault of the target.
+inline constexpr std::chrono::milliseconds kLateMax{1000};
+[[nodiscard]] ProbeOutcome judge(ProbeOutcome outcome, ProbeTime due, ProbeTime now);
 
 // When to probe. `phase` is any number that belongs to the target: targets with different phases
 // are probed at different points of their interval, however many were registered at once. Times are

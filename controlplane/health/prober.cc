@@ -129,14 +129,9 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
 
   void finish(ProbeOutcome outcome) {
     if (!handler_) return;
-    const bool is_late = std::chrono::steady_clock::now() > due_ + kLateMax;
-    if (outcome.verdict != ProbeVerdict::passed && is_late) {
-      outcome = {.verdict = ProbeVerdict::local_fault,
-                 .detail = "the control plane did not run while the probe was under way"};
-    }
     const ProbeHandler handler = std::exchange(handler_, nullptr);
     close();
-    handler(outcome);
+    handler(judge(std::move(outcome), due_, std::chrono::steady_clock::now()));
   }
 
   void close() {

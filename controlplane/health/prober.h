@@ -9,7 +9,6 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,10 +21,6 @@ namespace millrace::control {
 
 // Far above what real servers send (nginx: under 300 bytes; 8 KiB is the common server-side limit).
 inline constexpr std::uint32_t kResponseHeaderBytesMax = 16 * 1024;
-
-// A failure that is judged this long after the timeout was due is this process's own: it was
-// stopped or starved meanwhile (SIGSTOP, overload), and what it missed is no fault of the target.
-inline constexpr std::chrono::milliseconds kLateMax{1000};
 
 struct ProbeRequest {
   IpAddress address;

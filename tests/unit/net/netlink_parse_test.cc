@@ -87,7 +87,7 @@ TEST(NetlinkParse, gateway_of_another_family_is_read) {
 }
 
 TEST(NetlinkParse, address_of_wrong_length_is_not_believed) {
-  for (const std::size_t bytes : {0, 3, 5, 15, 17}) {
+  for (const std::size_t bytes : {0U, 3U, 5U, 15U, 17U}) {
     const std::vector<std::uint8_t> address(bytes, 1);
     const auto route = parse_route(as_message(route_message().put(RTA_GATEWAY, address).bytes()));
     ASSERT_TRUE(route);
