@@ -204,7 +204,11 @@ TEST_F(CheckerTest, hundreds_of_targets_are_probed_concurrently_and_spread) {
     next.restored = TargetHealth{TargetState::healthy, HealthReason::none, ""};
     targets.push_back(next);
   }
-  HealthChecker checker = make();
+  std::map<std::int64_t, std::size_t> told_in;  // by tenth of a second
+  HealthChecker checker(io_, [&](const TargetKey& key, const TargetHealth& health) {
+    ++told_in[std::chrono::steady_clock::now().time_since_epoch() / milliseconds(100)];
+    told_[key] = health;
+  });
   checker.set_targets(targets);
   EXPECT_TRUE(becomes_true(
       io_, [&] { return told_.size() == kTargets; }, std::chrono::seconds(10)));
