@@ -12,6 +12,7 @@
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
+#include <functional>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -228,9 +229,11 @@ void ApiServer::Acceptor::handle_accept(const error_code& error, stream_protocol
     return;
   }
   const bool is_full = sessions_.size() >= limits_.clients_max;
-  auto session = std::make_shared<Session>(
-      std::move(socket), controller_, limits_,
-      [this](Session* ended) { sessions_.erase(ended->shared_from_this()); });
+  auto session = std::make_shared<Session>(std::move(socket), controller_, limits_,
+                                           [weak = weak_from_this()](Session* ended) {
+                                             if (const auto self = weak.lock())
+                                               self->sessions_.erase(ended->shared_from_this());
+                                           });
   if (is_full) {
     // Beyond the limit a client costs one short answer; it is not kept.
     session->refuse("more than " + std::to_string(limits_.clients_max) +

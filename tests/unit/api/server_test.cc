@@ -220,6 +220,21 @@ TEST_F(ServerTest, clients_beyond_the_limit_are_told_and_closed) {
       limits);
 }
 
+TEST_F(ServerTest, server_may_end_while_clients_wait) {
+  ApiLimits limits;
+  limits.clients_max = 1;
+  auto listening = ApiServer::listen(io_, path_, node_.controller, limits);
+  ASSERT_TRUE(listening);
+  const RawClient served(path_);
+  const RawClient refused(path_);
+  served.send("{\"command\":");
+  while ((*listening)->client_count() == 0) io_.run_one();
+  io_.run_one();  // accepts the second one; its refusal is under way
+  listening = Error{"ended"};
+  io_.poll();
+  EXPECT_TRUE(served.closed());
+}
+
 TEST_F(ServerTest, many_clients_come_and_go) {
   serve([&] {
     for (int i = 0; i < 300; ++i) {
