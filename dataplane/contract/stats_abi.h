@@ -70,7 +70,7 @@ struct mr_worker_stats {
   uint32_t reserved0;
   uint64_t reserved1[2];
   uint64_t counters[MR_COUNTER_COUNT];
-  uint64_t reserved2[6];
+  uint64_t reserved2[5];
   uint64_t drops[MR_DROP_REASON_COUNT];
 };
 MR_ABI_ASSERT(sizeof(struct mr_worker_stats) == 512, "whole lines, so workers never share one");

@@ -30,6 +30,7 @@ constexpr std::array kDropReasonNames = {
     "no_nic",
     "icmp",
     "multi_segment",
+    "other_mac",
 };
 static_assert(kDropReasonNames.size() == MR_DROP_REASON_COUNT, "every reason needs a name");
 

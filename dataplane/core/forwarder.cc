@@ -27,6 +27,11 @@ Forwarder::Forwarder(const Options& options) noexcept
       inserts_{.per_ms = options.flow_inserts_per_ms, .left = options.flow_inserts_per_ms},
       replies_{.per_ms = options.replies_per_ms, .left = options.replies_per_ms} {
   std::copy_n(options.nic_macs.begin(), nic_count_, nic_macs_.begin());
+  for (std::uint32_t nic = 0; nic < nic_count_; ++nic) {
+    const std::uint8_t* mac = nic_macs_[nic].bytes.data();
+    nic_mac_words_[nic] = load<std::uint32_t>(mac) | std::uint64_t{load<std::uint16_t>(mac + 4)}
+                                                         << 32;
+  }
 }
 
 void Forwarder::adopt(const ConfigView& view) noexcept {
@@ -79,6 +84,11 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
 // goes to a VIP, its listener are set.
 bool Forwarder::classify(const Packet& packet, Work& work) noexcept {
   Parsed& parsed = work.parsed;
+  // AF_XDP and promiscuous nics deliver what a switch floods; another node may be forwarding it.
+  if (packet.length >= eth::kBytes && !is_addressed_to(packet)) [[unlikely]] {
+    detail::refuse(parsed, Shape::drop, MR_DROP_OTHER_MAC);
+    return false;
+  }
   parse(packet, parsed);
   if (parsed.shape != Shape::transport) [[unlikely]]
     return false;

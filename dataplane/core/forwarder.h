@@ -97,6 +97,12 @@ class Forwarder {
   };
 
   // forwarder.cc
+  [[nodiscard]] bool is_addressed_to(const Packet& packet) const noexcept {
+    // A frame's first 8 bytes hold the destination; the nic's MAC address lies in the low 6.
+    const auto word = load<std::uint64_t>(packet.data);
+    const bool is_multicast = (word & 1) != 0;
+    return is_multicast || (word ^ nic_mac_words_[packet.nic % MR_NIC_COUNT_MAX]) << 16 == 0;
+  }
   [[nodiscard]] bool classify(const Packet& packet, Work& work) noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
@@ -174,6 +180,7 @@ class Forwarder {
   std::uint32_t tick_ = 0;
   ListenerHint listener_hint_;
   std::array<MacAddr, MR_NIC_COUNT_MAX> nic_macs_{};
+  std::array<std::uint64_t, MR_NIC_COUNT_MAX> nic_mac_words_{};  // the same, as loaded from a frame
   std::uint32_t nic_count_ = 0;
   WorkerCounters counters_;
   BurstCounts burst_counts_;

@@ -237,6 +237,15 @@ TEST_P(ForwarderTest, reply_to_the_nodes_own_probe_is_the_kernels) {
   EXPECT_EQ(node.send(probe_reply).kind, VerdictKind::punt);
 }
 
+TEST_P(ForwarderTest, flooded_frame_of_another_mac_is_dropped) {
+  balance(1);
+  std::vector<std::uint8_t> frame = make_frame(to_vip(40000, kSyn));
+  frame[5] = 0x99;
+  EXPECT_EQ(node.send(frame).reason, MR_DROP_OTHER_MAC);
+  EXPECT_EQ(node.table().used(), 0u);
+  EXPECT_TRUE(node.is_balanced());
+}
+
 TEST_P(ForwarderTest, without_a_config_everything_is_the_kernels) {
   EXPECT_EQ(node.send(to_vip(40000, kSyn)).kind, VerdictKind::punt);
   EXPECT_TRUE(node.is_balanced());
