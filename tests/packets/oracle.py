@@ -185,6 +185,8 @@ class PlainForwarder:
     def walk(self, frame: bytes) -> str:
         if len(frame) < 14:
             raise Drop("malformed_l2")
+        if frame[:6] != self.config.node_mac and not frame[0] & 1:
+            raise Drop("other_mac")
         ethertype = struct.unpack("!H", frame[12:14])[0]
         if ethertype == 0x0800:
             return self.walk_ip(self.read_ipv4(frame))

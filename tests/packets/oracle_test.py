@@ -102,8 +102,8 @@ class Traffic:
         packet = self.reply(family) if pick < 0.35 else self.request(family)
         if pick > 0.97:
             packet = self.echo(family)
-        router = self.random.choice(ROUTERS)
-        frame = bytes(Ether(src=router, dst=NODE) / packet)
+        node = NODE if self.random.random() < 0.97 else "02:00:00:00:00:77"
+        frame = bytes(Ether(src=self.random.choice(ROUTERS), dst=node) / packet)
         return self.damaged(frame) if self.random.random() < 0.2 else frame
 
     def arp(self) -> bytes:
