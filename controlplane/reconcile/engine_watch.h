@@ -31,6 +31,11 @@ class EngineWatch {
   [[nodiscard]] bool is_alive() const { return is_alive_; }
   [[nodiscard]] const shm::EngineInfo& info() const { return info_; }
 
+  // Since the main thread's last sign of life; it gives one every millisecond.
+  [[nodiscard]] std::uint64_t silence_ns(std::uint64_t now_ns) const {
+    return now_ns > info_.heartbeat_ns ? now_ns - info_.heartbeat_ns : 0;
+  }
+
   // The oldest generation that some worker may still read, for Publisher::reclaim. Asks for the
   // lock anew: without an engine it is `published`, since one that starts later begins with that.
   [[nodiscard]] std::uint64_t oldest_read(std::uint64_t published);

@@ -20,6 +20,9 @@ constexpr std::uint64_t kGraceNs = 5 * kSecondNs;
 
 // Probes travel through the engine: it must have run for so long before a failed one says anything.
 constexpr std::uint64_t kEngineWarmUpNs = 2 * kSecondNs;
+// Far below the shortest time in which two probes can fail (interval 100 ms), far above the
+// millisecond at which the engine's main thread beats.
+constexpr std::uint64_t kProbeSilenceNs = kSecondNs / 20;
 
 // How long to wait before trying a failed save again. A failed publish is tried with every tick.
 constexpr std::uint64_t kSaveRetryNs = kSecondNs;
@@ -297,6 +300,7 @@ void Reconciler::poll_engine() {
     listener_sums_.restart();
     target_sums_.restart();
     hooks_.log("engine is process " + std::to_string(engine_.info().engine_pid));
+    engine_since_ns_ = 0;
   }
   if (poll.nics_changed) {
     std::vector<std::string> twins;
@@ -353,6 +357,12 @@ void Reconciler::hold_health_without_engine(std::uint64_t now_ns) {
     return;
   }
   if (engine_since_ns_ == 0) engine_since_ns_ = now_ns;
+  // An engine that was killed and started again at once holds its lock from its first moment, long
+  // before it forwards probes: until it makes its own segment, the old one's silence tells.
+  if (engine_.silence_ns(now_ns) > kProbeSilenceNs) {
+    hooks_.set_health_hold("the engine gives no sign of life");
+    return;
+  }
   const bool is_warm = now_ns >= engine_since_ns_ + kEngineWarmUpNs;
   hooks_.set_health_hold(is_warm ? "" : "the engine has just started");
 }

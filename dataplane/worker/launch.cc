@@ -72,6 +72,10 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
   if (Status open = engine->open_nics(); !open) return open.error();
   if (Status open = engine->open_flow_tables(); !open) return open.error();
   if (Status open = engine->open_stats(); !open) return open.error();
+  if (Status ready = engine->make_announcer(); !ready) return ready.error();
+  // A restarted engine has the config before its first packet: without one it would punt the
+  // replies of known flows, which the kernel forwards untranslated, and clients answer with RST.
+  engine->watch_config(clock_ns(CLOCK_MONOTONIC));
   if (Status running = engine->start_workers(); !running) return running.error();
   dpdk::Eal::show_log();
   engine->give_up_privileges();
@@ -189,12 +193,16 @@ std::vector<core::MacAddr> Engine::nic_macs() const {
   return macs;
 }
 
-Status Engine::start_workers() {
+Status Engine::make_announcer() {
   Result<dpdk::MbufRing> announcements =
       dpdk::MbufRing::create("announcements", kAnnouncementRingSize);
   if (!announcements) return announcements.error();
   announcements_.emplace(std::move(*announcements));
   announcer_.emplace(nic_macs(), *pool_, *announcements_);
+  return ok();
+}
+
+Status Engine::start_workers() {
   if (options_.worker_count > 1) {
     Result<HandoverRings> rings = HandoverRings::create(options_.worker_count);
     if (!rings) return rings.error();

@@ -76,6 +76,7 @@ class Engine {
   [[nodiscard]] Status open_nics();
   [[nodiscard]] Status open_flow_tables();
   [[nodiscard]] Status open_stats();
+  [[nodiscard]] Status make_announcer();
   [[nodiscard]] Status start_workers();
   [[nodiscard]] Status launch_workers();
   void give_up_privileges();

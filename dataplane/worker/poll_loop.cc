@@ -26,6 +26,7 @@ void Worker::run(const std::atomic<bool>& stop) noexcept {
   dpdk::Clock clock;
   std::uint64_t now_ns = clock.now_ns();
   std::uint64_t anchor_ns = now_ns + kAnchorNs;
+  (void)keep_house(now_ns);  // takes the config before the first packet
   while (!stop.load(std::memory_order_relaxed)) {
     std::uint32_t handled = turn(now_ns);
     if (housekeeping_.is_due(now_ns)) handled += keep_house(now_ns);

@@ -189,6 +189,19 @@ TEST_F(ReconcilerTest, probes_fail_nobody_while_the_engine_that_carries_them_is_
   EXPECT_THAT(world_.hold_, HasSubstr("not running"));
 }
 
+TEST_F(ReconcilerTest, fault_34_probes_fail_nobody_after_an_engine_was_replaced_at_once) {
+  (void)apply(web_config(kThree));
+  world_.start_engine();
+  world_.pass(1);
+  world_.pass(2);
+  ASSERT_EQ(world_.hold_, "");
+  world_.start_engine();  // the lock was never seen free
+  world_.pass(1);
+  EXPECT_THAT(world_.hold_, HasSubstr("just started"));
+  world_.pass(2);
+  EXPECT_EQ(world_.hold_, "");
+}
+
 TEST_F(ReconcilerTest, targets_of_an_unused_group_are_not_probed) {
   Config config = web_config(kThree);
   config.load_balancers.clear();
