@@ -276,7 +276,7 @@ po::options_description describe(Options& options) {
           ->default_value(Publisher::Options{}.segment_bytes),
       "size of a new config segment; memory is taken as it is used");
   add("log-level", po::value(&options.log_level)->value_name("LEVEL")->default_value("info"),
-      "trace, debug, info, warning, error");
+      "trace, debug, info, warning, error, critical, off");
   add("help", "this text");
   add("version", "version of the program");
   return all;
@@ -288,8 +288,12 @@ int fail(const std::string& message) {
 }
 
 int run(Options options) {
+  const spdlog::level::level_enum level = spdlog::level::from_str(options.log_level);
+  if (level == spdlog::level::off && options.log_level != "off") {
+    return fail("--log-level " + options.log_level + " is no level; see --help");
+  }
   spdlog::set_default_logger(spdlog::stderr_logger_mt("millrace-controlplane"));
-  spdlog::set_level(spdlog::level::from_str(options.log_level));
+  spdlog::set_level(level);
   ControlPlane control_plane(std::move(options));
   if (Status started = control_plane.start(); !started) return fail(started.error().message);
   control_plane.run();
