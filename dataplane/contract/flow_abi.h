@@ -187,7 +187,8 @@ enum mr_drop_reason {
   MR_DROP_NO_NIC = 20,         // next hop on an interface that this engine does not run
   MR_DROP_ICMP = 21,           // ICMP other than echo, to a VIP
   MR_DROP_MULTI_SEGMENT = 22,  // frame in more pieces than the engine linearises
-  MR_DROP_OTHER_MAC = 23,      // unicast to another MAC address: flooded by a switch, not for us
+  MR_DROP_OTHER_MAC =
+      23,  // to another MAC address (flooded by a switch), or to a VIP by link-layer multicast
   MR_DROP_REASON_COUNT = 24,
 };
 

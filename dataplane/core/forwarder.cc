@@ -92,6 +92,10 @@ bool Forwarder::classify(const Packet& packet, Work& work) noexcept {
   parse(packet, parsed);
   if (parsed.shape != Shape::transport) [[unlikely]]
     return false;
+  if ((packet.data[0] & 1) != 0) [[unlikely]] {  // RFC 1812 section 5.3.4: never forward these
+    detail::refuse(parsed, Shape::suspicious, MR_DROP_OTHER_MAC);
+    return false;
+  }
   work.listener = find_listener(parsed);
   work.key = work.listener != nullptr
                  ? ClientKey::of(parsed.source, parsed.source_port_be, parsed.protocol)

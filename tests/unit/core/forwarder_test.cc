@@ -242,6 +242,8 @@ TEST_P(ForwarderTest, flooded_frame_of_another_mac_is_dropped) {
   std::vector<std::uint8_t> frame = make_frame(to_vip(40000, kSyn));
   frame[5] = 0x99;
   EXPECT_EQ(node.send(frame).reason, MR_DROP_OTHER_MAC);
+  frame[0] = 0xff;  // a broadcast frame with a packet to a VIP in it
+  EXPECT_EQ(node.send(frame).reason, MR_DROP_OTHER_MAC);
   EXPECT_EQ(node.table().used(), 0u);
   EXPECT_TRUE(node.is_balanced());
 }
