@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A starting engine tells the link that the VIPs are here now, so that routers send to it at once."""
+"""A starting engine tells the link that the VIPs are here now, so that routers send to it."""
 
 from __future__ import annotations
 
