@@ -6,7 +6,7 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 
-#include <cstring>
+#include <algorithm>
 
 namespace millrace::dpdk {
 
@@ -48,7 +48,7 @@ rte_mbuf* MbufPool::take(std::uint8_t nic, std::span<const std::uint8_t> frame) 
   if (frame.size() > kFrameBytesMax) return nullptr;
   rte_mbuf* mbuf = take(nic);
   if (mbuf == nullptr) return nullptr;
-  std::memcpy(rte_pktmbuf_mtod(mbuf, void*), frame.data(), frame.size());
+  std::ranges::copy(frame, rte_pktmbuf_mtod(mbuf, std::uint8_t*));
   mbuf->data_len = static_cast<std::uint16_t>(frame.size());
   mbuf->pkt_len = mbuf->data_len;
   return mbuf;

@@ -120,7 +120,7 @@ std::vector<MaglevTarget> some_targets(std::uint32_t weight_max) {
 RC_GTEST_PROP(lookup_table, does_not_depend_on_the_order_of_targets, ()) {
   std::vector<MaglevTarget> targets = some_targets(999);
   const auto digest = maglev_digest(targets, maglev_table(targets, 7, kSlots));
-  std::ranges::rotate(targets, targets.begin() + 1);
+  std::rotate(targets.begin(), targets.begin() + 1, targets.end());
   std::swap(targets.front(), targets.back());
   RC_ASSERT(maglev_digest(targets, maglev_table(targets, 7, kSlots)) == digest);
 }
