@@ -74,7 +74,9 @@ void forward(benchmark::State& state, bool is_v4, std::uint8_t protocol, std::ui
   }
   report(state, __rdtsc() - start, balancer.memory_kind());
   const std::uint64_t hits = balancer.counter(MR_COUNTER_FLOW_HITS) - hits_before;
-  if (hits != static_cast<std::uint64_t>(state.iterations()) * core::kBurstMax) {
+  const auto packets = static_cast<std::uint64_t>(state.iterations()) * core::kBurstMax;
+  // Of ten million flows a handful finds both buckets full (core/flow_table.h).
+  if (packets - hits > packets / 100'000) {
     state.SkipWithError("not every packet hit its flow");
   }
 }

@@ -167,7 +167,9 @@ void measure(const Options& options) {
   }
   if (options.balances) {
     const std::uint64_t hits = loop.balancer().counter(MR_COUNTER_FLOW_HITS);
-    if (!options.is_miss && hits != packets + warm_packets) fail("not every packet hit its flow");
+    const std::uint64_t misses = packets + warm_packets - hits;
+    // Of ten million flows a handful finds both buckets full (core/flow_table.h).
+    if (!options.is_miss && misses > packets / 100'000) fail("not every packet hit its flow");
   }
   std::printf("%llu %llu %.2f\n", static_cast<unsigned long long>(packets),
               static_cast<unsigned long long>(cycles),
