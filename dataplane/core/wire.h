@@ -184,9 +184,4 @@ struct AddrWords {
   return addr;
 }
 
-[[nodiscard]] inline bool same_addr(const mr_addr& a, const mr_addr& b) noexcept {
-  return ((load<std::uint64_t>(a.bytes) ^ load<std::uint64_t>(b.bytes)) |
-          (load<std::uint64_t>(a.bytes + 8) ^ load<std::uint64_t>(b.bytes + 8))) == 0;
-}
-
 }  // namespace millrace::core
