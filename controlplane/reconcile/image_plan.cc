@@ -40,6 +40,7 @@ mr_target planned_target(const TargetRecord& record, const GroupState& group, bo
                                                                 : core::to_be16(record.key.port);
   target.protocol = static_cast<std::uint8_t>(group.settings.protocol);
   target.flags = target_flags(record, group.settings, is_fail_open);
+  target.forwarding = static_cast<std::uint8_t>(group.settings.forwarding);
   target.identity = record.identity;
   return target;
 }

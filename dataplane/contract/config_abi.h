@@ -58,8 +58,12 @@ struct mr_config_header {
 MR_ABI_ASSERT(sizeof(struct mr_config_header) == 512, "header plus one line plus roots");
 
 enum mr_forwarding {
-  MR_FORWARDING_NAT = 1,  // destination translated, client address kept, replies through the node
-  MR_FORWARDING_DSR = 2,  // next-hop MAC rewritten, target holds the VIP, replies go direct
+  MR_FORWARDING_NAT = 1,   // destination translated, client address kept, replies through the node
+  MR_FORWARDING_DSR = 2,   // next-hop MAC rewritten, target holds the VIP, replies go direct
+  MR_FORWARDING_IPIP = 3,  // whole packet inside IPv4 or IPv6 to the target (RFC 2003, RFC 2473),
+                           // target holds the VIP, replies go direct
+  MR_FORWARDING_GUE = 4,   // likewise with UDP between (draft-ietf-intarea-gue-09, variant 1: the
+                           // inner IP header follows the UDP header)
 };
 
 enum mr_next_hop_flag {
@@ -86,12 +90,15 @@ struct mr_target {
   uint32_t id;  // never reused by another target; 0 marks an empty slot
   uint32_t group_slot;
   struct mr_next_hop next_hop;
-  uint16_t port_be;  // 0 in dsr groups that keep the listener's port
-  uint8_t protocol;  // enum mr_protocol
-  uint8_t flags;     // enum mr_target_flag
-  uint8_t reserved0[4];
-  uint64_t identity;  // what the lookup table is computed from: equal on every node
-  uint8_t reserved1[16];
+  uint16_t port_be;    // 0 in dsr groups that keep the listener's port
+  uint8_t protocol;    // enum mr_protocol
+  uint8_t flags;       // enum mr_target_flag
+  uint8_t forwarding;  // enum mr_forwarding: of its group, here to save that line per packet
+  uint8_t reserved0;
+  uint16_t mtu;            // of the route to the target, in bytes of L3; 0: no limit known
+  uint64_t identity;       // what the lookup table is computed from: equal on every node
+  uint16_t encap_port_be;  // gue: destination port of the outer UDP header
+  uint8_t reserved1[14];
 };
 MR_ABI_ASSERT(sizeof(struct mr_target) == 64, "one line per target on the hit path");
 
@@ -196,7 +203,8 @@ struct mr_image {
   struct mr_selection_key selection_key;
   uint64_t checksum;  // core/checksum64.h: over this struct with checksum = 0, then every array
                       // but members and lookup tables (those carry their own)
-  uint64_t reserved[4];
+  struct mr_addr encap_source_v4;  // outer source address of encapsulated packets: the node's own,
+  struct mr_addr encap_source_v6;  // :: when it has none of that family
 };
 MR_ABI_ASSERT(sizeof(struct mr_image) == 160 + 0, "image root has no holes");
 

@@ -56,7 +56,8 @@ enum mr_counter {
   MR_COUNTER_POLLS_EMPTY = 24,        // of those, without a packet
   MR_COUNTER_BUSY_NS = 25,            // time spent in turns that had packets
   MR_COUNTER_STALLS = 26,             // turns longer than 1 ms
-  MR_COUNTER_COUNT = 27,
+  MR_COUNTER_TOO_BIG_SENT = 27,       // ICMP "fragmentation needed" and ICMPv6 "packet too big"
+  MR_COUNTER_COUNT = 28,
 };
 
 // One line of the worker's own, then its counters. The worker is the only writer.
@@ -70,10 +71,11 @@ struct mr_worker_stats {
   uint32_t reserved0;
   uint64_t reserved1[2];
   uint64_t counters[MR_COUNTER_COUNT];
-  uint64_t reserved2[5];
+  uint64_t reserved2[4];
   uint64_t drops[MR_DROP_REASON_COUNT];
+  uint64_t reserved3[6];
 };
-MR_ABI_ASSERT(sizeof(struct mr_worker_stats) == 512, "whole lines, so workers never share one");
+MR_ABI_ASSERT(sizeof(struct mr_worker_stats) == 576, "whole lines, so workers never share one");
 
 // Counters of one listener slot on one worker; NLB's per load balancer metrics are sums of these.
 struct mr_listener_stats {

@@ -220,6 +220,11 @@ Status Checker::check_targets() const {
       return wrong("target slot " + std::to_string(slot) + ": group_slot", target.group_slot,
                    ">=", view_.groups.size());
     }
+    const mr_target_group& group = view_.groups[target.group_slot];
+    if (target.forwarding != group.forwarding) {
+      return wrong("target slot " + std::to_string(slot) + ": forwarding", target.forwarding,
+                   "is not its group's", group.forwarding);
+    }
   }
   return ok();
 }

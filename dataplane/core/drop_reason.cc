@@ -31,6 +31,8 @@ constexpr std::array kDropReasonNames = {
     "icmp",
     "multi_segment",
     "other_mac",
+    "too_big",
+    "no_encap_source",
 };
 static_assert(kDropReasonNames.size() == MR_DROP_REASON_COUNT, "every reason needs a name");
 

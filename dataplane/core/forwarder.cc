@@ -203,7 +203,7 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
   }
   if (hop.nic >= nic_count_) [[unlikely]]
     return drop(MR_DROP_NO_NIC);
-  if (config_.groups[target.group_slot].forwarding == MR_FORWARDING_NAT) {
+  if (target.forwarding == MR_FORWARDING_NAT) {
     if (hops_left(packet.data, parsed.is_v4) < 2) [[unlikely]]
       return drop(MR_DROP_TTL_EXPIRED);
     translate_to_target(packet.data, parsed, target,

@@ -88,7 +88,7 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
     return drop(MR_DROP_NO_TARGET);
   }
   const mr_target& target = config_.targets[choice.target_slot];
-  const bool is_nat = config_.groups[target.group_slot].forwarding == MR_FORWARDING_NAT;
+  const bool is_nat = target.forwarding == MR_FORWARDING_NAT;
   // With the client's address kept, a target that is its own client would hear from itself.
   if (is_nat && words_of(target.addr) == parsed.source) return drop(MR_DROP_MARTIAN);
   const bool is_resolved = (target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;

@@ -190,6 +190,7 @@ std::vector<mr_target> ImageBuilder::targets() const {
     target.port_be = keeps_port ? std::uint16_t{0} : to_be16(from.spec.port);
     target.protocol = from.spec.protocol;
     target.flags = from.spec.flags;
+    target.forwarding = static_cast<std::uint8_t>(groups_[from.spec.group_slot].spec.forwarding);
     target.identity = identity_of(from.spec);
     out.push_back(target);
   }

@@ -39,6 +39,7 @@ inline control::ImageContents numbered_contents(std::uint32_t number) {
     target.id = number + 1;
     target.port_be = 8080;
     target.protocol = MR_PROTOCOL_TCP;
+    target.forwarding = MR_FORWARDING_NAT;
     target.identity = number;
     contents.targets.push_back(target);
   }

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// What the XDP program (bpf/nlb_xdp.bpf.c) and its daemon (bpf/engine) share: values of BPF maps,
+// all of them memory-mapped by the daemon. C subset.
+//
+//   config_lines  array of mr_config_line: the config segment (config_abi.h), byte for byte at the
+//                 same offsets, so that its allocation and reuse is the control plane's alone
+//   control       one mr_xdp_control: two roots and which of them is in force, nics, clock, secrets
+//   flows         array of mr_flow_record: open addressing, see below
+//   last_hops     array of mr_xdp_last_hop: neighbours that clients' packets came from
+//   cpus          array of mr_xdp_cpu, by CPU id: counters
+//   listener_stats, target_stats   arrays of mr_listener_stats and mr_target_stats:
+//                 [CPU * slots + slot], and one more row (CPU == cpu_count) that the daemon writes
+//   tx_nics       device map, by nic index
+//
+// One packet reads `control.active` once and uses that root to its end: it sees the config before
+// or after a change, never a mix. The daemon writes a root, or lines that an older one names, only
+// after every program that may use them has ended (membarrier(2) waits for them).
+#ifndef MILLRACE_CONTRACT_XDP_ABI_H_
+#define MILLRACE_CONTRACT_XDP_ABI_H_
+
+#include "dataplane/contract/stats_abi.h"
+
+#define MR_CONFIG_LINE_BYTES 64u
+
+struct mr_config_line {
+  uint64_t words[8];
+};
+MR_ABI_ASSERT(sizeof(struct mr_config_line) == MR_CONFIG_LINE_BYTES, "a line of the segment");
+
+// mr_image as the program wants it: line numbers in place of offsets. Written by the daemon while
+// it is not in force. generation 0: no config yet, everything is the kernel's.
+struct mr_xdp_root {
+  uint64_t generation;
+  uint32_t listener_table_line;
+  uint32_t listener_table_mask;
+  uint32_t listeners_line;
+  uint32_t listener_slots;
+  uint32_t groups_line;
+  uint32_t group_slots;
+  uint32_t targets_line;
+  uint32_t target_slots;
+  uint32_t reverse_table_line;
+  uint32_t reverse_table_mask;
+  uint32_t local_addrs_line;
+  uint32_t local_addr_count;
+  struct mr_next_hop default_next_hop_v4;
+  struct mr_next_hop default_next_hop_v6;
+  struct mr_selection_key selection_key;
+  struct mr_addr encap_source_v4;
+  struct mr_addr encap_source_v6;
+  uint8_t reserved[40];
+};
+MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 160, "no holes");
+
+struct mr_xdp_nic {
+  uint32_t ifindex;  // 0: not in use
+  uint8_t mac[6];
+  uint8_t reserved[6];
+};
+MR_ABI_ASSERT(sizeof(struct mr_xdp_nic) == 16, "four to a line");
+
+struct mr_xdp_control {
+  // The daemon writes; programs read. Flipped with a plain store once the other root is complete.
+  uint32_t active;
+  uint32_t nic_count;
+  // CLOCK_MONOTONIC in ns = jiffies64 * ns_per_jiffy + clock_offset_ns: jiffies cost a packet 0.3
+  // ns, ktime_get_ns 36 (measured on a 2.4 GHz Zen 3, mitigations on).
+  uint64_t ns_per_jiffy;
+  int64_t clock_offset_ns;
+  uint32_t flow_mask;       // records of `flows` less one; a power of two less one
+  uint32_t listener_slots;  // of listener_stats, per CPU
+  uint32_t target_slots;    // of target_stats, per CPU
+  uint32_t cpu_count;
+  uint32_t flow_inserts_per_ms;  // per CPU; over it a flow is forwarded untracked
+  uint32_t replies_per_ms;       // per CPU; RST, echo, "too big"
+  // Of the flow hash: random per table. Six words for the addition in NH, one odd multiplier.
+  uint32_t flow_secret[6];
+  uint64_t flow_multiplier;
+  // For tests, which can set neither the clock nor the nic of a packet (rodata `is_under_test`).
+  uint64_t test_now_ns;
+  uint32_t test_nic;
+  uint32_t reserved;
+  struct mr_xdp_nic nics[MR_NIC_COUNT_MAX];
+  struct mr_xdp_root roots[2];
+};
+
+// The flow table. A client's half of the 5-tuple hashes to a first record; a flow sits in the first
+// free one from there on, at most MR_XDP_PROBE_MAX further. A probe ends at a FREE record. A record
+// that is given up becomes REUSABLE, so that probes go on behind it, and FREE again when nothing
+// can lie behind. Programs claim records (compare-and-swap of the word that holds port, protocol
+// and state); only the daemon's sweep gives them up, one round after it expired them, so that no
+// program is still using them.
+#define MR_XDP_PROBE_MAX 32u
+// Flows that no target has confirmed go no further than this: a flood of them leaves room.
+#define MR_XDP_PROBE_UNCONFIRMED_MAX 16u
+
+// States of records in `flows` beyond enum mr_flow_state.
+enum mr_xdp_flow_state {
+  MR_XDP_FLOW_BUSY = 14,      // claimed, being filled; not a flow yet
+  MR_XDP_FLOW_REUSABLE = 15,  // given up; the client part is that of the flow before
+};
+
+// mac in the low 48 bits as loaded from a frame, nic index above, bit 56 set when in use: one word,
+// so that programs claim an empty one by compare-and-swap. Entry 0 stays empty ("not known").
+struct mr_xdp_last_hop {
+  uint64_t word;
+};
+
+// One CPU's own. mr_worker_stats first, so that the daemon copies it as it is.
+struct mr_xdp_cpu {
+  struct mr_worker_stats stats;
+  uint32_t budget_tick;  // the millisecond that the budgets below are for
+  uint32_t inserts_left;
+  uint32_t replies_left;
+  // For tests: what became of the last packet (rodata `is_under_test`).
+  uint8_t test_nic;
+  uint8_t test_reason;
+  uint8_t reserved0[2];
+  uint8_t reserved[48];
+};
+MR_ABI_ASSERT(sizeof(struct mr_xdp_cpu) == 640, "two-line units, so CPUs never share one");
+
+#endif  // MILLRACE_CONTRACT_XDP_ABI_H_
