@@ -49,7 +49,9 @@ struct mr_xdp_root {
   struct mr_selection_key selection_key;
   struct mr_addr encap_source_v4;
   struct mr_addr encap_source_v6;
-  uint8_t reserved[40];
+  // What offsets inside the segment (of groups' members and lookup tables) are relative to.
+  uint32_t base_line;
+  uint8_t reserved[36];
 };
 MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 160, "no holes");
 
@@ -89,14 +91,15 @@ struct mr_xdp_control {
 // free one from there on, at most MR_XDP_PROBE_MAX further. A probe ends at a FREE record. A record
 // that is given up becomes REUSABLE, so that probes go on behind it, and FREE again when nothing
 // can lie behind. Programs claim records (compare-and-swap of the word that holds port, protocol
-// and state); only the daemon's sweep gives them up, one round after it expired them, so that no
-// program is still using them.
+// and state); only the daemon's sweep gives them up, one round after they ended, so that no program
+// is still using them.
 #define MR_XDP_PROBE_MAX 32u
 // Flows that no target has confirmed go no further than this: a flood of them leaves room.
 #define MR_XDP_PROBE_UNCONFIRMED_MAX 16u
 
 // States of records in `flows` beyond enum mr_flow_state.
 enum mr_xdp_flow_state {
+  MR_XDP_FLOW_GONE = 13,      // forgotten by a program: no flow; the sweep folds it and gives it up
   MR_XDP_FLOW_BUSY = 14,      // claimed, being filled; not a flow yet
   MR_XDP_FLOW_REUSABLE = 15,  // given up; the client part is that of the flow before
 };
