@@ -24,6 +24,8 @@ constexpr std::uint8_t kSolicited = 0x40;
 constexpr std::uint8_t kOverride = 0x20;
 constexpr std::uint8_t kHopLimitNeighbour = 255;
 constexpr std::uint8_t kHopLimitOwn = 64;
+constexpr std::uint32_t kQuotedPayloadMax = 64;  // 8 are required (RFC 792)
+constexpr std::uint32_t kIpv6MtuMin = 1280;      // RFC 8200 section 5
 constexpr std::uint32_t kAdvertisementBytes = icmpv6::kNeighbourBytes + 8;
 static_assert(eth::kBytes + ipv6::kBytes + kAdvertisementBytes == kAnnouncementBytesMax);
 
@@ -196,6 +198,48 @@ void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac)
   }
   turn_link_header(packet.data, mac);
   packet.length = parsed.l4_offset + tcp::kBytes;
+}
+
+void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& mac,
+                         std::uint32_t mtu) noexcept {
+  const std::uint32_t room = too_big_headroom(parsed);
+  const std::uint32_t quoted =
+      std::min(parsed.ip_bytes, parsed.l4_offset - eth::kBytes + kQuotedPayloadMax);
+  const std::uint8_t* quote = packet.data + eth::kBytes;
+  packet.data -= room;
+  packet.headroom = static_cast<std::uint16_t>(packet.headroom - room);
+  packet.length = eth::kBytes + room + quoted;
+  std::memmove(packet.data, packet.data + room, eth::kBytes);
+  turn_link_header(packet.data, mac);
+  std::uint8_t* ip = packet.data + eth::kBytes;
+  if (parsed.is_v4) {
+    const std::uint32_t bytes = ipv4::kBytes + icmp::kBytes + quoted;
+    store(ip,
+          std::uint32_t{0x45} | std::uint32_t{to_be16(static_cast<std::uint16_t>(bytes))} << 16);
+    store(ip + 4, std::uint32_t{0});  // identification, fragment
+    ip[ipv4::kTtl] = kHopLimitOwn;
+    ip[ipv4::kProtocol] = ip_protocol::kIcmp;
+    std::memcpy(ip + ipv4::kSource, quote + ipv4::kDestination, 4);
+    std::memcpy(ip + ipv4::kDestination, quote + ipv4::kSource, 4);
+    write_ipv4_checksum(ip);
+    std::uint8_t* message = ip + ipv4::kBytes;
+    store(message, std::uint32_t{icmp::kUnreachable | icmp::kFragmentationNeeded << 8});
+    store(message + icmp::kMtu, to_be32(mtu));
+    store(message + icmp::kChecksum,
+          static_cast<std::uint16_t>(~fold(sum_bytes({message, icmp::kBytes + quoted}))));
+    return;
+  }
+  store(ip, to_be32(0x60000000));
+  store(ip + ipv6::kPayloadLength, to_be16(static_cast<std::uint16_t>(icmpv6::kBytes + quoted)));
+  ip[ipv6::kNextHeader] = ip_protocol::kIcmpv6;
+  ip[ipv6::kHopLimit] = kHopLimitOwn;
+  std::memcpy(ip + ipv6::kSource, quote + ipv6::kDestination, 16);
+  std::memcpy(ip + ipv6::kDestination, quote + ipv6::kSource, 16);
+  std::uint8_t* message = ip + ipv6::kBytes;
+  store(message, std::uint32_t{icmpv6::kPacketTooBig});
+  store(message + icmpv6::kMtu, to_be32(std::max(mtu, kIpv6MtuMin)));
+  store(message + icmpv6::kChecksum,
+        ipv6_l4_checksum(ip, ip_protocol::kIcmpv6, icmpv6::kBytes + quoted));
 }
 
 std::uint32_t build_announcement(const mr_addr& vip, const MacAddr& mac,

@@ -48,6 +48,18 @@ void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexc
 // back to the neighbour it came from. The segment itself must not be a RST.
 void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept;
 
+// Headroom that answer_with_too_big() needs: what it quotes stays where it is.
+[[nodiscard]] constexpr std::uint32_t too_big_headroom(const Parsed& parsed) noexcept {
+  return parsed.is_v4 ? ipv4::kBytes + icmp::kBytes : ipv6::kBytes + icmpv6::kBytes;
+}
+// Packet -> "fragmentation needed" (RFC 792, RFC 1191 section 4) or "packet too big" (RFC 4443
+// section 3.2) from its destination, back to the neighbour it came from. `mtu` is the largest
+// packet that would go through; below 1280 an IPv6 sender would not believe it (RFC 8201 section
+// 4), so it is told 1280. Quotes the IP header and up to 64 bytes behind it: ports and whatever TCP
+// needs to find its connection. `parsed` has Shape::transport.
+void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& mac,
+                         std::uint32_t mtu) noexcept;
+
 inline constexpr std::uint32_t kAnnouncementBytesMax = 86;
 
 // Writes a gratuitous ARP request (RFC 5227 section 3) for an IPv4 VIP or an unsolicited neighbour

@@ -195,9 +195,9 @@ Status Checker::check_group(std::uint32_t slot) const {
   if (group.member_count > MR_GROUP_MEMBERS_MAX) {
     return wrong(name + "member_count", group.member_count, ">", MR_GROUP_MEMBERS_MAX);
   }
-  if (group.forwarding != MR_FORWARDING_NAT && group.forwarding != MR_FORWARDING_DSR) {
+  if (group.forwarding < MR_FORWARDING_NAT || group.forwarding > MR_FORWARDING_GUE) {
     return wrong(name + "forwarding", group.forwarding, "is not one of the modes up to",
-                 MR_FORWARDING_DSR);
+                 MR_FORWARDING_GUE);
   }
   std::span<const std::uint32_t> members;
   if (!place(group.members_offset, group.member_count, members)) {

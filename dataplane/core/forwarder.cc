@@ -208,11 +208,11 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
       return drop(MR_DROP_TTL_EXPIRED);
     translate_to_target(packet.data, parsed, target,
                         {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
+  } else if (target.forwarding != MR_FORWARDING_DSR) {
+    return encapsulate_to_target(packet, parsed, target);
   }
   write_link_header(packet.data, hop.mac, nic_macs_[hop.nic].bytes.data());
-  ++burst_counts_.forwarded;
-  burst_counts_.forwarded_bytes += packet.length;
-  return {.kind = VerdictKind::forward, .nic = hop.nic, .reason = 0, .reserved = 0};
+  return forward(packet, hop.nic);
 }
 
 Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
@@ -233,9 +233,7 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr
                       {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
   write_link_header(packet.data, is_known ? learned.mac : fallback.mac,
                     nic_macs_[nic].bytes.data());
-  ++burst_counts_.forwarded;
-  burst_counts_.forwarded_bytes += packet.length;
-  return {.kind = VerdictKind::forward, .nic = nic, .reason = 0, .reserved = 0};
+  return forward(packet, nic);
 }
 
 void Forwarder::count(mr_counter counter, std::uint64_t amount) noexcept {

@@ -10,6 +10,7 @@
 //
 //   forwarder.cc        the passes, known flows
 //   forwarder_flows.cc  new flows, TCP state, expiry, the sweep
+//   forwarder_encap.cc  the way to targets of ipip and gue groups
 //   forwarder_local.cc  what is not TCP or UDP of a flow: ARP, ND, echo, drops, punts
 #pragma once
 
@@ -41,7 +42,7 @@ class Forwarder {
     std::span<const MacAddr> nic_macs;         // by nic index, at most MR_NIC_COUNT_MAX
     WorkerCounters counters;
     std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
-    std::uint32_t replies_per_ms = 100;        // budget of RST and echo answers
+    std::uint32_t replies_per_ms = 100;        // budget of RST, echo and "too big"
   };
 
   explicit Forwarder(const Options& options) noexcept;
@@ -135,6 +136,12 @@ class Forwarder {
   void account(mr_flow_record& flow, const Parsed& parsed) const noexcept;
   void flush(const BurstCounts& counts) noexcept;
 
+  // forwarder_encap.cc
+  [[nodiscard]] Verdict encapsulate_to_target(Packet& packet, const Parsed& parsed,
+                                              const mr_target& target) noexcept;
+  [[nodiscard]] Verdict answer_too_big(Packet& packet, const Parsed& parsed,
+                                       std::uint32_t mtu) noexcept;
+
   // forwarder_flows.cc
   struct Choice;
   [[nodiscard]] Verdict start_flow(Packet& packet, Work& work) noexcept;
@@ -164,6 +171,12 @@ class Forwarder {
   [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept;
   [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
   [[nodiscard]] Verdict drop(mr_drop_reason reason) noexcept;
+  // Counts a frame that is ready to leave on `nic`.
+  [[nodiscard]] Verdict forward(const Packet& packet, std::uint8_t nic) noexcept {
+    ++burst_counts_.forwarded;
+    burst_counts_.forwarded_bytes += packet.length;
+    return {.kind = VerdictKind::forward, .nic = nic, .reason = 0, .reserved = 0};
+  }
   [[nodiscard]] Verdict punt(const Packet& packet) noexcept {
     ++burst_counts_.punted;
     return {.kind = VerdictKind::punt, .nic = packet.nic, .reason = 0, .reserved = 0};

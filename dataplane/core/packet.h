@@ -18,7 +18,7 @@ namespace millrace::core {
 inline constexpr std::uint32_t kBurstMax = 32;
 
 // A frame in writable, contiguous memory. The forwarder may change `length` (a RST is shorter than
-// the packet it answers) and later, for encapsulation, move `data` into `headroom`.
+// the packet it answers) and move `data` into `headroom` for headers that it puts in front.
 struct Packet {
   std::uint8_t* data;      // first byte of the Ethernet header
   std::uint32_t length;    // bytes of the frame, without FCS
@@ -30,7 +30,7 @@ static_assert(sizeof(Packet) == 16, "four packet views to a cache line");
 
 enum class VerdictKind : std::uint8_t {
   forward,  // rewritten: send on `nic`
-  reply,    // turned into our own answer (ARP, NA, echo, RST): send on `nic`
+  reply,    // turned into our own answer (ARP, NA, echo, RST, "too big"): send on `nic`
   punt,     // untouched: hand to the kernel twin of `nic`
   drop,     // free it; `reason` has been counted by the forwarder
 };

@@ -110,7 +110,10 @@ inline constexpr std::uint32_t kChecksum = 6;
 namespace icmp {
 inline constexpr std::uint32_t kBytes = 8;
 inline constexpr std::uint32_t kChecksum = 2;
+inline constexpr std::uint32_t kMtu = 4;  // of "too big": 32 bits; here the first 16 are unused
 inline constexpr std::uint8_t kEchoReply = 0;
+inline constexpr std::uint8_t kUnreachable = 3;
+inline constexpr std::uint8_t kFragmentationNeeded = 4;  // code of kUnreachable
 inline constexpr std::uint8_t kEchoRequest = 8;
 }  // namespace icmp
 
@@ -119,6 +122,8 @@ inline constexpr std::uint32_t kBytes = 8;
 inline constexpr std::uint32_t kChecksum = 2;
 inline constexpr std::uint32_t kNeighbourBytes = 24;  // solicitation or advertisement, no options
 inline constexpr std::uint32_t kNeighbourTarget = 8;
+inline constexpr std::uint32_t kMtu = 4;
+inline constexpr std::uint8_t kPacketTooBig = 2;
 inline constexpr std::uint8_t kEchoRequest = 128;
 inline constexpr std::uint8_t kEchoReply = 129;
 inline constexpr std::uint8_t kNeighbourSolicitation = 135;
@@ -127,8 +132,10 @@ inline constexpr std::uint8_t kNeighbourAdvertisement = 136;
 
 namespace ip_protocol {
 inline constexpr std::uint8_t kIcmp = 1;
+inline constexpr std::uint8_t kIpv4InIp = 4;
 inline constexpr std::uint8_t kTcp = MR_PROTOCOL_TCP;
 inline constexpr std::uint8_t kUdp = MR_PROTOCOL_UDP;
+inline constexpr std::uint8_t kIpv6InIp = 41;
 inline constexpr std::uint8_t kFragment = 44;
 inline constexpr std::uint8_t kIcmpv6 = 58;
 // Extension headers of RFC 8200 that precede a transport header.

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "dataplane/core/encapsulate.h"
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/forwarder.h"
 
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::uint32_t kFlowCapacity = 1024;
 constexpr std::uint32_t kSlotCount = 64;  // of listener and target counters
+constexpr std::uint16_t kHeadroom = core::encapsulation_bytes(MR_FORWARDING_GUE, false);
 
 struct alignas(MR_CACHE_LINE_BYTES) Line {
   std::byte bytes[MR_CACHE_LINE_BYTES];
@@ -35,15 +37,17 @@ class CoreEngine final : public Engine {
   }
 
   std::vector<Outcome> run(const std::vector<Frame>& frames, std::uint64_t now_ns) override {
-    // Each frame in memory of just its size: a sanitizer sees every byte read or written beyond it.
+    // Each frame in memory of just its size and the headroom that encapsulation needs: a sanitizer
+    // sees every byte read or written beyond.
     std::vector<std::unique_ptr<std::uint8_t[]>> buffers;
     core::Burst burst;
     for (const Frame& frame : frames) {
-      buffers.emplace_back(new std::uint8_t[frame.bytes.size()]);
-      std::ranges::copy(frame.bytes, buffers.back().get());
-      burst.packets[burst.count] = {.data = buffers.back().get(),
+      buffers.emplace_back(new std::uint8_t[kHeadroom + frame.bytes.size()]);
+      std::uint8_t* data = buffers.back().get() + kHeadroom;
+      std::ranges::copy(frame.bytes, data);
+      burst.packets[burst.count] = {.data = data,
                                     .length = static_cast<std::uint32_t>(frame.bytes.size()),
-                                    .headroom = 0,
+                                    .headroom = kHeadroom,
                                     .nic = frame.nic,
                                     .reserved = 0};
       ++burst.count;

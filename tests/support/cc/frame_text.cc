@@ -140,8 +140,8 @@ class FrameBuilder {
     if (kind == "fragment") return fragment(layer, index, ip);
     if (kind == "tcp") return tcp(layer, layer_bytes(index + 1, ip), ip);
     if (kind == "udp") return udp(layer, layer_bytes(index + 1, ip), ip);
-    if (kind == "icmp") return icmp(layer, layer_bytes(index + 1, ip));
-    if (kind == "icmp6") return icmp6(layer, layer_bytes(index + 1, ip), ip);
+    if (kind == "icmp") return icmp(layer, quoted(layer, layer_bytes(index + 1, ip)));
+    if (kind == "icmp6") return icmp6(layer, quoted(layer, layer_bytes(index + 1, ip)), ip);
     Bytes bytes = payload(layer);
     put(bytes, layer_bytes(index + 1, ip));
     return bytes;
@@ -296,13 +296,25 @@ class FrameBuilder {
     return with_checksum(layer, out, 6, 17, ip);
   }
 
+  // The first `cut` bytes of what follows, as errors quote the packet that they are about.
+  Bytes quoted(Layer& layer, Bytes inner) {
+    inner.resize(std::min<std::size_t>(inner.size(), number(layer, "cut", inner.size())));
+    return inner;
+  }
+
+  // The second word of an ICMP header.
+  void put_icmp_rest(Bytes& out, Layer& layer) {
+    if (const auto mtu = take(layer, "mtu")) return put32(out, taken(number_of(*mtu)));
+    put16(out, number(layer, "id", 0));
+    put16(out, number(layer, "seq", 0));
+  }
+
   Bytes icmp(Layer& layer, const Bytes& inner) {
     Bytes out;
     put8(out, number(layer, "type", 8));
     put8(out, number(layer, "code", 0));
     put16(out, 0);
-    put16(out, number(layer, "id", 0));
-    put16(out, number(layer, "seq", 0));
+    put_icmp_rest(out, layer);
     put(out, inner);
     Bytes covered(out.begin(), out.end() - static_cast<std::ptrdiff_t>(pad_bytes()));
     set16(out, 2, number(layer, "checksum", spoiled(layer, plain_checksum(covered))));
@@ -319,8 +331,7 @@ class FrameBuilder {
       put32(out, number(layer, "flags", 0));
       put(out, addr(*target, false));
     } else {
-      put16(out, number(layer, "id", 0));
-      put16(out, number(layer, "seq", 0));
+      put_icmp_rest(out, layer);
     }
     for (const auto& [name, type] : {std::pair{"source_mac", 1}, {"target_mac", 2}}) {
       if (const auto text = take(layer, name)) {

@@ -2,6 +2,7 @@
 #include "tests/support/cc/golden_config.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace millrace::test {
 namespace {
@@ -18,6 +19,15 @@ std::string option(const GoldenLine& line, const std::string& key, const std::st
 
 std::uint8_t protocol_of(const std::string& word) {
   return word == "udp" ? MR_PROTOCOL_UDP : MR_PROTOCOL_TCP;
+}
+
+std::optional<std::uint8_t> forwarding_of(const std::string& word) {
+  static const std::map<std::string, std::uint8_t> kModes = {{"nat", MR_FORWARDING_NAT},
+                                                             {"dsr", MR_FORWARDING_DSR},
+                                                             {"ipip", MR_FORWARDING_IPIP},
+                                                             {"gue", MR_FORWARDING_GUE}};
+  const auto found = kModes.find(word);
+  return found == kModes.end() ? std::nullopt : std::optional{found->second};
 }
 
 std::uint32_t slot_of(const std::map<std::string, std::uint32_t>& slots, const std::string& name) {
@@ -45,11 +55,12 @@ Status GoldenConfig::read(const GoldenLine& line) {
     names_.macs[line.words[1]] = *mac;
     return ok();
   }
-  if ((word == "addr" || word == "local") && line.words.size() >= 2) {
+  if ((word == "addr" || word == "local" || word == "encap_source") && line.words.size() >= 2) {
     const auto addr = named_addr_of(line.words.back(), names_);
     if (!addr) return addr.error();
     if (word == "addr") names_.addrs[line.words[1]] = *addr;
     if (word == "local") builder_.add_local_addr(*addr);
+    if (word == "encap_source") builder_.set_encap_source(*addr);
     return ok();
   }
   if (word == "nic" && line.words.size() == 4) return read_nic(line);
@@ -71,10 +82,15 @@ Status GoldenConfig::read_nic(const GoldenLine& line) {
   return ok();
 }
 
-// group NAME nat|dsr [slots PRIME] [fail_open yes]
+// group NAME nat|dsr|ipip|gue [port N] [slots PRIME] [fail_open yes]
 Status GoldenConfig::read_group(const GoldenLine& line) {
   GroupSpec spec;
-  spec.forwarding = line.words[2] == "dsr" ? MR_FORWARDING_DSR : MR_FORWARDING_NAT;
+  const auto forwarding = forwarding_of(line.words[2]);
+  if (!forwarding) return Error{"no such way of forwarding: " + line.words[2]};
+  spec.forwarding = *forwarding;
+  const auto port = number_of(option(line, "port", "6080"));
+  if (!port) return port.error();
+  spec.encap_port = static_cast<std::uint16_t>(*port);
   if (option(line, "fail_open", "no") == "yes") spec.flags |= MR_GROUP_FAIL_OPEN;
   const auto slots = number_of(option(line, "slots", "251"));
   if (!slots) return slots.error();
@@ -83,7 +99,7 @@ Status GoldenConfig::read_group(const GoldenLine& line) {
   return ok();
 }
 
-// target NAME GROUP ADDR PORT tcp|udp via MAC [nic N] [weight N] [unresolved yes]
+// target NAME GROUP ADDR PORT tcp|udp via MAC [nic N] [weight N] [mtu N] [unresolved yes]
 Status GoldenConfig::read_target(const GoldenLine& line) {
   const auto& words = line.words;
   const std::uint32_t group = slot_of(groups_, words[2]);
@@ -96,6 +112,8 @@ Status GoldenConfig::read_target(const GoldenLine& line) {
   if (!weight) return weight.error();
   const auto nic = number_of(option(line, "nic", "0"));
   if (!nic) return nic.error();
+  const auto mtu = number_of(option(line, "mtu", "0"));
+  if (!mtu) return mtu.error();
   auto hop = next_hop(option(line, "via", ""), *nic);
   if (!hop) return hop.error();
   if (option(line, "unresolved", "no") == "yes") hop->flags = 0;
@@ -104,7 +122,8 @@ Status GoldenConfig::read_target(const GoldenLine& line) {
                                             .port = static_cast<std::uint16_t>(*port),
                                             .protocol = protocol_of(words[5]),
                                             .weight = static_cast<std::uint32_t>(*weight),
-                                            .next_hop = *hop});
+                                            .next_hop = *hop,
+                                            .mtu = static_cast<std::uint16_t>(*mtu)});
   return ok();
 }
 
@@ -144,7 +163,8 @@ Result<mr_next_hop> GoldenConfig::next_hop(const std::string& mac, std::uint64_t
   return hop;
 }
 
-// set TARGET draining|healthy|unhealthy|gone|unresolved|resolved, or: set TARGET via MAC
+// set TARGET draining|healthy|unhealthy|gone|unresolved|resolved, set TARGET via MAC, set TARGET
+// mtu N
 Status GoldenConfig::change(const GoldenLine& line) {
   const auto& words = line.words;
   if (words[0] != "set" || words.size() < 3) return Error{"no such step"};
@@ -162,6 +182,10 @@ Status GoldenConfig::change(const GoldenLine& line) {
     builder_.free_target(slot);
   } else if (what == "unresolved" || what == "resolved") {
     target.next_hop.flags = what == "resolved" ? MR_NEXT_HOP_RESOLVED : 0;
+  } else if (what == "mtu" && words.size() == 4) {
+    const auto mtu = number_of(words[3]);
+    if (!mtu) return mtu.error();
+    target.mtu = static_cast<std::uint16_t>(*mtu);
   } else if (what == "via" && words.size() == 4) {
     const auto hop = next_hop(words[3], target.next_hop.nic);
     if (!hop) return hop.error();

@@ -151,6 +151,10 @@ std::uint32_t ImageBuilder::add_listener(const ListenerSpec& spec) {
   return static_cast<std::uint32_t>(listeners_.size()) - 1;
 }
 
+void ImageBuilder::set_encap_source(const mr_addr& addr) {
+  (core::is_v4(addr) ? encap_source_v4_ : encap_source_v6_) = addr;
+}
+
 void ImageBuilder::replace_target(std::uint32_t slot, const TargetSpec& spec) {
   Target& target = targets_.at(slot);
   if (spec.group_slot != target.spec.group_slot) fail("replace_target cannot change the group");
@@ -181,7 +185,8 @@ std::vector<mr_listener> ImageBuilder::listeners() const {
 std::vector<mr_target> ImageBuilder::targets() const {
   std::vector<mr_target> out;
   for (const Target& from : targets_) {
-    const bool keeps_port = groups_[from.spec.group_slot].spec.forwarding == MR_FORWARDING_DSR;
+    const GroupSpec& group = groups_[from.spec.group_slot].spec;
+    const bool keeps_port = group.forwarding != MR_FORWARDING_NAT;
     mr_target target{};
     target.addr = from.spec.addr;
     target.id = from.id;
@@ -190,7 +195,9 @@ std::vector<mr_target> ImageBuilder::targets() const {
     target.port_be = keeps_port ? std::uint16_t{0} : to_be16(from.spec.port);
     target.protocol = from.spec.protocol;
     target.flags = from.spec.flags;
-    target.forwarding = static_cast<std::uint8_t>(groups_[from.spec.group_slot].spec.forwarding);
+    target.forwarding = group.forwarding;
+    target.mtu = from.spec.mtu;
+    if (group.forwarding == MR_FORWARDING_GUE) target.encap_port_be = to_be16(group.encap_port);
     target.identity = identity_of(from.spec);
     out.push_back(target);
   }
@@ -231,7 +238,7 @@ std::vector<mr_table_entry> ImageBuilder::reverse_table() const {
   for (std::uint32_t slot = 0; slot < targets_.size(); ++slot) {
     const TargetSpec& spec = targets_[slot].spec;
     if (targets_[slot].id == 0) continue;
-    if (groups_[spec.group_slot].spec.forwarding == MR_FORWARDING_DSR) continue;
+    if (groups_[spec.group_slot].spec.forwarding != MR_FORWARDING_NAT) continue;
     mr_table_entry entry{
         spec.addr, to_be16(spec.port), spec.protocol, {}, slot, reply_listener(spec.group_slot)};
     const auto* other = core::find_entry(table, entry.addr, entry.port_be, entry.protocol);
@@ -326,6 +333,8 @@ mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
   image.default_next_hop_v4 = default_next_hop_v4_;
   image.default_next_hop_v6 = default_next_hop_v6_;
   image.selection_key = selection_key_;
+  image.encap_source_v4 = encap_source_v4_;
+  image.encap_source_v6 = encap_source_v6_;
   return image;
 }
 

@@ -49,17 +49,19 @@ struct GroupSpec {
   std::uint8_t forwarding = MR_FORWARDING_NAT;
   std::uint8_t flags = 0;           // enum mr_group_flag
   std::uint32_t table_slots = 251;  // a prime; small, so that tests are quick
+  std::uint16_t encap_port = 6080;  // host order; counts in gue groups
 };
 
 struct TargetSpec {
   std::uint32_t group_slot = 0;
   mr_addr addr{};
-  std::uint16_t port = 0;  // host order; ignored in dsr groups, which keep the listener's
+  std::uint16_t port = 0;  // host order; counts in nat groups, the others keep the listener's
   std::uint8_t protocol = MR_PROTOCOL_TCP;
   std::uint8_t flags = MR_TARGET_KEEPS_FLOWS | MR_TARGET_HEALTHY;
   std::uint32_t weight = 100;
   bool gets_new_flows = true;  // false: the lookup table does not name it (draining, unhealthy)
   mr_next_hop next_hop{{2, 0, 0, 0, 1, 1}, 0, MR_NEXT_HOP_RESOLVED};
+  std::uint16_t mtu = 0;
 };
 
 struct ListenerSpec {
@@ -106,6 +108,8 @@ class ImageBuilder {
     default_next_hop_v4_ = v4;
     default_next_hop_v6_ = v6;
   }
+  // The node's own address of the family of `addr`.
+  void set_encap_source(const mr_addr& addr);
   void set_selection_key(const mr_selection_key& key) { selection_key_ = key; }
   void set_lookup_seed(std::uint64_t seed) { lookup_seed_ = seed; }
 
@@ -150,6 +154,8 @@ class ImageBuilder {
   std::vector<mr_addr> local_addrs_;
   mr_next_hop default_next_hop_v4_{};
   mr_next_hop default_next_hop_v6_{};
+  mr_addr encap_source_v4_{};
+  mr_addr encap_source_v6_{};
   mr_selection_key selection_key_{0x0706050403020100, 0x0f0e0d0c0b0a0908};
   std::uint64_t lookup_seed_ = 0;
   std::uint32_t next_id_ = 1;
