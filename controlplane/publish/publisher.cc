@@ -110,7 +110,7 @@ Status Publisher::adopt_blocks() {
   for (const Status& result : results) {
     if (!result) return result.error();
   }
-  for (const ArenaRange& range : arena_.free_ranges()) {
+  for (const shm::ArenaRange& range : arena_.free_ranges()) {
     if (!arena_.occupy(range.offset, range.bytes)) return Error{"arena bookkeeping is wrong"};
     remember(range.offset, Block{.bytes = range.bytes,
                                  .checksum = 0,

@@ -21,10 +21,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "controlplane/publish/arena.h"
 #include "controlplane/publish/image_contents.h"
 #include "dataplane/core/config_view.h"
 #include "dataplane/core/result.h"
+#include "dataplane/shm/arena.h"
 #include "dataplane/shm/segment.h"
 
 namespace millrace::control {
@@ -107,7 +107,7 @@ class Publisher {
 
   Options options_;
   shm::Segment segment_;
-  Arena arena_;
+  shm::Arena arena_;
   std::map<std::uint64_t, Block> blocks_;                              // by offset
   std::unordered_multimap<std::uint64_t, std::uint64_t> by_checksum_;  // -> offset
   core::ConfigView published_;

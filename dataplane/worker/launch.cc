@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "dataplane/worker/privileges.h"
+#include "dataplane/shm/privileges.h"
 
 namespace millrace::worker {
 
@@ -239,7 +239,7 @@ Status Engine::start_workers() {
 Status Engine::launch_workers() {
   for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
     work_.emplace_back([this, index] {
-      warn_if_failed(drop_privileges());
+      warn_if_failed(shm::drop_privileges());
       workers_[index]->run(workers_stop_);
     });
   }
@@ -252,8 +252,9 @@ Status Engine::launch_workers() {
 
 // On the two threads that are not workers'.
 void Engine::give_up_privileges() {
-  warn_if_failed(eal_->call_on_interrupt_thread([](void*) { warn_if_failed(drop_privileges()); }));
-  warn_if_failed(drop_privileges());
+  warn_if_failed(
+      eal_->call_on_interrupt_thread([](void*) { warn_if_failed(shm::drop_privileges()); }));
+  warn_if_failed(shm::drop_privileges());
 }
 
 void Engine::stop_workers() {

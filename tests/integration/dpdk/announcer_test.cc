@@ -10,8 +10,8 @@ namespace millrace::test {
 namespace {
 
 using worker::Announcer;
-using worker::kAnnounceIntervalNs;
-using worker::kAnnounceRounds;
+using core::kAnnounceIntervalNs;
+using core::kAnnounceRounds;
 
 // RFC 5227: a request in which sender and target address are the VIP.
 const char* const kVip4Announced =

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controlplane/publish/arena.h"
+#include "dataplane/shm/arena.h"
 
 #include <cassert>
 #include <iterator>
 
 #include "dataplane/contract/shm_abi.h"
 
-namespace millrace::control {
+namespace millrace::shm {
 
 namespace {
 
@@ -80,4 +80,4 @@ void Arena::take(FreeMap::iterator range, std::uint64_t offset, std::uint64_t by
   used_bytes_ += bytes;
 }
 
-}  // namespace millrace::control
+}  // namespace millrace::shm

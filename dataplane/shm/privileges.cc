@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "dataplane/worker/privileges.h"
+#include "dataplane/shm/privileges.h"
 
 #include <linux/capability.h>
 #include <sys/prctl.h>
@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
-namespace millrace::worker {
+namespace millrace::shm {
 
 Status drop_privileges() {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) != 0) {
@@ -28,4 +28,4 @@ Status drop_privileges() {
   return ok();
 }
 
-}  // namespace millrace::worker
+}  // namespace millrace::shm

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which bytes of the config segment are taken: the publisher's private bookkeeping. Cold.
+// Which bytes of a memory are taken: private bookkeeping of the one who writes it. Cold. The
+// control plane's publisher keeps the config segment by it, the XDP daemon its mirror of that.
 //
 // Offsets only; it never touches the memory. First fit over an ordered map of free ranges, which
 // stays small because most blocks are lookup tables of one size.
@@ -11,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-namespace millrace::control {
+namespace millrace::shm {
 
 struct ArenaRange {
   std::uint64_t offset = 0;
@@ -47,4 +48,4 @@ class Arena {
   FreeMap free_;
 };
 
-}  // namespace millrace::control
+}  // namespace millrace::shm

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controlplane/publish/arena.h"
+#include "dataplane/shm/arena.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
 #include <map>
 
-namespace millrace::control {
+namespace millrace::shm {
 namespace {
 
 TEST(Arena, hands_out_whole_lines_until_it_is_full) {
@@ -76,4 +76,4 @@ TEST(Arena, blocks_never_overlap_and_nothing_is_lost) {
 }
 
 }  // namespace
-}  // namespace millrace::control
+}  // namespace millrace::shm

@@ -11,10 +11,10 @@
 
 #include "dataplane/core/result.h"
 
-namespace millrace::worker {
+namespace millrace::shm {
 
 // Gives up all capabilities of the calling thread, and the way back to them (no_new_privs). They
 // are each thread's own: call it on every thread, after start-up.
 [[nodiscard]] Status drop_privileges();
 
-}  // namespace millrace::worker
+}  // namespace millrace::shm

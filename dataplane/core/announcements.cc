@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/core/announcements.h"
+
+#include <bit>
+#include <utility>
+#include <vector>
+
+namespace millrace::core {
+
+void Announcements::adopt(const ConfigView& view, std::uint64_t now_ns) {
+  std::set<Vip> vips;
+  std::vector<mr_addr> added;
+  for (const mr_table_entry& entry : view.listener_table) {
+    // A listener table holds each VIP once more by itself, with port and protocol 0.
+    if (entry.slot == MR_TABLE_EMPTY || entry.port_be != 0 || entry.protocol != 0) continue;
+    const auto vip = std::bit_cast<Vip>(entry.addr);
+    if (vips.insert(vip).second && !vips_.contains(vip)) added.push_back(entry.addr);
+  }
+  vips_ = std::move(vips);
+  std::erase_if(due_, [&](const Due& due) { return !vips_.contains(std::bit_cast<Vip>(due.vip)); });
+  for (const mr_addr& vip : added) {
+    due_.push_front({.at_ns = now_ns, .vip = vip, .rounds_left = kAnnounceRounds});
+  }
+}
+
+const mr_addr* Announcements::due(std::uint64_t now_ns) const {
+  return due_.empty() || due_.front().at_ns > now_ns ? nullptr : &due_.front().vip;
+}
+
+void Announcements::set_sent(std::uint64_t now_ns) {
+  Due sent = due_.front();
+  due_.pop_front();
+  if (--sent.rounds_left == 0) return;
+  sent.at_ns = now_ns + kAnnounceIntervalNs;
+  due_.push_back(sent);
+}
+
+}  // namespace millrace::core

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which VIPs to announce, and when: each that a new config brings, kAnnounceRounds times. Cold; the
+// engine's main thread. How an announcement gets onto the wire is the engine's own.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <set>
+
+#include "dataplane/core/config_view.h"
+
+namespace millrace::core {
+
+// RFC 4861 section 10: MAX_NEIGHBOR_ADVERTISEMENT times, RetransTimer apart; the same for ARP.
+inline constexpr std::uint32_t kAnnounceRounds = 3;
+inline constexpr std::uint64_t kAnnounceIntervalNs = 1'000'000'000;
+
+class Announcements {
+ public:
+  // Schedules the VIPs of `view` that the config before did not have, and forgets those that are
+  // gone.
+  void adopt(const ConfigView& view, std::uint64_t now_ns);
+
+  // The VIP that is due by `now_ns`, or null. Valid until the next call of any other function.
+  [[nodiscard]] const mr_addr* due(std::uint64_t now_ns) const;
+
+  // The one that is due was sent on all nics: its next round waits for an interval.
+  void set_sent(std::uint64_t now_ns);
+
+ private:
+  using Vip = std::array<std::uint8_t, 16>;
+  struct Due {
+    std::uint64_t at_ns;
+    mr_addr vip;
+    std::uint32_t rounds_left;
+  };
+
+  std::set<Vip> vips_;   // of the config adopted last
+  std::deque<Due> due_;  // by time: all wait equally long, so new ones go to the end
+};
+
+}  // namespace millrace::core
