@@ -139,7 +139,8 @@ constexpr MetricRow<const WorkerSnapshot*> kWorkerRows[] = {
        return number(s->counters[MR_COUNTER_FORWARDED_BYTES]);
      }},
     {{"millrace_worker_replied_packets_total", MetricKind::counter,
-      "Packets answered by the engine: ARP, neighbour solicitation, echo, RST.", "worker", ""},
+      "Packets answered by the engine: ARP, neighbour solicitation, echo, RST, \"too big\".",
+      "worker", ""},
      [](const WorkerSnapshot* const& s) {
        return number(s->counters[MR_COUNTER_REPLIED_PACKETS]);
      }},
@@ -214,6 +215,10 @@ constexpr MetricRow<const WorkerSnapshot*> kWorkerRows[] = {
     {{"millrace_worker_stalls_total", MetricKind::counter,
       "Turns of the poll loop longer than 1 ms.", "worker", ""},
      [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_STALLS]); }},
+    {{"millrace_worker_too_big_sent_total", MetricKind::counter,
+      "Packets too big for the way to their target, answered with the MTU that fits.", "worker",
+      ""},
+     [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_TOO_BIG_SENT]); }},
 };
 
 static_assert(std::size(kWorkerRows) == 6 + MR_COUNTER_COUNT,
