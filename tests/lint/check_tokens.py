@@ -31,6 +31,7 @@ EVERYWHERE = (
         "volatile",
         r"(?<!asm )(?<!__asm__ )\bvolatile\b",
         "volatile is no synchronisation; use std::atomic or std::atomic_ref",
+        except_for=("bpf/nlb_", "bpf/flows.bpf.h", "bpf/maps.bpf.h"),  # C for the kernel's compiler
     ),
     _ban(
         "process-exit",
@@ -88,6 +89,8 @@ _CONDITION_SYMBOLS = re.compile(
 _MACHINE_SYMBOLS = re.compile(r"__(x86_64|aarch64|AVX2|SSE4_2|AES)__")
 _MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)", re.MULTILINE)
 _MACRO_BUDGET = re.compile(r"MR_(ASSERT|CHECK|ABI_ASSERT)$|MILLRACE_\w+_H_$")
+# BPF C has no attributes of C++ and no [[likely]].
+_MACRO_BUDGET_BPF = re.compile(r"(INLINE|OUT_OF_LINE|LIKELY|UNLIKELY)$")
 
 _NOLINT = re.compile(r"NOLINT(NEXTLINE|BEGIN)?(\([^)]*\))?(?P<reason>[^\n]*)")
 _TODO = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b(?P<owner>\([^)]+\):)?")
@@ -121,6 +124,7 @@ def _check_comments(file: SourceFile) -> Iterator[Finding]:
 
 
 def _check_preprocessor(file: SourceFile) -> Iterator[Finding]:
+    in_bpf = ".bpf." in file.path
     in_contract = file.path.startswith("dataplane/contract/")
     for match in _CONDITION.finditer(file.code):
         left = _CONDITION_SYMBOLS.sub("", match.group(2))
@@ -136,6 +140,8 @@ def _check_preprocessor(file: SourceFile) -> Iterator[Finding]:
         if not (in_contract and match.group(1).startswith("MR_")) and not _MACRO_BUDGET.match(
             match.group(1)
         ):
+            if in_bpf and _MACRO_BUDGET_BPF.match(match.group(1)):
+                continue
             yield file.finding(
                 file.line_at(match.start(1)),
                 "macro",

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// Reading the config in force: listeners, groups, targets, and which target a flow gets.
+#pragma once
+
+#include "bpf/packet.bpf.h"
+
+// The entry of (addr, port, protocol) in an open-addressed table, or null. Port 0 and protocol 0
+// ask for the VIP itself.
+INLINE const struct mr_table_entry* find_entry(uint32_t table_line, uint32_t mask,
+                                               struct addr_words addr, uint16_t port_be,
+                                               uint8_t protocol) {
+  const uint32_t port_protocol = port_be | (uint32_t)protocol << 16;
+  uint32_t index =
+      mr_table_hash_words(addr.low, addr.high, (uint64_t)port_be << 8 | protocol) & mask;
+#pragma clang loop unroll(disable)
+  for (uint32_t probe = 0; probe < MR_TABLE_PROBE_MAX; ++probe) {
+    const uint8_t* line = line_at(table_line + index / 2);
+    if (line == 0) return 0;
+    const struct mr_table_entry* entry = (const struct mr_table_entry*)(line + (index & 1) * 32);
+    if (entry->slot == MR_TABLE_EMPTY) return 0;
+    if (((load64(entry->addr.bytes) ^ addr.low) | (load64(entry->addr.bytes + 8) ^ addr.high) |
+         ((load32(&entry->port_be) & 0xffffffu) ^ port_protocol)) == 0) {
+      return entry;
+    }
+    index = (index + 1) & mask;
+  }
+  return 0;
+}
+
+INLINE const struct mr_listener* listener_at(const struct mr_xdp_root* root, uint32_t slot) {
+  return slot < root->listener_slots ? line_at(root->listeners_line + slot) : 0;
+}
+INLINE const struct mr_target* target_at(const struct mr_xdp_root* root, uint32_t slot) {
+  return slot < root->target_slots ? line_at(root->targets_line + slot) : 0;
+}
+INLINE const struct mr_target_group* group_at(const struct mr_xdp_root* root, uint32_t slot) {
+  return slot < root->group_slots ? line_at(root->groups_line + slot) : 0;
+}
+
+// The listener that a packet goes to, or null; sets p->listener_slot with it.
+INLINE const struct mr_listener* find_listener(struct packet* p) {
+  if (p->root->generation == 0) return 0;
+  const struct mr_table_entry* entry =
+      find_entry(p->root->listener_table_line, p->root->listener_table_mask, p->destination,
+                 p->destination_port_be, p->protocol);
+  if (entry == 0) return 0;
+  p->listener_slot = entry->slot;
+  const struct mr_listener* listener = listener_at(p->root, entry->slot);
+  return listener != 0 && listener->id != 0 ? listener : 0;
+}
+
+OUT_OF_LINE _Bool is_vip(const struct mr_xdp_root* root, uint64_t low, uint64_t high) {
+  if (root == 0 || root->generation == 0) return 0;
+  return find_entry(root->listener_table_line, root->listener_table_mask,
+                    (struct addr_words){low, high}, 0, 0) != 0;
+}
+
+// One of the node's own addresses.
+OUT_OF_LINE _Bool is_local(const struct mr_xdp_root* root, uint64_t low, uint64_t high) {
+#pragma clang loop unroll(disable)
+  for (uint32_t i = 0; i < MR_LOCAL_ADDRS_MAX; ++i) {
+    if (i >= root->local_addr_count) return 0;
+    const uint8_t* line = line_at(root->local_addrs_line + i / 4);
+    if (line == 0) return 0;
+    const uint8_t* addr = line + (i & 3) * 16;
+    if (load64(addr) == low && load64(addr + 8) == high) return 1;
+  }
+  return 0;
+}
+
+// A word of a block that a group names by its offset in the segment: 16 to a line.
+INLINE const uint32_t* word_at(const struct mr_xdp_root* root, uint64_t offset, uint32_t index) {
+  const uint32_t line = root->base_line + (uint32_t)(offset / MR_CONFIG_LINE_BYTES) + index / 16;
+  const uint32_t* words = line_at(line);
+  return words == 0 ? 0 : words + (index & 15);
+}
+
+// Slot of a group's member, MR_TABLE_EMPTY when there is none.
+INLINE uint32_t member_slot(const struct mr_xdp_root* root, const struct mr_target_group* group,
+                            uint32_t member) {
+  const uint32_t* slot = word_at(root, group->members_offset, member);
+  return slot == 0 ? MR_TABLE_EMPTY : *slot;
+}
+
+struct choice {
+  uint32_t target_slot;  // MR_TABLE_EMPTY: the group has no target
+  _Bool is_orphan;       // went to `prev` on trust
+  _Bool fails_open;
+};
+
+// The target that the client's flow to `listener` gets (architecture: lookup table, two epochs).
+OUT_OF_LINE int choose_target(const struct packet* p, const struct mr_listener* listener,
+                              _Bool may_be_orphan, struct choice* choice) {
+  choice->target_slot = MR_TABLE_EMPTY;
+  choice->is_orphan = 0;
+  choice->fails_open = 0;
+  if (listener == 0) return 0;
+  const struct mr_xdp_root* root = p->root;
+  const struct mr_target_group* group = group_at(root, listener->group_slot);
+  if (group == 0 || group->table_offset == 0) return 0;
+  choice->fails_open = (group->flags & MR_GROUP_FAIL_OPEN) != 0;
+  struct mr_flow_tuple tuple = {};
+  store64(tuple.client_addr.bytes, p->client.low);
+  store64(tuple.client_addr.bytes + 8, p->client.high);
+  tuple.vip_addr = listener->vip_addr;
+  tuple.client_port_be = (uint16_t)p->client_port_protocol;
+  tuple.vip_port_be = listener->port_be;
+  tuple.protocol = p->protocol;
+  const uint64_t hash = mr_selection_hash(&root->selection_key, &tuple);
+  const uint32_t* found =
+      word_at(root, group->table_offset, mr_slot_of_hash(hash, group->table_slots));
+  if (found == 0) return 0;
+  const uint32_t slot = *found;  // struct mr_lookup_slot: cur below, prev above
+  const uint32_t prev = slot >> 16;
+  if (may_be_orphan && prev != MR_MEMBER_NONE) {
+    const uint32_t prev_slot = member_slot(root, group, prev);
+    const struct mr_target* target = target_at(root, prev_slot);
+    if (target != 0 && (target->flags & MR_TARGET_KEEPS_FLOWS) != 0) {
+      choice->target_slot = prev_slot;
+      choice->is_orphan = 1;
+      return 0;
+    }
+  }
+  choice->target_slot = member_slot(root, group, slot & 0xffff);
+  return 0;
+}

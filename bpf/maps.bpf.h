@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// The maps that program and daemon share (dataplane/contract/xdp_abi.h says what is in them), and
+// how the program reaches into them and counts.
+#pragma once
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "dataplane/contract/flow_table_abi.h"
+#include "dataplane/contract/xdp_abi.h"
+
+#define INLINE static __always_inline
+// Paths that few packets take: a call costs them 8 ns, inlined copies would cost all of them cache.
+#define OUT_OF_LINE static __attribute__((noinline))
+
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+// The daemon sets the sizes that depend on the host and its options before it loads the program.
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, uint32_t);
+  __type(value, struct mr_config_line);
+} config_lines SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, uint32_t);
+  __type(value, struct mr_flow_record);
+} flows SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, MR_LAST_HOP_COUNT);
+  __type(key, uint32_t);
+  __type(value, struct mr_xdp_last_hop);
+} last_hops SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, uint32_t);
+  __type(value, struct mr_xdp_cpu);
+} cpus SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, uint32_t);
+  __type(value, struct mr_listener_stats);
+} listener_stats SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, uint32_t);
+  __type(value, struct mr_target_stats);
+} target_stats SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_DEVMAP);
+  __uint(max_entries, MR_NIC_COUNT_MAX);
+  __type(key, uint32_t);
+  __type(value, uint32_t);
+} tx_nics SEC(".maps");
+
+struct mr_xdp_control control SEC(".data.control");
+
+// True only under tests, which set clock and nic themselves and want to see the verdict. As
+// read-only data it is known when the program is loaded, so that the kernel leaves out what depends
+// on it.
+const volatile _Bool is_under_test = 0;
+
+INLINE uint8_t* packet_start(const struct xdp_md* ctx) { return (uint8_t*)(long)ctx->data; }
+INLINE const uint8_t* packet_end(const struct xdp_md* ctx) {
+  return (const uint8_t*)(long)ctx->data_end;
+}
+
+INLINE const void* line_at(uint32_t line) { return bpf_map_lookup_elem(&config_lines, &line); }
+
+INLINE void count(struct mr_xdp_cpu* cpu, enum mr_counter counter) {
+  cpu->stats.counters[counter] += 1;
+}
+
+INLINE struct mr_listener_stats* listener_stats_of(uint32_t slot) {
+  if (slot >= control.listener_slots) return 0;
+  const uint32_t index = bpf_get_smp_processor_id() * control.listener_slots + slot;
+  return bpf_map_lookup_elem(&listener_stats, &index);
+}
+
+INLINE struct mr_target_stats* target_stats_of(uint32_t slot) {
+  if (slot >= control.target_slots) return 0;
+  const uint32_t index = bpf_get_smp_processor_id() * control.target_slots + slot;
+  return bpf_map_lookup_elem(&target_stats, &index);
+}

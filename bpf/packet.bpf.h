@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// One packet on its way through the program, and its verdicts. Every packet ends in exactly one of
+// drop(), punt(), forward() and reply(), which count it.
+#pragma once
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+
+#include "bpf/maps.bpf.h"
+
+enum {
+  ETH_BYTES = sizeof(struct ethhdr),
+  IP4_BYTES = sizeof(struct iphdr),
+  IP6_BYTES = sizeof(struct ipv6hdr),
+  TCP_BYTES = sizeof(struct tcphdr),
+  UDP_BYTES = sizeof(struct udphdr),
+  ICMP_BYTES = 8,
+};
+
+INLINE uint32_t l4_offset(_Bool is_v4) { return ETH_BYTES + (is_v4 ? IP4_BYTES : IP6_BYTES); }
+
+// The flags octet of a TCP header.
+enum {
+  TCP_FIN_BIT = 0x01,
+  TCP_SYN_BIT = 0x02,
+  TCP_RST_BIT = 0x04,
+  TCP_ACK_BIT = 0x10,
+};
+enum {
+  TCP_FLAGS_OFFSET = 13,
+};
+
+// The compiler splits loads from addresses that it can't prove aligned into bytes; packets are
+// unaligned anyway, and every machine that this runs on loads them whole.
+INLINE uint16_t load16(const void* at) { return *(const uint16_t*)at; }
+INLINE uint32_t load32(const void* at) { return *(const uint32_t*)at; }
+INLINE uint64_t load64(const void* at) { return *(const uint64_t*)at; }
+INLINE void store16(void* at, uint16_t value) { *(uint16_t*)at = value; }
+INLINE void store32(void* at, uint32_t value) { *(uint32_t*)at = value; }
+INLINE void store64(void* at, uint64_t value) { *(uint64_t*)at = value; }
+
+// IPv4 addresses are v4-mapped: low is 0, high has ::ffff: and the address.
+struct addr_words {
+  uint64_t low;
+  uint64_t high;
+};
+enum {
+  V4_MAPPED = 0xffff0000u,
+};
+
+INLINE struct addr_words v4_words(uint32_t addr_be) {
+  return (struct addr_words){0, V4_MAPPED | (uint64_t)addr_be << 32};
+}
+INLINE struct addr_words words_at(const void* at) {
+  return (struct addr_words){load64(at), load64((const uint8_t*)at + 8)};
+}
+INLINE _Bool is_same_addr(struct addr_words a, struct addr_words b) {
+  return ((a.low ^ b.low) | (a.high ^ b.high)) == 0;
+}
+// Of a v4-mapped address.
+INLINE uint32_t v4_of(const struct mr_addr* addr) { return load32(addr->bytes + 12); }
+
+enum shape {
+  SHAPE_TRANSPORT,   // IPv4 or IPv6 with TCP or UDP, every header whole
+  SHAPE_DROP,        // nobody's packet: `reason` says why
+  SHAPE_SUSPICIOUS,  // an IP packet with an unusable part: drop if to a VIP, else punt
+  SHAPE_ICMP,        // ICMP or ICMPv6, header whole
+};
+
+struct packet {
+  struct mr_xdp_cpu* cpu;
+  const struct mr_xdp_root* root;
+  struct addr_words source;
+  struct addr_words destination;
+  uint32_t frame_bytes;
+  uint32_t ip_bytes;  // L3 length as the IP header states it, <= frame_bytes - 14
+  uint16_t source_port_be;
+  uint16_t destination_port_be;
+  uint8_t protocol;
+  uint8_t tcp_flags;  // 0 for UDP
+  uint8_t is_v4;
+  uint8_t nic;
+  uint8_t reason;  // enum mr_drop_reason, with SHAPE_DROP and SHAPE_SUSPICIOUS
+  uint32_t tick;
+  // The client's half of the flow, in either direction.
+  struct addr_words client;
+  uint32_t client_port_protocol;  // port_be | protocol << 16, as the record holds them
+  uint32_t hash;
+  // Where a packet to a VIP goes.
+  const struct mr_target* target;
+  uint32_t target_slot;
+  uint32_t listener_slot;
+  const struct mr_listener* listener;
+  uint16_t ip_delta;
+  uint16_t l4_delta;
+};
+
+INLINE void show_verdict(struct packet* p, uint8_t nic, uint8_t reason) {
+  if (!is_under_test) return;
+  p->cpu->test_nic = nic;
+  p->cpu->test_reason = reason;
+}
+
+INLINE int drop(struct packet* p, enum mr_drop_reason reason) {
+  if ((uint32_t)reason < MR_DROP_REASON_COUNT) p->cpu->stats.drops[reason] += 1;
+  show_verdict(p, 0, (uint8_t)reason);
+  return XDP_DROP;
+}
+
+// The kernel's.
+INLINE int punt(struct packet* p) {
+  count(p->cpu, MR_COUNTER_PUNTED_PACKETS);
+  show_verdict(p, p->nic, 0);
+  return XDP_PASS;
+}
+
+// Back out of the nic that it came in by.
+INLINE int reply(struct packet* p) {
+  count(p->cpu, MR_COUNTER_REPLIED_PACKETS);
+  show_verdict(p, p->nic, 0);
+  return XDP_TX;
+}
+
+// Rewritten, `bytes` long, to leave by `nic`.
+INLINE int forward(struct packet* p, uint8_t nic, uint32_t bytes) {
+  p->cpu->stats.counters[MR_COUNTER_FORWARDED_PACKETS] += 1;
+  p->cpu->stats.counters[MR_COUNTER_FORWARDED_BYTES] += bytes;
+  show_verdict(p, nic, 0);
+  if (nic == p->nic) return XDP_TX;
+  return (int)bpf_redirect_map(&tx_nics, nic, XDP_DROP);
+}
+
+// Starts the budgets of a new millisecond.
+INLINE void renew_budgets(struct packet* p) {
+  if (p->cpu->budget_tick == p->tick) return;
+  p->cpu->budget_tick = p->tick;
+  p->cpu->inserts_left = control.flow_inserts_per_ms;
+  p->cpu->replies_left = control.replies_per_ms;
+}
+INLINE _Bool may_reply(struct packet* p) {
+  renew_budgets(p);
+  if (p->cpu->replies_left == 0) return 0;
+  p->cpu->replies_left -= 1;
+  return 1;
+}
+
+INLINE const uint8_t* nic_mac(uint32_t nic) { return control.nics[nic % MR_NIC_COUNT_MAX].mac; }
+
+// `source` may lie in the same header: it is read before anything is written.
+INLINE void write_link_header(uint8_t* frame, const uint8_t* destination, const uint8_t* source) {
+  const uint32_t destination_low = load32(destination);
+  const uint16_t destination_high = load16(destination + 4);
+  const uint32_t source_low = load32(source);
+  const uint16_t source_high = load16(source + 4);
+  store32(frame, destination_low);
+  store16(frame + 4, destination_high);
+  store32(frame + 6, source_low);
+  store16(frame + 10, source_high);
+}
