@@ -26,19 +26,8 @@ enum {
   FLAGS_SHIFT = 16,
 };
 
-// NH (Black et al., "UMAC", 1999) with a random key over the client's address, port and protocol:
-// collisions can't be built without the key, and 32-bit multiplications are what BPF has. Then one
-// more multiplication, so that all bits reach the low ones.
 INLINE uint32_t flow_hash(struct addr_words addr, uint32_t port_protocol) {
-  const uint32_t* secret = control.flow_secret;
-  uint64_t h = (uint64_t)((uint32_t)addr.low + secret[0]) *
-               (uint32_t)((uint32_t)(addr.low >> 32) + secret[1]);
-  h += (uint64_t)((uint32_t)addr.high + secret[2]) *
-       (uint32_t)((uint32_t)(addr.high >> 32) + secret[3]);
-  h += (uint64_t)(port_protocol + secret[4]) * secret[5];
-  h ^= h >> 32;
-  h *= control.flow_multiplier;
-  return (uint32_t)(h >> 32);
+  return mr_xdp_flow_hash(&control, addr.low, addr.high, port_protocol);
 }
 
 INLINE struct mr_flow_record* record_at(uint32_t index) {
@@ -159,10 +148,9 @@ INLINE uint64_t last_hop_at(uint32_t index) {
 
 // Index of the neighbour, entered if new; 0 when there is no room.
 OUT_OF_LINE uint16_t learn_last_hop(uint64_t word) {
-  const uint64_t h = (word * 0x9e3779b97f4a7c15ULL) >> 40;
 #pragma clang loop unroll(disable)
-  for (uint32_t probe = 0; probe < LAST_HOP_PROBE_MAX; ++probe) {
-    const uint32_t index = (uint32_t)(h + probe) % MR_LAST_HOP_COUNT;
+  for (uint32_t probe = 0; probe < MR_XDP_LAST_HOP_PROBE_MAX; ++probe) {
+    const uint32_t index = mr_xdp_last_hop_index(word, probe);
     if (index == 0) continue;
     struct mr_xdp_last_hop* hop = bpf_map_lookup_elem(&last_hops, &index);
     if (hop == 0) return 0;

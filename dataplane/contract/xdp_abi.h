@@ -3,8 +3,9 @@
 // What the XDP program (bpf/nlb_xdp.bpf.c) and its daemon (bpf/engine) share: values of BPF maps,
 // all of them memory-mapped by the daemon. C subset.
 //
-//   config_lines  array of mr_config_line: the config segment (config_abi.h), byte for byte at the
-//                 same offsets, so that its allocation and reuse is the control plane's alone
+//   config_lines  array of mr_config_line: the blocks of the image in force (config_abi.h), where
+//   the
+//                 daemon had room for them; offsets in groups are from base_line of the root
 //   control       one mr_xdp_control: two roots and which of them is in force, nics, clock, secrets
 //   flows         array of mr_flow_record: open addressing, see below
 //   last_hops     array of mr_xdp_last_hop: neighbours that clients' packets came from
@@ -19,7 +20,13 @@
 #ifndef MILLRACE_CONTRACT_XDP_ABI_H_
 #define MILLRACE_CONTRACT_XDP_ABI_H_
 
+#include "dataplane/contract/flow_table_abi.h"
 #include "dataplane/contract/stats_abi.h"
+
+#ifdef __cplusplus
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
 
 #define MR_CONFIG_LINE_BYTES 64u
 
@@ -97,6 +104,23 @@ struct mr_xdp_control {
 // Flows that no target has confirmed go no further than this: a flood of them leaves room.
 #define MR_XDP_PROBE_UNCONFIRMED_MAX 16u
 
+// First record of a client: NH (Black et al., "UMAC", 1999) with a random key over its address,
+// port and protocol (port_be | protocol << 16): collisions can't be built without the key, and
+// 32-bit multiplications are what BPF has. Then one more multiplication, so that all bits reach the
+// low ones.
+static inline uint32_t mr_xdp_flow_hash(const struct mr_xdp_control* control, uint64_t addr_low,
+                                        uint64_t addr_high, uint32_t port_protocol) {
+  const uint32_t* secret = control->flow_secret;
+  uint64_t h = (uint64_t)((uint32_t)addr_low + secret[0]) *
+               (uint32_t)((uint32_t)(addr_low >> 32) + secret[1]);
+  h += (uint64_t)((uint32_t)addr_high + secret[2]) *
+       (uint32_t)((uint32_t)(addr_high >> 32) + secret[3]);
+  h += (uint64_t)(port_protocol + secret[4]) * secret[5];
+  h ^= h >> 32;
+  h *= control->flow_multiplier;
+  return (uint32_t)(h >> 32);
+}
+
 // States of records in `flows` beyond enum mr_flow_state.
 enum mr_xdp_flow_state {
   MR_XDP_FLOW_GONE = 13,      // forgotten by a program: no flow; the sweep folds it and gives it up
@@ -109,6 +133,13 @@ enum mr_xdp_flow_state {
 struct mr_xdp_last_hop {
   uint64_t word;
 };
+
+// Where the neighbour with this word is looked for, by probe; 0 is skipped.
+#define MR_XDP_LAST_HOP_PROBE_MAX 16u
+static inline uint32_t mr_xdp_last_hop_index(uint64_t word, uint32_t probe) {
+  const uint64_t first = (word * 0x9e3779b97f4a7c15ULL) >> 40;
+  return (uint32_t)(first + probe) % MR_LAST_HOP_COUNT;
+}
 
 // One CPU's own. mr_worker_stats first, so that the daemon copies it as it is.
 struct mr_xdp_cpu {
@@ -123,5 +154,9 @@ struct mr_xdp_cpu {
   uint8_t reserved[48];
 };
 MR_ABI_ASSERT(sizeof(struct mr_xdp_cpu) == 640, "two-line units, so CPUs never share one");
+
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
 
 #endif  // MILLRACE_CONTRACT_XDP_ABI_H_
