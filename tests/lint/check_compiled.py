@@ -27,6 +27,8 @@ OPTIONAL_PARTS: dict[str, str] = {
     "controlplane": "controlplane",
     "bench": "bench",
     "bench/worker": "dpdk",
+    "bench/pktgen": "dpdk, controlplane and bench",
+    "tests/unit/pktgen": "dpdk, controlplane and bench",
     "bpf": "bpf",
     "tests/abi": "abi",
 }

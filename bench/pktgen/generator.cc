@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/pktgen/generator.h"
+
+#include <span>
+
+namespace millrace::pktgen {
+namespace {
+
+// For each nic's rx descriptors, a burst and the caches.
+constexpr std::uint32_t kRxMbufs = 4095;
+// Between two looks at whether the run is over; far less than a millisecond.
+constexpr std::uint32_t kTurnsPerLook = 64;
+constexpr std::uint64_t kReportNs = 1'000'000'000;
+
+std::uint64_t ns_of(double seconds) { return static_cast<std::uint64_t>(seconds * 1e9); }
+
+}  // namespace
+
+std::uint64_t memory_bytes_for(const GeneratorOptions& options) {
+  return dpdk::MbufPool::bytes_for(kRxMbufs) +
+         options.profile.streams.size() * dpdk::MbufPool::bytes_for(Sender::kMbufs);
+}
+
+Result<std::unique_ptr<Generator>> Generator::make(const GeneratorOptions& options) {
+  auto pool = dpdk::MbufPool::create("rx", kRxMbufs);
+  if (!pool) return pool.error();
+  std::unique_ptr<Generator> generator(new Generator(options, std::move(pool).value()));
+  if (Status opened = generator->open(); !opened) return opened.error();
+  return generator;
+}
+
+Status Generator::open() {
+  for (const std::string& device : options_.devices) {
+    auto nic = dpdk::Nic::open({.device = device,
+                                .index = static_cast<std::uint8_t>(nics_.size()),
+                                .queue_count = 1,
+                                .worker_count = 1},
+                               rx_pool_);
+    if (!nic) return nic.error();
+    nics_.push_back(std::move(nic).value());
+  }
+  for (const Stream& stream : options_.profile.streams) {
+    const auto index = static_cast<std::uint8_t>(senders_.size());
+    auto source = StreamSource::make(stream, {.index = index, .seed = options_.profile.seed});
+    if (!source) return source.error();
+    auto pool = dpdk::MbufPool::create("tx" + std::to_string(index), Sender::kMbufs);
+    if (!pool) return pool.error();
+    senders_.push_back(std::make_unique<Sender>(
+        std::move(source).value(), nics_.front()->tx_queue(0), std::move(pool).value()));
+  }
+  return ok();
+}
+
+void Generator::run(const std::function<bool()>& should_stop, const std::function<void()>& report) {
+  start_ns_ = clock_.now_ns();
+  for (const auto& sender : senders_) sender->start(start_ns_);
+  const std::uint64_t end_ns = start_ns_ + ns_of(options_.profile.seconds);
+  std::uint64_t report_ns = start_ns_ + kReportNs;
+  for (bool is_sending = true; is_sending;) {
+    for (std::uint32_t turn = 0; turn < kTurnsPerLook; ++turn) {
+      receive();
+      const std::uint64_t now_ns = clock_.now_ns();
+      for (const auto& sender : senders_) sender->send_due(now_ns);
+    }
+    const std::uint64_t now_ns = clock_.now_ns();
+    sending_ns_ = now_ns - start_ns_;
+    is_sending = now_ns < end_ns && !should_stop();
+    if (now_ns >= report_ns) {
+      report();
+      report_ns += kReportNs;
+    }
+  }
+  const std::uint64_t drained_ns = clock_.now_ns() + ns_of(options_.drain_seconds);
+  while (clock_.now_ns() < drained_ns && !should_stop()) receive();
+}
+
+void Generator::receive() noexcept {
+  for (const auto& nic : nics_) {
+    const std::uint32_t count = nic->rx_queues()[0].receive(burst_.mbufs);
+    if (count == 0) continue;
+    burst_.view.count = count;
+    std::uint64_t bytes = 0;
+    (void)dpdk::view_mbufs(burst_, bytes);  // what is too long for a mark is nobody's
+    receiver_.receive(burst_.view, clock_.now_ns());
+    dpdk::free_mbufs({burst_.mbufs.data(), burst_.view.count});
+  }
+}
+
+}  // namespace millrace::pktgen

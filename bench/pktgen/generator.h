@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One run on one CPU: each turn receives what came on every nic and sends what is due of every
+// stream. Making is cold, run() is the loop around the hot parts.
+//
+//   StreamSource -> Sender -> nic -> ... -> nic -> Receiver
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/pktgen/profile.h"
+#include "bench/pktgen/receiver.h"
+#include "bench/pktgen/sender.h"
+#include "dataplane/core/result.h"
+#include "dataplane/dpdk/clock.h"
+#include "dataplane/dpdk/mbuf_pool.h"
+#include "dataplane/dpdk/nic.h"
+
+namespace millrace::pktgen {
+
+struct GeneratorOptions {
+  Profile profile;
+  std::vector<std::string> devices;  // as NicOptions::device; streams leave by the first
+  double drain_seconds = 0.2;        // how long to listen after the last packet
+};
+
+// Hugepage memory that a run needs, for EalOptions::memory_bytes.
+[[nodiscard]] std::uint64_t memory_bytes_for(const GeneratorOptions& options);
+
+class Generator {
+ public:
+  // Opens the nics. Errors name the nic, the stream or the memory that is missing.
+  [[nodiscard]] static Result<std::unique_ptr<Generator>> make(const GeneratorOptions& options);
+
+  // Sends for the profile's duration or until `should_stop`, then drains. `report` is called about
+  // once a second, between turns.
+  void run(const std::function<bool()>& should_stop, const std::function<void()>& report);
+
+  [[nodiscard]] const Profile& profile() const { return options_.profile; }
+  [[nodiscard]] const std::vector<std::unique_ptr<Sender>>& senders() const { return senders_; }
+  [[nodiscard]] const Receiver& receiver() const { return receiver_; }
+  // From the first packet sent to the last; in the middle of a run, to now.
+  [[nodiscard]] std::uint64_t sending_ns() const { return sending_ns_; }
+
+ private:
+  Generator(const GeneratorOptions& options, dpdk::MbufPool pool)
+      : options_(options),
+        rx_pool_(std::move(pool)),
+        receiver_(options.profile.streams.size(), options.profile.verifies_checksums) {}
+
+  [[nodiscard]] Status open();
+  void receive() noexcept;
+
+  GeneratorOptions options_;
+  dpdk::MbufPool rx_pool_;
+  std::vector<std::unique_ptr<dpdk::Nic>> nics_;
+  std::vector<std::unique_ptr<Sender>> senders_;
+  Receiver receiver_;
+  dpdk::Clock clock_;
+  dpdk::MbufBurst burst_;
+  std::uint64_t start_ns_ = 0;
+  std::uint64_t sending_ns_ = 0;
+};
+
+}  // namespace millrace::pktgen

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The headers of a stream, laid out once. Cold.
+#include "bench/pktgen/packet_template.h"
+
+#include <algorithm>
+
+namespace millrace::pktgen {
+
+using namespace core;  // wire.h's offsets, loads and stores
+
+namespace {
+
+constexpr std::uint16_t kVlanType = 0x8100;
+constexpr std::uint32_t kVlanBytes = 4;
+constexpr std::uint16_t kTcpWindow = 65535;
+constexpr std::uint16_t kDontFragment = 0x4000;
+
+std::uint8_t ip_protocol_of(Protocol protocol, bool is_ipv4) {
+  switch (protocol) {
+    case Protocol::udp:
+      return ip_protocol::kUdp;
+    case Protocol::tcp:
+      return ip_protocol::kTcp;
+    case Protocol::icmp:
+      break;
+  }
+  return is_ipv4 ? ip_protocol::kIcmp : ip_protocol::kIcmpv6;
+}
+
+}  // namespace
+
+PacketTemplate::PacketTemplate(const Headers& headers, bool is_measured)
+    : ports_(headers.clients.port_count),
+      first_host_(from_be32(v4_of(headers.clients.first))),
+      port_first_(headers.clients.port_first),
+      protocol_(headers.protocol),
+      is_v4_(is_v4(headers.destination)),
+      is_measured_(is_measured),
+      has_payload_(headers.protocol != Protocol::tcp ||
+                   (headers.tcp_flags & (tcp::kSyn | tcp::kRst | tcp::kFin)) == 0) {
+  build_link(headers);
+  build_ip(headers);
+  build_l4(headers);
+  sum_constants();
+  is_long_ = payload_offset_ + (is_measured ? kMarkBytes : 0) > 64;
+}
+
+std::uint32_t PacketTemplate::frame_bytes_min() const {
+  return std::max(kFrameBytesMin, payload_offset_ + (is_measured_ ? kMarkBytes : 0));
+}
+
+void PacketTemplate::build_link(const Headers& headers) {
+  std::uint8_t* at = head_.data();
+  std::ranges::copy(headers.destination_mac, at + eth::kDestination);
+  std::ranges::copy(headers.source_mac, at + eth::kSource);
+  const std::uint16_t type = be(is_v4_ ? EtherType::ipv4 : EtherType::ipv6);
+  ip_offset_ = eth::kBytes;
+  if (headers.vlan != 0) {
+    store(at + eth::kType, to_be16(kVlanType));
+    store(at + eth::kType + 2, to_be16(headers.vlan));
+    ip_offset_ = eth::kBytes + kVlanBytes;
+  }
+  store(at + ip_offset_ - 2, type);
+}
+
+void PacketTemplate::build_ip(const Headers& headers) {
+  std::uint8_t* ip = head_.data() + ip_offset_;
+  const std::uint8_t protocol = ip_protocol_of(protocol_, is_v4_);
+  const std::uint32_t source = is_v4_ ? ipv4::kSource : ipv6::kSource;
+  if (is_v4_) {
+    ip[0] = 0x45;
+    store(ip + ipv4::kFragment, to_be16(kDontFragment));
+    ip[ipv4::kTtl] = headers.ttl;
+    ip[ipv4::kProtocol] = protocol;
+    store(ip + ipv4::kDestination, v4_of(headers.destination));
+    host_offset_ = static_cast<std::uint8_t>(ip_offset_ + source);
+    l4_offset_ = static_cast<std::uint8_t>(ip_offset_ + ipv4::kBytes);
+    return;
+  }
+  ip[0] = 0x60;
+  ip[ipv6::kNextHeader] = protocol;
+  ip[ipv6::kHopLimit] = headers.ttl;
+  std::ranges::copy(headers.clients.first.bytes, ip + source);
+  store(ip + source + kV4InMapped, std::uint32_t{0});  // differs
+  std::ranges::copy(headers.destination.bytes, ip + ipv6::kDestination);
+  host_offset_ = static_cast<std::uint8_t>(ip_offset_ + source + kV4InMapped);
+  l4_offset_ = static_cast<std::uint8_t>(ip_offset_ + ipv6::kBytes);
+}
+
+void PacketTemplate::build_l4(const Headers& headers) {
+  std::uint8_t* l4 = head_.data() + l4_offset_;
+  std::uint32_t port = 0;
+  std::uint32_t checksum = 0;
+  std::uint32_t bytes = 0;
+  switch (protocol_) {
+    case Protocol::udp:
+      store(l4 + 2, to_be16(headers.destination_port));
+      checksum = udp::kChecksum;
+      bytes = udp::kBytes;
+      break;
+    case Protocol::tcp:
+      store(l4 + 2, to_be16(headers.destination_port));
+      l4[tcp::kDataOffset] = 5 << 4;
+      l4[tcp::kFlags] = headers.tcp_flags;
+      store(l4 + 14, to_be16(kTcpWindow));
+      checksum = tcp::kChecksum;
+      bytes = tcp::kBytes;
+      break;
+    case Protocol::icmp:
+      l4[0] = is_v4_ ? icmp::kEchoRequest : icmpv6::kEchoRequest;
+      port = 4;  // the identifier
+      checksum = icmp::kChecksum;
+      bytes = icmp::kBytes;
+      break;
+  }
+  port_offset_ = static_cast<std::uint8_t>(l4_offset_ + port);
+  checksum_offset_ = static_cast<std::uint8_t>(l4_offset_ + checksum);
+  payload_offset_ = static_cast<std::uint8_t>(l4_offset_ + bytes);
+}
+
+void PacketTemplate::sum_constants() {
+  const std::uint8_t* ip = head_.data() + ip_offset_;
+  const std::uint32_t l4_bytes = payload_offset_ - l4_offset_;
+  l4_sum_ = sum_bytes({head_.data() + l4_offset_, l4_bytes});
+  if (is_v4_) {
+    ip_sum_ = sum_bytes({ip, ipv4::kBytes});
+    if (protocol_ == Protocol::icmp) return;
+    l4_sum_ += load<std::uint32_t>(ip + ipv4::kDestination);
+  } else {
+    l4_sum_ += sum_bytes({ip + ipv6::kSource, 32});
+  }
+  l4_sum_ += to_be16(ip_protocol_of(protocol_, is_v4_));
+}
+
+}  // namespace millrace::pktgen

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a run is to do, as values: a list of streams and how long. Cold. Read from YAML by
+// profile_load.h, carried out by generator.h.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bench/pktgen/flow_chooser.h"
+#include "bench/pktgen/rate_clock.h"
+#include "dataplane/contract/flow_abi.h"
+
+namespace millrace::pktgen {
+
+using Mac = std::array<std::uint8_t, 6>;
+
+enum class Protocol : std::uint8_t { udp, tcp, icmp };
+
+// The sources of a stream's packets. Flow f has address number f / port_count and port number
+// f % port_count, so that there are address_count * port_count flows to choose from.
+struct Clients {
+  mr_addr first{};  // the others follow it, counted in the last 32 bits
+  std::uint32_t address_count = 1;
+  std::uint16_t port_first = 1024;
+  std::uint32_t port_count = 64512;
+};
+
+// Everything that is the same in all packets of a stream.
+struct Headers {
+  Mac source_mac{};
+  Mac destination_mac{};
+  std::uint16_t vlan = 0;  // 0: untagged
+  Protocol protocol = Protocol::udp;
+  std::uint8_t tcp_flags = 0;
+  std::uint8_t ttl = 64;
+  Clients clients;
+  mr_addr destination{};
+  std::uint16_t destination_port = 0;  // not used by icmp
+};
+
+// What the packets of a stream are made from.
+enum class Source : std::uint8_t {
+  headers,    // built from Headers, one flow after another
+  malformed,  // the set of malformed.h, addressed as Headers say
+  replay,     // frames of a capture
+};
+
+struct Stream {
+  std::string name;
+  Source source = Source::headers;
+  Headers headers;
+  bool is_measured = true;           // carries a mark; Source::headers only
+  std::vector<std::uint16_t> sizes;  // frames without FCS; one is drawn for each packet
+  FlowChoice flows;
+  Rate rate;
+  // Source::replay: the capture, and what of it is rewritten (Headers' MACs always are).
+  std::string capture;
+  bool rewrites_destination = false;
+  bool rewrites_clients = false;
+};
+
+// A mark names its stream in 8 bits, and a run looks at each stream in every turn.
+inline constexpr std::size_t kStreamsMax = 16;
+
+struct Profile {
+  std::string name;
+  std::uint64_t seed = 1;
+  double seconds = 10;
+  bool verifies_checksums = true;  // of what comes back
+  std::vector<Stream> streams;
+};
+
+}  // namespace millrace::pktgen

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// HOT: every received packet.
+#include "bench/pktgen/receiver.h"
+
+#include "bench/pktgen/l4_checksum.h"
+#include "bench/pktgen/mark.h"
+#include "dataplane/core/parse.h"
+#include "dataplane/core/wire.h"
+
+namespace millrace::pktgen {
+namespace {
+
+constexpr std::uint16_t kVlanTypeBe = core::to_be16(0x8100);
+constexpr std::uint32_t kVlanBytes = 4;
+
+// The packet without its VLAN tag, as far as the parser looks: the type in front of the IP header
+// is where it expects it, only the MACs are not.
+core::Packet untagged(const core::Packet& packet) noexcept {
+  core::Packet view = packet;
+  if (packet.length >= core::eth::kBytes + kVlanBytes &&
+      core::load<std::uint16_t>(packet.data + core::eth::kType) == kVlanTypeBe) {
+    view.data += kVlanBytes;
+    view.length -= kVlanBytes;
+  }
+  return view;
+}
+
+std::uint32_t l4_header_bytes(const core::Packet& packet, const core::Parsed& parsed) noexcept {
+  if (parsed.protocol != core::ip_protocol::kTcp) return core::udp::kBytes;  // and ICMP's
+  return (packet.data[parsed.l4_offset + core::tcp::kDataOffset] >> 4) * 4u;
+}
+
+}  // namespace
+
+void Receiver::receive(const core::Burst& burst, std::uint64_t now_ns) noexcept {
+  for (std::uint32_t i = 0; i < burst.count; ++i) receive_one(burst.packets[i], now_ns);
+}
+
+void Receiver::receive_one(const core::Packet& packet, std::uint64_t now_ns) noexcept {
+  ++packets_;
+  bytes_ += packet.length;
+  const core::Packet view = untagged(packet);
+  core::Parsed parsed;
+  core::parse(view, parsed);
+  if (parsed.shape != core::Shape::transport && parsed.shape != core::Shape::icmp) {
+    ++unmarked_;
+    return;
+  }
+  const std::uint32_t payload = parsed.l4_offset + l4_header_bytes(view, parsed);
+  Mark mark;
+  if (payload + kMarkBytes > core::eth::kBytes + parsed.ip_bytes ||
+      !read_mark(view.data + payload, mark) || mark.stream >= streams_.size()) {
+    ++unmarked_;
+    return;
+  }
+  if (verifies_checksums_ && !l4_checksum_holds(view, parsed)) {
+    ++corrupt_;
+    return;
+  }
+  StreamArrivals& stream = streams_[mark.stream];
+  ++stream.packets;
+  stream.bytes += packet.length;
+  stream.sequence.record(mark.sequence);
+  stream.latency_ns.record(now_ns > mark.sent_ns ? now_ns - mark.sent_ns : 0);
+}
+
+}  // namespace millrace::pktgen

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/pktgen/result.h"
+
+#include <array>
+#include <cstdio>
+
+namespace millrace::pktgen {
+namespace {
+
+std::string with_format(const char* format, double number) {
+  std::array<char, 64> text;
+  (void)std::snprintf(text.data(), text.size(), format, number);  // the formats here fit
+  return text.data();
+}
+
+std::string duration(std::uint64_t ns) {
+  const auto value = static_cast<double>(ns);
+  if (ns < 10'000) return with_format("%.0f ns", value);
+  if (ns < 10'000'000) return with_format("%.1f us", value / 1e3);
+  return with_format("%.1f ms", value / 1e6);
+}
+
+StreamResult stream_result(const Stream& stream, const Sender& sender,
+                           const StreamArrivals& arrivals) {
+  const Histogram& latency = arrivals.latency_ns;
+  const std::uint64_t arrived = arrivals.sequence.unique();
+  StreamResult result{.name = stream.name,
+                      .is_measured = stream.is_measured,
+                      .sent_packets = sender.packets(),
+                      .sent_bytes = sender.bytes(),
+                      .given_up_ns = sender.given_up_ns(),
+                      .received_packets = arrivals.packets,
+                      .lost_packets = stream.is_measured ? sender.packets() - arrived : 0,
+                      .reordered_packets = arrivals.sequence.reordered(),
+                      .duplicate_packets = arrivals.sequence.duplicates(),
+                      .latency = {.min_ns = latency.min(),
+                                  .p50_ns = latency.value_at(0.5),
+                                  .p99_ns = latency.value_at(0.99),
+                                  .p999_ns = latency.value_at(0.999),
+                                  .max_ns = latency.max()},
+                      .latency_buckets = latency.buckets()};
+  return result;
+}
+
+std::string stream_text(const StreamResult& stream, double seconds) {
+  const auto per_second = [&](std::uint64_t count) {
+    return scaled(static_cast<double>(count) / seconds);
+  };
+  std::string text = stream.name + ": sent " + std::to_string(stream.sent_packets) + " (" +
+                     per_second(stream.sent_packets) + "pps, " + per_second(stream.sent_bytes * 8) +
+                     "bit/s)";
+  if (stream.given_up_ns > 0) {
+    text += ", NOT the rate asked for: nothing could be sent for " + duration(stream.given_up_ns);
+  }
+  text += '\n';
+  if (!stream.is_measured) return text;
+  const double share = stream.sent_packets == 0 ? 0
+                                                : 100 * static_cast<double>(stream.lost_packets) /
+                                                      static_cast<double>(stream.sent_packets);
+  text += "  received " + std::to_string(stream.received_packets) + " (" +
+          per_second(stream.received_packets) + "pps), lost " +
+          std::to_string(stream.lost_packets) + " (" + with_format("%.4f", share) +
+          " %), reordered " + std::to_string(stream.reordered_packets) + ", duplicates " +
+          std::to_string(stream.duplicate_packets) + '\n';
+  if (stream.received_packets == 0) return text;
+  const LatencyFigures& latency = stream.latency;
+  return text + "  latency min " + duration(latency.min_ns) + ", p50 " + duration(latency.p50_ns) +
+         ", p99 " + duration(latency.p99_ns) + ", p99.9 " + duration(latency.p999_ns) + ", max " +
+         duration(latency.max_ns) + '\n';
+}
+
+}  // namespace
+
+std::string scaled(double number) {
+  if (number >= 1e9) return with_format("%.2f G", number / 1e9);
+  if (number >= 1e6) return with_format("%.2f M", number / 1e6);
+  if (number >= 1e3) return with_format("%.1f k", number / 1e3);
+  return with_format("%.0f ", number);
+}
+
+RunResult result_of(const Generator& generator) {
+  const Profile& profile = generator.profile();
+  const Receiver& receiver = generator.receiver();
+  RunResult result{.profile = profile.name,
+                   .seed = profile.seed,
+                   .seconds = static_cast<double>(generator.sending_ns()) / 1e9,
+                   .streams = {},
+                   .received_packets = receiver.packets(),
+                   .received_bytes = receiver.bytes(),
+                   .unmarked_packets = receiver.unmarked(),
+                   .corrupt_packets = receiver.corrupt()};
+  for (std::size_t i = 0; i < profile.streams.size(); ++i) {
+    result.streams.push_back(
+        stream_result(profile.streams[i], *generator.senders()[i], receiver.streams()[i]));
+  }
+  return result;
+}
+
+std::string to_text(const RunResult& result) {
+  std::string text = "profile " + result.profile + ", seed " + std::to_string(result.seed) +
+                     with_format(", %.2f s\n", result.seconds);
+  for (const StreamResult& stream : result.streams) text += stream_text(stream, result.seconds);
+  text += "received in all " + std::to_string(result.received_packets) + ", without a mark " +
+          std::to_string(result.unmarked_packets) + ", with a wrong checksum " +
+          std::to_string(result.corrupt_packets) + '\n';
+  return text;
+}
+
+Progress progress_of(const Generator& generator) {
+  Progress progress{.sent_packets = 0,
+                    .received_packets = generator.receiver().packets(),
+                    .sending_ns = generator.sending_ns()};
+  for (const auto& sender : generator.senders()) progress.sent_packets += sender->packets();
+  return progress;
+}
+
+std::string progress_line(const Progress& before, const Progress& now) {
+  const double seconds = static_cast<double>(now.sending_ns - before.sending_ns) / 1e9;
+  const auto per_second = [&](std::uint64_t earlier, std::uint64_t later) {
+    return scaled(static_cast<double>(later - earlier) / seconds) + "pps";
+  };
+  return with_format("%.0f s", static_cast<double>(now.sending_ns) / 1e9) + "  sent " +
+         per_second(before.sent_packets, now.sent_packets) + "  received " +
+         per_second(before.received_packets, now.received_packets);
+}
+
+}  // namespace millrace::pktgen

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a run found, as values and as text. Cold.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bench/pktgen/generator.h"
+
+namespace millrace::pktgen {
+
+struct LatencyFigures {
+  std::uint64_t min_ns = 0;
+  std::uint64_t p50_ns = 0;
+  std::uint64_t p99_ns = 0;
+  std::uint64_t p999_ns = 0;
+  std::uint64_t max_ns = 0;
+};
+
+struct StreamResult {
+  std::string name;
+  bool is_measured = false;  // false: nothing below `given_up_ns` is known
+  std::uint64_t sent_packets = 0;
+  std::uint64_t sent_bytes = 0;  // of frames without FCS
+  std::uint64_t given_up_ns = 0;
+  std::uint64_t received_packets = 0;  // duplicates included
+  std::uint64_t lost_packets = 0;
+  std::uint64_t reordered_packets = 0;
+  std::uint64_t duplicate_packets = 0;
+  LatencyFigures latency;
+  std::vector<Histogram::Bucket> latency_buckets;
+};
+
+struct RunResult {
+  std::string profile;
+  std::uint64_t seed = 0;
+  double seconds = 0;  // in which packets were sent
+  std::vector<StreamResult> streams;
+  std::uint64_t received_packets = 0;
+  std::uint64_t received_bytes = 0;
+  std::uint64_t unmarked_packets = 0;
+  std::uint64_t corrupt_packets = 0;
+};
+
+// Of a run that is over.
+[[nodiscard]] RunResult result_of(const Generator& generator);
+
+// For a person, several lines.
+[[nodiscard]] std::string to_text(const RunResult& result);
+
+// Packets sent and received so far; their differences are what progress_line() shows.
+struct Progress {
+  std::uint64_t sent_packets = 0;
+  std::uint64_t received_packets = 0;
+  std::uint64_t sending_ns = 0;
+};
+[[nodiscard]] Progress progress_of(const Generator& generator);
+// One line without its end: "3 s  sent 14.20 Mpps  received 14.19 Mpps".
+[[nodiscard]] std::string progress_line(const Progress& before, const Progress& now);
+
+// A rate in words of its size: "14.88 M", "950 k", "12".
+[[nodiscard]] std::string scaled(double number);
+
+}  // namespace millrace::pktgen

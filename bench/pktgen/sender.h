@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Puts a stream's packets on a nic: packet buffers in front, tx queue behind. HOT but for making.
+//
+// What the nic does not take at once is kept and offered again in the next turn, in order; only
+// then is more written. So a packet is never dropped here, and a full nic shows as schedule given
+// up.
+#pragma once
+
+#include <cstdint>
+
+#include "bench/pktgen/stream_source.h"
+#include "dataplane/dpdk/mbuf_burst.h"
+#include "dataplane/dpdk/mbuf_pool.h"
+#include "dataplane/dpdk/nic.h"
+
+namespace millrace::pktgen {
+
+class Sender {
+ public:
+  // A pool of its own for each stream: what lies behind the headers in it is zero and stays so,
+  // which checksums rely on. More than nics and rings hold.
+  static constexpr std::uint32_t kMbufs = 8191;
+
+  // Takes a pool of kMbufs for itself; `queue` outlives the sender.
+  Sender(StreamSource source, dpdk::TxQueue& queue, dpdk::MbufPool pool);
+  ~Sender();
+  Sender(const Sender&) = delete;
+  Sender& operator=(const Sender&) = delete;
+
+  // The schedule begins.
+  void start(std::uint64_t now_ns) noexcept { source_.start(now_ns); }
+  // Sends what is due, at most one burst.
+  void send_due(std::uint64_t now_ns) noexcept;
+
+  [[nodiscard]] std::uint64_t packets() const { return packets_; }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }  // of frames without FCS
+  [[nodiscard]] std::uint64_t given_up_ns() const { return source_.given_up_ns(); }
+
+ private:
+  void zero_pool();
+  void fill_burst(std::uint64_t now_ns) noexcept;
+
+  StreamSource source_;
+  dpdk::TxQueue& queue_;
+  dpdk::MbufPool pool_;
+  dpdk::MbufBurst burst_;   // [sent_, view.count) are still ours
+  std::uint32_t sent_ = 0;  // of the burst
+  std::uint64_t packets_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace millrace::pktgen

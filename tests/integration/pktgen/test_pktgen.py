@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""millrace-pktgen as a program: on null, ring and pcap devices, few packets, nothing timed.
+
+The program's path comes in MILLRACE_PKTGEN. Packets are read back with Scapy, which computes every
+length and checksum anew and shares no code with the generator.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from scapy.compat import raw
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.packet import Packet
+from scapy.utils import rdpcap, wrpcap
+
+PROGRAM = os.environ["MILLRACE_PKTGEN"]
+PROFILES = Path(__file__).resolve().parents[3] / "bench" / "pktgen" / "profiles"
+NO_HUGEPAGES = ("--eal=--no-huge", "--eal=-m", "--eal=256")
+TIMEOUT_S = 60
+
+
+def run(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [PROGRAM, *words, *NO_HUGEPAGES],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def write_profile(path: Path, *streams: str) -> str:
+    lines = "\n".join(f"  - {{{stream}}}" for stream in streams)
+    path.write_text(f"seconds: 0.05\nstreams:\n{lines}\n")
+    return str(path)
+
+
+def captured(tmp_path: Path, *streams: str) -> list[Packet]:
+    """What the streams look like on the wire."""
+    out = tmp_path / "out.pcap"
+    profile = write_profile(tmp_path / "a.yaml", *streams)
+    run("--nic", f"net_pcap0,tx_pcap={out}", profile, "--drain", "0")
+    return list(rdpcap(str(out)))
+
+
+def rebuilt(packet: Packet) -> bytes:
+    """The packet with every length and checksum that Scapy knows computed anew."""
+    copy = packet.copy()
+    for layer in (IP, IPv6, TCP, UDP, ICMP, ICMPv6EchoRequest):
+        if layer in copy:
+            for name in ("len", "plen", "chksum", "cksum"):
+                if name in copy[layer].fields:
+                    del copy[layer].fields[name]
+    return bytes(raw(copy))
+
+
+V4 = "clients: 198.18.0.0/16, destination: 203.0.113.10, port: 53, rate: 20kpps"
+V6 = "clients: '2001:db8::/112', destination: '2001:db8:113::10', port: 53, rate: 20kpps"
+
+
+@pytest.mark.parametrize("addresses", [V4, V6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("protocol", ["UDP", "TCP", "ICMP"])
+def test_every_packet_is_as_scapy_would_make_it(
+    tmp_path: Path, protocol: str, addresses: str
+) -> None:
+    stream = f"name: a, protocol: {protocol}, size: 100-400, {addresses}"
+    packets = captured(tmp_path, stream + ", flows: {count: 1000, order: random}")
+    assert len(packets) > 100
+    for packet in packets:
+        assert rebuilt(packet) == bytes(raw(packet)), packet.show(dump=True)
+    assert len({len(packet) for packet in packets}) > 50
+
+
+def test_flows_count_from_the_first_port_of_the_first_client(tmp_path: Path) -> None:
+    packets = captured(tmp_path, f"name: a, {V4}, client_ports: 1000-1009, flows: {{count: 25}}")
+    flows = [(packet[IP].src, packet[UDP].sport) for packet in packets[:26]]
+    assert flows[:2] == [("198.18.0.1", 1000), ("198.18.0.1", 1001)]
+    assert flows[24] == ("198.18.0.3", 1004)
+    assert flows[25] == flows[0]
+
+
+def test_flood_of_syns_has_a_vlan_tag_and_no_payload(tmp_path: Path) -> None:
+    packets = captured(
+        tmp_path, f"name: a, {V4}, protocol: TCP, flags: S, measure: false, vlan: 100"
+    )
+    for packet in packets[:100]:
+        assert packet[Dot1Q].vlan == 100
+        assert packet[TCP].flags == "S"
+        assert packet[IP].len == 40
+        assert len(packet) == 60
+
+
+def test_malformed_set_goes_out_whole(tmp_path: Path) -> None:
+    packets = captured(tmp_path, f"name: a, kind: malformed, {V4}")
+    assert len({bytes(raw(packet)) for packet in packets}) > 50
+
+
+def test_replay_rewrites_and_repeats(tmp_path: Path) -> None:
+    sent = [
+        Ether() / IP(src="192.0.2.5", dst="192.0.2.9") / UDP(sport=7, dport=53) / b"one",
+        Ether() / IP(src="192.0.2.6", dst="192.0.2.9") / TCP(sport=8, dport=80) / b"two",
+    ]
+    wrpcap(str(tmp_path / "in.pcap"), sent)
+    packets = captured(tmp_path, f"name: a, kind: replay, capture: in.pcap, {V4}")
+    sources = [packet[IP].src for packet in packets[:3]]
+    assert sources[0] == sources[2] != sources[1]
+    assert all(source.startswith("198.18.") for source in sources)
+    for packet in packets:
+        assert packet[IP].dst == "203.0.113.10"
+        assert rebuilt(packet) == bytes(raw(packet))
+
+
+def test_ring_gives_back_every_packet_of_every_stream(tmp_path: Path) -> None:
+    profile = write_profile(
+        tmp_path / "a.yaml",
+        f"name: small, {V4}",
+        f"name: large, size: 1518, {V6}",
+        f"name: tcp, protocol: TCP, size: imix, measure: false, {V4}",
+        f"name: broken, kind: malformed, {V4}",
+    )
+    said = run("--nic", "net_ring0", profile, "--quiet").stdout
+    for name in ("small", "large"):
+        found = re.search(rf"^{name}: sent (\d+) .*\n  received (\d+) ", said, re.MULTILINE)
+        assert found is not None, said
+        assert int(found.group(1)) > 500
+        assert found.group(1) == found.group(2)
+    assert said.count("lost 0 (0.0000 %), reordered 0, duplicates 0") == 2
+    assert said.rstrip().endswith("with a wrong checksum 0")
+
+
+def test_null_swallows_all_and_the_loss_is_said(tmp_path: Path) -> None:
+    profile = write_profile(tmp_path / "a.yaml", f"name: a, {V4}")
+    said = run("--nic", "net_null0,no-rx=1", profile, "--quiet").stdout
+    found = re.search(r"sent (\d+) .*lost (\d+) \(100", said, re.DOTALL)
+    assert found is not None, said
+    assert found.group(1) == found.group(2)
+
+
+def test_mistakes_are_one_message_and_status_1(tmp_path: Path) -> None:
+    profile = write_profile(tmp_path / "a.yaml", f"name: a, sise: 64, {V4}")
+    said = run("--nic", "net_ring0", profile, status=1).stderr
+    assert said.startswith(f"millrace-pktgen: {profile}:3:")
+    assert "did you mean `size`?" in said
+    good = write_profile(tmp_path / "a.yaml", f"name: a, {V4}")
+    assert "--nic is missing" in run(good, status=1).stderr
+    assert "PROFILE is missing" in run("--nic", "net_ring0", status=1).stderr
+    assert "nic net_none0" in run("--nic", "net_none0", good, status=1).stderr
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: str(path.stem))
+def test_ready_profile_is_right(path: Path) -> None:
+    assert run("--check", str(path)).stdout == f"{path} is right\n"
