@@ -51,13 +51,26 @@ CONTROLPLANE_BASE = ("dataplane/contract", "dataplane/core", "dataplane/shm")
 # Library header -> folders that wrap the library; nobody else includes it.
 WRAPPED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"rte_", ("dataplane/dpdk", "tests/unit/dpdk", "tests/integration/dpdk")),
-    (r"(bpf|xdp)/|linux/(bpf|if_xdp)\.h", ("bpf",)),
+    (r"(bpf|xdp)/|linux/(bpf|if_xdp)\.h", ("bpf", "tests/support/bpf", "tests/integration/bpf")),
     (r"yaml-cpp/", ("controlplane/config",)),
     (r"sqlite3", ("controlplane/store", "tests/unit/store")),
     (r"prometheus/", ("controlplane/telemetry", "tests/unit/telemetry")),
     (r"libmnl/", ("controlplane/net", "tests/unit/net")),
-    (r"spdlog/", ("dataplane/dpdk", "dataplane/worker", "dataplane/main.cc", "controlplane")),
-    (r"boost/", ("controlplane", "dataplane/main.cc", "dataplane/worker", "tests", "bench")),
+    (
+        r"spdlog/",
+        ("dataplane/dpdk", "dataplane/worker", "dataplane/main.cc", "bpf/engine", "controlplane"),
+    ),
+    (
+        r"boost/",
+        (
+            "controlplane",
+            "dataplane/main.cc",
+            "dataplane/worker",
+            "bpf/engine/main.cc",
+            "tests",
+            "bench",
+        ),
+    ),
     (r"(gtest|gmock|rapidcheck)", ("tests",)),
     (r"benchmark/", ("bench",)),
 )

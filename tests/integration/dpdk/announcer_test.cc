@@ -9,9 +9,9 @@
 namespace millrace::test {
 namespace {
 
-using worker::Announcer;
 using core::kAnnounceIntervalNs;
 using core::kAnnounceRounds;
+using worker::Announcer;
 
 // RFC 5227: a request in which sender and target address are the VIP.
 const char* const kVip4Announced =

@@ -53,10 +53,12 @@ class Lab:
         self,
         layout: Layout = Layout(),
         *,
+        engine: str = "dpdk",
         build: Path | None = None,
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.layout = layout
+        self.engine = engine
         self.progress = progress
         self._build = build
         self._stack = ExitStack()
@@ -100,6 +102,7 @@ class Lab:
         self.directory = RunDirectory.claim()
         self._stack.callback(self.directory.remove)
         self.directory.reserve_hugepages(self.layout.hugepages)
+        self.directory.mount_bpf()
         self.progress("network: switch, node, clients, targets")
         self._make_switch()
         self._make_node()
@@ -148,14 +151,20 @@ class Lab:
         self._plug(namespace, "nic0", CLIENT_BRIDGE, "node-nic0")
         if self.layout.two_nics:
             self._plug(namespace, "nic1", TARGET_BRIDGE, "node-nic1")
-        self.node = Node(namespace, self.directory, build=self._build)
+        self.node = Node(namespace, self.directory, engine=self.engine, build=self._build)
         self._stack.callback(self.node.close)
         nics = ["nic0", "nic1"] if self.layout.two_nics else ["nic0"]
-        self.node.make_twins(nics)
+        self.node.take_nics(nics)
+        if self.engine == "xdp":
+            # What XDP sends on a veth waits for ever unless its other end has a program, too.
+            passes = self.node.build / "tests/support/bpf/pass.bpf.o"
+            for nic in nics:
+                words = ["dev", f"node-{nic}", "xdp", "object", str(passes), "section", "xdp"]
+                self.namespaces["switch"].ip("link", "set", *words)
         for address in (f"{addresses.NODE_CLIENT_V4}/24", f"{addresses.NODE_CLIENT_V6}/64"):
-            namespace.add_address("twin0", address)
+            namespace.add_address(self.node.interface(0), address)
         for address in (f"{addresses.NODE_TARGET_V4}/24", f"{addresses.NODE_TARGET_V6}/64"):
-            namespace.add_address(f"twin{len(nics) - 1}", address)
+            namespace.add_address(self.node.interface(len(nics) - 1), address)
 
     def _make_client(self, index: int) -> None:
         client = self._host("client" if index == 0 else f"client{index}")

@@ -60,6 +60,9 @@ class RunDirectory:
         self.id = run_id
         self.path = RUNS / run_id
         self.flow_dir = HUGEPAGE_MOUNT / f"millrace-lab-{run_id}"
+        # `ip netns exec` mounts a new /sys for each command: what the XDP engine pins has to be
+        # somewhere else to outlive it.
+        self.bpf_mount = self.path / "bpf"
 
     @classmethod
     def claim(cls) -> RunDirectory:
@@ -96,11 +99,17 @@ class RunDirectory:
                 " or reserve them at boot (hugepages=N on the kernel command line)"
             )
 
+    def mount_bpf(self) -> None:
+        self.bpf_mount.mkdir()
+        run(["mount", "-t", "bpf", "none", self.bpf_mount])
+
     def remove(self) -> None:
         """Gives everything back: by the owner at its end, or by reap_dead_runs for the dead."""
         for name in _namespaces(f"mr{self.id}-"):
             Namespace(name, name, self.path).delete()
         shutil.rmtree(self.flow_dir, ignore_errors=True)
+        if _is_mounted(self.bpf_mount):
+            run(["umount", "--lazy", self.bpf_mount], check=False)
         with _locked():
             state = self._read()
             borrowed = int(state.get("hugepages", 0))

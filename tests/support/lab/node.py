@@ -19,11 +19,13 @@ from lab.views import Balance, Json, TargetView
 REPOSITORY = Path(__file__).resolve().parents[3]
 METRICS_ADDRESS = "127.0.0.1:9465"
 FLOWS_PER_WORKER = 65536
+ENGINES = ("dpdk", "xdp")
 # The folder of each program in a build folder.
 PROGRAMS = {
     "millrace": "controlplane/cli",
     "millrace-controlplane": "controlplane",
     "millrace-dataplane": "dataplane",
+    "millrace-xdp": "bpf/engine",
 }
 
 
@@ -33,37 +35,67 @@ def build_directory() -> Path:
 
 
 class Node:
-    """The Millrace node. `nics` are its engine NICs; each has a kernel twin with the addresses."""
+    """The Millrace node. `nics` are its engine NICs. With the DPDK engine each has a kernel twin
+    that carries the addresses; with the XDP engine they stay where they are."""
 
     def __init__(
-        self, namespace: Namespace, directory: RunDirectory, *, build: Path | None = None
+        self,
+        namespace: Namespace,
+        directory: RunDirectory,
+        *,
+        engine: str = "dpdk",
+        build: Path | None = None,
     ) -> None:
         self.namespace = namespace
+        self.engine = engine
         self.build = build or build_directory()
-        self.runtime_dir = directory.path / "run"
-        self.state_dir = directory.path / "state"
-        self.flow_dir = directory.flow_dir
-        self.config_file = directory.path / "millrace.yaml"
+        home = directory.path / namespace.role
+        self.runtime_dir = home / "run"
+        self.state_dir = home / "state"
+        self.flow_dir = directory.flow_dir / namespace.role
+        self.pin_dir = directory.bpf_mount / namespace.role
+        self.config_file = home / "millrace.yaml"
         for path in (self.runtime_dir, self.state_dir, self.flow_dir):
-            path.mkdir()
+            path.mkdir(parents=True)
         self.nics: list[str] = []
-        self.dataplane = namespace.service("dataplane", self.dataplane_words())
+        self.dataplane = namespace.service("dataplane", self.engine_words())
         self.controlplane = namespace.service("controlplane", self.controlplane_words())
 
     def program(self, name: str) -> Path:
         return self.build / PROGRAMS[name] / name
 
-    def make_twins(self, nics: Sequence[str]) -> None:
-        """Twin `twin<i>` for each NIC, made by the script that operators use."""
+    def take_nics(self, nics: Sequence[str]) -> None:
+        """Prepares them by the script that operators use."""
         self.nics = list(nics)
+        setup = REPOSITORY / "deploy" / "host-setup"
         for index, nic in enumerate(self.nics):
+            if self.engine == "xdp":
+                self.namespace.run([setup, "xdp", nic])
+                continue
             self.namespace.sysctl(f"net.ipv6.conf.{nic}.disable_ipv6", "1")
-            setup = REPOSITORY / "deploy" / "host-setup"
             self.namespace.run([setup, "twin", f"twin{index}", nic])
         self.namespace.sysctl("net.ipv4.ip_forward", "1")
         self.namespace.sysctl("net.ipv6.conf.all.forwarding", "1")
         self.namespace.sysctl("net.ipv4.conf.all.rp_filter", "0")
         self.namespace.sysctl("net.ipv4.conf.all.send_redirects", "0")
+
+    def interface(self, index: int) -> str:
+        """Which carries the node's own addresses on that NIC's wire."""
+        return self.nics[index] if self.engine == "xdp" else f"twin{index}"
+
+    def engine_words(self, *, workers: int = 1, flows: int = FLOWS_PER_WORKER) -> list[str | Path]:
+        if self.engine == "xdp":
+            return self.xdp_words(flows=flows)
+        return self.dataplane_words(workers=workers, flows=flows)
+
+    def xdp_words(self, *, flows: int = FLOWS_PER_WORKER) -> list[str | Path]:
+        return [
+            self.program("millrace-xdp"),
+            *(word for nic in self.nics for word in ("--interface", nic)),
+            *("--flows", str(flows), "--target-slots", "1024", "--config-mib", "8"),
+            *("--runtime-dir", self.runtime_dir, "--flow-dir", self.flow_dir),
+            *("--pin-dir", self.pin_dir),
+        ]
 
     def dataplane_words(
         self, *, workers: int = 1, flows: int = FLOWS_PER_WORKER
@@ -95,7 +127,7 @@ class Node:
         self.wait_adopted()
 
     def start_dataplane(self, *, workers: int = 1) -> None:
-        words = self.dataplane_words(workers=workers)
+        words = self.engine_words(workers=workers)
         self.dataplane = self.namespace.service("dataplane", words)
         self.restart_dataplane()
 
@@ -246,6 +278,13 @@ class Node:
         """Stops both programs cleanly; the control plane first, as nothing depends on it."""
         self.controlplane.stop()
         self.dataplane.stop()
+
+    def detach(self) -> str:
+        """Ends the XDP engine's forwarding, which its daemon leaves on; what it said."""
+        words: list[str | Path] = [self.program("millrace-xdp"), "detach"]
+        words += ["--runtime-dir", self.runtime_dir]
+        words += ["--flow-dir", self.flow_dir, "--pin-dir", self.pin_dir]
+        return self.namespace.run(words).stderr
 
 
 def _with_port(view: TargetView) -> str:

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tells the neighbours where VIPs are, on every nic: gratuitous ARP and unsolicited neighbour
+// advertisements. Cold. ARP and neighbour discovery themselves are the program's.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bpf/engine/nics.h"
+#include "dataplane/core/announcements.h"
+#include "dataplane/shm/file.h"
+
+namespace millrace::xdp {
+
+class Announcer {
+ public:
+  // Needs CAP_NET_RAW, once.
+  [[nodiscard]] static Result<Announcer> open(std::vector<Nic> nics);
+
+  void adopt(const core::ConfigView& view, std::uint64_t now_ns) {
+    announcements_.adopt(view, now_ns);
+  }
+  // Sends what is due; returns how many frames.
+  std::uint32_t run(std::uint64_t now_ns);
+
+ private:
+  Announcer(std::vector<Nic> nics, shm::File socket)
+      : nics_(std::move(nics)), socket_(std::move(socket)) {}
+  [[nodiscard]] std::uint32_t send(const mr_addr& vip) const;
+
+  std::vector<Nic> nics_;
+  shm::File socket_;
+  core::Announcements announcements_;
+};
+
+}  // namespace millrace::xdp

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bpf/engine/engine.h"
+
+#include <bpf/libbpf.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "dataplane/shm/privileges.h"
+
+namespace millrace::xdp {
+
+namespace {
+
+// How often the daemon looks for a new config: a part of a change's way to the program.
+constexpr long kTendNs = 1'000'000;
+// Often enough for a person; each time reads some lines per CPU and slot.
+constexpr std::uint64_t kStatsNs = 50'000'000;
+constexpr std::uint64_t kLinkCheckNs = 500'000'000;
+
+std::uint64_t clock_ns(clockid_t clock) {
+  timespec now{};
+  (void)::clock_gettime(clock, &now);  // cannot fail with a valid clock
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+std::uint64_t now_ns() { return clock_ns(CLOCK_MONOTONIC); }
+
+template <typename Field>
+void copy_name(Field& field, const std::string& text) {
+  text.copy(field, sizeof(field) - 1);
+}
+
+Result<shm::ProcessLock> lock_of(const std::string& runtime_dir) {
+  if (::mkdir(runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
+    return shm::os_error("cannot make the runtime directory " + runtime_dir);
+  }
+  return shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock");
+}
+
+void report(const Import& import, const char* source) {
+  if (import.flows != 0) spdlog::info("{} flows taken over from {}", import.flows, source);
+  if (import.refused != 0) spdlog::warn("{} flows found no room", import.refused);
+  if (!import.problem.empty()) spdlog::warn("flows are left out: {}", import.problem);
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options)
+    : options_(options), config_reader_(options.runtime_dir + "/config") {}
+
+Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
+  std::unique_ptr<Engine> engine(new Engine(options));
+  for (const auto step : {&Engine::take_lock, &Engine::find_nics, &Engine::load_program,
+                          &Engine::prepare_control, &Engine::open_stats, &Engine::attach}) {
+    if (Status done = (engine.get()->*step)(); !done) return done.error();
+  }
+  // An engine that keeps a privilege works as well, so that is worth a warning and no more.
+  if (Status dropped = shm::drop_privileges(); !dropped) {
+    spdlog::warn("{}", dropped.error().message);
+  }
+  return engine;
+}
+
+Status Engine::take_lock() {
+  Result<shm::ProcessLock> lock = lock_of(options_.runtime_dir);
+  if (!lock) return lock.error();
+  lock_.emplace(std::move(*lock));
+  return ok();
+}
+
+Status Engine::find_nics() {
+  for (const std::string& name : options_.interfaces) {
+    Result<Nic> nic = find_nic(name);
+    if (!nic) return nic.error();
+    nics_.push_back(std::move(*nic));
+  }
+  Result<Announcer> announcer = Announcer::open(nics_);
+  if (!announcer) return announcer.error();
+  announcer_.emplace(std::move(*announcer));
+  if (options_.mode == Mode::generic) {
+    spdlog::warn(
+        "--mode generic: every packet passes the kernel's stack first; for drivers without "
+        "native XDP only");
+  }
+  return ok();
+}
+
+Status Engine::load_program() {
+  const int cpu_count = ::libbpf_num_possible_cpus();
+  if (cpu_count < 1 || cpu_count > static_cast<int>(MR_WORKER_COUNT_MAX)) {
+    return Error{"this machine may have " + std::to_string(cpu_count) + " CPUs, more than the " +
+                 std::to_string(MR_WORKER_COUNT_MAX) +
+                 " that are counted one by one (kernel option possible_cpus=)"};
+  }
+  Result<Pins> pins = Pins::open(options_.pin_dir);
+  if (!pins) return pins.error();
+  pins_.emplace(std::move(*pins));
+  Result<Program> program = Program::load(
+      {.config_lines = static_cast<std::uint32_t>(options_.config_bytes / MR_CONFIG_LINE_BYTES),
+       .flows = options_.flows,
+       .cpu_count = static_cast<std::uint32_t>(cpu_count),
+       .listener_slots = options_.listener_slots,
+       .target_slots = options_.target_slots},
+      *pins_);
+  if (!program) return program.error();
+  program_.emplace(std::move(*program));
+  mr_xdp_control& control = *program_->maps().control;
+  control.cpu_count = static_cast<std::uint32_t>(cpu_count);
+  return ok();
+}
+
+Status Engine::prepare_control() {
+  mr_xdp_control& control = *program_->maps().control;
+  control.flow_mask = options_.flows - 1;
+  control.listener_slots = options_.listener_slots;
+  control.target_slots = options_.target_slots;
+  control.flow_inserts_per_ms = options_.flow_inserts_per_ms;
+  control.replies_per_ms = options_.replies_per_ms;
+  if (Status set = program_->set_clock(); !set) return set;
+  if (Status set = program_->set_nics(nics_); !set) return set;
+  if (program_->has_kept_maps()) {
+    spdlog::info("going on with the maps of an earlier daemon");
+  } else {
+    spdlog::info("new maps: {}", program_->why_new_maps());
+    if (Status drawn = draw_secrets(); !drawn) return drawn;
+    import_flows_of_others();
+  }
+  Result<ConfigMirror> mirror = ConfigMirror::open(program_->maps());
+  if (!mirror) return mirror.error();
+  mirror_.emplace(std::move(*mirror));
+  return ok();
+}
+
+Status Engine::draw_secrets() {
+  mr_xdp_control& control = *program_->maps().control;
+  if (::getrandom(control.flow_secret, sizeof(control.flow_secret), 0) !=
+          sizeof(control.flow_secret) ||
+      ::getrandom(&control.flow_multiplier, sizeof(control.flow_multiplier), 0) !=
+          sizeof(control.flow_multiplier)) {
+    return shm::os_error("no random numbers");
+  }
+  control.flow_multiplier |= 1;  // an even one loses bits
+  return ok();
+}
+
+// Maps of another size are newer than their copy in the flow directory.
+void Engine::import_flows_of_others() {
+  if (Result<FormerFlows> former = pinned_flows(*pins_); former) {
+    report(import_flows(former->flows, former->last_hops, program_->maps()),
+           "maps of another size");
+    return;
+  }
+  report(import_flow_files(options_.flow_dir, program_->maps()), options_.flow_dir.c_str());
+}
+
+Status Engine::open_stats() {
+  Result<FlowCopy> copy = FlowCopy::create(options_.flow_dir, options_.flows);
+  if (!copy) return copy.error();
+  flow_copy_.emplace(std::move(*copy));
+  sweep_.emplace(program_->maps(), &*flow_copy_);
+
+  shm::StatsOptions stats{.engine_kind = MR_ENGINE_XDP,
+                          .engine_start_ns = clock_ns(CLOCK_BOOTTIME),
+                          .worker_count = program_->maps().control->cpu_count,
+                          .listener_slots = options_.listener_slots,
+                          .target_slots = options_.target_slots,
+                          .nics = {},
+                          .flow_table_dir = options_.flow_dir};
+  for (const Nic& nic : nics_) {
+    mr_nic shown{};
+    copy_name(shown.name, nic.name);
+    copy_name(shown.twin, nic.name);  // the kernel's part of the traffic is on the interface itself
+    std::copy(nic.mac.bytes.begin(), nic.mac.bytes.end(), shown.mac);
+    shown.link_up = link_is_up(nic) ? 1 : 0;
+    stats.nics.push_back(shown);
+  }
+  Result<shm::StatsWriter> writer =
+      shm::StatsWriter::create(options_.runtime_dir + "/stats", stats);
+  if (!writer) return writer.error();
+  stats_.emplace(std::move(*writer));
+  stats_copy_.emplace(program_->maps(), *stats_);
+  return ok();
+}
+
+// The program has the config before its first packet: without one it would leave replies of known
+// flows to the kernel, which forwards them untranslated, and clients answer with RST.
+Status Engine::attach() {
+  watch_config(now_ns());
+  if (Status attached = program_->attach(nics_, options_.mode, *pins_); !attached) return attached;
+  if (!program_->has_kept_maps()) {
+    if (Status pinned = program_->pin_maps(*pins_); !pinned) return pinned;
+  }
+  sweep_->run_round(config_.view, now_ns());
+  return ok();
+}
+
+void Engine::run(const std::atomic<bool>& stop) {
+  const timespec pause{.tv_sec = 0, .tv_nsec = kTendNs};
+  while (!stop.load(std::memory_order_relaxed)) {
+    tend(now_ns());
+    (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);  // a signal may cut it short
+  }
+  sweep_->run_round(config_.view, now_ns());
+  stats_copy_->publish(*sweep_, config_.view, now_ns());
+}
+
+void Engine::tend(std::uint64_t now_ns) {
+  watch_config(now_ns);
+  sweep_->run(config_.view, now_ns);
+  stats_copy_->add_announced(announcer_->run(now_ns));
+  if (now_ns >= stats_due_ns_) {
+    stats_copy_->publish(*sweep_, config_.view, now_ns);
+    stats_due_ns_ = now_ns + kStatsNs;
+  }
+  if (now_ns >= link_check_due_ns_) {
+    for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
+      stats_->set_link(nic, link_is_up(nics_[nic]));
+    }
+    link_check_due_ns_ = now_ns + kLinkCheckNs;
+  }
+  stats_->set_heartbeat(now_ns);
+}
+
+void Engine::watch_config(std::uint64_t now_ns) {
+  shm::ConfigEvent event = config_reader_.poll();
+  if (event.kind == shm::ConfigEvent::Kind::none) return;
+  if (event.kind == shm::ConfigEvent::Kind::adopted) return adopt(std::move(event), now_ns);
+  spdlog::error("config generation {} refused, the one before stays: {}", event.generation,
+                event.reason);
+  stats_->set_refused(event.generation, event.reason);
+}
+
+void Engine::adopt(shm::ConfigEvent event, std::uint64_t now_ns) {
+  if (Status adopted = mirror_->adopt(event.config.view); !adopted) {
+    const std::string& reason = adopted.error().message;
+    spdlog::error("config generation {} refused, the one before stays: {}", event.generation,
+                  reason);
+    stats_->set_refused(event.generation, reason);
+    return;
+  }
+  spdlog::debug("config generation {} adopted", event.generation);
+  announcer_->adopt(event.config.view, now_ns);
+  config_ = std::move(event.config);
+  stats_copy_->acknowledge(event.generation);
+  stats_->set_adopted(event.generation);
+}
+
+Status detach(const EngineOptions& options) {
+  const Result<shm::ProcessLock> lock = lock_of(options.runtime_dir);
+  if (!lock) return lock.error().within("a daemon runs, stop it first");
+  const Result<Pins> pins = Pins::open(options.pin_dir);
+  if (!pins) return pins.error();
+  std::vector<PinnedLink> links = pins->links();
+  for (PinnedLink& link : links) {
+    spdlog::info("interface {}: detached", link.ifindex);
+    if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
+  }
+  if (links.empty()) spdlog::info("nothing was attached");
+  if (Result<FormerFlows> former = pinned_flows(*pins); former) {
+    const auto capacity = static_cast<std::uint32_t>(former->flows.size());
+    Result<FlowCopy> copy = FlowCopy::create(options.flow_dir, capacity);
+    if (!copy) return copy.error();
+    copy->set_last_hops(former->last_hops);
+    for (std::uint32_t i = 0; i < capacity; ++i) copy->set(i, former->flows[i]);
+    spdlog::info("flows are in {}", options.flow_dir);
+  }
+  pins->remove_directory();
+  return ok();
+}
+
+}  // namespace millrace::xdp

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The XDP engine's daemon: puts the program into the kernel and keeps house for it. The program
+// forwards without it: what is here may be killed and started anew at any time, and traffic takes
+// no notice. Cold.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bpf/engine/announcer.h"
+#include "bpf/engine/config_mirror.h"
+#include "bpf/engine/flow_copy.h"
+#include "bpf/engine/nics.h"
+#include "bpf/engine/pins.h"
+#include "bpf/engine/program.h"
+#include "bpf/engine/stats_copy.h"
+#include "bpf/engine/sweep.h"
+#include "dataplane/shm/config_reader.h"
+#include "dataplane/shm/process_lock.h"
+#include "dataplane/shm/stats_writer.h"
+
+namespace millrace::xdp {
+
+struct EngineOptions {
+  std::vector<std::string> interfaces;  // nic i of the config is the i-th
+  Mode mode = Mode::native;
+  std::uint32_t flows = 1u << 20;            // a power of two
+  std::uint64_t config_bytes = 64ull << 20;  // for the image in force and the next one
+  std::uint32_t listener_slots = 1024;       // counted one by one; 64 bytes for each and CPU
+  std::uint32_t target_slots = 16384;        // likewise
+  std::uint32_t flow_inserts_per_ms = 2000;  // per CPU
+  std::uint32_t replies_per_ms = 100;        // per CPU
+  std::string runtime_dir;
+  std::string flow_dir;
+  std::string pin_dir;
+};
+
+class Engine {
+ public:
+  // Returns when the program forwards on all interfaces.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const EngineOptions& options);
+
+  // Until `stop`. The program stays where it is.
+  void run(const std::atomic<bool>& stop);
+
+ private:
+  explicit Engine(const EngineOptions& options);
+  [[nodiscard]] Status take_lock();
+  [[nodiscard]] Status find_nics();
+  [[nodiscard]] Status load_program();
+  [[nodiscard]] Status prepare_control();
+  [[nodiscard]] Status draw_secrets();
+  void import_flows_of_others();
+  [[nodiscard]] Status open_stats();
+  [[nodiscard]] Status attach();
+  void tend(std::uint64_t now_ns);
+  void watch_config(std::uint64_t now_ns);
+  void adopt(shm::ConfigEvent event, std::uint64_t now_ns);
+
+  EngineOptions options_;
+  std::optional<shm::ProcessLock> lock_;
+  std::vector<Nic> nics_;
+  std::optional<Pins> pins_;
+  std::optional<Program> program_;
+  std::optional<ConfigMirror> mirror_;
+  std::optional<FlowCopy> flow_copy_;
+  std::optional<shm::StatsWriter> stats_;
+  std::optional<StatsCopy> stats_copy_;
+  std::optional<Sweep> sweep_;
+  std::optional<Announcer> announcer_;
+  shm::ConfigReader config_reader_;
+  shm::CheckedConfig config_;  // the one in force
+  std::uint64_t stats_due_ns_ = 0;
+  std::uint64_t link_check_due_ns_ = 0;
+};
+
+// Ends forwarding on all interfaces and removes everything from the kernel; flows stay in the flow
+// directory. Fails while a daemon runs. Says in the log what it did.
+[[nodiscard]] Status detach(const EngineOptions& options);
+
+}  // namespace millrace::xdp

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// millrace-xdp: the XDP engine. Reads the command line, puts the program into the kernel, keeps
+// house for it until a signal. Cold. The only place that prints a start-up failure, in one line,
+// and sets the exit status.
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <bit>
+#include <boost/program_options.hpp>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "bpf/engine/engine.h"
+
+namespace {
+
+namespace po = boost::program_options;
+using millrace::Error;
+using millrace::Result;
+using millrace::Status;
+using millrace::xdp::Engine;
+using millrace::xdp::EngineOptions;
+using millrace::xdp::Mode;
+
+constexpr const char* kHelpHead = R"(Usage: millrace-xdp --interface IFACE [option...]
+       millrace-xdp detach [--runtime-dir DIR] [--flow-dir DIR] [--pin-dir DIR]
+
+Forwards packets of VIPs inside the kernel as the control plane says (RUNTIME_DIR/config): an XDP
+program on each interface sees every frame first and leaves to the kernel what is not for a VIP. The
+interfaces keep their addresses and routes; no huge pages, no core of its own, no kernel twin.
+
+The program stays attached when this daemon ends, however it ends, and goes on forwarding with the
+config that it has. Started again, the daemon goes on with all flows and puts its own version of the
+program in the place of the old one between two packets. `detach` removes everything and leaves the
+flows in FLOW_DIR, where either engine finds them.
+
+  millrace-xdp --interface eth1
+)";
+
+constexpr const char* kHelpTail = R"(
+SIGTERM and SIGINT end the daemon, not the forwarding.
+)";
+
+// Of BPF maps: their entries are counted in 32 bits, and this is far beyond any use.
+constexpr std::uint32_t kFlowsMax = 1u << 26;
+constexpr std::uint32_t kConfigMebibytesMax = 16384;
+
+std::atomic<bool> stop_requested{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
+
+void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
+
+po::options_description describe_options() {
+  po::options_description described("Options");
+  auto add = described.add_options();
+  add("help", "show this");
+  add("version", "show the version");
+  add("interface", po::value<std::vector<std::string>>()->value_name("IFACE"),
+      "interface to forward on; repeat for more");
+  add("mode", po::value<std::string>()->value_name("MODE")->default_value("native"),
+      "native: in the driver; generic: any driver, slow, a last resort");
+  add("flows", po::value<std::uint32_t>()->value_name("N")->default_value(1u << 20),
+      "records of the flow table, rounded up to a power of two; about 150 bytes each");
+  add("config-mib", po::value<std::uint32_t>()->value_name("MIB")->default_value(64),
+      "kernel memory for the config in force and the next one; 64 hold about 100 target groups");
+  add("listener-slots", po::value<std::uint32_t>()->value_name("N")->default_value(1024),
+      "listener slots that are counted one by one");
+  add("target-slots", po::value<std::uint32_t>()->value_name("N")->default_value(16384),
+      "target slots that are counted one by one; 64 bytes for each and CPU");
+  add("flow-dir", po::value<std::string>()->value_name("DIR")->default_value("/run/millrace/flows"),
+      "where a copy of the flows is kept, for `millrace flows` and the other engine");
+  add("runtime-dir", po::value<std::string>()->value_name("DIR")->default_value("/run/millrace"),
+      "where the config and stats segments are");
+  add("pin-dir", po::value<std::string>()->value_name("DIR")->default_value("/sys/fs/bpf/millrace"),
+      "folder of a bpf file system for what outlives the daemon");
+  add("log-level", po::value<std::string>()->value_name("LEVEL")->default_value("info"),
+      "debug, info, warn or error");
+  add("config", po::value<std::string>()->value_name("FILE"),
+      "read options from FILE first, as NAME=VALUE lines; the command line wins");
+  return described;
+}
+
+// Boost throws on bad input; this is where it ends.
+Result<po::variables_map> parse(int argc, char** argv) {
+  po::options_description all = describe_options();
+  all.add_options()("command", po::value<std::string>()->default_value("run"));
+  po::positional_options_description positional;
+  positional.add("command", 1);
+  po::variables_map values;
+  try {
+    po::store(po::command_line_parser(argc, argv).options(all).positional(positional).run(),
+              values);
+    if (values.count("config") != 0) {
+      const auto& path = values["config"].as<std::string>();
+      std::ifstream file(path);
+      if (!file) return Error{"--config: cannot read " + path};
+      po::store(po::parse_config_file(file, all), values);
+    }
+    po::notify(values);
+  } catch (const std::exception& problem) {
+    return Error{std::string(problem.what()) + " (see --help)"};
+  }
+  return values;
+}
+
+Result<std::uint32_t> number_in(const po::variables_map& values, const char* name,
+                                std::uint32_t max) {
+  const auto value = values[name].as<std::uint32_t>();
+  if (value >= 1 && value <= max) return value;
+  return Error{std::string("--") + name + ": " + std::to_string(value) + " is not 1 to " +
+               std::to_string(max)};
+}
+
+EngineOptions with_directories(const po::variables_map& values) {
+  EngineOptions options;
+  options.flow_dir = values["flow-dir"].as<std::string>();
+  options.runtime_dir = values["runtime-dir"].as<std::string>();
+  options.pin_dir = values["pin-dir"].as<std::string>();
+  return options;
+}
+
+Result<EngineOptions> to_engine_options(const po::variables_map& values) {
+  EngineOptions options = with_directories(values);
+  if (values.count("interface") == 0) return Error{"--interface is missing (see --help)"};
+  options.interfaces = values["interface"].as<std::vector<std::string>>();
+  if (options.interfaces.size() > MR_NIC_COUNT_MAX) {
+    return Error{"--interface: at most " + std::to_string(MR_NIC_COUNT_MAX) + " are possible"};
+  }
+  const auto& mode = values["mode"].as<std::string>();
+  if (mode != "native" && mode != "generic") {
+    return Error{"--mode: '" + mode + "' is neither native nor generic"};
+  }
+  options.mode = mode == "native" ? Mode::native : Mode::generic;
+  const Result<std::uint32_t> flows = number_in(values, "flows", kFlowsMax);
+  const Result<std::uint32_t> mebibytes = number_in(values, "config-mib", kConfigMebibytesMax);
+  const Result<std::uint32_t> listeners =
+      number_in(values, "listener-slots", MR_LISTENER_SLOTS_MAX);
+  const Result<std::uint32_t> targets = number_in(values, "target-slots", MR_TARGET_SLOTS_MAX);
+  for (const auto* number : {&flows, &mebibytes, &listeners, &targets}) {
+    if (!*number) return number->error();
+  }
+  options.flows = std::bit_ceil(*flows);
+  options.config_bytes = std::uint64_t{*mebibytes} << 20;
+  options.listener_slots = *listeners;
+  options.target_slots = *targets;
+  return options;
+}
+
+[[nodiscard]] bool set_log_level(const std::string& name) {
+  const spdlog::level::level_enum level = spdlog::level::from_str(name);
+  if (level == spdlog::level::off) return false;  // what from_str makes of unknown names, too
+  spdlog::set_level(level);
+  return true;
+}
+
+int fail(const Error& error) {
+  std::fprintf(stderr, "millrace-xdp: %s\n", error.message.c_str());
+  return 1;
+}
+
+int run(const EngineOptions& options) {
+  struct sigaction action {};
+  action.sa_handler = request_stop;
+  (void)::sigaction(SIGTERM, &action, nullptr);  // cannot fail for these signals
+  (void)::sigaction(SIGINT, &action, nullptr);
+  (void)::signal(SIGPIPE, SIG_IGN);  // a reader of the log that goes away must not end anything
+  Result<std::unique_ptr<Engine>> engine = Engine::start(options);
+  if (!engine) return fail(engine.error());
+  spdlog::info("ready: {} interfaces, {} flows, runtime directory {}", options.interfaces.size(),
+               options.flows, options.runtime_dir);
+  (*engine)->run(stop_requested);
+  spdlog::info("stopped; the program goes on forwarding (millrace-xdp detach ends that)");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Result<po::variables_map> values = parse(argc, argv);
+  if (!values) return fail(values.error());
+  if (values->count("help") != 0) {
+    std::cout << kHelpHead << '\n' << describe_options() << kHelpTail;
+    return 0;
+  }
+  if (values->count("version") != 0) {
+    std::cout << "millrace-xdp " MILLRACE_VERSION "\n";
+    return 0;
+  }
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("millrace-xdp"));
+  if (!set_log_level((*values)["log-level"].as<std::string>())) {
+    return fail({"--log-level: is none of debug, info, warn and error"});
+  }
+  const auto& command = (*values)["command"].as<std::string>();
+  if (command == "detach") {
+    const Status detached = millrace::xdp::detach(with_directories(*values));
+    return detached ? 0 : fail(detached.error());
+  }
+  if (command != "run") return fail({"'" + command + "' is no command (see --help)"});
+  Result<EngineOptions> options = to_engine_options(*values);
+  if (!options) return fail(options.error());
+  return run(*options);
+}

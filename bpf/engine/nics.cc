@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bpf/engine/nics.h"
+
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <cstring>
+
+#include "dataplane/shm/file.h"
+
+namespace millrace::xdp {
+
+namespace {
+
+// Asks the kernel about one interface (netdevice(7)); false when it has none of that name.
+bool ask(const std::string& name, unsigned long request, ifreq& answer) {
+  answer = {};
+  name.copy(answer.ifr_name, sizeof(answer.ifr_name) - 1);
+  const shm::File socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  return socket.is_open() && ::ioctl(socket.fd(), request, &answer) == 0;
+}
+
+}  // namespace
+
+Result<Nic> find_nic(const std::string& name) {
+  ifreq answer{};
+  if (name.size() >= sizeof(answer.ifr_name) || !ask(name, SIOCGIFINDEX, answer)) {
+    return Error{"--interface " + name + ": no such interface (ip link shows those that exist)"};
+  }
+  Nic nic;
+  nic.name = name;
+  nic.ifindex = static_cast<std::uint32_t>(answer.ifr_ifindex);
+  if (!ask(name, SIOCGIFHWADDR, answer) || answer.ifr_hwaddr.sa_family != ARPHRD_ETHER) {
+    return Error{"--interface " + name + ": is no Ethernet interface"};
+  }
+  std::memcpy(nic.mac.bytes.data(), answer.ifr_hwaddr.sa_data, nic.mac.bytes.size());
+  if (!ask(name, SIOCGIFMTU, answer)) return Error{"--interface " + name + ": has no MTU"};
+  nic.mtu = static_cast<std::uint32_t>(answer.ifr_mtu);
+  return nic;
+}
+
+bool link_is_up(const Nic& nic) {
+  ifreq answer{};
+  return ask(nic.name, SIOCGIFFLAGS, answer) && (answer.ifr_flags & IFF_RUNNING) != 0;
+}
+
+}  // namespace millrace::xdp

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel's interfaces as the XDP engine needs them. Cold.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "dataplane/core/answer.h"
+#include "dataplane/core/result.h"
+
+namespace millrace::xdp {
+
+struct Nic {
+  std::string name;
+  std::uint32_t ifindex = 0;
+  core::MacAddr mac;
+  std::uint32_t mtu = 0;
+};
+
+// Errors name the interface.
+[[nodiscard]] Result<Nic> find_nic(const std::string& name);
+
+// False also when the interface is gone.
+[[nodiscard]] bool link_is_up(const Nic& nic);
+
+}  // namespace millrace::xdp

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bpf/engine/pins.h"
+
+#include <bpf/bpf.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "dataplane/contract/shm_abi.h"
+
+namespace millrace::xdp {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kMapsPrefix = "abi-";
+constexpr const char* kLinkPrefix = "link-";
+
+bool is_on_bpf_file_system(const std::string& path) {
+  struct statfs info {};
+  return ::statfs(path.c_str(), &info) == 0 &&
+         static_cast<std::uint32_t>(info.f_type) == static_cast<std::uint32_t>(BPF_FS_MAGIC);
+}
+
+std::uint32_t ifindex_of(int link) {
+  bpf_link_info info{};
+  std::uint32_t bytes = sizeof(info);
+  return ::bpf_obj_get_info_by_fd(link, &info, &bytes) == 0 ? info.xdp.ifindex : 0;
+}
+
+std::vector<std::string> entries_of(const std::string& directory, const std::string& prefix) {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->path().filename().string().starts_with(prefix)) found.push_back(entry->path());
+  }
+  return found;
+}
+
+}  // namespace
+
+Pins::Pins(std::string directory)
+    : directory_(std::move(directory)),
+      maps_directory_(directory_ + "/" + kMapsPrefix + std::to_string(MR_ABI_VERSION)) {}
+
+Result<Pins> Pins::open(const std::string& directory) {
+  const std::string parent = fs::path(directory).parent_path();
+  if (!is_on_bpf_file_system(parent) && !is_on_bpf_file_system(directory)) {
+    return Error{"--pin-dir " + directory +
+                 ": is on no bpf file system (mount -t bpf bpf /sys/fs/bpf)"};
+  }
+  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
+    return shm::os_error("cannot make --pin-dir " + directory);
+  }
+  return Pins(directory);
+}
+
+std::optional<shm::File> Pins::find_map(const std::string& name) const {
+  shm::File map(::bpf_obj_get((maps_directory_ + "/" + name).c_str()));
+  if (!map.is_open()) return std::nullopt;
+  return map;
+}
+
+Status Pins::pin_map(const std::string& name, int fd) const {
+  if (::mkdir(maps_directory_.c_str(), 0700) != 0 && errno != EEXIST) {
+    return shm::os_error("cannot make " + maps_directory_);
+  }
+  const std::string path = maps_directory_ + "/" + name;
+  if (::bpf_obj_pin(fd, path.c_str()) != 0) return shm::os_error("cannot pin " + path);
+  return ok();
+}
+
+void Pins::remove_maps() const {
+  std::error_code ignored;  // what stays is found, and judged, by the next daemon
+  for (const std::string& maps : entries_of(directory_, kMapsPrefix)) {
+    fs::remove_all(maps, ignored);
+  }
+}
+
+std::vector<PinnedLink> Pins::links() const {
+  std::vector<PinnedLink> found;
+  for (const std::string& path : entries_of(directory_, kLinkPrefix)) {
+    shm::File fd(::bpf_obj_get(path.c_str()));
+    if (!fd.is_open()) continue;
+    const std::uint32_t ifindex = ifindex_of(fd.fd());
+    found.push_back({.path = path, .fd = std::move(fd), .ifindex = ifindex});
+  }
+  return found;
+}
+
+Status Pins::pin_link(std::uint32_t ifindex, int fd) const {
+  const std::string path = directory_ + "/" + kLinkPrefix + std::to_string(ifindex);
+  if (::bpf_obj_pin(fd, path.c_str()) != 0) return shm::os_error("cannot pin " + path);
+  return ok();
+}
+
+Status Pins::remove_link(PinnedLink link) {
+  if (::unlink(link.path.c_str()) != 0) return shm::os_error("cannot remove " + link.path);
+  return ok();
+}
+
+void Pins::remove_directory() const {
+  remove_maps();
+  std::error_code ignored;  // somebody else's pins in there stay
+  fs::remove(directory_, ignored);
+}
+
+}  // namespace millrace::xdp

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What outlives the daemon: maps and links pinned in a folder of a bpf file system. Cold.
+//
+//   DIRECTORY/abi-N/NAME     a map, for daemons with MR_ABI_VERSION N
+//   DIRECTORY/link-IFINDEX   the attachment of the program to an interface: it forwards as long as
+//                            this is there
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dataplane/core/result.h"
+#include "dataplane/shm/file.h"
+
+namespace millrace::xdp {
+
+struct PinnedLink {
+  std::string path;
+  shm::File fd;
+  std::uint32_t ifindex = 0;  // 0: its interface is gone
+};
+
+class Pins {
+ public:
+  // Makes the directory. Errors say how to mount a bpf file system.
+  [[nodiscard]] static Result<Pins> open(const std::string& directory);
+
+  // The pinned map, or nothing.
+  [[nodiscard]] std::optional<shm::File> find_map(const std::string& name) const;
+  [[nodiscard]] Status pin_map(const std::string& name, int fd) const;
+  // Of all ABI versions. Programs keep those that they use.
+  void remove_maps() const;
+
+  [[nodiscard]] std::vector<PinnedLink> links() const;
+  [[nodiscard]] Status pin_link(std::uint32_t ifindex, int fd) const;
+  // Removes the pin; the program is detached when the last descriptor of the link is closed.
+  [[nodiscard]] static Status remove_link(PinnedLink link);
+
+  // With everything in it.
+  void remove_directory() const;
+
+ private:
+  explicit Pins(std::string directory);
+
+  std::string directory_;
+  std::string maps_directory_;
+};
+
+}  // namespace millrace::xdp

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bpf/engine/program.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
+#include <nlb_xdp.skel.h>
+#include <spdlog/spdlog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+namespace millrace::xdp {
+
+namespace {
+
+// CONFIG_HZ of kernels that are out there, and the length of a jiffy as the kernel rounds it.
+struct JiffyLength {
+  std::uint64_t hz;
+  std::uint64_t ns;
+};
+constexpr std::array<JiffyLength, 4> kJiffyLengths = {{
+    {.hz = 100, .ns = 10'000'000},
+    {.hz = 250, .ns = 4'000'000},
+    {.hz = 300, .ns = 3'333'333},
+    {.hz = 1000, .ns = 1'000'000},
+}};
+constexpr long kJiffyMeasureNs = 100'000'000;  // tells 250 from 300 with a jiffy of error
+// Readings within a jiffy of any length, of which the one next to its start counts.
+constexpr int kOffsetReadings = 24;
+constexpr long kOffsetPauseNs = 500'000;
+
+// The kernel's own, without a name in errno.h: "operation is not supported".
+constexpr int kENotSupp = 524;
+
+struct ClockReading {
+  std::uint64_t jiffies = 0;
+  std::uint64_t ktime_ns = 0;
+};
+
+void pause(long ns) {
+  const timespec length{.tv_sec = 0, .tv_nsec = ns};
+  (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &length, nullptr);  // shorter does no harm
+}
+
+// What libbpf has to say is for developers; errors of ours say what went wrong and what to do.
+__attribute__((format(printf, 2, 0))) int log_of_libbpf(libbpf_print_level, const char* format,
+                                                        va_list arguments) {
+  std::array<char, 1024> text{};
+  const int length = std::vsnprintf(text.data(), text.size(), format, arguments);
+  if (length > 0) spdlog::debug("libbpf: {}", text.data());
+  return length;
+}
+
+Error load_error(int error) {
+  if (error == EPERM || error == EACCES) {
+    return Error{
+        "the kernel does not let us load the XDP program: needs CAP_BPF and CAP_NET_ADMIN, or "
+        "root"};
+  }
+  errno = error;
+  return shm::os_error(
+      "the kernel refused the XDP program (it needs Linux 5.12 or newer; --log-level debug shows "
+      "what the kernel said)");
+}
+
+std::string name_of_program(std::uint32_t id) {
+  const shm::File program(::bpf_prog_get_fd_by_id(id));
+  bpf_prog_info info{};
+  std::uint32_t bytes = sizeof(info);
+  if (!program.is_open() || ::bpf_obj_get_info_by_fd(program.fd(), &info, &bytes) != 0) return "?";
+  return info.name;
+}
+
+// Why the kernel would not attach to `nic`, as far as it can be told.
+Error attach_error(const Nic& nic, Mode mode, int error) {
+  bpf_xdp_query_opts query{};
+  query.sz = sizeof(query);
+  if ((error == EBUSY || error == EEXIST) &&
+      ::bpf_xdp_query(static_cast<int>(nic.ifindex), 0, &query) == 0 && query.prog_id != 0) {
+    return Error{nic.name + ": the XDP program '" + name_of_program(query.prog_id) + "' (id " +
+                 std::to_string(query.prog_id) + ") is attached already; an interface takes one"};
+  }
+  if (mode == Mode::native && (error == EOPNOTSUPP || error == kENotSupp)) {
+    return Error{nic.name +
+                 ": its driver has no native XDP; --mode generic works with any, but slowly"};
+  }
+  if (error == EPERM)
+    return Error{nic.name + ": attaching needs CAP_NET_ADMIN and CAP_BPF, or root"};
+  errno = error;
+  return shm::os_error(
+      nic.name + ": its driver refused the program (its MTU of " + std::to_string(nic.mtu) +
+      " may be too large for XDP, or too few queues be left); --mode generic works "
+      "with any, but slowly");
+}
+
+}  // namespace
+
+struct Program::Object {
+  nlb_xdp* skeleton = nullptr;
+  ~Object() { nlb_xdp__destroy(skeleton); }
+
+  struct NamedMap {
+    const char* name;
+    bpf_map* map;
+  };
+  // Those that outlive the daemon.
+  [[nodiscard]] std::array<NamedMap, 8> shared_maps() const {
+    auto& maps = skeleton->maps;
+    return {{{"config_lines", maps.config_lines},
+             {"control", maps.data_control},
+             {"cpus", maps.cpus},
+             {"flows", maps.flows},
+             {"last_hops", maps.last_hops},
+             {"listener_stats", maps.listener_stats},
+             {"target_stats", maps.target_stats},
+             {"tx_nics", maps.tx_nics}}};
+  }
+  [[nodiscard]] int program() const { return ::bpf_program__fd(skeleton->progs.nlb_xdp); }
+  [[nodiscard]] Result<ClockReading> read_clock() const;
+};
+
+namespace {
+
+// Empty, or why the pinned map is not what `wanted` would be.
+std::string difference(const bpf_map* wanted, const char* name, const shm::File& found) {
+  bpf_map_info info{};
+  std::uint32_t bytes = sizeof(info);
+  if (::bpf_obj_get_info_by_fd(found.fd(), &info, &bytes) != 0) return "cannot be asked";
+  const auto differs = [&](const char* what, std::uint32_t is, std::uint32_t wants) {
+    return is == wants ? std::string()
+                       : std::string(name) + " has " + std::to_string(is) + " " + what + ", not " +
+                             std::to_string(wants);
+  };
+  std::string text = differs("entries", info.max_entries, ::bpf_map__max_entries(wanted));
+  if (text.empty())
+    text = differs("bytes per entry", info.value_size, ::bpf_map__value_size(wanted));
+  return text;
+}
+
+Result<shm::Mapping> map_memory_of(int fd, std::uint64_t bytes) {
+  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const shm::File file(::dup(fd));
+  return shm::Mapping::map(file, (bytes + page - 1) / page * page, shm::Access::read_write);
+}
+
+template <typename T>
+std::span<T> elements(const shm::Mapping& memory, std::uint64_t count) {
+  return {reinterpret_cast<T*>(memory.bytes().data()), static_cast<std::size_t>(count)};
+}
+
+}  // namespace
+
+Program::Program(std::unique_ptr<Object> object) : object_(std::move(object)) {}
+Program::Program(Program&& other) noexcept = default;
+Program& Program::operator=(Program&& other) noexcept = default;
+Program::~Program() = default;
+
+Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
+  ::libbpf_set_print(log_of_libbpf);
+  auto object = std::make_unique<Object>();
+  object->skeleton = nlb_xdp__open();
+  if (object->skeleton == nullptr) return load_error(errno);
+  auto& maps = object->skeleton->maps;
+  const std::uint32_t rows = options.cpu_count + 1;
+  // Fails only after loading.
+  (void)::bpf_map__set_max_entries(maps.config_lines, options.config_lines);
+  (void)::bpf_map__set_max_entries(maps.flows, options.flows);
+  (void)::bpf_map__set_max_entries(maps.cpus, options.cpu_count);
+  (void)::bpf_map__set_max_entries(maps.listener_stats, rows * options.listener_slots);
+  (void)::bpf_map__set_max_entries(maps.target_stats, rows * options.target_slots);
+
+  Program program(std::move(object));
+  std::vector<shm::File> kept;
+  for (const auto& [name, map] : program.object_->shared_maps()) {
+    std::optional<shm::File> found = pins.find_map(name);
+    if (!found) {
+      program.why_new_maps_ = "none of an earlier one are there";
+      break;
+    }
+    program.why_new_maps_ = difference(map, name, *found);
+    if (!program.why_new_maps_.empty()) break;
+    kept.push_back(std::move(*found));
+  }
+  if (program.has_kept_maps()) {
+    const auto shared = program.object_->shared_maps();
+    for (std::size_t i = 0; i < shared.size(); ++i) {
+      if (const int error = ::bpf_map__reuse_fd(shared[i].map, kept[i].fd()); error != 0) {
+        return load_error(-error);
+      }
+    }
+  }
+  if (const int error = nlb_xdp__load(program.object_->skeleton); error != 0) {
+    return load_error(-error);
+  }
+  if (Status mapped = program.map_memory(options); !mapped) return mapped.error();
+  return program;
+}
+
+Status Program::map_memory(const ProgramOptions& options) {
+  for (const auto& [name, map] : object_->shared_maps()) {
+    memory_.emplace_back();
+    if (::bpf_map__type(map) == BPF_MAP_TYPE_DEVMAP) continue;
+    Result<shm::Mapping> memory =
+        map_memory_of(::bpf_map__fd(map),
+                      std::uint64_t{::bpf_map__value_size(map)} * ::bpf_map__max_entries(map));
+    if (!memory) return memory.error().within(name);
+    memory_.back() = std::move(*memory);
+  }
+  const std::uint64_t rows = options.cpu_count + 1;
+  maps_ = {.control = elements<mr_xdp_control>(memory_[1], 1).data(),
+           .config_lines = elements<mr_config_line>(memory_[0], options.config_lines),
+           .flows = elements<mr_flow_record>(memory_[3], options.flows),
+           .last_hops = elements<mr_xdp_last_hop>(memory_[4], MR_LAST_HOP_COUNT),
+           .cpus = elements<mr_xdp_cpu>(memory_[2], options.cpu_count),
+           .listener_stats = elements<mr_listener_stats>(memory_[5], rows * options.listener_slots),
+           .target_stats = elements<mr_target_stats>(memory_[6], rows * options.target_slots)};
+  return ok();
+}
+
+Result<FormerFlows> pinned_flows(const Pins& pins) {
+  const std::optional<shm::File> flows = pins.find_map("flows");
+  const std::optional<shm::File> last_hops = pins.find_map("last_hops");
+  bpf_map_info info{};
+  std::uint32_t bytes = sizeof(info);
+  if (!flows || !last_hops || ::bpf_obj_get_info_by_fd(flows->fd(), &info, &bytes) != 0 ||
+      info.value_size != sizeof(mr_flow_record)) {
+    return Error{"no flows of an earlier XDP engine are pinned"};
+  }
+  Result<shm::Mapping> records =
+      map_memory_of(flows->fd(), std::uint64_t{info.max_entries} * sizeof(mr_flow_record));
+  Result<shm::Mapping> hops =
+      map_memory_of(last_hops->fd(), MR_LAST_HOP_COUNT * sizeof(mr_xdp_last_hop));
+  if (!records) return records.error();
+  if (!hops) return hops.error();
+  FormerFlows former;
+  former.flows = elements<mr_flow_record>(*records, info.max_entries);
+  former.last_hops = elements<mr_xdp_last_hop>(*hops, MR_LAST_HOP_COUNT);
+  former.flows_memory = std::move(*records);
+  former.last_hops_memory = std::move(*hops);
+  return former;
+}
+
+Result<ClockReading> Program::Object::read_clock() const {
+  std::array<std::uint8_t, 64> frame{};  // test runs want one
+  bpf_test_run_opts run{};
+  run.sz = sizeof(run);
+  run.data_in = frame.data();
+  run.data_size_in = frame.size();
+  run.repeat = 1;
+  if (::bpf_prog_test_run_opts(::bpf_program__fd(skeleton->progs.read_clock), &run) != 0) {
+    return shm::os_error("cannot read the kernel's clocks (BPF_PROG_TEST_RUN)");
+  }
+  return ClockReading{.jiffies = skeleton->bss->clock_reading.jiffies,
+                      .ktime_ns = skeleton->bss->clock_reading.ktime_ns};
+}
+
+Result<std::uint64_t> Program::ns_per_jiffy() {
+  const Result<ClockReading> first = object_->read_clock();
+  if (!first) return first.error();
+  pause(kJiffyMeasureNs);
+  const Result<ClockReading> last = object_->read_clock();
+  if (!last) return last.error();
+  const std::uint64_t jiffies = last->jiffies - first->jiffies;
+  const std::uint64_t elapsed_ns = last->ktime_ns - first->ktime_ns;
+  for (const JiffyLength& length : kJiffyLengths) {
+    const auto expected = static_cast<std::int64_t>(elapsed_ns / length.ns);
+    const std::int64_t off = static_cast<std::int64_t>(jiffies) - expected;
+    if (off >= -1 && off <= 1) return length.ns;
+  }
+  return Error{"the kernel counts " + std::to_string(jiffies) + " jiffies in " +
+               std::to_string(elapsed_ns / 1'000'000) +
+               " ms: CONFIG_HZ is none of 100, 250, 300, 1000"};
+}
+
+// A jiffy's number holds for all of its length: the reading that is nearest to its start is the one
+// with the smallest difference.
+Status Program::set_clock() {
+  mr_xdp_control& control = *maps_.control;
+  if (control.ns_per_jiffy != 0) return ok();  // both clocks go on in step until the next boot
+  const Result<std::uint64_t> length = ns_per_jiffy();
+  if (!length) return length.error();
+  std::int64_t offset_ns = INT64_MAX;
+  for (int i = 0; i < kOffsetReadings; ++i) {
+    const Result<ClockReading> reading = object_->read_clock();
+    if (!reading) return reading.error();
+    offset_ns = std::min(offset_ns,
+                         static_cast<std::int64_t>(reading->ktime_ns - reading->jiffies * *length));
+    pause(kOffsetPauseNs);
+  }
+  control.clock_offset_ns = offset_ns;
+  control.ns_per_jiffy = *length;
+  return ok();
+}
+
+Status Program::set_nics(const std::vector<Nic>& nics) {
+  mr_xdp_control& control = *maps_.control;
+  const int tx_nics = ::bpf_map__fd(object_->skeleton->maps.tx_nics);
+  std::array<mr_xdp_nic, MR_NIC_COUNT_MAX> wanted{};
+  for (std::uint32_t i = 0; i < nics.size(); ++i) {
+    wanted[i].ifindex = nics[i].ifindex;
+    std::copy(nics[i].mac.bytes.begin(), nics[i].mac.bytes.end(), wanted[i].mac);
+    if (::bpf_map_update_elem(tx_nics, &i, &nics[i].ifindex, BPF_ANY) != 0) {
+      return shm::os_error(nics[i].name + ": cannot be sent to by XDP");
+    }
+  }
+  for (std::uint32_t i = static_cast<std::uint32_t>(nics.size()); i < MR_NIC_COUNT_MAX; ++i) {
+    (void)::bpf_map_delete_elem(tx_nics, &i);  // absent is fine
+  }
+  if (std::memcmp(wanted.data(), control.nics, sizeof(control.nics)) != 0) {
+    // Neighbours are remembered with the number of a nic: with others in their place replies take
+    // the default next hop until the next packet of a client.
+    std::memset(maps_.last_hops.data(), 0, maps_.last_hops.size_bytes());
+    std::copy(wanted.begin(), wanted.end(), control.nics);
+  }
+  control.nic_count = static_cast<std::uint32_t>(nics.size());
+  return ok();
+}
+
+Status Program::attach(const std::vector<Nic>& nics, Mode mode, const Pins& pins) {
+  std::vector<PinnedLink> links = pins.links();
+  for (const Nic& nic : nics) {
+    const auto link = std::ranges::find(links, nic.ifindex, &PinnedLink::ifindex);
+    if (link != links.end()) {
+      bpf_xdp_query_opts query{};
+      query.sz = sizeof(query);
+      (void)::bpf_xdp_query(static_cast<int>(nic.ifindex), 0, &query);  // then its mode is unknown
+      const bool is_generic = query.attach_mode == XDP_ATTACHED_SKB;
+      PinnedLink own = std::move(*link);
+      links.erase(link);
+      if (is_generic == (mode == Mode::generic)) {
+        if (::bpf_link_update(own.fd.fd(), object_->program(), nullptr) == 0) continue;
+        return attach_error(nic, mode, errno);
+      }
+      spdlog::warn("{}: changing the mode detaches the program for a moment", nic.name);
+      if (Status removed = Pins::remove_link(std::move(own)); !removed) return removed;
+    }
+    if (Status attached = attach_new(nic, mode, pins); !attached) return attached;
+  }
+  for (PinnedLink& link : links) {
+    spdlog::info("interface {}: is no --interface any more, detached", link.ifindex);
+    if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
+  }
+  return ok();
+}
+
+Status Program::attach_new(const Nic& nic, Mode mode, const Pins& pins) const {
+  bpf_link_create_opts options{};
+  options.sz = sizeof(options);
+  options.flags = mode == Mode::native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
+  const shm::File link(
+      ::bpf_link_create(object_->program(), static_cast<int>(nic.ifindex), BPF_XDP, &options));
+  if (!link.is_open()) return attach_error(nic, mode, errno);
+  return pins.pin_link(nic.ifindex, link.fd());
+}
+
+Status Program::pin_maps(const Pins& pins) const {
+  pins.remove_maps();
+  for (const auto& [name, map] : object_->shared_maps()) {
+    if (Status pinned = pins.pin_map(name, ::bpf_map__fd(map)); !pinned) return pinned;
+  }
+  return ok();
+}
+
+}  // namespace millrace::xdp

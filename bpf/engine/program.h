@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The XDP program in the kernel: its maps, new or an earlier daemon's, and its attachments. Cold.
+// The only user of libbpf beside pins.cc.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bpf/engine/maps.h"
+#include "bpf/engine/nics.h"
+#include "bpf/engine/pins.h"
+#include "dataplane/core/result.h"
+#include "dataplane/shm/file.h"
+
+namespace millrace::xdp {
+
+enum class Mode {
+  native,   // in the driver, before the kernel has made anything of the frame
+  generic,  // in the kernel's stack: any driver, slow; a last resort
+};
+
+struct ProgramOptions {
+  std::uint32_t config_lines = 0;
+  std::uint32_t flows = 0;  // a power of two
+  std::uint32_t cpu_count = 0;
+  std::uint32_t listener_slots = 0;
+  std::uint32_t target_slots = 0;
+};
+
+// The pinned flows, for a daemon that does not go on with the maps, and for detaching.
+struct FormerFlows {
+  shm::Mapping flows_memory;
+  shm::Mapping last_hops_memory;
+  std::span<mr_flow_record> flows;
+  std::span<mr_xdp_last_hop> last_hops;
+};
+
+[[nodiscard]] Result<FormerFlows> pinned_flows(const Pins& pins);
+
+class Program {
+ public:
+  // Loads it, with the pinned maps if all of them are there and have these sizes.
+  [[nodiscard]] static Result<Program> load(const ProgramOptions& options, const Pins& pins);
+  Program(Program&& other) noexcept;
+  Program& operator=(Program&& other) noexcept;
+  ~Program();
+
+  [[nodiscard]] const Maps& maps() const { return maps_; }
+  // The maps are an earlier daemon's, with its flows, and its programs may be using them.
+  [[nodiscard]] bool has_kept_maps() const { return why_new_maps_.empty(); }
+  // Otherwise: why not.
+  [[nodiscard]] const std::string& why_new_maps() const { return why_new_maps_; }
+
+  // Fills control.ns_per_jiffy and clock_offset_ns. Takes about a tenth of a second.
+  [[nodiscard]] Status set_clock();
+  // nics[i] is nic i of the config, for sending and in `control`.
+  [[nodiscard]] Status set_nics(const std::vector<Nic>& nics);
+
+  // Attaches it to `nics`, in the place of an earlier daemon's programs without a gap, and detaches
+  // those from all other interfaces. From then on it forwards.
+  [[nodiscard]] Status attach(const std::vector<Nic>& nics, Mode mode, const Pins& pins);
+  [[nodiscard]] Status pin_maps(const Pins& pins) const;
+
+ private:
+  struct Object;  // libbpf's
+  explicit Program(std::unique_ptr<Object> object);
+  [[nodiscard]] Status map_memory(const ProgramOptions& options);
+  [[nodiscard]] Status attach_new(const Nic& nic, Mode mode, const Pins& pins) const;
+  [[nodiscard]] Result<std::uint64_t> ns_per_jiffy();
+
+  std::unique_ptr<Object> object_;
+  std::vector<shm::Mapping> memory_;
+  Maps maps_;
+  std::string why_new_maps_;
+};
+
+}  // namespace millrace::xdp

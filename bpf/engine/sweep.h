@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Looks at every flow record about once a second: folds its counts into the listener's and the
+// target's counters, ends what has been idle for too long, gives records up that ended, and keeps
+// the copy outside the kernel (flow_copy.h). Warm: the daemon's thread, in slices of at most a
+// millisecond. The rules are core/forwarder_flows.cc's; what differs is that programs on other CPUs
+// use the records meanwhile.
+//
+//   a flow --idle, or its listener or target is gone--> EXPIRED or GONE
+//          --a round later, when no program can still have it--> REUSABLE
+//          --a round later, when the record behind it is FREE--> FREE
+//
+// Rounds go downwards, so that a run of records that can become free does so at once.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bpf/engine/flow_copy.h"
+#include "bpf/engine/maps.h"
+#include "dataplane/core/config_view.h"
+
+namespace millrace::xdp {
+
+// All records are seen once in this time.
+inline constexpr std::uint64_t kSweepRoundNs = 1'000'000'000;
+
+class Sweep {
+ public:
+  // `copy` may be null. Both outlive this.
+  Sweep(const Maps& maps, FlowCopy* copy);
+
+  // As many records as are due by `now_ns` (CLOCK_MONOTONIC). `view`: the config in force.
+  void run(const core::ConfigView& view, std::uint64_t now_ns);
+  // A whole round now, however long it takes: at start, for the gauges, and at the end.
+  void run_round(const core::ConfigView& view, std::uint64_t now_ns);
+
+  // Of the last complete round.
+  [[nodiscard]] std::uint64_t active_flows() const { return active_flows_; }
+  [[nodiscard]] const std::vector<std::uint64_t>& target_flows() const { return target_flows_; }
+  // Since this was made.
+  [[nodiscard]] std::uint64_t removed() const { return removed_; }
+  [[nodiscard]] std::uint64_t expired() const { return expired_; }
+
+ private:
+  void step(std::uint32_t records);
+  void visit(std::uint32_t index);
+  void visit_flow(mr_flow_record& flow, StateWord word);
+  void visit_reusable(std::uint32_t index, mr_flow_record& record, StateWord word);
+  [[nodiscard]] bool end_flow(mr_flow_record& flow, StateWord word, std::uint8_t state);
+  void fold_counts(mr_flow_record& flow);
+  void finish_round();
+  [[nodiscard]] const mr_listener* listener_of(const mr_flow_record& flow) const;
+  [[nodiscard]] bool has_target(const mr_flow_record& flow) const;
+  [[nodiscard]] std::span<mr_listener_stats> listeners() const;
+  [[nodiscard]] std::span<mr_target_stats> targets() const;
+
+  Maps maps_;
+  FlowCopy* copy_;
+  const core::ConfigView* view_ = nullptr;  // during a call
+  std::uint32_t tick_ = 0;
+  std::uint32_t next_ = 0;                // records [0, next_) are left in this round
+  std::uint64_t swept_ns_ = 0;            // the time up to which records have been seen
+  std::vector<std::uint8_t> last_state_;  // of each record at its last visit
+  // Of the round under way, and of the last one.
+  std::uint64_t used_counted_ = 0;
+  std::uint64_t used_ = 0;
+  std::uint64_t active_counted_ = 0;
+  std::uint64_t active_flows_ = 0;
+  std::vector<std::uint64_t> target_counted_;
+  std::vector<std::uint64_t> target_flows_;
+  std::uint64_t removed_ = 0;
+  std::uint64_t expired_ = 0;
+};
+
+}  // namespace millrace::xdp
