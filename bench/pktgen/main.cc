@@ -9,6 +9,8 @@
 #include <atomic>
 #include <boost/program_options.hpp>
 #include <cstdio>
+#include <ctime>
+#include <fstream>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -16,6 +18,7 @@
 #include "bench/pktgen/generator.h"
 #include "bench/pktgen/profile_load.h"
 #include "bench/pktgen/result.h"
+#include "bench/pktgen/result_json.h"
 #include "dataplane/dpdk/eal.h"
 
 namespace {
@@ -73,6 +76,8 @@ po::options_description describe_options() {
   add("seed", po::value<std::uint64_t>()->value_name("N"), "instead of the profile's");
   add("drain", po::value<double>()->value_name("SECONDS")->default_value(0.2, "0.2"),
       "how long to listen after the last packet");
+  add("json", po::value<std::string>()->value_name("FILE"),
+      "write the result there too, with the machine's facts and whole histograms");
   add("check", po::bool_switch(), "only say whether the profile is right");
   add("quiet", po::bool_switch(), "no progress");
   add("eal", po::value<std::vector<std::string>>()->value_name("ARG")->default_value({}, "none"),
@@ -129,7 +134,25 @@ void run_with_progress(Generator& generator, bool is_quiet) {
   if (!is_quiet && is_terminal) std::fputs("\r\033[K", stderr);
 }
 
-Result<int> run(const po::variables_map& values) {
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  char text[32] = "";
+  if (::gmtime_r(&now, &parts) != nullptr) {
+    (void)std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);  // 20 bytes
+  }
+  return text;
+}
+
+millrace::Status write_json(const std::string& path, const RunResult& result,
+                            const RunFacts& facts) {
+  std::ofstream file(path, std::ios::trunc);
+  file << to_json(result, facts) << std::flush;
+  if (!file) return Error{"--json: cannot write " + path};
+  return millrace::ok();
+}
+
+Result<int> run(const po::variables_map& values, const std::vector<std::string>& words) {
   auto profile = read_profile(values);
   if (!profile) return profile.error();
   if (values["check"].as<bool>()) {
@@ -140,6 +163,10 @@ Result<int> run(const po::variables_map& values) {
   const GeneratorOptions options{.profile = std::move(profile).value(),
                                  .devices = values["nic"].as<std::vector<std::string>>(),
                                  .drain_seconds = values["drain"].as<double>()};
+  const RunFacts facts{.machine = machine_facts(first_allowed_cpu()),
+                       .command_line = words,
+                       .devices = options.devices,
+                       .started_at = utc_now()};
   if (auto started = start_eal(values, options); !started) return started.error();
   auto generator = Generator::make(options);
   if (!generator) return generator.error();
@@ -150,6 +177,10 @@ Result<int> run(const po::variables_map& values) {
   run_with_progress(**generator, values["quiet"].as<bool>());
   const RunResult result = result_of(**generator);
   std::fputs(to_text(result).c_str(), stdout);
+  if (values.count("json") != 0) {
+    auto written = write_json(values["json"].as<std::string>(), result, facts);
+    if (!written) return written.error();
+  }
   return result.corrupt_packets > 0 ? 2 : 0;
 }
 
@@ -175,7 +206,7 @@ int main(int argc, char** argv) {
     std::cout << kHelpHead << '\n' << described << kHelpTail;
     return 0;
   }
-  const Result<int> status = run(values);
+  const Result<int> status = run(values, {argv, argv + argc});
   if (status) return *status;
   std::fprintf(stderr, "millrace-pktgen: %s\n", status.error().message.c_str());
   return 1;

@@ -7,6 +7,7 @@ length and checksum anew and shares no code with the generator.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -135,6 +136,37 @@ def test_ring_gives_back_every_packet_of_every_stream(tmp_path: Path) -> None:
         assert found.group(1) == found.group(2)
     assert said.count("lost 0 (0.0000 %), reordered 0, duplicates 0") == 2
     assert said.rstrip().endswith("with a wrong checksum 0")
+
+
+def test_json_says_what_the_text_says_and_where(tmp_path: Path) -> None:
+    profile = write_profile(tmp_path / "a.yaml", f"name: a, {V4}", f"name: b, measure: false, {V4}")
+    out = tmp_path / "out.json"
+    said = run("--nic", "net_ring0", profile, "--quiet", "--seed", "7", "--json", str(out)).stdout
+    result = json.loads(out.read_text())
+    measured, unmeasured = result["streams"]
+    assert f"a: sent {measured['sent_packets']} (" in said
+    assert measured["received_packets"] == measured["sent_packets"] > 500
+    assert measured["lost_packets"] == 0
+    latency = measured["latency"]
+    assert sum(count for _, _, count in latency["buckets"]) == measured["received_packets"]
+    figures = [latency[key] for key in ("min_ns", "p50_ns", "p99_ns", "p999_ns", "max_ns")]
+    assert figures == sorted(figures)
+    assert "latency" not in unmeasured
+    both = measured["sent_packets"] + unmeasured["sent_packets"]
+    assert result["received_packets"] == both
+    assert result["unmarked_packets"] == unmeasured["sent_packets"]
+    assert result["seed"] == 7
+    assert result["devices"] == ["net_ring0"]
+    assert result["command_line"][0] == PROGRAM
+    assert result["machine"]["kernel"] == os.uname().release
+    assert result["machine"]["cpu_count"] == os.cpu_count()
+    assert result["machine"]["memory_bytes"] > 1 << 28
+
+
+def test_json_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    profile = write_profile(tmp_path / "a.yaml", f"name: a, {V4}")
+    said = run("--nic", "net_ring0", profile, "--json", str(tmp_path / "no/x"), status=1).stderr
+    assert "--json: cannot write" in said
 
 
 def test_null_swallows_all_and_the_loss_is_said(tmp_path: Path) -> None:
