@@ -53,7 +53,7 @@ class Balancer {
     for (std::uint32_t flow = 0; flow < flow_count_; flow += burst.count) {
       burst.count = std::min(core::kBurstMax, flow_count_ - flow);
       for (std::uint32_t i = 0; i < burst.count; ++i) {
-        std::uint8_t* frame = frames.data() + i * kFrameRoom;
+        std::uint8_t* frame = frames.data() + i * kFrameRoom + kFrameHeadroom;
         writer_.write(frame, flow + i);
         burst.packets[i] = packet_at(frame);
       }
@@ -62,7 +62,11 @@ class Balancer {
   }
 
   [[nodiscard]] core::Packet packet_at(std::uint8_t* frame) const {
-    return {.data = frame, .length = writer_.length(), .headroom = 0, .nic = 0, .reserved = 0};
+    return {.data = frame,
+            .length = writer_.length(),
+            .headroom = kFrameHeadroom,
+            .nic = 0,
+            .reserved = 0};
   }
   void process(core::Burst& burst) { forwarder_.process_burst(burst, kNowNs); }
 
@@ -75,6 +79,7 @@ class Balancer {
   [[nodiscard]] const char* memory_kind() const { return memory_.kind(); }
 
   static constexpr std::uint32_t kFrameRoom = 256;
+  static constexpr std::uint16_t kFrameHeadroom = 64;  // of it, for encapsulation
 
  private:
   // Half again as many records as flows: a table that is well used.
@@ -92,6 +97,9 @@ class Balancer {
   }
   static test::Image make_image(const FlowShape& shape, std::uint8_t forwarding) {
     test::ImageBuilder builder;
+    for (const char* source : {"10.1.1.1", "2001:db8:2::1"}) {
+      builder.set_encap_source(test::addr_of(source));
+    }
     const std::uint32_t group =
         builder.add_group({.forwarding = forwarding, .table_slots = MR_LOOKUP_SLOTS_DEFAULT});
     const std::string prefix = core::is_v4(shape.vip) ? "10.1.0." : "2001:db8:1::";

@@ -26,7 +26,7 @@ class Frames {
 
   void write(const Balancer& balancer, FlowOrder& order) {
     for (std::uint32_t i = 0; i < core::kBurstMax; ++i) {
-      std::uint8_t* frame = memory_.data() + i * Balancer::kFrameRoom;
+      std::uint8_t* frame = memory_.data() + i * Balancer::kFrameRoom + Balancer::kFrameHeadroom;
       writer_.write(frame, order.next());
       burst_.packets[i] = balancer.packet_at(frame);
     }
@@ -132,6 +132,12 @@ void register_all() {
   add(
       "forward/ipv4/tcp/dsr", [](auto& s) { forward(s, true, MR_PROTOCOL_TCP, MR_FORWARDING_DSR); },
       all);
+  add(
+      "forward/ipv4/tcp/ipip",
+      [](auto& s) { forward(s, true, MR_PROTOCOL_TCP, MR_FORWARDING_IPIP); }, all);
+  add(
+      "forward/ipv6/tcp/gue",
+      [](auto& s) { forward(s, false, MR_PROTOCOL_TCP, MR_FORWARDING_GUE); }, all);
   add(
       "miss/ipv4/tcp/nat", [](auto& s) { miss(s, true); }, all.subspan(2, 2));
   add(

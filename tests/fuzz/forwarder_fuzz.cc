@@ -13,6 +13,7 @@
 #include <memory>
 #include <vector>
 
+#include "dataplane/core/encapsulate.h"
 #include "dataplane/core/packet.h"
 #include "tests/fuzz/input.h"
 #include "tests/support/cc/core_engine.h"
@@ -33,21 +34,27 @@ const test::MacTable kNicMacs = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}};
 // What the first target of each group, or its listener, may have come to.
 enum class State : std::uint8_t { steady, draining, unhealthy, unresolved, replaced, gone, closed };
 constexpr std::uint8_t kStateCount = 7;
+constexpr std::array<std::uint8_t, 4> kForwardings = {MR_FORWARDING_NAT, MR_FORWARDING_DSR,
+                                                      MR_FORWARDING_IPIP, MR_FORWARDING_GUE};
+constexpr std::uint32_t kGroupCount = 4 * kForwardings.size();
+constexpr std::uint16_t kMtu = 1000;  // frames of both sides of it are in the corpus
 
 void add_group(test::ImageBuilder& builder, bool is_v6, std::uint8_t protocol,
                std::uint8_t forwarding) {
   const bool is_tcp = protocol == MR_PROTOCOL_TCP;
-  const bool is_dsr = forwarding == MR_FORWARDING_DSR;
   const std::uint32_t group = builder.add_group({.forwarding = forwarding});
   for (const char* addr : is_v6 ? std::array{"2001:db8:1::11", "2001:db8:1::12"}
                                 : std::array{"10.0.1.11", "10.0.1.12"}) {
     const auto port = static_cast<std::uint16_t>(is_tcp ? 8080 : 5353);
-    static_cast<void>(builder.add_target(
-        {.group_slot = group, .addr = test::addr_of(addr), .port = port, .protocol = protocol}));
+    static_cast<void>(builder.add_target({.group_slot = group,
+                                          .addr = test::addr_of(addr),
+                                          .port = port,
+                                          .protocol = protocol,
+                                          .mtu = kMtu}));
   }
   static_cast<void>(builder.add_listener(
       {.vip_addr = test::addr_of(is_v6 ? "2001:db8::10" : "203.0.113.10"),
-       .port = static_cast<std::uint16_t>((is_tcp ? 80 : 53) + (is_dsr ? 1 : 0)),
+       .port = static_cast<std::uint16_t>((is_tcp ? 80 : 53) + forwarding - MR_FORWARDING_NAT),
        .protocol = protocol,
        .group_slot = group}));
 }
@@ -68,15 +75,17 @@ test::Image build_image(State state, const test::Image* previous) {
   test::ImageBuilder builder;
   for (const bool is_v6 : {false, true}) {
     for (const std::uint8_t protocol : {MR_PROTOCOL_TCP, MR_PROTOCOL_UDP}) {
-      for (const std::uint8_t forwarding : {MR_FORWARDING_NAT, MR_FORWARDING_DSR}) {
+      for (const std::uint8_t forwarding : kForwardings) {
         add_group(builder, is_v6, protocol, forwarding);
       }
     }
   }
-  for (std::uint32_t group = 0; group < 8; ++group) change(builder, group, state);
+  for (std::uint32_t group = 0; group < kGroupCount; ++group) change(builder, group, state);
   builder.set_default_next_hops(test::next_hop_of("02:00:00:00:00:fe"),
                                 test::next_hop_of("02:00:00:00:00:fe", 1));
   builder.add_local_addr(test::addr_of("10.0.1.1"));
+  builder.set_encap_source(test::addr_of("10.0.1.1"));
+  builder.set_encap_source(test::addr_of("2001:db8:1::1"));
   return builder.build(static_cast<std::uint64_t>(state) + 1, previous);
 }
 
@@ -92,15 +101,53 @@ const test::Image& image_of(State state) {
   return images[static_cast<std::size_t>(state)];
 }
 
+// Bytes that were put in front of the packet; 0 when it was not encapsulated.
+std::size_t overhead_of(const test::Frame& in, const test::FrameFacts& before,
+                        const test::Outcome& out) {
+  for (const std::uint8_t forwarding : {MR_FORWARDING_IPIP, MR_FORWARDING_GUE}) {
+    const bool is_v4 = before.ether_type == 0x0800;
+    const std::size_t overhead = core::encapsulation_bytes(forwarding, is_v4);
+    const auto inner = in.bytes.begin() + core::eth::kBytes;
+    if (out.bytes.size() == core::eth::kBytes + overhead + before.ip_bytes &&
+        std::equal(inner, inner + static_cast<std::ptrdiff_t>(before.ip_bytes),
+                   out.bytes.end() - static_cast<std::ptrdiff_t>(before.ip_bytes))) {
+      return overhead;
+    }
+  }
+  return 0;
+}
+
+// A datagram shorter than the packet around it: the outer checksum does not look behind it.
+bool has_surplus(const test::Frame& in, const test::FrameFacts& before) {
+  const std::size_t at = before.l4_offset + core::udp::kLength;
+  return before.protocol == core::ip_protocol::kUdp &&
+         before.l4_offset + (std::size_t{in.bytes[at]} << 8 | in.bytes[at + 1]) !=
+             core::eth::kBytes + before.ip_bytes;
+}
+
+void check_encapsulated(const test::Frame& in, const test::FrameFacts& before,
+                        const test::FrameFacts& after, std::size_t overhead) {
+  require(after.is_ip && after.ip_bytes == before.ip_bytes + overhead && after.hops == 64,
+          "the outer header is a new one around the packet");
+  require(after.ip_bytes <= kMtu, "what is sent fits the MTU");
+  if (after.l4_checksum != Checksum::none && !has_surplus(in, before)) {
+    require(after.l4_checksum == before.l4_checksum, "the outer checksum is right if the inner is");
+  }
+}
+
 void check_sent(const test::Frame& in, const test::Outcome& out) {
   const test::FrameFacts before = test::facts_of(in.bytes);
   const test::FrameFacts after = test::facts_of(out.bytes);
   require(out.nic < kNicMacs.size(), "sent on a nic that exists");
-  require(out.bytes.size() <= in.bytes.size(), "a frame does not grow");
   require(std::equal(out.bytes.begin() + 6, out.bytes.begin() + 12, kNicMacs[out.nic].begin()),
           "a frame carries the address of the nic that sends it");
   require(after.ether_type == before.ether_type, "the ethertype stays");
   require(after.ip_checksum != Checksum::wrong, "a right IPv4 header checksum leaves");
+  const std::size_t overhead = before.is_ip ? overhead_of(in, before, out) : 0;
+  if (out.kind == VerdictKind::forward && overhead != 0) {
+    return check_encapsulated(in, before, after, overhead);
+  }
+  require(out.bytes.size() <= in.bytes.size(), "a frame that is not encapsulated does not grow");
   if (before.l4_checksum == Checksum::right) {
     require(after.l4_checksum == Checksum::right, "a right transport checksum stays right");
   }

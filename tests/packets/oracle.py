@@ -10,34 +10,15 @@ from __future__ import annotations
 import ipaddress
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from scapy.layers.inet import IP, in4_chksum
-from scapy.layers.inet6 import IPv6, in6_chksum
+from plain_config import TCP, UDP, Address, Config, Listener, Target
+from plain_packet import Packet, encapsulated, is_martian, overhead_of, right_checksum, too_big
 from scapy.utils import checksum
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+ICMP, ICMP6 = 1, 58
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 EXTENSIONS = (0, 43, 50, 51, 59, 60)
 TIMEOUTS = {"syn": 10, "established": 350, "closing": 60, "closed": 5, "udp": 120, "expired": 30}
-
-
-@dataclass(frozen=True)
-class Target:
-    address: Address
-    port: int
-    mac: bytes
-    is_nat: bool
-
-
-@dataclass(frozen=True)
-class Listener:
-    vip: Address
-    port: int
-    protocol: int
-    target: Target
 
 
 @dataclass
@@ -49,110 +30,8 @@ class Flow:
     flags: set[str] = field(default_factory=set)
 
 
-@dataclass
-class Config:
-    """What common.config says, read without the code under test."""
-
-    node_mac: bytes = b""
-    default_router: bytes = b""
-    listeners: list[Listener] = field(default_factory=list)
-    local: list[Address] = field(default_factory=list)
-
-    @property
-    def vips(self) -> set[Address]:
-        return {listener.vip for listener in self.listeners}
-
-
-def read_config(path: Path) -> Config:
-    config = Config()
-    macs: dict[str, bytes] = {}
-    addresses: dict[str, str] = {}
-    groups: dict[str, bool] = {}
-    targets: dict[str, Target] = {}
-
-    def address(text: str) -> Address:
-        return ipaddress.ip_address(addresses.get(text, text))
-
-    for line in path.read_text(encoding="utf-8").splitlines():
-        words = line.split()
-        if not words or line.startswith("#"):
-            continue
-        if words[0] == "mac":
-            macs[words[1]] = bytes.fromhex(words[2].replace(":", ""))
-        elif words[0] == "addr":
-            addresses[words[1]] = words[2]
-        elif words[0] == "nic":
-            config.node_mac = macs[words[3]]
-        elif words[0] == "group":
-            groups[words[1]] = words[2] == "nat"
-        elif words[0] == "target":
-            mac = macs[words[words.index("via") + 1]]
-            is_nat = groups[words[2]]
-            targets[words[2]] = Target(address(words[3]), int(words[4]), mac, is_nat)
-        elif words[0] == "listener":
-            protocol = TCP if words[3] == "tcp" else UDP
-            listener = Listener(address(words[1]), int(words[2]), protocol, targets[words[4]])
-            config.listeners.append(listener)
-        elif words[0] == "default_next_hop":
-            config.default_router = macs[words[2]]
-        elif words[0] == "local":
-            config.local.append(address(words[1]))
-    return config
-
-
-@dataclass
-class Packet:
-    """The parts of a frame that passed the length checks."""
-
-    frame: bytes
-    version: int
-    source: Address
-    destination: Address
-    protocol: int
-    header: int  # bytes of the IP header
-    length: int  # bytes of the IP packet
-
-    @property
-    def segment(self) -> bytes:
-        return self.frame[14 + self.header : 14 + self.length]
-
-    @property
-    def ports(self) -> tuple[int, int]:
-        source, destination = struct.unpack("!HH", self.segment[:4])
-        return source, destination
-
-    @property
-    def flags(self) -> int:
-        return self.segment[13] if self.protocol == TCP else 0
-
-    @property
-    def hops(self) -> int:
-        return self.frame[22] if self.version == 4 else self.frame[21]
-
-
 class Drop(Exception):
     """The verdict that ends most walks."""
-
-
-def right_checksum(
-    source: Address, destination: Address, protocol: int, segment: bytes, version: int
-) -> int:
-    if version == 4:
-        around = IP(src=str(source), dst=str(destination), proto=protocol)
-        return int(in4_chksum(protocol, around, segment))
-    around6 = IPv6(src=str(source), dst=str(destination), nh=protocol)
-    return int(in6_chksum(protocol, around6, segment))
-
-
-def is_martian(source: Address, destination: Address) -> bool:
-    if source == destination:
-        return True
-    if isinstance(source, ipaddress.IPv4Address):
-        first = source.packed[0]
-        return first in (0, 127) or first >= 224
-    embedded = [bytes(10) + b"\xff\xff", bytes(12)]
-    embeds = any(a.packed[:12] in embedded for a in (source, destination))
-    return source.is_multicast or embeds
 
 
 class PlainForwarder:
@@ -432,11 +311,21 @@ class PlainForwarder:
     def to_target(self, packet: Packet, listener: Listener) -> str:
         target = listener.target
         link = target.mac + self.config.node_mac + packet.frame[12:14]
-        if not target.is_nat:
+        if target.forwarding == "dsr":
             return f"forward 0 {(link + packet.frame[14:]).hex()}"
+        if not target.is_nat:
+            return self.encapsulated(packet, link, target)
         ends = (packet.source, target.address)
         ports = (packet.ports[0], target.port)
         return self.translated(packet, link, ends, ports)
+
+    def encapsulated(self, packet: Packet, link: bytes, target: Target) -> str:
+        room = target.mtu - packet.length - overhead_of(packet, target)
+        if target.mtu and room < 0:
+            back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
+            return f"reply 0 {(back + too_big(packet, packet.length + room)).hex()}"
+        source = self.config.encap_sources[packet.version]
+        return f"forward 0 {(link + encapsulated(packet, target, source)).hex()}"
 
     def to_client(self, packet: Packet, listener: Listener, router: bytes) -> str:
         link = router + self.config.node_mac + packet.frame[12:14]

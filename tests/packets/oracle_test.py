@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from oracle import PlainForwarder, read_config
+from oracle import PlainForwarder
+from plain_config import read_config
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import ARP, Ether
@@ -34,6 +35,8 @@ ODD_SOURCES = {
 VIPS = {4: "203.0.113.10", 6: "2001:db8::10"}
 TARGETS = {4: "10.0.1.11", 6: "2001:db8:1::11"}
 OTHERS = {4: ("10.0.1.1", "203.0.113.99"), 6: ("2001:db8:1::1", "::ffff:203.0.113.10")}
+TCP_PORTS = (80, 80, 81, 82, 83, 22)
+UDP_PORTS = (53, 53, 54, 55, 56, 22)
 TCP_FLAGS = (
     "S",
     "S",
@@ -120,6 +123,8 @@ class Traffic:
         return IPv6(src=source, dst=destination, hlim=hops, fl=self.random.randrange(2**20))
 
     def payload(self) -> Packet:
+        if self.random.random() < 0.1:  # about as large as encapsulation allows
+            return Raw(self.random.randbytes(self.random.randrange(1390, 1460)))
         return Raw(self.random.randbytes(self.random.choice((0, 1, 2, 7, 64))))
 
     def transport(self, is_tcp: bool, source: int, destination: int) -> Packet:
@@ -140,7 +145,7 @@ class Traffic:
         if self.random.random() < 0.05:
             destination = self.random.choice(OTHERS[family])
         is_tcp = self.random.random() < 0.6
-        port = self.random.choice((80, 80, 81, 22) if is_tcp else (53, 53, 54, 22))
+        port = self.random.choice(TCP_PORTS if is_tcp else UDP_PORTS)
         client_port = self.random.choice((40000, 40001))
         return self.ip(family, source, destination) / self.transport(is_tcp, client_port, port)
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dataplane/core/checksum.h"
+#include "dataplane/core/encapsulate.h"
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/maglev.h"
 #include "dataplane/core/rewrite.h"
@@ -46,6 +47,98 @@ RC_GTEST_PROP(checksum, translation_there_and_back_restores_it, (std::uint16_t c
   const std::uint16_t back = updated_checksum(there, negated(deltas.l4));
   // One's complement has two zeros; both mean the same sum.
   RC_ASSERT(back == checksum || (back % 0xffff == 0 && checksum % 0xffff == 0));
+}
+
+// ---- encapsulation
+
+struct Segment {
+  std::vector<std::uint8_t> frame;  // with headroom
+  Parsed parsed{};
+};
+
+constexpr std::uint32_t kHeadroom = 64;
+
+std::vector<std::uint8_t> arbitrary_bytes(std::size_t count) {
+  return *rc::gen::container<std::vector<std::uint8_t>>(count, rc::gen::arbitrary<std::uint8_t>());
+}
+
+// An IP packet of random bytes that has the lengths right, and over IPv6 the transport's checksum.
+Segment arbitrary_segment(bool is_v4, const std::vector<std::uint8_t>& payload) {
+  const bool is_tcp = *rc::gen::arbitrary<bool>();
+  const std::uint32_t ip_header = is_v4 ? ipv4::kBytes : ipv6::kBytes;
+  const std::uint32_t l4_header = is_tcp ? tcp::kBytes : udp::kBytes;
+  const auto l4_bytes = static_cast<std::uint16_t>(l4_header + payload.size());
+  Segment out;
+  out.frame.resize(kHeadroom + eth::kBytes);
+  for (const auto& part : {arbitrary_bytes(ip_header + l4_header), payload}) {
+    out.frame.insert(out.frame.end(), part.begin(), part.end());
+  }
+  std::uint8_t* ip = out.frame.data() + kHeadroom + eth::kBytes;
+  std::uint8_t* l4 = ip + ip_header;
+  out.parsed.is_v4 = is_v4;
+  out.parsed.protocol = is_tcp ? ip_protocol::kTcp : ip_protocol::kUdp;
+  out.parsed.ip_bytes = ip_header + l4_bytes;
+  out.parsed.l4_offset = static_cast<std::uint8_t>(eth::kBytes + ip_header);
+  out.parsed.source = is_v4 ? v4_words_at(ip + ipv4::kSource) : words_at(ip + ipv6::kSource);
+  out.parsed.source_port_be = load<std::uint16_t>(l4);
+  if (is_v4) return out;
+  ip[0] = static_cast<std::uint8_t>(0x60 | (ip[0] & 0x0f));
+  store(ip + ipv6::kPayloadLength, to_be16(l4_bytes));
+  ip[ipv6::kNextHeader] = out.parsed.protocol;
+  if (!is_tcp) store(l4 + udp::kLength, to_be16(l4_bytes));
+  std::uint8_t* checksum = l4 + (is_tcp ? tcp::kChecksum : udp::kChecksum);
+  store(checksum, std::uint16_t{0});
+  const std::uint16_t right =
+      transport_checksum({ip + ipv6::kSource, 16}, {ip + ipv6::kDestination, 16},
+                         out.parsed.protocol, {l4, std::size_t{l4_bytes}});
+  store(checksum, right == 0 && !is_tcp ? std::uint16_t{0xffff} : right);
+  return out;
+}
+
+Packet encapsulated(Segment& segment, std::uint8_t forwarding) {
+  mr_target target{};
+  mr_addr source{};
+  for (auto& byte : target.addr.bytes) byte = *rc::gen::arbitrary<std::uint8_t>();
+  for (auto& byte : source.bytes) byte = *rc::gen::arbitrary<std::uint8_t>();
+  target.forwarding = forwarding;
+  target.encap_port_be = *rc::gen::arbitrary<std::uint16_t>();
+  Packet packet{.data = segment.frame.data() + kHeadroom,
+                .length = static_cast<std::uint32_t>(segment.frame.size() - kHeadroom),
+                .headroom = kHeadroom,
+                .nic = 0,
+                .reserved = 0};
+  encapsulate(packet, segment.parsed, target, source);
+  return packet;
+}
+
+RC_GTEST_PROP(encapsulation, outer_udp_checksum_is_that_of_all_it_covers,
+              (const std::vector<std::uint8_t>& payload)) {
+  Segment segment = arbitrary_segment(false, payload);
+  const Packet packet = encapsulated(segment, MR_FORWARDING_GUE);
+  std::uint8_t* ip = packet.data + eth::kBytes;
+  std::uint8_t* udp = ip + ipv6::kBytes;
+  const std::uint16_t written = load<std::uint16_t>(udp + udp::kChecksum);
+  const std::size_t udp_bytes = packet.length - eth::kBytes - ipv6::kBytes;
+  RC_ASSERT(from_be16(load<std::uint16_t>(udp + udp::kLength)) == udp_bytes);
+  store(udp + udp::kChecksum, std::uint16_t{0});
+  const std::uint16_t computed = transport_checksum(
+      {ip + ipv6::kSource, 16}, {ip + ipv6::kDestination, 16}, ip_protocol::kUdp, {udp, udp_bytes});
+  RC_ASSERT(written == (computed == 0 ? 0xffff : computed));
+}
+
+RC_GTEST_PROP(encapsulation, inner_packet_is_untouched_and_outer_header_sums_up,
+              (const std::vector<std::uint8_t>& payload)) {
+  const bool is_v4 = *rc::gen::arbitrary<bool>();
+  const auto forwarding = *rc::gen::element<std::uint8_t>(MR_FORWARDING_IPIP, MR_FORWARDING_GUE);
+  Segment segment = arbitrary_segment(is_v4, payload);
+  const std::vector<std::uint8_t> before(segment.frame.begin() + kHeadroom + eth::kBytes,
+                                         segment.frame.end());
+  const Packet packet = encapsulated(segment, forwarding);
+  const std::uint32_t overhead = encapsulation_bytes(forwarding, is_v4);
+  RC_ASSERT(packet.length == eth::kBytes + overhead + before.size());
+  RC_ASSERT(packet.headroom == kHeadroom - overhead);
+  RC_ASSERT(std::equal(before.begin(), before.end(), packet.data + eth::kBytes + overhead));
+  if (is_v4) RC_ASSERT(ipv4_checksum_holds(packet.data + eth::kBytes));
 }
 
 // ---- flow table

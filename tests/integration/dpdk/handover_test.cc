@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "dataplane/core/steering.h"
 #include "tests/integration/dpdk/workers.h"
 
@@ -77,6 +79,31 @@ TEST_P(Handover, request_and_reply_of_a_flow_meet_in_one_flow_table) {
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_UNTRACKED_PACKETS), 0u);
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_FORWARDED_PACKETS), 2u * kClients);
   EXPECT_EQ(flows_by_worker(), flows);
+  workers_.expect_balance();
+}
+
+TEST_P(Handover, encapsulated_packets_leave_whole_from_whoever_owns_their_flow) {
+  const Image image = balancer_image(2, MR_FORWARDING_IPIP);
+  workers_.publish(image);
+  std::vector<Bytes> requests;
+  for (std::uint32_t client = 0; client < kClients; ++client) requests.push_back(syn(client));
+  receive_spread(requests);
+  workers_.turn();
+  std::vector<Bytes> inner;
+  for (const Bytes& packet : workers_.sent()) {
+    constexpr std::size_t kOuter = core::eth::kBytes + core::ipv4::kBytes;
+    ASSERT_GT(packet.size(), kOuter);
+    EXPECT_EQ(packet[core::eth::kBytes + core::ipv4::kProtocol], core::ip_protocol::kIpv4InIp);
+    inner.emplace_back(packet.begin() + kOuter, packet.end());
+  }
+  for (Bytes& request : requests) {
+    request.erase(request.begin(), request.begin() + core::eth::kBytes);
+  }
+  std::ranges::sort(requests);
+  std::ranges::sort(inner);
+  EXPECT_EQ(inner, requests);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FORWARDED_BYTES),
+            kClients * (requests[0].size() + core::eth::kBytes + core::ipv4::kBytes));
   workers_.expect_balance();
 }
 

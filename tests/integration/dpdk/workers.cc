@@ -71,8 +71,9 @@ Bytes answer_to(const Bytes& request, std::uint8_t tcp_flags) {
   return answer;
 }
 
-Image balancer_image(std::uint64_t generation) {
+Image balancer_image(std::uint64_t generation, mr_forwarding forwarding) {
   ImageBuilder builder;
+  for (const char* source : {"10.0.1.1", "fd00::1"}) builder.set_encap_source(addr_of(source));
   struct Service {
     const char* vip;
     const char* targets[2];
@@ -85,7 +86,8 @@ Image balancer_image(std::uint64_t generation) {
       {"2001:db8:113::10", {"fd00::11", "fd00::12"}, 80, MR_PROTOCOL_TCP},
   };
   for (const Service& service : services) {
-    const std::uint32_t group = builder.add_group({});
+    const std::uint32_t group =
+        builder.add_group({.forwarding = static_cast<std::uint8_t>(forwarding)});
     for (const char* target : service.targets) {
       builder.add_target({.group_slot = group,
                           .addr = addr_of(target),

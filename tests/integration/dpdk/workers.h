@@ -32,7 +32,8 @@ inline constexpr core::MacAddr kNicMac{{2, 0, 0, 0, 0, 0x10}};
 // The answer of a target to what the workers forwarded to it: addresses and ports turned round.
 [[nodiscard]] Bytes answer_to(const Bytes& request, std::uint8_t tcp_flags);
 
-[[nodiscard]] Image balancer_image(std::uint64_t generation);
+[[nodiscard]] Image balancer_image(std::uint64_t generation,
+                                   mr_forwarding forwarding = MR_FORWARDING_NAT);
 
 struct WorkersOptions {
   std::uint32_t worker_count = 1;

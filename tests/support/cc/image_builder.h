@@ -96,8 +96,9 @@ class ImageBuilder {
   std::uint32_t add_target(const TargetSpec& spec);
   std::uint32_t add_listener(const ListenerSpec& spec);
 
-  // For the next generation: change a target, put another machine into its slot (new id), or free
-  // the slot.
+  // For the next generation: change a group or a target, put another machine into its slot (new
+  // id), or free the slot.
+  [[nodiscard]] GroupSpec& group(std::uint32_t slot) { return groups_[slot].spec; }
   [[nodiscard]] TargetSpec& target(std::uint32_t slot) { return targets_[slot].spec; }
   void replace_target(std::uint32_t slot, const TargetSpec& spec);
   void free_target(std::uint32_t slot) { targets_[slot].id = 0; }

@@ -49,6 +49,19 @@ TEST_P(ForwarderTest, dsr_rewrites_only_the_link_header) {
   }
 }
 
+TEST_P(ForwarderTest, packet_without_room_for_an_outer_header_is_dropped) {
+  node.builder.set_encap_source(addr_of(traffic().is_v6 ? "fd00:10:1::1" : "10.0.1.1"));
+  balance(1, MR_FORWARDING_IPIP);
+  const Outcome kept_out = node.send(to_vip(40000, kSyn));  // a Node's frames have no headroom
+  EXPECT_EQ(kept_out.kind, VerdictKind::drop);
+  EXPECT_EQ(kept_out.reason, MR_DROP_TOO_BIG);
+  node.builder.target(0).mtu = 64;
+  node.publish();
+  EXPECT_EQ(node.send(to_vip(40000, kAck)).reason, MR_DROP_TOO_BIG) << "nor for the answer";
+  EXPECT_EQ(node.counter(MR_COUNTER_TOO_BIG_SENT), 0u);
+  EXPECT_TRUE(node.is_balanced());
+}
+
 TEST_P(ForwarderTest, known_flow_keeps_target_while_others_come_and_go) {
   balance(3);
   std::vector<std::uint32_t> chosen;

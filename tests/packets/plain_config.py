@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a file like common.config says, read without the code under test: for the plain model."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+TCP, UDP = 6, 17
+
+
+@dataclass(frozen=True)
+class Target:
+    address: Address
+    port: int
+    mac: bytes
+    forwarding: str
+    mtu: int  # 0: no limit
+    gue_port: int
+
+    @property
+    def is_nat(self) -> bool:
+        return self.forwarding == "nat"
+
+
+@dataclass(frozen=True)
+class Listener:
+    vip: Address
+    port: int
+    protocol: int
+    target: Target
+
+
+@dataclass
+class Config:
+    node_mac: bytes = b""
+    default_router: bytes = b""
+    listeners: list[Listener] = field(default_factory=list)
+    local: list[Address] = field(default_factory=list)
+    encap_sources: dict[int, Address] = field(default_factory=dict)  # by IP version
+
+    @property
+    def vips(self) -> set[Address]:
+        return {listener.vip for listener in self.listeners}
+
+
+def read_config(path: Path) -> Config:
+    config = Config()
+    macs: dict[str, bytes] = {}
+    addresses: dict[str, str] = {}
+    groups: dict[str, tuple[str, int]] = {}
+    targets: dict[str, Target] = {}
+
+    def address(text: str) -> Address:
+        return ipaddress.ip_address(addresses.get(text, text))
+
+    def option(words: list[str], name: str, otherwise: int) -> int:
+        return int(words[words.index(name) + 1]) if name in words else otherwise
+
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if not words or line.startswith("#"):
+            continue
+        if words[0] == "mac":
+            macs[words[1]] = bytes.fromhex(words[2].replace(":", ""))
+        elif words[0] == "addr":
+            addresses[words[1]] = words[2]
+        elif words[0] == "nic":
+            config.node_mac = macs[words[3]]
+        elif words[0] == "group":
+            groups[words[1]] = (words[2], option(words, "port", 6080))
+        elif words[0] == "target":
+            mac = macs[words[words.index("via") + 1]]
+            forwarding, gue_port = groups[words[2]]
+            mtu = option(words, "mtu", 0)
+            where = address(words[3])
+            targets[words[2]] = Target(where, int(words[4]), mac, forwarding, mtu, gue_port)
+        elif words[0] == "listener":
+            protocol = TCP if words[3] == "tcp" else UDP
+            listener = Listener(address(words[1]), int(words[2]), protocol, targets[words[4]])
+            config.listeners.append(listener)
+        elif words[0] == "default_next_hop":
+            config.default_router = macs[words[2]]
+        elif words[0] == "local":
+            config.local.append(address(words[1]))
+        elif words[0] == "encap_source":
+            source = address(words[1])
+            config.encap_sources[source.version] = source
+    return config

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets as the plain model sees them, and what it makes of them as a whole, with Scapy's help."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass
+
+from plain_config import TCP, UDP, Address, Target
+from scapy.layers.inet import ICMP as IcmpLayer
+from scapy.layers.inet import IP, in4_chksum
+from scapy.layers.inet import UDP as UdpLayer
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, in6_chksum
+from scapy.packet import Raw
+
+
+@dataclass
+class Packet:
+    """The parts of a frame that passed the length checks."""
+
+    frame: bytes
+    version: int
+    source: Address
+    destination: Address
+    protocol: int
+    header: int  # bytes of the IP header
+    length: int  # bytes of the IP packet
+
+    @property
+    def segment(self) -> bytes:
+        return self.frame[14 + self.header : 14 + self.length]
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        source, destination = struct.unpack("!HH", self.segment[:4])
+        return source, destination
+
+    @property
+    def flags(self) -> int:
+        return self.segment[13] if self.protocol == TCP else 0
+
+    @property
+    def hops(self) -> int:
+        return self.frame[22] if self.version == 4 else self.frame[21]
+
+    @property
+    def whole(self) -> bytes:
+        """Without link header and padding."""
+        return self.frame[14 : 14 + self.length]
+
+
+def right_checksum(
+    source: Address, destination: Address, protocol: int, segment: bytes, version: int
+) -> int:
+    if version == 4:
+        around = IP(src=str(source), dst=str(destination), proto=protocol)
+        return int(in4_chksum(protocol, around, segment))
+    around6 = IPv6(src=str(source), dst=str(destination), nh=protocol)
+    return int(in6_chksum(protocol, around6, segment))
+
+
+def is_martian(source: Address, destination: Address) -> bool:
+    if source == destination:
+        return True
+    if isinstance(source, ipaddress.IPv4Address):
+        first = source.packed[0]
+        return first in (0, 127) or first >= 224
+    embedded = [bytes(10) + b"\xff\xff", bytes(12)]
+    embeds = any(a.packed[:12] in embedded for a in (source, destination))
+    return source.is_multicast or embeds
+
+
+def overhead_of(packet: Packet, target: Target) -> int:
+    return (20 if packet.version == 4 else 40) + (8 if target.forwarding == "gue" else 0)
+
+
+def encapsulated(packet: Packet, target: Target, source: Address) -> bytes:
+    """The outer IP packet."""
+    inner, ends = packet.whole, {"src": str(source), "dst": str(target.address)}
+    is_ipip = target.forwarding == "ipip"
+    body = Raw(inner if is_ipip else gue(packet, target, source))
+    if packet.version == 4:
+        protocol = 4 if is_ipip else UDP
+        return bytes(IP(**ends, tos=inner[1], id=0, flags="DF", proto=protocol) / body)
+    first = int.from_bytes(inner[:4], "big")
+    outer = IPv6(**ends, nh=41 if is_ipip else UDP, tc=first >> 20 & 0xFF, fl=first & 0xFFFFF)
+    return bytes(outer / body)
+
+
+def gue(packet: Packet, target: Target, source: Address) -> bytes:
+    """UDP header and packet. Its checksum takes the one inside at its word."""
+    header = UdpLayer(sport=gue_source_port(packet), dport=target.gue_port, chksum=0)
+    udp = bytes(header / Raw(packet.whole))
+    if packet.version == 4:
+        return udp
+    at = 16 if packet.protocol == TCP else 6
+    bare = packet.segment[:at] + b"\0\0" + packet.segment[at + 2 :]
+    right = right_checksum(packet.source, packet.destination, packet.protocol, bare, 6)
+    believed = bare[:at] + struct.pack("!H", right) + bare[at + 2 :]
+    covered = udp[:8] + packet.whole[: packet.header] + believed
+    outer = right_checksum(source, target.address, UDP, covered, 6)
+    return udp[:6] + struct.pack("!H", outer) + packet.whole
+
+
+def gue_source_port(packet: Packet) -> int:
+    """The client's address as two little-endian words, v4-mapped, mixed with its port."""
+    address = packet.source.packed
+    mapped = address if packet.version == 6 else bytes(10) + b"\xff\xff" + address
+    low, high = struct.unpack("<QQ", mapped)
+    (port,) = struct.unpack("<H", packet.segment[:2])
+    mixed: int = (low ^ high ^ port) * 0x9E3779B97F4A7C15 % 2**64
+    return 0xC000 | ((mixed ^ mixed >> 32) >> 16) % 2**14
+
+
+def too_big(packet: Packet, mtu: int) -> bytes:
+    """The IP packet that tells the client."""
+    quote = Raw(packet.whole[: packet.header + 64])
+    ends = {"src": str(packet.destination), "dst": str(packet.source)}
+    if packet.version == 4:
+        answer = IP(**ends, id=0, flags=0, ttl=64)
+        return bytes(answer / IcmpLayer(type=3, code=4, nexthopmtu=mtu) / quote)
+    return bytes(IPv6(**ends, hlim=64) / ICMPv6PacketTooBig(mtu=max(mtu, 1280)) / quote)
