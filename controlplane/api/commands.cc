@@ -306,7 +306,7 @@ Outcome run_flows(const Call& call) {
   }
   const FlowScan scan = scan_flows(
       {.directory = engine.flow_table_dir,
-       .worker_count = static_cast<std::uint32_t>(engine.workers.size()),
+       .table_count = engine.flow_table_count,
        .from = {from_worker.value_or(0), from_record.value_or(0)},
        .found_max = limit.value_or(20),
        .records_max = kFlowRecordsPerRequest,

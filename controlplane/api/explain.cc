@@ -10,6 +10,7 @@
 #include "controlplane/api/names.h"
 #include "controlplane/api/views.h"
 #include "dataplane/core/drop_reason.h"
+#include "dataplane/core/encapsulate.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::control {
@@ -34,6 +35,7 @@ class Explanation {
   void decide_in_group(const mr_listener& listener);
   void explain_slot(const mr_target_group& group, const mr_lookup_slot& slot);
   void explain_target(const mr_target& target);
+  void explain_encapsulation(const mr_target& target);
   void find_flow();
   void drop(mr_drop_reason reason, const std::string& why);
   void say(std::string why) { why_.push_back(json::value(std::move(why))); }
@@ -152,6 +154,30 @@ void Explanation::explain_target(const mr_target& target) {
   }
   result_["verdict"] = "forward";
   result_["target"] = target_text(target);
+  explain_encapsulation(target);
+}
+
+void Explanation::explain_encapsulation(const mr_target& target) {
+  const auto forwarding = static_cast<Forwarding>(target.forwarding);
+  if (!encapsulates(forwarding)) return;
+  const bool is_v4 = IpAddress{target.addr}.is_v4();
+  const IpAddress source{is_v4 ? config_.image->encap_source_v4 : config_.image->encap_source_v6};
+  if (source == IpAddress{}) {
+    result_["target"] = nullptr;
+    return drop(MR_DROP_NO_ENCAP_SOURCE, std::string("the node has no ") +
+                                             (is_v4 ? "IPv4" : "IPv6") + " address to send from");
+  }
+  std::string how = std::string("it travels by ") + to_string(forwarding) + " from " +
+                    source.to_string() + " to " + IpAddress{target.addr}.to_string();
+  if (forwarding == Forwarding::gue) {
+    how += " port " + std::to_string(core::from_be16(target.encap_port_be));
+  }
+  const std::uint32_t overhead = core::encapsulation_bytes(target.forwarding, is_v4);
+  if (target.mtu > overhead) {
+    how += "; packets over " + std::to_string(target.mtu - overhead) +
+           " bytes are answered with that MTU";
+  }
+  say(std::move(how));
 }
 
 // A flow that is known goes on to its target, whatever the lookup table says by now.
@@ -164,7 +190,7 @@ void Explanation::find_flow() {
   filter.protocol = question_.protocol;
   const FlowScan scan = scan_flows(
       {.directory = snapshot_.engine.flow_table_dir,
-       .worker_count = static_cast<std::uint32_t>(snapshot_.engine.workers.size()),
+       .table_count = snapshot_.engine.flow_table_count,
        .from = {},
        .found_max = 1,
        .records_max = kRecordsMax,

@@ -102,7 +102,7 @@ bool scan_table(const FlowTableReader& table, const FlowScanRequest& request, Fl
 FlowScan scan_flows(const FlowScanRequest& request) {
   FlowScan scan;
   FlowPosition at = request.from;
-  for (; at.worker < request.worker_count; at = {at.worker + 1, 0}) {
+  for (; at.worker < request.table_count; at = {at.worker + 1, 0}) {
     const auto table =
         FlowTableReader::open(request.directory + "/flows." + std::to_string(at.worker));
     if (!table) {

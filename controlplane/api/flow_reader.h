@@ -31,8 +31,8 @@ struct FlowFound {
 };
 
 struct FlowScanRequest {
-  std::string directory;  // EngineSnapshot::flow_table_dir
-  std::uint32_t worker_count = 0;
+  std::string directory;          // EngineSnapshot::flow_table_dir
+  std::uint32_t table_count = 0;  // likewise
   FlowPosition from;
   std::size_t found_max = 0;      // stops after so many
   std::uint64_t records_max = 0;  // looks at no more than so many: bounds the time

@@ -50,6 +50,7 @@ json::object target_view(const TargetSnapshot& target) {
                     {"operator_drained", target.operator_drained},
                     {"next_hop_resolved", target.next_hop_resolved},
                     {"next_hop", target.next_hop},
+                    {"mtu", target.mtu},
                     {"lookup_share", target.lookup_share},
                     {"new_flows", target.stats.new_flows},
                     {"active_flows", target.stats.active_flows},
@@ -81,6 +82,7 @@ json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns
   const bool has_started = engine.start_ns != 0;
   return {{"running", engine.running},
           {"kind", engine.kind},
+          {"wanted_kind", engine.wanted_kind},
           {"pid", engine.pid},
           {"uptime_seconds", has_started ? seconds_between(engine.start_ns, boottime_ns) : 0},
           {"adopted_generation", engine.adopted_generation},
@@ -166,6 +168,7 @@ json::value listeners_view(const Snapshot& snapshot) {
                          {"slot", listener.slot},
                          {"id", listener.id},
                          {"target_group", listener.target_group},
+                         {"forwarding", to_string(listener.forwarding)},
                          {"tcp_idle_timeout_seconds", listener.tcp_idle_timeout_seconds},
                          {"new_flows", listener.stats.new_flows},
                          {"packets", listener.stats.packets},

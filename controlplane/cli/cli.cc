@@ -143,9 +143,22 @@ json::value answer_of(const std::vector<ConfigError>& errors) {
 }
 
 int Cli::validate() {
-  const auto loaded = load_config_file(line_.words[0]);
+  const std::string file = line_.words[0] == "-" ? "standard input" : line_.words[0];
+  const auto text = read_config_file(line_.words[0]);
+  if (const auto* error = std::get_if<ConfigError>(&text)) {
+    print_errors(answer_of({*error}));
+    return kExitFailed;
+  }
+  const auto loaded = load_config(std::get<std::string>(text), file);
+  const auto engine = load_engine_kind(std::get<std::string>(text));
+  const bool is_engine = engine && line_.engine == to_string(*engine);
   if (const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded)) {
     print_errors(answer_of(*errors));
+    return is_engine ? kExitDone : kExitFailed;
+  }
+  if (!line_.engine.empty() && !is_engine) {
+    print_errors(answer_of(
+        {{file, std::string("node.engine is ") + to_string(*engine) + ", not " + line_.engine}}));
     return kExitFailed;
   }
   const Config& config = std::get<Config>(loaded);
@@ -153,7 +166,6 @@ int Cli::validate() {
   std::size_t targets = 0;
   for (const LoadBalancer& balancer : config.load_balancers) listeners += balancer.listeners.size();
   for (const TargetGroup& group : config.target_groups) targets += group.targets.size();
-  const std::string file = line_.words[0] == "-" ? "standard input" : line_.words[0];
   return print({{"load_balancers", config.load_balancers.size()},
                 {"listeners", listeners},
                 {"target_groups", config.target_groups.size()},

@@ -37,6 +37,7 @@ struct CommandLine {
   std::string target_group;
   std::string protocol;
   std::string state;
+  std::string engine;
   std::uint32_t limit = 20;
   bool all = false;
   bool once = false;

@@ -52,8 +52,11 @@ every error is shown with its line and reason. A target that the file no longer 
     CommandHelp{CommandKind::validate, "validate", "validate FILE", "check a config file",
                 R"(
 Checks FILE (- for standard input) like `apply` would, without a daemon and without any effect.
+With --engine it also says whether this node is to run that engine: units ask so before they start
+one. A slip elsewhere in the file is then shown, but does not count.
 
   millrace validate deploy/examples/demo.yaml
+  millrace validate /etc/millrace/millrace.yaml --engine xdp
 )",
                 1, 1},
     CommandHelp{CommandKind::drain, "drain", "drain GROUP TARGET[:PORT]",

@@ -158,6 +158,7 @@ std::string render_listeners(JsonView listeners) {
                {"PROTOCOL"},
                {"PORT", Align::right},
                {"TARGET GROUP"},
+               {"FORWARDING"},
                {"NEW FLOWS", Align::right},
                {"REJECTED", Align::right},
                {"PACKETS", Align::right},
@@ -166,14 +167,14 @@ std::string render_listeners(JsonView listeners) {
                {"RST TARGET", Align::right},
                {"RST OURS", Align::right}});
   for (const JsonView listener : listeners["listeners"].items()) {
-    table.add({listener["load_balancer"].text(), listener["vip"].text(),
-               listener["protocol"].text(), whole_text(listener["port"]),
-               listener["target_group"].text(), count_text(listener["new_flows"].number()),
-               count_text(listener["rejected_flows"].number()),
-               count_text(listener["packets"].number()), bytes_text(listener["bytes"].number()),
-               count_text(listener["client_resets"].number()),
-               count_text(listener["target_resets"].number()),
-               count_text(listener["balancer_resets"].number())});
+    table.add(
+        {listener["load_balancer"].text(), listener["vip"].text(), listener["protocol"].text(),
+         whole_text(listener["port"]), listener["target_group"].text(),
+         listener["forwarding"].text(), count_text(listener["new_flows"].number()),
+         count_text(listener["rejected_flows"].number()), count_text(listener["packets"].number()),
+         bytes_text(listener["bytes"].number()), count_text(listener["client_resets"].number()),
+         count_text(listener["target_resets"].number()),
+         count_text(listener["balancer_resets"].number())});
   }
   return table.empty() ? "No listeners.\n" : table.text();
 }

@@ -28,6 +28,7 @@ class Checker {
     Config config;
     config.node = draft_.node;
     collect_vips();
+    check_encap_sources();
     for (const TargetGroupDraft& group : draft_.target_groups) {
       config.target_groups.push_back(check_target_group(group));
     }
@@ -40,6 +41,7 @@ class Checker {
 
  private:
   void collect_vips();
+  void check_encap_sources();
   TargetGroup check_target_group(const TargetGroupDraft& draft);
   Target check_target(const TargetDraft& draft, std::uint16_t group_port,
                       std::map<std::pair<IpAddress, std::uint16_t>, Cursor>& seen);
@@ -49,7 +51,7 @@ class Checker {
                                Listener& listener);
   void check_reference(const Placed<std::string>& name, Family family, const Placed<IpAddress>& vip,
                        const ListenerDraft& listener, const LoadBalancerDraft& balancer);
-  void check_dsr_ports(const TargetGroupDraft& group, const Placed<std::string>& name,
+  void check_kept_port(const TargetGroupDraft& group, const Placed<std::string>& name,
                        const ListenerDraft& listener);
   void check_one_balancer(const Placed<std::string>& group, const LoadBalancerDraft& balancer);
   void check_limits();
@@ -87,6 +89,15 @@ void Checker::collect_vips() {
                               line_of(known->second) + " (" + known->second.path +
                               "); a VIP belongs to one load balancer");
     }
+  }
+}
+
+void Checker::check_encap_sources() {
+  for (const auto& source : draft_.encap_sources) {
+    const auto vip = vips_.find(source.value);
+    if (vip == vips_.end()) continue;
+    errors_.add(source.at, source.value.to_string() + " is a VIP, in " + line_of(vip->second) +
+                               "; encapsulated packets come from an address of the node's own");
   }
 }
 
@@ -230,19 +241,20 @@ void Checker::check_reference(const Placed<std::string>& name, Family family,
                              " targets; name a group for each family: default_target_groups: "
                              "{ipv4: ..., ipv6: ...}");
   }
-  check_dsr_ports(group, name, listener);
+  check_kept_port(group, name, listener);
   check_one_balancer(name, balancer);
 }
 
-// With dsr the target gets the client's packet as it is, so nothing can translate the port.
-void Checker::check_dsr_ports(const TargetGroupDraft& group, const Placed<std::string>& name,
+// But with nat the target gets the client's packet as it is, so nothing can translate the port.
+void Checker::check_kept_port(const TargetGroupDraft& group, const Placed<std::string>& name,
                               const ListenerDraft& listener) {
-  if (group.settings.forwarding != Forwarding::dsr || !listener.port || !group.port) return;
+  const Forwarding forwarding = group.settings.forwarding;
+  if (!keeps_port(forwarding) || !listener.port || !group.port) return;
   const std::uint16_t wanted = listener.port->value;
   const auto mismatch = [&](std::uint16_t port, const std::string& whose) {
     errors_.add(name.at, "the listener has port " + std::to_string(wanted) + " but " + whose +
-                             " has port " + std::to_string(port) +
-                             "; with millrace.forwarding: dsr they must be equal");
+                             " has port " + std::to_string(port) + "; with millrace.forwarding: " +
+                             control::to_string(forwarding) + " they must be equal");
   };
   if (group.targets.empty() && *group.port != wanted) {
     return mismatch(*group.port, "target group " + quote(name.value));

@@ -57,10 +57,12 @@ struct TargetGroupDraft {
 
 struct ConfigDraft {
   Node node;
+  std::vector<Placed<IpAddress>> encap_sources;  // at most one per family; those of `node`
   std::vector<LoadBalancerDraft> load_balancers;
   std::vector<TargetGroupDraft> target_groups;
 };
 
+[[nodiscard]] std::optional<EngineKind> read_engine(const Cursor& at, ErrorList& errors);
 [[nodiscard]] std::optional<Protocol> read_protocol(const Cursor& at, ErrorList& errors);
 [[nodiscard]] TargetGroupDraft read_target_group(const Cursor& at, ErrorList& errors);
 

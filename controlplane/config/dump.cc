@@ -33,6 +33,14 @@ void put_node(YAML::Emitter& out, const Node& node) {
   out << YAML::Key << "selection_key" << YAML::Value << YAML::DoubleQuoted
       << hex64(node.selection_key[0]) + hex64(node.selection_key[1]);
   out << YAML::Key << "lookup_seed" << YAML::Value << YAML::DoubleQuoted << hex64(node.lookup_seed);
+  put(out, "engine", to_string(node.engine));
+  if (node.encap_source_v4 || node.encap_source_v6) {
+    out << YAML::Key << "encap_source" << YAML::Value << YAML::Flow << YAML::BeginSeq;
+    for (const auto& source : {node.encap_source_v4, node.encap_source_v6}) {
+      if (source) out << source->to_string();
+    }
+    out << YAML::EndSeq;
+  }
   out << YAML::EndMap;
 }
 
@@ -72,6 +80,7 @@ void put_load_balancer(YAML::Emitter& out, const LoadBalancer& balancer) {
 void put_attributes(YAML::Emitter& out, const TargetGroup& group) {
   out << YAML::Key << "attributes" << YAML::Value << YAML::BeginMap;
   put(out, "millrace.forwarding", to_string(group.forwarding));
+  if (group.forwarding == Forwarding::gue) put(out, "millrace.gue.port", group.gue_port);
   put(out, "deregistration_delay.timeout_seconds", group.deregistration_delay_seconds);
   put(out, "deregistration_delay.connection_termination.enabled",
       group.deregistration_connection_termination);

@@ -22,7 +22,8 @@ constexpr std::size_t kNameLengthMax = 32;
 constexpr std::size_t kNodeNameLengthMax = 63;
 
 ConfigDraft read_config(const Cursor& root, ErrorList& errors);
-Node read_node(const Cursor& at, ErrorList& errors);
+void read_node(const Cursor& at, ConfigDraft& draft, ErrorList& errors);
+void read_encap_sources(const Cursor& at, ConfigDraft& draft, ErrorList& errors);
 LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors);
 ListenerDraft read_listener(const Cursor& at, ErrorList& errors);
 void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList& errors);
@@ -61,6 +62,17 @@ LoadResult load_config_file(const std::string& path) {
   return load_config(std::get<std::string>(read), path == "-" ? "standard input" : path);
 }
 
+std::optional<EngineKind> load_engine_kind(std::string_view yaml_text) {
+  const auto parsed = parse_yaml(yaml_text);
+  const auto* root = std::get_if<YamlNodePtr>(&parsed);
+  if (root == nullptr) return std::nullopt;
+  ErrorList ignored("");  // load_config() tells them
+  const auto node = MapReader({*root, ""}, {"node"}, ignored).find("node");
+  if (!node) return EngineKind::dpdk;
+  const auto engine = MapReader(*node, {"engine"}, ignored).find("engine");
+  return engine ? read_engine(*engine, ignored) : EngineKind::dpdk;
+}
+
 std::variant<std::string, ConfigError> read_config_file(const std::string& path) {
   const auto fail = [&](const char* what) {
     return ConfigError{path, std::string(what) + ": " + std::strerror(errno)};
@@ -83,12 +95,16 @@ std::variant<std::string, ConfigError> read_config_file(const std::string& path)
   return text;
 }
 
+std::optional<EngineKind> read_engine(const Cursor& at, ErrorList& errors) {
+  return read_word<EngineKind>(at, {{"dpdk", EngineKind::dpdk}, {"xdp", EngineKind::xdp}}, errors);
+}
+
 namespace {
 
 ConfigDraft read_config(const Cursor& root, ErrorList& errors) {
   ConfigDraft draft;
   const MapReader map(root, {"node", "load_balancers", "target_groups"}, errors);
-  if (const auto node = map.find("node")) draft.node = read_node(*node, errors);
+  if (const auto node = map.find("node")) read_node(*node, draft, errors);
   if (const auto list = map.require("load_balancers", "a list, [] for none")) {
     for (const Cursor& at : read_list(*list, errors).value_or(std::vector<Cursor>{})) {
       draft.load_balancers.push_back(read_load_balancer(at, errors));
@@ -102,9 +118,10 @@ ConfigDraft read_config(const Cursor& root, ErrorList& errors) {
   return draft;
 }
 
-Node read_node(const Cursor& at, ErrorList& errors) {
-  Node node;
-  const MapReader map(at, {"name", "zone", "selection_key", "lookup_seed"}, errors);
+void read_node(const Cursor& at, ConfigDraft& draft, ErrorList& errors) {
+  Node& node = draft.node;
+  const MapReader map(
+      at, {"name", "zone", "selection_key", "lookup_seed", "engine", "encap_source"}, errors);
   if (const auto name = map.find("name")) {
     node.name = read_name(*name, kNodeNameLengthMax, errors).value_or("");
   }
@@ -119,7 +136,24 @@ Node read_node(const Cursor& at, ErrorList& errors) {
   if (const auto seed = map.find("lookup_seed")) {
     node.lookup_seed = read_hex(*seed, 16, errors).value_or(Hex128{}).low;
   }
-  return node;
+  if (const auto engine = map.find("engine")) {
+    node.engine = read_engine(*engine, errors).value_or(EngineKind::dpdk);
+  }
+  if (const auto sources = map.find("encap_source")) read_encap_sources(*sources, draft, errors);
+}
+
+void read_encap_sources(const Cursor& at, ConfigDraft& draft, ErrorList& errors) {
+  for (const Cursor& item : read_list(at, errors).value_or(std::vector<Cursor>{})) {
+    const auto source = read_address(item, errors);
+    if (!source) continue;
+    auto& of_family = source->is_v4() ? draft.node.encap_source_v4 : draft.node.encap_source_v6;
+    if (of_family) {
+      errors.add(item, source->to_string() + " is of the same address family as " +
+                           of_family->to_string() + "; one of each is possible");
+    }
+    of_family = *source;
+    draft.encap_sources.push_back({*source, item});
+  }
 }
 
 LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors) {

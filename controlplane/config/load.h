@@ -7,6 +7,7 @@
 // Next on the way: reconcile/controller.h.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -30,6 +31,10 @@ using LoadResult = std::variant<Config, std::vector<ConfigError>>;
 
 // `name` stands for the text in messages; usually the path of the file.
 [[nodiscard]] LoadResult load_config(std::string_view yaml_text, const std::string& name);
+
+// `node.engine` of a text of which all else may be wrong: a slip in some target group must not keep
+// a unit from knowing which engine to start. nullopt when it is no YAML or names no engine.
+[[nodiscard]] std::optional<EngineKind> load_engine_kind(std::string_view yaml_text);
 
 // Reads `path` ("-": standard input) and loads it. A file that cannot be read is an error like any.
 [[nodiscard]] LoadResult load_config_file(const std::string& path);

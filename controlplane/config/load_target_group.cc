@@ -25,7 +25,7 @@ struct FixedAttribute {
 
 constexpr FixedAttribute kFixedAttributes[] = {
     {"preserve_client_ip.enabled", "true",
-     "nat and dsr keep the client's address; full_nat is not supported by this version"},
+     "all ways of forwarding keep the client's address; full_nat is not supported by this version"},
     {"proxy_protocol_v2.enabled", "false", "not supported by this version"},
     {"stickiness.enabled", "false", "not supported by this version"},
     {"stickiness.type", "source_ip", "stickiness is not supported by this version"},
@@ -48,6 +48,7 @@ constexpr std::string_view kDeregistrationTermination =
 constexpr std::string_view kUnhealthyTermination =
     "target_health_state.unhealthy.connection_termination.enabled";
 constexpr std::string_view kForwarding = "millrace.forwarding";
+constexpr std::string_view kGuePort = "millrace.gue.port";
 constexpr std::string_view kLookupSlots = "millrace.lookup_table.slots";
 constexpr std::string_view kHealthInterval = "millrace.health_check.interval_milliseconds";
 constexpr std::string_view kHealthTimeout = "millrace.health_check.timeout_milliseconds";
@@ -59,6 +60,7 @@ struct HealthTimes {
 };
 
 HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList& errors);
+void read_forwarding(const MapReader& map, TargetGroup& settings, ErrorList& errors);
 void read_fixed_attributes(const MapReader& map, ErrorList& errors);
 void read_health_check(const std::optional<Cursor>& at, const HealthTimes& times,
                        TargetGroupDraft& draft, ErrorList& errors);
@@ -115,25 +117,13 @@ namespace {
 
 HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList& errors) {
   std::vector<std::string_view> allowed = {
-      kForwarding,           kDeregistrationDelay, kDeregistrationTermination,
-      kUnhealthyTermination, kLookupSlots,         kHealthInterval,
-      kHealthTimeout};
+      kForwarding,           kGuePort,     kDeregistrationDelay, kDeregistrationTermination,
+      kUnhealthyTermination, kLookupSlots, kHealthInterval,      kHealthTimeout};
   for (const FixedAttribute& fixed : kFixedAttributes) allowed.push_back(fixed.key);
   const MapReader map(at, allowed, errors);
   TargetGroup& settings = draft.settings;
 
-  if (const auto found = map.find(kForwarding)) {
-    constexpr std::string_view kLater = "not supported by this version; nat and dsr are";
-    settings.forwarding = read_word<Forwarding>(*found,
-                                                {{"nat", Forwarding::nat},
-                                                 {"dsr", Forwarding::dsr},
-                                                 {"full_nat", Forwarding::nat, kLater},
-                                                 {"ipip", Forwarding::nat, kLater},
-                                                 {"gue", Forwarding::nat, kLater},
-                                                 {"geneve", Forwarding::nat, kLater}},
-                                                errors)
-                              .value_or(Forwarding::nat);
-  }
+  read_forwarding(map, settings, errors);
   if (const auto found = map.find(kDeregistrationDelay)) {
     settings.deregistration_delay_seconds =
         read_number(*found, {.min = 0, .max = 3600, .unit = "seconds"}, errors).value_or(0);
@@ -165,6 +155,28 @@ HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList
   times.interval_ms = read_ms(kHealthInterval, {.min = 100, .max = 300000, .unit = "milliseconds"});
   times.timeout_ms = read_ms(kHealthTimeout, {.min = 50, .max = 120000, .unit = "milliseconds"});
   return times;
+}
+
+void read_forwarding(const MapReader& map, TargetGroup& settings, ErrorList& errors) {
+  if (const auto found = map.find(kForwarding)) {
+    constexpr std::string_view kLater = "not supported by this version; nat, dsr, ipip and gue are";
+    settings.forwarding = read_word<Forwarding>(*found,
+                                                {{"nat", Forwarding::nat},
+                                                 {"dsr", Forwarding::dsr},
+                                                 {"ipip", Forwarding::ipip},
+                                                 {"gue", Forwarding::gue},
+                                                 {"full_nat", Forwarding::nat, kLater},
+                                                 {"geneve", Forwarding::nat, kLater}},
+                                                errors)
+                              .value_or(Forwarding::nat);
+  }
+  const auto port = map.find(kGuePort);
+  if (!port) return;
+  settings.gue_port = read_port(*port, errors).value_or(kGuePortDefault);
+  if (settings.forwarding != Forwarding::gue) {
+    errors.add(*port, "is for millrace.forwarding: gue only; this group's is " +
+                          std::string(to_string(settings.forwarding)));
+  }
 }
 
 void read_fixed_attributes(const MapReader& map, ErrorList& errors) {

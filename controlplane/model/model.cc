@@ -70,6 +70,20 @@ const char* to_string(Forwarding forwarding) {
       return "nat";
     case Forwarding::dsr:
       return "dsr";
+    case Forwarding::ipip:
+      return "ipip";
+    case Forwarding::gue:
+      return "gue";
+  }
+  std::abort();
+}
+
+const char* to_string(EngineKind kind) {
+  switch (kind) {
+    case EngineKind::dpdk:
+      return "dpdk";
+    case EngineKind::xdp:
+      return "xdp";
   }
   std::abort();
 }

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "dataplane/contract/config_abi.h"
+#include "dataplane/contract/stats_abi.h"
 
 namespace millrace::control {
 
@@ -32,12 +32,31 @@ struct IpAddress {
 };
 
 enum class Protocol : std::uint8_t { tcp = MR_PROTOCOL_TCP, udp = MR_PROTOCOL_UDP };
-enum class Forwarding : std::uint8_t { nat = MR_FORWARDING_NAT, dsr = MR_FORWARDING_DSR };
+enum class Forwarding : std::uint8_t {
+  nat = MR_FORWARDING_NAT,
+  dsr = MR_FORWARDING_DSR,
+  ipip = MR_FORWARDING_IPIP,
+  gue = MR_FORWARDING_GUE,
+};
+enum class EngineKind : std::uint8_t { dpdk = MR_ENGINE_DPDK, xdp = MR_ENGINE_XDP };
 enum class HealthCheckProtocol : std::uint8_t { tcp, http };
 
 [[nodiscard]] const char* to_string(Protocol protocol);             // "TCP", "UDP"
-[[nodiscard]] const char* to_string(Forwarding forwarding);         // "nat", "dsr"
+[[nodiscard]] const char* to_string(Forwarding forwarding);         // "nat", "dsr", ...
+[[nodiscard]] const char* to_string(EngineKind kind);               // "dpdk", "xdp"
 [[nodiscard]] const char* to_string(HealthCheckProtocol protocol);  // "TCP", "HTTP"
+
+// The target holds the VIP and gets the packet as the client sent it: its port is the listener's.
+[[nodiscard]] constexpr bool keeps_port(Forwarding forwarding) {
+  return forwarding != Forwarding::nat;
+}
+// The packet travels to the target inside another one, of which the node is the source.
+[[nodiscard]] constexpr bool encapsulates(Forwarding forwarding) {
+  return forwarding == Forwarding::ipip || forwarding == Forwarding::gue;
+}
+
+// The port that gue targets listen on (IANA: gue, draft-ietf-intarea-gue-09 section 8.1).
+inline constexpr std::uint16_t kGuePortDefault = 6080;
 
 struct Listener {
   Protocol protocol = Protocol::tcp;
@@ -106,6 +125,7 @@ struct TargetGroup {
   Protocol protocol = Protocol::tcp;
   std::uint16_t port = 0;  // 1-65535
   Forwarding forwarding = Forwarding::nat;
+  std::uint16_t gue_port = kGuePortDefault;              // millrace.gue.port, 1-65535
   std::uint32_t deregistration_delay_seconds = 300;      // 0-3600
   bool deregistration_connection_termination = false;    // default true for UDP
   bool unhealthy_connection_termination = true;          // not for UDP
@@ -121,6 +141,11 @@ struct Node {
   std::string zone;
   std::uint64_t selection_key[2] = {0, 0};  // hex in the file; equal on all nodes of a cluster
   std::uint64_t lookup_seed = 0;            // likewise
+  EngineKind engine = EngineKind::dpdk;     // which of the engines is to run
+  // Outer sources of encapsulated packets, `encap_source` of the file; nullopt: what the kernel
+  // would send from.
+  std::optional<IpAddress> encap_source_v4;
+  std::optional<IpAddress> encap_source_v6;
 
   friend bool operator==(const Node&, const Node&) = default;
 };

@@ -26,6 +26,7 @@ struct LinkEvent {
   std::string name;
   bool is_removed = false;
   bool has_carrier = false;
+  std::uint32_t mtu = 0;  // 0: the kernel did not say
 };
 
 struct AddressEvent {
@@ -54,6 +55,8 @@ struct RouteAnswer {
   std::uint8_t type = 0;  // RTN_* of linux/rtnetlink.h
   std::uint32_t link_index = 0;
   std::optional<IpAddress> gateway{};
+  std::uint32_t mtu = 0;              // of the route itself; 0: the link's counts
+  std::optional<IpAddress> source{};  // what the kernel would send from
 
   friend bool operator==(const RouteAnswer&, const RouteAnswer&) = default;
 };

@@ -69,7 +69,7 @@ std::uint32_t u32_of(const nlattr* attribute) {
 }
 
 std::optional<NetlinkEvent> parse_link(const nlmsghdr& message) {
-  Attributes<IFLA_IFNAME + 1> attributes;
+  Attributes<IFLA_MTU + 1> attributes;
   const auto* header = read_message<ifinfomsg>(message, attributes);
   // Bridges send a link message per port under their own family.
   if (header == nullptr || header->ifi_family != AF_UNSPEC) return std::nullopt;
@@ -78,7 +78,8 @@ std::optional<NetlinkEvent> parse_link(const nlmsghdr& message) {
   return LinkEvent{.link_index = static_cast<std::uint32_t>(header->ifi_index),
                    .name = std::string(name.begin(), end),
                    .is_removed = message.nlmsg_type == RTM_DELLINK,
-                   .has_carrier = (header->ifi_flags & IFF_LOWER_UP) != 0};
+                   .has_carrier = (header->ifi_flags & IFF_LOWER_UP) != 0,
+                   .mtu = u32_of(attributes[IFLA_MTU])};
 }
 
 std::optional<NetlinkEvent> parse_address(const nlmsghdr& message) {
@@ -123,6 +124,14 @@ std::optional<IpAddress> gateway_of(const nlattr* gateway, const nlattr* via) {
   return address_from(bytes.subspan(sizeof(std::uint16_t)));
 }
 
+// RTA_METRICS nests its own attributes, by RTAX_*.
+std::uint32_t route_mtu(const nlattr* metrics) {
+  Attributes<RTAX_MTU + 1> attributes{};
+  Collector collector{.found = attributes};
+  if (metrics == nullptr || mnl_attr_parse_nested(metrics, collect, &collector) < 0) return 0;
+  return u32_of(attributes[RTAX_MTU]);
+}
+
 }  // namespace
 
 std::optional<NetlinkEvent> parse_event(const nlmsghdr& message) {
@@ -152,7 +161,9 @@ std::optional<RouteAnswer> parse_route(const nlmsghdr& message) {
   return RouteAnswer{.error = 0,
                      .type = header->rtm_type,
                      .link_index = u32_of(attributes[RTA_OIF]),
-                     .gateway = gateway_of(attributes[RTA_GATEWAY], attributes[RTA_VIA])};
+                     .gateway = gateway_of(attributes[RTA_GATEWAY], attributes[RTA_VIA]),
+                     .mtu = route_mtu(attributes[RTA_METRICS]),
+                     .source = address_from(payload_of(attributes[RTA_PREFSRC]))};
 }
 
 }  // namespace millrace::control

@@ -55,7 +55,9 @@ const char* why_not_unicast(std::uint8_t type) {
 }
 
 NextHopInfo unresolved(std::string text) {
-  return {.twin = "", .mac = {}, .resolved = false, .text = std::move(text)};
+  NextHopInfo info;
+  info.text = std::move(text);
+  return info;
 }
 
 }  // namespace
@@ -89,6 +91,7 @@ void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
   if (!is_new && event.has_carrier && !link.has_carrier) link.carrier_since = now;
   link.name = event.name;
   link.has_carrier = event.has_carrier;
+  link.mtu = event.mtu;
 }
 
 void NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) {
@@ -140,13 +143,15 @@ NextHopInfo NextHopTable::next_hop(const IpAddress& destination) const {
   if (!is_twin(route.link_index)) {
     return unresolved("route leaves by " + name_of(route.link_index) + ", which no engine drives");
   }
-  return by_neighbour(*key, route.gateway.has_value());
+  return by_neighbour(*key, route);
 }
 
-NextHopInfo NextHopTable::by_neighbour(const NeighbourKey& key, bool is_gateway) const {
+NextHopInfo NextHopTable::by_neighbour(const NeighbourKey& key, const RouteAnswer& route) const {
   NextHopInfo info;
   info.twin = name_of(key.link_index);
-  info.text = (is_gateway ? "via " + key.address.to_string() + " dev " : "dev ") + info.twin;
+  info.mtu = mtu_of(route);
+  if (route.source && !is_link_local(*route.source)) info.source = route.source;
+  info.text = (route.gateway ? "via " + key.address.to_string() + " dev " : "dev ") + info.twin;
   const auto found = neighbours_.find(key);
   if (found == neighbours_.end() || !found->second.mac) {
     const bool has_failed = found != neighbours_.end() && found->second.state == NUD_FAILED;
@@ -158,6 +163,13 @@ NextHopInfo NextHopTable::by_neighbour(const NeighbourKey& key, bool is_gateway)
   info.mac = *found->second.mac;
   info.text += " lladdr " + text_of(info.mac);
   return info;
+}
+
+// The loopback's 65536 is no limit to a packet that has 16 bits for its length.
+std::uint16_t NextHopTable::mtu_of(const RouteAnswer& route) const {
+  const auto link = links_.find(route.link_index);
+  const std::uint32_t of_link = link == links_.end() ? 0 : link->second.mtu;
+  return static_cast<std::uint16_t>(std::min(route.mtu != 0 ? route.mtu : of_link, 0xffffu));
 }
 
 std::vector<IpAddress> NextHopTable::local_addresses() const {

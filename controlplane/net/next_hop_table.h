@@ -62,6 +62,7 @@ class NextHopTable {
   struct Link {
     std::string name;
     bool has_carrier = false;
+    std::uint32_t mtu = 0;
     std::optional<NetTime> carrier_since;  // nullopt: since before we looked
   };
   struct Neighbour {
@@ -75,7 +76,8 @@ class NextHopTable {
   [[nodiscard]] bool is_twin(std::uint32_t link_index) const;
   [[nodiscard]] bool is_settled(std::uint32_t link_index, NetTime now) const;
   [[nodiscard]] std::string name_of(std::uint32_t link_index) const;
-  [[nodiscard]] NextHopInfo by_neighbour(const NeighbourKey& key, bool is_gateway) const;
+  [[nodiscard]] std::uint16_t mtu_of(const RouteAnswer& route) const;
+  [[nodiscard]] NextHopInfo by_neighbour(const NeighbourKey& key, const RouteAnswer& route) const;
 
   std::vector<std::string> twin_names_;
   std::map<std::uint32_t, Link> links_;

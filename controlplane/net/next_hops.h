@@ -27,6 +27,8 @@ struct NextHopInfo {
   std::string twin;                   // "" when the route leaves by no twin
   std::array<std::uint8_t, 6> mac{};  // valid when resolved
   bool resolved = false;
+  std::uint16_t mtu = 0;            // of the route if it has one, else of its link; 0: not known
+  std::optional<IpAddress> source;  // what the kernel would send from, unless that is link-local
   std::string text;  // "via 10.0.0.1 dev mr0 lladdr 02:00:00:00:00:01", or why there is no next hop
 
   friend bool operator==(const NextHopInfo&, const NextHopInfo&) = default;

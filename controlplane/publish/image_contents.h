@@ -36,6 +36,8 @@ struct ImageContents {
   mr_next_hop default_next_hop_v4{};
   mr_next_hop default_next_hop_v6{};
   mr_selection_key selection_key{};
+  mr_addr encap_source_v4{};
+  mr_addr encap_source_v6{};
 };
 
 }  // namespace millrace::control

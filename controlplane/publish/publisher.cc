@@ -217,6 +217,8 @@ Result<std::uint64_t> Publisher::write_image(const ImageContents& contents, Draf
   image.default_next_hop_v4 = contents.default_next_hop_v4;
   image.default_next_hop_v6 = contents.default_next_hop_v6;
   image.selection_key = contents.selection_key;
+  image.encap_source_v4 = contents.encap_source_v4;
+  image.encap_source_v6 = contents.encap_source_v6;
 
   core::ConfigView view;
   view.image = &image;

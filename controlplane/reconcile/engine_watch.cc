@@ -111,6 +111,8 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
     engine.refused_generation = info_.refused_generation;
     engine.refused_reason = info_.refused_reason;
     engine.flow_table_dir = info_.flow_table_dir;
+    // The workers of the XDP engine are CPUs, which share one table.
+    engine.flow_table_count = info_.engine_kind == MR_ENGINE_XDP ? 1 : stats_->worker_count();
     for (const mr_nic& nic : info_.nics) {
       engine.nics.push_back({.name = nic.name,
                              .twin = nic.twin,

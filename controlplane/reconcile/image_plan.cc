@@ -29,18 +29,21 @@ std::uint32_t ticks(std::uint64_t seconds) {
 }
 
 mr_target planned_target(const TargetRecord& record, const GroupState& group, bool is_fail_open,
-                         const mr_next_hop& next_hop) {
+                         const WayToTarget& way) {
+  const Forwarding forwarding = group.settings.forwarding;
   mr_target target{};
   target.addr = record.key.address.addr;
   target.id = record.id;
   target.group_slot = group.slot;
-  target.next_hop = next_hop;
-  // A dsr target holds the VIP and gets the packet as it came, so its port is the listener's.
-  target.port_be = group.settings.forwarding == Forwarding::dsr ? std::uint16_t{0}
-                                                                : core::to_be16(record.key.port);
+  target.next_hop = way.next_hop;
+  target.port_be = keeps_port(forwarding) ? std::uint16_t{0} : core::to_be16(record.key.port);
   target.protocol = static_cast<std::uint8_t>(group.settings.protocol);
   target.flags = target_flags(record, group.settings, is_fail_open);
-  target.forwarding = static_cast<std::uint8_t>(group.settings.forwarding);
+  target.forwarding = static_cast<std::uint8_t>(forwarding);
+  target.mtu = way.mtu;
+  if (forwarding == Forwarding::gue) {
+    target.encap_port_be = core::to_be16(group.settings.gue_port);
+  }
   target.identity = record.identity;
   return target;
 }
@@ -111,12 +114,14 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
     contents.groups[group.slot] = planned_group(group, is_fail_open);
     for (const auto& [key, target] : group.targets) {
       contents.targets[target.slot] =
-          planned_target(target, group, is_fail_open, around.next_hop(target));
+          planned_target(target, group, is_fail_open, around.way_to(target));
     }
   }
   contents.local_addrs = around.local_addrs;
   contents.default_next_hop_v4 = around.default_next_hop_v4;
   contents.default_next_hop_v6 = around.default_next_hop_v6;
+  contents.encap_source_v4 = around.encap_source_v4;
+  contents.encap_source_v6 = around.encap_source_v6;
   contents.selection_key = {.k0 = state.node.selection_key[0], .k1 = state.node.selection_key[1]};
   return contents;
 }
@@ -130,6 +135,8 @@ bool are_equal(const ImageContents& a, const ImageContents& b) {
          same_bytes(a.local_addrs, b.local_addrs) &&
          same_bytes(a.default_next_hop_v4, b.default_next_hop_v4) &&
          same_bytes(a.default_next_hop_v6, b.default_next_hop_v6) &&
+         same_bytes(a.encap_source_v4, b.encap_source_v4) &&
+         same_bytes(a.encap_source_v6, b.encap_source_v6) &&
          same_bytes(a.selection_key, b.selection_key);
 }
 

@@ -11,12 +11,19 @@
 
 namespace millrace::control {
 
-// What the world around says: next hops and the node's own addresses.
+struct WayToTarget {
+  mr_next_hop next_hop{};
+  std::uint16_t mtu = 0;  // as in mr_target
+};
+
+// What the world around says: ways to targets and the node's own addresses.
 struct Surroundings {
-  std::function<mr_next_hop(const TargetRecord&)> next_hop;
+  std::function<WayToTarget(const TargetRecord&)> way_to;
   mr_next_hop default_next_hop_v4{};
   mr_next_hop default_next_hop_v6{};
   std::vector<mr_addr> local_addrs;
+  mr_addr encap_source_v4{};  // :: for none
+  mr_addr encap_source_v6{};
 };
 
 // Idle timeouts of a listener's flows, by enum mr_flow_state.

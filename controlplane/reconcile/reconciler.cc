@@ -270,11 +270,14 @@ Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
   const bool is_grace_over = now_ns >= opened_at_ns_ + kGraceNs;
   const core::ConfigView before = is_grace_over ? core::ConfigView{} : publisher_->published();
   Surroundings around;
-  around.next_hop = [this, before](const TargetRecord& target) -> mr_next_hop {
-    if (const auto hop = resolved(hooks_.find_next_hop(target.key.address))) return *hop;
+  around.way_to = [this, before](const TargetRecord& target) -> WayToTarget {
+    const auto info = hooks_.find_next_hop(target.key.address);
+    if (const auto hop = resolved(info)) return {.next_hop = *hop, .mtu = info->mtu};
     const bool is_known =
         target.slot < before.targets.size() && before.targets[target.slot].id == target.id;
-    return is_known ? before.targets[target.slot].next_hop : mr_next_hop{};
+    if (!is_known) return {};
+    const mr_target& known = before.targets[target.slot];
+    return {.next_hop = known.next_hop, .mtu = known.mtu};
   };
   auto default_hop = [&](AddressFamily family, const mr_next_hop* fallback) {
     return resolved(hooks_.default_next_hop(family))
@@ -291,7 +294,26 @@ Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
   if (around.local_addrs.empty()) {
     around.local_addrs.assign(before.local_addrs.begin(), before.local_addrs.end());
   }
+  around.encap_source_v4 = encap_source(AddressFamily::ipv4, image);
+  around.encap_source_v6 = encap_source(AddressFamily::ipv6, image);
   return around;
+}
+
+// What the config names, else what the kernel would send from to the first such target.
+mr_addr Reconciler::encap_source(AddressFamily family, const mr_image* before) const {
+  const bool is_v4 = family == AddressFamily::ipv4;
+  const auto& named = is_v4 ? state_.node.encap_source_v4 : state_.node.encap_source_v6;
+  if (named) return named->addr;
+  for (const auto& [name, group] : state_.groups) {
+    if (!encapsulates(group.settings.forwarding)) continue;
+    for (const auto& [key, target] : group.targets) {
+      if (key.address.is_v4() != is_v4) continue;
+      const auto hop = hooks_.find_next_hop(key.address);
+      if (hop && hop->source) return hop->source->addr;
+    }
+  }
+  if (before == nullptr) return {};
+  return is_v4 ? before->encap_source_v4 : before->encap_source_v6;
 }
 
 void Reconciler::poll_engine() {
@@ -378,6 +400,32 @@ std::optional<std::uint64_t> Reconciler::active_flows(std::uint32_t target_slot)
   return target->active_flows;
 }
 
+std::vector<std::string> Reconciler::alarms(const EngineSnapshot& engine) const {
+  std::vector<std::string> alarms = hooks_.alarms();
+  for (const std::string& alarm : {publish_alarm_, store_alarm_}) {
+    if (!alarm.empty()) alarms.push_back(alarm);
+  }
+  if (engine.is_of_wrong_kind()) {
+    alarms.push_back("the engine that runs is " + engine.kind + ", but node.engine is " +
+                     engine.wanted_kind);
+  }
+  for (const auto& [name, group] : state_.groups) {
+    if (!encapsulates(group.settings.forwarding)) continue;
+    for (const auto& [key, target] : group.targets) {
+      const bool is_v4 = key.address.is_v4();
+      const auto hop = hooks_.find_next_hop(key.address);
+      const mr_addr& source = is_v4 ? contents_.encap_source_v4 : contents_.encap_source_v6;
+      if (!hop || !hop->resolved || !(IpAddress{source} == IpAddress{})) continue;
+      alarms.push_back("target group " + name + " is forwarded by " +
+                       to_string(group.settings.forwarding) + ", but the node has no " +
+                       (is_v4 ? "IPv4" : "IPv6") +
+                       " address to send from: give it one, or name one under node.encap_source");
+      break;
+    }
+  }
+  return alarms;
+}
+
 Snapshot Reconciler::snapshot() const {
   const std::uint64_t now_ns = hooks_.now().monotonic_ns;
   const SnapshotSources sources{.state = state_,
@@ -394,13 +442,11 @@ Snapshot Reconciler::snapshot() const {
   out.config_applied_ns = state_.config_applied_ns;
   out.config_source = state_.config_source;
   out.config_error = config_error_;
-  out.alarms = hooks_.alarms();
-  for (const std::string& alarm : {publish_alarm_, store_alarm_}) {
-    if (!alarm.empty()) out.alarms.push_back(alarm);
-  }
   out.arena_bytes = publisher_->arena_bytes();
   out.arena_used_bytes = publisher_->arena_used_bytes();
   out.engine = engine_.snapshot(publisher_->generation(), published_at_ns_, now_ns);
+  out.engine.wanted_kind = to_string(state_.node.engine);
+  out.alarms = alarms(out.engine);
   out.listeners = snapshot_listeners(sources);
   out.target_groups = snapshot_groups(sources);
   return out;

@@ -97,6 +97,8 @@ class Reconciler final : public Controller {
   void replace_lost_segment();
   void tell_health_and_net();
   [[nodiscard]] Surroundings surroundings(std::uint64_t now_ns) const;
+  [[nodiscard]] mr_addr encap_source(AddressFamily family, const mr_image* before) const;
+  [[nodiscard]] std::vector<std::string> alarms(const EngineSnapshot& engine) const;
   [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
   [[nodiscard]] TargetRecord* find_target(const TargetKey& key);
   [[nodiscard]] std::uint64_t next_due_ns() const;

@@ -22,7 +22,8 @@ StoredGroup stored(const GroupState& group) {
           .deregistration_delay_seconds = settings.deregistration_delay_seconds,
           .deregistration_connection_termination = settings.deregistration_connection_termination,
           .unhealthy_connection_termination = settings.unhealthy_connection_termination,
-          .lookup_slots = settings.lookup_slots};
+          .lookup_slots = settings.lookup_slots,
+          .gue_port = settings.gue_port};
 }
 
 StoredTarget stored(const TargetRecord& target, const Moment& now) {
@@ -57,6 +58,7 @@ GroupState restored(const StoredGroup& row) {
   group.settings.deregistration_connection_termination = row.deregistration_connection_termination;
   group.settings.unhealthy_connection_termination = row.unhealthy_connection_termination;
   group.settings.lookup_slots = row.lookup_slots;
+  group.settings.gue_port = row.gue_port;
   group.slot = row.slot;
   group.id = row.id;
   return group;

@@ -28,6 +28,7 @@ struct TargetSnapshot {
   std::optional<std::uint32_t> drain_seconds_left;  // while draining
   bool next_hop_resolved = false;
   std::string next_hop;     // "10.0.1.11 via mr0 lladdr 02:..", or why there is none
+  std::uint16_t mtu = 0;    // on the way there; 0: not known
   double lookup_share = 0;  // part of the group's slots, 0-1
   mr_target_stats stats{};  // accumulated over engine restarts, summed over workers
 };
@@ -57,6 +58,7 @@ struct ListenerSnapshot {
   std::uint32_t slot = 0;
   std::uint32_t id = 0;
   std::string target_group;
+  Forwarding forwarding = Forwarding::nat;  // of the target group
   std::uint32_t tcp_idle_timeout_seconds = 0;
   mr_listener_stats stats{};  // accumulated, summed over workers
 };
@@ -81,8 +83,9 @@ struct NicSnapshot {
 };
 
 struct EngineSnapshot {
-  bool running = false;  // stats segment present and main heartbeat < 1 s old
-  std::string kind;      // "dpdk", "xdp"
+  bool running = false;     // stats segment present and main heartbeat < 1 s old
+  std::string kind;         // "dpdk", "xdp"; "" when none has been seen
+  std::string wanted_kind;  // node.engine of the config
   std::uint32_t pid = 0;
   std::uint64_t start_ns = 0;  // CLOCK_BOOTTIME
   std::uint64_t adopted_generation = 0;
@@ -90,8 +93,12 @@ struct EngineSnapshot {
   std::string refused_reason;
   std::string problem;  // why not running, or e.g. "worker 1 stalled for 2300 ms"
   std::string flow_table_dir;
+  std::uint32_t flow_table_count = 0;  // files flows.<i> in there
   std::vector<NicSnapshot> nics;
   std::vector<WorkerSnapshot> workers;
+
+  // Another engine runs than the config names.
+  [[nodiscard]] bool is_of_wrong_kind() const { return running && kind != wanted_kind; }
 };
 
 struct Snapshot {

@@ -27,6 +27,7 @@ TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& gro
   }
   const std::optional<NextHopInfo> hop = sources.find_next_hop(record.key.address);
   target.next_hop_resolved = hop && hop->resolved;
+  target.mtu = hop ? hop->mtu : std::uint16_t{0};
   target.next_hop = hop ? hop->text : "not looked up yet";
   if (const auto& table = group.epochs.table()) {
     target.lookup_share = static_cast<double>(group.epochs.slots_owned(record.id)) /
@@ -48,6 +49,7 @@ std::vector<ListenerSnapshot> snapshot_listeners(const SnapshotSources& sources)
                    .slot = record.slot,
                    .id = record.id,
                    .target_group = record.target_group,
+                   .forwarding = sources.state.groups.at(record.target_group).settings.forwarding,
                    .tcp_idle_timeout_seconds = record.tcp_idle_timeout_seconds,
                    .stats = sources.listener_sums.sum(record.id)});
   }

@@ -13,25 +13,26 @@ namespace millrace::control {
 
 namespace {
 
-// Raised with every change of the tables below; an older program refuses a newer file.
-constexpr std::uint64_t kSchemaVersion = 1;
-
-const std::vector<std::string> kSchema = {
-    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE listeners (vip TEXT NOT NULL, protocol INTEGER NOT NULL, port INTEGER NOT NULL,"
-    " slot INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (vip, protocol, port))",
-    "CREATE TABLE target_groups (name TEXT PRIMARY KEY, slot INTEGER NOT NULL,"
-    " id INTEGER NOT NULL, protocol INTEGER NOT NULL, port INTEGER NOT NULL,"
-    " forwarding INTEGER NOT NULL, deregistration_delay_seconds INTEGER NOT NULL,"
-    " deregistration_connection_termination INTEGER NOT NULL,"
-    " unhealthy_connection_termination INTEGER NOT NULL, lookup_slots INTEGER NOT NULL)",
-    "CREATE TABLE targets (target_group TEXT NOT NULL, address TEXT NOT NULL,"
-    " port INTEGER NOT NULL, slot INTEGER NOT NULL, id INTEGER NOT NULL, weight INTEGER NOT NULL,"
-    " zone TEXT NOT NULL, is_configured INTEGER NOT NULL, is_operator_drained INTEGER NOT NULL,"
-    " registration INTEGER NOT NULL, drain_deadline_ns INTEGER NOT NULL,"
-    " health_state INTEGER NOT NULL, health_reason INTEGER NOT NULL,"
-    " health_description TEXT NOT NULL, PRIMARY KEY (target_group, address, port))",
+// What makes a file of schema version i one of version i + 1; an older program refuses a newer
+// file. Steps are only ever added: somewhere there is a file of each version.
+const std::vector<std::vector<std::string>> kSchemaSteps = {
+    {"CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+     "CREATE TABLE listeners (vip TEXT NOT NULL, protocol INTEGER NOT NULL, port INTEGER NOT NULL,"
+     " slot INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (vip, protocol, port))",
+     "CREATE TABLE target_groups (name TEXT PRIMARY KEY, slot INTEGER NOT NULL,"
+     " id INTEGER NOT NULL, protocol INTEGER NOT NULL, port INTEGER NOT NULL,"
+     " forwarding INTEGER NOT NULL, deregistration_delay_seconds INTEGER NOT NULL,"
+     " deregistration_connection_termination INTEGER NOT NULL,"
+     " unhealthy_connection_termination INTEGER NOT NULL, lookup_slots INTEGER NOT NULL)",
+     "CREATE TABLE targets (target_group TEXT NOT NULL, address TEXT NOT NULL,"
+     " port INTEGER NOT NULL, slot INTEGER NOT NULL, id INTEGER NOT NULL, weight INTEGER NOT NULL,"
+     " zone TEXT NOT NULL, is_configured INTEGER NOT NULL, is_operator_drained INTEGER NOT NULL,"
+     " registration INTEGER NOT NULL, drain_deadline_ns INTEGER NOT NULL,"
+     " health_state INTEGER NOT NULL, health_reason INTEGER NOT NULL,"
+     " health_description TEXT NOT NULL, PRIMARY KEY (target_group, address, port))"},
+    {"ALTER TABLE target_groups ADD COLUMN gue_port INTEGER NOT NULL DEFAULT 6080"},
 };
+const std::uint64_t kSchemaVersion = kSchemaSteps.size();
 
 using ListenerKey = std::tuple<IpAddress, Protocol, std::uint16_t>;
 
@@ -59,7 +60,8 @@ void bind_rest(Statement& statement, const StoredGroup& row) {
       .bind(row.deregistration_delay_seconds)
       .bind(row.deregistration_connection_termination ? 1 : 0)
       .bind(row.unhealthy_connection_termination ? 1 : 0)
-      .bind(row.lookup_slots);
+      .bind(row.lookup_slots)
+      .bind(row.gue_port);
 }
 void bind_rest(Statement& statement, const StoredTarget& row) {
   statement.bind(row.slot)
@@ -83,7 +85,7 @@ constexpr TableSql kListenerSql = {
     .put = "INSERT OR REPLACE INTO listeners VALUES (?, ?, ?, ?, ?)",
     .remove = "DELETE FROM listeners WHERE vip = ? AND protocol = ? AND port = ?"};
 constexpr TableSql kGroupSql = {
-    .put = "INSERT OR REPLACE INTO target_groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    .put = "INSERT OR REPLACE INTO target_groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     .remove = "DELETE FROM target_groups WHERE name = ?"};
 constexpr TableSql kTargetSql = {
     .put = "INSERT OR REPLACE INTO targets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -174,11 +176,12 @@ StoredGroup read_row(RowReader& row, const StoredGroup&) {
       row.number<int>(MR_PROTOCOL_TCP, MR_PROTOCOL_UDP, "protocol") == MR_PROTOCOL_TCP;
   out.protocol = is_tcp ? Protocol::tcp : Protocol::udp;
   out.port = row.number<std::uint16_t>(1, 65535, "target group port");
-  out.forwarding = row.number<Forwarding>(MR_FORWARDING_NAT, MR_FORWARDING_DSR, "forwarding");
+  out.forwarding = row.number<Forwarding>(MR_FORWARDING_NAT, MR_FORWARDING_GUE, "forwarding");
   out.deregistration_delay_seconds = row.number<std::uint32_t>(0, 3600, "deregistration delay");
   out.deregistration_connection_termination = row.flag("connection termination");
   out.unhealthy_connection_termination = row.flag("connection termination");
   out.lookup_slots = row.number<std::uint32_t>(2, MR_LOOKUP_SLOTS_MAX, "lookup slots");
+  out.gue_port = row.number<std::uint16_t>(1, 65535, "gue port");
   return out;
 }
 
@@ -260,8 +263,11 @@ Status StateStore::prepare_schema() {
     if (Status set = database_.run(pragma); !set) return set.error().within(path_);
   }
   if (found == kSchemaVersion) return ok();
-  std::vector<std::string> statements = kSchema;
-  statements.insert(statements.begin(), "BEGIN IMMEDIATE");
+  std::vector<std::string> statements = {"BEGIN IMMEDIATE"};
+  for (std::uint64_t i = found; i < kSchemaVersion; ++i) {
+    const std::vector<std::string>& step = kSchemaSteps[i];
+    statements.insert(statements.end(), step.begin(), step.end());
+  }
   statements.push_back("PRAGMA user_version = " + std::to_string(kSchemaVersion));
   statements.emplace_back("COMMIT");
   for (const std::string& statement : statements) {

@@ -43,6 +43,7 @@ struct StoredGroup {
   bool deregistration_connection_termination = false;
   bool unhealthy_connection_termination = false;
   std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;
+  std::uint16_t gue_port = kGuePortDefault;
 
   friend bool operator==(const StoredGroup&, const StoredGroup&) = default;
 };

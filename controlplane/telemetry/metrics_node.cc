@@ -82,6 +82,9 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
      [](const NodeSubject& s) {
        return Labels{{"kind", engine(s).kind}};
      }},
+    {{"millrace_engine_mismatch", MetricKind::gauge,
+      "1 while another kind of engine runs than the config's node.engine, else 0.", "", ""},
+     [](const NodeSubject& s) { return claim(engine(s).is_of_wrong_kind()); }},
     {{"millrace_engine_start_time_seconds", MetricKind::gauge,
       "When the engine started, in Unix time.", "", ""},
      [](const NodeSubject& s) { return unix_seconds(s, engine(s).start_ns); }},

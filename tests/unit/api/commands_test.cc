@@ -141,7 +141,7 @@ TEST_F(CommandsTest, validate_checks_and_changes_nothing) {
   EXPECT_EQ(errors(R"({"command": "validate", "name": "a.yaml", "text": "node: 5"})"),
             (Texts{"a.yaml:1:1: the key `load_balancers` is missing: a list, [] for none",
                    "a.yaml:1:7: node: is a single value; must be a map with the keys: name, zone, "
-                   "selection_key, lookup_seed"}));
+                   "selection_key, lookup_seed, engine, encap_source"}));
   EXPECT_TRUE(node_.controller.applied.empty());
 }
 
@@ -232,6 +232,7 @@ class FlowsCommandTest : public CommandsTest {
  protected:
   FlowsCommandTest() {
     node_.controller.state.engine.flow_table_dir = dir_.path();
+    node_.controller.state.engine.flow_table_count = 1;
     node_.controller.state.engine.workers.resize(1);
     test::FlowTableFile table(1000);
     const auto& listeners = node_.controller.state.listeners;

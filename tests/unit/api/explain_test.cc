@@ -126,6 +126,21 @@ TEST_F(ExplainTest, unresolved_next_hop_is_named_as_the_reason) {
   EXPECT_TRUE(says(result, "no route"));
 }
 
+TEST_F(ExplainTest, encapsulated_flow_tells_how_it_travels_or_why_not) {
+  node_.builder.group(0).forwarding = MR_FORWARDING_GUE;
+  for (std::uint32_t slot : {0u, 1u}) node_.builder.target(slot).mtu = 1500;
+  node_.publish(2);
+  const auto lost = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_EQ(text(lost, "verdict"), "drop");
+  EXPECT_EQ(text(lost, "drop_reason"), "no_encap_source");
+  node_.builder.set_encap_source(test::addr_of("10.0.1.1"));
+  node_.publish(3);
+  const auto sent = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_EQ(text(sent, "verdict"), "forward");
+  EXPECT_TRUE(says(sent, "it travels by gue from 10.0.1.1 to 10.0.1.1"));
+  EXPECT_TRUE(says(sent, "port 6080; packets over 1472 bytes are answered with that MTU"));
+}
+
 TEST_F(ExplainTest, engine_that_lags_or_is_gone_is_mentioned) {
   node_.controller.state.engine.adopted_generation = 0;
   EXPECT_TRUE(says(explain(question("192.0.2.1", 1, "203.0.113.10")), "still runs generation 0"));
@@ -137,6 +152,7 @@ TEST_F(ExplainTest, engine_that_lags_or_is_gone_is_mentioned) {
 TEST_F(ExplainTest, known_flow_goes_to_its_own_target) {
   test::TempDir dir;
   node_.controller.state.engine.flow_table_dir = dir.path();
+  node_.controller.state.engine.flow_table_count = 1;
   node_.controller.state.engine.workers.resize(1);
   const std::string chosen = text(explain(question("192.0.2.1", 1000, "203.0.113.10")), "target");
   const std::size_t other = chosen == node_.target(0, 0).key.to_string() ? 1 : 0;

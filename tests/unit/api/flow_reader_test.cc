@@ -21,7 +21,7 @@ class FlowReaderTest : public testing::Test {
   FlowScanRequest request(std::uint32_t workers = 1) {
     FlowScanRequest request;
     request.directory = dir_.path();
-    request.worker_count = workers;
+    request.table_count = workers;
     request.found_max = 1000;
     request.records_max = 1'000'000;
     request.matches = [](const mr_flow_record&) { return true; };

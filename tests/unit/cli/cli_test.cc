@@ -171,6 +171,23 @@ TEST_F(CliTest, validate_needs_no_daemon) {
   EXPECT_TRUE(has(bad.err, ":1:7: node: is a single value"));
 }
 
+TEST_F(CliTest, validate_says_which_engine_a_node_is_to_run) {
+  const std::string engine = "node: {engine: xdp}\n";
+  EXPECT_EQ(run_without_server({"validate", write(kGoodConfig), "--engine", "dpdk"}).code,
+            kExitDone);
+  const std::string path = write(engine + kGoodConfig);
+  EXPECT_EQ(run_without_server({"validate", path, "--engine=xdp"}).code, kExitDone);
+  const Outcome other = run_without_server({"validate", path, "--engine", "dpdk"});
+  EXPECT_EQ(other.code, kExitFailed);
+  EXPECT_EQ(other.err, path + ": node.engine is xdp, not dpdk\n");
+  // An engine must not stay down for a slip that has nothing to do with it.
+  const Outcome slip =
+      run_without_server({"validate", write(engine + "load_balancers: 7\n"), "--engine", "xdp"});
+  EXPECT_EQ(slip.code, kExitDone);
+  EXPECT_TRUE(has(slip.err, "load_balancers"));
+  EXPECT_EQ(run_without_server({"validate", path, "--engine", "vpp"}).code, kExitUsage);
+}
+
 TEST_F(CliTest, drain_and_undrain_name_one_target) {
   EXPECT_EQ(run({"drain", "web-4", "10.0.1.11"}).code, kExitDone);
   EXPECT_EQ(run({"undrain", "web-6", "[fd00:10:1::12]:8080"}).code, kExitDone);
@@ -202,6 +219,7 @@ class CliFlowsTest : public CliTest {
  protected:
   CliFlowsTest() {
     node_.controller.state.engine.flow_table_dir = dir_.path();
+    node_.controller.state.engine.flow_table_count = 1;
     node_.controller.state.engine.workers.resize(1);
     test::FlowTableFile table(5000);
     for (std::uint16_t port = 1; port <= 2500; ++port) {

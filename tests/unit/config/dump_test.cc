@@ -60,15 +60,16 @@ HealthCheck random_health_check() {
   return check;
 }
 
-// `port` 0: any. With dsr every port is that of the listener.
+// `port` 0: any. But with nat every port is that of the listener.
 TargetGroup random_group(std::set<std::string>& names, bool v4, Protocol protocol,
                          std::uint16_t port, std::uint32_t& next_address) {
   TargetGroup group;
   group.name = random_name(names);
   group.protocol = protocol;
-  group.forwarding = one_of({Forwarding::nat, Forwarding::dsr});
-  const bool keeps_port = group.forwarding == Forwarding::dsr && port != 0;
-  group.port = keeps_port ? port : in_range<std::uint16_t>(1, 65535);
+  group.forwarding = one_of({Forwarding::nat, Forwarding::dsr, Forwarding::ipip, Forwarding::gue});
+  if (group.forwarding == Forwarding::gue) group.gue_port = in_range<std::uint16_t>(1, 65535);
+  const bool is_listeners_port = keeps_port(group.forwarding) && port != 0;
+  group.port = is_listeners_port ? port : in_range<std::uint16_t>(1, 65535);
   group.deregistration_delay_seconds = in_range<std::uint32_t>(0, 3600);
   group.deregistration_connection_termination = flip();
   group.unhealthy_connection_termination = protocol == Protocol::tcp && flip();
@@ -77,7 +78,7 @@ TargetGroup random_group(std::set<std::string>& names, bool v4, Protocol protoco
   for (std::uint32_t i = in_range<std::uint32_t>(0, 3); i > 0; --i) {
     Target target;
     target.address = nth_address(v4, next_address++);
-    target.port = keeps_port ? port : in_range<std::uint16_t>(1, 65535);
+    target.port = is_listeners_port ? port : in_range<std::uint16_t>(1, 65535);
     target.weight = in_range<std::uint32_t>(0, 999);
     target.zone = one_of<std::string>({"", "a", "null", "eu-1"});
     group.targets.push_back(target);
@@ -113,6 +114,9 @@ Config random_config() {
   config.node.selection_key[0] = *rc::gen::arbitrary<std::uint64_t>();
   config.node.selection_key[1] = *rc::gen::arbitrary<std::uint64_t>();
   config.node.lookup_seed = *rc::gen::arbitrary<std::uint64_t>();
+  config.node.engine = one_of({EngineKind::dpdk, EngineKind::xdp});
+  if (flip()) config.node.encap_source_v4 = nth_address(true, next_address++);
+  if (flip()) config.node.encap_source_v6 = nth_address(false, next_address++);
   for (std::uint32_t i = in_range<std::uint32_t>(0, 3); i > 0; --i) {
     LoadBalancer balancer;
     balancer.name = random_name(names);
@@ -149,7 +153,7 @@ TEST(DumpTest, dumped_config_loads_as_the_same_config) {
 }
 
 TEST(DumpTest, shipped_examples_survive_a_round_trip) {
-  for (const char* name : {"demo.yaml", "dsr.yaml", "full.yaml"}) {
+  for (const char* name : {"demo.yaml", "dsr.yaml", "encap.yaml", "full.yaml"}) {
     const auto loaded = load_config_file(std::string(MILLRACE_EXAMPLES) + "/" + name);
     const auto* config = std::get_if<Config>(&loaded);
     ASSERT_NE(config, nullptr) << name;

@@ -14,7 +14,8 @@ std::string with_listener(const std::string& keys) {
          "- {name: six, protocol: TCP, port: 80, targets: [{id: \"fd00::1\"}]}\n"
          "- {name: dsr, protocol: TCP, port: 81, attributes: {millrace.forwarding: dsr}}\n"
          "- {name: dsr-override, protocol: TCP, port: 80, attributes: {millrace.forwarding: dsr},\n"
-         "   targets: [{id: 10.0.0.1}, {id: 10.0.0.1, port: 81}]}\n";
+         "   targets: [{id: 10.0.0.1}, {id: 10.0.0.1, port: 81}]}\n"
+         "- {name: ipip, protocol: TCP, port: 81, attributes: {millrace.forwarding: ipip}}\n";
 }
 std::string with_balancer(const std::string& keys) { return "load_balancers:\n- {" + keys + "}\n"; }
 
@@ -87,7 +88,7 @@ const std::vector<BadConfig> kWholeFile = {
     {"node is a list",
      "load_balancers: []\nnode: []\n",
      {"f:2:7: node: is a list; must be a map with the keys: name, zone, "
-      "selection_key, lookup_seed"}},
+      "selection_key, lookup_seed, engine, encap_source"}},
     {"node name",
      "load_balancers: []\nnode: {name: lb--1}\n",
      {"f:2:14: node.name: \"lb--1\" must be 1-63 letters, digits and single hyphens, "
@@ -104,6 +105,18 @@ const std::vector<BadConfig> kWholeFile = {
      "load_balancers: []\nnode: {name: \"\\e[31mred\"}\n",
      {"f:2:14: node.name: \"?[31mred\" must be 1-63 letters, digits and single "
       "hyphens, not starting or ending with a hyphen"}},
+    {"unknown engine",
+     "node: {engine: ebpf}\nload_balancers: []\n",
+     {"f:1:16: node.engine: \"ebpf\" is not one of: dpdk, xdp"}},
+    {"two sources of one family",
+     "node: {encap_source: [192.0.2.1, \"2001:db8::1\", 192.0.2.2]}\nload_balancers: []\n",
+     {"f:1:49: node.encap_source[2]: 192.0.2.2 is of the same address family as "
+      "192.0.2.1; one of each is possible"}},
+    {"VIP as source",
+     "node: {encap_source: [192.0.2.1]}\n"
+     "load_balancers: [{name: web, addresses: [192.0.2.1]}]\n",
+     {"f:1:23: node.encap_source[0]: 192.0.2.1 is a VIP, in line 2; encapsulated "
+      "packets come from an address of the node's own"}},
 };
 
 const std::vector<BadConfig> kLoadBalancers = {
@@ -292,6 +305,11 @@ const std::vector<BadConfig> kListeners = {
      with_listener(kTcp + "default_target_group: dsr-override"),
      {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener has "
       "port 80 but its target in line 12 has port 81; with millrace.forwarding: dsr "
+      "they must be equal"}},
+    {"ipip changes the port",
+     with_listener(kTcp + "default_target_group: ipip"),
+     {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener has "
+      "port 80 but target group \"ipip\" has port 81; with millrace.forwarding: ipip "
       "they must be equal"}},
     {"idle timeout too short",
      with_listener(kTcp + "default_target_group: tcp, attributes: {tcp.idle_timeout.seconds: 59}"),

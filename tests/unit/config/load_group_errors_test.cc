@@ -49,8 +49,8 @@ const std::vector<BadConfig> kTargetGroups = {
     {"client address not preserved",
      with_group("attributes: {preserve_client_ip.enabled: false}"),
      {"f:4:45: target_groups[0].attributes.preserve_client_ip.enabled: \"false\" "
-      "cannot be chosen; only true is possible: nat and dsr keep the client's "
-      "address; full_nat is not supported by this version"}},
+      "cannot be chosen; only true is possible: all ways of forwarding keep the "
+      "client's address; full_nat is not supported by this version"}},
     {"proxy protocol",
      with_group("attributes: {proxy_protocol_v2.enabled: true}"),
      {"f:4:44: target_groups[0].attributes.proxy_protocol_v2.enabled: \"true\" "
@@ -58,11 +58,19 @@ const std::vector<BadConfig> kTargetGroups = {
     {"forwarding of later",
      with_group("attributes: {millrace.forwarding: full_nat}"),
      {"f:4:38: target_groups[0].attributes.millrace.forwarding: \"full_nat\": not "
-      "supported by this version; nat and dsr are"}},
+      "supported by this version; nat, dsr, ipip and gue are"}},
     {"forwarding misspelt",
      with_group("attributes: {millrace.forwarding: nta}"),
      {"f:4:38: target_groups[0].attributes.millrace.forwarding: \"nta\" is not one "
-      "of: nat, dsr (did you mean `nat`?)"}},
+      "of: nat, dsr, ipip, gue (did you mean `nat`?)"}},
+    {"gue port of another way of forwarding",
+     with_group("attributes: {millrace.forwarding: ipip, millrace.gue.port: 6080}"),
+     {"f:4:63: target_groups[0].attributes.millrace.gue.port: is for "
+      "millrace.forwarding: gue only; this group's is ipip"}},
+    {"gue port 0",
+     with_group("attributes: {millrace.forwarding: gue, millrace.gue.port: 0}"),
+     {"f:4:62: target_groups[0].attributes.millrace.gue.port: \"0\" must be a whole "
+      "number, 1-65535"}},
     {"lookup table size",
      with_group("attributes: {millrace.lookup_table.slots: 1000}"),
      {"f:4:46: target_groups[0].attributes.millrace.lookup_table.slots: \"1000\" is "

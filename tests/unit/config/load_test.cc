@@ -147,6 +147,36 @@ load_balancers: []
   EXPECT_EQ(config.node.lookup_seed, 0xffu);
 }
 
+TEST(LoadTest, encapsulation_names_its_port_and_sources) {
+  const Config config = load_good(R"(
+node: {encap_source: ["2001:db8::1", 192.0.2.1]}
+load_balancers: []
+target_groups:
+  - {name: a, protocol: TCP, port: 80, attributes: {millrace.forwarding: ipip}}
+  - {name: b, protocol: UDP, port: 53, attributes: {millrace.forwarding: gue}}
+  - {name: c, protocol: UDP, port: 53,
+     attributes: {millrace.gue.port: 6081, millrace.forwarding: gue}}
+)");
+  EXPECT_EQ(config.node.encap_source_v4->to_string(), "192.0.2.1");
+  EXPECT_EQ(config.node.encap_source_v6->to_string(), "2001:db8::1");
+  EXPECT_EQ(config.target_groups[0].forwarding, Forwarding::ipip);
+  EXPECT_EQ(config.target_groups[1].forwarding, Forwarding::gue);
+  EXPECT_EQ(config.target_groups[1].gue_port, 6080);
+  EXPECT_EQ(config.target_groups[2].gue_port, 6081);
+}
+
+TEST(LoadTest, engine_is_dpdk_unless_the_node_says_otherwise) {
+  EXPECT_EQ(load_good(kSmallConfig).node.engine, EngineKind::dpdk);
+  EXPECT_EQ(load_good("node: {engine: xdp}\nload_balancers: []").node.engine, EngineKind::xdp);
+}
+
+TEST(LoadTest, engine_is_read_from_a_file_of_which_the_rest_is_wrong) {
+  EXPECT_EQ(load_engine_kind("node: {engine: xdp, nmae: x}\nload_balancers: 7"), EngineKind::xdp);
+  EXPECT_EQ(load_engine_kind("load_balancers: 7"), EngineKind::dpdk);
+  EXPECT_EQ(load_engine_kind("node: {engine: vpp}"), std::nullopt);
+  EXPECT_EQ(load_engine_kind("node: {engine: xdp"), std::nullopt);
+}
+
 TEST(LoadTest, attributes_that_cannot_vary_may_be_named) {
   const Config config = load_good(R"(
 load_balancers: []
@@ -160,7 +190,7 @@ target_groups:
 }
 
 TEST(LoadTest, shipped_examples_are_good) {
-  for (const char* name : {"demo.yaml", "dsr.yaml", "full.yaml"}) {
+  for (const char* name : {"demo.yaml", "dsr.yaml", "encap.yaml", "full.yaml"}) {
     const auto loaded = load_config_file(std::string(MILLRACE_EXAMPLES) + "/" + name);
     const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
     EXPECT_EQ(errors, nullptr) << to_string(errors->front());

@@ -65,6 +65,9 @@ TEST(WordsTest, are_those_of_the_elbv2_api) {
   EXPECT_STREQ(to_string(Protocol::tcp), "TCP");
   EXPECT_STREQ(to_string(Protocol::udp), "UDP");
   EXPECT_STREQ(to_string(Forwarding::dsr), "dsr");
+  EXPECT_STREQ(to_string(Forwarding::ipip), "ipip");
+  EXPECT_STREQ(to_string(Forwarding::gue), "gue");
+  EXPECT_STREQ(to_string(EngineKind::xdp), "xdp");
   EXPECT_STREQ(to_string(HealthCheckProtocol::http), "HTTP");
   EXPECT_STREQ(to_string(TargetState::draining), "draining");
   EXPECT_STREQ(to_string(HealthReason::none), "");

@@ -86,6 +86,29 @@ TEST(NetlinkParse, gateway_of_another_family_is_read) {
   EXPECT_EQ(route->link_index, 4U);
 }
 
+TEST(NetlinkParse, mtu_and_source_of_a_route_are_read) {
+  Message message = route_message();
+  message.put(RTA_PREFSRC, {10, 0, 1, 1});
+  nlattr* metrics = mnl_attr_nest_start(message.head(), RTA_METRICS);
+  mnl_attr_put_u32(message.head(), RTAX_MTU, 1400);
+  mnl_attr_nest_end(message.head(), metrics);
+  const auto route = parse_route(as_message(message.bytes()));
+  ASSERT_TRUE(route);
+  EXPECT_EQ(route->mtu, 1400U);
+  EXPECT_EQ(route->source.value().to_string(), "10.0.1.1");
+  EXPECT_EQ(parse_route(as_message(route_message().bytes()))->mtu, 0U);
+}
+
+TEST(NetlinkParse, mtu_of_a_link_is_read) {
+  ifinfomsg header{};
+  header.ifi_index = 4;
+  Message message(RTM_NEWLINK, header);
+  message.put(IFLA_IFNAME, {'m', 'r', '0', 0}).put(IFLA_MTU, {0xdc, 0x05, 0, 0});
+  const auto event = parse_event(as_message(message.bytes()));
+  ASSERT_TRUE(event);
+  EXPECT_EQ(std::get<LinkEvent>(*event).mtu, 1500U);
+}
+
 TEST(NetlinkParse, address_of_wrong_length_is_not_believed) {
   for (const std::size_t bytes : {0U, 3U, 5U, 15U, 17U}) {
     const std::vector<std::uint8_t> address(bytes, 1);

@@ -85,6 +85,29 @@ TEST_F(NextHopTableTest, failing_counts_only_once_the_carrier_has_settled) {
   EXPECT_FALSE(hop().resolved);
 }
 
+TEST_F(NextHopTableTest, mtu_of_the_route_counts_before_that_of_the_link) {
+  const auto mtu_of = [&](std::uint32_t link_mtu, std::uint32_t route_mtu) {
+    table_.apply(
+        LinkEvent{.link_index = kTwin, .name = "mr0", .has_carrier = true, .mtu = link_mtu}, now_);
+    table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kTwin, .mtu = route_mtu});
+    return hop().mtu;
+  };
+  EXPECT_EQ(mtu_of(0, 0), 0);
+  EXPECT_EQ(mtu_of(1500, 0), 1500);
+  EXPECT_EQ(mtu_of(1500, 1400), 1400);
+  EXPECT_EQ(mtu_of(65536, 0), 65535);
+}
+
+TEST_F(NextHopTableTest, source_is_what_the_kernel_would_send_from_but_never_link_local) {
+  const auto source_of = [&](const std::string& source) {
+    table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kTwin, .source = ip(source)});
+    return hop().source;
+  };
+  EXPECT_EQ(source_of("10.0.1.1"), ip("10.0.1.1"));
+  EXPECT_EQ(source_of("2001:db8:1::1"), ip("2001:db8:1::1"));
+  EXPECT_EQ(source_of("fe80::1"), std::nullopt);
+}
+
 TEST_F(NextHopTableTest, neighbours_to_ask_are_those_in_use_that_the_kernel_does_not_vouch_for) {
   const std::vector<NeighbourKey> this_one = {{.link_index = kTwin, .address = target_}};
   EXPECT_EQ(table_.neighbours_to_ask(), this_one);

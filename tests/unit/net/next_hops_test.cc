@@ -195,6 +195,23 @@ TEST_F(NextHopsTest, twin_that_appears_later_is_used_then) {
   EXPECT_TRUE(resolves_to("10.0.1.11", kPeerMac));
 }
 
+TEST_F(NextHopsTest, mtu_and_source_are_the_kernels_and_followed) {
+  node_->run("ip route add 10.9.0.0/16 via 10.0.1.254 mtu 1400\n");
+  next_hops_->watch({ip("10.0.1.11"), ip("10.9.0.5"), ip("2001:db8:1::11")});
+  EXPECT_EQ(hop("10.0.1.11").mtu, 1500);
+  EXPECT_EQ(hop("10.9.0.5").mtu, 1400);
+  EXPECT_EQ(hop("2001:db8:1::11").mtu, 1500);
+  EXPECT_EQ(hop("10.0.1.11").source, ip("10.0.1.1"));
+  EXPECT_EQ(hop("2001:db8:1::11").source, ip("2001:db8:1::1"));
+  node_->run(
+      "ip link set mr0 mtu 1450\n"
+      "ip route replace 10.9.0.0/16 via 10.0.1.254 mtu 1300 src 192.0.2.7\n");
+  EXPECT_TRUE(becomes_true([&] {
+    return hop("10.0.1.11").mtu == 1450 && hop("2001:db8:1::11").mtu == 1450 &&
+           hop("10.9.0.5").mtu == 1300 && hop("10.9.0.5").source == ip("192.0.2.7");
+  }));
+}
+
 TEST_F(NextHopsTest, default_next_hop_follows_the_default_route_by_a_twin) {
   EXPECT_EQ(next_hops_->default_next_hop(AddressFamily::ipv4), std::nullopt);
   node_->run(

@@ -46,6 +46,18 @@ TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
   EXPECT_FALSE(second.nics_changed);
 }
 
+TEST(EngineWatch, workers_of_the_xdp_engine_share_one_flow_table_and_need_no_twin) {
+  const test::TempDir dir;
+  const FakeEngine fake(dir.path(), 100, MR_ENGINE_XDP);
+  EngineWatch watch(dir.path());
+  (void)watch.poll();
+  const EngineSnapshot engine = watch.snapshot(0, 0, kSecond);
+  EXPECT_EQ(engine.kind, "xdp");
+  EXPECT_EQ(engine.workers.size(), 2u);
+  EXPECT_EQ(engine.flow_table_count, 1u);
+  EXPECT_EQ(watch.nic_of_twin("lb0"), 0);
+}
+
 TEST(EngineWatch, dead_engine_does_not_hold_memory_back) {
   const test::TempDir dir;
   EngineWatch watch(dir.path());

@@ -19,9 +19,10 @@ namespace millrace::test {
 
 class FakeEngine {
  public:
-  explicit FakeEngine(const std::string& runtime_dir, std::uint64_t start_ns = 100)
+  explicit FakeEngine(const std::string& runtime_dir, std::uint64_t start_ns = 100,
+                      mr_engine_kind kind = MR_ENGINE_DPDK)
       : lock_(take(shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock"))),
-        writer_(take(shm::StatsWriter::create(runtime_dir + "/stats", options(start_ns)))),
+        writer_(take(shm::StatsWriter::create(runtime_dir + "/stats", options(start_ns, kind)))),
         reader_(runtime_dir + "/config") {}
 
   [[nodiscard]] const shm::StatsWriter& writer() const { return writer_; }
@@ -48,13 +49,13 @@ class FakeEngine {
   static T take(Result<T> result) {
     return std::move(result).value();
   }
-  static shm::StatsOptions options(std::uint64_t start_ns) {
+  static shm::StatsOptions options(std::uint64_t start_ns, mr_engine_kind kind) {
     mr_nic nic{};
     std::strcpy(nic.name, "lb0");
-    std::strcpy(nic.twin, "mr0");
-    return {.engine_kind = MR_ENGINE_DPDK,
+    std::strcpy(nic.twin, kind == MR_ENGINE_XDP ? "lb0" : "mr0");
+    return {.engine_kind = kind,
             .engine_start_ns = start_ns,
-            .worker_count = 1,
+            .worker_count = kind == MR_ENGINE_XDP ? 2u : 1u,
             .listener_slots = 16,
             .target_slots = 64,
             .nics = {nic},

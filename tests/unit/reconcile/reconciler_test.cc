@@ -167,12 +167,80 @@ TEST_F(ReconcilerTest, next_hops_are_those_of_the_engines_nics) {
   EXPECT_EQ(world_.watched_.size(), 3u);
 }
 
-TEST_F(ReconcilerTest, dsr_targets_keep_the_listeners_port) {
+TEST_F(ReconcilerTest, all_but_nat_targets_keep_the_listeners_port) {
+  for (const Forwarding forwarding : {Forwarding::dsr, Forwarding::ipip, Forwarding::gue}) {
+    Config config = web_config(kThree);
+    config.target_groups[0].forwarding = forwarding;
+    config.target_groups[0].gue_port = 6099;
+    (void)apply(config);
+    const mr_target target = world_.published_target("10.0.1.11").value();
+    EXPECT_EQ(target.port_be, 0);
+    EXPECT_EQ(target.encap_port_be, forwarding == Forwarding::gue ? core::to_be16(6099) : 0);
+    EXPECT_EQ(target.forwarding, static_cast<std::uint8_t>(forwarding));
+    EXPECT_EQ(world_->published().groups[0].forwarding, static_cast<std::uint8_t>(forwarding));
+  }
+}
+
+Config ipip_config() {
   Config config = web_config(kThree);
-  config.target_groups[0].forwarding = Forwarding::dsr;
+  config.target_groups[0].forwarding = Forwarding::ipip;
+  return config;
+}
+
+TEST_F(ReconcilerTest, encapsulation_takes_mtu_and_source_from_the_kernel) {
+  world_.start_engine();
+  for (const std::string& address : kThree) world_.resolve(address, 1);
+  (void)apply(ipip_config());
+  world_.pass(1);
+  EXPECT_EQ(world_.published_target("10.0.1.11")->mtu, 1500);
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_EQ(world_->snapshot().alarms[0],
+            "target group web is forwarded by ipip, but the node has no IPv4 address to send from: "
+            "give it one, or name one under node.encap_source");
+
+  world_.set_source("10.0.1.12", "10.0.1.1");
+  world_->on_next_hops();
+  world_.settle_if_woken();
+  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4}, test::ip("10.0.1.1"));
+  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v6}, IpAddress{});
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+}
+
+TEST_F(ReconcilerTest, source_in_the_config_wins) {
+  world_.resolve("10.0.1.11", 1);
+  world_.set_source("10.0.1.11", "10.0.1.1");
+  Config config = ipip_config();
+  config.node.encap_source_v4 = test::ip("192.0.2.1");
   (void)apply(config);
-  EXPECT_EQ(world_.published_target("10.0.1.11")->port_be, 0);
-  EXPECT_EQ(world_->published().groups[0].forwarding, MR_FORWARDING_DSR);
+  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4}, test::ip("192.0.2.1"));
+}
+
+TEST_F(ReconcilerTest, mtu_and_source_stay_while_a_restarted_control_plane_asks_anew) {
+  world_.start_engine();
+  world_.resolve("10.0.1.11", 1);
+  world_.set_source("10.0.1.11", "10.0.1.1");
+  (void)apply(ipip_config());
+  world_.pass(1);
+  world_.forget_next_hops();
+  (void)world_.start();
+  (void)apply(ipip_config());
+  EXPECT_EQ(world_.published_target("10.0.1.11")->mtu, 1500);
+  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4}, test::ip("10.0.1.1"));
+}
+
+TEST_F(ReconcilerTest, other_engine_than_the_config_names_is_an_alarm) {
+  world_.start_engine();
+  Config config = web_config(kThree);
+  (void)apply(config);
+  world_.pass(1);
+  EXPECT_FALSE(world_->snapshot().engine.is_of_wrong_kind());
+  config.node.engine = EngineKind::xdp;
+  (void)apply(config);
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_EQ(world_->snapshot().alarms[0], "the engine that runs is dpdk, but node.engine is xdp");
+  world_.kill_engine();
+  world_.pass(1);
+  EXPECT_FALSE(world_->snapshot().engine.is_of_wrong_kind()) << "none runs, which is told anyway";
 }
 
 TEST_F(ReconcilerTest, probes_fail_nobody_while_the_engine_that_carries_them_is_down) {

@@ -110,8 +110,16 @@ class World {
 
   // The kernel now knows this target's neighbour.
   void resolve(const std::string& address, std::uint8_t last_mac_byte) {
-    next_hops_[ip(address)] = {
-        .twin = "mr0", .mac = {2, 0, 0, 0, 0, last_mac_byte}, .resolved = true, .text = "resolved"};
+    next_hops_[ip(address)] = {.twin = "mr0",
+                               .mac = {2, 0, 0, 0, 0, last_mac_byte},
+                               .resolved = true,
+                               .mtu = 1500,
+                               .source = std::nullopt,
+                               .text = "resolved"};
+  }
+  // And would send to it from `source`.
+  void set_source(const std::string& address, const std::string& source) {
+    next_hops_[ip(address)].source = ip(source);
   }
   void forget_next_hops() { next_hops_.clear(); }
 

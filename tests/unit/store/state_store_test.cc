@@ -37,7 +37,8 @@ StoredState rich_state() {
   group.id = 4;
   group.protocol = Protocol::udp;
   group.port = 8080;
-  group.forwarding = Forwarding::dsr;
+  group.forwarding = Forwarding::gue;
+  group.gue_port = 6099;
   group.deregistration_delay_seconds = 3600;
   group.deregistration_connection_termination = true;
   group.unhealthy_connection_termination = true;
@@ -192,6 +193,24 @@ TEST_F(StateStoreTest, slot_used_twice_is_refused) {
   Result<StateStore> store = StateStore::open(path_);
   ASSERT_FALSE(store);
   EXPECT_THAT(store.error().message, HasSubstr("slot 0 is used twice"));
+}
+
+TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
+  StoredState state = rich_state();
+  state.groups[0].gue_port = kGuePortDefault;  // which version 1 knew nothing of
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(state));
+  }
+  run_sql("ALTER TABLE target_groups DROP COLUMN gue_port");
+  run_sql("PRAGMA user_version = 1");
+  {
+    StateStore store = open();
+    EXPECT_EQ(store.state(), state);
+    state.groups[0].gue_port = 6099;
+    ASSERT_TRUE(store.save(state));
+  }
+  EXPECT_EQ(open().state(), state);
 }
 
 TEST_F(StateStoreTest, newer_schema_is_refused_and_left_alone) {

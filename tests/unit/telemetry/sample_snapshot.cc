@@ -12,6 +12,7 @@ EngineSnapshot sample_engine() {
   EngineSnapshot engine;
   engine.running = true;
   engine.kind = "dpdk";
+  engine.wanted_kind = "dpdk";
   engine.pid = 4242;
   engine.start_ns = 50'000'000'000;
   engine.adopted_generation = 7;
