@@ -126,12 +126,12 @@ def standard(
     )
 
 
-def direct() -> Config:
-    """The same with direct server return: ports are the listeners' own."""
+def direct(forwarding: str = "dsr") -> Config:
+    """The same with replies that go past the node: ports are the listeners' own."""
     return config(
         [listener("TCP", 80, "http"), listener("UDP", 53, "dns")],
         [
-            *pair("http", "TCP", 80, forwarding="dsr"),
-            *pair("dns", "UDP", 53, forwarding="dsr"),
+            *pair("http", "TCP", 80, forwarding=forwarding),
+            *pair("dns", "UDP", 53, forwarding=forwarding),
         ],
     )

@@ -41,6 +41,7 @@ class Layout:
     targets: int = 3
     two_nics: bool = False
     dsr: bool = False  # targets hold the VIPs and answer clients directly
+    encapsulated: bool = False  # with dsr: and take packets to them out of ipip and gue
     gateway: bool = False  # t4 behind a gateway
     router: bool = False  # a client behind a router
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
@@ -198,7 +199,8 @@ class Lab:
     def _add_target(self, name: str, host: Namespace, own: tuple[str, str]) -> None:
         home = self.directory.path / name
         dns_port = DNS_PORT_DSR if self.layout.dsr else DNS_PORT
-        target = Target(name, host, own, home, dns_port=dns_port)
+        decapsulates = self.layout.encapsulated
+        target = Target(name, host, own, home, dns_port=dns_port, decapsulates=decapsulates)
         for service in target.services:
             self._stack.callback(service.stop)
         self.targets.append(target)

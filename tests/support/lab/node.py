@@ -156,7 +156,8 @@ class Node:
         if isinstance(config, Path):
             self.config_file.write_text(config.read_text())
         else:
-            self.config_file.write_text(json.dumps(config, indent=1))  # JSON is YAML
+            own = {**config, "node": {**config.get("node", {}), "engine": self.engine}}
+            self.config_file.write_text(json.dumps(own, indent=1))  # JSON is YAML
 
     def apply(self, config: Mapping[str, Any] | Path) -> Json:
         """Writes the config file and applies it with the operator's command."""

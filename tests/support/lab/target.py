@@ -5,21 +5,25 @@ HTTP, ports 80 and 8080:  /          "target=t1 client=192.0.2.100 port=40312"
                           /health    200 "ok", or 503 after fail_health()
                           /blob      1 MiB of data
 DNS, port 5353, UDP and TCP (53 when the target holds the VIPs): TXT whoami.lab is "t1"
+ipip and gue, when asked for: what is inside is taken out (decapsulator.py)
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from shutil import which
 
+from lab.decapsulator import DEVICE, GUE_PORT
 from lab.namespace import Namespace
 from lab.process import LabError, Service, wait_until
 
 HTTP_PORT = 8080
 DNS_PORT = 5353
 DNS_PORT_DSR = 53  # nothing translates a port there
+DNS_BYTES_MAX = 4096  # of a query
 WHOAMI = "whoami.lab"
 BLOB_BYTES = 1 << 20
 
@@ -71,6 +75,7 @@ class Target:
         home: Path,
         *,
         dns_port: int = DNS_PORT,
+        decapsulates: bool = False,
     ) -> None:
         self.name = name
         self.dns_port = dns_port
@@ -82,14 +87,23 @@ class Target:
         (home / "nginx.conf").write_text(_NGINX_CONF.format(home=home, name=name))
         self.http = namespace.service("nginx", self._nginx_words())
         self.dns = namespace.service("dnsmasq", self._dnsmasq_words())
+        self.decapsulator: Service | None = None
+        if decapsulates:
+            program = Path(__file__).with_name("decapsulator.py")
+            self.decapsulator = namespace.service("decapsulator", [sys.executable, program])
 
     @property
-    def services(self) -> tuple[Service, Service]:
-        return (self.http, self.dns)
+    def services(self) -> list[Service]:
+        return [self.http, self.dns, *([self.decapsulator] if self.decapsulator else [])]
 
     def start(self) -> None:
         for service in self.services:
             service.start()
+        if self.decapsulator:
+            self.decapsulator.wait_ready(lambda: self._listens("udp", GUE_PORT))
+            # Clients are not behind the device by which their packets come.
+            self.namespace.sysctl("net.ipv4.conf.all.rp_filter", "0")
+            self.namespace.sysctl(f"net.ipv4.conf.{DEVICE}.rp_filter", "0")
         self.http.wait_ready(lambda: self._listens("tcp", HTTP_PORT))
         self.dns.wait_ready(lambda: self._listens("udp", self.dns_port))
 
@@ -153,6 +167,7 @@ class Target:
             f"--port={self.dns_port}",
             f"--txt-record={WHOAMI},{self.name}",
             "--local-ttl=0",
+            f"--edns-packet-max={DNS_BYTES_MAX}",
             "--log-queries=extra",
             f"--log-facility={self.home}/dns-queries.log",
         ]

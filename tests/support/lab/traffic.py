@@ -63,6 +63,51 @@ def dns_query(client: Namespace, address: str, count: int, port: int = 53) -> li
     return re.findall(r'"(\S+)"', said)
 
 
+def upload(client: Namespace, address: str, count_bytes: int) -> HttpAnswer:
+    """An HTTP POST of that size; the answer to a request behind it on the same connection, which
+    comes only when the target has read all of it. OSError when the connection stands still.
+    """
+    with TcpConnection(client, address) as connection:
+        connection.post(b"x" * count_bytes)
+        return connection.ask()
+
+
+def mtu_towards(client: Namespace, address: str) -> int | None:
+    """What the client's kernel has learned of the path; None: nothing beyond its own link's."""
+    found = re.search(r" mtu (\d+)", client.ip("route", "get", address))
+    return int(found[1]) if found else None
+
+
+class LargeQuery:
+    """DNS queries that fill a packet of a size exactly, and must not be fragmented: like QUIC."""
+
+    _DO = 2  # IP_PMTUDISC_DO, IPV6_PMTUDISC_DO
+
+    def __init__(self, client: Namespace, address: str) -> None:
+        self._is_v6 = ":" in address
+        self._socket = client.socket(family_of(address), socket.SOCK_DGRAM)
+        level, discover = (socket.IPPROTO_IPV6, 23) if self._is_v6 else (socket.IPPROTO_IP, 10)
+        self._socket.setsockopt(level, discover, self._DO)
+        self._socket.settimeout(2)
+        self._socket.connect((address, 53))
+
+    def ask(self, ip_bytes: int) -> str:
+        """The target that answered. TimeoutError: nobody did; EMSGSIZE: known to be too large."""
+        name = b"".join(bytes([len(part)]) + part.encode() for part in WHOAMI.split("."))
+        query = struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 1) + name + b"\0"
+        query += struct.pack("!HH", 16, 1)
+        headers = (40 if self._is_v6 else 20) + 8
+        padding = bytes(ip_bytes - headers - len(query) - 15)
+        option = struct.pack("!HH", 12, len(padding)) + padding  # RFC 7830
+        query += struct.pack("!BHHIH", 0, 41, 1232, 0, len(option)) + option
+        self._socket.send(query)
+        said = self._socket.recv(2048)
+        return said[said.index(b"\xc0\x0c") + 13 :][:2].decode()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
 def ping(client: Namespace, address: str, count: int = 3) -> int:
     """Echo requests that were answered, of `count`."""
     words = ["ping", "-n", "-i", "0.05", "-W", "1", "-c", str(count), address]
@@ -146,8 +191,22 @@ class TcpConnection:
             said += block
         return answer
 
+    def post(self, body: bytes) -> None:
+        """Sends a request with a body and takes its answer, which may come before that is read."""
+        head = _request(self._address, "keep-alive").replace(b"GET", b"POST")
+        self._socket.sendall(head[:-2] + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        said = b""
+        while _parse(said) is None:
+            said += self._socket.recv(4096)
+
     def close(self) -> None:
         self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @dataclass

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ipip and gue: packets travel to targets inside packets, replies go past the node, and packets
+that are too large for that are answered with the size that fits."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from lab import Lab, Layout, Node
+from lab.addresses import VIP_V4, VIP_V6, client_v4, client_v6
+from lab.configs import direct
+from lab.process import wait_until
+from lab.traffic import LargeQuery, connect_many, dns_query, http_get, mtu_towards, upload
+
+LAYOUT = Layout(dsr=True, encapsulated=True)
+CONFIG = direct("ipip")
+LINK_MTU = 1500
+OVERHEADS = {("ipip", VIP_V4): 20, ("ipip", VIP_V6): 40, ("gue", VIP_V4): 28, ("gue", VIP_V6): 48}
+VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
+
+
+@pytest.fixture(scope="module", params=["ipip", "gue"], autouse=True)
+def forwarding(request: pytest.FixtureRequest, started: Node) -> str:
+    mode: str = request.param
+    started.apply(direct(mode))
+    started.wait_adopted()
+    started.wait_states("healthy")
+    return mode
+
+
+@pytest.fixture(autouse=True)
+def forgetful(lab: Lab) -> Iterator[None]:
+    """No test profits from what the client's kernel has learned of the path in another."""
+    for family in ("-4", "-6"):
+        lab.client.ip(family, "route", "flush", "cache")
+    yield
+
+
+@VIPS
+def test_http_is_shared_and_shows_the_clients_address(lab: Lab, node: Node, vip: str) -> None:
+    answers = connect_many(lab.client, vip, 300)
+    assert len(answers) == 300
+    own = client_v6(0) if ":" in vip else client_v4(0)
+    assert {answer.client for answer in answers} == {own}
+    assert set(Counter(answer.target for answer in answers)) == {"t1", "t2", "t3"}
+
+
+@VIPS
+def test_curl_gets_its_answers(lab: Lab, node: Node, vip: str) -> None:
+    assert len(http_get(lab.client, vip, 20)) == 20
+
+
+@VIPS
+def test_dns_is_shared(lab: Lab, node: Node, vip: str) -> None:
+    answers = dns_query(lab.client, vip, 200)
+    assert len(answers) == 200
+    assert set(answers) == {"t1", "t2", "t3"}
+
+
+@VIPS
+def test_fault_54_large_upload_arrives_once_the_client_knows_the_mtu(
+    lab: Lab, node: Node, forwarding: str, vip: str
+) -> None:
+    before = node.totals()["too_big_sent"]
+    assert upload(lab.client, vip, 600_000).target in ("t1", "t2", "t3")
+    assert node.totals()["too_big_sent"] > before
+    assert mtu_towards(lab.client, vip) == LINK_MTU - OVERHEADS[forwarding, vip]
+
+
+@VIPS
+def test_fault_54_datagram_of_the_largest_size_arrives_and_a_larger_one_is_refused(
+    lab: Lab, node: Node, forwarding: str, vip: str
+) -> None:
+    fits = LINK_MTU - OVERHEADS[forwarding, vip]
+    query = LargeQuery(lab.client, vip)
+    assert query.ask(fits) in ("t1", "t2", "t3")
+    assert mtu_towards(lab.client, vip) is None
+    # The first is answered with the MTU, which the kernel then holds the socket to.
+    with pytest.raises(OSError):
+        query.ask(LINK_MTU)
+    wait_until(
+        lambda: mtu_towards(lab.client, vip) == fits, "the client knows the MTU", timeout_s=5
+    )
+    with pytest.raises(OSError) as refused:
+        query.ask(fits + 1)
+    assert refused.value.errno == errno.EMSGSIZE
+    assert query.ask(fits) in ("t1", "t2", "t3")
+    query.close()
+
+
+def set_mtu(node: Node, mtu: int) -> None:
+    """On the interface towards the targets, until the engine knows it."""
+
+    def is_seen() -> bool:
+        groups = node.json("targets")["target_groups"]
+        return {target["mtu"] for group in groups for target in group["targets"]} == {mtu}
+
+    node.namespace.ip("link", "set", node.interface(len(node.nics) - 1), "mtu", str(mtu))
+    wait_until(is_seen, f"the control plane sees the MTU {mtu}", timeout_s=5)
+    node.wait_adopted()
+
+
+@VIPS
+def test_mtu_on_the_way_is_followed(lab: Lab, node: Node, forwarding: str, vip: str) -> None:
+    try:
+        set_mtu(node, 1400)
+        assert upload(lab.client, vip, 100_000).target in ("t1", "t2", "t3")
+        assert mtu_towards(lab.client, vip) == 1400 - OVERHEADS[forwarding, vip]
+    finally:
+        set_mtu(node, LINK_MTU)
+
+
+@VIPS
+def test_explain_tells_how_a_flow_travels(lab: Lab, node: Node, forwarding: str, vip: str) -> None:
+    client = f"[{client_v6(0)}]:40000" if ":" in vip else f"{client_v4(0)}:40000"
+    endpoint = f"[{vip}]:80" if ":" in vip else f"{vip}:80"
+    said = node.cli("explain", client, endpoint, "tcp").stdout
+    assert f"it travels by {forwarding} from " in said
+    listeners = node.json("listeners")["listeners"]
+    assert {entry["forwarding"] for entry in listeners} == {forwarding}
+    assert node.status()["alarms"] == []
