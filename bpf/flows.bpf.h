@@ -126,14 +126,10 @@ INLINE _Bool is_idle(const struct packet* p, const struct mr_flow_record* flow,
 
 // ---- neighbours that clients' packets come from
 
-static const uint64_t LAST_HOP_MAC_MASK = 0xffffffffffffULL;
 enum {
   LAST_HOP_NIC_SHIFT = 48,
 };
-static const uint64_t LAST_HOP_IN_USE = (1ULL << 56);
-enum {
-  LAST_HOP_PROBE_MAX = 16,
-};
+static const uint64_t LAST_HOP_IN_USE = 1ULL << 56;
 
 INLINE uint64_t last_hop_word(const uint8_t* mac, uint8_t nic) {
   return load32(mac) | (uint64_t)load16(mac + 4) << 32 | (uint64_t)nic << LAST_HOP_NIC_SHIFT |

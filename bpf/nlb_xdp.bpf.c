@@ -396,8 +396,7 @@ INLINE _Bool is_addressed_to(const uint8_t* frame, const uint8_t* mac) {
          ((load32(frame) ^ load32(mac)) | (load16(frame + 4) ^ load16(mac + 4))) == 0;
 }
 
-SEC("xdp")
-int nlb_xdp(struct xdp_md* ctx) {
+INLINE int balance(struct xdp_md* ctx) {
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
   struct packet p;
@@ -420,6 +419,9 @@ int nlb_xdp(struct xdp_md* ctx) {
   if (type == bpf_htons(ETH_P_ARP)) return handle_arp(ctx, &p);
   return punt(&p);
 }
+
+SEC("xdp")
+int nlb_xdp(struct xdp_md* ctx) { return balance(ctx); }
 
 // Both clocks as near to each other as possible, for the daemon (BPF_PROG_TEST_RUN): what is
 // between them becomes control.clock_offset_ns.

@@ -40,6 +40,8 @@ def test_nothing_is_left_after(number: signal.Signals) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        # Behind `nohup` or `&` the signal would be ignored from birth, and Python leaves it so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert owner.stdout is not None
     run_id = owner.stdout.readline().strip()

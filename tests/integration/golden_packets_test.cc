@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Golden packets through core: every case of tests/packets, once with each packet in a burst of its
-// own and once with packets together. The folder is the program's last argument.
+// Golden packets through an engine: every case of tests/packets, once with each packet in a burst
+// of its own and once with packets together. The folder is the program's last argument.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/support/cc/core_engine.h"
+#include "tests/integration/engine_under_test.h"
 #include "tests/support/cc/golden_case.h"
 
 namespace millrace::test {
@@ -19,7 +19,8 @@ class GoldenPackets : public testing::Test {
  public:
   GoldenPackets(GoldenCase golden, Bursts bursts) : golden_(std::move(golden)), bursts_(bursts) {}
   void TestBody() override {
-    const std::string wrong = run_case(golden_, make_core_engine, bursts_);
+    if (const char* reason = reason_to_skip(golden_.name)) GTEST_SKIP() << reason;
+    const std::string wrong = run_case(golden_, make_engine_under_test, bursts_);
     EXPECT_TRUE(wrong.empty()) << wrong;
   }
 

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/bpf/xdp_program.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace millrace::test {
+namespace {
+
+// What the DPDK engine's forwarder has by default.
+constexpr std::uint32_t kFlowInsertsPerMs = 2000;
+constexpr std::uint32_t kRepliesPerMs = 100;
+constexpr std::size_t kRoomBytes = 256;  // that a program may add to a frame
+
+[[noreturn]] void fail(const std::string& what) {
+  std::perror(what.c_str());
+  std::abort();
+}
+
+bpf_map* find_map(bpf_object* object, const std::string& name) {
+  bpf_map* map = bpf_object__find_map_by_name(object, name.c_str());
+  if (map == nullptr) fail("no map " + name);
+  return map;
+}
+
+template <typename T>
+void clear(std::span<T> memory) {
+  std::ranges::fill(std::as_writable_bytes(memory), std::byte{0});
+}
+
+}  // namespace
+
+XdpProgram::XdpProgram(const Options& options)
+    : options_(options),
+      object_(bpf_object__open_mem(options.object.data(), options.object.size(), nullptr)) {
+  if (object_ == nullptr) fail("bpf_object__open_mem");
+  const auto cpu_count = static_cast<std::uint32_t>(libbpf_num_possible_cpus());
+  const auto resize = [&](const char* name, std::uint32_t entries) {
+    if (bpf_map__set_max_entries(find_map(object_, name), entries) != 0) fail(name);
+  };
+  resize("config_lines", options.config_lines);
+  resize("flows", options.flow_count);
+  resize("cpus", cpu_count);
+  resize("listener_stats", (cpu_count + 1) * options.slot_count);
+  resize("target_stats", (cpu_count + 1) * options.slot_count);
+  std::size_t bytes = 0;
+  auto* is_under_test = static_cast<std::uint8_t*>(
+      const_cast<void*>(bpf_map__initial_value(find_map(object_, ".rodata"), &bytes)));
+  if (is_under_test == nullptr || bytes == 0) fail(".rodata");
+  *is_under_test = options.is_under_test;
+  if (bpf_object__load(object_) != 0) fail("loading the XDP program (it needs CAP_BPF)");
+  maps_ = {.control = globals<mr_xdp_control>(".data.control"),
+           .config_lines = values<mr_config_line>("config_lines"),
+           .flows = values<mr_flow_record>("flows"),
+           .last_hops = values<mr_xdp_last_hop>("last_hops"),
+           .cpus = values<mr_xdp_cpu>("cpus"),
+           .listener_stats = values<mr_listener_stats>("listener_stats"),
+           .target_stats = values<mr_target_stats>("target_stats")};
+  reset();
+}
+
+XdpProgram::~XdpProgram() { bpf_object__close(object_); }
+
+void XdpProgram::reset() {
+  clear(maps_.flows);
+  clear(maps_.last_hops);
+  clear(maps_.cpus);
+  clear(maps_.listener_stats);
+  clear(maps_.target_stats);
+  mr_xdp_control& control = *maps_.control;
+  control = {};
+  control.cpu_count = static_cast<std::uint32_t>(maps_.cpus.size());
+  control.flow_mask = options_.flow_count - 1;
+  control.listener_slots = options_.slot_count;
+  control.target_slots = options_.slot_count;
+  control.flow_inserts_per_ms = kFlowInsertsPerMs;
+  control.replies_per_ms = kRepliesPerMs;
+  for (std::uint32_t i = 0; i < 6; ++i) control.flow_secret[i] = 0x9e3779b9u * (i + 1) | 1;
+  control.flow_multiplier = 0xd6e8feb86659fd93ULL;
+  Result<xdp::ConfigMirror> mirror = xdp::ConfigMirror::open(maps_);
+  if (!mirror) fail(mirror.error().message);
+  mirror_.emplace(std::move(*mirror));
+}
+
+void XdpProgram::set_nic(std::uint32_t nic, std::span<const std::uint8_t, 6> mac,
+                         std::uint32_t ifindex) {
+  mr_xdp_control& control = *maps_.control;
+  control.nic_count = std::max(control.nic_count, nic + 1);
+  std::ranges::copy(mac, control.nics[nic].mac);
+  control.nics[nic].ifindex = ifindex;
+  if (bpf_map_update_elem(map_fd("tx_nics"), &nic, &ifindex, BPF_ANY) != 0) fail("tx_nics");
+}
+
+void XdpProgram::adopt(const core::ConfigView& view) {
+  if (const Status adopted = mirror_->adopt(view); !adopted) fail(adopted.error().message);
+}
+
+XdpProgram::Run XdpProgram::run(const std::string& name, std::span<const std::uint8_t> frame,
+                                std::uint32_t turns, bool wants_frame) const {
+  const bpf_program* program = bpf_object__find_program_by_name(object_, name.c_str());
+  if (program == nullptr) fail("no program " + name);
+  Run run{};
+  run.frame.resize(wants_frame ? frame.size() + kRoomBytes : 0);
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(),
+              .data_out = wants_frame ? run.frame.data() : nullptr,
+              .data_size_in = static_cast<std::uint32_t>(frame.size()),
+              .data_size_out = static_cast<std::uint32_t>(run.frame.size()),
+              .repeat = static_cast<int>(turns));
+  if (bpf_prog_test_run_opts(bpf_program__fd(program), &options) != 0) fail("BPF_PROG_TEST_RUN");
+  if (wants_frame) run.frame.resize(options.data_size_out);
+  run.verdict = options.retval;
+  run.duration_ns = options.duration;
+  return run;
+}
+
+int XdpProgram::map_fd(const std::string& name) const {
+  return bpf_map__fd(find_map(object_, name));
+}
+
+std::span<std::byte> XdpProgram::map_memory(const std::string& name) const {
+  const bpf_map* map = find_map(object_, name);
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t bytes = std::size_t{bpf_map__max_entries(map)} * bpf_map__value_size(map);
+  void* memory = ::mmap(nullptr, (bytes + page - 1) / page * page, PROT_READ | PROT_WRITE,
+                        MAP_SHARED, bpf_map__fd(map), 0);
+  if (memory == MAP_FAILED) fail("mmap of map " + name);
+  return {static_cast<std::byte*>(memory), bytes};
+}
+
+template <typename T>
+std::span<T> XdpProgram::values(const std::string& name) const {
+  const std::span<std::byte> memory = map_memory(name);
+  return {reinterpret_cast<T*>(memory.data()), memory.size() / sizeof(T)};
+}
+
+}  // namespace millrace::test
