@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// core behind a pipe, for models in other languages: engine_pipe CONFIG reads commands from
+// An engine behind a pipe, for models in other languages: engine_pipe CONFIG reads commands from
 // standard input and answers each `frame` with one line.
 //
 //   frame NIC HEX   -> forward NIC HEX | reply NIC HEX | punt NIC HEX | drop REASON
@@ -12,7 +12,7 @@
 #include <string>
 
 #include "dataplane/core/drop_reason.h"
-#include "tests/support/cc/core_engine.h"
+#include "tests/support/cc/engine_under_test.h"
 #include "tests/support/cc/golden_config.h"
 
 namespace millrace::test {
@@ -51,7 +51,7 @@ Status read_config(const std::string& path, GoldenConfig& config) {
 }
 
 int serve(GoldenConfig& config) {
-  const auto engine = make_core_engine(config.nic_macs());
+  const auto engine = make_engine_under_test(config.nic_macs());
   const Image image = config.builder().build(1);
   engine->adopt(image);
   std::uint64_t now_ns = 1'000'000'000'000;

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/integration/engine_under_test.h"
+#include "tests/support/cc/engine_under_test.h"
 #include "tests/support/cc/golden_case.h"
 
 namespace millrace::test {

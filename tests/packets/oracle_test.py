@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Core against the plain model: random conversations with random damage, compared byte by byte.
+"""An engine against the plain model: random conversations with random damage, compared byte by byte.
 
   oracle_test.py ENGINE_PIPE [--packets=N] [--seed=N]
 
@@ -197,6 +197,9 @@ def main() -> int:
     parser.add_argument("engine", help="the engine_pipe program")
     parser.add_argument("--packets", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--shortest", type=int, default=0, help="shorter frames can't be given to the engine"
+    )
     options = parser.parse_args()
     traffic = Traffic(options.seed)
     model = PlainForwarder(read_config(CONFIG))
@@ -210,6 +213,8 @@ def main() -> int:
                 engine.tell("sweep 0")
                 model.sweep()
             frame = traffic.frame()
+            if len(frame) < options.shortest:
+                continue
             if is_beyond_the_model(frame):
                 continue
             got, wanted = engine.ask(frame), model.handle(frame)

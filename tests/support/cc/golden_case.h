@@ -48,6 +48,8 @@ struct EngineCounters {
 class Engine {
  public:
   virtual ~Engine() = default;
+  // Shorter frames cannot be given to it.
+  [[nodiscard]] virtual std::size_t frame_bytes_min() const { return 1; }
   virtual void adopt(const Image& image) = 0;
   // At most core::kBurstMax frames, handled as one burst.
   [[nodiscard]] virtual std::vector<Outcome> run(const std::vector<Frame>& frames,

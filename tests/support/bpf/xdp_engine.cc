@@ -3,6 +3,7 @@
 // The XDP program as an Engine of golden packets, with the daemon's own sweep. Time and nic come
 // from the test (`is_under_test`). Cold.
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <sched.h>
 
 #include <cstdio>
@@ -12,9 +13,9 @@
 
 #include "bpf/engine/sweep.h"
 #include "dataplane/core/wire.h"
-#include "tests/integration/bpf/nlb_xdp_object.h"
-#include "tests/integration/engine_under_test.h"
+#include "tests/support/bpf/nlb_xdp_object.h"
 #include "tests/support/bpf/xdp_program.h"
+#include "tests/support/cc/engine_under_test.h"
 
 namespace millrace::test {
 namespace {
@@ -50,6 +51,9 @@ class XdpEngine final : public Engine {
     }
     sweep_.emplace(maps_, nullptr);
   }
+
+  // The kernel runs no program without an Ethernet header to look at.
+  std::size_t frame_bytes_min() const override { return ETH_HLEN; }
 
   void adopt(const Image& image) override {
     program().adopt(image.view());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/integration/bpf/nlb_xdp_object.h"
+#include "tests/support/bpf/nlb_xdp_object.h"
 
 // The skeleton names the contract's structs without declaring them.
 #include "dataplane/contract/xdp_abi.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/integration/engine_under_test.h"
+#include "tests/support/cc/engine_under_test.h"
 #include "tests/support/cc/core_engine.h"
 
 namespace millrace::test {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine that golden_packets_test.cc is linked with: core's, or the XDP program in the kernel.
+// The engine that a test is linked with: core's (core_under_test.cc), or the XDP program in the
+// kernel (tests/support/bpf/xdp_engine.cc).
 // Cold.
 #pragma once
 
