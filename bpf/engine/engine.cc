@@ -18,8 +18,6 @@ namespace {
 
 // How often the daemon looks for a new config: a part of a change's way to the program.
 constexpr long kTendNs = 1'000'000;
-// Often enough for a person; each time reads some lines per CPU and slot.
-constexpr std::uint64_t kStatsNs = 50'000'000;
 constexpr std::uint64_t kLinkCheckNs = 500'000'000;
 
 std::uint64_t clock_ns(clockid_t clock) {
@@ -163,6 +161,8 @@ Status Engine::open_stats() {
   Result<FlowCopy> copy = FlowCopy::create(options_.flow_dir, options_.flows);
   if (!copy) return copy.error();
   flow_copy_.emplace(std::move(*copy));
+  // At once, so that flows that were taken over are not lost when a later step fails.
+  flow_copy_->set_all(program_->maps().flows, program_->maps().last_hops);
   sweep_.emplace(program_->maps(), &*flow_copy_);
 
   shm::StatsOptions stats{.engine_kind = MR_ENGINE_XDP,
@@ -207,17 +207,16 @@ void Engine::run(const std::atomic<bool>& stop) {
     (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);  // a signal may cut it short
   }
   sweep_->run_round(config_.view, now_ns());
-  stats_copy_->publish(*sweep_, config_.view, now_ns());
+  for (std::size_t cpu = 0; cpu < program_->maps().cpus.size(); ++cpu) {
+    stats_copy_->publish(*sweep_, config_.view, now_ns());
+  }
 }
 
 void Engine::tend(std::uint64_t now_ns) {
   watch_config(now_ns);
   sweep_->run(config_.view, now_ns);
   stats_copy_->add_announced(announcer_->run(now_ns));
-  if (now_ns >= stats_due_ns_) {
-    stats_copy_->publish(*sweep_, config_.view, now_ns);
-    stats_due_ns_ = now_ns + kStatsNs;
-  }
+  stats_copy_->publish(*sweep_, config_.view, now_ns);
   if (now_ns >= link_check_due_ns_) {
     for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
       stats_->set_link(nic, link_is_up(nics_[nic]));
@@ -266,8 +265,7 @@ Status detach(const EngineOptions& options) {
     const auto capacity = static_cast<std::uint32_t>(former->flows.size());
     Result<FlowCopy> copy = FlowCopy::create(options.flow_dir, capacity);
     if (!copy) return copy.error();
-    copy->set_last_hops(former->last_hops);
-    for (std::uint32_t i = 0; i < capacity; ++i) copy->set(i, former->flows[i]);
+    copy->set_all(former->flows, former->last_hops);
     spdlog::info("flows are in {}", options.flow_dir);
   }
   pins->remove_directory();

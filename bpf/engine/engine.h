@@ -75,7 +75,6 @@ class Engine {
   std::optional<Announcer> announcer_;
   shm::ConfigReader config_reader_;
   shm::CheckedConfig config_;  // the one in force
-  std::uint64_t stats_due_ns_ = 0;
   std::uint64_t link_check_due_ns_ = 0;
 };
 

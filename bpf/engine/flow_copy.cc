@@ -176,6 +176,11 @@ void FlowCopy::set_last_hops(std::span<mr_xdp_last_hop> last_hops) {
   }
 }
 
+void FlowCopy::set_all(std::span<mr_flow_record> flows, std::span<mr_xdp_last_hop> last_hops) {
+  set_last_hops(last_hops);
+  for (std::uint32_t index = 0; index < flows.size(); ++index) set(index, flows[index]);
+}
+
 Import import_flow_files(const std::string& directory, const Maps& into) {
   Importer importer(into);
   for (std::uint32_t worker = 0; worker < MR_WORKER_COUNT_MAX; ++worker) {

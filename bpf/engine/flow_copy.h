@@ -30,6 +30,7 @@ class FlowCopy {
   // any other state the copy's is free.
   void set(std::uint32_t index, mr_flow_record& record);
   void set_last_hops(std::span<mr_xdp_last_hop> last_hops);
+  void set_all(std::span<mr_flow_record> flows, std::span<mr_xdp_last_hop> last_hops);
 
  private:
   explicit FlowCopy(shm::FlowFile file);

@@ -85,7 +85,9 @@ Error attach_error(const Nic& nic, Mode mode, int error) {
   if ((error == EBUSY || error == EEXIST) &&
       ::bpf_xdp_query(static_cast<int>(nic.ifindex), 0, &query) == 0 && query.prog_id != 0) {
     return Error{nic.name + ": the XDP program '" + name_of_program(query.prog_id) + "' (id " +
-                 std::to_string(query.prog_id) + ") is attached already; an interface takes one"};
+                 std::to_string(query.prog_id) +
+                 ") is attached already, and an interface takes one (ip link set dev " + nic.name +
+                 " xdp off removes what the DPDK engine leaves)"};
   }
   if (mode == Mode::native && (error == EOPNOTSUPP || error == kENotSupp)) {
     return Error{nic.name +

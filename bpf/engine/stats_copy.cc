@@ -54,10 +54,9 @@ void StatsCopy::publish(const Sweep& sweep, const core::ConfigView& view, std::u
                                             target_slots_, control.target_slots);
   own_[MR_COUNTER_FLOW_REMOVED] = sweep.removed();
   own_[MR_COUNTER_FLOW_EXPIRED] = sweep.expired();
-  for (std::uint32_t cpu = 0; cpu < control.cpu_count; ++cpu) {
-    publish_slots(cpu);
-    publish_worker(cpu, now_ns);
-  }
+  for (std::uint32_t cpu = 0; cpu < control.cpu_count; ++cpu) publish_worker(cpu, now_ns);
+  publish_slots(next_slots_);
+  next_slots_ = (next_slots_ + 1) % control.cpu_count;
   publish_gauges(sweep);
 }
 

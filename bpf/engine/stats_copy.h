@@ -22,7 +22,8 @@ class StatsCopy {
   // Both outlive this.
   StatsCopy(const Maps& maps, const shm::StatsWriter& stats);
 
-  // Publishes the counters as they are now. `view` says how many slots there are to look at.
+  // Publishes the CPUs' counters as they are now, and the slots of one CPU after the other with
+  // each call: those are many. `view` says how many there are to look at.
   void publish(const Sweep& sweep, const core::ConfigView& view, std::uint64_t now_ns);
 
   // No program reads anything older than `generation` any more.
@@ -42,6 +43,7 @@ class StatsCopy {
   // As many slots as any config had: those of a smaller one keep what they counted.
   std::uint32_t listener_slots_ = 0;
   std::uint32_t target_slots_ = 0;
+  std::uint32_t next_slots_ = 0;                       // the CPU whose turn it is
   std::array<std::uint64_t, MR_COUNTER_COUNT> own_{};  // what only the daemon counts
 };
 

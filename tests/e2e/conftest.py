@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of the end-to-end tests: one lab per module, every test bounded in time.
 
-A module says what it needs: LAYOUT (lab.Layout), CONFIG (a config as a dictionary), WORKERS. After
+A module says what it needs: LAYOUT (lab.Layout), CONFIG (a config as a dictionary), WORKERS. Every
+test that uses the lab runs with each engine, unless it is marked `only_engine(name, reason)`. After
 each test that uses `node`, every worker's packets must balance.
 """
 
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from lab import Lab, Layout, Node  # noqa: E402
 from lab.configs import standard  # noqa: E402
+from lab.node import ENGINES  # noqa: E402
 
 TEST_SECONDS_MAX = 90
 
@@ -32,11 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: takes long, runs only with --full")
     config.addinivalue_line("markers", "seconds(n): may take n seconds instead of the usual bound")
+    config.addinivalue_line("markers", "only_engine(name, reason): makes no sense with the other")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if os.geteuid() != 0:
         raise pytest.UsageError("the lab needs root for network namespaces")
+    for item in items:
+        only = item.get_closest_marker("only_engine")
+        params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+        if only is not None and params.get("engine", only.args[0]) != only.args[0]:
+            item.add_marker(pytest.mark.skip(reason=f"{only.args[0]} alone: {only.args[1]}"))
     if not config.getoption("--full"):
         skip = pytest.mark.skip(reason="takes long: --full")
         for item in items:
@@ -60,10 +68,15 @@ def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, engine: str) -> Iterator[Lab]:
     """The module's network with its servers; Millrace is not started."""
-    with Lab(getattr(request.module, "LAYOUT", Layout())) as lab:
+    with Lab(getattr(request.module, "LAYOUT", Layout()), engine=engine) as lab:
         yield lab
 
 

@@ -14,6 +14,7 @@ from lab.traffic import http_get
 
 CONFIG = REPOSITORY / "deploy" / "examples" / "demo.yaml"
 DEMO = CONFIG.read_text()
+pytestmark = pytest.mark.only_engine("dpdk", "the engine plays no part in it")
 
 
 @dataclass(frozen=True)

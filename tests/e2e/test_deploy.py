@@ -57,6 +57,7 @@ def test_host_setup_says_what_is_wrong(words: list[str]) -> None:
     assert done.stdout or done.stderr
 
 
+@pytest.mark.only_engine("dpdk", "it is about the kernel twin")
 def test_host_setup_may_be_repeated(lab: Lab) -> None:
     node = lab.node.namespace
     before = node.ip("address", "show", "twin0")
@@ -64,6 +65,7 @@ def test_host_setup_may_be_repeated(lab: Lab) -> None:
     assert node.ip("address", "show", "twin0") == before
 
 
+@pytest.mark.only_engine("dpdk", "it is about the kernel twin")
 def test_host_check_finds_the_lab_node_ready_and_a_missing_nic(lab: Lab) -> None:
     node = lab.node.namespace
     ready = node.run([DEPLOY / "host-check", "nic0"], check=False)

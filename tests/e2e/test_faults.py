@@ -154,7 +154,7 @@ def test_fault_34_flows_are_kept_over_a_clean_restart(lab: Lab, node: Node) -> N
 
 
 def test_fault_30_second_dataplane_is_refused_and_names_the_first(node: Node) -> None:
-    done = node.namespace.run(node.dataplane_words(), check=False, timeout_s=20)
+    done = node.namespace.run(node.engine_words(), check=False, timeout_s=20)
     assert done.returncode == 1
     assert str(node.dataplane.pid) in done.stderr and len(last_lines(done.stderr)) == 1
     assert node.dataplane.running
@@ -173,15 +173,16 @@ def last_lines(stderr: str) -> list[str]:
 
 
 def test_fault_30_missing_interface_is_named(node: Node, tmp_path: Path) -> None:
-    words: list[str | Path] = [
-        node.program("millrace-dataplane"),
-        *("--nic", "nosuch0", "--twin", "twin0", "--runtime-dir", tmp_path, "--flow-dir", tmp_path),
-    ]
+    words: list[str | Path] = [node.program("millrace-dataplane"), "--nic", "nosuch0"]
+    if node.engine == "xdp":
+        words = [node.program("millrace-xdp"), "--interface", "nosuch0", "--pin-dir", node.pin_dir]
+    words += ["--runtime-dir", tmp_path, "--flow-dir", tmp_path]
     done = node.namespace.run(words, check=False, timeout_s=20)
     assert done.returncode == 1
     assert "nosuch0" in done.stderr and len(last_lines(done.stderr)) == 1
 
 
+@pytest.mark.only_engine("dpdk", "XDP needs no huge pages")
 def test_fault_30_missing_hugepages_are_told_with_the_remedy(node: Node, tmp_path: Path) -> None:
     """In a mount namespace of its own, where no hugetlbfs page can be had."""
     program = node.program("millrace-dataplane")
@@ -311,6 +312,8 @@ def test_fault_37_foreign_stats_segment_is_refused_with_its_reason(
 def test_fault_36_damaged_flow_table_is_never_a_crash(lab: Lab, node: Node, damage: str) -> None:
     assert len(connect_many(lab.client, VIP_V4, 100)) == 100
     assert node.dataplane.stop() == 0
+    if node.engine == "xdp":
+        node.detach()  # or it would go on with the flows in the kernel
     damaged(node.flow_dir / "flows.0", damage)
     node.restart_dataplane()
     node.wait_adopted()

@@ -116,9 +116,7 @@ def test_engine_answers_echo_to_the_vip(lab: Lab, node: Node, address: str) -> N
 
 
 @pytest.mark.parametrize("address", [NODE_CLIENT_V4, NODE_CLIENT_V6, NODE_TARGET_V4])
-def test_kernel_answers_for_the_nodes_own_address_through_the_twin(
-    lab: Lab, node: Node, address: str
-) -> None:
+def test_kernel_answers_for_the_nodes_own_address(lab: Lab, node: Node, address: str) -> None:
     before = node.totals()
     assert ping(lab.client, address, 5) == 5
     assert node.totals()["punted_packets"] >= before["punted_packets"] + 5
@@ -146,7 +144,7 @@ def test_packets_to_an_unknown_port_are_counted_each_once(lab: Lab, node: Node, 
     assert node.drops()["no_listener"] == before + 50
 
 
-def test_the_nodes_own_connections_leave_through_the_twin(lab: Lab, node: Node) -> None:
+def test_the_nodes_own_connections_go_through(lab: Lab, node: Node) -> None:
     words = ["curl", "--silent", "--max-time", "5", "http://10.0.1.11:8080/"]
     assert "target=t1 client=10.0.1.1 " in node.namespace.run(words).stdout
 

@@ -31,9 +31,9 @@ def with_far_target() -> dict[str, object]:
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["one nic", "two nics"])
-def routed(request: pytest.FixtureRequest) -> Iterator[Lab]:
+def routed(request: pytest.FixtureRequest, engine: str) -> Iterator[Lab]:
     layout = Layout(two_nics=request.param, gateway=True, router=True, hugepages=224)
-    with Lab(layout) as lab:
+    with Lab(layout, engine=engine) as lab:
         lab.node.start(with_far_target())
         lab.node.wait_states("healthy")
         yield lab

@@ -15,6 +15,7 @@ from lab.traffic import TcpStreams, connect_many, dns_query, ping
 LAYOUT = Layout(hugepages=224)
 CONFIG = standard()
 WORKERS = 2
+pytestmark = pytest.mark.only_engine("dpdk", "XDP has no workers; CPUs share all flows")
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 
 

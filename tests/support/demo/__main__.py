@@ -11,7 +11,7 @@ from demo.screen import Screen
 from demo.story import Story
 from lab import Lab, LabError
 from lab.addresses import VIP_V4, VIP_V6
-from lab.node import REPOSITORY
+from lab.node import ENGINES, REPOSITORY
 
 DEMO_CONFIG = REPOSITORY / "deploy" / "examples" / "demo.yaml"
 
@@ -39,14 +39,14 @@ def show_next_steps(lab: Lab, screen: Screen) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="deploy/demo")
     parser.add_argument("--once", action="store_true")
+    parser.add_argument("--engine", choices=ENGINES, default="dpdk")
     options = parser.parse_args()
     screen = Screen()
     screen.heading("Lab")
     try:
-        with Lab(progress=screen.say) as lab:
-            screen.say(
-                "millrace-dataplane and millrace-controlplane with deploy/examples/demo.yaml"
-            )
+        with Lab(engine=options.engine, progress=screen.say) as lab:
+            engine = "millrace-xdp" if options.engine == "xdp" else "millrace-dataplane"
+            screen.say(f"{engine} and millrace-controlplane with deploy/examples/demo.yaml")
             lab.node.start(DEMO_CONFIG)
             Story(lab, screen).tell()
             if not options.once:

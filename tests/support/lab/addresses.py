@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's addresses, once. All are from documentation or private ranges (RFC 5737, 3849, 4193).
 
-    client network   192.0.2.0/24    2001:db8:2::/64     node .1, clients .100 and up
-    target network   10.0.1.0/24     fd00:10:1::/64      node .1, targets .11 and up, gateway .254
+    client network   192.0.2.0/24    2001:db8:2::/64     node .1, a second .2, clients .100 and up
+    target network   10.0.1.0/24     fd00:10:1::/64      node .1, a second .2, targets .11 and up, gateway .254
     behind gateway   10.0.2.0/24     fd00:10:2::/64      one more target, .11
     behind router    198.51.100.0/24 2001:db8:51::/64    one more client, .100
     VIPs             203.0.113.0/24  2001:db8:113::/64   on the clients' link, owned by the node
@@ -17,6 +17,10 @@ NODE_CLIENT_V4 = "192.0.2.1"
 NODE_CLIENT_V6 = "2001:db8:2::1"
 NODE_TARGET_V4 = "10.0.1.1"
 NODE_TARGET_V6 = "fd00:10:1::1"
+SECOND_CLIENT_V4 = "192.0.2.2"
+SECOND_CLIENT_V6 = "2001:db8:2::2"
+SECOND_TARGET_V4 = "10.0.1.2"
+SECOND_TARGET_V6 = "fd00:10:1::2"
 
 TARGET_NET_V4 = "10.0.1.0/24"
 TARGET_NET_V6 = "fd00:10:1::/64"

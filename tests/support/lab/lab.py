@@ -148,24 +148,40 @@ class Lab:
         host.ip("link", "set", interface, "up")
 
     def _make_node(self) -> None:
-        namespace = self._host("node")
-        self._plug(namespace, "nic0", CLIENT_BRIDGE, "node-nic0")
-        if self.layout.two_nics:
-            self._plug(namespace, "nic1", TARGET_BRIDGE, "node-nic1")
-        self.node = Node(namespace, self.directory, engine=self.engine, build=self._build)
-        self._stack.callback(self.node.close)
-        nics = ["nic0", "nic1"] if self.layout.two_nics else ["nic0"]
-        self.node.take_nics(nics)
-        if self.engine == "xdp":
-            # What XDP sends on a veth waits for ever unless its other end has a program, too.
-            passes = self.node.build / "tests/support/bpf/pass.bpf.o"
-            for nic in nics:
-                words = ["dev", f"node-{nic}", "xdp", "object", str(passes), "section", "xdp"]
-                self.namespaces["switch"].ip("link", "set", *words)
+        self.node = self._build_node("node", self.engine, two_nics=self.layout.two_nics)
+        node, last = self.node, len(self.node.nics) - 1
         for address in (f"{addresses.NODE_CLIENT_V4}/24", f"{addresses.NODE_CLIENT_V6}/64"):
-            namespace.add_address(self.node.interface(0), address)
+            node.namespace.add_address(node.interface(0), address)
         for address in (f"{addresses.NODE_TARGET_V4}/24", f"{addresses.NODE_TARGET_V6}/64"):
-            namespace.add_address(self.node.interface(len(nics) - 1), address)
+            node.namespace.add_address(node.interface(last), address)
+
+    def add_second_node(self, engine: str) -> Node:
+        """Beside the first, on the same wire; clients find it when their routes say so."""
+        node = self._build_node("second", engine, two_nics=False)
+        for address in (
+            f"{addresses.SECOND_CLIENT_V4}/24",
+            f"{addresses.SECOND_CLIENT_V6}/64",
+            f"{addresses.SECOND_TARGET_V4}/24",
+            f"{addresses.SECOND_TARGET_V6}/64",
+        ):
+            node.namespace.add_address(node.interface(0), address)
+        return node
+
+    def _build_node(self, role: str, engine: str, *, two_nics: bool) -> Node:
+        namespace = self._host(role)
+        nics = {"nic0": CLIENT_BRIDGE, **({"nic1": TARGET_BRIDGE} if two_nics else {})}
+        for nic, bridge in nics.items():
+            self._plug(namespace, nic, bridge, f"{role}-{nic}")
+        node = Node(namespace, self.directory, engine=engine, build=self._build)
+        self._stack.callback(node.close)
+        node.take_nics(list(nics))
+        if engine == "xdp":
+            # What XDP sends on a veth waits for ever unless its other end has a program, too.
+            passes = node.build / "tests/support/bpf/pass.bpf.o"
+            for nic in nics:
+                words = ["dev", f"{role}-{nic}", "xdp", "object", str(passes), "section", "xdp"]
+                self.namespaces["switch"].ip("link", "set", *words)
+        return node
 
     def _make_client(self, index: int) -> None:
         client = self._host("client" if index == 0 else f"client{index}")

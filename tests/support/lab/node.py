@@ -280,6 +280,43 @@ class Node:
         self.controlplane.stop()
         self.dataplane.stop()
 
+    def switch_engine(self, engine: str) -> None:
+        """To the other engine, as the runbook says: addresses are on the twin while none runs, so
+        that the kernel does not forward what belongs to flows."""
+        self.controlplane.stop()
+        before = self.interface(0)
+        own = self._addresses_of(before)
+        if self.engine == "xdp":
+            self.engine = engine
+            self.take_nics(self.nics)
+            self._move_addresses(own, before)
+            self.dataplane.stop()
+            self.detach()
+            self.start_dataplane()
+        else:
+            self.dataplane.stop()
+            for nic in self.nics:
+                self.namespace.ip("link", "set", "dev", nic, "xdp", "off")
+            self.engine = engine
+            self.start_dataplane()
+            self.take_nics(self.nics)
+            self._move_addresses(own, before)
+            self.namespace.ip("link", "delete", before)
+        self.start_controlplane()
+
+    def _addresses_of(self, interface: str) -> list[str]:
+        shown = json.loads(self.namespace.ip("-json", "address", "show", "dev", interface))
+        own = [entry for entry in shown[0]["addr_info"] if entry["scope"] == "global"]
+        return [f"{entry['local']}/{entry['prefixlen']}" for entry in own]
+
+    def _move_addresses(self, own: list[str], source: str) -> None:
+        destination = self.interface(0)
+        self.namespace.sysctl(f"net.ipv6.conf.{destination}.disable_ipv6", "0")
+        for address in self._addresses_of(source):
+            self.namespace.ip("address", "delete", address, "dev", source)
+        for address in own:
+            self.namespace.add_address(destination, address)
+
     def detach(self) -> str:
         """Ends the XDP engine's forwarding, which its daemon leaves on; what it said."""
         words: list[str | Path] = [self.program("millrace-xdp"), "detach"]

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the XDP engine promises beyond the other one: forwarding does not need its daemon."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+from lab import Lab, Node
+from lab.addresses import VIP_V4, VIP_V6
+from lab.configs import standard
+from lab.process import wait_until
+from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many
+
+pytestmark = pytest.mark.only_engine("xdp", "its process forwards itself")
+NAMES = ("t1", "t2", "t3")
+VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
+
+
+@pytest.fixture(autouse=True)
+def running(started: Node) -> Iterator[None]:
+    """Whatever a test did, the next one finds both programs running."""
+    yield
+    if not started.dataplane.running:
+        started.restart_dataplane()
+    if not started.controlplane.running:
+        started.start_controlplane()
+    started.wait_states("healthy")
+    started.wait_adopted()
+
+
+class Load:
+    """Steady UDP and TCP over both families for as long as the `with` block."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._streams: list[UdpStream | TcpStreams] = []
+        for vip in (VIP_V4, VIP_V6):
+            self._streams.append(UdpStream(lab.client, vip, per_second=300))
+            self._streams.append(TcpStreams(lab.client, vip, connections=15))
+
+    def __enter__(self) -> Load:
+        for stream in self._streams:
+            stream.__enter__()
+        time.sleep(0.5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> list[StreamReport]:
+        return [stream.stop() for stream in self._streams]
+
+
+def assert_untouched(reports: list[StreamReport]) -> None:
+    for report in reports:
+        assert report.sent > 100
+        assert report.errors == [] and report.lost == 0 and report.moved == 0, report
+        assert report.longest_gap_s < 0.5, report
+
+
+def is_attached(node: Node) -> bool:
+    shown = json.loads(node.namespace.ip("-json", "link", "show", "nic0"))[0]
+    return "xdp" in shown
+
+
+def test_fault_34_killed_daemon_costs_no_packet_and_no_connection(lab: Lab, node: Node) -> None:
+    with Load(lab) as load:
+        node.dataplane.kill()
+        time.sleep(1.5)
+        for vip in (VIP_V4, VIP_V6):
+            assert len(connect_many(lab.client, vip, 50)) == 50
+        node.restart_dataplane()
+        time.sleep(1)
+        assert_untouched(load.stop())
+    assert "going on with the maps of an earlier daemon" in node.dataplane.log.read_text()
+
+
+def test_fault_39_upgrade_under_load_is_an_exchange_without_a_gap(lab: Lab, node: Node) -> None:
+    """Stopped and started, three times: each start loads its own program and swaps it in."""
+    with Load(lab) as load:
+        for _ in range(3):
+            assert node.dataplane.stop() == 0
+            assert is_attached(node)
+            node.restart_dataplane()
+        time.sleep(0.5)
+        assert_untouched(load.stop())
+
+
+def test_flows_of_other_sized_maps_are_taken_over(lab: Lab, node: Node) -> None:
+    with Load(lab) as load:
+        assert node.dataplane.stop() == 0
+        before = node.dataplane
+        larger = node.engine_words(flows=4 * 65536)
+        node.dataplane = node.namespace.service("dataplane", larger)
+        node.restart_dataplane()
+        time.sleep(0.5)
+        assert_untouched(load.stop())
+    assert "taken over from maps of another size" in node.dataplane.log.read_text()
+    assert node.dataplane.stop() == 0
+    node.dataplane = before
+
+
+def test_config_changes_of_a_restarted_daemon_and_a_new_segment_are_seamless(
+    lab: Lab, node: Node
+) -> None:
+    """Lines that packets are reading are never overwritten, whoever wrote them."""
+    with Load(lab) as load:
+        for weight in (100, 300, 500):
+            node.dataplane.kill()
+            node.restart_dataplane()
+            node.apply(standard(weights={1: weight}))
+            node.wait_adopted()
+            node.controlplane.kill()
+            (node.runtime_dir / "config").unlink()
+            node.start_controlplane(standard())
+            node.wait_states("healthy")
+            node.wait_adopted()
+        assert_untouched(load.stop())
+
+
+def test_change_while_the_daemon_is_away_is_adopted_when_it_is_back(lab: Lab, node: Node) -> None:
+    node.dataplane.kill()
+    node.apply(standard(members=(1, 3)))
+    assert {answer.target for answer in connect_many(lab.client, VIP_V4, 100)} == set(NAMES)
+    node.restart_dataplane()
+    node.wait_adopted()
+    answers = connect_many(lab.client, VIP_V4, 100)
+    assert {answer.target for answer in answers} == {"t1", "t3"} and len(answers) == 100
+    node.apply(standard())
+
+
+def test_detach_leaves_nothing_and_keeps_the_flows(lab: Lab, node: Node) -> None:
+    refused = node.namespace.run(
+        [node.program("millrace-xdp"), "detach", "--runtime-dir", node.runtime_dir], check=False
+    )
+    assert refused.returncode == 1 and str(node.dataplane.pid) in refused.stderr
+    with TcpStreams(lab.client, VIP_V4, connections=20) as streams:
+        time.sleep(0.5)
+        assert node.dataplane.stop() == 0
+        # The kernel must not forward replies of the flows untranslated while no engine runs.
+        node.namespace.sysctl("net.ipv4.ip_forward", "0")
+        node.detach()
+        assert not is_attached(node) and not node.pin_dir.exists()
+        node.restart_dataplane()
+        node.namespace.sysctl("net.ipv4.ip_forward", "1")
+        time.sleep(2)
+        report = streams.stop()
+    assert report.errors == [] and report.lost == 0 and report.moved == 0, report
+    assert f"flows taken over from {node.flow_dir}" in node.dataplane.log.read_text()
+
+
+def test_another_program_on_the_interface_is_named(lab: Lab, node: Node) -> None:
+    assert node.dataplane.stop() == 0
+    node.detach()
+    passes = node.build / "tests/support/bpf/pass.bpf.o"
+    node.namespace.ip("link", "set", "dev", "nic0", "xdp", "object", str(passes), "section", "xdp")
+    done = node.namespace.run(node.engine_words(), check=False)
+    assert done.returncode == 1 and "'pass'" in done.stderr and "nic0" in done.stderr, done.stderr
+    node.namespace.ip("link", "set", "dev", "nic0", "xdp", "off")
+
+
+def test_missing_bpf_file_system_is_told_with_the_remedy(node: Node) -> None:
+    assert node.dataplane.stop() == 0
+    words = [str(word) for word in node.engine_words()]
+    words[words.index("--pin-dir") + 1] = str(node.runtime_dir / "pins")
+    done = node.namespace.run(words, check=False)
+    assert done.returncode == 1 and "mount -t bpf" in done.stderr, done.stderr
+
+
+@VIPS
+def test_flow_of_a_dead_connection_leaves_the_table(lab: Lab, node: Node, vip: str) -> None:
+    """The gauge follows the flows; ended ones make room within the timeout of closed flows."""
+    assert len(connect_many(lab.client, vip, 100)) == 100
+    wait_until(
+        lambda: node.status()["engine"]["workers"][0]["flows_active"] > 0, "flows", timeout_s=5
+    )
+    removed = node.totals()["flow_removed"]
+    wait_until(
+        lambda: node.totals()["flow_removed"] >= removed + 90, "closed flows go", timeout_s=60
+    )
+
+
+@pytest.mark.seconds(120)
+def test_a_live_node_changes_engines_and_keeps_its_connections(lab: Lab, node: Node) -> None:
+    with TcpStreams(lab.client, VIP_V4, connections=20) as streams:
+        for engine in ("dpdk", "xdp"):
+            time.sleep(1)
+            node.switch_engine(engine)
+            node.wait_states("healthy")
+            node.wait_adopted()
+            assert node.status()["engine"]["kind"] == engine
+            assert len(connect_many(lab.client, VIP_V6, 50)) == 50
+        time.sleep(1)
+        report = streams.stop()
+    assert report.errors == [] and report.lost == 0 and report.moved == 0, report
