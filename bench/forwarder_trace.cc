@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The same packets in the same order each time, for counting the instructions of process_burst():
+// fixed flows, one time for all packets, nothing that depends on a clock or on an address. Cold but
+// for measured_burst(), which bench/instructions tells callgrind to count and nothing else.
+//
+//   forwarder_trace CASE PACKETS   runs a case; ends with 1 unless every packet was of its kind
+//   forwarder_trace --cases        names them, one to a line
+//   forwarder_trace --compiler     what the counts depend on besides the source
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "bench/balancer.h"
+
+namespace millrace::bench {
+namespace {
+
+enum class Way : std::uint8_t { hit, opening, reply };
+
+struct Case {
+  std::string_view name;
+  Way way;
+  bool is_v4;
+  std::uint8_t protocol;
+  std::uint8_t forwarding;
+};
+
+constexpr std::uint8_t kTcp = MR_PROTOCOL_TCP;
+constexpr std::uint8_t kUdp = MR_PROTOCOL_UDP;
+constexpr Case kCases[] = {
+    {"nat tcp4 hit", Way::hit, true, kTcp, MR_FORWARDING_NAT},
+    {"nat tcp6 hit", Way::hit, false, kTcp, MR_FORWARDING_NAT},
+    {"nat udp4 hit", Way::hit, true, kUdp, MR_FORWARDING_NAT},
+    {"nat tcp4 reply", Way::reply, true, kTcp, MR_FORWARDING_NAT},
+    {"nat tcp6 reply", Way::reply, false, kTcp, MR_FORWARDING_NAT},
+    {"nat tcp4 new", Way::opening, true, kTcp, MR_FORWARDING_NAT},
+    {"nat tcp6 new", Way::opening, false, kTcp, MR_FORWARDING_NAT},
+    {"dsr tcp4 hit", Way::hit, true, kTcp, MR_FORWARDING_DSR},
+    {"ipip tcp4 hit", Way::hit, true, kTcp, MR_FORWARDING_IPIP},
+    {"ipip tcp6 hit", Way::hit, false, kTcp, MR_FORWARDING_IPIP},
+    {"gue tcp4 hit", Way::hit, true, kTcp, MR_FORWARDING_GUE},
+    {"gue tcp6 hit", Way::hit, false, kTcp, MR_FORWARDING_GUE},
+};
+constexpr std::uint32_t kKnownFlows = 1000;
+
+// gcc says its number alone, clang its name as well.
+const char* compiler() {
+#ifdef NDEBUG
+  return __VERSION__ ", without assertions";
+#else
+  return __VERSION__ ", with assertions";
+#endif
+}
+
+}  // namespace
+}  // namespace millrace::bench
+
+// With a name that callgrind finds, and never part of its caller.
+extern "C" [[gnu::noinline]] void measured_burst(millrace::bench::Balancer& balancer,
+                                                 millrace::core::Burst& burst) {
+  balancer.process(burst);
+}
+
+namespace millrace::bench {
+namespace {
+
+FlowShape shape_of(const Case& chosen) {
+  const bool opens_tcp = chosen.way == Way::opening;
+  return bench::shape_of(chosen.is_v4, chosen.protocol,
+                         opens_tcp ? core::tcp::kSyn : core::tcp::kAck);
+}
+
+class Trace {
+ public:
+  Trace(const Case& chosen, std::uint32_t packets)
+      : chosen_(chosen),
+        flows_(chosen.way == Way::opening ? packets : kKnownFlows),
+        balancer_(flows_, shape_of(chosen), chosen.forwarding),
+        order_(flows_),
+        memory_(core::kBurstMax * Balancer::kFrameRoom) {
+    if (chosen.way == Way::opening) return;
+    balancer_.open_flows();
+    // The first reply of a flow takes longer: it confirms the flow.
+    if (chosen.way == Way::reply) {
+      for (std::uint32_t i = 0; i < flows_; i += core::kBurstMax) {
+        write_burst();
+        balancer_.process(burst_);
+      }
+    }
+  }
+
+  // False when a packet was not what the case is about.
+  bool run(std::uint32_t packets) {
+    for (std::uint32_t done = 0; done < packets; done += core::kBurstMax) {
+      write_burst();
+      const std::uint64_t before = balancer_.counter(counter_of_kind());
+      measured_burst(balancer_, burst_);
+      if (balancer_.counter(counter_of_kind()) - before != core::kBurstMax) return false;
+      for (const core::Verdict& verdict : burst_.verdicts) {
+        if (verdict.kind != core::VerdictKind::forward) return false;
+      }
+    }
+    return true;
+  }
+
+ private:
+  mr_counter counter_of_kind() const {
+    return chosen_.way == Way::opening ? MR_COUNTER_FLOW_INSERTED : MR_COUNTER_FLOW_HITS;
+  }
+
+  void write_burst() {
+    burst_.count = core::kBurstMax;
+    for (std::uint32_t i = 0; i < core::kBurstMax; ++i) {
+      balancer_.writer().write(frame(i), order_.next());
+      burst_.packets[i] = balancer_.packet_at(frame(i));
+    }
+    if (chosen_.way != Way::reply) return;
+    balancer_.process(burst_);
+    for (std::uint32_t i = 0; i < core::kBurstMax; ++i) turn_round(frame(i));
+  }
+
+  std::uint8_t* frame(std::uint32_t index) {
+    return memory_.data() + index * Balancer::kFrameRoom + Balancer::kFrameHeadroom;
+  }
+
+  // Makes what a target got into what it answers. Swapping changes no checksum.
+  void turn_round(std::uint8_t* frame) const {
+    constexpr std::uint8_t kNode[6] = {2, 0, 0, 0, 0, 0};
+    constexpr std::uint8_t kTarget[6] = {2, 0, 0, 0, 1, 1};
+    std::memcpy(frame, kNode, sizeof(kNode));
+    std::memcpy(frame + core::eth::kSource, kTarget, sizeof(kTarget));
+    std::uint8_t* ip = frame + core::eth::kBytes;
+    const std::uint32_t source = chosen_.is_v4 ? core::ipv4::kSource : core::ipv6::kSource;
+    const std::uint32_t addr_bytes = chosen_.is_v4 ? 4 : 16;
+    std::swap_ranges(ip + source, ip + source + addr_bytes, ip + source + addr_bytes);
+    std::uint8_t* ports = ip + (chosen_.is_v4 ? core::ipv4::kBytes : core::ipv6::kBytes);
+    std::swap_ranges(ports, ports + 2, ports + 2);
+  }
+
+  const Case& chosen_;
+  std::uint32_t flows_;
+  Balancer balancer_;
+  FlowOrder order_;
+  std::vector<std::uint8_t> memory_;
+  core::Burst burst_{};
+};
+
+int run_case(std::string_view name, std::uint32_t packets) {
+  for (const Case& chosen : kCases) {
+    if (chosen.name != name) continue;
+    if (Trace(chosen, packets).run(packets)) return 0;
+    std::fprintf(stderr, "forwarder_trace: %s: a packet was not of this kind\n",
+                 chosen.name.data());
+    return 1;
+  }
+  std::fprintf(stderr, "forwarder_trace: no case '%s', see --cases\n", name.data());
+  return 2;
+}
+
+}  // namespace
+}  // namespace millrace::bench
+
+int main(int argc, char** argv) {
+  using namespace millrace::bench;
+  const std::string_view first = argc > 1 ? argv[1] : "";
+  if (first == "--cases") {
+    for (const Case& chosen : kCases) std::puts(chosen.name.data());
+    return 0;
+  }
+  if (first == "--compiler") {
+    std::puts(compiler());
+    return 0;
+  }
+  const long packets = argc == 3 ? std::strtol(argv[2], nullptr, 10) : 0;
+  if (packets <= 0 || packets > 1'000'000 || packets % millrace::core::kBurstMax != 0) {
+    std::fprintf(stderr,
+                 "usage: forwarder_trace CASE PACKETS | --cases | --compiler\n"
+                 "PACKETS is a multiple of %u, at most a million\n",
+                 millrace::core::kBurstMax);
+    return 2;
+  }
+  return run_case(first, static_cast<std::uint32_t>(packets));
+}
