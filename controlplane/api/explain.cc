@@ -211,9 +211,10 @@ void Explanation::find_flow() {
     result_["verdict"] = "forward";
     result_["drop_reason"] = nullptr;
     result_["target"] = target;
-    say("worker " + std::to_string(scan.found.front().worker) + " knows this flow (state " +
-        core::flow_state_name(scan.found.front().record.state) + "): its packets go to " +
-        std::string(target.get_string().c_str()));
+    const bool is_workers = snapshot_.engine.flow_table_count == snapshot_.engine.workers.size();
+    say((is_workers ? "worker " + std::to_string(scan.found.front().worker) : "the engine") +
+        " knows this flow (state " + core::flow_state_name(scan.found.front().record.state) +
+        "): its packets go to " + std::string(target.get_string().c_str()));
   }
   result_["flow"] = std::move(flow);
 }

@@ -43,9 +43,12 @@ std::string engine_facts(JsonView engine, std::uint64_t published) {
                                  engine["refused_reason"].text());
   }
   for (const JsonView nic : engine["nics"].items()) {
-    facts += fact("Interface", nic["name"].text() + " (" + nic["mac"].text() + "), kernel twin " +
-                                   or_dash(nic["twin"].text()) +
-                                   (nic["link_up"].flag() ? ", link up" : ", LINK DOWN"));
+    // The XDP engine shares the kernel's interface.
+    const bool has_twin = nic["twin"].text() != nic["name"].text();
+    facts +=
+        fact("Interface", nic["name"].text() + " (" + nic["mac"].text() + ")" +
+                              (has_twin ? ", kernel twin " + or_dash(nic["twin"].text()) : "") +
+                              (nic["link_up"].flag() ? ", link up" : ", LINK DOWN"));
   }
   return facts;
 }

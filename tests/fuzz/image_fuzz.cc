@@ -13,6 +13,7 @@
 
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/config_view.h"
+#include "dataplane/core/encapsulate.h"
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/forwarder.h"
 #include "tests/fuzz/input.h"
@@ -24,18 +25,19 @@ namespace millrace::fuzz {
 namespace {
 
 constexpr std::uint32_t kFlowCapacity = 64;
+constexpr std::uint16_t kHeadroom = core::encapsulation_bytes(MR_FORWARDING_GUE, false);
 constexpr std::uint64_t kNowNs = 1'000'000'000'000;
 
 test::Image build_image(std::uint64_t generation) {
   test::ImageBuilder builder;
   const auto nat = builder.add_group({.table_slots = 13});
-  const auto dsr = builder.add_group({.forwarding = MR_FORWARDING_DSR, .table_slots = 7});
+  const auto gue = builder.add_group({.forwarding = MR_FORWARDING_GUE, .table_slots = 7});
   static_cast<void>(builder.add_group({}));  // without a target
   for (const char* addr : {"10.0.1.11", "10.0.1.12"}) {
     static_cast<void>(
         builder.add_target({.group_slot = nat, .addr = test::addr_of(addr), .port = 8080}));
   }
-  static_cast<void>(builder.add_target({.group_slot = dsr,
+  static_cast<void>(builder.add_target({.group_slot = gue,
                                         .addr = test::addr_of("2001:db8:1::11"),
                                         .port = 53,
                                         .protocol = MR_PROTOCOL_UDP}));
@@ -44,8 +46,9 @@ test::Image build_image(std::uint64_t generation) {
   static_cast<void>(builder.add_listener({.vip_addr = test::addr_of("2001:db8::10"),
                                           .port = 53,
                                           .protocol = MR_PROTOCOL_UDP,
-                                          .group_slot = dsr}));
+                                          .group_slot = gue}));
   builder.add_local_addr(test::addr_of("10.0.1.1"));
+  builder.set_encap_source(test::addr_of("2001:db8:1::1"));
   builder.set_default_next_hops(test::next_hop_of("02:00:00:00:00:fe"), {});
   return builder.build(generation);
 }
@@ -103,11 +106,13 @@ void use(const core::ConfigView& good, const core::ConfigView& accepted) {
     std::vector<test::Bytes> frames = probes();
     core::Burst burst;
     for (test::Bytes& frame : frames) {
-      burst.packets[burst.count++] = {.data = frame.data(),
-                                      .length = static_cast<std::uint32_t>(frame.size()),
-                                      .headroom = 0,
-                                      .nic = 0,
-                                      .reserved = 0};
+      frame.insert(frame.begin(), kHeadroom, 0);
+      burst.packets[burst.count++] = {
+          .data = frame.data() + kHeadroom,
+          .length = static_cast<std::uint32_t>(frame.size()) - kHeadroom,
+          .headroom = kHeadroom,
+          .nic = 0,
+          .reserved = 0};
     }
     forwarder.process_burst(burst, kNowNs);
     forwarder.sweep(kNowNs, kFlowCapacity);
@@ -131,8 +136,10 @@ T* placed(std::span<std::byte> segment, std::uint64_t offset, std::uint64_t coun
 }
 
 void mend_tables(std::span<std::byte> segment, const mr_image& image) {
-  auto* groups = placed<mr_target_group>(segment, image.groups_offset, image.group_slots);
-  for (std::uint32_t i = 0; groups != nullptr && i < image.group_slots; ++i) {
+  // A copy: damaged offsets may lay a group over the image itself.
+  const std::uint32_t count = image.group_slots;
+  auto* groups = placed<mr_target_group>(segment, image.groups_offset, count);
+  for (std::uint32_t i = 0; groups != nullptr && i < count; ++i) {
     const auto* table =
         placed<mr_lookup_slot>(segment, groups[i].table_offset, groups[i].table_slots);
     if (table == nullptr) continue;

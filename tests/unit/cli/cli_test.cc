@@ -93,6 +93,12 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   EXPECT_TRUE(has(outcome.out, "ALARM       worker 0 has stalled"));
   EXPECT_TRUE(has(outcome.out, "x.yaml:1:1: wrong"));
   EXPECT_TRUE(has(outcome.out, "web-6"));
+  node_.controller.state.engine.nics = {
+      {.name = "eth1", .twin = "twin0", .mac = "02:00:00:00:00:01", .link_up = true},
+      {.name = "eth2", .twin = "eth2", .mac = "02:00:00:00:00:02", .link_up = true}};
+  const std::string nics = run({"status"}).out;
+  EXPECT_TRUE(has(nics, "eth1 (02:00:00:00:00:01), kernel twin twin0, link up"));
+  EXPECT_TRUE(has(nics, "eth2 (02:00:00:00:00:02), link up")) << "the XDP engine needs no twin";
   node_.controller.state.engine.running = false;
   node_.controller.state.engine.problem = "no stats segment";
   EXPECT_TRUE(has(run({"status"}).out, "NOT RUNNING: no stats segment"));
