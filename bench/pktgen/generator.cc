@@ -2,6 +2,9 @@
 #include "bench/pktgen/generator.h"
 
 #include <span>
+#include <utility>
+
+#include "bench/pktgen/frame_pool.h"
 
 namespace millrace::pktgen {
 namespace {
@@ -17,7 +20,9 @@ std::uint64_t ns_of(double seconds) { return static_cast<std::uint64_t>(seconds 
 }  // namespace
 
 std::uint64_t memory_bytes_for(const GeneratorOptions& options) {
-  return dpdk::MbufPool::bytes_for(kRxMbufs) +
+  const std::uint64_t connections =
+      options.profile.connections ? dpdk::MbufPool::bytes_for(ConnectionLoad::kMbufs) : 0;
+  return dpdk::MbufPool::bytes_for(kRxMbufs) + connections +
          options.profile.streams.size() * dpdk::MbufPool::bytes_for(Sender::kMbufs);
 }
 
@@ -39,11 +44,16 @@ Status Generator::open() {
     if (!nic) return nic.error();
     nics_.push_back(std::move(nic).value());
   }
+  if (Status opened = open_senders(); !opened) return opened;
+  return options_.profile.connections ? open_connections() : ok();
+}
+
+Status Generator::open_senders() {
   for (const Stream& stream : options_.profile.streams) {
     const auto index = static_cast<std::uint8_t>(senders_.size());
     auto source = StreamSource::make(stream, {.index = index, .seed = options_.profile.seed});
     if (!source) return source.error();
-    auto pool = dpdk::MbufPool::create("tx" + std::to_string(index), Sender::kMbufs);
+    auto pool = make_zero_pool("tx" + std::to_string(index), Sender::kMbufs);
     if (!pool) return pool.error();
     senders_.push_back(std::make_unique<Sender>(
         std::move(source).value(), nics_.front()->tx_queue(0), std::move(pool).value()));
@@ -51,17 +61,25 @@ Status Generator::open() {
   return ok();
 }
 
+Status Generator::open_connections() {
+  auto pool = make_zero_pool("connections", ConnectionLoad::kMbufs);
+  if (!pool) return pool.error();
+  connection_pool_.emplace(std::move(pool).value());
+  connections_ = std::make_unique<ConnectionLoad>(
+      *options_.profile.connections, ConnectionLoad::Ways{.pool = *connection_pool_,
+                                                          .clients = nics_.front()->tx_queue(0),
+                                                          .targets = nics_.back()->tx_queue(0)});
+  return ok();
+}
+
 void Generator::run(const std::function<bool()>& should_stop, const std::function<void()>& report) {
   start_ns_ = clock_.now_ns();
   for (const auto& sender : senders_) sender->start(start_ns_);
+  if (connections_) connections_->start(start_ns_);
   const std::uint64_t end_ns = start_ns_ + ns_of(options_.profile.seconds);
   std::uint64_t report_ns = start_ns_ + kReportNs;
   for (bool is_sending = true; is_sending;) {
-    for (std::uint32_t turn = 0; turn < kTurnsPerLook; ++turn) {
-      receive();
-      const std::uint64_t now_ns = clock_.now_ns();
-      for (const auto& sender : senders_) sender->send_due(now_ns);
-    }
+    for (std::uint32_t i = 0; i < kTurnsPerLook; ++i) turn(true);
     const std::uint64_t now_ns = clock_.now_ns();
     sending_ns_ = now_ns - start_ns_;
     is_sending = now_ns < end_ns && !should_stop();
@@ -71,19 +89,52 @@ void Generator::run(const std::function<bool()>& should_stop, const std::functio
     }
   }
   const std::uint64_t drained_ns = clock_.now_ns() + ns_of(options_.drain_seconds);
-  while (clock_.now_ns() < drained_ns && !should_stop()) receive();
+  while (clock_.now_ns() < drained_ns && !should_stop()) turn(false);
 }
 
-void Generator::receive() noexcept {
-  for (const auto& nic : nics_) {
-    const std::uint32_t count = nic->rx_queues()[0].receive(burst_.mbufs);
-    if (count == 0) continue;
-    burst_.view.count = count;
-    std::uint64_t bytes = 0;
-    (void)dpdk::view_mbufs(burst_, bytes);  // what is too long for a mark is nobody's
-    receiver_.receive(burst_.view, clock_.now_ns());
-    dpdk::free_mbufs({burst_.mbufs.data(), burst_.view.count});
+void Generator::turn(bool is_sending) noexcept {
+  // A full burst means that more is waiting. New connections would only lengthen the queue until
+  // packets are lost in it: those that are open come first, and the schedule shows what was left
+  // out.
+  bool is_behind = false;
+  for (const auto& nic : nics_) is_behind |= receive(*nic) == core::kBurstMax;
+  const std::uint64_t now_ns = clock_.now_ns();
+  if (connections_) connections_->turn(now_ns, is_sending && !is_behind);
+  if (!is_sending) return;
+  for (const auto& sender : senders_) sender->send_due(now_ns);
+}
+
+std::uint32_t Generator::receive(dpdk::Nic& nic) noexcept {
+  const std::uint32_t count = nic.rx_queues()[0].receive(burst_.mbufs);
+  if (count == 0) return 0;
+  burst_.view.count = count;
+  std::uint64_t bytes = 0;
+  (void)dpdk::view_mbufs(burst_, bytes);  // what is too long for a mark is nobody's
+  const std::uint64_t now_ns = clock_.now_ns();
+  if (connections_) receive_connections(nic, now_ns);
+  receiver_.receive(burst_.view, now_ns);
+  dpdk::free_mbufs({burst_.mbufs.data(), burst_.view.count});
+  return count;
+}
+
+// Takes the connections' packets out of the burst, and questions for their link addresses.
+void Generator::receive_connections(dpdk::Nic& nic, std::uint64_t now_ns) noexcept {
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < burst_.view.count; ++i) {
+    dpdk::Mbuf* mbuf = burst_.mbufs[i];
+    core::Packet& packet = burst_.view.packets[i];
+    if (connections_->receive(packet, now_ns)) {
+      dpdk::free_mbufs({&mbuf, 1});
+    } else if (connections_->answer_neighbour(packet)) {
+      dpdk::take_view(mbuf, packet);
+      if (nic.tx_queue(0).send({&mbuf, 1}) == 0) dpdk::free_mbufs({&mbuf, 1});  // asked again
+    } else {
+      burst_.mbufs[kept] = mbuf;
+      burst_.view.packets[kept++] = packet;
+    }
   }
+  burst_.view.count = kept;
+  connections_->flush();
 }
 
 }  // namespace millrace::pktgen

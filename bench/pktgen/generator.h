@@ -9,9 +9,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "bench/pktgen/connection_load.h"
 #include "bench/pktgen/profile.h"
 #include "bench/pktgen/receiver.h"
 #include "bench/pktgen/sender.h"
@@ -24,8 +26,9 @@ namespace millrace::pktgen {
 
 struct GeneratorOptions {
   Profile profile;
-  std::vector<std::string> devices;  // as NicOptions::device; streams leave by the first
-  double drain_seconds = 0.2;        // how long to listen after the last packet
+  // As NicOptions::device. Streams and clients send by the first, emulated targets by the last.
+  std::vector<std::string> devices;
+  double drain_seconds = 0.2;  // how long to listen after the last packet
 };
 
 // Hugepage memory that a run needs, for EalOptions::memory_bytes.
@@ -42,6 +45,8 @@ class Generator {
 
   [[nodiscard]] const Profile& profile() const { return options_.profile; }
   [[nodiscard]] const std::vector<std::unique_ptr<Sender>>& senders() const { return senders_; }
+  // Null without connections in the profile.
+  [[nodiscard]] const ConnectionLoad* connections() const { return connections_.get(); }
   [[nodiscard]] const Receiver& receiver() const { return receiver_; }
   // From the first packet sent to the last; in the middle of a run, to now.
   [[nodiscard]] std::uint64_t sending_ns() const { return sending_ns_; }
@@ -53,12 +58,19 @@ class Generator {
         receiver_(options.profile.streams.size(), options.profile.verifies_checksums) {}
 
   [[nodiscard]] Status open();
-  void receive() noexcept;
+  [[nodiscard]] Status open_senders();
+  [[nodiscard]] Status open_connections();
+  void turn(bool is_sending) noexcept;
+  // How many packets there were.
+  std::uint32_t receive(dpdk::Nic& nic) noexcept;
+  void receive_connections(dpdk::Nic& nic, std::uint64_t now_ns) noexcept;
 
   GeneratorOptions options_;
   dpdk::MbufPool rx_pool_;
+  std::optional<dpdk::MbufPool> connection_pool_;
   std::vector<std::unique_ptr<dpdk::Nic>> nics_;
   std::vector<std::unique_ptr<Sender>> senders_;
+  std::unique_ptr<ConnectionLoad> connections_;
   Receiver receiver_;
   dpdk::Clock clock_;
   dpdk::MbufBurst burst_;

@@ -11,31 +11,13 @@
 #include <cstdint>
 #include <cstring>
 
+#include "bench/pktgen/flow_map.h"
 #include "bench/pktgen/mark.h"
 #include "bench/pktgen/profile.h"
 #include "dataplane/core/checksum.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::pktgen {
-
-// n / d for a d that is fixed at run time, as a multiplication (Lemire, Kaser, Kurz, "Faster
-// remainder by direct computation", 2019); exact for every 32-bit n and d.
-class Divider {
- public:
-  explicit Divider(std::uint32_t divisor) noexcept
-      : divisor_(divisor), reciprocal_(~std::uint64_t{0} / divisor + 1) {}
-
-  [[nodiscard]] std::uint32_t quotient(std::uint32_t dividend) const noexcept {
-    __extension__ using Wide = unsigned __int128;
-    if (divisor_ == 1) return dividend;  // its reciprocal does not fit
-    return static_cast<std::uint32_t>(Wide{reciprocal_} * dividend >> 64);
-  }
-  [[nodiscard]] std::uint32_t divisor() const noexcept { return divisor_; }
-
- private:
-  std::uint32_t divisor_;
-  std::uint64_t reciprocal_;
-};
 
 // No frame is shorter on the wire, FCS left out.
 inline constexpr std::uint32_t kFrameBytesMin = 60;

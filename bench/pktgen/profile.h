@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,12 +66,35 @@ struct Stream {
 // A mark names its stream in 8 bits, and a run looks at each stream in every turn.
 inline constexpr std::size_t kStreamsMax = 16;
 
+// TCP connections or UDP exchanges, opened at a fixed rate by clients, answered by targets.
+struct Connections {
+  Protocol protocol = Protocol::tcp;  // tcp or udp
+  Clients clients;
+  std::uint32_t flow_count = 0;  // pairs of client address and port, used in turn
+  mr_addr destination{};         // the VIP; or a target, to go without a balancer
+  std::uint16_t destination_port = 80;
+  Mac client_mac{};
+  Mac client_gateway_mac{};  // where clients send to
+  Rate rate;                 // connections per second, or unlimited
+  std::uint32_t request_bytes = 100;
+  std::uint32_t response_bytes = 100;
+  std::uint32_t request_count = 1;  // per connection
+  std::uint32_t think_ms = 0;       // between a response and the next request
+  // Targets to emulate; without any, others must answer.
+  mr_addr first_target{};
+  std::uint32_t target_count = 0;
+  std::uint16_t target_port = 0;
+  Mac target_mac{};
+  Mac target_gateway_mac{};
+};
+
 struct Profile {
   std::string name;
   std::uint64_t seed = 1;
   double seconds = 10;
   bool verifies_checksums = true;  // of what comes back
   std::vector<Stream> streams;
+  std::optional<Connections> connections;
 };
 
 }  // namespace millrace::pktgen

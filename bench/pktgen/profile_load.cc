@@ -10,6 +10,8 @@
 #include <optional>
 
 #include "bench/pktgen/packet_template.h"
+#include "bench/pktgen/profile_connections.h"
+#include "bench/pktgen/profile_scalars.h"
 #include "controlplane/config/reader.h"
 #include "controlplane/config/yaml_tree.h"
 #include "dataplane/core/wire.h"
@@ -25,95 +27,7 @@ using control::MapReader;
 constexpr std::uint32_t kFcsBytes = 4;
 constexpr std::uint32_t kFlowsMax = 100'000'000;
 
-// ---- scalars
-
-std::optional<double> read_decimal(const Cursor& at, double min, double max, ErrorList& errors) {
-  const auto text = control::read_text(at, errors);
-  if (!text) return std::nullopt;
-  double value = 0;
-  const char* end = text->data() + text->size();
-  const auto parsed = std::from_chars(text->data(), end, value, std::chars_format::fixed);
-  if (parsed.ec == std::errc{} && parsed.ptr == end && value >= min && value <= max) return value;
-  const auto shown = [](double number) {
-    std::string digits = std::to_string(number);
-    digits.erase(digits.find_last_not_of('0') + 1);
-    return digits.back() == '.' ? digits.substr(0, digits.size() - 1) : digits;
-  };
-  errors.add(at,
-             control::quote(*text) + " is not a number from " + shown(min) + " to " + shown(max));
-  return std::nullopt;
-}
-
-std::optional<Mac> read_mac(const Cursor& at, ErrorList& errors) {
-  const auto text = control::read_text(at, errors);
-  if (!text) return std::nullopt;
-  Mac mac{};
-  bool is_mac = text->size() == 17;
-  for (std::size_t i = 0; is_mac && i < mac.size(); ++i) {
-    const char* digits = text->data() + i * 3;
-    const auto parsed = std::from_chars(digits, digits + 2, mac[i], 16);
-    is_mac = parsed.ptr == digits + 2 && (i == 5 || digits[2] == ':');
-  }
-  if (is_mac) return mac;
-  errors.add(at, control::quote(*text) + " is not a MAC address like 02:00:00:00:00:01");
-  return std::nullopt;
-}
-
-// "64512" or "1024-65535", each end in [min, max].
-struct Span {
-  std::uint32_t first;
-  std::uint32_t last;
-};
-std::optional<Span> read_span(const Cursor& at, Span allowed, ErrorList& errors) {
-  const auto text = control::read_text(at, errors);
-  if (!text) return std::nullopt;
-  const char* end = text->data() + text->size();
-  Span span{};
-  auto parsed = std::from_chars(text->data(), end, span.first);
-  span.last = span.first;
-  if (parsed.ec == std::errc{} && parsed.ptr < end && *parsed.ptr == '-') {
-    parsed = std::from_chars(parsed.ptr + 1, end, span.last);
-  }
-  const bool is_span = parsed.ec == std::errc{} && parsed.ptr == end && span.first <= span.last &&
-                       span.first >= allowed.first && span.last <= allowed.last;
-  if (is_span) return span;
-  const std::string range = std::to_string(allowed.first) + "-" + std::to_string(allowed.last);
-  errors.add(at, control::quote(*text) + " is not a number or range FIRST-LAST within " + range);
-  return std::nullopt;
-}
-
 // ---- parts of a stream
-
-// "10.0.0.0/8": the first address that is no network's, and how many follow.
-void read_client_prefix(const Cursor& at, Clients& clients, ErrorList& errors) {
-  const auto text = control::read_text(at, errors);
-  if (!text) return;
-  const std::size_t slash = text->find('/');
-  const auto first = control::IpAddress::parse(text->substr(0, slash));
-  std::uint32_t length = 0;
-  const std::uint32_t bits = first && !first->is_v4() ? 128 : 32;
-  bool is_prefix = first.has_value() && slash != std::string::npos;
-  if (is_prefix) {
-    const char* end = text->data() + text->size();
-    const auto parsed = std::from_chars(text->data() + slash + 1, end, length);
-    is_prefix =
-        parsed.ec == std::errc{} && parsed.ptr == end && length <= bits && bits - length <= 24;
-  }
-  if (!is_prefix) {
-    errors.add(at, control::quote(*text) + " is not a prefix like 10.0.0.0/8 or 2001:db8::/104, " +
-                       "of at most 2^24 addresses");
-    return;
-  }
-  clients.first = first->addr;
-  clients.address_count = 1u << (bits - length);
-  std::uint32_t low = core::from_be32(core::v4_of(clients.first));
-  low &= ~(clients.address_count - 1);
-  if (clients.address_count > 2) {  // without the network's own and broadcast
-    ++low;
-    clients.address_count -= 2;
-  }
-  core::store(clients.first.bytes + core::kV4InMapped, core::to_be32(low));
-}
 
 void read_tcp_flags(const Cursor& at, Headers& headers, ErrorList& errors) {
   const auto text = control::read_text(at, errors);
@@ -170,17 +84,6 @@ void read_flows(const Cursor& at, Stream& stream, ErrorList& errors) {
   if (stream.flows.order != FlowOrder::zipf) errors.add(*exponent, "is for `order: zipf` only");
 }
 
-void read_rate(const Cursor& at, Stream& stream, ErrorList& errors) {
-  const auto text = control::read_text(at, errors);
-  if (!text) return;
-  const auto rate = parse_rate(*text);
-  if (rate) {
-    stream.rate = *rate;
-  } else {
-    errors.add(at, rate.error().message);
-  }
-}
-
 void read_addresses(const MapReader& map, Stream& stream, ErrorList& errors) {
   Headers& headers = stream.headers;
   if (const auto mac = map.find("source_mac")) {
@@ -194,7 +97,9 @@ void read_addresses(const MapReader& map, Stream& stream, ErrorList& errors) {
         control::read_number(*vlan, {.min = 1, .max = 4094}, errors).value_or(1));
   }
   if (const auto clients = map.find("clients")) {
-    read_client_prefix(*clients, headers.clients, errors);
+    const AddressRange range = read_prefix(*clients, errors).value_or(AddressRange{});
+    headers.clients.first = range.first;
+    headers.clients.address_count = range.count;
     stream.rewrites_clients = true;
   }
   if (const auto ports = map.find("client_ports")) {
@@ -280,7 +185,7 @@ Stream read_stream(const Cursor& at, ErrorList& errors) {
   if (const auto size = map.find("size")) read_sizes(*size, stream, errors);
   if (const auto flows = map.find("flows")) read_flows(*flows, stream, errors);
   if (const auto rate = map.require("rate", "like 1mpps, 10gbit or max")) {
-    read_rate(*rate, stream, errors);
+    stream.rate = read_rate(*rate, errors).value_or(Rate{});
   }
   stream.is_measured = stream.source == Source::headers;
   if (const auto measure = map.find("measure")) {
@@ -311,9 +216,10 @@ Result<Rate> parse_rate(const std::string& text) {
     double factor;
   };
   constexpr Unit kUnits[] = {{"pps", Rate::Unit::packets, 1},    {"kpps", Rate::Unit::packets, 1e3},
-                             {"mpps", Rate::Unit::packets, 1e6}, {"bit", Rate::Unit::bits, 1},
-                             {"kbit", Rate::Unit::bits, 1e3},    {"mbit", Rate::Unit::bits, 1e6},
-                             {"gbit", Rate::Unit::bits, 1e9}};
+                             {"mpps", Rate::Unit::packets, 1e6}, {"cps", Rate::Unit::packets, 1},
+                             {"kcps", Rate::Unit::packets, 1e3}, {"mcps", Rate::Unit::packets, 1e6},
+                             {"bit", Rate::Unit::bits, 1},       {"kbit", Rate::Unit::bits, 1e3},
+                             {"mbit", Rate::Unit::bits, 1e6},    {"gbit", Rate::Unit::bits, 1e9}};
   double number = 0;
   const char* end = text.data() + text.size();
   const auto parsed = std::from_chars(text.data(), end, number, std::chars_format::fixed);
@@ -325,7 +231,8 @@ Result<Rate> parse_rate(const std::string& text) {
     }
   }
   return Error{control::quote(text) +
-               " is not a rate: max, or a number with pps, kpps, mpps, bit, kbit, mbit or gbit"};
+               " is not a rate: max, or a number with pps, kpps, mpps, bit, kbit, mbit or gbit (of "
+               "connections: cps, kcps, mcps)"};
 }
 
 ProfileResult load_profile(std::string_view yaml_text, const std::string& name) {
@@ -338,7 +245,8 @@ ProfileResult load_profile(std::string_view yaml_text, const std::string& name) 
   Profile profile;
   profile.name = std::filesystem::path(name).stem();
   const Cursor root{std::get<control::YamlNodePtr>(parsed), ""};
-  const MapReader map(root, {"seed", "seconds", "verify_checksums", "streams"}, errors);
+  const MapReader map(root, {"seed", "seconds", "verify_checksums", "streams", "connections"},
+                      errors);
   if (const auto seed = map.find("seed")) {
     profile.seed = control::read_number(*seed, {.min = 0, .max = 0xffffffffu}, errors).value_or(0);
   }
@@ -348,7 +256,12 @@ ProfileResult load_profile(std::string_view yaml_text, const std::string& name) 
   if (const auto verify = map.find("verify_checksums")) {
     profile.verifies_checksums = control::read_bool(*verify, errors).value_or(true);
   }
-  if (const auto list = map.require("streams", "a list of what to send")) {
+  if (const auto connections = map.find("connections")) {
+    profile.connections = read_connections(*connections, errors);
+  }
+  const auto list =
+      profile.connections ? map.find("streams") : map.require("streams", "a list of what to send");
+  if (list) {
     const auto items = control::read_list(*list, errors).value_or(std::vector<Cursor>{});
     if (items.empty() || items.size() > kStreamsMax) {
       errors.add(*list, "must name 1 to " + std::to_string(kStreamsMax) + " streams");

@@ -23,8 +23,8 @@ using ProfileResult = std::variant<Profile, std::vector<control::ConfigError>>;
 // Reads `path` ("-": standard input). Captures that it names are relative to its folder.
 [[nodiscard]] ProfileResult load_profile_file(const std::string& path);
 
-// "max", or a number with one of pps, kpps, mpps, bit, kbit, mbit, gbit right behind it; at least 1
-// per second.
+// "max", or a number with one of pps, kpps, mpps, cps, kcps, mcps (packets or connections), bit,
+// kbit, mbit, gbit right behind it; at least 1 per second.
 [[nodiscard]] Result<Rate> parse_rate(const std::string& text);
 
 }  // namespace millrace::pktgen

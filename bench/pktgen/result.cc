@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/pktgen/result.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -20,6 +21,25 @@ std::string duration(std::uint64_t ns) {
   return with_format("%.1f ms", value / 1e6);
 }
 
+LatencyFigures latency_figures(const Histogram& histogram) {
+  return {.min_ns = histogram.min(),
+          .p50_ns = histogram.value_at(0.5),
+          .p99_ns = histogram.value_at(0.99),
+          .p999_ns = histogram.value_at(0.999),
+          .max_ns = histogram.max()};
+}
+
+std::string latency_text(const LatencyFigures& latency) {
+  return "min " + duration(latency.min_ns) + ", p50 " + duration(latency.p50_ns) + ", p99 " +
+         duration(latency.p99_ns) + ", p99.9 " + duration(latency.p999_ns) + ", max " +
+         duration(latency.max_ns) + '\n';
+}
+
+std::string not_the_rate(std::uint64_t given_up_ns) {
+  if (given_up_ns == 0) return "";
+  return ", NOT the rate asked for: nothing could be sent for " + duration(given_up_ns);
+}
+
 StreamResult stream_result(const Stream& stream, const Sender& sender,
                            const StreamArrivals& arrivals) {
   const Histogram& latency = arrivals.latency_ns;
@@ -33,11 +53,7 @@ StreamResult stream_result(const Stream& stream, const Sender& sender,
                       .lost_packets = stream.is_measured ? sender.packets() - arrived : 0,
                       .reordered_packets = arrivals.sequence.reordered(),
                       .duplicate_packets = arrivals.sequence.duplicates(),
-                      .latency = {.min_ns = latency.min(),
-                                  .p50_ns = latency.value_at(0.5),
-                                  .p99_ns = latency.value_at(0.99),
-                                  .p999_ns = latency.value_at(0.999),
-                                  .max_ns = latency.max()},
+                      .latency = latency_figures(latency),
                       .latency_buckets = latency.buckets()};
   return result;
 }
@@ -49,10 +65,7 @@ std::string stream_text(const StreamResult& stream, double seconds) {
   std::string text = stream.name + ": sent " + std::to_string(stream.sent_packets) + " (" +
                      per_second(stream.sent_packets) + "pps, " + per_second(stream.sent_bytes * 8) +
                      "bit/s)";
-  if (stream.given_up_ns > 0) {
-    text += ", NOT the rate asked for: nothing could be sent for " + duration(stream.given_up_ns);
-  }
-  text += '\n';
+  text += not_the_rate(stream.given_up_ns) + '\n';
   if (!stream.is_measured) return text;
   const double share = stream.sent_packets == 0 ? 0
                                                 : 100 * static_cast<double>(stream.lost_packets) /
@@ -63,10 +76,54 @@ std::string stream_text(const StreamResult& stream, double seconds) {
           " %), reordered " + std::to_string(stream.reordered_packets) + ", duplicates " +
           std::to_string(stream.duplicate_packets) + '\n';
   if (stream.received_packets == 0) return text;
-  const LatencyFigures& latency = stream.latency;
-  return text + "  latency min " + duration(latency.min_ns) + ", p50 " + duration(latency.p50_ns) +
-         ", p99 " + duration(latency.p99_ns) + ", p99.9 " + duration(latency.p999_ns) + ", max " +
-         duration(latency.max_ns) + '\n';
+  return text + "  latency " + latency_text(stream.latency);
+}
+
+ConnectionResult connection_result(const ConnectionLoad& load) {
+  const TcpClients& clients = load.clients();
+  const auto& targets = load.targets();
+  ConnectionResult result{.clients = clients.counts(),
+                          .live = clients.live(),
+                          .repeated = clients.repeated() + (targets ? targets->repeated() : 0),
+                          .given_up_ns = clients.given_up_ns(),
+                          .connect = latency_figures(clients.connect_ns()),
+                          .response = latency_figures(clients.response_ns()),
+                          .connect_buckets = clients.connect_ns().buckets(),
+                          .response_buckets = clients.response_ns().buckets(),
+                          .violations = {},
+                          .shares = targets ? targets->shares() : std::vector<std::uint64_t>()};
+  for (std::size_t kind = 0; kind < kViolationKinds; ++kind) {
+    const auto violation = static_cast<Violation>(kind);
+    result.violations[kind] =
+        clients.violations().of(violation) + (targets ? targets->violations().of(violation) : 0);
+    result.violations_total += result.violations[kind];
+  }
+  return result;
+}
+
+std::string connection_text(const ConnectionResult& result, double seconds) {
+  const ClientCounts& clients = result.clients;
+  std::string text = "VIOLATIONS " + std::to_string(result.violations_total);
+  for (std::size_t kind = 0; kind < kViolationKinds; ++kind) {
+    if (result.violations[kind] == 0) continue;
+    text.append(", ").append(kViolationNames[kind]).append(" ");
+    text += std::to_string(result.violations[kind]);
+  }
+  text += "\nconnections: opened " + std::to_string(clients.opened) + ", completed " +
+          std::to_string(clients.completed) + " (" +
+          scaled(static_cast<double>(clients.completed) / seconds) + "per second)" +
+          not_the_rate(result.given_up_ns) + "\n  responses " + std::to_string(clients.responses) +
+          ", timed out " + std::to_string(clients.timed_out) + ", reset " +
+          std::to_string(clients.reset) + ", cut short " + std::to_string(clients.cut_short) +
+          ", not over " + std::to_string(result.live) + ", not opened for want of a free flow " +
+          std::to_string(clients.flow_busy) + ", segments repeated " +
+          std::to_string(result.repeated) + '\n';
+  if (clients.established > 0) text += "  connect " + latency_text(result.connect);
+  if (clients.responses > 0) text += "  response " + latency_text(result.response);
+  if (result.shares.empty()) return text;
+  const auto [fewest, most] = std::minmax_element(result.shares.begin(), result.shares.end());
+  return text + "  " + std::to_string(result.shares.size()) + " targets, with " +
+         std::to_string(*fewest) + " to " + std::to_string(*most) + " connections each\n";
 }
 
 }  // namespace
@@ -85,6 +142,7 @@ RunResult result_of(const Generator& generator) {
                    .seed = profile.seed,
                    .seconds = static_cast<double>(generator.sending_ns()) / 1e9,
                    .streams = {},
+                   .connections = {},
                    .received_packets = receiver.packets(),
                    .received_bytes = receiver.bytes(),
                    .unmarked_packets = receiver.unmarked(),
@@ -93,13 +151,18 @@ RunResult result_of(const Generator& generator) {
     result.streams.push_back(
         stream_result(profile.streams[i], *generator.senders()[i], receiver.streams()[i]));
   }
+  if (generator.connections() != nullptr) {
+    result.connections = connection_result(*generator.connections());
+  }
   return result;
 }
 
 std::string to_text(const RunResult& result) {
   std::string text = "profile " + result.profile + ", seed " + std::to_string(result.seed) +
                      with_format(", %.2f s\n", result.seconds);
+  if (result.connections) text += connection_text(*result.connections, result.seconds);
   for (const StreamResult& stream : result.streams) text += stream_text(stream, result.seconds);
+  if (result.streams.empty()) return text;
   text += "received in all " + std::to_string(result.received_packets) + ", without a mark " +
           std::to_string(result.unmarked_packets) + ", with a wrong checksum " +
           std::to_string(result.corrupt_packets) + '\n';
@@ -109,19 +172,29 @@ std::string to_text(const RunResult& result) {
 Progress progress_of(const Generator& generator) {
   Progress progress{.sent_packets = 0,
                     .received_packets = generator.receiver().packets(),
+                    .completed = 0,
+                    .has_connections = false,
                     .sending_ns = generator.sending_ns()};
   for (const auto& sender : generator.senders()) progress.sent_packets += sender->packets();
+  if (const ConnectionLoad* load = generator.connections()) {
+    progress.has_connections = true;
+    progress.completed = load->clients().counts().completed;
+    progress.sent_packets += load->packets_sent();
+  }
   return progress;
 }
 
 std::string progress_line(const Progress& before, const Progress& now) {
   const double seconds = static_cast<double>(now.sending_ns - before.sending_ns) / 1e9;
   const auto per_second = [&](std::uint64_t earlier, std::uint64_t later) {
-    return scaled(static_cast<double>(later - earlier) / seconds) + "pps";
+    return scaled(static_cast<double>(later - earlier) / seconds);
   };
+  const std::string completed =
+      now.has_connections ? "  completed " + per_second(before.completed, now.completed) + "/s"
+                          : "";
   return with_format("%.0f s", static_cast<double>(now.sending_ns) / 1e9) + "  sent " +
-         per_second(before.sent_packets, now.sent_packets) + "  received " +
-         per_second(before.received_packets, now.received_packets);
+         per_second(before.sent_packets, now.sent_packets) + "pps  received " +
+         per_second(before.received_packets, now.received_packets) + "pps" + completed;
 }
 
 }  // namespace millrace::pktgen

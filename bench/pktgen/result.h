@@ -3,7 +3,9 @@
 // What a run found, as values and as text. Cold.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,11 +35,26 @@ struct StreamResult {
   std::vector<Histogram::Bucket> latency_buckets;
 };
 
+struct ConnectionResult {
+  ClientCounts clients;
+  std::uint64_t live = 0;         // not over when the run was
+  std::uint64_t repeated = 0;     // segments sent again, by both sides
+  std::uint64_t given_up_ns = 0;  // as of a stream
+  LatencyFigures connect;         // SYN to SYN ACK
+  LatencyFigures response;        // request to the last byte of the response
+  std::vector<Histogram::Bucket> connect_buckets;
+  std::vector<Histogram::Bucket> response_buckets;
+  std::array<std::uint64_t, kViolationKinds> violations{};
+  std::uint64_t violations_total = 0;
+  std::vector<std::uint64_t> shares;  // connections by target; empty without emulated ones
+};
+
 struct RunResult {
   std::string profile;
   std::uint64_t seed = 0;
   double seconds = 0;  // in which packets were sent
   std::vector<StreamResult> streams;
+  std::optional<ConnectionResult> connections;
   std::uint64_t received_packets = 0;
   std::uint64_t received_bytes = 0;
   std::uint64_t unmarked_packets = 0;
@@ -50,10 +67,13 @@ struct RunResult {
 // For a person, several lines.
 [[nodiscard]] std::string to_text(const RunResult& result);
 
-// Packets sent and received so far; their differences are what progress_line() shows.
+// Packets sent and received and connections completed so far; their differences are what
+// progress_line() shows.
 struct Progress {
   std::uint64_t sent_packets = 0;
   std::uint64_t received_packets = 0;
+  std::uint64_t completed = 0;
+  bool has_connections = false;
   std::uint64_t sending_ns = 0;
 };
 [[nodiscard]] Progress progress_of(const Generator& generator);

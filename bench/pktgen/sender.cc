@@ -3,34 +3,17 @@
 // HOT from send_due() on; making is cold.
 #include "bench/pktgen/sender.h"
 
-#include <cstring>
 #include <span>
-#include <vector>
+#include <utility>
 
 namespace millrace::pktgen {
 
 Sender::Sender(StreamSource source, dpdk::TxQueue& queue, dpdk::MbufPool pool)
-    : source_(std::move(source)), queue_(queue), pool_(std::move(pool)) {
-  zero_pool();
-}
+    : source_(std::move(source)), queue_(queue), pool_(std::move(pool)) {}
 
 Sender::~Sender() {
   const std::span<dpdk::Mbuf* const> mbufs(burst_.mbufs);
   dpdk::free_mbufs(mbufs.subspan(sent_, burst_.view.count - sent_));
-}
-
-void Sender::zero_pool() {
-  std::vector<dpdk::Mbuf*> taken;
-  while (dpdk::Mbuf* mbuf = pool_.take(0)) {
-    taken.push_back(mbuf);
-    dpdk::MbufBurst one;
-    one.mbufs[0] = mbuf;
-    one.view.count = 1;
-    std::uint64_t bytes = 0;
-    (void)dpdk::view_mbufs(one, bytes);  // a new mbuf is in one piece
-    std::memset(one.view.packets[0].data, 0, dpdk::kFrameBytesMax);
-  }
-  dpdk::free_mbufs(taken);
 }
 
 void Sender::send_due(std::uint64_t now_ns) noexcept {

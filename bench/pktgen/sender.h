@@ -18,11 +18,11 @@ namespace millrace::pktgen {
 
 class Sender {
  public:
-  // A pool of its own for each stream: what lies behind the headers in it is zero and stays so,
-  // which checksums rely on. More than nics and rings hold.
+  // Of the pool. More than nics and rings hold.
   static constexpr std::uint32_t kMbufs = 8191;
 
-  // Takes a pool of kMbufs for itself; `queue` outlives the sender.
+  // `pool` is from make_zero_pool() and for this stream alone: checksums rely on the zeros. `queue`
+  // outlives the sender.
   Sender(StreamSource source, dpdk::TxQueue& queue, dpdk::MbufPool pool);
   ~Sender();
   Sender(const Sender&) = delete;
@@ -38,7 +38,6 @@ class Sender {
   [[nodiscard]] std::uint64_t given_up_ns() const { return source_.given_up_ns(); }
 
  private:
-  void zero_pool();
   void fill_burst(std::uint64_t now_ns) noexcept;
 
   StreamSource source_;

@@ -17,7 +17,7 @@ import pytest
 from scapy.compat import raw
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
-from scapy.layers.l2 import Dot1Q, Ether
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
 from scapy.utils import rdpcap, wrpcap
 
@@ -167,6 +167,91 @@ def test_json_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     profile = write_profile(tmp_path / "a.yaml", f"name: a, {V4}")
     said = run("--nic", "net_ring0", profile, "--json", str(tmp_path / "no/x"), status=1).stderr
     assert "--json: cannot write" in said
+
+
+CONNECTIONS = """
+seconds: 0.2
+connections:
+  protocol: {protocol}
+  clients: {clients}
+  flows: 2000
+  destination: {target}
+  rate: 5kcps
+  request_bytes: 300
+  response_bytes: {response_bytes}
+  requests: 2
+  think_ms: 1
+  targets: {{addresses: {targets}}}
+"""
+V4_SIDES = {"clients": "198.18.0.0/16", "target": "10.0.1.1", "targets": "10.0.1.0/24"}
+V6_SIDES = {
+    "clients": "'2001:db8:18::/112'",
+    "target": "'2001:db8:1::1'",
+    "targets": "'2001:db8:1::/120'",
+}
+
+
+@pytest.mark.parametrize("sides", [V4_SIDES, V6_SIDES], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_connections_in_a_ring_all_complete_without_a_violation(
+    tmp_path: Path, protocol: str, sides: dict[str, str]
+) -> None:
+    profile = tmp_path / "connections.yaml"
+    response_bytes = "20000" if protocol == "TCP" else "1000"
+    profile.write_text(
+        CONNECTIONS.format(protocol=protocol, response_bytes=response_bytes, **sides)
+    )
+    out = tmp_path / "out.json"
+    words = ("--nic", "net_ring0", str(profile), "--quiet", "--drain", "2", "--json", str(out))
+    said = run(*words).stdout
+    assert "VIOLATIONS 0\n" in said
+    result = json.loads(out.read_text())["connections"]
+    assert result["opened"] > 100
+    assert result["completed"] == result["opened"]
+    assert result["responses"] == 2 * result["opened"]
+    assert result["violations"]["total"] == 0
+    assert sum(result["by_target"]) == result["by_target"][0] >= result["opened"]
+    latency = result["response_latency"]
+    assert sum(count for _, _, count in latency["buckets"]) == result["responses"]
+
+
+def test_connections_of_which_nobody_answers_time_out(tmp_path: Path) -> None:
+    profile = tmp_path / "connections.yaml"
+    profile.write_text(CONNECTIONS.format(protocol="TCP", response_bytes=100, **V4_SIDES))
+    words = ("--nic", "net_null0,no-rx=1", str(profile), "--quiet", "--drain", "3")
+    said = run(*words).stdout
+    found = re.search(r"opened (\d+), completed 0 .*timed out (\d+), ", said, re.DOTALL)
+    assert found is not None, said
+    assert found.group(1) == found.group(2)
+
+
+def test_streams_and_connections_go_side_by_side(tmp_path: Path) -> None:
+    profile = tmp_path / "both.yaml"
+    connections = CONNECTIONS.format(protocol="TCP", response_bytes=100, **V4_SIDES)
+    stream = f"streams:\n  - {{name: beside, {V4.replace('198.18', '198.19')}}}\n"
+    profile.write_text(connections + stream)
+    said = run("--nic", "net_ring0", str(profile), "--quiet").stdout
+    assert "VIOLATIONS 0\n" in said
+    assert "lost 0 (0.0000 %), reordered 0, duplicates 0" in said
+
+
+def test_neighbours_are_answered_for_clients_and_targets(tmp_path: Path) -> None:
+    asked = [
+        Ether(src="02:00:00:00:00:09", dst="ff:ff:ff:ff:ff:ff") / ARP(psrc="10.9.9.9", pdst=pdst)
+        for pdst in ("198.18.0.1", "10.0.1.7", "10.0.2.1")
+    ]
+    wrpcap(str(tmp_path / "in.pcap"), asked)
+    profile = tmp_path / "connections.yaml"
+    text = CONNECTIONS.format(protocol="TCP", response_bytes=100, **V4_SIDES)
+    profile.write_text(text.replace("5kcps", "1cps"))
+    out = tmp_path / "out.pcap"
+    device = f"net_pcap0,rx_pcap={tmp_path / 'in.pcap'},tx_pcap={out}"
+    run("--nic", device, str(profile), "--quiet", "--drain", "0")
+    answers = [packet[ARP] for packet in rdpcap(str(out)) if ARP in packet]
+    assert [(answer.op, answer.psrc, answer.hwsrc) for answer in answers] == [
+        (2, "198.18.0.1", "02:00:00:00:00:02"),
+        (2, "10.0.1.7", "02:00:00:00:00:03"),
+    ]
 
 
 def test_null_swallows_all_and_the_loss_is_said(tmp_path: Path) -> None:

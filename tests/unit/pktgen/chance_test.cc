@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "bench/pktgen/flow_chooser.h"
+#include "bench/pktgen/flow_map.h"
 #include "bench/pktgen/histogram.h"
 #include "bench/pktgen/log_buckets.h"
-#include "bench/pktgen/packet_template.h"
 
 namespace millrace::pktgen {
 namespace {
@@ -120,8 +120,8 @@ RC_GTEST_PROP(log_buckets, hold_each_value_and_are_narrow, ()) {
   const std::uint32_t index = Buckets::index_of(value);
   RC_ASSERT(index < Buckets::kCount);
   const std::uint64_t first = Buckets::first_value(index);
-  RC_ASSERT(first <= value && value - first < Buckets::width(index));
-  RC_ASSERT(Buckets::width(index) == 1 || Buckets::width(index) <= value / 128);
+  RC_ASSERT((first <= value && value - first < Buckets::width(index)));
+  RC_ASSERT((Buckets::width(index) == 1 || Buckets::width(index) <= value / 128));
 }
 
 RC_GTEST_PROP(histogram, quantiles_are_those_of_the_sorted_values_within_a_bucket, ()) {
@@ -132,12 +132,12 @@ RC_GTEST_PROP(histogram, quantiles_are_those_of_the_sorted_values_within_a_bucke
   auto sorted = values;
   std::sort(sorted.begin(), sorted.end());
   RC_ASSERT(histogram.count() == values.size());
-  RC_ASSERT(histogram.min() == sorted.front() && histogram.max() == sorted.back());
+  RC_ASSERT((histogram.min() == sorted.front() && histogram.max() == sorted.back()));
   for (const double quantile : {0.0, 0.01, 0.5, 0.9, 0.99, 1.0}) {
     const auto rank = static_cast<std::size_t>(std::ceil(quantile * sorted.size()));
     const std::uint64_t exact = sorted[std::max<std::size_t>(rank, 1) - 1];
     const std::uint64_t found = histogram.value_at(quantile);
-    RC_ASSERT(found >= exact && found - exact <= exact / 128);
+    RC_ASSERT((found >= exact && found - exact <= exact / 128));
   }
 }
 

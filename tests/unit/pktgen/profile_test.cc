@@ -126,6 +126,70 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"client_ports: 65536", "within 0-65535"}, Mistake{"kind: replay", "capture"},
         Mistake{"kind: malformed, measure: true", "`kind: packets` only"}));
 
+// ---- connections
+
+std::string with_connections(const std::string& keys) {
+  return "connections: {clients: 198.18.0.0/16, destination: 203.0.113.10, rate: 100kcps" +
+         (keys.empty() ? "" : ", " + keys) + "}\n";
+}
+
+TEST(ConnectionsProfile, keys_become_values) {
+  const Profile profile = loaded(with_connections(
+      "client_ports: 2000-2999, flows: 500000, port: 443, request_bytes: 200, "
+      "response_bytes: 100000, requests: 4, think_ms: 20, mac: 02:00:00:00:00:0a, "
+      "targets: {addresses: 10.0.0.0/20, port: 8443, gateway_mac: 02:00:00:00:00:0b}"));
+  ASSERT_TRUE(profile.connections.has_value());
+  const Connections& connections = *profile.connections;
+  EXPECT_TRUE(profile.streams.empty());
+  EXPECT_EQ(connections.protocol, Protocol::tcp);
+  EXPECT_EQ(connections.clients.address_count, 65534u);
+  EXPECT_EQ(connections.clients.port_first, 2000);
+  EXPECT_EQ(connections.flow_count, 500'000u);
+  EXPECT_EQ(connections.destination_port, 443);
+  EXPECT_EQ(connections.rate.per_second, 100'000);
+  EXPECT_EQ(connections.request_bytes, 200u);
+  EXPECT_EQ(connections.response_bytes, 100'000u);
+  EXPECT_EQ(connections.request_count, 4u);
+  EXPECT_EQ(connections.think_ms, 20u);
+  EXPECT_EQ(connections.client_mac, (Mac{2, 0, 0, 0, 0, 0x0a}));
+  EXPECT_EQ(core::v4_of(connections.first_target), core::to_be32(0x0a000001));
+  EXPECT_EQ(connections.target_count, 4094u);
+  EXPECT_EQ(connections.target_port, 8443);
+  EXPECT_EQ(connections.target_gateway_mac, (Mac{2, 0, 0, 0, 0, 0x0b}));
+}
+
+TEST(ConnectionsProfile, targets_have_the_port_of_the_vip_unless_they_say_another) {
+  const Profile profile = loaded(with_connections("port: 81, targets: {addresses: 10.0.0.1/32}"));
+  EXPECT_EQ(profile.connections->target_port, 81);
+  EXPECT_EQ(profile.connections->target_count, 1u);
+}
+
+class ConnectionMistakes : public testing::TestWithParam<Mistake> {};
+
+TEST_P(ConnectionMistakes, are_named_with_their_place) {
+  const std::string errors = errors_of(with_connections(GetParam().keys));
+  EXPECT_NE(errors.find("test.yaml:1:"), std::string::npos) << errors;
+  EXPECT_NE(errors.find(GetParam().error), std::string::npos) << errors;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    all, ConnectionMistakes,
+    testing::Values(Mistake{"protocol: ICMP", "TCP, UDP"}, Mistake{"request: 5", "did you mean"},
+                    Mistake{"request_bytes: 7", "8"},
+                    Mistake{"protocol: UDP, response_bytes: 1473", "1472"},
+                    Mistake{"flows: 16000001", "16000000"},
+                    Mistake{"client_ports: 5, flows: 70000", "make only 65534"},
+                    Mistake{"targets: {port: 80}", "a prefix"},
+                    Mistake{"targets: {addresses: 10.0.0.0/8}", "more than 65536"},
+                    Mistake{"targets: {addresses: '2001:db8::/120'}", "one address family"}));
+
+TEST(ConnectionsProfile, rate_is_connections_a_second) {
+  EXPECT_NE(errors_of("connections: {clients: 198.18.0.0/16, destination: 203.0.113.10, "
+                      "rate: 1gbit}\n")
+                .find("connections a second"),
+            std::string::npos);
+}
+
 TEST(Profile, families_must_agree) {
   EXPECT_NE(errors_of("streams:\n- {name: a, rate: max, clients: '2001:db8::/104', "
                       "destination: 203.0.113.10}\n")

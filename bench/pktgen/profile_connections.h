@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The `connections` part of a profile. Cold.
+#pragma once
+
+#include "bench/pktgen/profile.h"
+#include "controlplane/config/reader.h"
+
+namespace millrace::pktgen {
+
+// Usable when no errors were added.
+[[nodiscard]] Connections read_connections(const control::Cursor& at, control::ErrorList& errors);
+
+}  // namespace millrace::pktgen
