@@ -38,6 +38,12 @@ void copy_name(Field& field, const std::string& text) {
   text.copy(field, sizeof(field) - 1);
 }
 
+// For what a host lacks that only this engine needs.
+Error or_without_dpdk(Error error) {
+  error.message += "; or set node.engine: xdp and start millrace-xdp (see README)";
+  return error;
+}
+
 // An engine that keeps a privilege works as well, so that is worth a warning and no more.
 void warn_if_failed(const Status& status) {
   if (!status) spdlog::warn("{}", status.error().message);
@@ -66,11 +72,11 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
     eal.extra.insert(eal.extra.end(), {"--allow", nic.device});
   }
   Result<dpdk::Eal> started = dpdk::Eal::init(eal);
-  if (!started) return started.error();
+  if (!started) return or_without_dpdk(started.error());
   engine->eal_.emplace(std::move(*started));
 
   if (Status open = engine->open_nics(); !open) return open.error();
-  if (Status open = engine->open_flow_tables(); !open) return open.error();
+  if (Status open = engine->open_flow_tables(); !open) return or_without_dpdk(open.error());
   if (Status open = engine->open_stats(); !open) return open.error();
   if (Status ready = engine->make_announcer(); !ready) return ready.error();
   // A restarted engine has the config before its first packet: without one it would punt the

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's addresses, once. All are from documentation or private ranges (RFC 5737, 3849, 4193).
 
-    client network   192.0.2.0/24    2001:db8:2::/64     node .1, a second .2, clients .100 and up
-    target network   10.0.1.0/24     fd00:10:1::/64      node .1, a second .2, targets .11 and up, gateway .254
+    client network   192.0.2.0/24    2001:db8:2::/64     node .1, clients .100 and up
+    target network   10.0.1.0/24     fd00:10:1::/64      node .1, targets .11 and up, gateway .254
+    a second node    .2 of both
     behind gateway   10.0.2.0/24     fd00:10:2::/64      one more target, .11
     behind router    198.51.100.0/24 2001:db8:51::/64    one more client, .100
     VIPs             203.0.113.0/24  2001:db8:113::/64   on the clients' link, owned by the node

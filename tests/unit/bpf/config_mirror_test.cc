@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The config as the program finds it: through the root in force, in lines that nobody overwrites.
+#include "bpf/engine/config_mirror.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "tests/unit/bpf/engine_maps.h"
+
+namespace millrace::test {
+namespace {
+
+using xdp::ConfigMirror;
+
+class Mirror : public ::testing::Test {
+ protected:
+  [[nodiscard]] ConfigMirror open() {
+    Result<ConfigMirror> mirror = ConfigMirror::open(maps_.maps());
+    EXPECT_TRUE(mirror.has_value());
+    return std::move(*mirror);
+  }
+
+  // What programs read of the config in force, from the root on.
+  template <typename T>
+  [[nodiscard]] const T* at_line(std::uint32_t line) {
+    return reinterpret_cast<const T*>(&maps_.maps().config_lines[line]);
+  }
+  template <typename T>
+  [[nodiscard]] const T* at_offset(std::uint64_t offset) {
+    const std::uint64_t base = std::uint64_t{maps_.root().base_line} * MR_CONFIG_LINE_BYTES;
+    const auto* start = reinterpret_cast<const std::byte*>(maps_.maps().config_lines.data());
+    return reinterpret_cast<const T*>(start + base + offset);
+  }
+  template <typename T>
+  static void expect_same(const T* found, std::span<const T> wanted) {
+    EXPECT_EQ(std::memcmp(found, wanted.data(), wanted.size_bytes()), 0);
+  }
+
+  void expect_in_force(const core::ConfigView& view) {
+    const mr_xdp_root root = maps_.root();
+    ASSERT_EQ(root.generation, view.generation);
+    ASSERT_EQ(root.listener_slots, view.listeners.size());
+    ASSERT_EQ(root.target_slots, view.targets.size());
+    EXPECT_EQ(root.listener_table_mask + 1, view.listener_table.size());
+    EXPECT_EQ(root.reverse_table_mask + 1, view.reverse_table.size());
+    expect_same(at_line<mr_listener>(root.listeners_line), view.listeners);
+    expect_same(at_line<mr_target>(root.targets_line), view.targets);
+    expect_same(at_line<mr_table_entry>(root.listener_table_line), view.listener_table);
+    expect_same(at_line<mr_table_entry>(root.reverse_table_line), view.reverse_table);
+    expect_same(at_line<mr_addr>(root.local_addrs_line), view.local_addrs);
+    const auto* groups = at_line<mr_target_group>(root.groups_line);
+    for (std::size_t slot = 0; slot < view.groups.size(); ++slot) {
+      EXPECT_EQ(groups[slot].id, view.groups[slot].id);
+      if (groups[slot].id == 0) continue;
+      expect_same(at_offset<std::uint32_t>(groups[slot].members_offset),
+                  view.members(view.groups[slot]));
+      expect_same(at_offset<mr_lookup_slot>(groups[slot].table_offset),
+                  view.lookup_table(view.groups[slot]));
+    }
+  }
+
+  [[nodiscard]] std::uint64_t table_offset(std::uint32_t group) {
+    return at_line<mr_target_group>(maps_.root().groups_line)[group].table_offset;
+  }
+
+  EngineMaps maps_;
+  Config config_;
+};
+
+TEST_F(Mirror, adopted_config_is_whole_and_in_force) {
+  config_.builder.add_local_addr(addr_of("192.0.2.1"));
+  const Image image = config_.builder.build(7);
+  ConfigMirror mirror = open();
+  EXPECT_EQ(mirror.generation(), 0u);
+  ASSERT_TRUE(mirror.adopt(image.view()));
+  EXPECT_EQ(mirror.generation(), 7u);
+  expect_in_force(image.view());
+}
+
+TEST_F(Mirror, config_that_was_in_force_stays_whole_while_the_next_is_written) {
+  const Image first = config_.builder.build(1);
+  config_.builder.target(1).weight = 300;
+  const Image second = config_.builder.build(2, &first);
+  ConfigMirror mirror = open();
+  ASSERT_TRUE(mirror.adopt(first.view()));
+  ASSERT_TRUE(mirror.adopt(second.view()));
+  expect_in_force(second.view());
+  // A program that began with the first root reads on from it.
+  maps_.control().active ^= 1;
+  expect_in_force(first.view());
+}
+
+TEST_F(Mirror, unchanged_tables_are_shared_and_changed_ones_are_not) {
+  const Image first = config_.builder.build(1);
+  config_.builder.target(1).weight = 300;
+  const Image second = config_.builder.build(2);
+  ConfigMirror mirror = open();
+  ASSERT_TRUE(mirror.adopt(first.view()));
+  const std::uint64_t changes = table_offset(0);
+  const std::uint64_t stays = table_offset(1);
+  ASSERT_TRUE(mirror.adopt(second.view()));
+  EXPECT_NE(table_offset(0), changes);
+  EXPECT_EQ(table_offset(1), stays);
+}
+
+TEST_F(Mirror, restarted_daemon_overwrites_nothing_of_what_is_in_force) {
+  const Image first = config_.builder.build(1);
+  {
+    ConfigMirror mirror = open();
+    ASSERT_TRUE(mirror.adopt(first.view()));
+  }
+  // Another segment, whose offsets mean nothing here.
+  config_.builder.replace_target(2, {.group_slot = 0, .addr = addr_of("10.0.1.99"), .port = 8080});
+  const Image other = config_.builder.build(1000);
+  ConfigMirror mirror = open();
+  EXPECT_EQ(mirror.generation(), 1u);
+  const std::uint64_t stays = table_offset(1);
+  ASSERT_TRUE(mirror.adopt(other.view()));
+  expect_in_force(other.view());
+  EXPECT_EQ(table_offset(1), stays) << "a table that the earlier daemon copied is used again";
+  maps_.control().active ^= 1;
+  expect_in_force(first.view());
+}
+
+TEST_F(Mirror, damaged_root_is_no_start) {
+  const Image image = config_.builder.build(1);
+  {
+    ConfigMirror mirror = open();
+    ASSERT_TRUE(mirror.adopt(image.view()));
+  }
+  maps_.control().roots[maps_.control().active].targets_line = 0xffffffff;
+  EXPECT_FALSE(ConfigMirror::open(maps_.maps()).has_value());
+}
+
+TEST_F(Mirror, many_generations_leave_nothing_behind) {
+  ConfigMirror mirror = open();
+  for (std::uint64_t generation = 1; generation < 100; ++generation) {
+    config_.builder.target(0).weight = static_cast<std::uint32_t>(1 + generation % 7 * 100);
+    const Image image = config_.builder.build(generation);
+    ASSERT_TRUE(mirror.adopt(image.view())) << generation;
+    expect_in_force(image.view());
+  }
+}
+
+TEST(MirrorWithoutRoom, refuses_with_the_remedy_and_keeps_what_is_in_force) {
+  EngineMaps maps(MapsOptions{.config_lines = 160});
+  Config config;
+  const Image image = config.builder.build(1);
+  Result<ConfigMirror> mirror = ConfigMirror::open(maps.maps());
+  ASSERT_TRUE(mirror.has_value());
+  ASSERT_TRUE(mirror->adopt(image.view()));
+  config.builder.group(0).table_slots = 4093;
+  const Image large = config.builder.build(2);
+  const Status refused = mirror->adopt(large.view());
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("--config-mib"), std::string::npos);
+  EXPECT_EQ(mirror->generation(), 1u);
+  config.builder.group(0).table_slots = 251;
+  config.builder.target(4).weight = 7;
+  const Image fits = config.builder.build(3);
+  EXPECT_TRUE(mirror->adopt(fits.view()));
+  EXPECT_EQ(mirror->generation(), 3u);
+}
+
+}  // namespace
+}  // namespace millrace::test
