@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""An engine against the plain model: random conversations with random damage, compared byte by byte.
+"""An engine against the plain model: random conversations with random damage, byte by byte.
 
   oracle_test.py ENGINE_PIPE [--packets=N] [--seed=N]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/support/cc/engine_under_test.h"
 #include "tests/support/cc/core_engine.h"
+#include "tests/support/cc/engine_under_test.h"
 
 namespace millrace::test {
 
