@@ -79,7 +79,7 @@ struct mr_xdp_control control SEC(".data.control");
 // True only under tests, which set clock and nic themselves and want to see the verdict. As
 // read-only data it is known when the program is loaded, so that the kernel leaves out what depends
 // on it.
-const volatile _Bool is_under_test = 0;
+const volatile uint8_t is_under_test = 0;
 
 INLINE uint8_t* packet_start(const struct xdp_md* ctx) { return (uint8_t*)(long)ctx->data; }
 INLINE const uint8_t* packet_end(const struct xdp_md* ctx) {

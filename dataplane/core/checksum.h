@@ -75,6 +75,14 @@ namespace millrace::core {
   return static_cast<std::uint16_t>(~plus(static_cast<std::uint16_t>(~checksum), delta));
 }
 
+// Likewise for two rewrites at once.
+[[nodiscard]] inline std::uint16_t updated_checksum(std::uint16_t checksum, std::uint16_t delta,
+                                                    std::uint16_t other_delta) noexcept {
+  std::uint32_t sum = std::uint32_t{checksum ^ 0xffffu} + delta + other_delta;
+  sum = (sum & 0xffffu) + (sum >> 16);
+  return static_cast<std::uint16_t>(~(sum + (sum >> 16)));
+}
+
 // Delta of one TTL decrement in the IPv4 header: TTL is the first byte of its word, the low one
 // here.
 inline constexpr std::uint16_t kTtlDelta = 0xfffe;  // ~1 + 0, that is -1

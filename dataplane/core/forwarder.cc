@@ -84,29 +84,29 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
 // goes to a VIP, its listener are set.
 bool Forwarder::classify(const Packet& packet, Work& work) noexcept {
   Parsed& parsed = work.parsed;
+  const bool is_ours = is_addressed_to(packet);
   // AF_XDP and promiscuous nics deliver what a switch floods; another node may be forwarding it.
-  if (packet.length >= eth::kBytes && !is_addressed_to(packet)) [[unlikely]] {
+  if (!is_ours && packet.length >= eth::kBytes && !is_multicast(packet)) [[unlikely]] {
     detail::refuse(parsed, Shape::drop, MR_DROP_OTHER_MAC);
     return false;
   }
   parse(packet, parsed);
   if (parsed.shape != Shape::transport) [[unlikely]]
     return false;
-  if ((packet.data[0] & 1) != 0) [[unlikely]] {  // RFC 1812 section 5.3.4: never forward these
+  if (!is_ours) [[unlikely]] {  // multicast: RFC 1812 section 5.3.4: never forward these
     detail::refuse(parsed, Shape::suspicious, MR_DROP_OTHER_MAC);
     return false;
   }
   work.listener = find_listener(parsed);
   work.key = work.listener != nullptr
-                 ? ClientKey::of(parsed.source, parsed.source_port_be, parsed.protocol)
-                 : ClientKey::of(parsed.destination, parsed.destination_port_be, parsed.protocol);
+                 ? ClientKey{parsed.source, parsed.source_port_protocol}
+                 : ClientKey{parsed.destination, parsed.destination_port_protocol};
   work.hash = flows_.hash(work.key);
   return true;
 }
 
 const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
-  const std::uint32_t port_protocol = parsed.destination_port_be | std::uint32_t{parsed.protocol}
-                                                                       << 16;
+  const std::uint32_t port_protocol = parsed.destination_port_protocol;
   const ListenerHint& hint = listener_hint_;
   if (((parsed.destination.low ^ hint.addr.low) | (parsed.destination.high ^ hint.addr.high) |
        (port_protocol ^ hint.port_protocol)) == 0) [[likely]] {
@@ -115,7 +115,7 @@ const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
   if (config_.image == nullptr) [[unlikely]]
     return nullptr;
   const mr_table_entry* entry = find_entry(config_.listener_table, parsed.destination,
-                                           parsed.destination_port_be, parsed.protocol);
+                                           parsed.destination_port_be(), parsed.protocol);
   if (entry == nullptr) return nullptr;
   const mr_listener& listener = config_.listeners[entry->slot];
   if (listener.id == 0) [[unlikely]]
@@ -158,7 +158,7 @@ Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   const auto is_from_target = [&](const mr_flow_record& flow) {
     const mr_target* target = target_of(flow);
-    return target != nullptr && target->port_be == parsed.source_port_be &&
+    return target != nullptr && target->port_be == parsed.source_port_be() &&
            words_of(target->addr) == parsed.source;
   };
   const std::uint32_t index = flows_.find(work.hash, work.key, work.candidate, is_from_target);

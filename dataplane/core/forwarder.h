@@ -99,10 +99,14 @@ class Forwarder {
 
   // forwarder.cc
   [[nodiscard]] bool is_addressed_to(const Packet& packet) const noexcept {
+    if (packet.length < eth::kBytes) [[unlikely]]
+      return false;
     // A frame's first 8 bytes hold the destination; the nic's MAC address lies in the low 6.
     const auto word = load<std::uint64_t>(packet.data);
-    const bool is_multicast = (word & 1) != 0;
-    return is_multicast || (word ^ nic_mac_words_[packet.nic % MR_NIC_COUNT_MAX]) << 16 == 0;
+    return (word ^ nic_mac_words_[packet.nic % MR_NIC_COUNT_MAX]) << 16 == 0;
+  }
+  [[nodiscard]] static bool is_multicast(const Packet& packet) noexcept {
+    return (packet.data[0] & 1) != 0;
   }
   [[nodiscard]] bool classify(const Packet& packet, Work& work) noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;

@@ -74,7 +74,7 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const std::uint32_t listener_slot = slot_of(listener);
   const mr_flow_tuple tuple = {.client_addr = addr_of(parsed.source),
                                .vip_addr = listener.vip_addr,
-                               .client_port_be = parsed.source_port_be,
+                               .client_port_be = parsed.source_port_be(),
                                .vip_port_be = listener.port_be,
                                .protocol = parsed.protocol,
                                .reserved = {}};
@@ -260,7 +260,7 @@ Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept 
   if (config_.image == nullptr) return punt(packet);
   if (is_vip(parsed.destination)) return drop(MR_DROP_NO_LISTENER);
   const mr_table_entry* entry =
-      find_entry(config_.reverse_table, parsed.source, parsed.source_port_be, parsed.protocol);
+      find_entry(config_.reverse_table, parsed.source, parsed.source_port_be(), parsed.protocol);
   const bool opens = (parsed.tcp_flags & (tcp::kSyn | tcp::kAck)) == tcp::kSyn;
   if (entry == nullptr || entry->next == MR_TABLE_EMPTY || opens || is_local(parsed.destination)) {
     return punt(packet);

@@ -27,8 +27,9 @@ enum class Shape : std::uint8_t {
 struct Parsed {
   AddrWords source;
   AddrWords destination;
-  std::uint16_t source_port_be;
-  std::uint16_t destination_port_be;
+  // port_be | protocol << 16: the form in which the packet path compares and hashes them.
+  std::uint32_t source_port_protocol;
+  std::uint32_t destination_port_protocol;
   std::uint32_t ip_bytes;  // L3 length as the IP header states it, <= packet.length - 14
   Shape shape;
   std::uint8_t protocol;
@@ -36,6 +37,13 @@ struct Parsed {
   std::uint8_t l4_offset;  // from the start of the frame
   std::uint8_t reason;     // enum mr_drop_reason, for drop and suspicious
   bool is_v4;
+
+  [[nodiscard]] std::uint16_t source_port_be() const noexcept {
+    return static_cast<std::uint16_t>(source_port_protocol);
+  }
+  [[nodiscard]] std::uint16_t destination_port_be() const noexcept {
+    return static_cast<std::uint16_t>(destination_port_protocol);
+  }
 };
 
 namespace detail {
@@ -86,8 +94,10 @@ inline void parse_transport(const std::uint8_t* l4, std::uint32_t l4_bytes,
     }
     parsed.tcp_flags = 0;
   }
-  parsed.source_port_be = load<std::uint16_t>(l4);
-  parsed.destination_port_be = load<std::uint16_t>(l4 + 2);
+  const auto ports = load<std::uint32_t>(l4);
+  const std::uint32_t protocol_bits = std::uint32_t{parsed.protocol} << 16;
+  parsed.source_port_protocol = (ports & 0xffff) | protocol_bits;
+  parsed.destination_port_protocol = ports >> 16 | protocol_bits;
 }
 
 // Sources that can be no client: 0/8, 127/8, multicast, class E and broadcast, the destination

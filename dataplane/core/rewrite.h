@@ -60,7 +60,7 @@ inline void rewrite_ip(std::uint8_t* frame, const Parsed& parsed, std::uint32_t 
   if (parsed.is_v4) {
     ip[ipv4::kTtl] = static_cast<std::uint8_t>(ip[ipv4::kTtl] - 1);
     const std::uint16_t checksum = load<std::uint16_t>(ip + ipv4::kChecksum);
-    store(ip + ipv4::kChecksum, updated_checksum(checksum, plus(ip_delta, kTtlDelta)));
+    store(ip + ipv4::kChecksum, updated_checksum(checksum, ip_delta, kTtlDelta));
     store(ip + v4_offset, v4_of(addr));
   } else {
     ip[ipv6::kHopLimit] = static_cast<std::uint8_t>(ip[ipv6::kHopLimit] - 1);

@@ -12,7 +12,7 @@ std::uint32_t owner_of(const Packet& packet, const ConfigView& config,
   if (parsed.shape != Shape::transport || config.image == nullptr) return 0;
   const bool to_vip = find_entry(config.listener_table, parsed.destination, 0, 0) != nullptr;
   const AddrWords& client = to_vip ? parsed.source : parsed.destination;
-  const std::uint16_t port_be = to_vip ? parsed.source_port_be : parsed.destination_port_be;
+  const std::uint16_t port_be = to_vip ? parsed.source_port_be() : parsed.destination_port_be();
   std::uint64_t hash =
       mr_table_hash_words(client.low, client.high, std::uint64_t{port_be} << 8 | parsed.protocol);
   // A client opens its connections from neighbouring ports, and one product makes a slow walk of

@@ -80,7 +80,7 @@ Segment arbitrary_segment(bool is_v4, const std::vector<std::uint8_t>& payload) 
   out.parsed.ip_bytes = ip_header + l4_bytes;
   out.parsed.l4_offset = static_cast<std::uint8_t>(eth::kBytes + ip_header);
   out.parsed.source = is_v4 ? v4_words_at(ip + ipv4::kSource) : words_at(ip + ipv6::kSource);
-  out.parsed.source_port_be = load<std::uint16_t>(l4);
+  out.parsed.source_port_protocol = load<std::uint16_t>(l4);
   if (is_v4) return out;
   ip[0] = static_cast<std::uint8_t>(0x60 | (ip[0] & 0x0f));
   store(ip + ipv6::kPayloadLength, to_be16(l4_bytes));

@@ -87,8 +87,8 @@ TEST_P(EveryShape, has_right_headers_and_checksums_for_any_flow_size_and_mark) {
     EXPECT_EQ(core::v4_of(core::addr_of(parsed.source)), core::to_be32(host));
     EXPECT_EQ(parsed.destination, core::words_of(headers.destination));
     if (protocol != Protocol::icmp) {
-      EXPECT_EQ(core::from_be16(parsed.source_port_be), 65000 + flow % 536);
-      EXPECT_EQ(core::from_be16(parsed.destination_port_be), 53);
+      EXPECT_EQ(core::from_be16(parsed.source_port_be()), 65000 + flow % 536);
+      EXPECT_EQ(core::from_be16(parsed.destination_port_be()), 53);
     }
     Mark read;
     const std::uint32_t payload = parsed.l4_offset + (protocol == Protocol::tcp ? 20 : 8);
