@@ -89,7 +89,12 @@ void Generator::run(const std::function<bool()>& should_stop, const std::functio
     }
   }
   const std::uint64_t drained_ns = clock_.now_ns() + ns_of(options_.drain_seconds);
-  while (clock_.now_ns() < drained_ns && !should_stop()) turn(false);
+  // Connections say themselves when nothing is on its way any more.
+  const auto is_over = [this] {
+    return senders_.empty() && connections_ && connections_->clients().live() == 0;
+  };
+  while (clock_.now_ns() < drained_ns && !should_stop() && !is_over()) turn(false);
+  turn(false);  // the last acknowledgements
 }
 
 void Generator::turn(bool is_sending) noexcept {

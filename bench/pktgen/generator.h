@@ -39,7 +39,8 @@ class Generator {
   // Opens the nics. Errors name the nic, the stream or the memory that is missing.
   [[nodiscard]] static Result<std::unique_ptr<Generator>> make(const GeneratorOptions& options);
 
-  // Sends for the profile's duration or until `should_stop`, then drains. `report` is called about
+  // Sends for the profile's duration or until `should_stop`, then drains, no longer than the
+  // connections need if there are no streams. `report` is called about
   // once a second, between turns.
   void run(const std::function<bool()>& should_stop, const std::function<void()>& report);
 

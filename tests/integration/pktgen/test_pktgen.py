@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.compat import raw
@@ -22,7 +23,9 @@ from scapy.packet import Packet
 from scapy.utils import rdpcap, wrpcap
 
 PROGRAM = os.environ["MILLRACE_PKTGEN"]
-PROFILES = Path(__file__).resolve().parents[3] / "bench" / "pktgen" / "profiles"
+FOLDER = Path(__file__).resolve().parents[3] / "bench" / "pktgen"
+PROFILES = FOLDER / "profiles"
+SEARCH = FOLDER / "search"
 NO_HUGEPAGES = ("--eal=--no-huge", "--eal=-m", "--eal=256")
 TIMEOUT_S = 60
 
@@ -252,6 +255,43 @@ def test_neighbours_are_answered_for_clients_and_targets(tmp_path: Path) -> None
         (2, "198.18.0.1", "02:00:00:00:00:02"),
         (2, "10.0.1.7", "02:00:00:00:00:03"),
     ]
+
+
+def search(tmp_path: Path, what: str, profile: Path, *more: str) -> dict[str, Any]:
+    """A short search on a ring, as its JSON."""
+    out = tmp_path / "found.json"
+    words = [str(SEARCH), what, str(profile), "--nic", "net_ring0", "--program", PROGRAM]
+    words += ["--width", "0.3", "--trial-seconds", "0.1", "--json", str(out), *more]
+    words += NO_HUGEPAGES
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def test_search_for_throughput_runs_trials_and_says_where_it_ended(tmp_path: Path) -> None:
+    profile = Path(write_profile(tmp_path / "a.yaml", f"name: a, {V4}"))
+    written = search(tmp_path, "throughput", profile, "--max", "2000", "--sum-seconds", "0.2")
+    assert [one["goal"]["loss_ratio"] for one in written["found"]] == [0.0, 0.005]
+    assert written["machine"]["kernel"] == os.uname().release
+    for trial in written["trials"]:
+        assert trial["sent"] > 0
+        assert trial["load"] <= 2000
+
+
+def test_search_for_connections_counts_those_that_completed(tmp_path: Path) -> None:
+    profile = tmp_path / "connections.yaml"
+    profile.write_text(CONNECTIONS.format(protocol="TCP", response_bytes=100, **V4_SIDES))
+    written = search(tmp_path, "connections", profile, "--max", "500")
+    assert written["found"][0]["goal"]["loss_ratio"] == 1e-5
+    assert all(trial["sent"] > 0 for trial in written["trials"])
+
+
+def test_search_for_concurrent_connections_opens_as_many_as_it_says(tmp_path: Path) -> None:
+    profile = tmp_path / "connections.yaml"
+    profile.write_text(CONNECTIONS.format(protocol="TCP", response_bytes=100, **V4_SIDES))
+    written = search(tmp_path, "concurrent", profile, "--max", "300", "--open-rate", "3000")
+    assert {trial["sent"] for trial in written["trials"]} >= {300}
 
 
 def test_null_swallows_all_and_the_loss_is_said(tmp_path: Path) -> None:
