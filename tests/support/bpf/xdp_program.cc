@@ -108,11 +108,13 @@ XdpProgram::Run XdpProgram::run(const std::string& name, std::span<const std::ui
   if (program == nullptr) fail("no program " + name);
   Run run{};
   run.frame.resize(wants_frame ? frame.size() + kRoomBytes : 0);
-  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(),
-              .data_out = wants_frame ? run.frame.data() : nullptr,
-              .data_size_in = static_cast<std::uint32_t>(frame.size()),
-              .data_size_out = static_cast<std::uint32_t>(run.frame.size()),
-              .repeat = static_cast<int>(turns));
+  bpf_test_run_opts options{};  // libbpf's macro for this is no C++
+  options.sz = sizeof(options);
+  options.data_in = frame.data();
+  options.data_out = wants_frame ? run.frame.data() : nullptr;
+  options.data_size_in = static_cast<std::uint32_t>(frame.size());
+  options.data_size_out = static_cast<std::uint32_t>(run.frame.size());
+  options.repeat = static_cast<int>(turns);
   if (bpf_prog_test_run_opts(bpf_program__fd(program), &options) != 0) fail("BPF_PROG_TEST_RUN");
   if (wants_frame) run.frame.resize(options.data_size_out);
   run.verdict = options.retval;
