@@ -200,8 +200,11 @@ Import import_flows(std::span<mr_flow_record> records, std::span<const mr_xdp_la
   Importer importer(into);
   for (mr_flow_record& record : records) {
     const StateWord word = load_state(record);
-    if (!is_flow(word.state()) || record.last_hop >= last_hops.size()) continue;
-    importer.enter(record, last_hops[record.last_hop].word);
+    const mr_flow_record taken = record;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    // Programs may be using it: what changes meanwhile is left to the lookup table.
+    if (!is_flow(word.state()) || load_state(record).word != word.word) continue;
+    if (taken.last_hop < last_hops.size()) importer.enter(taken, last_hops[taken.last_hop].word);
   }
   return importer.import;
 }

@@ -34,15 +34,46 @@ void add_grown(std::array<std::uint64_t, kWords>& sum, std::span<T> now,
   }
 }
 
+// What became of the packets that were received.
+std::uint64_t outcomes(const mr_worker_stats& stats) {
+  std::uint64_t sum = stats.counters[MR_COUNTER_FORWARDED_PACKETS] +
+                      stats.counters[MR_COUNTER_REPLIED_PACKETS] +
+                      stats.counters[MR_COUNTER_PUNTED_PACKETS];
+  for (const std::uint64_t drops : stats.drops) sum += drops;
+  return sum;
+}
+
+// Counters of a CPU whose program may be running. A packet under way is received and nothing else
+// yet: so look again, a few times. Under load some packet always is, and then nobody minds.
+mr_worker_stats read_counters(const mr_worker_stats& stats) {
+  constexpr int kLooks = 4;
+  mr_worker_stats taken{};
+  for (int look = 0; look < kLooks; ++look) {
+    for (std::size_t i = 0; i < MR_COUNTER_COUNT; ++i) {
+      taken.counters[i] = load_relaxed(stats.counters[i]);
+    }
+    for (std::size_t i = 0; i < MR_DROP_REASON_COUNT; ++i) {
+      taken.drops[i] = load_relaxed(stats.drops[i]);
+    }
+    if (taken.counters[MR_COUNTER_RX_PACKETS] == outcomes(taken)) break;
+  }
+  return taken;
+}
+
 }  // namespace
 
 StatsCopy::StatsCopy(const Maps& maps, const shm::StatsWriter& stats)
     : maps_(maps),
       stats_(stats),
-      cpus_before_(maps.cpus.begin(), maps.cpus.end()),
       listeners_before_(maps.listener_stats.begin(), maps.listener_stats.end()),
       targets_before_(maps.target_stats.begin(), maps.target_stats.end()) {
-  for (std::uint32_t cpu = 0; cpu < maps_.control->cpu_count; ++cpu) stats_.worker(cpu).cpu = cpu;
+  for (std::uint32_t cpu = 0; cpu < maps_.control->cpu_count; ++cpu) {
+    stats_.worker(cpu).cpu = cpu;
+    mr_worker_stats before = read_counters(maps_.cpus[cpu].stats);
+    // A packet that is under way now counts as received from now on, like what becomes of it.
+    before.counters[MR_COUNTER_RX_PACKETS] = outcomes(before);
+    cpus_before_.push_back(before);
+  }
   store_relaxed(stats_.worker(0).flows_capacity, maps_.flows.size());
 }
 
@@ -70,15 +101,15 @@ void StatsCopy::acknowledge(std::uint64_t generation) {
 }
 
 void StatsCopy::publish_worker(std::uint32_t cpu, std::uint64_t now_ns) {
-  const mr_worker_stats& now = maps_.cpus[cpu].stats;
-  const mr_worker_stats& before = cpus_before_[cpu].stats;
+  const mr_worker_stats now = read_counters(maps_.cpus[cpu].stats);
+  const mr_worker_stats& before = cpus_before_[cpu];
   mr_worker_stats& shared = stats_.worker(cpu);
   for (std::size_t i = 0; i < MR_COUNTER_COUNT; ++i) {
     const std::uint64_t own = cpu == 0 ? own_[i] : 0;
-    store_relaxed(shared.counters[i], load_relaxed(now.counters[i]) - before.counters[i] + own);
+    store_relaxed(shared.counters[i], now.counters[i] - before.counters[i] + own);
   }
   for (std::size_t i = 0; i < MR_DROP_REASON_COUNT; ++i) {
-    store_relaxed(shared.drops[i], load_relaxed(now.drops[i]) - before.drops[i]);
+    store_relaxed(shared.drops[i], now.drops[i] - before.drops[i]);
   }
   store_relaxed(shared.heartbeat_ns, now_ns);
 }

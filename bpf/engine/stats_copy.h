@@ -37,7 +37,7 @@ class StatsCopy {
 
   Maps maps_;
   const shm::StatsWriter& stats_;
-  std::vector<mr_xdp_cpu> cpus_before_;
+  std::vector<mr_worker_stats> cpus_before_;
   std::vector<mr_listener_stats> listeners_before_;
   std::vector<mr_target_stats> targets_before_;
   // As many slots as any config had: those of a smaller one keep what they counted.

@@ -26,10 +26,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_install_puts_programs_units_and_documents_in_place(installed: Path) -> None:
     prefix = installed / "usr" / "local"
-    for name in ("bin/millrace", "bin/millrace-controlplane", "sbin/millrace-dataplane"):
+    engines = ("sbin/millrace-dataplane", "sbin/millrace-xdp")
+    for name in ("bin/millrace", "bin/millrace-controlplane", *engines):
         assert (prefix / name).is_file()
-    for name in ("millrace-dataplane.service", "millrace-controlplane.service"):
-        assert "@" not in re.sub(r"@system-service", "", (units(installed) / name).read_text())
+    for name in ("millrace-dataplane", "millrace-xdp", "millrace-controlplane"):
+        unit = (units(installed) / f"{name}.service").read_text()
+        assert "@" not in re.sub(r"@system-service", "", unit)
     assert (prefix / "share" / "doc" / "millrace" / "runbook.md").is_file()
 
 
@@ -72,6 +74,16 @@ def test_host_check_finds_the_lab_node_ready_and_a_missing_nic(lab: Lab) -> None
     assert "LACKS  nic0" not in ready.stdout, ready.stdout
     assert "its twin is twin0" in ready.stdout
     lacking = node.run([DEPLOY / "host-check", "nosuch0"], check=False)
+    assert lacking.returncode == 1 and "LACKS  nosuch0" in lacking.stdout
+
+
+@pytest.mark.only_engine("xdp", "it is about XDP")
+def test_host_check_for_xdp_finds_an_interface_ready_and_a_missing_one(lab: Lab) -> None:
+    node = lab.node.namespace
+    ready = node.run([DEPLOY / "host-check", "--engine", "xdp", "nic0"], check=False)
+    assert "ok     nic0" in ready.stdout and "LACKS  nic0" not in ready.stdout, ready.stdout
+    assert "hugepages" not in ready.stdout
+    lacking = node.run([DEPLOY / "host-check", "--engine", "xdp", "nosuch0"], check=False)
     assert lacking.returncode == 1 and "LACKS  nosuch0" in lacking.stdout
 
 

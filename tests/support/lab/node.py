@@ -251,15 +251,18 @@ class Node:
 
         A worker adds to its counters one after the other, so a reader may come in between.
         """
+        found = self.balances()
+
+        def settled() -> bool:
+            nonlocal found
+            found = self.balances()
+            return all(balance.balanced for balance in found)
+
         try:
-            wait_until(
-                lambda: all(balance.balanced for balance in self.balances()),
-                "the accounts balance",
-                timeout_s=timeout_s,
-            )
+            wait_until(settled, "the accounts balance", timeout_s=timeout_s)
         except LabError:
             pass
-        return self.balances()
+        return found
 
     def totals(self) -> Counter[str]:
         """Counters, summed over the workers."""

@@ -42,6 +42,7 @@ class StatsCopyTest : public ::testing::Test {
 TEST_F(StatsCopyTest, counts_from_the_start_of_the_daemon_though_maps_go_on) {
   xdp::Maps maps = maps_.maps();
   maps.cpus[1].stats.counters[MR_COUNTER_RX_PACKETS] = 1000;
+  maps.cpus[1].stats.counters[MR_COUNTER_PUNTED_PACKETS] = 950;
   maps.cpus[1].stats.drops[MR_DROP_NO_LISTENER] = 50;
   maps.listener_stats[1 * 8 + kTcpListener].new_flows = 70;
   xdp::StatsCopy copy(maps, *stats_);
@@ -55,6 +56,18 @@ TEST_F(StatsCopyTest, counts_from_the_start_of_the_daemon_though_maps_go_on) {
   EXPECT_EQ(stats_->worker(0).counters[MR_COUNTER_RX_PACKETS], 0u);
   EXPECT_EQ(stats_->worker(1).heartbeat_ns, 5000u);
   EXPECT_EQ(stats_->worker(1).cpu, 1u);
+}
+
+TEST_F(StatsCopyTest, packet_under_way_when_the_daemon_starts_counts_whole) {
+  xdp::Maps maps = maps_.maps();
+  mr_worker_stats& cpu = maps.cpus[0].stats;
+  cpu.counters[MR_COUNTER_RX_PACKETS] = 11;
+  cpu.counters[MR_COUNTER_FORWARDED_PACKETS] = 10;
+  xdp::StatsCopy copy(maps, *stats_);
+  cpu.counters[MR_COUNTER_FORWARDED_PACKETS] = 11;
+  publish(copy);
+  EXPECT_EQ(stats_->worker(0).counters[MR_COUNTER_RX_PACKETS], 1u);
+  EXPECT_EQ(stats_->worker(0).counters[MR_COUNTER_FORWARDED_PACKETS], 1u);
 }
 
 TEST_F(StatsCopyTest, the_daemons_own_row_is_shown_as_the_first_workers) {
