@@ -77,11 +77,11 @@ bool ConnectionLoad::receive(const core::Packet& packet, std::uint64_t now_ns) n
   core::parse(packet, parsed);
   if (parsed.shape != core::Shape::transport) return false;
   const FlowMap& flows = clients_.flows();
-  if (flows.flow_of({parsed.destination, parsed.destination_port_be}) != FlowMap::kNoFlow) {
+  if (flows.flow_of({parsed.destination, parsed.destination_port_be()}) != FlowMap::kNoFlow) {
     clients_.receive(packet, parsed, now_ns);
     return true;
   }
-  if (!targets_ || flows.flow_of({parsed.source, parsed.source_port_be}) == FlowMap::kNoFlow) {
+  if (!targets_ || flows.flow_of({parsed.source, parsed.source_port_be()}) == FlowMap::kNoFlow) {
     return false;
   }
   targets_->receive(packet, parsed);

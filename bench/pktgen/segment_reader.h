@@ -10,8 +10,8 @@
 namespace millrace::pktgen {
 
 [[nodiscard]] inline Path path_of(const core::Parsed& parsed) noexcept {
-  return {.source = {parsed.source, parsed.source_port_be},
-          .destination = {parsed.destination, parsed.destination_port_be}};
+  return {.source = {parsed.source, parsed.source_port_be()},
+          .destination = {parsed.destination, parsed.destination_port_be()}};
 }
 
 // `parsed` is of `packet`, with shape transport. The payload is what the IP header says there is.

@@ -96,7 +96,7 @@ void Loop::deliver(Frame frame) {
   core::Parsed parsed{};
   core::parse(packet, parsed);
   if (parsed.shape != core::Shape::transport) return;
-  const Endpoint destination{parsed.destination, parsed.destination_port_be};
+  const Endpoint destination{parsed.destination, parsed.destination_port_be()};
   if (clients_->flows().flow_of(destination) != FlowMap::kNoFlow) {
     clients_->receive(packet, parsed, now_ns_);
   } else {
