@@ -27,6 +27,26 @@ inline constexpr std::uint64_t kNowNs = std::uint64_t{1000} << 30;
           .tcp_flags = tcp_flags};
 }
 
+// One listener of the shape's VIP in front of kTargets targets.
+[[nodiscard]] inline test::Image make_image(const FlowShape& shape, std::uint8_t forwarding) {
+  test::ImageBuilder builder;
+  for (const char* source : {"10.1.1.1", "2001:db8:2::1"}) {
+    builder.set_encap_source(test::addr_of(source));
+  }
+  const std::uint32_t group =
+      builder.add_group({.forwarding = forwarding, .table_slots = MR_LOOKUP_SLOTS_DEFAULT});
+  const std::string prefix = core::is_v4(shape.vip) ? "10.1.0." : "2001:db8:1::";
+  for (std::uint32_t i = 0; i < kTargets; ++i) {
+    builder.add_target({.group_slot = group,
+                        .addr = test::addr_of(prefix + std::to_string(i + 1)),
+                        .port = 8080,
+                        .protocol = shape.protocol});
+  }
+  builder.add_listener(
+      {.vip_addr = shape.vip, .port = shape.port, .protocol = shape.protocol, .group_slot = group});
+  return builder.build(1);
+}
+
 class Balancer {
  public:
   Balancer(std::uint32_t flows, const FlowShape& shape, std::uint8_t forwarding)
@@ -95,27 +115,6 @@ class Balancer {
         .created_ns = 1,
         .creator_pid = 1};
   }
-  static test::Image make_image(const FlowShape& shape, std::uint8_t forwarding) {
-    test::ImageBuilder builder;
-    for (const char* source : {"10.1.1.1", "2001:db8:2::1"}) {
-      builder.set_encap_source(test::addr_of(source));
-    }
-    const std::uint32_t group =
-        builder.add_group({.forwarding = forwarding, .table_slots = MR_LOOKUP_SLOTS_DEFAULT});
-    const std::string prefix = core::is_v4(shape.vip) ? "10.1.0." : "2001:db8:1::";
-    for (std::uint32_t i = 0; i < kTargets; ++i) {
-      builder.add_target({.group_slot = group,
-                          .addr = test::addr_of(prefix + std::to_string(i + 1)),
-                          .port = 8080,
-                          .protocol = shape.protocol});
-    }
-    builder.add_listener({.vip_addr = shape.vip,
-                          .port = shape.port,
-                          .protocol = shape.protocol,
-                          .group_slot = group});
-    return builder.build(1);
-  }
-
   std::uint32_t flow_count_;
   FrameWriter writer_;
   HugeMemory memory_;

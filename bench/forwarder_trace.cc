@@ -6,7 +6,7 @@
 //
 //   forwarder_trace CASE PACKETS   runs a case; ends with 1 unless every packet was of its kind
 //   forwarder_trace --cases        names them, one to a line
-//   forwarder_trace --compiler     what the counts depend on besides the source
+//   forwarder_trace --compiler     which made it
 
 #include <cstdint>
 #include <cstdio>
@@ -16,49 +16,7 @@
 #include <vector>
 
 #include "bench/balancer.h"
-
-namespace millrace::bench {
-namespace {
-
-enum class Way : std::uint8_t { hit, opening, reply };
-
-struct Case {
-  std::string_view name;
-  Way way;
-  bool is_v4;
-  std::uint8_t protocol;
-  std::uint8_t forwarding;
-};
-
-constexpr std::uint8_t kTcp = MR_PROTOCOL_TCP;
-constexpr std::uint8_t kUdp = MR_PROTOCOL_UDP;
-constexpr Case kCases[] = {
-    {"nat tcp4 hit", Way::hit, true, kTcp, MR_FORWARDING_NAT},
-    {"nat tcp6 hit", Way::hit, false, kTcp, MR_FORWARDING_NAT},
-    {"nat udp4 hit", Way::hit, true, kUdp, MR_FORWARDING_NAT},
-    {"nat tcp4 reply", Way::reply, true, kTcp, MR_FORWARDING_NAT},
-    {"nat tcp6 reply", Way::reply, false, kTcp, MR_FORWARDING_NAT},
-    {"nat tcp4 new", Way::opening, true, kTcp, MR_FORWARDING_NAT},
-    {"nat tcp6 new", Way::opening, false, kTcp, MR_FORWARDING_NAT},
-    {"dsr tcp4 hit", Way::hit, true, kTcp, MR_FORWARDING_DSR},
-    {"ipip tcp4 hit", Way::hit, true, kTcp, MR_FORWARDING_IPIP},
-    {"ipip tcp6 hit", Way::hit, false, kTcp, MR_FORWARDING_IPIP},
-    {"gue tcp4 hit", Way::hit, true, kTcp, MR_FORWARDING_GUE},
-    {"gue tcp6 hit", Way::hit, false, kTcp, MR_FORWARDING_GUE},
-};
-constexpr std::uint32_t kKnownFlows = 1000;
-
-// gcc says its number alone, clang its name as well.
-const char* compiler() {
-#ifdef NDEBUG
-  return __VERSION__ ", without assertions";
-#else
-  return __VERSION__ ", with assertions";
-#endif
-}
-
-}  // namespace
-}  // namespace millrace::bench
+#include "bench/trace_case.h"
 
 // With a name that callgrind finds, and never part of its caller.
 extern "C" [[gnu::noinline]] void measured_burst(millrace::bench::Balancer& balancer,
@@ -69,18 +27,12 @@ extern "C" [[gnu::noinline]] void measured_burst(millrace::bench::Balancer& bala
 namespace millrace::bench {
 namespace {
 
-FlowShape shape_of(const Case& chosen) {
-  const bool opens_tcp = chosen.way == Way::opening;
-  return bench::shape_of(chosen.is_v4, chosen.protocol,
-                         opens_tcp ? core::tcp::kSyn : core::tcp::kAck);
-}
-
 class Trace {
  public:
-  Trace(const Case& chosen, std::uint32_t packets)
+  Trace(const TraceCase& chosen, std::uint32_t packets)
       : chosen_(chosen),
         flows_(chosen.way == Way::opening ? packets : kKnownFlows),
-        balancer_(flows_, shape_of(chosen), chosen.forwarding),
+        balancer_(flows_, chosen.shape(), chosen.forwarding),
         order_(flows_),
         memory_(core::kBurstMax * Balancer::kFrameRoom) {
     if (chosen.way == Way::opening) return;
@@ -121,28 +73,17 @@ class Trace {
     }
     if (chosen_.way != Way::reply) return;
     balancer_.process(burst_);
-    for (std::uint32_t i = 0; i < core::kBurstMax; ++i) turn_round(frame(i));
+    for (std::uint32_t i = 0; i < core::kBurstMax; ++i) {
+      std::memcpy(frame(i), kNodeMac, sizeof(kNodeMac));
+      turn_round(frame(i), chosen_.is_v4);
+    }
   }
 
   std::uint8_t* frame(std::uint32_t index) {
     return memory_.data() + index * Balancer::kFrameRoom + Balancer::kFrameHeadroom;
   }
 
-  // Makes what a target got into what it answers. Swapping changes no checksum.
-  void turn_round(std::uint8_t* frame) const {
-    constexpr std::uint8_t kNode[6] = {2, 0, 0, 0, 0, 0};
-    constexpr std::uint8_t kTarget[6] = {2, 0, 0, 0, 1, 1};
-    std::memcpy(frame, kNode, sizeof(kNode));
-    std::memcpy(frame + core::eth::kSource, kTarget, sizeof(kTarget));
-    std::uint8_t* ip = frame + core::eth::kBytes;
-    const std::uint32_t source = chosen_.is_v4 ? core::ipv4::kSource : core::ipv6::kSource;
-    const std::uint32_t addr_bytes = chosen_.is_v4 ? 4 : 16;
-    std::swap_ranges(ip + source, ip + source + addr_bytes, ip + source + addr_bytes);
-    std::uint8_t* ports = ip + (chosen_.is_v4 ? core::ipv4::kBytes : core::ipv6::kBytes);
-    std::swap_ranges(ports, ports + 2, ports + 2);
-  }
-
-  const Case& chosen_;
+  const TraceCase& chosen_;
   std::uint32_t flows_;
   Balancer balancer_;
   FlowOrder order_;
@@ -151,7 +92,7 @@ class Trace {
 };
 
 int run_case(std::string_view name, std::uint32_t packets) {
-  for (const Case& chosen : kCases) {
+  for (const TraceCase& chosen : kTraceCases) {
     if (chosen.name != name) continue;
     if (Trace(chosen, packets).run(packets)) return 0;
     std::fprintf(stderr, "forwarder_trace: %s: a packet was not of this kind\n",
@@ -169,11 +110,11 @@ int main(int argc, char** argv) {
   using namespace millrace::bench;
   const std::string_view first = argc > 1 ? argv[1] : "";
   if (first == "--cases") {
-    for (const Case& chosen : kCases) std::puts(chosen.name.data());
+    for (const TraceCase& chosen : kTraceCases) std::puts(chosen.name.data());
     return 0;
   }
   if (first == "--compiler") {
-    std::puts(compiler());
+    std::puts(__VERSION__);  // gcc says its number alone, clang its name as well
     return 0;
   }
   const long packets = argc == 3 ? std::strtol(argv[2], nullptr, 10) : 0;

@@ -19,6 +19,11 @@ TOLERANCE = 0.02
 TRACE_PACKETS = 6400  # a multiple of a burst; twice as many give the same figures
 TRACE_TIMEOUT_S = 120
 
+PROGRAM = "the program"
+# Of the XDP program: instructions that it has, and that the verifier looks at over all paths. The
+# kernel refuses at a million of the latter; other kernels' verifiers count a little differently.
+SIZE_MAX = {"loaded": 12_000, "verified": 750_000}
+
 Figures = dict[str, dict[str, float]]  # case -> what is counted -> per packet
 
 
@@ -32,10 +37,18 @@ class CountFailed(Exception):
 
 @dataclass
 class Part:
-    """What one packet path takes, by case."""
+    """What one packet path takes, by case, and how large it is where that has a limit."""
 
     compiler: str
     figures: Figures = field(default_factory=dict)
+    sizes: dict[str, float] = field(default_factory=dict)
+
+    def oversizes(self) -> list[str]:
+        return [
+            f"{PROGRAM}: {size:.0f} {what} instructions, {SIZE_MAX[what]} at most"
+            for what, size in self.sizes.items()
+            if size > SIZE_MAX[what]
+        ]
 
 
 class Change(Enum):
@@ -60,7 +73,7 @@ class Finding:
 
 
 def compare(agreed: Figures, measured: Figures) -> list[Finding]:
-    """What differs by more than TOLERANCE, in the order of the measured cases."""
+    """What differs by more than TOLERANCE, by case."""
     found = []
     for case, what in sorted(keys_of(agreed) | keys_of(measured)):
         before = agreed.get(case, {}).get(what)
@@ -144,7 +157,22 @@ def collected(output: str) -> int:
     return int(found.group(1))
 
 
+def count_xdp(build: Path) -> Part:
+    """The XDP program, interpreted: BPF instructions and helper calls."""
+    with_version = re.search(rb"clang version [\d.]+", (build / "bpf/nlb_xdp.bpf.o").read_bytes())
+    part = Part(with_version.group().decode() if with_version else "an unknown compiler")
+    for line in output_of(build / "bench" / "xdp" / "xdp_trace").stdout.splitlines():
+        counts = json.loads(line)
+        case = counts.pop("case")
+        if case == PROGRAM:
+            part.sizes = counts
+        else:
+            part.figures[case] = counts
+    return part
+
+
 # Part -> what counts it, and the program in the build folder that it needs.
 COUNTERS: dict[str, tuple[Callable[[Path], Part], str]] = {
     "core": (count_core, "bench/forwarder_trace"),
+    "xdp": (count_xdp, "bench/xdp/xdp_trace"),
 }

@@ -4,7 +4,9 @@
 // a burst as a nic would have. HOT: its cost is part of both arms of a comparison.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -92,6 +94,18 @@ class FrameWriter {
   std::uint32_t length_ = 0;
   std::uint16_t base_sum_ = 0;
 };
+
+// Makes what a target got into what it answers: addresses and ports swapped, which changes no
+// checksum. MAC addresses are the caller's.
+inline void turn_round(std::uint8_t* frame, bool is_v4) {
+  std::uint8_t* source =
+      frame + core::eth::kBytes + (is_v4 ? core::ipv4::kSource : core::ipv6::kSource);
+  const std::uint32_t addr_bytes = is_v4 ? 4 : 16;
+  std::swap_ranges(source, source + addr_bytes, source + addr_bytes);
+  std::uint8_t* port =
+      frame + core::eth::kBytes + (is_v4 ? core::ipv4::kBytes : core::ipv6::kBytes);
+  std::swap_ranges(port, port + 2, port + 2);
+}
 
 // Visits 0..count-1 in an order that neither caches nor prefetchers can guess: a multiplicative
 // generator with full period over the next power of two, values beyond `count` skipped.

@@ -15,6 +15,7 @@
 #include "dataplane/core/wire.h"
 #include "tests/support/bpf/nlb_xdp_object.h"
 #include "tests/support/bpf/xdp_program.h"
+#include "tests/support/bpf/xdp_way.h"
 #include "tests/support/cc/engine_under_test.h"
 
 namespace millrace::test {
@@ -111,7 +112,7 @@ class XdpEngine final : public Engine {
     maps_.control->test_nic = frame.nic;
     const mr_xdp_cpu& cpu = maps_.cpus[0];
     const std::uint64_t replied = cpu.stats.counters[MR_COUNTER_REPLIED_PACKETS];
-    XdpProgram::Run run = program().run("nlb_xdp", frame.bytes, 1, true);
+    XdpProgram::Run run = run_one_packet(program(), frame.bytes);
     Outcome outcome{.kind = core::VerdictKind::drop,
                     .nic = cpu.test_nic,
                     .reason = cpu.test_reason,

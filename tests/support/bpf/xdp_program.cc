@@ -104,8 +104,7 @@ void XdpProgram::adopt(const core::ConfigView& view) {
 
 XdpProgram::Run XdpProgram::run(const std::string& name, std::span<const std::uint8_t> frame,
                                 std::uint32_t turns, bool wants_frame) const {
-  const bpf_program* program = bpf_object__find_program_by_name(object_, name.c_str());
-  if (program == nullptr) fail("no program " + name);
+  const bpf_program* program = find_program(name);
   Run run{};
   run.frame.resize(wants_frame ? frame.size() + kRoomBytes : 0);
   bpf_test_run_opts options{};  // libbpf's macro for this is no C++
@@ -122,6 +121,35 @@ XdpProgram::Run XdpProgram::run(const std::string& name, std::span<const std::ui
   return run;
 }
 
+BpfInterpreter XdpProgram::interpreter(const std::string& name) const {
+  std::vector<BpfInterpreter::Map> maps;
+  for (const bpf_map* map = bpf_object__next_map(object_, nullptr); map != nullptr;
+       map = bpf_object__next_map(object_, map)) {
+    const bool is_device_map = bpf_map__type(map) == BPF_MAP_TYPE_DEVMAP;
+    maps.push_back({.fd = bpf_map__fd(map),
+                    .value_bytes = bpf_map__value_size(map),
+                    .entry_count = bpf_map__max_entries(map),
+                    .values = is_device_map ? nullptr : map_memory(bpf_map__name(map)).data()});
+  }
+  const bpf_program* program = find_program(name);
+  return {{bpf_program__insns(program), bpf_program__insn_cnt(program)}, std::move(maps)};
+}
+
+XdpProgram::Size XdpProgram::size(const std::string& name) const {
+  const bpf_program* program = find_program(name);
+  bpf_prog_info info{};
+  std::uint32_t bytes = sizeof(info);
+  if (bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &bytes) != 0) fail(name);
+  return {.loaded_instructions = static_cast<std::uint32_t>(bpf_program__insn_cnt(program)),
+          .verified_instructions = info.verified_insns};
+}
+
+const bpf_program* XdpProgram::find_program(const std::string& name) const {
+  const bpf_program* program = bpf_object__find_program_by_name(object_, name.c_str());
+  if (program == nullptr) fail("no program " + name);
+  return program;
+}
+
 int XdpProgram::map_fd(const std::string& name) const {
   return bpf_map__fd(find_map(object_, name));
 }
@@ -130,8 +158,10 @@ std::span<std::byte> XdpProgram::map_memory(const std::string& name) const {
   const bpf_map* map = find_map(object_, name);
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   const std::size_t bytes = std::size_t{bpf_map__max_entries(map)} * bpf_map__value_size(map);
-  void* memory = ::mmap(nullptr, (bytes + page - 1) / page * page, PROT_READ | PROT_WRITE,
-                        MAP_SHARED, bpf_map__fd(map), 0);
+  const bool is_constant = (bpf_map__map_flags(map) & BPF_F_RDONLY_PROG) != 0;
+  void* memory =
+      ::mmap(nullptr, (bytes + page - 1) / page * page,
+             is_constant ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
   if (memory == MAP_FAILED) fail("mmap of map " + name);
   return {static_cast<std::byte*>(memory), bytes};
 }

@@ -13,8 +13,10 @@
 #include "bpf/engine/config_mirror.h"
 #include "bpf/engine/maps.h"
 #include "dataplane/core/config_view.h"
+#include "tests/support/bpf/bpf_interpreter.h"
 
 struct bpf_object;
+struct bpf_program;
 
 namespace millrace::test {
 
@@ -51,6 +53,13 @@ class XdpProgram {
   // and returns the last.
   [[nodiscard]] Run run(const std::string& name, std::span<const std::uint8_t> frame,
                         std::uint32_t turns, bool wants_frame) const;
+  // Program `name` as the kernel was given it, on the same maps.
+  [[nodiscard]] BpfInterpreter interpreter(const std::string& name) const;
+  struct Size {
+    std::uint32_t loaded_instructions;
+    std::uint32_t verified_instructions;  // that the verifier looked at, over all paths
+  };
+  [[nodiscard]] Size size(const std::string& name) const;
   // The value of a map of global variables (".data.bench"), mapped.
   template <typename T>
   [[nodiscard]] T* globals(const std::string& map) const {
@@ -58,6 +67,7 @@ class XdpProgram {
   }
 
  private:
+  [[nodiscard]] const bpf_program* find_program(const std::string& name) const;
   [[nodiscard]] int map_fd(const std::string& name) const;
   [[nodiscard]] std::span<std::byte> map_memory(const std::string& name) const;
   template <typename T>

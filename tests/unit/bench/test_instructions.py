@@ -17,6 +17,7 @@ from instruction_counts import (  # noqa: E402
     ToolMissing,
     collected,
     compare,
+    count_xdp,
     output_of,
     read_agreed,
     table,
@@ -83,6 +84,32 @@ def test_what_callgrind_did_not_count_is_no_figure() -> None:
     for output in ("", "==7== Collected : 0\n"):
         with pytest.raises(CountFailed):
             collected(output)
+
+
+def test_a_program_over_its_size_is_named() -> None:
+    fitting = Part("clang", sizes={"loaded": 12_000, "verified": 750_000})
+    assert fitting.oversizes() == []
+    assert Part("clang", sizes={"loaded": 12_001, "verified": 1}).oversizes() == [
+        "the program: 12001 loaded instructions, 12000 at most"
+    ]
+
+
+def test_the_xdp_part_tells_cases_from_the_size(tmp_path: Path) -> None:
+    (tmp_path / "bpf").mkdir()
+    (tmp_path / "bpf" / "nlb_xdp.bpf.o").write_bytes(b"\x7fELF\0Debian clang version 14.0.6\0")
+    trace = tmp_path / "bench" / "xdp" / "xdp_trace"
+    trace.parent.mkdir(parents=True)
+    trace.write_text(
+        """#!/bin/sh
+echo '{"case": "hit", "instructions": 400.0, "helpers": 5.25}'
+echo '{"case": "the program", "loaded": 9000, "verified": 500000}'
+"""
+    )
+    trace.chmod(0o755)
+    part = count_xdp(tmp_path)
+    assert part.compiler == "clang version 14.0.6"
+    assert part.figures == {"hit": {"instructions": 400.0, "helpers": 5.25}}
+    assert part.sizes == {"loaded": 9000, "verified": 500000}
 
 
 def test_a_missing_program_and_a_failing_one_are_told_apart() -> None:

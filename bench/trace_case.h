@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kinds of packets whose instructions are counted, the same for both engines
+// (forwarder_trace.cc, xdp/xdp_trace.cc). Cold.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "bench/balancer.h"
+
+namespace millrace::bench {
+
+enum class Way : std::uint8_t {
+  hit,      // to a VIP, of a known flow
+  reply,    // from a target, of a known flow
+  opening,  // the first of its flow
+};
+
+struct TraceCase {
+  std::string_view name;
+  Way way;
+  bool is_v4;
+  std::uint8_t protocol;
+  std::uint8_t forwarding;
+
+  [[nodiscard]] FlowShape shape() const {
+    return shape_of(is_v4, protocol, way == Way::opening ? core::tcp::kSyn : core::tcp::kAck);
+  }
+};
+
+inline constexpr TraceCase kTraceCases[] = {
+    {"nat tcp4 hit", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
+    {"nat tcp6 hit", Way::hit, false, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
+    {"nat udp4 hit", Way::hit, true, MR_PROTOCOL_UDP, MR_FORWARDING_NAT},
+    {"nat tcp4 reply", Way::reply, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
+    {"nat tcp6 reply", Way::reply, false, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
+    {"nat tcp4 new", Way::opening, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
+    {"nat tcp6 new", Way::opening, false, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
+    {"dsr tcp4 hit", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_DSR},
+    {"ipip tcp4 hit", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_IPIP},
+    {"ipip tcp6 hit", Way::hit, false, MR_PROTOCOL_TCP, MR_FORWARDING_IPIP},
+    {"ipip tcp4 new", Way::opening, true, MR_PROTOCOL_TCP, MR_FORWARDING_IPIP},
+    {"gue tcp4 hit", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_GUE},
+    {"gue tcp6 hit", Way::hit, false, MR_PROTOCOL_TCP, MR_FORWARDING_GUE},
+};
+
+inline constexpr std::uint32_t kKnownFlows = 1000;
+inline constexpr std::uint8_t kNodeMac[6] = {2, 0, 0, 0, 0, 0};
+
+}  // namespace millrace::bench
