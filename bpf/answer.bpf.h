@@ -52,7 +52,7 @@ OUT_OF_LINE int handle_arp(struct xdp_md* ctx, struct packet* p) {
     return punt(p);
   }
   const struct addr_words asked = v4_words(load32(body + 24));
-  if (!is_vip(p->root, asked.low, asked.high)) return punt(p);
+  if (!is_vip(p->root_index, asked.low, asked.high)) return punt(p);
   store64(body, ARP_REPLY);
   // The sender's half becomes the target's.
   const uint32_t sender_mac = load32(body + 8);
@@ -192,9 +192,9 @@ OUT_OF_LINE int handle_icmp(struct xdp_md* ctx, struct packet* p) {
   const uint8_t* end = packet_end(ctx);
   if (!p->is_v4 && has_room(ip, IP6_BYTES + NEIGHBOUR_BYTES, end) && is_solicitation(ctx, p, ip)) {
     const struct addr_words asked = words_at(ip + IP6_BYTES + 8);
-    if (is_vip(p->root, asked.low, asked.high)) return answer_solicitation(ctx, p);
+    if (is_vip(p->root_index, asked.low, asked.high)) return answer_solicitation(ctx, p);
   }
-  if (!is_vip(p->root, p->destination.low, p->destination.high)) return punt(p);
+  if (!is_vip(p->root_index, p->destination.low, p->destination.high)) return punt(p);
   const uint8_t* icmp = ip + (p->is_v4 ? IP4_BYTES : IP6_BYTES);
   if (!has_room(icmp, ICMP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
   if (icmp[0] != (p->is_v4 ? ECHO_REQUEST_V4 : ECHO_REQUEST_V6) || icmp[1] != 0) {

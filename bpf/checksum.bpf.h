@@ -57,7 +57,7 @@ INLINE uint64_t sum_of_pseudo_header(uint64_t addr_sum, uint8_t protocol, uint32
 enum {
   SUM_BYTES_MAX = 512,
 };
-OUT_OF_LINE uint64_t sum_of_packet(struct xdp_md* ctx, uint32_t offset, uint32_t bytes) {
+VERIFIED_ONCE uint64_t sum_of_packet(struct xdp_md* ctx, uint32_t offset, uint32_t bytes) {
   const uint8_t* end = packet_end(ctx);
   const uint8_t* at = packet_start(ctx) + (offset & 0xff);
   uint64_t sum = 0;

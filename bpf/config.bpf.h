@@ -50,18 +50,33 @@ INLINE const struct mr_listener* find_listener(struct packet* p) {
   return listener != 0 && listener->id != 0 ? listener : 0;
 }
 
-OUT_OF_LINE _Bool is_vip(const struct mr_xdp_root* root, uint64_t low, uint64_t high) {
-  if (root == 0 || root->generation == 0) return 0;
-  return find_entry(root->listener_table_line, root->listener_table_mask,
+// `root` in these two: its index in control.roots.
+VERIFIED_ONCE int is_vip(uint32_t root, uint64_t low, uint64_t high) {
+  const struct mr_xdp_root* at = &control.roots[root & 1];
+  if (at->generation == 0) return 0;
+  return find_entry(at->listener_table_line, at->listener_table_mask,
                     (struct addr_words){low, high}, 0, 0) != 0;
 }
 
+// Slot of the target that has this address and port, with the slot of its only listener above;
+// MR_TABLE_EMPTY there when there is no target, or more than one listener.
+VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, uint32_t port_be,
+                                    uint32_t protocol) {
+  const struct mr_xdp_root* at = &control.roots[root & 1];
+  const struct mr_table_entry* entry =
+      find_entry(at->reverse_table_line, at->reverse_table_mask, (struct addr_words){low, high},
+                 (uint16_t)port_be, (uint8_t)protocol);
+  if (entry == 0) return (uint64_t)MR_TABLE_EMPTY << 32;
+  return (uint64_t)entry->next << 32 | entry->slot;
+}
+
 // One of the node's own addresses.
-OUT_OF_LINE _Bool is_local(const struct mr_xdp_root* root, uint64_t low, uint64_t high) {
+VERIFIED_ONCE int is_local(uint32_t root, uint64_t low, uint64_t high) {
+  const struct mr_xdp_root* at = &control.roots[root & 1];
 #pragma clang loop unroll(disable)
   for (uint32_t i = 0; i < MR_LOCAL_ADDRS_MAX; ++i) {
-    if (i >= root->local_addr_count) return 0;
-    const uint8_t* line = line_at(root->local_addrs_line + i / 4);
+    if (i >= at->local_addr_count) return 0;
+    const uint8_t* line = line_at(at->local_addrs_line + i / 4);
     if (line == 0) return 0;
     const uint8_t* addr = line + (i & 3) * 16;
     if (load64(addr) == low && load64(addr + 8) == high) return 1;

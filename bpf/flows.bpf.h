@@ -143,7 +143,7 @@ INLINE uint64_t last_hop_at(uint32_t index) {
 }
 
 // Index of the neighbour, entered if new; 0 when there is no room.
-OUT_OF_LINE uint16_t learn_last_hop(uint64_t word) {
+VERIFIED_ONCE uint32_t learn_last_hop(uint64_t word) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_LAST_HOP_PROBE_MAX; ++probe) {
     const uint32_t index = mr_xdp_last_hop_index(word, probe);
@@ -152,7 +152,7 @@ OUT_OF_LINE uint16_t learn_last_hop(uint64_t word) {
     if (hop == 0) return 0;
     uint64_t known = *(volatile uint64_t*)&hop->word;
     if (known == 0) known = __sync_val_compare_and_swap(&hop->word, 0, word);
-    if (known == 0 || known == word) return (uint16_t)index;
+    if (known == 0 || known == word) return index;
   }
   return 0;
 }

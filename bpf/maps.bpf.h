@@ -14,6 +14,9 @@
 #define INLINE static __always_inline
 // Paths that few packets take: a call costs them 8 ns, inlined copies would cost all of them cache.
 #define OUT_OF_LINE static __attribute__((noinline))
+// Likewise, and looked at once by the verifier instead of on every way that leads there: for loops.
+// It takes and returns numbers (and the context) only.
+#define VERIFIED_ONCE __attribute__((noinline))
 
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)

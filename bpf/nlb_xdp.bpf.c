@@ -107,7 +107,7 @@ INLINE void count_new_flow(struct packet* p, const struct choice* choice) {
 OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop) {
   const struct mr_listener* listener = p->listener;
   if (listener == 0) return drop(p, MR_DROP_NO_LISTENER);
-  if (is_vip(p->root, p->source.low, p->source.high)) return drop(p, MR_DROP_MARTIAN);
+  if (is_vip(p->root_index, p->source.low, p->source.high)) return drop(p, MR_DROP_MARTIAN);
   const _Bool is_tcp = p->protocol == IPPROTO_TCP;
   const _Bool is_syn = (p->tcp_flags & TCP_SYN_BIT) != 0;
   struct choice choice;
@@ -134,7 +134,7 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop) {
   if (flow == 0) return forward_untracked(p, is_worth_tracking, is_resolved);
   flow->listener_slot = p->listener_slot;
   flow->listener_id = listener->id;
-  flow->last_hop = learn_last_hop(last_hop);
+  flow->last_hop = (uint16_t)learn_last_hop(last_hop);
   if (choice.is_orphan) flow->flags = MR_FLOW_ORPHAN_PREV;
   bind_flow(p, flow);
   count_new_flow(p, &choice);
@@ -221,7 +221,8 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
   count(p->cpu, MR_COUNTER_FLOW_HITS);
   account(p, flow);
   // A gateway that changed its MAC address, or another router of the same client: reply that way.
-  if (UNLIKELY(last_hop_at(flow->last_hop) != last_hop)) flow->last_hop = learn_last_hop(last_hop);
+  if (UNLIKELY(last_hop_at(flow->last_hop) != last_hop))
+    flow->last_hop = (uint16_t)learn_last_hop(last_hop);
   p->target = target;
   p->target_slot = flow->target_slot;
   p->ip_delta = flow->ip_checksum_delta;
@@ -257,18 +258,18 @@ INLINE int send_to_client(struct xdp_md* ctx, struct packet* p, uint16_t last_ho
 // Returns SEND_TO_TARGET (here: to the client) with p->listener and the deltas set, or a verdict.
 OUT_OF_LINE int find_untracked_reply(struct packet* p) {
   if (p->root->generation == 0) return punt(p);
-  if (is_vip(p->root, p->destination.low, p->destination.high)) {
+  if (is_vip(p->root_index, p->destination.low, p->destination.high)) {
     return drop(p, MR_DROP_NO_LISTENER);
   }
-  const struct mr_table_entry* entry =
-      find_entry(p->root->reverse_table_line, p->root->reverse_table_mask, p->source,
-                 p->source_port_be, p->protocol);
+  const uint64_t found =
+      find_reverse(p->root_index, p->source.low, p->source.high, p->source_port_be, p->protocol);
+  const uint32_t listener_slot = (uint32_t)(found >> 32);
   const _Bool opens = (p->tcp_flags & (TCP_SYN_BIT | TCP_ACK_BIT)) == TCP_SYN_BIT;
-  if (entry == 0 || entry->next == MR_TABLE_EMPTY || opens) return punt(p);
-  const struct mr_listener* listener = listener_at(p->root, entry->next);
-  const struct mr_target* target = target_at(p->root, entry->slot);
+  if (listener_slot == MR_TABLE_EMPTY || opens) return punt(p);
+  const struct mr_listener* listener = listener_at(p->root, listener_slot);
+  const struct mr_target* target = target_at(p->root, (uint32_t)found);
   if (listener == 0 || listener->id == 0 || target == 0 || target->id == 0 ||
-      is_local(p->root, p->destination.low, p->destination.high)) {
+      is_local(p->root_index, p->destination.low, p->destination.high)) {
     return punt(p);
   }
   count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
@@ -349,7 +350,7 @@ INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) 
 
 OUT_OF_LINE int drop_or_punt(struct packet* p) {
   const uint8_t reason = p->reason;
-  if (!is_vip(p->root, p->destination.low, p->destination.high)) return punt(p);
+  if (!is_vip(p->root_index, p->destination.low, p->destination.high)) return punt(p);
   return drop(p, reason);
 }
 
@@ -403,7 +404,8 @@ INLINE int balance(struct xdp_md* ctx) {
   const uint32_t cpu = bpf_get_smp_processor_id();
   p.cpu = bpf_map_lookup_elem(&cpus, &cpu);
   if (p.cpu == 0) return XDP_PASS;  // a CPU that came after the daemon counted them
-  p.root = &control.roots[*(volatile uint32_t*)&control.active & 1];
+  p.root_index = *(volatile uint32_t*)&control.active & 1;
+  p.root = &control.roots[p.root_index];
   p.frame_bytes = (uint32_t)(end - frame);
   const uint32_t nic = nic_of(ctx);
   p.nic = (uint8_t)nic;

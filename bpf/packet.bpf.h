@@ -77,6 +77,7 @@ enum shape {
 struct packet {
   struct mr_xdp_cpu* cpu;
   const struct mr_xdp_root* root;
+  uint32_t root_index;  // in control.roots
   struct addr_words source;
   struct addr_words destination;
   uint32_t frame_bytes;

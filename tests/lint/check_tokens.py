@@ -90,7 +90,7 @@ _MACHINE_SYMBOLS = re.compile(r"__(x86_64|aarch64|AVX2|SSE4_2|AES)__")
 _MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)", re.MULTILINE)
 _MACRO_BUDGET = re.compile(r"MR_(ASSERT|CHECK|ABI_ASSERT)$|MILLRACE_\w+_H_$")
 # BPF C has no attributes of C++ and no [[likely]].
-_MACRO_BUDGET_BPF = re.compile(r"(INLINE|OUT_OF_LINE|LIKELY|UNLIKELY)$")
+_MACRO_BUDGET_BPF = re.compile(r"(INLINE|OUT_OF_LINE|VERIFIED_ONCE|LIKELY|UNLIKELY)$")
 
 _NOLINT = re.compile(r"NOLINT(NEXTLINE|BEGIN)?(\([^)]*\))?(?P<reason>[^\n]*)")
 _TODO = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b(?P<owner>\([^)]+\):)?")
