@@ -216,6 +216,9 @@ def test_connections_in_a_ring_all_complete_without_a_violation(
     assert sum(result["by_target"]) == result["by_target"][0] >= result["opened"]
     latency = result["response_latency"]
     assert sum(count for _, _, count in latency["buckets"]) == result["responses"]
+    page = tmp_path / "report.html"
+    subprocess.run([str(FOLDER / "report"), str(out), "--output", str(page)], check=True)
+    assert "Violations: 0" in page.read_text()
 
 
 def test_connections_of_which_nobody_answers_time_out(tmp_path: Path) -> None:
@@ -277,6 +280,10 @@ def test_search_for_throughput_runs_trials_and_says_where_it_ended(tmp_path: Pat
     for trial in written["trials"]:
         assert trial["sent"] > 0
         assert trial["load"] <= 2000
+    page = tmp_path / "report.html"
+    command = [str(FOLDER / "report"), str(tmp_path / "found.json"), "--output", str(page)]
+    subprocess.run(command, check=True)
+    assert "Search: throughput, a" in page.read_text()
 
 
 def test_search_for_connections_counts_those_that_completed(tmp_path: Path) -> None:
