@@ -135,7 +135,8 @@ def test_fault_30_too_few_hugepages_say_how_to_get_more(directory: Path) -> None
     said = refusal(*nics, "--workers", "16", "--queues", "16", *directories(directory))
     assert re.fullmatch(
         r"hugepages: \d+ of 2 MB are free, \d+ are needed; reserve more: "
-        r"echo \d+ > /proc/sys/vm/nr_hugepages",
+        r"echo \d+ > /proc/sys/vm/nr_hugepages; "
+        r"or set node.engine: xdp and start millrace-xdp \(see README\)",
         said,
     )
 
