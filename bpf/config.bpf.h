@@ -105,8 +105,8 @@ struct choice {
 };
 
 // The target that the client's flow to `listener` gets (architecture: lookup table, two epochs).
-OUT_OF_LINE int choose_target(const struct packet* p, const struct mr_listener* listener,
-                              _Bool may_be_orphan, struct choice* choice) {
+INLINE int choose_target(const struct packet* p, const struct mr_listener* listener,
+                         _Bool may_be_orphan, struct choice* choice) {
   choice->target_slot = MR_TABLE_EMPTY;
   choice->is_orphan = 0;
   choice->fails_open = 0;

@@ -79,7 +79,7 @@ INLINE struct mr_flow_record* find_from_target(struct packet* p) {
 // Claims a record for the packet's client, or null. The caller fills it and then calls publish().
 // Two CPUs that insert the same flow at once make two records of it: the first one found counts,
 // the other ages out.
-OUT_OF_LINE struct mr_flow_record* claim(struct packet* p, uint32_t probe_max) {
+INLINE struct mr_flow_record* claim(struct packet* p, uint32_t probe_max) {
   const uint32_t busy = p->client_port_protocol | (uint32_t)MR_XDP_FLOW_BUSY << STATE_SHIFT;
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
@@ -142,8 +142,7 @@ INLINE uint64_t last_hop_at(uint32_t index) {
   return hop == 0 ? 0 : *(const volatile uint64_t*)&hop->word;
 }
 
-// Index of the neighbour, entered if new; 0 when there is no room.
-VERIFIED_ONCE uint32_t learn_last_hop(uint64_t word) {
+VERIFIED_ONCE uint32_t enter_last_hop(uint64_t word) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_LAST_HOP_PROBE_MAX; ++probe) {
     const uint32_t index = mr_xdp_last_hop_index(word, probe);
@@ -155,6 +154,12 @@ VERIFIED_ONCE uint32_t learn_last_hop(uint64_t word) {
     if (known == 0 || known == word) return index;
   }
   return 0;
+}
+
+// Index of the neighbour, entered if new; 0 when there is no room.
+INLINE uint16_t learn_last_hop(uint64_t word) {
+  const uint32_t first = mr_xdp_last_hop_index(word, 0);
+  return (uint16_t)(LIKELY(last_hop_at(first) == word) ? first : enter_last_hop(word));
 }
 
 // ---- TCP, as far as timeouts need it (RFC 9293 section 3.3.2, seen from the middle)

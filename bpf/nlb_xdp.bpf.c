@@ -134,7 +134,7 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop) {
   if (flow == 0) return forward_untracked(p, is_worth_tracking, is_resolved);
   flow->listener_slot = p->listener_slot;
   flow->listener_id = listener->id;
-  flow->last_hop = (uint16_t)learn_last_hop(last_hop);
+  flow->last_hop = learn_last_hop(last_hop);
   if (choice.is_orphan) flow->flags = MR_FLOW_ORPHAN_PREV;
   bind_flow(p, flow);
   count_new_flow(p, &choice);
@@ -221,8 +221,7 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
   count(p->cpu, MR_COUNTER_FLOW_HITS);
   account(p, flow);
   // A gateway that changed its MAC address, or another router of the same client: reply that way.
-  if (UNLIKELY(last_hop_at(flow->last_hop) != last_hop))
-    flow->last_hop = (uint16_t)learn_last_hop(last_hop);
+  if (UNLIKELY(last_hop_at(flow->last_hop) != last_hop)) flow->last_hop = learn_last_hop(last_hop);
   p->target = target;
   p->target_slot = flow->target_slot;
   p->ip_delta = flow->ip_checksum_delta;
