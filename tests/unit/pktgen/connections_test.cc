@@ -335,14 +335,10 @@ TEST(Violations, repeated_syn_must_reach_the_same_target) {
 }
 
 TEST(Violations, destination_that_is_no_target_is_wrong) {
-  for (const auto& [at, value] : {std::pair{33, 17}, std::pair{37, 81}}) {  // address, port
-    EXPECT_EQ(violations_after(Violation::wrong_destination, is_request,
-                               [&](auto& frames, auto i) {
-                                 set_last(frames[i], static_cast<std::size_t>(at),
-                                          static_cast<std::uint8_t>(value));
-                               }),
-              1u);
-  }
+  const auto address = [](auto& frames, auto at) { set_last(frames[at], 33, 17); };
+  EXPECT_EQ(violations_after(Violation::wrong_destination, is_request, address), 1u);
+  const auto port = [](auto& frames, auto at) { set_last(frames[at], 37, 81); };
+  EXPECT_EQ(violations_after(Violation::wrong_destination, is_request, port), 1u);
 }
 
 TEST(Violations, source_that_is_no_client_or_not_the_vip_is_wrong) {
