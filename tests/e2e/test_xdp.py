@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from lab import Lab, Node
@@ -169,6 +170,33 @@ def test_missing_bpf_file_system_is_told_with_the_remedy(node: Node) -> None:
     words[words.index("--pin-dir") + 1] = str(node.runtime_dir / "pins")
     done = node.namespace.run(words, check=False)
     assert done.returncode == 1 and "mount -t bpf" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "--interface"),
+        (["--interface", "nic0", "--mode", "fast"], "'fast'"),
+        (["--interface", "nic0", "--flows", "0"], "--flows"),
+        (["--interface", "lo"], "lo"),
+        (["--interface", "nic0", "--config", "/nowhere"], "/nowhere"),
+        (["attach"], "'attach'"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(
+    node: Node, tmp_path: Path, words: list[str], told: str
+) -> None:
+    directories = ["--runtime-dir", tmp_path, "--flow-dir", tmp_path, "--pin-dir", node.pin_dir]
+    done = node.namespace.run([node.program("millrace-xdp"), *words, *directories], check=False)
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("millrace-xdp: ")]
+    assert len(said) == 1 and told in said[0], done.stderr
+
+
+def test_detach_of_nothing_is_no_failure(lab: Lab, node: Node) -> None:
+    assert node.dataplane.stop() == 0
+    node.detach()
+    assert "nothing was attached" in node.detach()
 
 
 @VIPS
