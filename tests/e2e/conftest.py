@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from lab import Lab, Layout, Node  # noqa: E402
 from lab.configs import standard  # noqa: E402
-from lab.node import ENGINES  # noqa: E402
+from lab.node import ENGINES, program_path  # noqa: E402
 
 TEST_SECONDS_MAX = 90
 
@@ -70,6 +70,9 @@ def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
+    program = ENGINES[request.param]
+    if not program_path(program).exists():
+        pytest.skip(f"{program} is no part of this build")
     return str(request.param)
 
 

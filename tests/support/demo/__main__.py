@@ -45,8 +45,9 @@ def main() -> int:
     screen.heading("Lab")
     try:
         with Lab(engine=options.engine, progress=screen.say) as lab:
-            engine = "millrace-xdp" if options.engine == "xdp" else "millrace-dataplane"
-            screen.say(f"{engine} and millrace-controlplane with deploy/examples/demo.yaml")
+            screen.say(
+                f"{ENGINES[options.engine]} and millrace-controlplane with deploy/examples/demo.yaml"
+            )
             lab.node.start(DEMO_CONFIG)
             Story(lab, screen).tell()
             if not options.once:

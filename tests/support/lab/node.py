@@ -19,7 +19,7 @@ from lab.views import Balance, Json, TargetView
 REPOSITORY = Path(__file__).resolve().parents[3]
 METRICS_ADDRESS = "127.0.0.1:9465"
 FLOWS_PER_WORKER = 65536
-ENGINES = ("dpdk", "xdp")
+ENGINES = {"dpdk": "millrace-dataplane", "xdp": "millrace-xdp"}
 # The folder of each program in a build folder.
 PROGRAMS = {
     "millrace": "controlplane/cli",
@@ -32,6 +32,10 @@ PROGRAMS = {
 def build_directory() -> Path:
     """Where the programs under test are: MILLRACE_BUILD, or build/ of this checkout."""
     return Path(os.environ.get("MILLRACE_BUILD", REPOSITORY / "build")).resolve()
+
+
+def program_path(name: str, build: Path | None = None) -> Path:
+    return (build or build_directory()) / PROGRAMS[name] / name
 
 
 class Node:
@@ -62,7 +66,7 @@ class Node:
         self.controlplane = namespace.service("controlplane", self.controlplane_words())
 
     def program(self, name: str) -> Path:
-        return self.build / PROGRAMS[name] / name
+        return program_path(name, self.build)
 
     def take_nics(self, nics: Sequence[str]) -> None:
         """Prepares them by the script that operators use."""
