@@ -19,7 +19,7 @@ from lab.addresses import (
     VIP_V6,
 )
 from lab.configs import config, listener, pair
-from lab.node import ENGINES
+from lab.node import ENGINES, program_path
 from lab.traffic import TcpStreams, connect_many
 
 LAYOUT = Layout(dsr=True, hugepages=320)
@@ -36,6 +36,8 @@ VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 @pytest.fixture(scope="module")
 def second(lab: Lab, started: Node) -> Iterator[Node]:
     other = next(engine for engine in ENGINES if engine != lab.engine)
+    if not program_path(ENGINES[other]).exists():
+        pytest.skip(f"{ENGINES[other]} is no part of this build")
     node = lab.add_second_node(other)
     node.start(CONFIG)
     node.wait_states("healthy")

@@ -186,8 +186,9 @@ def test_missing_bpf_file_system_is_told_with_the_remedy(node: Node) -> None:
 def test_wrong_options_are_told_in_one_line(
     node: Node, tmp_path: Path, words: list[str], told: str
 ) -> None:
-    directories = ["--runtime-dir", tmp_path, "--flow-dir", tmp_path, "--pin-dir", node.pin_dir]
-    done = node.namespace.run([node.program("millrace-xdp"), *words, *directories], check=False)
+    own: list[str | Path] = [node.program("millrace-xdp"), *words]
+    own += ["--runtime-dir", tmp_path, "--flow-dir", tmp_path, "--pin-dir", node.pin_dir]
+    done = node.namespace.run(own, check=False)
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if line.startswith("millrace-xdp: ")]
     assert len(said) == 1 and told in said[0], done.stderr

@@ -45,9 +45,8 @@ def main() -> int:
     screen.heading("Lab")
     try:
         with Lab(engine=options.engine, progress=screen.say) as lab:
-            screen.say(
-                f"{ENGINES[options.engine]} and millrace-controlplane with deploy/examples/demo.yaml"
-            )
+            engine = ENGINES[options.engine]
+            screen.say(f"{engine} and millrace-controlplane with deploy/examples/demo.yaml")
             lab.node.start(DEMO_CONFIG)
             Story(lab, screen).tell()
             if not options.once:
