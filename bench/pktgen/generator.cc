@@ -9,11 +9,16 @@
 namespace millrace::pktgen {
 namespace {
 
-// For each nic's rx descriptors, a burst and the caches.
+// For bursts and caches, and for each nic: AF_XDP takes 2048 to fill its queue and holds as many.
 constexpr std::uint32_t kRxMbufs = 4095;
+constexpr std::uint32_t kRxMbufsPerNic = 4096;
 // Between two looks at whether the run is over; far less than a millisecond.
 constexpr std::uint32_t kTurnsPerLook = 64;
 constexpr std::uint64_t kReportNs = 1'000'000'000;
+
+std::uint32_t rx_mbufs(const GeneratorOptions& options) {
+  return kRxMbufs + kRxMbufsPerNic * static_cast<std::uint32_t>(options.devices.size());
+}
 
 std::uint64_t ns_of(double seconds) { return static_cast<std::uint64_t>(seconds * 1e9); }
 
@@ -22,12 +27,12 @@ std::uint64_t ns_of(double seconds) { return static_cast<std::uint64_t>(seconds 
 std::uint64_t memory_bytes_for(const GeneratorOptions& options) {
   const std::uint64_t connections =
       options.profile.connections ? dpdk::MbufPool::bytes_for(ConnectionLoad::kMbufs) : 0;
-  return dpdk::MbufPool::bytes_for(kRxMbufs) + connections +
+  return dpdk::MbufPool::bytes_for(rx_mbufs(options)) + connections +
          options.profile.streams.size() * dpdk::MbufPool::bytes_for(Sender::kMbufs);
 }
 
 Result<std::unique_ptr<Generator>> Generator::make(const GeneratorOptions& options) {
-  auto pool = dpdk::MbufPool::create("rx", kRxMbufs);
+  auto pool = dpdk::MbufPool::create("rx", rx_mbufs(options));
   if (!pool) return pool.error();
   std::unique_ptr<Generator> generator(new Generator(options, std::move(pool).value()));
   if (Status opened = generator->open(); !opened) return opened.error();

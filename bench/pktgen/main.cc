@@ -185,12 +185,9 @@ Result<int> run(const po::variables_map& values, const std::vector<std::string>&
   return result.corrupt_packets > 0 ? 2 : 0;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const po::options_description described = describe_options();
-  po::options_description all;
-  all.add(described).add_options()("profile", po::value<std::string>());
+Result<po::variables_map> parse(int argc, char** argv) {
+  po::options_description all = describe_options();
+  all.add_options()("profile", po::value<std::string>());
   po::variables_map values;
   try {  // the library's way to say what is wrong with the command line
     po::store(po::command_line_parser(argc, argv)
@@ -200,14 +197,20 @@ int main(int argc, char** argv) {
               values);
     po::notify(values);
   } catch (const po::error& error) {
-    std::fprintf(stderr, "millrace-pktgen: %s\n", error.what());
-    return 1;
+    return Error{error.what()};
   }
-  if (values.count("help") != 0) {
-    std::cout << kHelpHead << '\n' << described << kHelpTail;
+  return values;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Result<po::variables_map> values = parse(argc, argv);
+  if (values && values->count("help") != 0) {
+    std::cout << kHelpHead << '\n' << describe_options() << kHelpTail;
     return 0;
   }
-  const Result<int> status = run(values, {argv, argv + argc});
+  const Result<int> status = values ? run(*values, {argv, argv + argc}) : values.error();
   if (status) return *status;
   std::fprintf(stderr, "millrace-pktgen: %s\n", status.error().message.c_str());
   return 1;

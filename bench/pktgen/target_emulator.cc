@@ -11,7 +11,6 @@ namespace millrace::pktgen {
 namespace {
 
 using core::tcp::kAck;
-using core::tcp::kFin;
 using core::tcp::kRst;
 using core::tcp::kSyn;
 
