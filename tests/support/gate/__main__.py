@@ -71,9 +71,9 @@ PARTS = (
     ),
     Part(
         "no-dpdk",
-        "g++, without DPDK",
+        "g++, without either engine",
         "build-no-dpdk",
-        options=("-Ddpdk=disabled", "-Dbench=disabled"),
+        options=("-Ddpdk=disabled", "-Dxdp=disabled", "-Dbench=disabled"),
         suites=("unit", "property", "fuzz"),
     ),
     Part(
