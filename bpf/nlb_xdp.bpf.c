@@ -43,7 +43,7 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   }
   const uint32_t overhead = encap_overhead(is_v4, is_gue);
   if (UNLIKELY(target->mtu != 0 && p->ip_bytes + overhead > target->mtu)) {
-    return answer_too_big(ctx, p, target->mtu - overhead);
+    return answer_too_big(ctx, p, target->mtu > overhead ? target->mtu - overhead : 0);
   }
   return is_gue ? encapsulate(ctx, p, target, is_v4, 1) : encapsulate(ctx, p, target, is_v4, 0);
 }

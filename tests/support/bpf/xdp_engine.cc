@@ -70,11 +70,13 @@ class XdpEngine final : public Engine {
   void sweep(std::uint64_t now_ns) override {
     // A flow that ended is given up in the round after.
     for (int round = 0; round < 2; ++round) sweep_->run_round(*view_, now_ns);
+    has_swept_ = true;
   }
 
   void restart() override {
     // The program and its maps stay; a new daemon sweeps them and counts from 0.
     sweep_.emplace(maps_, nullptr);
+    has_swept_ = false;
     for (mr_xdp_cpu& cpu : maps_.cpus) cpu.stats = {};
   }
 
@@ -91,8 +93,20 @@ class XdpEngine final : public Engine {
     return out;
   }
 
-  // Gauges are the sweep's, which counts them anew each round: nothing that could drift.
-  bool gauges_agree() const override { return true; }
+  // Gauges are the sweep's, which counts them anew each round: those of before the last packet are
+  // not wrong yet.
+  bool gauges_agree() const override {
+    if (!has_swept_) return true;
+    std::uint64_t active = 0;
+    std::vector<std::uint64_t> by_target(sweep_->target_flows().size());
+    for (const mr_flow_record& record : maps_.flows) {
+      const bool is_flow = record.state != MR_FLOW_FREE && record.state < MR_FLOW_STATE_COUNT;
+      if (!is_flow || record.state == MR_FLOW_EXPIRED) continue;
+      ++active;
+      ++by_target.at(record.target_slot);
+    }
+    return active == sweep_->active_flows() && by_target == sweep_->target_flows();
+  }
 
   FlowSight flow_of(const mr_addr& client, std::uint16_t client_port,
                     std::uint8_t protocol) const override {
@@ -108,6 +122,7 @@ class XdpEngine final : public Engine {
 
  private:
   Outcome run_one(const Frame& frame, std::uint64_t now_ns) {
+    has_swept_ = false;
     maps_.control->test_now_ns = now_ns;
     maps_.control->test_nic = frame.nic;
     const mr_xdp_cpu& cpu = maps_.cpus[0];
@@ -128,6 +143,7 @@ class XdpEngine final : public Engine {
   xdp::Maps maps_;
   std::optional<core::ConfigView> view_;
   std::optional<xdp::Sweep> sweep_;
+  bool has_swept_ = false;  // since the last packet
 };
 
 }  // namespace

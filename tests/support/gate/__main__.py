@@ -66,6 +66,8 @@ PARTS = (
         "main",
         "g++, everything",
         "build",
+        # A part whose library or tool is missing would be left out, and its tests skipped.
+        options=("-Ddpdk=enabled", "-Dxdp=enabled", "-Dcontrolplane=enabled", "-Dbench=enabled"),
         suites=("lint", "abi", "unit", "property", "fuzz", "integration"),
         all=True,
     ),
