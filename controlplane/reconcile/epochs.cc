@@ -23,7 +23,9 @@ void Epochs::update(std::span<const EpochMember> members, const EpochSettings& s
   if (is_stale_) is_changed = choose_owners(settings, now_ns) || is_changed;
   settings_ = settings;
   is_changed = close_windows(settings, now_ns) || is_changed;
-  if (is_changed) rebuild_table();
+  // After restore() the table is still to be made, though all may be as it was.
+  const bool is_restored = table_ == nullptr && !slots_.empty();
+  if (is_changed || is_restored) rebuild_table();
 }
 
 void Epochs::restore(std::span<const mr_lookup_slot> slots,

@@ -164,6 +164,19 @@ TEST(Epochs, restored_table_is_the_same_table) {
   EXPECT_EQ(second.next_expiry_ns(), 800 * kSecond) << "late rather than early";
 }
 
+// Nothing differs from what restore() assumes before it knows the targets' slots.
+TEST(Epochs, restored_table_of_a_single_target_in_slot_0_is_the_same_table) {
+  const EpochMember only{.target_id = 1, .identity = 7, .weight = 100, .keeps_flows = true};
+  Epochs first;
+  first.update(std::vector{only}, kSettings, 0);
+  Epochs second;
+  second.restore(first.table()->slots, std::vector<std::uint32_t>{1}, 5 * kSecond);
+  second.update(std::vector{only}, kSettings, 5 * kSecond);
+  ASSERT_NE(second.table(), nullptr);
+  EXPECT_EQ(second.table()->checksum, first.table()->checksum);
+  EXPECT_EQ(second.slots_owned(1), 251u);
+}
+
 TEST(Epochs, restored_table_forgets_targets_that_no_longer_exist) {
   Epochs first;
   first.update(std::vector{member(1), member(2), member(3)}, kSettings, 0);
