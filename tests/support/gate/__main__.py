@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-E2E_REPORT = ROOT / "build" / "e2e.xml"
 
 
 @dataclass
@@ -98,6 +97,9 @@ PARTS = (
     ),
 )
 E2E = "e2e"
+# Boots a kernel of Debian's for each test: only when asked for, by name or by --full.
+VM = "vm"
+VM_PROGRAMS = ("all", "tests/integration/bpf/xdp_golden_test", "bench/xdp/xdp_trace")
 FUZZ_SECONDS = 60
 # What --full adds: each is one test.
 LONG = {
@@ -183,21 +185,37 @@ def run_e2e(words: Sequence[str]) -> Outcome:
         return Outcome(skipped=["e2e: needs root for network namespaces"])
     if not (ROOT / "build" / "build.ninja").exists() and not build(PARTS[0]):
         return Outcome(failed=["e2e: build"])
-    E2E_REPORT.unlink(missing_ok=True)
-    pytest = ["/usr/bin/python3", "-B", "-m", "pytest", str(ROOT / "tests" / "e2e"), "-v"]
+    return run_pytest(E2E, words)
+
+
+def run_vm() -> Outcome:
+    """The tests in virtual machines, with the programs of build/."""
+    installs = [str(ROOT / "deploy" / "install-packages"), "--tests", "--vm"]
+    if subprocess.run(installs, check=False).returncode != 0:
+        return Outcome(failed=["vm: packages"])
+    if not compile_targets(PARTS[0], VM_PROGRAMS):
+        return Outcome(failed=["vm: build"])
+    return run_pytest(VM, [])
+
+
+def run_pytest(name: str, words: Sequence[str]) -> Outcome:
+    """The tests in tests/NAME."""
+    report = ROOT / "build" / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    pytest = ["/usr/bin/python3", "-B", "-m", "pytest", str(ROOT / "tests" / name), "-v"]
     # Nothing is written outside the build folder.
     pytest += ["-p", "no:cacheprovider", f"--basetemp={ROOT}/build/pytest"]
-    pytest += ["--tb=short", f"--junit-xml={E2E_REPORT}"]
+    pytest += ["--tb=short", f"--junit-xml={report}"]
     subprocess.run([*pytest, *words], cwd=ROOT, check=False)
-    return read_junit(E2E_REPORT)
+    return read_junit(name, report)
 
 
-def read_junit(report: Path) -> Outcome:
+def read_junit(part: str, report: Path) -> Outcome:
     outcome = Outcome()
     if not report.exists():
-        return Outcome(failed=["e2e: pytest did not run"])
+        return Outcome(failed=[f"{part}: pytest did not run"])
     for case in ElementTree.parse(report).iter("testcase"):
-        name = f"e2e: {case.get('name')}"
+        name = f"{part}: {case.get('name')}"
         if case.find("failure") is not None or case.find("error") is not None:
             outcome.failed.append(name)
         elif (skip := case.find("skipped")) is not None:
@@ -219,7 +237,7 @@ def run_long() -> Outcome:
 
 
 def arguments() -> argparse.Namespace:
-    names = [*(part.name for part in PARTS), E2E]
+    names = [*(part.name for part in PARTS), E2E, VM]
     parser = argparse.ArgumentParser(prog="tests/run", description="Builds and runs every test.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these: {', '.join(names)}")
     parser.add_argument("--full", action="store_true", help="also what takes long")
@@ -235,18 +253,22 @@ def main() -> int:
     options = arguments()
     parts = [part for part in PARTS if not options.parts or part.name in options.parts]
     with_e2e = not options.parts or E2E in options.parts
+    with_vm = VM in options.parts or (options.full and not options.parts)
     total, start = Outcome(), time.monotonic()
-    count = len(parts) + with_e2e
+    count = len(parts) + with_e2e + with_vm
     for number, part in enumerate(parts, start=1):
         say(f"\n[{number}/{count}] {part.name}: {part.about}")
         outcome = run_part(part)
         say(f"[{number}/{count}] {part.name}: {outcome}")
         total.add(outcome)
     if with_e2e:
-        say(f"\n[{count}/{count}] e2e: the programs of build/ in the lab")
+        say(f"\n[{count - with_vm}/{count}] e2e: the programs of build/ in the lab")
         words = ["-k", options.expression] if options.expression else []
         words += ["--full"] if options.full else []
         total.add(run_e2e(words))
+    if with_vm:
+        say(f"\n[{count}/{count}] vm: on Debian's kernel in a virtual machine")
+        total.add(run_vm())
     if options.full:
         total.add(run_long())
     say(f"\nafter {(time.monotonic() - start) / 60:.1f} minutes")

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtual machine: QEMU, for as long as one command runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.process import LabError, Service, wait_until
+from vm.initramfs import HERE, write_initramfs
+from vm.kernel import ROOT, Kernel
+
+SYSTEMD = Path("/lib/systemd/systemd")
+# Emulation everywhere: /dev/kvm may be there and not work, as inside other virtual machines.
+ACCELERATOR = os.environ.get("MILLRACE_VM_ACCEL", "tcg")
+# Instructions that the tests' programs were compiled for; `max` is all that QEMU can do.
+CPU = "max"
+PROCESSORS = 2
+CONSOLE_LINES = 40
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the command said, and how it ended."""
+
+    code: int
+    output: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`nics` are virtio-net on one hub that ends inside QEMU: the guest talks to itself alone."""
+
+    kernel: Kernel
+    memory_mib: int = 2048
+    nics: int = 0
+    with_systemd: bool = False
+    kernel_options: tuple[str, ...] = ()
+
+    def run(
+        self,
+        command: Sequence[str | Path],
+        *,
+        timeout_s: float = 300.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Boots, runs `command` in the repository's folder, and is gone."""
+        with tempfile.TemporaryDirectory(prefix="millrace-vm-") as name:
+            exchange = Path(name)
+            write_initramfs(self.kernel, exchange / "initramfs")
+            _write_command(exchange / "command", command, environment or {})
+            qemu = Service("qemu", self._words(exchange), exchange / "console")
+            qemu.start()
+            try:
+                wait_until(
+                    lambda: not qemu.running,
+                    f"the virtual machine ends `{shlex.join(map(str, command))}`",
+                    timeout_s=timeout_s,
+                    interval_s=0.2,
+                )
+            except LabError as error:
+                raise LabError(f"{error}\n{_said(exchange)}") from None
+            finally:
+                qemu.stop()
+            code = exchange / "code"
+            if not code.exists():
+                raise LabError(f"the guest did not run its command\n{_said(exchange)}")
+            output = (exchange / "output").read_text(errors="replace")
+            return Finished(int(code.read_text()), output)
+
+    def _words(self, exchange: Path) -> list[str | Path]:
+        share = "local,security_model=passthrough,multidevs=remap"
+        words: list[str | Path] = ["nice", "-n", "15", "qemu-system-x86_64"]
+        words += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+        words += ["-machine", "q35", "-accel", ACCELERATOR, "-cpu", CPU]
+        words += ["-smp", str(PROCESSORS), "-m", f"{self.memory_mib}M", "-serial", "stdio"]
+        words += ["-kernel", self.kernel.image, "-initrd", exchange / "initramfs"]
+        words += ["-append", " ".join(self._kernel_words())]
+        words += ["-virtfs", f"{share},path=/,mount_tag=files,readonly=on"]
+        words += ["-virtfs", f"{share},path={exchange},mount_tag=exchange"]
+        for number in range(self.nics):
+            words += ["-netdev", f"hubport,id=hub{number},hubid=0"]
+            mac = f"02:00:00:00:00:{number + 1:02x}"
+            words += ["-device", f"virtio-net-pci,netdev=hub{number},mac={mac},romfile="]
+        return words
+
+    def _kernel_words(self) -> list[str]:
+        init = SYSTEMD if self.with_systemd else HERE / "guest-init"
+        words = ["console=ttyS0", "quiet", "panic=-1", f"vm_init={init}"]
+        return [*words, f"vm_modules={self.kernel.modules}", *self.kernel_options]
+
+
+def _write_command(
+    file: Path, command: Sequence[str | Path], environment: Mapping[str, str]
+) -> None:
+    exports = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
+    words = shlex.join(str(word) for word in command)
+    file.write_text(f"#!/bin/bash\ncd {ROOT}\n{''.join(exports)}exec {words}\n")
+    file.chmod(0o755)
+
+
+def _said(exchange: Path) -> str:
+    """The command's last words and the console's, for error messages."""
+    parts = []
+    for name in ("output", "console"):
+        file = exchange / name
+        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+        parts += [f"--- {name}", *lines[-CONSOLE_LINES:]]
+    return "\n".join(parts)
