@@ -72,7 +72,8 @@ ConnectionLoad::ConnectionLoad(const Connections& connections, const Ways& ways)
   if (connections.target_count > 0) targets_.emplace(connections, target_outbox_.outbox());
 }
 
-bool ConnectionLoad::receive(const core::Packet& packet, std::uint64_t now_ns) noexcept {
+bool ConnectionLoad::receive(core::Packet& packet, std::uint64_t now_ns) noexcept {
+  if (targets_) targets_->unwrap(packet);
   core::Parsed parsed;
   core::parse(packet, parsed);
   if (parsed.shape != core::Shape::transport) return false;
@@ -88,28 +89,30 @@ bool ConnectionLoad::receive(const core::Packet& packet, std::uint64_t now_ns) n
   return true;
 }
 
-const Mac* ConnectionLoad::mac_of(const core::AddrWords& addr) const noexcept {
+std::optional<Mac> ConnectionLoad::mac_of(const core::AddrWords& addr) const noexcept {
   const std::uint16_t port_be = core::to_be16(connections_.clients.port_first);
   if (clients_.flows().flow_of({addr, port_be}) != FlowMap::kNoFlow) {
-    return &connections_.client_mac;
+    return connections_.client_mac;
   }
-  return targets_ && targets_->has_target(addr) ? &connections_.target_mac : nullptr;
+  return targets_ ? targets_->mac_of(addr) : std::nullopt;
 }
 
-bool ConnectionLoad::answer_neighbour(core::Packet& packet) const noexcept {
+bool ConnectionLoad::answer(core::Packet& packet) const noexcept {
   if (core::is_arp_request(packet)) {
-    const Mac* mac = mac_of(core::arp_target(packet));
-    if (mac == nullptr) return false;
-    core::answer_arp(packet, {*mac});
-    return true;
+    const std::optional<Mac> mac = mac_of(core::arp_target(packet));
+    if (mac) core::answer_arp(packet, {*mac});
+    return mac.has_value();
   }
   core::Parsed parsed;
   core::parse(packet, parsed);
+  if (parsed.shape == core::Shape::transport) {
+    return targets_ && targets_->answer_probe(packet, parsed);
+  }
   if (parsed.shape != core::Shape::icmp || !core::is_neighbour_solicitation(packet, parsed)) {
     return false;
   }
-  const Mac* mac = mac_of(core::solicited_target(packet));
-  return mac != nullptr && core::answer_neighbour_solicitation(packet, parsed, {*mac});
+  const std::optional<Mac> mac = mac_of(core::solicited_target(packet));
+  return mac && core::answer_neighbour_solicitation(packet, parsed, {*mac});
 }
 
 void ConnectionLoad::flush() noexcept {

@@ -62,9 +62,10 @@ class ConnectionLoad {
 
   void start(std::uint64_t now_ns) noexcept { clients_.start(now_ns); }
   // True when the packet was a connection's.
-  [[nodiscard]] bool receive(const core::Packet& packet, std::uint64_t now_ns) noexcept;
-  // True when `packet` asked for the link address of a client or target and is now the answer.
-  [[nodiscard]] bool answer_neighbour(core::Packet& packet) const noexcept;
+  [[nodiscard]] bool receive(core::Packet& packet, std::uint64_t now_ns) noexcept;
+  // True when `packet` asked for the link address of a client or target, or for the health of a
+  // target, and is now the answer.
+  [[nodiscard]] bool answer(core::Packet& packet) const noexcept;
   // Sends what receive() led to.
   void flush() noexcept;
   // Opens what is due (if `opens`), serves timers, sends.
@@ -77,7 +78,7 @@ class ConnectionLoad {
   }
 
  private:
-  [[nodiscard]] const Mac* mac_of(const core::AddrWords& addr) const noexcept;
+  [[nodiscard]] std::optional<Mac> mac_of(const core::AddrWords& addr) const noexcept;
 
   Connections connections_;
   NicOutbox client_outbox_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/pktgen/generator.h"
 
+#include <time.h>
+
 #include <span>
 #include <utility>
 
@@ -15,6 +17,9 @@ constexpr std::uint32_t kRxMbufsPerNic = 4096;
 // Between two looks at whether the run is over; far less than a millisecond.
 constexpr std::uint32_t kTurnsPerLook = 64;
 constexpr std::uint64_t kReportNs = 1'000'000'000;
+// Copper needs up to three seconds to agree on a speed.
+constexpr std::uint64_t kLinkWaitNs = 10'000'000'000;
+constexpr timespec kLinkPause{.tv_sec = 0, .tv_nsec = 10'000'000};
 
 std::uint32_t rx_mbufs(const GeneratorOptions& options) {
   return kRxMbufs + kRxMbufsPerNic * static_cast<std::uint32_t>(options.devices.size());
@@ -50,7 +55,24 @@ Status Generator::open() {
     nics_.push_back(std::move(nic).value());
   }
   if (Status opened = open_senders(); !opened) return opened;
-  return options_.profile.connections ? open_connections() : ok();
+  if (options_.profile.connections) {
+    if (Status opened = open_connections(); !opened) return opened;
+  }
+  return wait_for_links();
+}
+
+Status Generator::wait_for_links() {
+  const std::uint64_t end_ns = clock_.now_ns() + kLinkWaitNs;
+  for (const auto& nic : nics_) {
+    while (!nic->link_is_up()) {
+      if (clock_.now_ns() >= end_ns) {
+        return Error{"nic " + nic->name() + ": has no link; is there anybody at its other end?"};
+      }
+      (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &kLinkPause,
+                              nullptr);  // a signal may cut it short
+    }
+  }
+  return ok();
 }
 
 Status Generator::open_senders() {
@@ -78,6 +100,7 @@ Status Generator::open_connections() {
 }
 
 void Generator::run(const std::function<bool()>& should_stop, const std::function<void()>& report) {
+  listen(options_.warm_up_seconds, should_stop);
   start_ns_ = clock_.now_ns();
   for (const auto& sender : senders_) sender->start(start_ns_);
   if (connections_) connections_->start(start_ns_);
@@ -93,13 +116,17 @@ void Generator::run(const std::function<bool()>& should_stop, const std::functio
       report_ns += kReportNs;
     }
   }
-  const std::uint64_t drained_ns = clock_.now_ns() + ns_of(options_.drain_seconds);
   // Connections say themselves when nothing is on its way any more.
-  const auto is_over = [this] {
-    return senders_.empty() && connections_ && connections_->clients().live() == 0;
-  };
-  while (clock_.now_ns() < drained_ns && !should_stop() && !is_over()) turn(false);
+  listen(options_.drain_seconds, [&] {
+    const bool has_live = !connections_ || connections_->clients().live() > 0;
+    return should_stop() || (senders_.empty() && !has_live);
+  });
   turn(false);  // the last acknowledgements
+}
+
+void Generator::listen(double seconds, const std::function<bool()>& is_over) noexcept {
+  const std::uint64_t end_ns = clock_.now_ns() + ns_of(seconds);
+  while (clock_.now_ns() < end_ns && !is_over()) turn(false);
 }
 
 void Generator::turn(bool is_sending) noexcept {
@@ -135,7 +162,7 @@ void Generator::receive_connections(dpdk::Nic& nic, std::uint64_t now_ns) noexce
     core::Packet& packet = burst_.view.packets[i];
     if (connections_->receive(packet, now_ns)) {
       dpdk::free_mbufs({&mbuf, 1});
-    } else if (connections_->answer_neighbour(packet)) {
+    } else if (connections_->answer(packet)) {
       dpdk::take_view(mbuf, packet);
       if (nic.tx_queue(0).send({&mbuf, 1}) == 0) dpdk::free_mbufs({&mbuf, 1});  // asked again
     } else {

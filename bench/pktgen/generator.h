@@ -28,6 +28,9 @@ struct GeneratorOptions {
   Profile profile;
   // As NicOptions::device. Streams and clients send by the first, emulated targets by the last.
   std::vector<std::string> devices;
+  // How long to only listen and answer before the first packet, so that a balancer finds its
+  // neighbours and takes the emulated targets for healthy.
+  double warm_up_seconds = 0;
   double drain_seconds = 0.2;  // how long to listen after the last packet
 };
 
@@ -36,12 +39,13 @@ struct GeneratorOptions {
 
 class Generator {
  public:
-  // Opens the nics. Errors name the nic, the stream or the memory that is missing.
+  // Opens the nics and waits for their links: memif and vhost-user have one when their other end is
+  // there. Errors name the nic, the stream or the memory that is missing.
   [[nodiscard]] static Result<std::unique_ptr<Generator>> make(const GeneratorOptions& options);
 
-  // Sends for the profile's duration or until `should_stop`, then drains, no longer than the
-  // connections need if there are no streams. `report` is called about
-  // once a second, between turns.
+  // Warms up, sends for the profile's duration or until `should_stop`, then drains, no longer than
+  // the connections need if there are no streams. `report` is called about once a second, between
+  // turns.
   void run(const std::function<bool()>& should_stop, const std::function<void()>& report);
 
   [[nodiscard]] const Profile& profile() const { return options_.profile; }
@@ -61,6 +65,9 @@ class Generator {
   [[nodiscard]] Status open();
   [[nodiscard]] Status open_senders();
   [[nodiscard]] Status open_connections();
+  [[nodiscard]] Status wait_for_links();
+  // Receives and answers for so long, without sending anything new.
+  void listen(double seconds, const std::function<bool()>& is_over) noexcept;
   void turn(bool is_sending) noexcept;
   // How many packets there were.
   std::uint32_t receive(dpdk::Nic& nic) noexcept;

@@ -66,6 +66,15 @@ struct Stream {
 // A mark names its stream in 8 bits, and a run looks at each stream in every turn.
 inline constexpr std::size_t kStreamsMax = 16;
 
+// How the balancer brings packets to emulated targets, and so how they answer: by the balancer
+// (nat) or as the VIP, directly.
+enum class Forwarding : std::uint8_t {
+  nat,
+  dsr,  // addressed to the target's MAC
+  ipip,
+  gue,
+};
+
 // TCP connections or UDP exchanges, opened at a fixed rate by clients, answered by targets.
 struct Connections {
   Protocol protocol = Protocol::tcp;  // tcp or udp
@@ -84,7 +93,10 @@ struct Connections {
   mr_addr first_target{};
   std::uint32_t target_count = 0;
   std::uint16_t target_port = 0;
-  Mac target_mac{};
+  std::uint16_t health_port = 0;  // TCP probes to it are answered; 0: none
+  Forwarding forwarding = Forwarding::nat;
+  std::uint16_t gue_port = 6080;
+  Mac target_mac{};  // of all targets; unless nat, of the first, and the others' follow it
   Mac target_gateway_mac{};
 };
 

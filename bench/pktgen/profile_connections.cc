@@ -25,7 +25,9 @@ void read_macs(const MapReader& map, Mac& own, Mac& gateway, ErrorList& errors) 
 }
 
 void read_targets(const Cursor& at, Connections& connections, ErrorList& errors) {
-  const MapReader map(at, {"addresses", "port", "mac", "gateway_mac"}, errors);
+  const MapReader map(
+      at, {"addresses", "port", "health_port", "forwarding", "gue_port", "mac", "gateway_mac"},
+      errors);
   connections.target_port = connections.destination_port;
   if (const auto addresses = map.require("addresses", "a prefix, as 10.0.1.0/24")) {
     const AddressRange range = read_prefix(*addresses, errors).value_or(AddressRange{});
@@ -33,8 +35,24 @@ void read_targets(const Cursor& at, Connections& connections, ErrorList& errors)
     connections.target_count = range.count;
     if (range.count > kTargetsMax) errors.add(*addresses, "has more than 65536 addresses");
   }
-  if (const auto port = map.find("port")) {
-    connections.target_port = control::read_port(*port, errors).value_or(0);
+  const auto read_port_into = [&](const char* key, std::uint16_t& into) {
+    if (const auto port = map.find(key)) into = control::read_port(*port, errors).value_or(0);
+  };
+  read_port_into("port", connections.target_port);
+  read_port_into("health_port", connections.health_port);
+  read_port_into("gue_port", connections.gue_port);
+  if (const auto forwarding = map.find("forwarding")) {
+    connections.forwarding = control::read_word<Forwarding>(*forwarding,
+                                                            {{"nat", Forwarding::nat},
+                                                             {"dsr", Forwarding::dsr},
+                                                             {"ipip", Forwarding::ipip},
+                                                             {"gue", Forwarding::gue}},
+                                                            errors)
+                                 .value_or(Forwarding::nat);
+    const bool keeps_port = connections.forwarding != Forwarding::nat;
+    if (keeps_port && connections.target_port != connections.destination_port) {
+      errors.add(*forwarding, "leaves ports as they are: targets have the port of the VIP");
+    }
   }
   read_macs(map, connections.target_mac, connections.target_gateway_mac, errors);
 }

@@ -3,6 +3,10 @@
 // HOT but for making.
 #include "bench/pktgen/target_emulator.h"
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+
 #include "bench/pktgen/l4_checksum.h"
 #include "bench/pktgen/segment_reader.h"
 #include "dataplane/core/wire.h"
@@ -11,6 +15,7 @@ namespace millrace::pktgen {
 namespace {
 
 using core::tcp::kAck;
+using core::tcp::kFin;
 using core::tcp::kRst;
 using core::tcp::kSyn;
 
@@ -21,6 +26,12 @@ SegmentShape shape_of(const Connections& connections) {
           .destination_mac = connections.target_gateway_mac};
 }
 
+SegmentShape probe_shape_of(const Connections& connections) {
+  SegmentShape shape = shape_of(connections);
+  shape.protocol = Protocol::tcp;
+  return shape;
+}
+
 }  // namespace
 
 TargetEmulator::TargetEmulator(const Connections& connections, Outbox& outbox)
@@ -29,6 +40,12 @@ TargetEmulator::TargetEmulator(const Connections& connections, Outbox& outbox)
       first_host_(core::from_be32(static_cast<std::uint32_t>(first_target_.high >> 32))),
       target_count_(connections.target_count),
       target_port_be_(core::to_be16(connections.target_port)),
+      health_port_be_(core::to_be16(connections.health_port)),
+      gue_port_be_(core::to_be16(connections.gue_port)),
+      forwarding_(connections.forwarding),
+      first_mac_(connections.target_mac),
+      vip_{core::words_of(connections.destination), core::to_be16(connections.destination_port)},
+      probe_writer_(probe_shape_of(connections)),
       is_tcp_(connections.protocol == Protocol::tcp),
       request_bytes_(connections.request_bytes),
       response_bytes_(connections.response_bytes),
@@ -46,13 +63,89 @@ std::uint32_t TargetEmulator::target_of(const core::AddrWords& addr) const noexc
   return number < target_count_ ? number : kNoTarget;
 }
 
+Mac TargetEmulator::mac_of_number(std::uint32_t target) const noexcept {
+  Mac mac = first_mac_;
+  if (forwarding_ == Forwarding::nat) return mac;
+  const auto last = core::load<std::uint32_t>(mac.data() + 2);
+  core::store(mac.data() + 2, core::to_be32(core::from_be32(last) + target));
+  return mac;
+}
+
+std::optional<Mac> TargetEmulator::mac_of(const core::AddrWords& addr) const noexcept {
+  const std::uint32_t target = target_of(addr);
+  if (target == kNoTarget) return std::nullopt;
+  return mac_of_number(target);
+}
+
+std::uint32_t TargetEmulator::target_of(const core::Packet& packet,
+                                        const Path& path) const noexcept {
+  if (forwarding_ == Forwarding::nat) {
+    return path.destination.port_be == target_port_be_ ? target_of(path.destination.addr)
+                                                       : kNoTarget;
+  }
+  if (path.destination != vip_) return kNoTarget;
+  const std::uint32_t number =
+      core::from_be32(core::load<std::uint32_t>(packet.data + core::eth::kDestination + 2)) -
+      core::from_be32(core::load<std::uint32_t>(first_mac_.data() + 2));
+  return number < target_count_ ? number : kNoTarget;
+}
+
+void TargetEmulator::unwrap(core::Packet& packet) noexcept {
+  if (forwarding_ != Forwarding::ipip && forwarding_ != Forwarding::gue) return;
+  core::Parsed outer{};
+  core::parse(packet, outer);
+  const bool is_gue = outer.shape == core::Shape::transport &&
+                      outer.protocol == core::ip_protocol::kUdp &&
+                      outer.destination_port_be() == gue_port_be_;
+  const bool is_ipip =
+      outer.shape == core::Shape::suspicious && outer.reason == MR_DROP_UNSUPPORTED_PROTOCOL &&
+      outer.protocol == (outer.is_v4 ? core::ip_protocol::kIpv4InIp : core::ip_protocol::kIpv6InIp);
+  if (!(forwarding_ == Forwarding::gue ? is_gue : is_ipip)) return;
+  if (is_gue && !l4_checksum_holds(packet, outer))
+    return violations_.count(Violation::bad_checksum);
+  const std::uint32_t inner_offset = outer.l4_offset + (is_gue ? core::udp::kBytes : 0);
+  const std::uint32_t target = target_of(outer.destination);
+  if (target == kNoTarget) return violations_.count(Violation::wrong_destination);
+  const std::uint32_t outer_bytes = inner_offset - core::eth::kBytes;
+  std::array<std::uint8_t, core::eth::kBytes> link;
+  std::memcpy(link.data(), packet.data, link.size());
+  std::ranges::copy(mac_of_number(target), link.data());
+  packet.data += outer_bytes;
+  packet.length = core::eth::kBytes + outer.ip_bytes - outer_bytes;
+  std::memcpy(packet.data, link.data(), link.size());
+}
+
+bool TargetEmulator::answer_probe(core::Packet& packet, const core::Parsed& parsed) const noexcept {
+  const std::uint32_t target = target_of(parsed.destination);
+  if (health_port_be_ == 0 || parsed.protocol != core::ip_protocol::kTcp ||
+      parsed.destination_port_be() != health_port_be_ || target == kNoTarget) {
+    return false;
+  }
+  const Segment asked = read_segment(packet, parsed);
+  const bool opens = (asked.tcp_flags & kSyn) != 0;
+  if (!opens && (asked.tcp_flags & kFin) == 0) return false;
+  const Path asked_path = path_of(parsed);
+  const auto flags = static_cast<std::uint8_t>(kAck | (opens ? kSyn : kFin));
+  Mac prober;
+  std::memcpy(prober.data(), packet.data + core::eth::kSource, prober.size());
+  const Segment answer{.sequence = opens ? ~asked.sequence : asked.acknowledgement,
+                       .acknowledgement = asked.sequence + asked.payload_bytes + 1,
+                       .payload_bytes = 0,
+                       .ordinal = 0,
+                       .tcp_flags = flags,
+                       .stamp = {}};
+  packet.length = probe_writer_.write(
+      packet.data, {.source = asked_path.destination, .destination = asked_path.source}, answer);
+  std::ranges::copy(prober, packet.data + core::eth::kDestination);
+  std::ranges::copy(mac_of_number(target), packet.data + core::eth::kSource);  // switches learn
+  return true;
+}
+
 void TargetEmulator::receive(const core::Packet& packet, const core::Parsed& parsed) noexcept {
   const Path path = path_of(parsed);
   const std::uint32_t flow = flows_.flow_of(path.source);
-  const std::uint32_t target = target_of(path.destination.addr);
-  if (target == kNoTarget || path.destination.port_be != target_port_be_) {
-    return violations_.count(Violation::wrong_destination);
-  }
+  const std::uint32_t target = target_of(packet, path);
+  if (target == kNoTarget) return violations_.count(Violation::wrong_destination);
   if (flow == FlowMap::kNoFlow) return violations_.count(Violation::wrong_source);
   if (!l4_checksum_holds(packet, parsed)) return violations_.count(Violation::bad_checksum);
   if ((parsed.protocol == core::ip_protocol::kTcp) != is_tcp_) {

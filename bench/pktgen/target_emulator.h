@@ -9,11 +9,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "bench/pktgen/flow_map.h"
 #include "bench/pktgen/outbox.h"
 #include "bench/pktgen/profile.h"
+#include "bench/pktgen/segment_writer.h"
 #include "bench/pktgen/tcp_connection.h"
 #include "bench/pktgen/violations.h"
 #include "dataplane/core/packet.h"
@@ -32,12 +34,20 @@ class TargetEmulator {
  public:
   TargetEmulator(const Connections& connections, Outbox& outbox);
 
+  // Takes a packet out of the one that an ipip or gue balancer put it into, so that it looks as a
+  // dsr balancer would have brought it. Any other packet stays as it is.
+  void unwrap(core::Packet& packet) noexcept;
+
   // A packet from one of the clients, with shape transport.
   void receive(const core::Packet& packet, const core::Parsed& parsed) noexcept;
 
-  [[nodiscard]] bool has_target(const core::AddrWords& addr) const noexcept {
-    return target_of(addr) != kNoTarget;
-  }
+  // Nothing for an address that no target has.
+  [[nodiscard]] std::optional<Mac> mac_of(const core::AddrWords& addr) const noexcept;
+
+  // True when `packet`, with shape transport, was part of a TCP health probe and is now what a
+  // target says to it: it takes the connection, and closes it when the prober does.
+  [[nodiscard]] bool answer_probe(core::Packet& packet, const core::Parsed& parsed) const noexcept;
+
   [[nodiscard]] const TargetCounts& counts() const { return counts_; }
   [[nodiscard]] const Violations& violations() const { return violations_; }
   // Connections by target.
@@ -49,6 +59,10 @@ class TargetEmulator {
   static constexpr std::uint32_t kNoTarget = 0xffffffffu;
 
   [[nodiscard]] std::uint32_t target_of(const core::AddrWords& addr) const noexcept;
+  // Whom the packet was brought to.
+  [[nodiscard]] std::uint32_t target_of(const core::Packet& packet,
+                                        const Path& path) const noexcept;
+  [[nodiscard]] Mac mac_of_number(std::uint32_t target) const noexcept;
   void receive_syn(const Talk& talk, const Segment& segment, std::uint32_t target) noexcept;
   void receive_tcp(const Talk& talk, const Segment& segment, std::uint32_t target) noexcept;
   void receive_data(const Talk& talk, const Segment& segment) noexcept;
@@ -63,6 +77,12 @@ class TargetEmulator {
   std::uint32_t first_host_;  // last 32 bits of the first target, host order
   std::uint32_t target_count_;
   std::uint16_t target_port_be_;
+  std::uint16_t health_port_be_;
+  std::uint16_t gue_port_be_;
+  Forwarding forwarding_;
+  Mac first_mac_;
+  Endpoint vip_;
+  SegmentWriter probe_writer_;
   bool is_tcp_;
   std::uint32_t request_bytes_;
   std::uint32_t response_bytes_;

@@ -240,7 +240,7 @@ void TcpClients::serve_timers(std::uint64_t now_ns) noexcept {
     TcpConnection& connection = connections_[flow];
     connection.has_think_timer = false;
     if (!connection.is_thinking) continue;
-    if (now_ns - connection.since_ns < std::uint64_t{thinking_.delay_ms()} * 1'000'000) {
+    if (now_ms - ms_of(connection.since_ns) < thinking_.delay_ms()) {
       connection.has_think_timer = true;  // of a connection before this one
       thinking_.push(now_ms, flow);
       continue;

@@ -34,6 +34,14 @@ REMOTE_NET_V6 = "2001:db8:51::/64"
 REMOTE_CLIENT_V4 = "198.51.100.100"
 REMOTE_CLIENT_V6 = "2001:db8:51::100"
 
+# Of the node's NIC where millrace-pktgen is its neighbour, which asks nobody for link addresses;
+# and what that emulates: 62 targets in the target network, and clients without a network.
+NODE_MAC = "02:00:00:00:00:01"
+EMULATED_TARGETS_V4 = "10.0.1.64/26"
+EMULATED_TARGETS_V6 = "fd00:10:1::100/122"
+EMULATED_CLIENTS_V4 = "198.18.0.0/16"
+EMULATED_CLIENTS_V6 = "2001:db8:18::/112"
+
 GATEWAY_V4 = "10.0.1.254"
 GATEWAY_V6 = "fd00:10:1::fe"
 FAR_NET_V4 = "10.0.2.0/24"
@@ -53,6 +61,15 @@ def client_v6(index: int) -> str:
 def target_v4(index: int) -> str:
     """`index` from 1, as in the target's name."""
     return f"10.0.1.{10 + index}"
+
+
+def emulated_target_v4(index: int) -> str:
+    """`index` from 1."""
+    return f"10.0.1.{64 + index}"
+
+
+def emulated_target_v6(index: int) -> str:
+    return f"fd00:10:1::{0x100 + index:x}"
 
 
 def target_v6(index: int) -> str:

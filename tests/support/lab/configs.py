@@ -14,6 +14,8 @@ from lab.target import DNS_PORT, HTTP_PORT
 
 Config = dict[str, Any]
 
+EMULATED_HEALTH_PORT = 8081
+
 ATTRIBUTES: Mapping[str, Any] = {
     "deregistration_delay.timeout_seconds": 60,
     "millrace.health_check.interval_milliseconds": 200,
@@ -135,3 +137,36 @@ def direct(forwarding: str = "dsr") -> Config:
             *pair("dns", "UDP", 53, forwarding=forwarding),
         ],
     )
+
+
+def emulated(
+    forwarding: str = "nat",
+    *,
+    members: Sequence[int] = range(1, 21),
+    attributes: Mapping[str, Any] | None = None,
+) -> Config:
+    """TCP 80 and UDP 53 to targets that millrace-pktgen emulates; it answers TCP probes alone."""
+    groups = []
+    for name, protocol, port in (("tcp", "TCP", 80), ("udp", "UDP", 53)):
+        for family, address_of in (
+            ("4", addresses.emulated_target_v4),
+            ("6", addresses.emulated_target_v6),
+        ):
+            own = group(
+                f"{name}-{family}",
+                protocol,
+                port,
+                [{"id": address_of(index)} for index in members],
+                forwarding=forwarding,
+                attributes=attributes,
+            )
+            # Patient: while an engine restarts, probes get through as little as anything else, and
+            # flows of unhealthy targets are reset.
+            own["health_check"] = {
+                "protocol": "TCP",
+                "port": EMULATED_HEALTH_PORT,
+                "healthy_threshold": 2,
+                "unhealthy_threshold": 10,
+            }
+            groups.append(own)
+    return config([listener("TCP", 80, "tcp"), listener("UDP", 53, "udp")], groups)

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from lab import addresses
+from lab.generator import Generator
 from lab.machine import RunDirectory, reap_dead_runs
 from lab.namespace import Namespace
 from lab.node import Node
@@ -44,6 +45,7 @@ class Layout:
     encapsulated: bool = False  # with dsr: and take packets to them out of ipip and gue
     gateway: bool = False  # t4 behind a gateway
     router: bool = False  # a client behind a router
+    generator: str = ""  # millrace-pktgen on a "veth" of the switch, or at the node's "memif"
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
 
 
@@ -115,6 +117,8 @@ class Lab:
             self._make_gateway()
         if self.layout.router:
             self._make_router()
+        if self.layout.generator:
+            self._make_generator()
         self.progress("servers: nginx and dnsmasq on each target")
         for target in self.targets:
             target.start()
@@ -170,10 +174,17 @@ class Lab:
     def _build_node(self, role: str, engine: str, *, two_nics: bool) -> Node:
         namespace = self._host(role)
         nics = {"nic0": CLIENT_BRIDGE, **({"nic1": TARGET_BRIDGE} if two_nics else {})}
+        if self.layout.generator == "memif":
+            nics = {}
         for nic, bridge in nics.items():
             self._plug(namespace, nic, bridge, f"{role}-{nic}")
         node = Node(namespace, self.directory, engine=engine, build=self._build)
         self._stack.callback(node.close)
+        if self.layout.generator == "memif":
+            node.take_memif(self._memif_socket)
+            return node
+        if self.layout.generator:
+            namespace.ip("link", "set", "nic0", "address", addresses.NODE_MAC)
         node.take_nics(list(nics))
         if engine == "xdp":
             # What XDP sends on a veth waits for ever unless its other end has a program, too.
@@ -250,6 +261,19 @@ class Lab:
         node.add_route(addresses.FAR_NET_V4, "via", addresses.GATEWAY_V4)
         node.add_route(addresses.FAR_NET_V6, "via", addresses.GATEWAY_V6)
         self._add_target("t4", far, (addresses.FAR_TARGET_V4, addresses.FAR_TARGET_V6))
+
+    @property
+    def _memif_socket(self) -> Path:
+        return self.directory.path / "memif.sock"
+
+    def _make_generator(self) -> None:
+        host = self._host("generator")
+        nic = f"net_memif0,role=client,socket={self._memif_socket},socket-abstract=no"
+        if self.layout.generator == "veth":
+            nic = "gen0"
+            self._plug(host, nic, CLIENT_BRIDGE, "generator")
+        self.generator = Generator(host, self.directory.path, nic, self.node.build)
+        self._stack.callback(self.generator.stop)
 
     def _make_router(self) -> None:
         router, remote = self._host("router"), self._host("remote")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
+from lab.addresses import NODE_MAC
 from lab.machine import RunDirectory
 from lab.namespace import Namespace
 from lab.process import LabError, Service, run, wait_until
@@ -78,6 +79,16 @@ class Node:
                 continue
             self.namespace.sysctl(f"net.ipv6.conf.{nic}.disable_ipv6", "1")
             self.namespace.run([setup, "twin", f"twin{index}", nic])
+        self._forward()
+
+    def take_memif(self, socket: Path) -> None:
+        """A NIC in shared memory, made by the engine; the DPDK engine alone has such."""
+        self.nics = [f"net_memif0,role=server,socket={socket},socket-abstract=no,mac={NODE_MAC}"]
+        setup = REPOSITORY / "deploy" / "host-setup"
+        self.namespace.run([setup, "twin", "twin0", NODE_MAC])
+        self._forward()
+
+    def _forward(self) -> None:
         self.namespace.sysctl("net.ipv4.ip_forward", "1")
         self.namespace.sysctl("net.ipv6.conf.all.forwarding", "1")
         self.namespace.sysctl("net.ipv4.conf.all.rp_filter", "0")

@@ -8,7 +8,7 @@ namespace millrace::pktgen {
 namespace {
 
 constexpr std::uint32_t kRoomBytes = 2048;
-constexpr std::uint64_t kStepNs = 1'000'000;
+constexpr std::uint64_t kStepNs = 900'000;  // no whole millisecond, so that rounding shows
 // Rounds within a step; a connection needs eight, a message of many windows more.
 constexpr int kRounds = 400;
 
@@ -33,6 +33,7 @@ std::vector<Frame> FrameBox::take() {
 
 Connections connections_of(const LoopCase& loop_case) {
   const bool is_v4 = loop_case.is_v4;
+  const bool is_nat = loop_case.forwarding == Forwarding::nat;
   return {.protocol = loop_case.protocol,
           .clients = {.first = test::addr_of(is_v4 ? "198.18.0.1" : "2001:db8:18::1"),
                       .address_count = 10,
@@ -50,15 +51,18 @@ Connections connections_of(const LoopCase& loop_case) {
           .think_ms = loop_case.think_ms,
           .first_target = test::addr_of(is_v4 ? "10.0.1.1" : "2001:db8:1::1"),
           .target_count = 16,
-          .target_port = 8080,
+          .target_port = static_cast<std::uint16_t>(is_nat ? 8080 : 80),
+          .health_port = 8081,
+          .forwarding = loop_case.forwarding,
           .target_mac = {2, 0, 0, 0, 0, 3},
-          .target_gateway_mac = {2, 0, 0, 0, 0, 1}};
+          .target_gateway_mac = {2, 0, 0, 0, 0, static_cast<std::uint8_t>(is_nat ? 1 : 2)}};
 }
 
 Connections without_balancer(const LoopCase& loop_case) {
   Connections connections = connections_of(loop_case);
   connections.destination = connections.first_target;
   connections.destination_port = connections.target_port;
+  connections.forwarding = Forwarding::nat;
   return connections;
 }
 
@@ -67,13 +71,13 @@ Loop::Loop(const Connections& connections, Middle middle)
       clients_(std::make_unique<TcpClients>(connections, client_box_.outbox())),
       targets_(std::make_unique<TargetEmulator>(connections, target_box_.outbox())) {}
 
-void Loop::run(std::uint32_t open_ms, std::uint32_t rest_ms) {
+void Loop::run(std::uint32_t open_steps, std::uint32_t rest_steps) {
   clients_->start(now_ns_);
-  for (std::uint32_t ms = 0; ms < open_ms + rest_ms; ++ms, now_ns_ += kStepNs) {
-    if (ms < open_ms) clients_->open_due(now_ns_);
+  for (std::uint32_t step = 0; step < open_steps + rest_steps; ++step, now_ns_ += kStepNs) {
+    if (step < open_steps) clients_->open_due(now_ns_);
     clients_->serve_timers(now_ns_);
     exchange();
-    if (ms >= open_ms && clients_->live() == 0) return;
+    if (step >= open_steps && clients_->live() == 0) return;
   }
 }
 
@@ -88,11 +92,12 @@ void Loop::exchange() {
 }
 
 void Loop::deliver(Frame frame) {
-  const core::Packet packet{.data = frame.data(),
-                            .length = static_cast<std::uint32_t>(frame.size()),
-                            .headroom = 0,
-                            .nic = 0,
-                            .reserved = 0};
+  core::Packet packet{.data = frame.data(),
+                      .length = static_cast<std::uint32_t>(frame.size()),
+                      .headroom = 0,
+                      .nic = 0,
+                      .reserved = 0};
+  targets_->unwrap(packet);
   core::Parsed parsed{};
   core::parse(packet, parsed);
   if (parsed.shape != core::Shape::transport) return;

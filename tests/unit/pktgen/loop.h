@@ -36,9 +36,11 @@ struct LoopCase {
   std::uint32_t response_bytes = 100;
   std::uint32_t request_count = 1;
   std::uint32_t think_ms = 0;
+  Forwarding forwarding = Forwarding::nat;
 };
 
-// 1000 flows, 16 targets on port 8080, the VIP 203.0.113.10:80 or 2001:db8:113::10.
+// 1000 flows, 16 targets on port 8080 (unless nat: 80), the VIP 203.0.113.10:80 or
+// 2001:db8:113::10.
 [[nodiscard]] Connections connections_of(const LoopCase& loop_case);
 // The same with the first target in place of the VIP.
 [[nodiscard]] Connections without_balancer(const LoopCase& loop_case);
@@ -50,9 +52,9 @@ class Loop {
 
   explicit Loop(const Connections& connections, Middle middle = {});
 
-  // Runs in steps of 1 ms: opens for `open_ms` at the rate of the connections, then goes on until
-  // nothing is live or `rest_ms` are over.
-  void run(std::uint32_t open_ms, std::uint32_t rest_ms);
+  // Runs in steps of 0.9 ms: opens for `open_steps` at the rate of the connections, then goes on
+  // until nothing is live or `rest_steps` are over.
+  void run(std::uint32_t open_steps, std::uint32_t rest_steps);
   // Gives one frame to whom it is for, as it is; answers wait for the next run().
   void deliver(Frame frame);
 

@@ -158,6 +158,15 @@ TEST(ConnectionsProfile, keys_become_values) {
   EXPECT_EQ(connections.target_gateway_mac, (Mac{2, 0, 0, 0, 0, 0x0b}));
 }
 
+TEST(ConnectionsProfile, targets_are_as_the_balancer_forwards) {
+  const Profile profile =
+      loaded(with_connections("targets: {addresses: 10.0.0.0/28, forwarding: gue, gue_port: 6081, "
+                              "health_port: 8081}"));
+  EXPECT_EQ(profile.connections->forwarding, Forwarding::gue);
+  EXPECT_EQ(profile.connections->gue_port, 6081);
+  EXPECT_EQ(profile.connections->health_port, 8081);
+}
+
 TEST(ConnectionsProfile, targets_have_the_port_of_the_vip_unless_they_say_another) {
   const Profile profile = loaded(with_connections("port: 81, targets: {addresses: 10.0.0.1/32}"));
   EXPECT_EQ(profile.connections->target_port, 81);
@@ -181,6 +190,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Mistake{"client_ports: 5, flows: 70000", "make only 65534"},
                     Mistake{"targets: {port: 80}", "a prefix"},
                     Mistake{"targets: {addresses: 10.0.0.0/8}", "more than 65536"},
+                    Mistake{"targets: {addresses: 10.0.0.0/28, forwarding: dsr, port: 81}",
+                            "leaves ports as they are"},
                     Mistake{"targets: {addresses: '2001:db8::/120'}", "one address family"}));
 
 TEST(ConnectionsProfile, rate_is_connections_a_second) {
