@@ -10,7 +10,7 @@ from html import escape
 from results import REFERENCE, Figure, Result
 
 # Of a plot, in pixels.
-NAME_WIDTH = 260
+NAME_WIDTH = 300
 BAR_WIDTH = 520
 TEXT_WIDTH = 200
 ROW_HEIGHT = 24

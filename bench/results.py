@@ -30,7 +30,9 @@ class Figure:
         return statistics.median(self.runs)
 
     def text(self) -> str:
-        return f"{self.median():.0f} ({min(self.runs):.0f}-{max(self.runs):.0f})"
+        digits = 0 if abs(self.median()) >= 10 else 2
+        ends = f"{min(self.runs):.{digits}f}-{max(self.runs):.{digits}f}"
+        return f"{self.median():.{digits}f} ({ends})"
 
     def divided_by(self, divisor: float) -> Figure:
         runs = [run / divisor for run in self.runs]

@@ -16,18 +16,18 @@ and targets are on separate bridges. router/remote and gateway/t4 exist only whe
 from __future__ import annotations
 
 import atexit
-import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from lab import addresses
 from lab.generator import Generator
 from lab.machine import RunDirectory, reap_dead_runs
 from lab.namespace import Namespace
 from lab.node import Node
+from lab.signals import signals_ignored, terminate_as_exit
 from lab.target import DNS_PORT, DNS_PORT_DSR, Target
 
 CLIENT_BRIDGE = "clients"
@@ -88,7 +88,7 @@ class Lab:
 
     def close(self) -> None:
         """Takes everything down. A second Ctrl-C does not stop that half-way."""
-        with _signals_ignored():
+        with signals_ignored():
             self._stack.close()
         atexit.unregister(self.close)
 
@@ -100,7 +100,7 @@ class Lab:
         return next(target for target in self.targets if target.name == name)
 
     def _enter(self) -> None:
-        self._stack.enter_context(_terminate_as_exit())
+        self._stack.enter_context(terminate_as_exit())
         atexit.register(self.close)
         self.directory = RunDirectory.claim()
         self._stack.callback(self.directory.remove)
@@ -305,31 +305,3 @@ def _cable(left: Namespace, left_interface: str, right: Namespace, right_interfa
 def _forwarding_on(host: Namespace) -> None:
     host.sysctl("net.ipv4.ip_forward", "1")
     host.sysctl("net.ipv6.conf.all.forwarding", "1")
-
-
-class _terminate_as_exit:
-    """Turns SIGTERM and SIGHUP into SystemExit, so that `with Lab()` cleans up."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._exit) for number in self.SIGNALS}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @staticmethod
-    def _exit(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-
-class _signals_ignored:
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, signal.SIG_IGN) for number in self.SIGNALS}
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
