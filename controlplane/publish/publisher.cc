@@ -6,7 +6,6 @@
 #include <set>
 #include <utility>
 
-#include "controlplane/publish/tables.h"
 #include "dataplane/core/checksum64.h"
 #include "dataplane/shm/atomic.h"
 
@@ -187,8 +186,9 @@ Result<std::uint64_t> Publisher::write_image(const ImageContents& contents, Draf
     Result<std::uint64_t> written = write_group(contents.groups[slot], draft, groups[slot]);
     if (!written) return written.error();
   }
-  const std::vector<mr_table_entry> listener_entries = listener_table(contents.listeners);
-  const std::vector<mr_table_entry> reverse_entries = reverse_table(contents);
+  tables_.update(contents);
+  const std::vector<mr_table_entry>& listener_entries = tables_.listeners();
+  const std::vector<mr_table_entry>& reverse_entries = tables_.reverse();
   std::vector<mr_addr> local_addrs = contents.local_addrs;
   local_addrs.resize(std::min<std::size_t>(local_addrs.size(), MR_LOCAL_ADDRS_MAX));
 

@@ -14,7 +14,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -22,6 +21,7 @@
 #include <vector>
 
 #include "controlplane/publish/image_contents.h"
+#include "controlplane/publish/tables.h"
 #include "dataplane/core/config_view.h"
 #include "dataplane/core/result.h"
 #include "dataplane/shm/arena.h"
@@ -108,8 +108,9 @@ class Publisher {
   Options options_;
   shm::Segment segment_;
   shm::Arena arena_;
-  std::map<std::uint64_t, Block> blocks_;                              // by offset
+  std::unordered_map<std::uint64_t, Block> blocks_;                    // by offset
   std::unordered_multimap<std::uint64_t, std::uint64_t> by_checksum_;  // -> offset
+  TableMaker tables_;
   core::ConfigView published_;
   std::uint64_t last_generation_ = 0;  // the next one is one more
   std::uint64_t oldest_read_ = 0;

@@ -2,11 +2,12 @@
 #include "controlplane/publish/tables.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstddef>
 #include <cstring>
 #include <map>
 #include <set>
-#include <string>
 #include <utility>
 
 namespace millrace::control {
@@ -22,12 +23,20 @@ mr_table_entry empty_entry() {
   return entry;
 }
 
-// Everything that identifies an entry, in an order that does not depend on slots.
-std::string key_of(const mr_addr& addr, std::uint16_t port_be, std::uint8_t protocol) {
-  std::string key(reinterpret_cast<const char*>(addr.bytes), sizeof(addr.bytes));
-  key.append(reinterpret_cast<const char*>(&port_be), sizeof(port_be));
-  key.push_back(static_cast<char>(protocol));
-  return key;
+// Everything that identifies an entry is its first 19 bytes; their order does not depend on slots.
+constexpr std::size_t kKeyBytes = offsetof(mr_table_entry, reserved);
+
+bool is_same_key(const mr_table_entry& a, const mr_table_entry& b) {
+  return std::memcmp(&a, &b, kKeyBytes) == 0;
+}
+bool is_key_before(const mr_table_entry& a, const mr_table_entry& b) {
+  return std::memcmp(&a, &b, kKeyBytes) < 0;
+}
+
+template <typename T>
+bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 // Longest run of occupied entries, cyclic; the table has at least one empty entry.
@@ -65,6 +74,8 @@ bool is_v4(const mr_addr& addr) {
   return std::memcmp(addr.bytes, kPrefix, sizeof(kPrefix)) == 0;
 }
 
+using IpWords = std::array<std::uint64_t, 2>;
+
 // By (group slot, family): the only listener, or MR_TABLE_EMPTY when there are several.
 using ReplyListeners = std::map<std::pair<std::uint32_t, bool>, std::uint32_t>;
 
@@ -80,18 +91,22 @@ ReplyListeners reply_listeners(const std::vector<mr_listener>& listeners) {
   return found;
 }
 
+bool passes_replies(const mr_target& target, const ImageContents& contents) {
+  return target.id != 0 && contents.groups[target.group_slot].forwarding == MR_FORWARDING_NAT;
+}
+
 }  // namespace
 
 std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& listeners) {
   std::vector<mr_table_entry> entries;
-  std::set<std::string> vips;
+  std::set<IpWords> vips;
   for (std::uint32_t slot = 0; slot < listeners.size(); ++slot) {
     const mr_listener& listener = listeners[slot];
     if (listener.id == 0) continue;
     mr_table_entry entry = empty_entry();
     entry.addr = listener.vip_addr;
     entry.slot = 0;
-    if (vips.insert(key_of(entry.addr, 0, 0)).second) entries.push_back(entry);
+    if (vips.insert(std::bit_cast<IpWords>(entry.addr)).second) entries.push_back(entry);
     entry.port_be = listener.port_be;
     entry.protocol = listener.protocol;
     entry.slot = slot;
@@ -102,11 +117,10 @@ std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& liste
 
 std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
   const ReplyListeners listeners = reply_listeners(contents.listeners);
-  std::map<std::string, mr_table_entry> by_key;
+  std::vector<mr_table_entry> entries;
   for (std::uint32_t slot = 0; slot < contents.targets.size(); ++slot) {
     const mr_target& target = contents.targets[slot];
-    if (target.id == 0) continue;
-    if (contents.groups[target.group_slot].forwarding != MR_FORWARDING_NAT) continue;
+    if (!passes_replies(target, contents)) continue;
     mr_table_entry entry = empty_entry();
     entry.addr = target.addr;
     entry.port_be = target.port_be;
@@ -114,13 +128,43 @@ std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
     entry.slot = slot;
     const auto listener = listeners.find(std::pair(target.group_slot, is_v4(target.addr)));
     if (listener != listeners.end()) entry.next = listener->second;
-    const auto [at, is_first] =
-        by_key.emplace(key_of(target.addr, target.port_be, target.protocol), entry);
-    if (!is_first) at->second.next = MR_TABLE_EMPTY;
+    entries.push_back(entry);
   }
-  std::vector<mr_table_entry> entries;
-  for (const auto& [key, entry] : by_key) entries.push_back(entry);
+  std::ranges::stable_sort(entries, is_key_before);
+  // Of several with one key the lowest slot stands for all, and none of their listeners is sure.
+  auto last = entries.begin();
+  for (auto at = entries.begin(); at != entries.end(); ++at) {
+    if (at == entries.begin()) continue;
+    if (is_same_key(*last, *at)) {
+      last->next = MR_TABLE_EMPTY;
+    } else {
+      *++last = *at;
+    }
+  }
+  if (!entries.empty()) entries.erase(last + 1, entries.end());
   return build(entries);
+}
+
+TableMaker::Origin TableMaker::Origin::of(const mr_target& target, const ImageContents& contents) {
+  if (!passes_replies(target, contents)) return {};
+  return {.addr = target.addr,
+          .group_slot = target.group_slot,
+          .port_be = target.port_be,
+          .protocol = target.protocol,
+          .is_in_table = 1};
+}
+
+void TableMaker::update(const ImageContents& contents) {
+  std::vector<Origin> origins;
+  origins.reserve(contents.targets.size());
+  for (const mr_target& target : contents.targets) origins.push_back(Origin::of(target, contents));
+  const bool has_tables = !listener_table_.empty();
+  const bool are_listeners_same = has_tables && same_bytes(listeners_, contents.listeners);
+  if (are_listeners_same && same_bytes(origins_, origins)) return;
+  if (!are_listeners_same) listener_table_ = listener_table(contents.listeners);
+  reverse_table_ = reverse_table(contents);
+  listeners_ = contents.listeners;
+  origins_ = std::move(origins);
 }
 
 }  // namespace millrace::control

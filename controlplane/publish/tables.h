@@ -6,6 +6,7 @@
 // built again at twice the size.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "controlplane/publish/image_contents.h"
@@ -19,5 +20,33 @@ namespace millrace::control {
 // is the listener of the target's address family that forwards to its group, when there is exactly
 // one and the address belongs to one group only.
 [[nodiscard]] std::vector<mr_table_entry> reverse_table(const ImageContents& contents);
+
+// Both tables of one image after another. They are built again only when something changed that
+// they are made from, which health and next hops are not.
+class TableMaker {
+ public:
+  void update(const ImageContents& contents);
+
+  [[nodiscard]] const std::vector<mr_table_entry>& listeners() const { return listener_table_; }
+  [[nodiscard]] const std::vector<mr_table_entry>& reverse() const { return reverse_table_; }
+
+ private:
+  // Of a target, what the reverse table holds.
+  struct Origin {
+    mr_addr addr;
+    std::uint32_t group_slot;
+    std::uint16_t port_be;
+    std::uint8_t protocol;
+    std::uint8_t is_in_table;
+
+    [[nodiscard]] static Origin of(const mr_target& target, const ImageContents& contents);
+  };
+  static_assert(sizeof(Origin) == 24, "compared as bytes: no holes");
+
+  std::vector<mr_listener> listeners_;
+  std::vector<Origin> origins_;  // by target slot
+  std::vector<mr_table_entry> listener_table_;
+  std::vector<mr_table_entry> reverse_table_;
+};
 
 }  // namespace millrace::control

@@ -240,7 +240,9 @@ bool retire_targets(ControlState& state, const ActiveFlows& active_flows) {
   for (auto group = state.groups.begin(); group != state.groups.end();) {
     auto& targets = group->second.targets;
     for (auto target = targets.begin(); target != targets.end();) {
-      if (!may_retire(target->second, active_flows(target->second.slot))) {
+      // Asking for flows is the dear part, and nearly all targets are configured.
+      if (target->second.is_configured ||
+          !may_retire(target->second, active_flows(target->second.slot))) {
         ++target;
         continue;
       }

@@ -2,6 +2,7 @@
 #include "controlplane/reconcile/epochs.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/maglev.h"
@@ -11,6 +12,9 @@ namespace millrace::control {
 namespace {
 
 constexpr std::uint16_t kNone = MR_MEMBER_NONE;
+constexpr std::uint64_t kMillisecondNs = 1'000'000;
+
+std::uint32_t ms_of(std::uint64_t ns) { return static_cast<std::uint32_t>(ns / kMillisecondNs); }
 
 }  // namespace
 
@@ -36,35 +40,39 @@ void Epochs::restore(std::span<const mr_lookup_slot> slots,
     members_.push_back({.target_id = id, .keeps_flows = true});
     member_slots_.push_back(0);  // the next update() knows it
   }
+  index_members();
   slots_.assign(slots.begin(), slots.end());
-  changed_at_ns_.assign(slots_.size(), now_ns);
+  changed_at_ms_.assign(slots_.size(), ms_of(now_ns));
   is_stale_ = true;
 }
 
 std::uint32_t Epochs::slots_owned(std::uint32_t target_id) const {
-  const std::uint16_t index = index_of(target_id);
-  return index < owned_.size() ? owned_[index] : 0;
-}
-
-std::uint16_t Epochs::index_of(std::uint32_t target_id) const {
-  const auto found = std::ranges::find(members_, target_id, &EpochMember::target_id);
-  return found == members_.end() ? kNone : static_cast<std::uint16_t>(found - members_.begin());
+  const auto id_of = [this](std::uint16_t index) { return members_[index].target_id; };
+  const auto found = std::ranges::lower_bound(by_target_id_, target_id, {}, id_of);
+  return found == by_target_id_.end() || id_of(*found) != target_id ? 0 : owned_[*found];
 }
 
 // Members keep their index while they live, so that a target's coming or going changes no more
-// slots than Maglev moves. True when the published member list changed.
+// slots than Maglev moves; the last one takes the place of one that goes. True when the published
+// member list changed.
 bool Epochs::sync_members(std::span<const EpochMember> members) {
   std::vector<EpochMember> wanted(members.begin(), members.end());
   std::ranges::sort(wanted, {}, &EpochMember::target_id);
-  auto find_wanted = [&](std::uint32_t id) {
-    const auto at = std::ranges::lower_bound(wanted, id, {}, &EpochMember::target_id);
-    return at != wanted.end() && at->target_id == id ? at : wanted.end();
-  };
+  std::vector<bool> is_known(wanted.size());
+  const std::size_t known_count = members_.size();
+  std::vector<std::uint16_t> old_index(known_count);
+  std::iota(old_index.begin(), old_index.end(), std::uint16_t{0});
   bool is_changed = false;
   for (std::uint32_t index = 0; index < members_.size();) {
-    const auto found = find_wanted(members_[index].target_id);
-    if (found == wanted.end()) {
-      drop_member(index);
+    const auto found =
+        std::ranges::lower_bound(wanted, members_[index].target_id, {}, &EpochMember::target_id);
+    if (found == wanted.end() || found->target_id != members_[index].target_id) {
+      members_[index] = members_.back();
+      member_slots_[index] = member_slots_.back();
+      old_index[index] = old_index.back();
+      members_.pop_back();
+      member_slots_.pop_back();
+      old_index.pop_back();
       is_changed = true;
       continue;
     }
@@ -74,37 +82,42 @@ bool Epochs::sync_members(std::span<const EpochMember> members) {
     is_changed = is_changed || member_slots_[index] != found->target_slot;
     members_[index] = *found;
     member_slots_[index] = found->target_slot;
-    wanted.erase(found);
+    is_known[static_cast<std::size_t>(found - wanted.begin())] = true;
     ++index;
   }
-  for (const EpochMember& member : wanted) {
-    is_stale_ = is_stale_ || member.weight > 0;
-    members_.push_back(member);
-    member_slots_.push_back(member.target_slot);
+  if (members_.size() < known_count) renumber_slots(old_index);
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    if (is_known[i]) continue;
+    is_stale_ = is_stale_ || wanted[i].weight > 0;
+    members_.push_back(wanted[i]);
+    member_slots_.push_back(wanted[i].target_slot);
     is_changed = true;
   }
-  owned_.resize(members_.size());
+  if (is_changed) index_members();
   return is_changed;
 }
 
-// The last member takes the place of the one that goes.
-void Epochs::drop_member(std::uint32_t index) {
-  const auto gone = static_cast<std::uint16_t>(index);
-  const auto last = static_cast<std::uint16_t>(members_.size() - 1);
-  for (mr_lookup_slot& slot : slots_) {
-    // A slot without an owner gets one at once: the set of choices has changed.
-    if (slot.cur == gone) {
-      slot.cur = kNone;
-      is_stale_ = true;
-    }
-    if (slot.prev == gone) slot.prev = kNone;
-    if (slot.cur == last) slot.cur = gone;
-    if (slot.prev == last) slot.prev = gone;
+// `old_index`: of each member that stays, what its index was.
+void Epochs::renumber_slots(std::span<const std::uint16_t> old_index) {
+  // One more, for slots that have no `prev`.
+  std::vector<std::uint16_t> new_index(std::size_t{kNone} + 1, kNone);
+  for (std::size_t i = 0; i < old_index.size(); ++i) {
+    new_index[old_index[i]] = static_cast<std::uint16_t>(i);
   }
-  members_[index] = members_.back();
-  member_slots_[index] = member_slots_.back();
-  members_.pop_back();
-  member_slots_.pop_back();
+  for (mr_lookup_slot& slot : slots_) {
+    slot.cur = new_index[slot.cur];
+    slot.prev = new_index[slot.prev];
+    // A slot without an owner gets one at once: the set of choices has changed.
+    is_stale_ = is_stale_ || slot.cur == kNone;
+  }
+}
+
+void Epochs::index_members() {
+  owned_.resize(members_.size());
+  by_target_id_.resize(members_.size());
+  std::iota(by_target_id_.begin(), by_target_id_.end(), std::uint16_t{0});
+  std::ranges::sort(by_target_id_, {},
+                    [this](std::uint16_t index) { return members_[index].target_id; });
 }
 
 // Asks Maglev and enters what differs. True when any slot changed.
@@ -117,7 +130,7 @@ bool Epochs::choose_owners(const EpochSettings& settings, std::uint64_t now_ns) 
   if (std::ranges::all_of(members_, [](const EpochMember& m) { return m.weight == 0; })) {
     const bool was_empty = slots_.empty();
     slots_.clear();
-    changed_at_ns_.clear();
+    changed_at_ms_.clear();
     return !was_empty;
   }
   const std::vector<std::uint32_t> owners =
@@ -125,7 +138,7 @@ bool Epochs::choose_owners(const EpochSettings& settings, std::uint64_t now_ns) 
   digest_ = core::maglev_digest(targets, owners);
   if (slots_.size() != owners.size()) {  // another size means other slots: no history
     slots_.assign(owners.size(), {.cur = kNone, .prev = kNone});
-    changed_at_ns_.clear();
+    changed_at_ms_.clear();
   }
   bool is_changed = false;
   for (std::size_t i = 0; i < owners.size(); ++i) {
@@ -136,8 +149,8 @@ bool Epochs::choose_owners(const EpochSettings& settings, std::uint64_t now_ns) 
     slot.prev = slot.cur;
     slot.cur = owner;
     if (slot.prev == kNone) continue;
-    if (changed_at_ns_.empty()) changed_at_ns_.resize(slots_.size());
-    changed_at_ns_[i] = now_ns;
+    if (changed_at_ms_.empty()) changed_at_ms_.resize(slots_.size());
+    changed_at_ms_[i] = ms_of(now_ns);
   }
   return is_changed;
 }
@@ -146,22 +159,28 @@ bool Epochs::choose_owners(const EpochSettings& settings, std::uint64_t now_ns) 
 bool Epochs::close_windows(const EpochSettings& settings, std::uint64_t now_ns) {
   slots_with_prev_ = 0;
   next_expiry_ns_ = kNever;
+  const std::uint32_t now_ms = ms_of(now_ns);
+  const std::uint64_t window_ms = settings.window_ns / kMillisecondNs;
+  std::uint32_t oldest_ms = 0;
   bool is_changed = false;
-  for (std::size_t i = 0; i < changed_at_ns_.size(); ++i) {
+  for (std::size_t i = 0; i < changed_at_ms_.size(); ++i) {
     mr_lookup_slot& slot = slots_[i];
     if (slot.prev == kNone) continue;
-    const std::uint64_t end_ns = changed_at_ns_[i] + settings.window_ns;
-    if (end_ns > now_ns && members_[slot.prev].keeps_flows && slot.prev != slot.cur) {
+    const std::uint32_t age_ms = now_ms - changed_at_ms_[i];
+    if (age_ms < window_ms && members_[slot.prev].keeps_flows && slot.prev != slot.cur) {
       ++slots_with_prev_;
-      next_expiry_ns_ = std::min(next_expiry_ns_, end_ns);
+      oldest_ms = std::max(oldest_ms, age_ms);
       continue;
     }
     slot.prev = kNone;
     is_changed = true;
   }
   if (slots_with_prev_ == 0) {
-    changed_at_ns_.clear();
-    changed_at_ns_.shrink_to_fit();
+    changed_at_ms_.clear();
+    changed_at_ms_.shrink_to_fit();
+  } else {
+    const std::uint64_t oldest_began_ms = now_ns / kMillisecondNs - oldest_ms;
+    next_expiry_ns_ = (oldest_began_ms + window_ms) * kMillisecondNs;
   }
   return is_changed;
 }

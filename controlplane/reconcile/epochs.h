@@ -70,17 +70,20 @@ class Epochs {
 
  private:
   [[nodiscard]] bool sync_members(std::span<const EpochMember> members);
-  void drop_member(std::uint32_t index);
-  [[nodiscard]] std::uint16_t index_of(std::uint32_t target_id) const;
+  void renumber_slots(std::span<const std::uint16_t> old_index);
+  void index_members();
   [[nodiscard]] bool choose_owners(const EpochSettings& settings, std::uint64_t now_ns);
   [[nodiscard]] bool close_windows(const EpochSettings& settings, std::uint64_t now_ns);
   void rebuild_table();
 
-  std::vector<EpochMember> members_;          // by member index
-  std::vector<std::uint32_t> member_slots_;   // likewise
-  std::vector<mr_lookup_slot> slots_;         // empty: nobody gets new flows
-  std::vector<std::uint64_t> changed_at_ns_;  // by slot, valid where prev is set; empty: none is
-  std::vector<std::uint32_t> owned_;          // by member index
+  std::vector<EpochMember> members_;         // by member index
+  std::vector<std::uint32_t> member_slots_;  // likewise
+  std::vector<std::uint16_t> by_target_id_;  // member indexes in order of target id
+  std::vector<mr_lookup_slot> slots_;        // empty: nobody gets new flows
+  // By slot, valid where prev is set; empty: none is. CLOCK_MONOTONIC in ms, wraps after 49 days,
+  // which no window comes near: half the memory of nanoseconds, in up to a thousand groups.
+  std::vector<std::uint32_t> changed_at_ms_;
+  std::vector<std::uint32_t> owned_;  // by member index
   std::uint32_t slots_with_prev_ = 0;
   std::uint64_t next_expiry_ns_ = kNever;
   std::uint64_t digest_ = 0;

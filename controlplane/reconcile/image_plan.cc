@@ -2,6 +2,7 @@
 #include "controlplane/reconcile/image_plan.h"
 
 #include <cstring>
+#include <utility>
 
 #include "dataplane/core/wire.h"
 
@@ -91,13 +92,29 @@ mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& recor
 }
 
 void update_epochs(ControlState& state, std::uint64_t now_ns) {
-  for (auto& [name, group] : state.groups) {
-    group.epochs.update(epoch_members(group),
-                        {.seed = state.node.lookup_seed,
-                         .slot_count = group.settings.lookup_slots,
-                         .window_ns = group.settings.deregistration_delay_seconds * kSecondNs},
-                        now_ns);
+  for (auto& [name, group] : state.groups) update_epochs(group, state.node, now_ns);
+}
+
+void update_epochs(GroupState& group, const Node& node, std::uint64_t now_ns) {
+  group.epochs.update(epoch_members(group),
+                      {.seed = node.lookup_seed,
+                       .slot_count = group.settings.lookup_slots,
+                       .window_ns = group.settings.deregistration_delay_seconds * kSecondNs},
+                      now_ns);
+}
+
+bool replan_group(ImageContents& contents, const GroupState& group, const FindWay& way_to) {
+  const bool is_fail_open = fails_open(group);
+  GroupContents planned = planned_group(group, is_fail_open);
+  GroupContents& published = contents.groups[group.slot];
+  bool is_changed = !are_equal(published, planned);
+  if (is_changed) published = std::move(planned);
+  for (const auto& [key, record] : group.targets) {
+    const mr_target target = planned_target(record, group, is_fail_open, way_to(record));
+    is_changed = is_changed || !same_bytes(contents.targets[record.slot], target);
+    contents.targets[record.slot] = target;
   }
+  return is_changed;
 }
 
 ImageContents plan_image(const ControlState& state, const Surroundings& around) {
@@ -110,12 +127,7 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
         planned_listener(key, listener, state.groups.at(listener.target_group).slot);
   }
   for (const auto& [name, group] : state.groups) {
-    const bool is_fail_open = fails_open(group);
-    contents.groups[group.slot] = planned_group(group, is_fail_open);
-    for (const auto& [key, target] : group.targets) {
-      contents.targets[target.slot] =
-          planned_target(target, group, is_fail_open, around.way_to(target));
-    }
+    (void)replan_group(contents, group, around.way_to);  // of course: it was empty
   }
   contents.local_addrs = around.local_addrs;
   contents.default_next_hop_v4 = around.default_next_hop_v4;

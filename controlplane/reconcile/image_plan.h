@@ -16,9 +16,11 @@ struct WayToTarget {
   std::uint16_t mtu = 0;  // as in mr_target
 };
 
+using FindWay = std::function<WayToTarget(const TargetRecord&)>;
+
 // What the world around says: ways to targets and the node's own addresses.
 struct Surroundings {
-  std::function<WayToTarget(const TargetRecord&)> way_to;
+  FindWay way_to;
   mr_next_hop default_next_hop_v4{};
   mr_next_hop default_next_hop_v6{};
   std::vector<mr_addr> local_addrs;
@@ -32,6 +34,13 @@ struct Surroundings {
 
 // Brings every group's lookup table up to date with its targets.
 void update_epochs(ControlState& state, std::uint64_t now_ns);
+
+void update_epochs(GroupState& group, const Node& node, std::uint64_t now_ns);
+
+// Plans one group and its targets anew, when the set of them is as it was. True when `contents`
+// says something else now.
+[[nodiscard]] bool replan_group(ImageContents& contents, const GroupState& group,
+                                const FindWay& way_to);
 
 [[nodiscard]] ImageContents plan_image(const ControlState& state, const Surroundings& around);
 

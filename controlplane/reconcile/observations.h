@@ -7,8 +7,8 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <set>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "dataplane/contract/stats_abi.h"
 
@@ -26,7 +26,7 @@ class CounterSums {
   // A new engine: every counter starts at 0.
   void restart();
   // Forgets every owner but `ids`.
-  void retain(const std::set<std::uint32_t>& ids) {
+  void retain(const std::unordered_set<std::uint32_t>& ids) {
     std::erase_if(tracks_, [&](const auto& track) { return !ids.contains(track.first); });
   }
 
@@ -38,7 +38,7 @@ class CounterSums {
     Stats last{};
     Stats sum{};
   };
-  std::map<std::uint32_t, Track> tracks_;
+  std::unordered_map<std::uint32_t, Track> tracks_;
 };
 
 extern template class CounterSums<mr_listener_stats>;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <set>
+#include <unordered_set>
 #include <utility>
 
 #include "controlplane/reconcile/apply.h"
@@ -132,11 +133,16 @@ void Reconciler::on_health(const TargetKey& key, const TargetHealth& health) {
                (health.description.empty() ? "" : ": " + health.description));
   }
   target->health = health;
-  note_change();
+  stale_groups_.insert(key.group);
+  wake();
 }
 
 void Reconciler::note_change() {
   is_dirty_ = true;
+  wake();
+}
+
+void Reconciler::wake() {
   if (is_woken_) return;
   is_woken_ = true;
   hooks_.wake();
@@ -155,35 +161,63 @@ void Reconciler::tick() {
   is_grace_over_ = is_grace_over;
   const bool is_retry_due =
       !publish_alarm_.empty() || (!store_alarm_.empty() && now_ns >= saved_at_ns_ + kSaveRetryNs);
-  if (is_retired || is_grace_ending || is_retry_due || now_ns >= next_due_ns()) is_dirty_ = true;
+  if (is_retired || is_grace_ending || is_retry_due || now_ns >= drain_due_ns_) is_dirty_ = true;
+  for (const auto& [name, group] : state_.groups) {
+    if (now_ns >= group.epochs.next_expiry_ns()) stale_groups_.insert(name);
+  }
   settle();
 }
 
 void Reconciler::settle() {
   is_woken_ = false;
-  if (!is_dirty_ || !is_applied_) return;
-  is_dirty_ = false;
+  if (!is_applied_) return;
   const Moment now = hooks_.now();
+  if (is_dirty_ || !has_contents_) {
+    settle_all(now);
+  } else if (!stale_groups_.empty()) {
+    settle_stale_groups(now);
+  }
+  stale_groups_.clear();
+}
+
+void Reconciler::settle_all(const Moment& now) {
+  is_dirty_ = false;
+  drain_due_ns_ = kNever;
   for (auto& [name, group] : state_.groups) {
     for (auto& [key, target] : group.targets) {
       if (advance_drain(target, now.monotonic_ns)) hooks_.log(key.to_string() + " is drained");
     }
+    drain_due_ns_ = std::min(drain_due_ns_, next_drain_end_ns(group));
   }
   update_epochs(state_, now.monotonic_ns);
   begin_counters();
   tell_health_and_net();
   save();  // before anything shows: ids and slots must not be forgotten once an engine has seen
            // them
+  ImageContents contents = plan_image(state_, surroundings(now.monotonic_ns));
+  if (has_contents_ && are_equal(contents, contents_)) {
+    publish_alarm_.clear();
+    return;
+  }
+  contents_ = std::move(contents);
   publish(now);
 }
 
-// When a drain or a slot's window ends.
-std::uint64_t Reconciler::next_due_ns() const {
-  std::uint64_t next = kNever;
-  for (const auto& [name, group] : state_.groups) {
-    next = std::min({next, next_drain_end_ns(group), group.epochs.next_expiry_ns()});
+// For changes that leave every other group, the sets of targets and all settings as they were.
+void Reconciler::settle_stale_groups(const Moment& now) {
+  const FindWay way_to = way_to_targets(now.monotonic_ns);
+  std::vector<StoredTarget> rows;
+  bool is_changed = false;
+  for (const std::string& name : stale_groups_) {
+    const auto found = state_.groups.find(name);
+    if (found == state_.groups.end()) continue;
+    GroupState& group = found->second;
+    update_epochs(group, state_.node, now.monotonic_ns);
+    is_changed = replan_group(contents_, group, way_to) || is_changed;
+    for (const auto& [key, target] : group.targets) rows.push_back(to_store(target, now));
   }
-  return next;
+  save_targets(rows);
+  if (is_changed) publish(now);
 }
 
 void Reconciler::tell_health_and_net() {
@@ -213,31 +247,30 @@ void Reconciler::save() {
   const Moment now = hooks_.now();
   saved_at_ns_ = now.monotonic_ns;
   // One publish follows at most; the floor stays ahead of it.
-  if (publisher_->generation() + 1 >= generation_floor_) {
-    generation_floor_ = publisher_->generation() + 1 + kNumberStep;
-  }
-  const Status saved = store_.save(to_store(state_, generation_floor_, now));
+  if (is_floor_reached()) generation_floor_ = publisher_->generation() + 1 + kNumberStep;
+  note_saved(store_.save(to_store(state_, generation_floor_, now)));
+}
+
+void Reconciler::save_targets(const std::vector<StoredTarget>& rows) {
+  if (is_floor_reached() || !store_alarm_.empty()) return save();
+  note_saved(store_.save_targets(rows));
+}
+
+void Reconciler::note_saved(const Status& saved) {
   const std::string alarm = saved ? "" : "state is not saved: " + saved.error().message;
   if (alarm != store_alarm_) hooks_.log(alarm.empty() ? "state is saved again" : alarm);
   store_alarm_ = alarm;
 }
 
 void Reconciler::publish(const Moment& now) {
-  ImageContents contents = plan_image(state_, surroundings(now.monotonic_ns));
-  if (has_contents_ && are_equal(contents, contents_)) {
-    publish_alarm_.clear();
-    return;
-  }
   publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
-  const Result<std::uint64_t> generation = publisher_->publish(contents);
+  const Result<std::uint64_t> generation = publisher_->publish(contents_);
   const std::string alarm =
       generation ? "" : "config is not published: " + generation.error().message;
   if (alarm != publish_alarm_) hooks_.log(alarm.empty() ? "config is published again" : alarm);
   publish_alarm_ = alarm;
-  if (!generation) return;
-  contents_ = std::move(contents);
-  has_contents_ = true;
-  published_at_ns_ = now.monotonic_ns;
+  has_contents_ = static_cast<bool>(generation);
+  if (has_contents_) published_at_ns_ = now.monotonic_ns;
 }
 
 // Somebody removed or replaced the file. Engines that still read the old one join the new one.
@@ -265,12 +298,14 @@ std::optional<mr_next_hop> Reconciler::resolved(const std::optional<NextHopInfo>
   return out;
 }
 
-Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
-  // What the image in force says, while the kernel has not answered since our start.
+// What the image in force says, while the kernel has not answered since our start.
+core::ConfigView Reconciler::stand_in(std::uint64_t now_ns) const {
   const bool is_grace_over = now_ns >= opened_at_ns_ + kGraceNs;
-  const core::ConfigView before = is_grace_over ? core::ConfigView{} : publisher_->published();
-  Surroundings around;
-  around.way_to = [this, before](const TargetRecord& target) -> WayToTarget {
+  return is_grace_over ? core::ConfigView{} : publisher_->published();
+}
+
+FindWay Reconciler::way_to_targets(std::uint64_t now_ns) const {
+  return [this, before = stand_in(now_ns)](const TargetRecord& target) -> WayToTarget {
     const auto info = hooks_.find_next_hop(target.key.address);
     if (const auto hop = resolved(info)) return {.next_hop = *hop, .mtu = info->mtu};
     const bool is_known =
@@ -279,6 +314,12 @@ Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
     const mr_target& known = before.targets[target.slot];
     return {.next_hop = known.next_hop, .mtu = known.mtu};
   };
+}
+
+Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
+  const core::ConfigView before = stand_in(now_ns);
+  Surroundings around;
+  around.way_to = way_to_targets(now_ns);
   auto default_hop = [&](AddressFamily family, const mr_next_hop* fallback) {
     return resolved(hooks_.default_next_hop(family))
         .value_or(fallback == nullptr ? mr_next_hop{} : *fallback);
@@ -352,8 +393,8 @@ void Reconciler::observe_counters() {
 // Whoever got a slot just now starts from where the slot's counters stand.
 void Reconciler::begin_counters() {
   const shm::StatsReader* stats = engine_.stats();
-  std::set<std::uint32_t> listener_ids;
-  std::set<std::uint32_t> target_ids;
+  std::unordered_set<std::uint32_t> listener_ids;
+  std::unordered_set<std::uint32_t> target_ids;
   for (const auto& [key, listener] : state_.listeners) {
     listener_ids.insert(listener.id);
     const auto raw = stats == nullptr ? std::nullopt : stats->listener(listener.slot);

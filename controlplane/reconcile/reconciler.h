@@ -5,6 +5,7 @@
 // segments.
 //
 //   apply, drain, health, next hops --> state --> store --> image --> publisher
+//   a health that changed touches its group alone: 10,000 targets are not looked at for one of them
 //   tick (every 100 ms)             --> engine's counters, ended drains and windows, retirement,
 //                                       reuse of config memory, what could not be done before
 //
@@ -15,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -88,20 +90,29 @@ class Reconciler final : public Controller {
       const Options& options, std::uint64_t generation_floor);
 
   void note_change();
+  void wake();
+  void settle_all(const Moment& now);
+  void settle_stale_groups(const Moment& now);
   void poll_engine();
   void observe_counters();
   void begin_counters();
   void hold_health_without_engine(std::uint64_t now_ns);
   void save();
+  void save_targets(const std::vector<StoredTarget>& rows);
+  [[nodiscard]] bool is_floor_reached() const {
+    return publisher_->generation() + 1 >= generation_floor_;
+  }
+  void note_saved(const Status& saved);
   void publish(const Moment& now);
   void replace_lost_segment();
   void tell_health_and_net();
+  [[nodiscard]] core::ConfigView stand_in(std::uint64_t now_ns) const;
+  [[nodiscard]] FindWay way_to_targets(std::uint64_t now_ns) const;
   [[nodiscard]] Surroundings surroundings(std::uint64_t now_ns) const;
   [[nodiscard]] mr_addr encap_source(AddressFamily family, const mr_image* before) const;
   [[nodiscard]] std::vector<std::string> alarms(const EngineSnapshot& engine) const;
   [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
   [[nodiscard]] TargetRecord* find_target(const TargetKey& key);
-  [[nodiscard]] std::uint64_t next_due_ns() const;
   [[nodiscard]] std::optional<std::uint64_t> active_flows(std::uint32_t target_slot) const;
 
   Options options_;
@@ -120,8 +131,10 @@ class Reconciler final : public Controller {
   bool is_applied_ = false;
   bool is_grace_over_ = false;
   bool is_woken_ = false;
-  bool is_dirty_ = false;
-  ImageContents contents_;  // as published last
+  bool is_dirty_ = false;               // anything may have changed
+  std::set<std::string> stale_groups_;  // by name; in these, health or the end of a window
+  std::uint64_t drain_due_ns_ = 0;      // when the next drain ends; kNever: none runs
+  ImageContents contents_;              // as published last, while has_contents_
   bool has_contents_ = false;
   std::uint64_t generation_floor_ = 0;  // as stored
   std::string config_error_;

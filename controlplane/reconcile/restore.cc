@@ -26,28 +26,6 @@ StoredGroup stored(const GroupState& group) {
           .gue_port = settings.gue_port};
 }
 
-StoredTarget stored(const TargetRecord& target, const Moment& now) {
-  StoredTarget out{.key = target.key,
-                   .slot = target.slot,
-                   .id = target.id,
-                   .weight = target.weight,
-                   .zone = target.zone,
-                   .is_configured = target.is_configured,
-                   .is_operator_drained = target.is_operator_drained,
-                   .registration = target.registration,
-                   .drain_deadline_ns = 0,
-                   .health_state = target.health.state,
-                   .health_reason = target.health.reason,
-                   .health_description = target.health.description};
-  if (target.registration == Registration::draining) {
-    const std::uint64_t left_ns =
-        target.drain_deadline_ns - std::min(target.drain_deadline_ns, now.monotonic_ns);
-    // To the second: else the row would differ with every reading of two clocks.
-    out.drain_deadline_ns = (now.realtime_ns + left_ns + kSecondNs / 2) / kSecondNs * kSecondNs;
-  }
-  return out;
-}
-
 GroupState restored(const StoredGroup& row) {
   GroupState group;
   group.settings.name = row.name;
@@ -94,6 +72,28 @@ Error contradiction(const std::string& what) {
 
 }  // namespace
 
+StoredTarget to_store(const TargetRecord& target, const Moment& now) {
+  StoredTarget out{.key = target.key,
+                   .slot = target.slot,
+                   .id = target.id,
+                   .weight = target.weight,
+                   .zone = target.zone,
+                   .is_configured = target.is_configured,
+                   .is_operator_drained = target.is_operator_drained,
+                   .registration = target.registration,
+                   .drain_deadline_ns = 0,
+                   .health_state = target.health.state,
+                   .health_reason = target.health.reason,
+                   .health_description = target.health.description};
+  if (target.registration == Registration::draining) {
+    const std::uint64_t left_ns =
+        target.drain_deadline_ns - std::min(target.drain_deadline_ns, now.monotonic_ns);
+    // To the second: else the row would differ with every reading of two clocks.
+    out.drain_deadline_ns = (now.realtime_ns + left_ns + kSecondNs / 2) / kSecondNs * kSecondNs;
+  }
+  return out;
+}
+
 StoredState to_store(const ControlState& state, std::uint64_t generation_floor, const Moment& now) {
   StoredState out;
   out.id_floor = state.ids.floor();
@@ -110,7 +110,7 @@ StoredState to_store(const ControlState& state, std::uint64_t generation_floor, 
   }
   for (const auto& [name, group] : state.groups) {
     out.groups.push_back(stored(group));
-    for (const auto& [key, target] : group.targets) out.targets.push_back(stored(target, now));
+    for (const auto& [key, target] : group.targets) out.targets.push_back(to_store(target, now));
   }
   return out;
 }

@@ -24,6 +24,8 @@ struct Moment {
 [[nodiscard]] StoredState to_store(const ControlState& state, std::uint64_t generation_floor,
                                    const Moment& now);
 
+[[nodiscard]] StoredTarget to_store(const TargetRecord& target, const Moment& now);
+
 // Fails when rows contradict each other. A drain ends at its stored time, but never later than a
 // whole deregistration delay from now, whatever the wall clock did meanwhile.
 [[nodiscard]] Result<ControlState> from_store(const StoredState& stored, const Moment& now);

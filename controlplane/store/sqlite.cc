@@ -21,6 +21,12 @@ void Statement::Finalize::operator()(sqlite3_stmt* statement) const {
 
 void Database::Close::operator()(sqlite3* database) const { (void)sqlite3_close_v2(database); }
 
+Statement& Statement::reset() {
+  (void)sqlite3_reset(statement_.get());  // repeats the error that step() has already returned
+  bound_ = 0;
+  return *this;
+}
+
 // A bind fails only on a wrong index or for want of memory; then step() fails or stores NULL, which
 // the schema refuses.
 Statement& Statement::bind(std::int64_t value) {

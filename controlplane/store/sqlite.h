@@ -16,9 +16,10 @@ namespace millrace::control {
 
 class Database;
 
-// A prepared statement; one use: bind in order, then step.
+// A prepared statement: bind in order, then step; reset() before the next use.
 class Statement {
  public:
+  Statement& reset();
   // Bind the next parameter.
   Statement& bind(std::int64_t value);
   Statement& bind(const std::string& value);

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -91,31 +91,73 @@ constexpr TableSql kTargetSql = {
     .put = "INSERT OR REPLACE INTO targets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     .remove = "DELETE FROM targets WHERE target_group = ? AND address = ? AND port = ?"};
 
-// Makes a table that holds `before` hold `after`.
+// Writes rows, or removes them, by one statement that is prepared when the first one comes.
+class RowWriter {
+ public:
+  RowWriter(const Database& database, const char* sql) : database_(database), sql_(sql) {}
+
+  template <typename Row>
+  [[nodiscard]] Status put(const Row& row) {
+    return run([&](Statement& statement) {
+      bind_key(statement, row);
+      bind_rest(statement, row);
+    });
+  }
+  template <typename Row>
+  [[nodiscard]] Status remove(const Row& row) {
+    return run([&](Statement& statement) { bind_key(statement, row); });
+  }
+
+ private:
+  template <typename Bind>
+  [[nodiscard]] Status run(Bind bind) {
+    if (!statement_) {
+      Result<Statement> prepared = database_.prepare(sql_);
+      if (!prepared) return prepared.error();
+      statement_.emplace(std::move(*prepared));
+    }
+    bind(statement_->reset());
+    if (Result<bool> done = statement_->step(); !done) return done.error();
+    return ok();
+  }
+
+  const Database& database_;
+  const char* sql_;
+  std::optional<Statement> statement_;
+};
+
+// Makes a table that holds `before` hold `after`; both in order of their keys.
 template <typename Row>
 Status write_rows(const Database& database, const TableSql& sql, const std::vector<Row>& before,
                   const std::vector<Row>& after) {
-  using Key = std::decay_t<decltype(key_of(after.front()))>;
-  std::map<Key, const Row*> stale;
-  for (const Row& row : before) stale.emplace(key_of(row), &row);
+  RowWriter put(database, sql.put);
+  RowWriter remove(database, sql.remove);
+  auto old = before.begin();
   for (const Row& row : after) {
-    const auto old = stale.find(key_of(row));
-    const bool is_unchanged = old != stale.end() && *old->second == row;
-    if (old != stale.end()) stale.erase(old);
+    for (; old != before.end() && key_of(*old) < key_of(row); ++old) {
+      if (Status removed = remove.remove(*old); !removed) return removed;
+    }
+    const bool is_known = old != before.end() && key_of(*old) == key_of(row);
+    const bool is_unchanged = is_known && *old == row;
+    if (is_known) ++old;
     if (is_unchanged) continue;
-    Result<Statement> put = database.prepare(sql.put);
-    if (!put) return put.error();
-    bind_key(*put, row);
-    bind_rest(*put, row);
-    if (Result<bool> done = put->step(); !done) return done.error();
+    if (Status written = put.put(row); !written) return written;
   }
-  for (const auto& [key, row] : stale) {
-    Result<Statement> remove = database.prepare(sql.remove);
-    if (!remove) return remove.error();
-    bind_key(*remove, *row);
-    if (Result<bool> done = remove->step(); !done) return done.error();
+  for (; old != before.end(); ++old) {
+    if (Status removed = remove.remove(*old); !removed) return removed;
   }
   return ok();
+}
+
+template <typename Row>
+void sort_rows(std::vector<Row>& rows) {
+  std::ranges::sort(rows, [](const Row& a, const Row& b) { return key_of(a) < key_of(b); });
+}
+
+void sort_rows(StoredState& state) {
+  sort_rows(state.listeners);
+  sort_rows(state.groups);
+  sort_rows(state.targets);
 }
 
 // Reads rows with ranges checked: the file is input. `bad` remembers the first violation.
@@ -296,21 +338,48 @@ Status StateStore::load() {
   state_.id_floor = std::max<std::uint32_t>(state_.id_floor, 1);
   if (Status read = read_rows(database_, "listeners", state_.listeners); !read) return read;
   if (Status read = read_rows(database_, "target_groups", state_.groups); !read) return read;
-  return read_rows(database_, "targets", state_.targets);
+  if (Status read = read_rows(database_, "targets", state_.targets); !read) return read;
+  sort_rows(state_);
+  return ok();
 }
 
-Status StateStore::save(const StoredState& state) {
-  if (Status begun = database_.run("BEGIN IMMEDIATE"); !begun) {
-    return begun.error().within("cannot write " + path_);
+Status StateStore::save(StoredState state) {
+  sort_rows(state);
+  Status written = transact([&] { return write_changes(state); });
+  if (written) state_ = std::move(state);
+  return written;
+}
+
+Status StateStore::save_targets(std::span<const StoredTarget> targets) {
+  std::vector<std::pair<StoredTarget*, const StoredTarget*>> changed;
+  for (const StoredTarget& target : targets) {
+    const auto known = std::ranges::lower_bound(state_.targets, target.key, {}, &StoredTarget::key);
+    if (known == state_.targets.end() || known->key != target.key || *known == target) continue;
+    changed.emplace_back(&*known, &target);
   }
-  Status written = write_changes(state);
-  if (written) written = database_.run("COMMIT");
-  if (!written) {
-    (void)database_.run("ROLLBACK");  // SQLite may have rolled back already, which is fine too
-    return written.error().within("cannot write " + path_);
-  }
-  state_ = state;
+  if (changed.empty()) return ok();
+  Status written = transact([&] {
+    RowWriter put(database_, kTargetSql.put);
+    for (const auto& [known, target] : changed) {
+      if (Status done = put.put(*target); !done) return done;
+    }
+    return ok();
+  });
+  if (!written) return written;
+  for (const auto& [known, target] : changed) *known = *target;
   return ok();
+}
+
+// All that `write` does to the file, or nothing.
+template <typename Write>
+Status StateStore::transact(Write write) {
+  Status written = database_.run("BEGIN IMMEDIATE");
+  if (!written) return written.error().within("cannot write " + path_);
+  written = write();
+  if (written) written = database_.run("COMMIT");
+  if (written) return ok();
+  (void)database_.run("ROLLBACK");  // SQLite may have rolled back already, which is fine too
+  return written.error().within("cannot write " + path_);
 }
 
 Status StateStore::write_changes(const StoredState& state) {

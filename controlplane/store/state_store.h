@@ -8,6 +8,7 @@
 // then anyway.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "controlplane/store/sqlite.h"
@@ -23,18 +24,22 @@ class StateStore {
   // ids and break their flows.
   [[nodiscard]] static Result<StateStore> open(const std::string& path);
 
-  // What was last saved; all defaults in a new file.
+  // What was last saved, rows in order of their keys; all defaults in a new file.
   [[nodiscard]] const StoredState& state() const { return state_; }
 
   // Makes `state` the stored one. On failure (disk full, ...) the file holds what it held before,
   // and the next save tries everything again.
-  [[nodiscard]] Status save(const StoredState& state);
+  [[nodiscard]] Status save(StoredState state);
+  // The same for these targets alone, as far as they are stored already.
+  [[nodiscard]] Status save_targets(std::span<const StoredTarget> targets);
 
  private:
   StateStore(Database database, std::string path)
       : database_(std::move(database)), path_(std::move(path)) {}
   [[nodiscard]] Status prepare_schema();
   [[nodiscard]] Status load();
+  template <typename Write>
+  [[nodiscard]] Status transact(Write write);
   [[nodiscard]] Status write_changes(const StoredState& state);
   [[nodiscard]] Status write_settings(const StoredState& state);
   [[nodiscard]] Status put_setting(const char* name, const std::string& value);

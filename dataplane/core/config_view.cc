@@ -140,26 +140,27 @@ Status Checker::check_listeners() const {
   for (std::uint32_t slot = 0; slot < view_.listeners.size(); ++slot) {
     const mr_listener& listener = view_.listeners[slot];
     if (listener.id == 0) continue;
-    const std::string name = "listener slot " + std::to_string(slot) + ": ";
+    const auto name = [slot] { return "listener slot " + std::to_string(slot) + ": "; };
     if (listener.group_slot >= view_.groups.size() || view_.groups[listener.group_slot].id == 0) {
-      return wrong(name + "group_slot", listener.group_slot, "is not one of", view_.groups.size());
+      return wrong(name() + "group_slot", listener.group_slot, "is not one of",
+                   view_.groups.size());
     }
     if (listener.protocol != MR_PROTOCOL_TCP && listener.protocol != MR_PROTOCOL_UDP) {
-      return wrong(name + "protocol", listener.protocol, "is neither TCP nor UDP:", 0);
+      return wrong(name() + "protocol", listener.protocol, "is neither TCP nor UDP:", 0);
     }
   }
   return ok();
 }
 
 Status Checker::check_lookup_table(std::uint32_t slot, const mr_target_group& group) const {
-  const std::string name = "group slot " + std::to_string(slot) + ": ";
+  const auto name = [slot] { return "group slot " + std::to_string(slot) + ": "; };
   if (group.table_slots < 2 || group.table_slots > MR_LOOKUP_SLOTS_MAX) {
-    return wrong(name + "table_slots", group.table_slots, "is not between 2 and",
+    return wrong(name() + "table_slots", group.table_slots, "is not between 2 and",
                  MR_LOOKUP_SLOTS_MAX);
   }
   std::span<const mr_lookup_slot> table;
   if (!place(group.table_offset, group.table_slots, table)) {
-    return wrong(name + "table_offset", group.table_offset, "is not inside the segment of",
+    return wrong(name() + "table_offset", group.table_offset, "is not inside the segment of",
                  segment_.size());
   }
   // Immutable blocks: what an earlier view had checked at this place with this checksum still
@@ -174,14 +175,14 @@ Status Checker::check_lookup_table(std::uint32_t slot, const mr_target_group& gr
     }
   }
   if (checksum64(std::as_bytes(table)) != group.table_checksum) {
-    return wrong(name + "lookup table does not match its checksum");
+    return wrong(name() + "lookup table does not match its checksum");
   }
   for (const mr_lookup_slot& entry : table) {
     if (entry.cur >= group.member_count) {
-      return wrong(name + "lookup table names member", entry.cur, ">=", group.member_count);
+      return wrong(name() + "lookup table names member", entry.cur, ">=", group.member_count);
     }
     if (entry.prev != MR_MEMBER_NONE && entry.prev >= group.member_count) {
-      return wrong(name + "lookup table names previous member", entry.prev,
+      return wrong(name() + "lookup table names previous member", entry.prev,
                    ">=", group.member_count);
     }
   }
@@ -191,22 +192,23 @@ Status Checker::check_lookup_table(std::uint32_t slot, const mr_target_group& gr
 Status Checker::check_group(std::uint32_t slot) const {
   const mr_target_group& group = view_.groups[slot];
   if (group.id == 0) return ok();
-  const std::string name = "group slot " + std::to_string(slot) + ": ";
+  const auto name = [slot] { return "group slot " + std::to_string(slot) + ": "; };
   if (group.member_count > MR_GROUP_MEMBERS_MAX) {
-    return wrong(name + "member_count", group.member_count, ">", MR_GROUP_MEMBERS_MAX);
+    return wrong(name() + "member_count", group.member_count, ">", MR_GROUP_MEMBERS_MAX);
   }
   if (group.forwarding < MR_FORWARDING_NAT || group.forwarding > MR_FORWARDING_GUE) {
-    return wrong(name + "forwarding", group.forwarding, "is not one of the modes up to",
+    return wrong(name() + "forwarding", group.forwarding, "is not one of the modes up to",
                  MR_FORWARDING_GUE);
   }
   std::span<const std::uint32_t> members;
   if (!place(group.members_offset, group.member_count, members)) {
-    return wrong(name + "members_offset", group.members_offset, "is not inside the segment of",
+    return wrong(name() + "members_offset", group.members_offset, "is not inside the segment of",
                  segment_.size());
   }
   for (const std::uint32_t target_slot : members) {
     if (target_slot >= view_.targets.size() || view_.targets[target_slot].id == 0) {
-      return wrong(name + "member target slot", target_slot, "is not one of", view_.targets.size());
+      return wrong(name() + "member target slot", target_slot, "is not one of",
+                   view_.targets.size());
     }
   }
   return group.table_offset == 0 ? ok() : check_lookup_table(slot, group);

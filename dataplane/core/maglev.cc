@@ -51,6 +51,9 @@ std::vector<std::uint32_t> maglev_table(std::span<const MaglevTarget> targets, s
   if (turns.empty()) return owners;
   const std::uint32_t weight_max = std::ranges::max(turns, {}, &Turn::weight).weight;
 
+  // Which slots have an owner, a bit each: nearly all of the work is looking for one that has none,
+  // and 65537 bits lie in the first-level cache where as many owners would not.
+  std::vector<std::uint64_t> taken(slot_count / 64 + 1);
   std::uint32_t filled = 0;
   // Ends: in every round the heaviest target takes a turn, and a turn fills one slot.
   while (true) {
@@ -58,10 +61,14 @@ std::vector<std::uint32_t> maglev_table(std::span<const MaglevTarget> targets, s
       turn.credit += turn.weight;
       if (turn.credit < weight_max) continue;
       turn.credit -= weight_max;
-      while (owners[turn.next] != kMaglevNoTarget) {
-        turn.next = static_cast<std::uint32_t>((std::uint64_t{turn.next} + turn.skip) % slot_count);
+      std::uint32_t slot = turn.next;
+      while ((taken[slot / 64] >> slot % 64 & 1) != 0) {
+        // Modulo slot_count: when the sum is below it, the difference wraps and is the larger.
+        slot = std::min(slot + turn.skip, slot + turn.skip - slot_count);
       }
-      owners[turn.next] = turn.target;
+      turn.next = slot;
+      taken[slot / 64] |= std::uint64_t{1} << slot % 64;
+      owners[slot] = turn.target;
       if (++filled == slot_count) return owners;
     }
   }

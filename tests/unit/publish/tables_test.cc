@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <string>
+#include <vector>
 
 #include "dataplane/core/config_view.h"
 #include "dataplane/core/wire.h"
@@ -138,6 +140,41 @@ TEST(ReverseTable, dsr_targets_and_empty_slots_are_left_out) {
       one_group({listener("203.0.113.10", 80, 1)}, {target("10.0.1.11", 0, 1), mr_target{}});
   contents.groups[0].forwarding = MR_FORWARDING_DSR;
   EXPECT_EQ(used(reverse_table(contents)), 0u);
+}
+
+TEST(TableMaker, makes_the_same_tables_as_the_functions_whatever_came_before) {
+  const mr_listener web = listener("203.0.113.10", 80, 1);
+  const mr_target one = target("10.0.1.11", 8080, 1);
+  const mr_target two = target("10.0.1.12", 8080, 2);
+  mr_target resolved = two;
+  resolved.next_hop.flags = MR_NEXT_HOP_RESOLVED;
+  ImageContents dsr = one_group({web}, {one, two});
+  dsr.groups[0].forwarding = MR_FORWARDING_DSR;
+  TableMaker maker;
+  for (const ImageContents& contents :
+       {one_group({}, {}), one_group({web}, {one}), one_group({web}, {one, two}),
+        one_group({web}, {one, resolved}), one_group({web}, {mr_target{}, two}), dsr,
+        one_group({web, listener("203.0.113.11", 80, 2)}, {one, two})}) {
+    maker.update(contents);
+    const auto bytes = [](const std::vector<mr_table_entry>& table) {
+      return std::string(reinterpret_cast<const char*>(table.data()),
+                         table.size() * sizeof(mr_table_entry));
+    };
+    EXPECT_EQ(bytes(maker.listeners()), bytes(listener_table(contents.listeners)));
+    EXPECT_EQ(bytes(maker.reverse()), bytes(reverse_table(contents)));
+  }
+}
+
+TEST(TableMaker, health_and_next_hops_build_nothing_anew) {
+  ImageContents contents =
+      one_group({listener("203.0.113.10", 80, 1)}, {target("10.0.1.11", 8080, 1)});
+  TableMaker maker;
+  maker.update(contents);
+  const mr_table_entry* reverse = maker.reverse().data();
+  contents.targets[0].flags = MR_TARGET_RESETS_FLOWS;
+  contents.targets[0].next_hop.mac[0] = 2;
+  maker.update(contents);
+  EXPECT_EQ(maker.reverse().data(), reverse);
 }
 
 }  // namespace

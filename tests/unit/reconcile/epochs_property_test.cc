@@ -16,7 +16,9 @@ namespace millrace::control {
 namespace {
 
 constexpr std::uint32_t kSlots = 127;
-constexpr EpochSettings kSettings{.seed = 3, .slot_count = kSlots, .window_ns = 50};
+// Windows are kept to the millisecond.
+constexpr std::uint64_t kMs = 1'000'000;
+constexpr EpochSettings kSettings{.seed = 3, .slot_count = kSlots, .window_ns = 50 * kMs};
 
 // Target ids of one slot; 0: none.
 struct Owners {
@@ -46,7 +48,7 @@ class History {
   };
 
   void happen(const Event& event) {
-    now_ += event.elapsed % 40;
+    now_ += event.elapsed % 40 * kMs;
     const std::uint32_t id = 1 + event.target % 8;
     EpochMember& member = members_[id];
     member.target_id = id;
@@ -89,7 +91,7 @@ class History {
  private:
   std::map<std::uint32_t, EpochMember> members_;
   Epochs epochs_;
-  std::uint64_t now_ = 1000;
+  std::uint64_t now_ = 1000 * kMs;
 };
 
 std::vector<History::Event> random_events() {

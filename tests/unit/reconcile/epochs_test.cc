@@ -137,6 +137,25 @@ TEST(Epochs, retired_member_leaves_the_others_slots_alone) {
   }
 }
 
+TEST(Epochs, many_members_leave_at_once_and_the_rest_keep_their_slots) {
+  Epochs epochs;
+  std::vector<EpochMember> members;
+  for (std::uint32_t id = 1; id <= 40; ++id) members.push_back(member(id, id % 2 == 0 ? 100 : 0));
+  epochs.update(members, kSettings, 0);
+  std::vector<std::uint32_t> owners;
+  for (const mr_lookup_slot& slot : epochs.table()->slots) {
+    owners.push_back(target_at(epochs, slot.cur));
+  }
+  std::erase_if(members, [](const EpochMember& m) { return m.weight == 0; });
+  epochs.update(members, kSettings, kSecond);
+  ASSERT_EQ(epochs.member_slots().size(), 20u);
+  for (std::size_t i = 0; i < owners.size(); ++i) {
+    ASSERT_EQ(target_at(epochs, epochs.table()->slots[i].cur), owners[i]) << i;
+  }
+  EXPECT_EQ(epochs.slots_owned(1), 0u);
+  EXPECT_GT(epochs.slots_owned(40), 0u);
+}
+
 TEST(Epochs, another_table_size_starts_without_a_past) {
   Epochs epochs;
   epochs.update(std::vector{member(1), member(2)}, kSettings, 0);

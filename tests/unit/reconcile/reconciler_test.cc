@@ -75,6 +75,54 @@ TEST_F(ReconcilerTest, several_changes_at_once_are_one_generation) {
   EXPECT_EQ(world_->published().generation, before + 1);
 }
 
+// A config of the groups "web" and "dns", each with its own listener.
+Config two_groups() {
+  Config config = web_config(kThree);
+  config.load_balancers.push_back(config.load_balancers[0]);
+  config.load_balancers[1].name = "dns";
+  config.load_balancers[1].addresses = {test::ip("203.0.113.11")};
+  config.load_balancers[1].listeners[0].default_target_group_v4 = "dns";
+  config.target_groups.push_back(config.target_groups[0]);
+  config.target_groups[1].name = "dns";
+  return config;
+}
+
+TEST_F(ReconcilerTest, health_of_one_group_leaves_the_tables_of_others) {
+  (void)apply(two_groups());
+  for (const std::string& address : kThree) world_.set_health(address, TargetState::healthy);
+  const core::ConfigView before = world_->published();
+  world_.set_health("10.0.1.12", TargetState::unhealthy);
+  const core::ConfigView after = world_->published();
+  EXPECT_EQ(after.generation, before.generation + 1);
+  const TargetGroupSnapshot web = world_->snapshot().target_groups[1];
+  const TargetGroupSnapshot dns = world_->snapshot().target_groups[0];
+  ASSERT_EQ(web.name, "web");
+  EXPECT_NE(after.groups[web.slot].table_checksum, before.groups[web.slot].table_checksum);
+  EXPECT_EQ(after.groups[dns.slot].table_offset, before.groups[dns.slot].table_offset);
+  EXPECT_TRUE(dns.fail_open) << "nobody there was ever healthy";
+}
+
+TEST_F(ReconcilerTest, health_survives_a_restart_without_a_new_config) {
+  three_healthy_targets();
+  world_.set_health("10.0.1.13", TargetState::unhealthy);
+  (void)world_.start();
+  (void)apply(web_config(kThree));
+  EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::healthy);
+  EXPECT_EQ(world_.target("10.0.1.13").state, TargetState::unhealthy);
+}
+
+TEST_F(ReconcilerTest, end_of_a_window_is_published) {
+  three_healthy_targets();
+  world_.set_health("10.0.1.13", TargetState::initial);
+  EXPECT_GT(world_->snapshot().target_groups[0].slots_with_prev, 0u);
+  const std::uint64_t before = world_->published().generation;
+  world_.pass(299);
+  EXPECT_EQ(world_->published().generation, before);
+  world_.pass(1);
+  EXPECT_EQ(world_->published().generation, before + 1);
+  EXPECT_EQ(world_->snapshot().target_groups[0].slots_with_prev, 0u);
+}
+
 TEST_F(ReconcilerTest, dead_target_gets_no_new_flow_and_its_flows_are_reset) {
   three_healthy_targets();
   world_.set_health("10.0.1.12", TargetState::unhealthy);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <vector>
 
 #include "tests/support/cc/temp_dir.h"
 
@@ -106,6 +107,25 @@ TEST_F(StateStoreTest, rows_are_added_changed_and_removed) {
     second.slot = 10;
     state.targets.push_back(second);
     ASSERT_TRUE(store.save(state));
+  }
+  EXPECT_EQ(open().state(), state);
+}
+
+TEST_F(StateStoreTest, targets_saved_by_themselves_leave_all_else) {
+  StoredState state = rich_state();
+  state.targets.push_back(state.targets[0]);
+  state.targets[1].key.address = ip("fd00::12");
+  state.targets[1].slot = 10;
+  StoredTarget changed = state.targets[1];
+  changed.health_description = "as of now";
+  StoredTarget unknown = state.targets[0];
+  unknown.key.port = 1;
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(state));
+    ASSERT_TRUE(store.save_targets(std::vector{changed, unknown}));
+    state.targets[1] = changed;
+    EXPECT_EQ(store.state(), state);
   }
   EXPECT_EQ(open().state(), state);
 }
