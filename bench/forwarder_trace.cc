@@ -54,7 +54,7 @@ class Trace {
       measured_burst(balancer_, burst_);
       if (balancer_.counter(counter_of_kind()) - before != core::kBurstMax) return false;
       for (const core::Verdict& verdict : burst_.verdicts) {
-        if (verdict.kind != core::VerdictKind::forward) return false;
+        if (verdict.kind() != core::VerdictKind::forward) return false;
       }
     }
     return true;

@@ -106,8 +106,7 @@ class WorkerLoop {
       balancer_->process(burst_.view);
     } else {
       for (std::uint32_t i = 0; i < burst_.view.count; ++i) {
-        burst_.view.verdicts[i] = {
-            .kind = core::VerdictKind::forward, .nic = 0, .reason = 0, .reserved = 0};
+        burst_.view.verdicts[i] = core::Verdict::forward(0);
       }
     }
     dispatch_->act(burst_);

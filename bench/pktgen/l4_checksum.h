@@ -13,8 +13,8 @@ namespace millrace::pktgen {
 [[nodiscard]] inline bool l4_checksum_holds(const core::Packet& packet,
                                             const core::Parsed& parsed) noexcept {
   const std::uint8_t* ip = packet.data + core::eth::kBytes;
-  const std::uint8_t* l4 = packet.data + parsed.l4_offset;
-  std::uint32_t l4_bytes = core::eth::kBytes + parsed.ip_bytes - parsed.l4_offset;
+  const std::uint8_t* l4 = packet.data + parsed.l4_offset();
+  std::uint32_t l4_bytes = core::eth::kBytes + parsed.ip_bytes - parsed.l4_offset();
   if (parsed.protocol == core::ip_protocol::kUdp) {
     if (core::load<std::uint16_t>(l4 + core::udp::kChecksum) == 0) return parsed.is_v4;
     l4_bytes =

@@ -28,7 +28,7 @@ core::Packet untagged(const core::Packet& packet) noexcept {
 
 std::uint32_t l4_header_bytes(const core::Packet& packet, const core::Parsed& parsed) noexcept {
   if (parsed.protocol != core::ip_protocol::kTcp) return core::udp::kBytes;  // and ICMP's
-  return (packet.data[parsed.l4_offset + core::tcp::kDataOffset] >> 4) * 4u;
+  return (packet.data[parsed.l4_offset() + core::tcp::kDataOffset] >> 4) * 4u;
 }
 
 }  // namespace
@@ -47,7 +47,7 @@ void Receiver::receive_one(const core::Packet& packet, std::uint64_t now_ns) noe
     ++unmarked_;
     return;
   }
-  const std::uint32_t payload = parsed.l4_offset + l4_header_bytes(view, parsed);
+  const std::uint32_t payload = parsed.l4_offset() + l4_header_bytes(view, parsed);
   Mark mark;
   if (payload + kMarkBytes > core::eth::kBytes + parsed.ip_bytes ||
       !read_mark(view.data + payload, mark) || mark.stream >= streams_.size()) {

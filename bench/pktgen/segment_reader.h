@@ -18,7 +18,7 @@ namespace millrace::pktgen {
 [[nodiscard]] inline Segment read_segment(const core::Packet& packet,
                                           const core::Parsed& parsed) noexcept {
   const std::uint8_t* ip = packet.data + core::eth::kBytes;
-  const std::uint8_t* l4 = packet.data + parsed.l4_offset;
+  const std::uint8_t* l4 = packet.data + parsed.l4_offset();
   Segment segment;
   segment.ordinal = core::from_be16(core::load<std::uint16_t>(ip + (parsed.is_v4 ? 4 : 2)));
   std::uint32_t header_bytes = core::udp::kBytes;
@@ -29,7 +29,7 @@ namespace millrace::pktgen {
         core::from_be32(core::load<std::uint32_t>(l4 + core::tcp::kAcknowledgement));
     segment.tcp_flags = parsed.tcp_flags;
   }
-  segment.payload_bytes = core::eth::kBytes + parsed.ip_bytes - parsed.l4_offset - header_bytes;
+  segment.payload_bytes = core::eth::kBytes + parsed.ip_bytes - parsed.l4_offset() - header_bytes;
   segment.has_stamp = segment.payload_bytes >= kStampBytes;
   if (segment.has_stamp) segment.stamp = core::load<Stamp>(l4 + header_bytes);
   return segment;

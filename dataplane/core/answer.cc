@@ -11,6 +11,12 @@
 namespace millrace::core {
 namespace {
 
+void write_macs(std::uint8_t* frame, const std::uint8_t* destination,
+                const std::uint8_t* source) noexcept {
+  std::memcpy(frame + eth::kDestination, destination, 6);
+  std::memcpy(frame + eth::kSource, source, 6);
+}
+
 constexpr std::array<std::uint8_t, 6> kBroadcastMac = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 constexpr std::array<std::uint8_t, 6> kAllNodesMac = {0x33, 0x33, 0, 0, 0, 1};
 constexpr std::array<std::uint8_t, 16> kAllNodes = {0xff, 2, 0, 0, 0, 0, 0, 0,
@@ -42,7 +48,7 @@ void swap_bytes(std::uint8_t* a, std::uint8_t* b, std::size_t count) {
 void turn_link_header(std::uint8_t* frame, const MacAddr& mac) {
   std::array<std::uint8_t, 6> neighbour;
   std::memcpy(neighbour.data(), frame + eth::kSource, neighbour.size());
-  write_link_header(frame, neighbour.data(), mac.bytes.data());
+  write_macs(frame, neighbour.data(), mac.bytes.data());
 }
 
 std::uint16_t ipv6_l4_checksum(const std::uint8_t* ip, std::uint8_t protocol, std::uint32_t bytes) {
@@ -95,12 +101,12 @@ void answer_arp(Packet& packet, const MacAddr& mac) noexcept {
   put(body, kArpReply);
   swap_bytes(body + arp::kSenderMac, body + arp::kTargetMac, 6 + 4);
   put(body + arp::kSenderMac, mac.bytes);
-  write_link_header(packet.data, body + arp::kTargetMac, mac.bytes.data());
+  write_macs(packet.data, body + arp::kTargetMac, mac.bytes.data());
 }
 
 bool is_neighbour_solicitation(const Packet& packet, const Parsed& parsed) noexcept {
   const std::uint8_t* ip = packet.data + eth::kBytes;
-  const std::uint8_t* icmp = packet.data + parsed.l4_offset;
+  const std::uint8_t* icmp = packet.data + parsed.l4_offset();
   const std::uint32_t bytes = parsed.ip_bytes - ipv6::kBytes;
   if (parsed.is_v4 || icmp[0] != icmpv6::kNeighbourSolicitation || icmp[1] != 0 ||
       bytes < icmpv6::kNeighbourBytes || ip[ipv6::kHopLimit] != kHopLimitNeighbour ||
@@ -127,7 +133,7 @@ bool answer_neighbour_solicitation(Packet& packet, const Parsed& parsed,
   const std::uint32_t bytes = has_room ? kAdvertisementBytes : icmpv6::kNeighbourBytes;
   if (is_probe) {
     put(ip + ipv6::kDestination, kAllNodes);
-    write_link_header(packet.data, kAllNodesMac.data(), mac.bytes.data());
+    write_macs(packet.data, kAllNodesMac.data(), mac.bytes.data());
   } else {
     std::memcpy(ip + ipv6::kDestination, ip + ipv6::kSource, 16);
     turn_link_header(packet.data, mac);
@@ -139,13 +145,13 @@ bool answer_neighbour_solicitation(Packet& packet, const Parsed& parsed,
 }
 
 bool is_echo_request(const Packet& packet, const Parsed& parsed) noexcept {
-  const std::uint8_t* icmp = packet.data + parsed.l4_offset;
+  const std::uint8_t* icmp = packet.data + parsed.l4_offset();
   return icmp[0] == (parsed.is_v4 ? icmp::kEchoRequest : icmpv6::kEchoRequest) && icmp[1] == 0;
 }
 
 void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept {
   std::uint8_t* ip = packet.data + eth::kBytes;
-  std::uint8_t* icmp = packet.data + parsed.l4_offset;
+  std::uint8_t* icmp = packet.data + parsed.l4_offset();
   const std::uint8_t type = icmp[0];
   icmp[0] = parsed.is_v4 ? icmp::kEchoReply : icmpv6::kEchoReply;
   // Swapping the addresses leaves the pseudo-header's sum as it was; only the type changes.
@@ -166,9 +172,9 @@ void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexc
 
 void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept {
   std::uint8_t* ip = packet.data + eth::kBytes;
-  std::uint8_t* l4 = packet.data + parsed.l4_offset;
+  std::uint8_t* l4 = packet.data + parsed.l4_offset();
   const std::uint32_t header_bytes = (l4[tcp::kDataOffset] >> 4) * 4u;
-  const std::uint32_t l4_bytes = parsed.ip_bytes - (parsed.l4_offset - eth::kBytes);
+  const std::uint32_t l4_bytes = parsed.ip_bytes - (parsed.l4_offset() - eth::kBytes);
   const std::uint8_t flags = l4[tcp::kFlags];
   const std::uint32_t sequence = from_be32(load<std::uint32_t>(l4 + tcp::kSequence));
   const bool has_ack = (flags & tcp::kAck) != 0;
@@ -197,14 +203,14 @@ void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac)
     store(l4 + tcp::kChecksum, ipv6_l4_checksum(ip, ip_protocol::kTcp, tcp::kBytes));
   }
   turn_link_header(packet.data, mac);
-  packet.length = parsed.l4_offset + tcp::kBytes;
+  packet.length = parsed.l4_offset() + tcp::kBytes;
 }
 
 void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& mac,
                          std::uint32_t mtu) noexcept {
   const std::uint32_t room = too_big_headroom(parsed);
   const std::uint32_t quoted =
-      std::min(parsed.ip_bytes, parsed.l4_offset - eth::kBytes + kQuotedPayloadMax);
+      std::min(parsed.ip_bytes, parsed.l4_offset() - eth::kBytes + kQuotedPayloadMax);
   const std::uint8_t* quote = packet.data + eth::kBytes;
   packet.data -= room;
   packet.headroom = static_cast<std::uint16_t>(packet.headroom - room);
@@ -246,7 +252,7 @@ std::uint32_t build_announcement(const mr_addr& vip, const MacAddr& mac,
                                  std::span<std::uint8_t> frame) noexcept {
   std::uint8_t* body = frame.data() + eth::kBytes;
   if (is_v4(vip)) {
-    write_link_header(frame.data(), kBroadcastMac.data(), mac.bytes.data());
+    write_macs(frame.data(), kBroadcastMac.data(), mac.bytes.data());
     store(frame.data() + eth::kType, be(EtherType::arp));
     put(body, kArpRequest);
     put(body + arp::kSenderMac, mac.bytes);
@@ -255,7 +261,7 @@ std::uint32_t build_announcement(const mr_addr& vip, const MacAddr& mac,
     store(body + arp::kTargetIp, v4_of(vip));
     return eth::kBytes + arp::kBytes;
   }
-  write_link_header(frame.data(), kAllNodesMac.data(), mac.bytes.data());
+  write_macs(frame.data(), kAllNodesMac.data(), mac.bytes.data());
   store(frame.data() + eth::kType, be(EtherType::ipv6));
   std::memcpy(body + ipv6::kSource, vip.bytes, 16);
   put(body + ipv6::kDestination, kAllNodes);

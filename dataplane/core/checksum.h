@@ -51,10 +51,12 @@ namespace millrace::core {
 }
 
 // What a checksum field's complement must gain when words that sum to `old_sum` become words that
-// sum to `new_sum`: ~m + m' of RFC 1624, equation 3.
+// sum to `new_sum`: ~m + m' of RFC 1624, equation 3. Sums of at most 2^36.
 [[nodiscard]] inline std::uint16_t checksum_delta(std::uint64_t old_sum,
                                                   std::uint64_t new_sum) noexcept {
-  return fold(std::uint64_t{static_cast<std::uint16_t>(~fold(old_sum))} + fold(new_sum));
+  // One's-complement zero, large enough that nothing goes below it.
+  constexpr std::uint64_t kZero = std::uint64_t{0xffff} << 24;
+  return fold(kZero - old_sum + new_sum);
 }
 
 // The delta of the opposite rewrite.
@@ -62,25 +64,13 @@ namespace millrace::core {
   return static_cast<std::uint16_t>(~delta);
 }
 
-// One's-complement sum of two words: the carry comes back in at the bottom.
-[[nodiscard]] inline std::uint16_t plus(std::uint16_t a, std::uint16_t b) noexcept {
-  const std::uint32_t sum = std::uint32_t{a} + b;
-  return static_cast<std::uint16_t>(sum + (sum >> 16));
-}
-
-// The checksum after the rewrite: HC' = ~(~HC + delta). Never turns a wrong checksum into a right
-// one.
+// The checksum after the rewrite: HC' = ~(~HC + delta), which is HC - delta with end-around borrow.
+// Never turns a wrong checksum into a right one.
 [[nodiscard]] inline std::uint16_t updated_checksum(std::uint16_t checksum,
                                                     std::uint16_t delta) noexcept {
-  return static_cast<std::uint16_t>(~plus(static_cast<std::uint16_t>(~checksum), delta));
-}
-
-// Likewise for two rewrites at once.
-[[nodiscard]] inline std::uint16_t updated_checksum(std::uint16_t checksum, std::uint16_t delta,
-                                                    std::uint16_t other_delta) noexcept {
-  std::uint32_t sum = std::uint32_t{checksum ^ 0xffffu} + delta + other_delta;
-  sum = (sum & 0xffffu) + (sum >> 16);
-  return static_cast<std::uint16_t>(~(sum + (sum >> 16)));
+  std::uint16_t updated;
+  const bool borrows = __builtin_sub_overflow(checksum, delta, &updated);
+  return static_cast<std::uint16_t>(updated - borrows);
 }
 
 // Delta of one TTL decrement in the IPv4 header: TTL is the first byte of its word, the low one

@@ -123,7 +123,7 @@ inline void encapsulate(Packet& packet, const Parsed& parsed, const mr_target& t
     detail::write_outer_ipv6(ip, inner, outer);
   }
   if (!is_gue) return;
-  std::uint8_t* udp = packet.data + parsed.l4_offset;
+  std::uint8_t* udp = packet.data + parsed.l4_offset();
   const std::uint16_t source_port_be =
       to_be16(gue_source_port(parsed.source, parsed.source_port_be()));
   const std::uint16_t bytes_be = to_be16(static_cast<std::uint16_t>(parsed.ip_bytes + udp::kBytes));

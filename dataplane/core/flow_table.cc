@@ -181,6 +181,7 @@ std::uint32_t FlowTable::insert(std::uint64_t hash, const ClientKey& key,
   mr_flow_record& record = records_[index];
   if (from_free_list) {
     free_head_ = record.listener_slot;
+    if (free_head_ != MR_RECORD_NONE) __builtin_prefetch(&records_[free_head_], 1);
   } else {
     header_->record_high = index + 1;
   }

@@ -77,49 +77,51 @@ class FlowTable {
     __builtin_prefetch(&buckets_[first_bucket(hash)]);
   }
 
-  // The first record of the first bucket whose tag matches, to prefetch and to try before find();
-  // MR_RECORD_NONE when there is none. It may belong to another flow.
+  // The first record of the first bucket whose tag matches, to prefetch and to try before find():
+  // nearly always that of the flow, if there is one. MR_RECORD_NONE when there is none.
   [[nodiscard]] std::uint32_t first_candidate(std::uint64_t hash) const noexcept {
     const mr_flow_bucket& bucket = buckets_[first_bucket(hash)];
     const std::uint64_t tags = kOnes * tag_of(hash);
-    std::uint64_t ways = matching_ways(bucket, 0, tags);
-    std::uint32_t way = 0;
-    if (ways == 0) {
-      ways = matching_ways(bucket, 1, tags);
-      if (ways == 0) return MR_RECORD_NONE;
-      way = 4;
-    }
-    return bucket.records[way + way_of(ways)];
+    const std::uint64_t ways = matching_ways(bucket, 0, tags);
+    if (ways != 0) [[likely]]
+      return bucket.records[way_of(ways)];
+    const std::uint64_t others = matching_ways(bucket, 1, tags);
+    return others != 0 ? bucket.records[4 + way_of(others)] : MR_RECORD_NONE;
   }
 
   // The record of the flow for which `is_match(record)` holds among those of the client `key`, or
-  // MR_RECORD_NONE. `candidate` is what first_candidate() said, perhaps packets ago; it is nearly
-  // always the answer. Otherwise reads at most two buckets and the records whose tags match.
+  // MR_RECORD_NONE. Reads at most two buckets and the records whose tags match.
   template <typename IsMatch>
   [[nodiscard]] std::uint32_t find(std::uint64_t hash, const ClientKey& key,
-                                   std::uint32_t candidate, IsMatch is_match) const noexcept {
-    if (candidate != MR_RECORD_NONE) [[likely]] {
-      const mr_flow_record& record = records_[candidate];
-      if (is_of_client(record, key) && record.state != MR_FLOW_FREE && is_match(record))
-          [[likely]] {
-        return candidate;
-      }
-    }
+                                   IsMatch is_match) const noexcept {
     const mr_flow_bucket& first = buckets_[first_bucket(hash)];
     const std::uint32_t found = find_in(first, hash, key, is_match);
     if (found != MR_RECORD_NONE || first.overflowed == 0) return found;
     return find_in(buckets_[second_bucket(hash)], hash, key, is_match);
   }
 
+  // Bytes 16 to 19 of a record: port_be, protocol and state, in the order of ClientKey's word.
+  [[nodiscard]] static std::uint32_t head_of(const mr_flow_record& record) noexcept {
+    return load<std::uint32_t>(reinterpret_cast<const std::uint8_t*>(&record.client_port_be));
+  }
+  [[nodiscard]] static std::uint32_t head_of(std::uint32_t port_protocol,
+                                             std::uint32_t state) noexcept {
+    return port_protocol | state << 24;
+  }
+
+  // True when `record` is a flow of the client at `addr` and has this `head`.
+  [[nodiscard]] static bool is_of_client(const mr_flow_record& record, const AddrWords& addr,
+                                         std::uint32_t head) noexcept {
+    return ((load<std::uint64_t>(record.client_addr.bytes) ^ addr.low) |
+            (load<std::uint64_t>(record.client_addr.bytes + 8) ^ addr.high) |
+            (head_of(record) ^ head)) == 0;
+  }
+
   // True when `record` is a flow of the client `key`.
   [[nodiscard]] static bool is_of_client(const mr_flow_record& record,
                                          const ClientKey& key) noexcept {
-    const std::uint32_t port_protocol =
-        load<std::uint32_t>(reinterpret_cast<const std::uint8_t*>(&record.client_port_be)) &
-        0x00ffffffu;
-    return ((load<std::uint64_t>(record.client_addr.bytes) ^ key.addr.low) |
-            (load<std::uint64_t>(record.client_addr.bytes + 8) ^ key.addr.high) |
-            (port_protocol ^ key.port_protocol)) == 0;
+    return record.state != MR_FLOW_FREE &&
+           is_of_client(record, key.addr, head_of(key.port_protocol, record.state));
   }
 
   // Enters a flow of the client `key` and returns its record with client, protocol and `state` set
@@ -167,8 +169,7 @@ class FlowTable {
     return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
   }
   [[nodiscard]] static std::uint16_t tag_of(std::uint64_t hash) noexcept {
-    const auto tag = static_cast<std::uint16_t>(hash >> 48);
-    return tag == 0 ? std::uint16_t{1} : tag;
+    return static_cast<std::uint16_t>(hash >> 48 | 1);  // 0 marks an empty way
   }
   [[nodiscard]] std::uint32_t first_bucket(std::uint64_t hash) const noexcept {
     return static_cast<std::uint32_t>(hash) & bucket_mask_;
@@ -201,7 +202,7 @@ class FlowTable {
       for (std::uint64_t ways = matching_ways(bucket, half, tags); ways != 0; ways &= ways - 1) {
         const std::uint32_t index = bucket.records[half * 4 + way_of(ways)];
         const mr_flow_record& record = records_[index];
-        if (is_of_client(record, key) && record.state != MR_FLOW_FREE && is_match(record)) {
+        if (is_of_client(record, key) && is_match(record)) {
           return index;
         }
       }

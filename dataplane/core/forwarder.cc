@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "dataplane/core/counters.h"
+#include "dataplane/core/glance.h"
 #include "dataplane/core/rewrite.h"
 
 namespace millrace::core {
@@ -16,6 +17,13 @@ namespace {
 constexpr std::uint32_t kParseAhead = 4;
 
 constexpr std::uint8_t kTrackedTcpFlags = tcp::kSyn | tcp::kFin | tcp::kRst;
+
+// As glance() would say it.
+std::uint32_t settled_state(const Parsed& parsed) {
+  if (parsed.protocol == ip_protocol::kUdp) return MR_FLOW_UDP;
+  const bool is_settled = (parsed.tcp_flags & kTrackedTcpFlags) == 0;
+  return is_settled ? std::uint32_t{MR_FLOW_ESTABLISHED} : kNoState;
+}
 
 }  // namespace
 
@@ -49,60 +57,74 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
     replies_.left = replies_.per_ms;
   }
   std::array<Work, kBurstMax> works;  // of the packets that need a flow, in order of arrival
-  std::uint32_t work_count = 0;
+  Work* end = works.data();
   const std::uint32_t count = std::min(burst.count, kBurstMax);
 
   for (std::uint32_t i = 0; i < std::min(count, kParseAhead); ++i) {
     __builtin_prefetch(burst.packets[i].data);
   }
   for (std::uint32_t i = 0; i < count; ++i) {
-    if (i + kParseAhead < count) __builtin_prefetch(burst.packets[i + kParseAhead].data);
-    Work& work = works[work_count];
-    if (classify(burst.packets[i], work)) [[likely]] {
-      work.index = i;
-      ++work_count;
-      flows_.prefetch_bucket(work.hash);
+    // Behind the last packet this is a frame of before: harmless, and cheaper than to ask.
+    __builtin_prefetch(burst.packets[(i + kParseAhead) % kBurstMax].data);
+    if (classify(burst.packets[i], *end)) [[likely]] {
+      end->packet = &burst.packets[i];
+      flows_.prefetch_bucket(end->hash);
+      ++end;
     } else {
-      burst.verdicts[i] = handle_other(burst.packets[i], work.parsed);
+      burst.verdicts[i] = handle_other(burst.packets[i], end->parsed);
     }
   }
-  for (Work& work : std::span(works).first(work_count)) {
-    work.candidate = flows_.first_candidate(work.hash);
-    if (work.candidate != MR_RECORD_NONE) flows_.prefetch_record(work.candidate);
+  for (Work* work = works.data(); work != end; ++work) {
+    work->candidate = flows_.first_candidate(work->hash);
+    if (work->candidate != MR_RECORD_NONE) flows_.prefetch_record(work->candidate);
   }
   // In order of arrival: a SYN and the packets behind it may be in the same burst.
-  for (Work& work : std::span(works).first(work_count)) {
-    Packet& packet = burst.packets[work.index];
-    burst.verdicts[work.index] = work.listener != nullptr ? forward_to_target(packet, work)
-                                                          : forward_to_client(packet, work);
+  for (Work* work = works.data(); work != end; ++work) {
+    Packet& packet = *work->packet;
+    burst.verdicts[static_cast<std::size_t>(&packet - burst.packets.data())] =
+        work->listener != nullptr ? forward_to_target(packet, *work)
+                                  : forward_to_client(packet, *work);
   }
   flush(burst_counts_);
   burst_counts_ = {};
 }
 
-// True when the packet is TCP or UDP whole enough to balance: then its client key, hash and, if it
-// goes to a VIP, its listener are set.
+// True when the packet is TCP or UDP whole enough to balance: then its hash and, if it goes to a
+// VIP, its listener are set. Otherwise `work.parsed` says what it is.
 bool Forwarder::classify(const Packet& packet, Work& work) noexcept {
   Parsed& parsed = work.parsed;
-  const bool is_ours = is_addressed_to(packet);
+  std::uint32_t state = MR_FLOW_FREE;
+  if (packet.length >= kGlanceBytes && is_ours(packet)) [[likely]] {
+    state = glance(packet, parsed);
+  }
+  if (state == MR_FLOW_FREE) [[unlikely]] {
+    if (!examine(packet, parsed)) return false;
+    state = settled_state(parsed);
+  }
+  work.listener = find_listener(parsed);
+  const ClientKey key = work.listener != nullptr ? source_key(parsed) : destination_key(parsed);
+  work.hash = flows_.hash(key);
+  work.settled_head = FlowTable::head_of(key.port_protocol, state);
+  return true;
+}
+
+// Whether a packet that glance() did not accept is one to balance all the same.
+bool Forwarder::examine(const Packet& packet, Parsed& parsed) const noexcept {
+  if (packet.length < eth::kBytes || is_ours(packet)) {
+    parse(packet, parsed);
+    return parsed.shape == Shape::transport;
+  }
   // AF_XDP and promiscuous nics deliver what a switch floods; another node may be forwarding it.
-  if (!is_ours && packet.length >= eth::kBytes && !is_multicast(packet)) [[unlikely]] {
+  const bool is_multicast = (packet.data[0] & 1) != 0;
+  if (!is_multicast) {
     detail::refuse(parsed, Shape::drop, MR_DROP_OTHER_MAC);
     return false;
   }
   parse(packet, parsed);
-  if (parsed.shape != Shape::transport) [[unlikely]]
-    return false;
-  if (!is_ours) [[unlikely]] {  // multicast: RFC 1812 section 5.3.4: never forward these
+  if (parsed.shape == Shape::transport) {  // RFC 1812 section 5.3.4: never forward these
     detail::refuse(parsed, Shape::suspicious, MR_DROP_OTHER_MAC);
-    return false;
   }
-  work.listener = find_listener(parsed);
-  work.key = work.listener != nullptr
-                 ? ClientKey{parsed.source, parsed.source_port_protocol}
-                 : ClientKey{parsed.destination, parsed.destination_port_protocol};
-  work.hash = flows_.hash(work.key);
-  return true;
+  return false;
 }
 
 const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
@@ -125,45 +147,64 @@ const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
   return &listener;
 }
 
+std::uint32_t Forwarder::find_to_listener(const Work& work) const noexcept {
+  return flows_.find(work.hash, source_key(work.parsed), [&](const mr_flow_record& flow) {
+    return flow.listener_id == work.listener->id;  // ids are never reused
+  });
+}
+
+std::uint32_t Forwarder::find_from_target(const Work& work) const noexcept {
+  return flows_.find(work.hash, destination_key(work.parsed), [&](const mr_flow_record& flow) {
+    const mr_target* target = target_of(flow);
+    return target != nullptr && is_from(*target, work.parsed);
+  });
+}
+
 // A packet to a VIP's listener.
 Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   const mr_listener& listener = *work.listener;
-  const auto is_to_listener = [&](const mr_flow_record& flow) {
-    return flow.listener_id == listener.id;  // ids are never reused
+  const Parsed& parsed = work.parsed;
+  const auto is_settled = [&](const mr_flow_record& flow) {
+    return FlowTable::is_of_client(flow, parsed.source, work.settled_head) &&
+           flow.listener_id == listener.id;
   };
-  const std::uint32_t index = flows_.find(work.hash, work.key, work.candidate, is_to_listener);
-  if (index == MR_RECORD_NONE) return start_flow(packet, work);
-
+  std::uint32_t index = work.candidate;
+  if (index == MR_RECORD_NONE || !is_settled(flows_.record(index))) [[unlikely]] {
+    index = find_to_listener(work);
+    if (index == MR_RECORD_NONE) return start_flow(packet, work);
+    if (!is_settled(flows_.record(index))) return revisit_flow(packet, work, index);
+  }
   mr_flow_record& flow = flows_.record(index);
   const mr_target* target = target_of(flow);
-  const std::uint8_t tcp_flags = work.parsed.tcp_flags;
-  constexpr std::uint32_t kSettled = 1u << MR_FLOW_ESTABLISHED | 1u << MR_FLOW_UDP;
-  const bool is_settled = (kSettled >> (flow.state & 31u) & 1) != 0;
-  if (target == nullptr || (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 || !is_settled ||
-      (tcp_flags & kTrackedTcpFlags) != 0 || is_idle(flow, listener)) [[unlikely]] {
+  if (target == nullptr || (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 || is_idle(flow, listener))
+      [[unlikely]] {
     return revisit_flow(packet, work, index);
   }
   ++burst_counts_.hits;
-  account(flow, work.parsed);
+  account(flow, parsed);
   // A gateway that changed its MAC address, or another router of the same client: reply that way.
   const std::uint8_t* source_mac = packet.data + eth::kSource;
   if (!flows_.is_last_hop(flow.last_hop, source_mac)) [[unlikely]] {
     flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
   }
-  return send_to_target(packet, work.parsed, flow, *target);
+  return send_to_target(packet, parsed, flow, *target);
 }
 
 // A packet to no listener: a reply of a target to a client if a flow says so.
 Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
-  const auto is_from_target = [&](const mr_flow_record& flow) {
+  const auto is_settled = [&](const mr_flow_record& flow) {
+    if (!FlowTable::is_of_client(flow, parsed.destination, work.settled_head)) return false;
     const mr_target* target = target_of(flow);
-    return target != nullptr && target->port_be == parsed.source_port_be() &&
-           words_of(target->addr) == parsed.source;
+    return target != nullptr && is_from(*target, parsed);
   };
-  const std::uint32_t index = flows_.find(work.hash, work.key, work.candidate, is_from_target);
-  if (index == MR_RECORD_NONE) return forward_untracked_reply(packet, work);
-
+  std::uint32_t index = work.candidate;
+  if (index == MR_RECORD_NONE || !is_settled(flows_.record(index))) [[unlikely]] {
+    index = find_from_target(work);
+    if (index == MR_RECORD_NONE) return forward_untracked_reply(packet, work);
+  }
+  if (parsed.source == parsed.destination) [[unlikely]]
+    return refuse_martian(packet, parsed);
   mr_flow_record& flow = flows_.record(index);
   const mr_listener* listener = listener_of(flow);
   if (listener == nullptr) [[unlikely]]
@@ -192,48 +233,64 @@ void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexce
   ++flow.packets;
 }
 
+template <typename Frame>
 Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
                                   const mr_target& target) noexcept {
-  const mr_next_hop& hop = target.next_hop;
-  if ((hop.flags & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]] {
+  // MAC address, nic and flags in one word: stores to the frame would make the compiler read again.
+  const auto hop = load<std::uint64_t>(target.next_hop.mac);
+  const std::uint32_t nic = hop >> 48 & 0xff;
+  if ((hop >> 56 & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]] {
     if (flow.target_slot < counters_.targets.size()) {
       add(counters_.targets[flow.target_slot].unresolved_packets, 1);
     }
     return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
   }
-  if (hop.nic >= nic_count_) [[unlikely]]
+  if (nic >= nic_count_) [[unlikely]]
     return drop(MR_DROP_NO_NIC);
-  if (target.forwarding == MR_FORWARDING_NAT) {
-    if (hops_left(packet.data, parsed.is_v4) < 2) [[unlikely]]
+  if (target.forwarding == MR_FORWARDING_NAT) [[likely]] {
+    if (packet.data[Frame::kHops] < 2) [[unlikely]]
       return drop(MR_DROP_TTL_EXPIRED);
-    translate_to_target(packet.data, parsed, target,
-                        {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
+    translate_to_target<Frame>(packet.data, parsed.protocol, target,
+                               {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
   } else if (target.forwarding != MR_FORWARDING_DSR) {
     return encapsulate_to_target(packet, parsed, target);
   }
-  write_link_header(packet.data, hop.mac, nic_macs_[hop.nic].bytes.data());
-  return forward(packet, hop.nic);
+  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  return forward(packet, nic);
+}
+
+Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
+                                  const mr_target& target) noexcept {
+  return parsed.is_v4 ? send_to_target<Ipv4Frame>(packet, parsed, flow, target)
+                      : send_to_target<Ipv6Frame>(packet, parsed, flow, target);
+}
+
+template <typename Frame>
+Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
+                                  const mr_listener& listener) noexcept {
+  const mr_last_hop& learned = flows_.last_hop(flow.last_hop);
+  const bool is_known = learned.in_use != 0;
+  const mr_next_hop& fallback =
+      Frame::kIsV4 ? config_.image->default_next_hop_v4 : config_.image->default_next_hop_v6;
+  if (!is_known && (fallback.flags & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]] {
+    return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
+  }
+  const auto hop = load<std::uint64_t>(is_known ? learned.mac : fallback.mac);
+  const std::uint32_t nic = hop >> 48 & 0xff;
+  if (nic >= nic_count_) [[unlikely]]
+    return drop(MR_DROP_NO_NIC);
+  if (packet.data[Frame::kHops] < 2) [[unlikely]]
+    return drop(MR_DROP_TTL_EXPIRED);
+  translate_to_client<Frame>(packet.data, parsed.protocol, listener,
+                             {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
+  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  return forward(packet, nic);
 }
 
 Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
                                   const mr_listener& listener) noexcept {
-  const mr_last_hop& learned = flows_.last_hop(flow.last_hop);
-  const mr_next_hop& fallback =
-      parsed.is_v4 ? config_.image->default_next_hop_v4 : config_.image->default_next_hop_v6;
-  const bool is_known = learned.in_use != 0;
-  if (!is_known && (fallback.flags & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]] {
-    return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
-  }
-  const std::uint8_t nic = is_known ? learned.nic : fallback.nic;
-  if (nic >= nic_count_) [[unlikely]]
-    return drop(MR_DROP_NO_NIC);
-  if (hops_left(packet.data, parsed.is_v4) < 2) [[unlikely]]
-    return drop(MR_DROP_TTL_EXPIRED);
-  translate_to_client(packet.data, parsed, listener,
-                      {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
-  write_link_header(packet.data, is_known ? learned.mac : fallback.mac,
-                    nic_macs_[nic].bytes.data());
-  return forward(packet, nic);
+  return parsed.is_v4 ? send_to_client<Ipv4Frame>(packet, parsed, flow, listener)
+                      : send_to_client<Ipv6Frame>(packet, parsed, flow, listener);
 }
 
 void Forwarder::count(mr_counter counter, std::uint64_t amount) noexcept {

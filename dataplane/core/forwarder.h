@@ -71,11 +71,13 @@ class Forwarder {
   // One packet on its way through the passes.
   struct alignas(128) Work {
     Parsed parsed;
-    ClientKey key;
-    std::uint64_t hash;
+    std::uint64_t hash;           // of the client's half
     const mr_listener* listener;  // of the packet's destination; null: perhaps a reply
     std::uint32_t candidate;      // FlowTable::first_candidate()
-    std::uint32_t index;          // in the burst
+    // FlowTable::head_of() the packet's flow if the flow is settled and the packet leaves it so;
+    // what no record has if the packet opens, closes or resets.
+    std::uint32_t settled_head;
+    Packet* packet;
   };
   struct BurstCounts {
     std::uint32_t forwarded = 0;
@@ -98,26 +100,42 @@ class Forwarder {
   };
 
   // forwarder.cc
-  [[nodiscard]] bool is_addressed_to(const Packet& packet) const noexcept {
-    if (packet.length < eth::kBytes) [[unlikely]]
-      return false;
+  [[nodiscard]] bool is_ours(const Packet& packet) const noexcept {  // >= eth::kBytes long
     // A frame's first 8 bytes hold the destination; the nic's MAC address lies in the low 6.
     const auto word = load<std::uint64_t>(packet.data);
     return (word ^ nic_mac_words_[packet.nic % MR_NIC_COUNT_MAX]) << 16 == 0;
   }
-  [[nodiscard]] static bool is_multicast(const Packet& packet) noexcept {
-    return (packet.data[0] & 1) != 0;
-  }
   [[nodiscard]] bool classify(const Packet& packet, Work& work) noexcept;
+  [[gnu::noinline]] bool examine(const Packet& packet, Parsed& parsed) const noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
   [[nodiscard]] Verdict forward_to_client(Packet& packet, Work& work) noexcept;
+  // The packet's flow by the client's half, or MR_RECORD_NONE.
+  [[nodiscard, gnu::noinline]] std::uint32_t find_to_listener(const Work& work) const noexcept;
+  [[nodiscard, gnu::noinline]] std::uint32_t find_from_target(const Work& work) const noexcept;
+  [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
+                                       const mr_flow_record& flow,
+                                       const mr_target& target) noexcept;
+  template <typename Frame>
   [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_target& target) noexcept;
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
+  template <typename Frame>
+  [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
+                                       const mr_flow_record& flow,
+                                       const mr_listener& listener) noexcept;
+  [[nodiscard]] static ClientKey source_key(const Parsed& parsed) noexcept {
+    return {parsed.source, parsed.source_port_protocol};
+  }
+  [[nodiscard]] static ClientKey destination_key(const Parsed& parsed) noexcept {
+    return {parsed.destination, parsed.destination_port_protocol};
+  }
+  [[nodiscard]] static bool is_from(const mr_target& target, const Parsed& parsed) noexcept {
+    return target.port_be == parsed.source_port_be() && words_of(target.addr) == parsed.source;
+  }
   [[nodiscard]] const mr_target* target_of(const mr_flow_record& flow) const noexcept {
     if (flow.target_slot >= config_.targets.size()) return nullptr;
     const mr_target& target = config_.targets[flow.target_slot];
@@ -148,17 +166,18 @@ class Forwarder {
 
   // forwarder_flows.cc
   struct Choice;
-  [[nodiscard]] Verdict start_flow(Packet& packet, Work& work) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict start_flow(Packet& packet, Work& work) noexcept;
   [[nodiscard]] Choice choose_target(const mr_listener& listener, const mr_flow_tuple& tuple,
                                      bool may_be_orphan) const noexcept;
   void bind_flow(mr_flow_record& flow, const mr_listener& listener,
                  std::uint32_t target_slot) noexcept;
   [[nodiscard]] bool may_insert() noexcept;
-  [[nodiscard]] Verdict revisit_flow(Packet& packet, Work& work, std::uint32_t index) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict revisit_flow(Packet& packet, Work& work,
+                                                    std::uint32_t index) noexcept;
   void track_tcp(mr_flow_record& flow, std::uint8_t tcp_flags, bool from_client) noexcept;
   [[nodiscard]] bool swallow_orphan_reset(mr_flow_record& flow,
                                           const mr_listener& listener) noexcept;
-  [[nodiscard]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
   void count_reset(const mr_flow_record& flow, bool from_client) noexcept;
   void set_state(mr_flow_record& flow, mr_flow_state state) noexcept;
   void expire_flow(mr_flow_record& flow) noexcept;
@@ -168,26 +187,27 @@ class Forwarder {
   void adjust_active(const mr_flow_record& flow, std::int32_t by) noexcept;
 
   // forwarder_local.cc
-  [[nodiscard]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict handle_icmp(Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict refuse_martian(const Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict reset(Packet& packet, const Parsed& parsed,
                               std::uint32_t listener_slot) noexcept;
   [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept;
   [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
   [[nodiscard]] Verdict drop(mr_drop_reason reason) noexcept;
   // Counts a frame that is ready to leave on `nic`.
-  [[nodiscard]] Verdict forward(const Packet& packet, std::uint8_t nic) noexcept {
+  [[nodiscard]] Verdict forward(const Packet& packet, std::uint32_t nic) noexcept {
     ++burst_counts_.forwarded;
     burst_counts_.forwarded_bytes += packet.length;
-    return {.kind = VerdictKind::forward, .nic = nic, .reason = 0, .reserved = 0};
+    return Verdict::forward(nic);
   }
   [[nodiscard]] Verdict punt(const Packet& packet) noexcept {
     ++burst_counts_.punted;
-    return {.kind = VerdictKind::punt, .nic = packet.nic, .reason = 0, .reserved = 0};
+    return Verdict::punt(packet.nic);
   }
   [[nodiscard]] Verdict reply(const Packet& packet) noexcept {
     ++burst_counts_.replied;
-    return {.kind = VerdictKind::reply, .nic = packet.nic, .reason = 0, .reserved = 0};
+    return Verdict::reply(packet.nic);
   }
 
   void count(mr_counter counter, std::uint64_t amount = 1) noexcept;

@@ -23,8 +23,9 @@ Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
   if (packet.headroom < overhead) [[unlikely]]
     return drop(MR_DROP_TOO_BIG);
   encapsulate(packet, parsed, target, source);
-  write_link_header(packet.data, target.next_hop.mac, nic_macs_[target.next_hop.nic].bytes.data());
-  store(packet.data + eth::kType, be(parsed.is_v4 ? EtherType::ipv4 : EtherType::ipv6));
+  write_link_header(packet.data, load<std::uint64_t>(target.next_hop.mac),
+                    nic_mac_words_[target.next_hop.nic],
+                    parsed.is_v4 ? EtherType::ipv4 : EtherType::ipv6);
   return forward(packet, target.next_hop.nic);
 }
 

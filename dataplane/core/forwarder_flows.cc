@@ -70,7 +70,7 @@ Forwarder::Choice Forwarder::choose_target(const mr_listener& listener, const mr
 Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const mr_listener& listener = *work.listener;
   const Parsed& parsed = work.parsed;
-  if (is_vip(parsed.source)) return drop(MR_DROP_MARTIAN);
+  if (is_martian(parsed) || is_vip(parsed.source)) return drop(MR_DROP_MARTIAN);
   const std::uint32_t listener_slot = slot_of(listener);
   const mr_flow_tuple tuple = {.client_addr = addr_of(parsed.source),
                                .vip_addr = listener.vip_addr,
@@ -96,7 +96,8 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const bool is_worth_tracking = (parsed.tcp_flags & tcp::kRst) == 0 && is_resolved;
   std::uint32_t index = MR_RECORD_NONE;
   if (is_worth_tracking && may_insert()) {
-    index = flows_.insert(work.hash, work.key, first_state(parsed.protocol, parsed.tcp_flags));
+    index = flows_.insert(work.hash, source_key(parsed),
+                          first_state(parsed.protocol, parsed.tcp_flags));
   }
   if (index == MR_RECORD_NONE) {
     if (is_worth_tracking) count(MR_COUNTER_INSERT_REFUSED);
@@ -257,6 +258,7 @@ bool Forwarder::swallow_orphan_reset(mr_flow_record& flow, const mr_listener& li
 // Translated when the target's listener is beyond doubt, since untracked flows work both ways.
 Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
+  if (is_martian(parsed)) return refuse_martian(packet, parsed);
   if (config_.image == nullptr) return punt(packet);
   if (is_vip(parsed.destination)) return drop(MR_DROP_NO_LISTENER);
   const mr_table_entry* entry =

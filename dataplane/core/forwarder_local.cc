@@ -46,6 +46,12 @@ Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
   return reply(packet);
 }
 
+// What handle_other() does with one that parse() found: glance() leaves martians to the flow's
+// path.
+Verdict Forwarder::refuse_martian(const Packet& packet, const Parsed& parsed) noexcept {
+  return is_vip(parsed.destination) ? drop(MR_DROP_MARTIAN) : punt(packet);
+}
+
 // Answers a TCP segment of a flow that is over; a RST itself gets no answer.
 Verdict Forwarder::reset(Packet& packet, const Parsed& parsed,
                          std::uint32_t listener_slot) noexcept {
@@ -71,10 +77,7 @@ bool Forwarder::is_local(const AddrWords& addr) const noexcept {
 
 Verdict Forwarder::drop(mr_drop_reason reason) noexcept {
   add(counters_.worker->drops[reason], 1);
-  return {.kind = VerdictKind::drop,
-          .nic = 0,
-          .reason = static_cast<std::uint8_t>(reason),
-          .reserved = 0};
+  return Verdict::drop(reason);
 }
 
 }  // namespace millrace::core

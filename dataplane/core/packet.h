@@ -35,11 +35,37 @@ enum class VerdictKind : std::uint8_t {
   drop,     // free it; `reason` has been counted by the forwarder
 };
 
-struct Verdict {
-  VerdictKind kind;
-  std::uint8_t nic;
-  std::uint8_t reason;  // enum mr_drop_reason, for kind == drop
-  std::uint8_t reserved;
+// One word, so that it is passed and stored as one.
+class Verdict {
+ public:
+  Verdict() = default;
+  [[nodiscard]] static Verdict forward(std::uint32_t nic) noexcept {
+    return Verdict(VerdictKind::forward, nic);
+  }
+  [[nodiscard]] static Verdict reply(std::uint32_t nic) noexcept {
+    return Verdict(VerdictKind::reply, nic);
+  }
+  [[nodiscard]] static Verdict punt(std::uint32_t nic) noexcept {
+    return Verdict(VerdictKind::punt, nic);
+  }
+  [[nodiscard]] static Verdict drop(mr_drop_reason reason) noexcept {
+    return Verdict(VerdictKind::drop, std::uint32_t{reason} << 8);
+  }
+
+  [[nodiscard]] VerdictKind kind() const noexcept {
+    return static_cast<VerdictKind>(static_cast<std::uint8_t>(word_));
+  }
+  [[nodiscard]] std::uint8_t nic() const noexcept { return static_cast<std::uint8_t>(word_ >> 8); }
+  // enum mr_drop_reason, for kind() == drop.
+  [[nodiscard]] std::uint8_t reason() const noexcept {
+    return static_cast<std::uint8_t>(word_ >> 16);
+  }
+
+ private:
+  Verdict(VerdictKind kind, std::uint32_t rest) noexcept
+      : word_(static_cast<std::uint32_t>(kind) | rest << 8) {}
+
+  std::uint32_t word_ = 0;  // kind, nic and reason, from the lowest byte up
 };
 
 struct Burst {

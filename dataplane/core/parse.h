@@ -34,10 +34,13 @@ struct Parsed {
   Shape shape;
   std::uint8_t protocol;
   std::uint8_t tcp_flags;  // 0 for UDP
-  std::uint8_t l4_offset;  // from the start of the frame
   std::uint8_t reason;     // enum mr_drop_reason, for drop and suspicious
   bool is_v4;
 
+  // From the start of the frame: what has options or extension headers is not Shape::transport.
+  [[nodiscard]] std::uint32_t l4_offset() const noexcept {
+    return eth::kBytes + (is_v4 ? ipv4::kBytes : ipv6::kBytes);
+  }
   [[nodiscard]] std::uint16_t source_port_be() const noexcept {
     return static_cast<std::uint16_t>(source_port_protocol);
   }
@@ -102,10 +105,9 @@ inline void parse_transport(const std::uint8_t* l4, std::uint32_t l4_bytes,
 
 // Sources that can be no client: 0/8, 127/8, multicast, class E and broadcast, the destination
 // itself (RFC 1122 section 3.2.1.3; LAND).
-[[nodiscard]] inline bool is_martian_v4(const std::uint8_t* ip) noexcept {
-  const std::uint8_t first = ip[ipv4::kSource];
-  return first == 0 || first == 127 || first >= 224 ||
-         load<std::uint32_t>(ip + ipv4::kSource) == load<std::uint32_t>(ip + ipv4::kDestination);
+[[nodiscard]] inline bool is_martian_v4(const Parsed& parsed) noexcept {
+  const auto first = static_cast<std::uint8_t>(parsed.source.high >> 32);
+  return first == 0 || first == 127 || first >= 224 || parsed.source == parsed.destination;
 }
 
 // v4-mapped or v4-compatible (RFC 4291 section 2.5.5), :: and ::1 among them. On the wire neither
@@ -145,14 +147,13 @@ inline void parse_ipv4(const std::uint8_t* frame, std::uint32_t frame_bytes,
   parsed.protocol = ip[ipv4::kProtocol];
   parsed.source = v4_words_at(ip + ipv4::kSource);
   parsed.destination = v4_words_at(ip + ipv4::kDestination);
-  parsed.l4_offset = eth::kBytes + ipv4::kBytes;
   if (ip[0] != kVersion4NoOptions) [[unlikely]]
     return parse_odd_ipv4(ip, parsed);
   if (!ipv4_checksum_holds(ip)) return refuse(parsed, Shape::drop, MR_DROP_BAD_IP_CHECKSUM);
   if ((load<std::uint16_t>(ip + ipv4::kFragment) & to_be16(ipv4::kFragmentMask)) != 0) {
     return refuse(parsed, Shape::suspicious, MR_DROP_FRAGMENT);
   }
-  if (is_martian_v4(ip)) return refuse(parsed, Shape::suspicious, MR_DROP_MARTIAN);
+  if (is_martian_v4(parsed)) return refuse(parsed, Shape::suspicious, MR_DROP_MARTIAN);
   if (parsed.protocol == ip_protocol::kTcp || parsed.protocol == ip_protocol::kUdp) [[likely]] {
     return parse_transport(ip + ipv4::kBytes, parsed.ip_bytes - ipv4::kBytes, parsed);
   }
@@ -197,7 +198,6 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
   parsed.protocol = ip[ipv6::kNextHeader];
   parsed.source = words_at(ip + ipv6::kSource);
   parsed.destination = words_at(ip + ipv6::kDestination);
-  parsed.l4_offset = eth::kBytes + ipv6::kBytes;
   if (parsed.protocol == ip_protocol::kIcmpv6 && payload_bytes >= icmpv6::kBytes) {
     // Duplicate address detection comes from ::, and only that may.
     if (is_martian_v6(parsed) && parsed.source != AddrWords{0, 0}) {
@@ -214,6 +214,11 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
 }
 
 }  // namespace detail
+
+// Whether the addresses of an IP packet rule out that it is a client's.
+[[nodiscard]] inline bool is_martian(const Parsed& parsed) noexcept {
+  return parsed.is_v4 ? detail::is_martian_v4(parsed) : detail::is_martian_v6(parsed);
+}
 
 // Fills `parsed`; which fields count depends on `shape`: transport has all, suspicious and icmp
 // have the addresses, protocol and lengths, drop and not_ip have none.

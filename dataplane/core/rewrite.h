@@ -11,7 +11,6 @@
 #include "dataplane/contract/config_abi.h"
 #include "dataplane/core/checksum.h"
 #include "dataplane/core/packet.h"
-#include "dataplane/core/parse.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::core {
@@ -30,69 +29,91 @@ struct NatDeltas {
           .l4 = checksum_delta(vip + listener.port_be, addr + target.port_be)};
 }
 
-inline void write_link_header(std::uint8_t* frame, const std::uint8_t* destination_mac,
-                              const std::uint8_t* source_mac) noexcept {
-  store(frame + eth::kDestination, load<std::uint32_t>(destination_mac));
-  store(frame + eth::kDestination + 4, load<std::uint16_t>(destination_mac + 4));
-  store(frame + eth::kSource, load<std::uint32_t>(source_mac));
-  store(frame + eth::kSource + 4, load<std::uint16_t>(source_mac + 4));
+// MAC addresses are the low six bytes of words, as loaded from memory; what lies above the
+// destination's does not matter, above the source's is nothing.
+inline void write_link_header(std::uint8_t* frame, std::uint64_t destination_mac,
+                              std::uint64_t source_mac, EtherType type) noexcept {
+  store(frame + eth::kDestination, destination_mac);
+  store(frame + eth::kSource, source_mac | std::uint64_t{be(type)} << 48);
 }
+
+// Where the fields of a family lie in a frame, for code that is written once for both.
+struct Ipv4Frame {
+  static constexpr bool kIsV4 = true;
+  static constexpr EtherType kType = EtherType::ipv4;
+  static constexpr std::uint32_t kHops = eth::kBytes + ipv4::kTtl;
+  static constexpr std::uint32_t kSource = eth::kBytes + ipv4::kSource;
+  static constexpr std::uint32_t kDestination = eth::kBytes + ipv4::kDestination;
+  static constexpr std::uint32_t kL4 = eth::kBytes + ipv4::kBytes;
+};
+struct Ipv6Frame {
+  static constexpr bool kIsV4 = false;
+  static constexpr EtherType kType = EtherType::ipv6;
+  static constexpr std::uint32_t kHops = eth::kBytes + ipv6::kHopLimit;
+  static constexpr std::uint32_t kSource = eth::kBytes + ipv6::kSource;
+  static constexpr std::uint32_t kDestination = eth::kBytes + ipv6::kDestination;
+  static constexpr std::uint32_t kL4 = eth::kBytes + ipv6::kBytes;
+};
 
 namespace detail {
 
-inline void update_l4_checksum(std::uint8_t* l4, std::uint8_t protocol, bool is_v4,
-                               std::uint16_t delta) noexcept {
-  std::uint8_t* field = l4 + (protocol == ip_protocol::kTcp ? tcp::kChecksum : udp::kChecksum);
-  const std::uint16_t before = load<std::uint16_t>(field);
-  std::uint16_t after = updated_checksum(before, delta);
-  if (protocol == ip_protocol::kUdp) {
-    if (before == 0 && is_v4) return;  // RFC 768: the sender computed none
-    if (after == 0) after = 0xffff;    // RFC 768: zero would say so
+template <typename Frame>
+void update_l4_checksum(std::uint8_t* frame, std::uint8_t protocol, std::uint16_t delta) noexcept {
+  if (protocol == ip_protocol::kTcp) [[likely]] {
+    std::uint8_t* field = frame + Frame::kL4 + tcp::kChecksum;
+    store(field, updated_checksum(load<std::uint16_t>(field), delta));
+    return;
   }
-  store(field, after);
+  std::uint8_t* field = frame + Frame::kL4 + udp::kChecksum;
+  const auto before = load<std::uint16_t>(field);
+  if (before == 0 && Frame::kIsV4) return;  // RFC 768: the sender computed none
+  const std::uint16_t after = updated_checksum(before, delta);
+  store(field, after == 0 ? std::uint16_t{0xffff} : after);  // RFC 768: zero would say so
 }
 
-// Decrements TTL or hop limit, which the caller found to be at least 2, and writes one address.
-inline void rewrite_ip(std::uint8_t* frame, const Parsed& parsed, std::uint32_t v4_offset,
-                       std::uint32_t v6_offset, const mr_addr& addr,
-                       std::uint16_t ip_delta) noexcept {
-  std::uint8_t* ip = frame + eth::kBytes;
-  if (parsed.is_v4) {
-    ip[ipv4::kTtl] = static_cast<std::uint8_t>(ip[ipv4::kTtl] - 1);
-    const std::uint16_t checksum = load<std::uint16_t>(ip + ipv4::kChecksum);
-    store(ip + ipv4::kChecksum, updated_checksum(checksum, ip_delta, kTtlDelta));
-    store(ip + v4_offset, v4_of(addr));
+template <typename Frame>
+void rewrite_addr(std::uint8_t* at, const mr_addr& addr) noexcept {
+  if constexpr (Frame::kIsV4) {
+    store(at, v4_of(addr));
   } else {
-    ip[ipv6::kHopLimit] = static_cast<std::uint8_t>(ip[ipv6::kHopLimit] - 1);
     const AddrWords words = words_of(addr);
-    store(ip + v6_offset, words.low);
-    store(ip + v6_offset + 8, words.high);
+    store(at, words.low);
+    store(at + 8, words.high);
+  }
+}
+
+// Decrements TTL or hop limit, which the caller found to be at least 2.
+template <typename Frame>
+void use_up_hop(std::uint8_t* frame, std::uint16_t ip_delta) noexcept {
+  std::uint8_t* hops = frame + Frame::kHops;
+  *hops = static_cast<std::uint8_t>(*hops - 1);
+  if constexpr (Frame::kIsV4) {
+    std::uint8_t* field = frame + eth::kBytes + ipv4::kChecksum;
+    const std::uint16_t checksum = updated_checksum(load<std::uint16_t>(field), ip_delta);
+    store(field, updated_checksum(checksum, kTtlDelta));
   }
 }
 
 }  // namespace detail
 
-[[nodiscard]] inline std::uint8_t hops_left(const std::uint8_t* frame, bool is_v4) noexcept {
-  return frame[eth::kBytes + (is_v4 ? ipv4::kTtl : ipv6::kHopLimit)];
-}
-
 // Client -> target: destination becomes the target's address and port.
-inline void translate_to_target(std::uint8_t* frame, const Parsed& parsed, const mr_target& target,
-                                NatDeltas deltas) noexcept {
-  detail::rewrite_ip(frame, parsed, ipv4::kDestination, ipv6::kDestination, target.addr, deltas.ip);
-  std::uint8_t* l4 = frame + parsed.l4_offset;
-  store(l4 + 2, target.port_be);
-  detail::update_l4_checksum(l4, parsed.protocol, parsed.is_v4, deltas.l4);
+template <typename Frame>
+void translate_to_target(std::uint8_t* frame, std::uint8_t protocol, const mr_target& target,
+                         NatDeltas deltas) noexcept {
+  detail::use_up_hop<Frame>(frame, deltas.ip);
+  detail::rewrite_addr<Frame>(frame + Frame::kDestination, target.addr);
+  store(frame + Frame::kL4 + 2, target.port_be);
+  detail::update_l4_checksum<Frame>(frame, protocol, deltas.l4);
 }
 
 // Target -> client: source becomes the VIP and the listener's port again.
-inline void translate_to_client(std::uint8_t* frame, const Parsed& parsed,
-                                const mr_listener& listener, NatDeltas deltas) noexcept {
-  detail::rewrite_ip(frame, parsed, ipv4::kSource, ipv6::kSource, listener.vip_addr,
-                     negated(deltas.ip));
-  std::uint8_t* l4 = frame + parsed.l4_offset;
-  store(l4, listener.port_be);
-  detail::update_l4_checksum(l4, parsed.protocol, parsed.is_v4, negated(deltas.l4));
+template <typename Frame>
+void translate_to_client(std::uint8_t* frame, std::uint8_t protocol, const mr_listener& listener,
+                         NatDeltas deltas) noexcept {
+  detail::use_up_hop<Frame>(frame, negated(deltas.ip));
+  detail::rewrite_addr<Frame>(frame + Frame::kSource, listener.vip_addr);
+  store(frame + Frame::kL4, listener.port_be);
+  detail::update_l4_checksum<Frame>(frame, protocol, negated(deltas.l4));
 }
 
 }  // namespace millrace::core

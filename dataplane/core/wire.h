@@ -180,9 +180,12 @@ struct AddrWords {
 [[nodiscard]] inline AddrWords words_at(const std::uint8_t* at) noexcept {
   return {load<std::uint64_t>(at), load<std::uint64_t>(at + 8)};
 }
-// A raw IPv4 address in a frame, v4-mapped.
+// An IPv4 address as loaded from a frame, v4-mapped.
+[[nodiscard]] inline AddrWords v4_words(std::uint32_t addr) noexcept {
+  return {0, 0xffff0000u | std::uint64_t{addr} << 32};
+}
 [[nodiscard]] inline AddrWords v4_words_at(const std::uint8_t* at) noexcept {
-  return {0, 0xffff0000u | std::uint64_t{load<std::uint32_t>(at)} << 32};
+  return v4_words(load<std::uint32_t>(at));
 }
 [[nodiscard]] inline mr_addr addr_of(const AddrWords& words) noexcept {
   mr_addr addr;

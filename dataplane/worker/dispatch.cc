@@ -7,14 +7,14 @@ void Dispatch::act(dpdk::MbufBurst& burst) noexcept {
   std::array<dpdk::Mbuf*, core::kBurstMax> dropped;
   std::uint32_t dropped_count = 0;
   for (std::uint32_t i = 0; i < burst.view.count; ++i) {
-    const core::Verdict& verdict = burst.view.verdicts[i];
-    switch (verdict.kind) {
+    const core::Verdict verdict = burst.view.verdicts[i];
+    switch (verdict.kind()) {
       case core::VerdictKind::forward:
       case core::VerdictKind::reply:
         stage(burst.mbufs[i], burst.view.packets[i], verdict);
         break;
       case core::VerdictKind::punt:
-        punt(burst.view.packets[i], verdict.nic);
+        punt(burst.view.packets[i], verdict.nic());
         dropped[dropped_count++] = burst.mbufs[i];  // the kernel has its copy
         break;
       case core::VerdictKind::drop:
@@ -29,11 +29,10 @@ void Dispatch::act(dpdk::MbufBurst& burst) noexcept {
 }
 
 // The forwarder names only nics that it was constructed with, and these are the same.
-void Dispatch::stage(dpdk::Mbuf* mbuf, const core::Packet& packet,
-                     const core::Verdict& verdict) noexcept {
+void Dispatch::stage(dpdk::Mbuf* mbuf, const core::Packet& packet, core::Verdict verdict) noexcept {
   dpdk::take_view(mbuf, packet);
-  Outgoing& outgoing = outgoing_[verdict.nic];
-  if (verdict.kind == core::VerdictKind::reply) outgoing.replies |= 1u << outgoing.count;
+  Outgoing& outgoing = outgoing_[verdict.nic()];
+  if (verdict.kind() == core::VerdictKind::reply) outgoing.replies |= 1u << outgoing.count;
   outgoing.lengths[outgoing.count] = packet.length;
   outgoing.mbufs[outgoing.count++] = mbuf;
 }

@@ -45,7 +45,7 @@ class Dispatch {
   };
   static_assert(core::kBurstMax <= 32, "one bit per packet of a burst");
 
-  void stage(dpdk::Mbuf* mbuf, const core::Packet& packet, const core::Verdict& verdict) noexcept;
+  void stage(dpdk::Mbuf* mbuf, const core::Packet& packet, core::Verdict verdict) noexcept;
   void punt(const core::Packet& packet, std::uint8_t nic) noexcept;
   void send(std::uint32_t nic) noexcept;
 

@@ -44,8 +44,7 @@ bool insert(core::FlowTable& table, std::uint32_t n) {
 std::uint32_t find(const core::FlowTable& table, std::uint32_t n) {
   const core::ClientKey key = key_of(n);
   const std::uint64_t hash = table.hash(key);
-  return table.find(hash, key, table.first_candidate(hash),
-                    [](const mr_flow_record&) { return true; });
+  return table.find(hash, key, [](const mr_flow_record&) { return true; });
 }
 
 std::uint32_t count_used(const core::FlowTable& table) {
@@ -68,8 +67,7 @@ void use(core::FlowTable& table, bool has_its_secret) {
     const auto key = core::ClientKey::of(record);
     const std::uint64_t hash = table.hash(key);
     const std::uint32_t found =
-        table.find(hash, key, table.first_candidate(hash),
-                   [&](const mr_flow_record& other) { return &other == &record; });
+        table.find(hash, key, [&](const mr_flow_record& other) { return &other == &record; });
     require(found == i, "what was kept is found");
     static_cast<void>(table.last_hop(record.last_hop).in_use);
   }

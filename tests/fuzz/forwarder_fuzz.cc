@@ -19,6 +19,7 @@
 #include "tests/support/cc/core_engine.h"
 #include "tests/support/cc/engine_under_test.h"
 #include "tests/support/cc/frame_check.h"
+#include "tests/support/cc/glance_check.h"
 #include "tests/support/cc/golden_case.h"
 #include "tests/support/cc/image_builder.h"
 
@@ -222,6 +223,7 @@ class Session {
     test::Frame frame{{bytes.begin(), bytes.end()}, static_cast<std::uint8_t>(n & 1)};
     if (frame.bytes.empty()) return;
     if ((what & 0x80) != 0) mend_ip_checksum(frame.bytes);
+    require(test::glance_objection(frame.bytes).empty(), "a glance sees what parsing finds");
     burst_.push_back(std::move(frame));
     if (burst_.size() == core::kBurstMax || (n & 2) != 0) flush();
   }

@@ -57,9 +57,9 @@ class CoreEngine final : public Engine {
     for (std::uint32_t i = 0; i < burst.count; ++i) {
       const core::Packet& packet = burst.packets[i];
       const core::Verdict& verdict = burst.verdicts[i];
-      outcomes.push_back({.kind = verdict.kind,
-                          .nic = verdict.nic,
-                          .reason = verdict.reason,
+      outcomes.push_back({.kind = verdict.kind(),
+                          .nic = verdict.nic(),
+                          .reason = verdict.reason(),
                           .bytes = Bytes(packet.data, packet.data + packet.length)});
     }
     return outcomes;

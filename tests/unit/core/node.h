@@ -66,7 +66,7 @@ class Node {
     ++sent_;
     forwarder_->process_burst(burst, now_ns_);
     frame.resize(burst.packets[0].length);
-    return {burst.verdicts[0].kind, burst.verdicts[0].nic, burst.verdicts[0].reason, frame};
+    return {burst.verdicts[0].kind(), burst.verdicts[0].nic(), burst.verdicts[0].reason(), frame};
   }
 
   void pass_seconds(std::uint64_t seconds) { now_ns_ += seconds * kSecondNs; }

@@ -162,7 +162,7 @@ class ForwarderMiddle {
       }
       forwarder_.process_burst(burst, now_ns_ += 1000);
       for (std::uint32_t i = 0; i < burst.count; ++i) {
-        if (burst.verdicts[i].kind != core::VerdictKind::forward) continue;
+        if (burst.verdicts[i].kind() != core::VerdictKind::forward) continue;
         const core::Packet& packet = burst.packets[i];
         forwarded.emplace_back(packet.data, packet.data + packet.length);
       }

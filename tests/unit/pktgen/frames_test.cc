@@ -91,7 +91,7 @@ TEST_P(EveryShape, has_right_headers_and_checksums_for_any_flow_size_and_mark) {
       EXPECT_EQ(core::from_be16(parsed.destination_port_be()), 53);
     }
     Mark read;
-    const std::uint32_t payload = parsed.l4_offset + (protocol == Protocol::tcp ? 20 : 8);
+    const std::uint32_t payload = parsed.l4_offset() + (protocol == Protocol::tcp ? 20 : 8);
     ASSERT_EQ(is_measured && read_mark(&frame[payload], read), is_measured);
     if (is_measured) {
       EXPECT_EQ(read, mark);
