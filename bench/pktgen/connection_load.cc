@@ -45,7 +45,7 @@ void NicOutbox::refill(std::uint32_t from, std::uint32_t to) noexcept {
   ready_ -= to - from;
 }
 
-void NicOutbox::flush() noexcept {
+void NicOutbox::flush(SendWork& work) noexcept {
   const std::uint32_t total = pending_ + outbox_.written();
   if (total == 0 && ready_ == kOutboxFrames) return;
   for (std::uint32_t i = pending_; i < total; ++i) dpdk::take_view(mbufs_[i], packets_of_[i]);
@@ -57,6 +57,8 @@ void NicOutbox::flush() noexcept {
     if (taken < count) break;
   }
   packets_ += sent;
+  work.has_sent |= sent > 0;
+  work.is_blocked |= sent < total;
   std::copy(mbufs_.begin() + sent, mbufs_.begin() + total, mbufs_.begin());
   pending_ = total - sent;
   refill(pending_, total);
@@ -115,15 +117,15 @@ bool ConnectionLoad::answer(core::Packet& packet) const noexcept {
   return mac && core::answer_neighbour_solicitation(packet, parsed, {*mac});
 }
 
-void ConnectionLoad::flush() noexcept {
-  client_outbox_.flush();
-  target_outbox_.flush();
+void ConnectionLoad::flush(SendWork& work) noexcept {
+  client_outbox_.flush(work);
+  target_outbox_.flush(work);
 }
 
-void ConnectionLoad::turn(std::uint64_t now_ns, bool opens) noexcept {
+void ConnectionLoad::turn(std::uint64_t now_ns, bool opens, SendWork& work) noexcept {
   if (opens) clients_.open_due(now_ns);
   clients_.serve_timers(now_ns);
-  flush();
+  flush(work);
 }
 
 }  // namespace millrace::pktgen

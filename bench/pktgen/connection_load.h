@@ -9,6 +9,7 @@
 
 #include "bench/pktgen/outbox.h"
 #include "bench/pktgen/profile.h"
+#include "bench/pktgen/sender.h"
 #include "bench/pktgen/target_emulator.h"
 #include "bench/pktgen/tcp_clients.h"
 #include "dataplane/core/packet.h"
@@ -30,7 +31,7 @@ class NicOutbox {
   [[nodiscard]] Outbox& outbox() noexcept { return outbox_; }
 
   // Sends what was written, after what the nic did not take before, and lends new frames.
-  void flush() noexcept;
+  void flush(SendWork& work) noexcept;
 
   [[nodiscard]] std::uint64_t packets() const noexcept { return packets_; }
 
@@ -67,9 +68,9 @@ class ConnectionLoad {
   // target, and is now the answer.
   [[nodiscard]] bool answer(core::Packet& packet) const noexcept;
   // Sends what receive() led to.
-  void flush() noexcept;
+  void flush(SendWork& work) noexcept;
   // Opens what is due (if `opens`), serves timers, sends.
-  void turn(std::uint64_t now_ns, bool opens) noexcept;
+  void turn(std::uint64_t now_ns, bool opens, SendWork& work) noexcept;
 
   [[nodiscard]] const TcpClients& clients() const { return clients_; }
   [[nodiscard]] const std::optional<TargetEmulator>& targets() const { return targets_; }

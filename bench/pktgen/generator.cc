@@ -102,6 +102,7 @@ Status Generator::open_connections() {
 void Generator::run(const std::function<bool()>& should_stop, const std::function<void()>& report) {
   listen(options_.warm_up_seconds, should_stop);
   start_ns_ = clock_.now_ns();
+  turn_ns_ = start_ns_;
   for (const auto& sender : senders_) sender->start(start_ns_);
   if (connections_) connections_->start(start_ns_);
   const std::uint64_t end_ns = start_ns_ + ns_of(options_.profile.seconds);
@@ -134,11 +135,29 @@ void Generator::turn(bool is_sending) noexcept {
   // packets are lost in it: those that are open come first, and the schedule shows what was left
   // out.
   bool is_behind = false;
-  for (const auto& nic : nics_) is_behind |= receive(*nic) == core::kBurstMax;
+  bool has_received = false;
+  for (const auto& nic : nics_) {
+    const std::uint32_t count = receive(*nic);
+    is_behind |= count == core::kBurstMax;
+    has_received |= count > 0;
+  }
   const std::uint64_t now_ns = clock_.now_ns();
-  if (connections_) connections_->turn(now_ns, is_sending && !is_behind);
+  if (is_sending) account(now_ns, has_received);
+  work_ = {};
+  if (connections_) connections_->turn(now_ns, is_sending && !is_behind, work_);
   if (!is_sending) return;
-  for (const auto& sender : senders_) sender->send_due(now_ns);
+  for (const auto& sender : senders_) sender->send_due(now_ns, work_);
+}
+
+// From the last turn's sending to this one's: what the time went to.
+void Generator::account(std::uint64_t now_ns, bool has_received) noexcept {
+  const std::uint64_t spent_ns = now_ns - turn_ns_;
+  turn_ns_ = now_ns;
+  if (work_.is_blocked) {
+    blocked_ns_ += spent_ns;
+  } else if (work_.has_sent || has_received) {
+    busy_ns_ += spent_ns;
+  }
 }
 
 std::uint32_t Generator::receive(dpdk::Nic& nic) noexcept {
@@ -171,7 +190,7 @@ void Generator::receive_connections(dpdk::Nic& nic, std::uint64_t now_ns) noexce
     }
   }
   burst_.view.count = kept;
-  connections_->flush();
+  connections_->flush(work_);
 }
 
 }  // namespace millrace::pktgen

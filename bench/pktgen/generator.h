@@ -55,6 +55,11 @@ class Generator {
   [[nodiscard]] const Receiver& receiver() const { return receiver_; }
   // From the first packet sent to the last; in the middle of a run, to now.
   [[nodiscard]] std::uint64_t sending_ns() const { return sending_ns_; }
+  // Of that time: spent on packets, and with a nic that did not take all it was given. A generator
+  // that is busy nearly always is its own limit; one that is blocked is at its nic's, or, where a
+  // ring is the nic, at that of whoever empties it.
+  [[nodiscard]] std::uint64_t busy_ns() const { return busy_ns_; }
+  [[nodiscard]] std::uint64_t blocked_ns() const { return blocked_ns_; }
 
  private:
   Generator(const GeneratorOptions& options, dpdk::MbufPool pool)
@@ -69,6 +74,7 @@ class Generator {
   // Receives and answers for so long, without sending anything new.
   void listen(double seconds, const std::function<bool()>& is_over) noexcept;
   void turn(bool is_sending) noexcept;
+  void account(std::uint64_t now_ns, bool has_received) noexcept;
   // How many packets there were.
   std::uint32_t receive(dpdk::Nic& nic) noexcept;
   void receive_connections(dpdk::Nic& nic, std::uint64_t now_ns) noexcept;
@@ -84,6 +90,10 @@ class Generator {
   dpdk::MbufBurst burst_;
   std::uint64_t start_ns_ = 0;
   std::uint64_t sending_ns_ = 0;
+  std::uint64_t turn_ns_ = 0;  // when the last turn began to send
+  SendWork work_;              // of the last turn
+  std::uint64_t busy_ns_ = 0;
+  std::uint64_t blocked_ns_ = 0;
 };
 
 }  // namespace millrace::pktgen

@@ -39,11 +39,35 @@ class Trial:
     seconds: float
     sent: int
     lost: int
-    is_reached: bool = True  # False: the generator itself could not send as much
+    is_reached: bool = True  # False: as much could not be sent
+    busy_share: float = 0.0  # of the generator's time
+    blocked_share: float = 0.0  # of its time, in which its nic was full
 
     @property
     def loss_ratio(self) -> float:
         return self.lost / self.sent if self.sent > 0 else 1.0
+
+
+BUSY_SHARE = 0.95
+BLOCKED_SHARE = 0.1
+
+
+class Limit(enum.Enum):
+    """Whose fault it was that a load was not carried."""
+
+    BALANCER = "the balancer's limit"
+    NIC = "the nic took no more: the line's limit, or the balancer's behind a ring"
+    GENERATOR = "the generator's limit"
+
+
+def limit_of(trials: Sequence[Trial]) -> Limit:
+    """Of the trials at a load that was not carried. What is lost while the generator is busy
+    throughout may have been lost by itself."""
+    if any(trial.blocked_share >= BLOCKED_SHARE for trial in trials):
+        return Limit.NIC
+    if any(not trial.is_reached or trial.busy_share >= BUSY_SHARE for trial in trials):
+        return Limit.GENERATOR
+    return Limit.BALANCER
 
 
 class Verdict(enum.Enum):
@@ -78,7 +102,7 @@ class Found:
     lower: float | None  # highest load that is carried, below `upper`
     upper: float | None  # lowest load that is not; None: even the highest tried is carried
     conditional: float | None  # what arrives per second at `lower`, as the goal's quantile has it
-    is_generator_limit: bool = False  # `upper` is what the generator could not send
+    limit: str = ""  # a Limit's value: what `upper` is
     trials: list[Trial] = field(default_factory=list)  # of all goals, in order
 
 
@@ -159,7 +183,7 @@ class Search:
             lower,
             upper,
             None if lower is None else lower * (1 - self._loss_at_quantile(lower, goal)),
-            upper is not None and any(not trial.is_reached for trial in self._at(upper)),
+            "" if upper is None else limit_of(self._at(upper)).value,
             self.trials,
         )
 

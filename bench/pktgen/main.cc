@@ -72,7 +72,8 @@ po::options_description describe_options() {
       "device to send by and listen to; repeat for more to listen to");
   add("seconds", po::value<double>()->value_name("N"), "how long, instead of the profile's");
   add("rate", po::value<std::string>()->value_name("RATE"),
-      "of every stream and of connections, instead of the profile's (1mpps, 10gbit, 300kcps, max)");
+      "of every stream, or of connections if there are no streams, instead of the profile's "
+      "(1mpps, 10gbit, 300kcps, max)");
   add("seed", po::value<std::uint64_t>()->value_name("N"), "instead of the profile's");
   add("warm-up", po::value<double>()->value_name("SECONDS")->default_value(0, "0"),
       "how long to answer neighbours and health probes before the first packet");
@@ -103,7 +104,7 @@ Result<Profile> read_profile(const po::variables_map& values) {
     const Result<Rate> rate = parse_rate(values["rate"].as<std::string>());
     if (!rate) return rate.error().within("--rate");
     for (Stream& stream : profile.streams) stream.rate = *rate;
-    if (profile.connections) profile.connections->rate = *rate;
+    if (profile.connections && profile.streams.empty()) profile.connections->rate = *rate;
   }
   return profile;
 }

@@ -74,6 +74,8 @@ def _frame(title: str, x_axis: Axis, y_axis: Axis) -> list[str]:
         _text(WIDTH / 2, 18, title, more=' font-size="13" font-weight="bold"'),
     ]
     for tick in x_axis.ticks():
+        if x_axis.text(tick) == "":
+            continue
         x = _x(x_axis, tick)
         bottom = HEIGHT - BOTTOM
         parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="#ddd"/>')

@@ -19,6 +19,9 @@ svg{width:100%;height:auto;margin:.6em 0}.bad{color:#b00020;font-weight:bold}
 # A percentile axis that gives each nine the same room; the last shown is 99.999 %.
 NINES = ((0.0, "0 %"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %"))
 
+# What of a machine differs from run to run.
+PASSING = ("load_average", "huge_page_bytes", "cpu_mhz")
+
 Json = dict[str, Any]
 
 
@@ -91,7 +94,16 @@ def streams_part(result: Json) -> str:
         order = [stream.get("reordered_packets", ""), stream.get("duplicate_packets", "")]
         sent = [f"{stream['sent_packets']:,}", scaled(stream["sent_pps"]) + "pps"]
         rows.append([stream["name"], *sent, lost, share, *order, given_up])
-    head = ["stream", "sent", "rate", "lost", "", "reordered", "duplicates", "schedule given up"]
+    head = [
+        "stream",
+        "sent",
+        "rate",
+        "lost",
+        "share lost",
+        "reordered",
+        "duplicates",
+        "schedule given up",
+    ]
     return table(head, rows)
 
 
@@ -122,7 +134,11 @@ def connections_part(connections: Json) -> str:
 def run_part(result: Json) -> str:
     """One run of the program."""
     parts = [f"<h2>{html.escape(result['profile'])}</h2>"]
-    parts.append(f"<p>{result['seconds']:.2f} s, seed {result['seed']}, {result['started_at']}</p>")
+    parts.append(
+        f"<p>{result['seconds']:.2f} s, seed {result['seed']}, {result['started_at']}, "
+        f"generator busy {100 * result['busy_share']:.0f} %, nic full "
+        f"{100 * result['blocked_share']:.0f} %</p>"
+    )
     latencies = [(s["name"], s["latency"]) for s in result["streams"] if "latency" in s]
     if "connections" in result:
         connections = result["connections"]
@@ -148,11 +164,10 @@ def search_part(found: Json) -> str:
     for one in found["found"]:
         lower = "none" if one["lower"] is None else f"{one['lower']:,.0f}"
         upper = "not reached" if one["upper"] is None else f"{one['upper']:,.0f}"
-        if one["is_generator_limit"]:
-            upper += " (the generator's limit)"
         arrives = "" if one["conditional"] is None else f"{one['conditional']:,.0f}"
-        rows.append([one["goal"]["name"], lower, upper, arrives])
-    parts.append(table(["goal", "carried per second", "not carried", "arrives per second"], rows))
+        rows.append([one["goal"]["name"], lower, upper, arrives, one["limit"]])
+    head = ["goal", "carried per second", "not carried", "arrives per second", "which is"]
+    parts.append(table(head, rows))
     trials = found["trials"]
     points = [(t["load"], 100 * t["lost"] / t["sent"] if t["sent"] else 100.0) for t in trials]
     x_axis = Axis("load", 0, max(x for x, _ in points), text=scaled)
@@ -163,7 +178,12 @@ def search_part(found: Json) -> str:
 
 def machine_part(result: Json) -> str:
     machine = result["machine"]
-    rows = [(key.replace("_", " "), value) for key, value in machine.items()]
+    rows = [
+        (key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB")
+        if key.endswith("_bytes")
+        else (key.replace("_", " "), value)
+        for key, value in machine.items()
+    ]
     rows += [("devices", ", ".join(result["devices"])), ("program", result["program"])]
     rows.append(("DPDK", result["dpdk"]))
     return "<h2>Machine</h2>" + table(["", ""], rows)
@@ -172,14 +192,13 @@ def machine_part(result: Json) -> str:
 def page(title: str, results: Sequence[Json]) -> str:
     """The whole document. Machines are told once each, in the order of their first result."""
     parts = [search_part(one) if "search" in one else run_part(one) for one in results]
-    machines: list[str] = []
+    machines: dict[str, str] = {}
     for one in results:
-        part = machine_part(one)
-        if part not in machines:
-            machines.append(part)
+        steady = {key: one["machine"].get(key) for key in one["machine"] if key not in PASSING}
+        machines.setdefault(f"{steady} {one['devices']}", machine_part(one))
     shown = html.escape(title)
+    body = "".join([*parts, *machines.values()])
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{shown}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{shown}</h1>{''.join(parts)}{''.join(machines)}"
-        "</body></html>\n"
+        f"<style>{STYLE}</style></head><body><h1>{shown}</h1>{body}</body></html>\n"
     )

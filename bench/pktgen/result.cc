@@ -58,6 +58,11 @@ StreamResult stream_result(const Stream& stream, const Sender& sender,
   return result;
 }
 
+double share_of(std::uint64_t ns, const Generator& generator) {
+  const std::uint64_t sending_ns = generator.sending_ns();
+  return sending_ns == 0 ? 0 : static_cast<double>(ns) / static_cast<double>(sending_ns);
+}
+
 std::string stream_text(const StreamResult& stream, double seconds) {
   const auto per_second = [&](std::uint64_t count) {
     return scaled(static_cast<double>(count) / seconds);
@@ -141,6 +146,8 @@ RunResult result_of(const Generator& generator) {
   RunResult result{.profile = profile.name,
                    .seed = profile.seed,
                    .seconds = static_cast<double>(generator.sending_ns()) / 1e9,
+                   .busy_share = share_of(generator.busy_ns(), generator),
+                   .blocked_share = share_of(generator.blocked_ns(), generator),
                    .streams = {},
                    .connections = {},
                    .received_packets = receiver.packets(),
@@ -159,7 +166,9 @@ RunResult result_of(const Generator& generator) {
 
 std::string to_text(const RunResult& result) {
   std::string text = "profile " + result.profile + ", seed " + std::to_string(result.seed) +
-                     with_format(", %.2f s\n", result.seconds);
+                     with_format(", %.2f s", result.seconds) +
+                     with_format(", generator busy %.0f %%", 100 * result.busy_share) +
+                     with_format(", nic full %.0f %%\n", 100 * result.blocked_share);
   if (result.connections) text += connection_text(*result.connections, result.seconds);
   for (const StreamResult& stream : result.streams) text += stream_text(stream, result.seconds);
   if (result.streams.empty()) return text;

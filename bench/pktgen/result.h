@@ -52,7 +52,9 @@ struct ConnectionResult {
 struct RunResult {
   std::string profile;
   std::uint64_t seed = 0;
-  double seconds = 0;  // in which packets were sent
+  double seconds = 0;        // in which packets were sent
+  double busy_share = 0;     // of them, as Generator::busy_ns()
+  double blocked_share = 0;  // and blocked_ns()
   std::vector<StreamResult> streams;
   std::optional<ConnectionResult> connections;
   std::uint64_t received_packets = 0;

@@ -104,6 +104,8 @@ std::string to_json(const RunResult& result, const RunFacts& facts) {
                     {"profile", result.profile},
                     {"seed", result.seed},
                     {"seconds", result.seconds},
+                    {"busy_share", result.busy_share},
+                    {"blocked_share", result.blocked_share},
                     {"received_packets", result.received_packets},
                     {"received_bytes", result.received_bytes},
                     {"unmarked_packets", result.unmarked_packets},

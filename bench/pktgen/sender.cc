@@ -16,13 +16,15 @@ Sender::~Sender() {
   dpdk::free_mbufs(mbufs.subspan(sent_, burst_.view.count - sent_));
 }
 
-void Sender::send_due(std::uint64_t now_ns) noexcept {
+void Sender::send_due(std::uint64_t now_ns, SendWork& work) noexcept {
   if (sent_ == burst_.view.count) fill_burst(now_ns);
   const std::uint32_t left = burst_.view.count - sent_;
   if (left == 0) return;
   const std::uint32_t taken = queue_.send({burst_.mbufs.data() + sent_, left});
   for (std::uint32_t i = sent_; i < sent_ + taken; ++i) bytes_ += burst_.view.packets[i].length;
   packets_ += taken;
+  work.has_sent |= taken > 0;
+  work.is_blocked |= taken < left;
   sent_ += taken;
 }
 

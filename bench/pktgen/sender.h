@@ -16,6 +16,12 @@
 
 namespace millrace::pktgen {
 
+// What a turn came to: had it anything to send, and did a nic leave some of that?
+struct SendWork {
+  bool has_sent = false;
+  bool is_blocked = false;
+};
+
 class Sender {
  public:
   // Of the pool. More than nics and rings hold.
@@ -31,7 +37,7 @@ class Sender {
   // The schedule begins.
   void start(std::uint64_t now_ns) noexcept { source_.start(now_ns); }
   // Sends what is due, at most one burst.
-  void send_due(std::uint64_t now_ns) noexcept;
+  void send_due(std::uint64_t now_ns, SendWork& work) noexcept;
 
   [[nodiscard]] std::uint64_t packets() const { return packets_; }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }  // of frames without FCS

@@ -54,6 +54,11 @@ def is_reached(given_up_ns: int, seconds: float) -> bool:
     return given_up_ns <= GIVEN_UP_SHARE * seconds * 1e9
 
 
+def shares(result: dict[str, Any]) -> dict[str, float]:
+    """What the generator's time went to."""
+    return {key: result[key] for key in ("busy_share", "blocked_share")}
+
+
 def packet_trial(generator: Generator, profile: Path, load: float, seconds: float) -> Trial:
     """`load` packets per second of the profile's one stream; lost is what did not come back."""
     result = generator.run(profile, f"{load:.3f}pps", seconds, 0.5)
@@ -67,6 +72,7 @@ def packet_trial(generator: Generator, profile: Path, load: float, seconds: floa
         stream["sent_packets"],
         stream["lost_packets"],
         is_reached(stream["given_up_ns"], seconds),
+        **shares(result),
     )
 
 
@@ -89,7 +95,8 @@ def connection_trial(generator: Generator, profile: Path, load: float, seconds: 
     connections = _connections_of(profile, result)
     has_kept_up = is_reached(connections["given_up_ns"], seconds) and connections["flow_busy"] == 0
     opened = connections["opened"]
-    return Trial(load, seconds, opened, _lost(connections, opened), has_kept_up)
+    lost = _lost(connections, opened)
+    return Trial(load, seconds, opened, lost, has_kept_up, **shares(result))
 
 
 def concurrent_trial(
@@ -117,4 +124,5 @@ def concurrent_trial(
         count,
         max(0, _lost(connections, count)),
         is_reached(connections["given_up_ns"], max(seconds, 1.0)),
+        **shares(result),
     )

@@ -45,7 +45,9 @@ class Layout:
     encapsulated: bool = False  # with dsr: and take packets to them out of ipip and gue
     gateway: bool = False  # t4 behind a gateway
     router: bool = False  # a client behind a router
-    generator: str = ""  # millrace-pktgen on a "veth" of the switch, or at the node's "memif"
+    # millrace-pktgen, on a "veth" of the switch or at the node's "memif"; "fast" is memif with the
+    # DPDK engine, which alone has such, and veth with the other.
+    generator: str = ""
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
 
 
@@ -62,6 +64,9 @@ class Lab:
     ) -> None:
         self.layout = layout
         self.engine = engine
+        self._generator = layout.generator
+        if self._generator == "fast":
+            self._generator = "memif" if engine == "dpdk" else "veth"
         self.progress = progress
         self._build = build
         self._stack = ExitStack()
@@ -174,13 +179,13 @@ class Lab:
     def _build_node(self, role: str, engine: str, *, two_nics: bool) -> Node:
         namespace = self._host(role)
         nics = {"nic0": CLIENT_BRIDGE, **({"nic1": TARGET_BRIDGE} if two_nics else {})}
-        if self.layout.generator == "memif":
+        if self._generator == "memif":
             nics = {}
         for nic, bridge in nics.items():
             self._plug(namespace, nic, bridge, f"{role}-{nic}")
         node = Node(namespace, self.directory, engine=engine, build=self._build)
         self._stack.callback(node.close)
-        if self.layout.generator == "memif":
+        if self._generator == "memif":
             node.take_memif(self._memif_socket)
             return node
         if self.layout.generator:
@@ -269,9 +274,15 @@ class Lab:
     def _make_generator(self) -> None:
         host = self._host("generator")
         nic = f"net_memif0,role=client,socket={self._memif_socket},socket-abstract=no"
-        if self.layout.generator == "veth":
+        if self._generator == "veth":
             nic = "gen0"
             self._plug(host, nic, CLIENT_BRIDGE, "generator")
+        # Replies of flows that found no room in the table go where the default route goes.
+        for gateway in (addresses.ROUTER_V4, addresses.ROUTER_V6):
+            near, node = self.node.interface(0), self.node.namespace
+            words = ["lladdr", addresses.EMULATED_CLIENT_MAC, "dev", near, "nud", "permanent"]
+            node.ip("neighbour", "replace", gateway, *words)
+            node.add_route("::/0" if ":" in gateway else "0.0.0.0/0", "via", gateway)
         self.generator = Generator(host, self.directory.path, nic, self.node.build)
         self._stack.callback(self.generator.stop)
 

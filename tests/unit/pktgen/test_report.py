@@ -50,6 +50,8 @@ RUN: dict[str, Any] = {
     "profile": "latency",
     "seed": 1,
     "seconds": 10.0,
+    "busy_share": 0.43,
+    "blocked_share": 0.02,
     "corrupt_packets": 0,
     "streams": [STREAM],
 }
@@ -79,7 +81,7 @@ FOUND = {
             "lower": 4e5,
             "upper": 4.02e5,
             "conditional": 4e5,
-            "is_generator_limit": True,
+            "limit": "the balancer's limit",
         }
     ],
     "trials": [
@@ -109,6 +111,8 @@ def test_page_is_well_formed_and_loads_nothing() -> None:
 
 def test_machine_is_told_once() -> None:
     assert page("", [RUN, RUN]).count("Some &lt;CPU&gt; &amp; more") == 1
+    later = {**RUN, "machine": {**RUN["machine"], "load_average": "9"}}
+    assert page("", [RUN, later]).count("<h2>Machine</h2>") == 1
     other = {**RUN, "machine": {"processor": "another"}}
     assert page("", [RUN, other]).count("<h2>Machine</h2>") == 2
 
@@ -128,8 +132,9 @@ def test_wrong_checksums_are_shown() -> None:
     assert "wrong checksum: 7" in page("", [{**RUN, "corrupt_packets": 7}])
 
 
-def test_generator_limit_is_named() -> None:
-    assert "402,000 (the generator&#x27;s limit)" in page("", [FOUND])
+def test_limit_is_named_and_so_is_what_the_generator_did() -> None:
+    assert "the balancer&#x27;s limit" in page("", [FOUND])
+    assert "generator busy 43 %, nic full 2 %" in page("", [RUN])
 
 
 def test_percentiles_are_steps_of_the_histogram() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench" / "pktgen"))
-from load_search import Goal, Search, Trial, Verdict, judge, rfc2544_goal  # noqa: E402
+from load_search import Goal, Limit, Search, Trial, Verdict, judge, rfc2544_goal  # noqa: E402
 
 NO_LOSS = Goal("no loss", 0.0)
 SOME_LOSS = Goal("some", 0.005)
@@ -70,8 +70,28 @@ def test_what_the_generator_cannot_send_bounds_the_search_and_is_said() -> None:
         return Trial(load, seconds, round(min(load, 3e5) * seconds), 0, load <= 3e5)
 
     found = Search(measure, 1000.0, 1e6).run([NO_LOSS])[0]
-    assert found.is_generator_limit
+    assert found.limit == Limit.GENERATOR.value
     assert found.lower is not None and 2.98e5 < found.lower <= 3e5
+
+
+@pytest.mark.parametrize(
+    ("is_reached", "busy", "blocked", "limit"),
+    [
+        (True, 0.4, 0.0, Limit.BALANCER),
+        (True, 0.97, 0.0, Limit.GENERATOR),
+        (False, 0.4, 0.0, Limit.GENERATOR),
+        (False, 0.6, 0.3, Limit.NIC),
+    ],
+)
+def test_whose_limit_it_is_follows_from_what_the_generator_did(
+    is_reached: bool, busy: float, blocked: float, limit: Limit
+) -> None:
+    def measure(load: float, seconds: float) -> Trial:
+        sent = round(load * seconds)
+        lost = 0 if load <= 3e5 else sent // 2
+        return Trial(load, seconds, sent, lost, is_reached or lost == 0, busy, blocked)
+
+    assert Search(measure, 1000.0, 1e6).run([NO_LOSS])[0].limit == limit.value
 
 
 def test_rare_bad_trials_do_not_move_the_answer() -> None:
