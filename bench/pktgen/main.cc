@@ -10,6 +10,7 @@
 #include <boost/program_options.hpp>
 #include <cstdio>
 #include <ctime>
+#include <exception>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -206,9 +207,7 @@ Result<po::variables_map> parse(int argc, char** argv) {
   return values;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int start(int argc, char** argv) {
   const Result<po::variables_map> values = parse(argc, argv);
   if (values && values->count("help") != 0) {
     std::cout << kHelpHead << '\n' << describe_options() << kHelpTail;
@@ -218,4 +217,15 @@ int main(int argc, char** argv) {
   if (status) return *status;
   std::fprintf(stderr, "millrace-pktgen: %s\n", status.error().message.c_str());
   return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {  // memory that is not there for a million connections
+    return start(argc, argv);
+  } catch (const std::exception& problem) {
+    std::fprintf(stderr, "millrace-pktgen: %s\n", problem.what());
+    return 1;
+  }
 }

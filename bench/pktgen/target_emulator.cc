@@ -103,7 +103,7 @@ void TargetEmulator::unwrap(core::Packet& packet) noexcept {
   if (!(forwarding_ == Forwarding::gue ? is_gue : is_ipip)) return;
   if (is_gue && !l4_checksum_holds(packet, outer))
     return violations_.count(Violation::bad_checksum);
-  const std::uint32_t inner_offset = outer.l4_offset + (is_gue ? core::udp::kBytes : 0);
+  const std::uint32_t inner_offset = outer.l4_offset() + (is_gue ? core::udp::kBytes : 0);
   const std::uint32_t target = target_of(outer.destination);
   if (target == kNoTarget) return violations_.count(Violation::wrong_destination);
   const std::uint32_t outer_bytes = inner_offset - core::eth::kBytes;
