@@ -19,4 +19,11 @@ struct mr_xdp_bench {
   uint64_t forwarded;  // packets that were sent on
 };
 
+// What the sender of live frames (xdp_live.bpf.c) is told, and what the receiver counts.
+struct mr_xdp_live {
+  uint32_t out_ifindex;
+  uint32_t reserved;
+  uint64_t arrived;
+};
+
 #endif  // MILLRACE_BENCH_XDP_XDP_BENCH_ABI_H_

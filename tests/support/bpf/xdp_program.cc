@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/if_link.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -104,7 +105,6 @@ void XdpProgram::adopt(const core::ConfigView& view) {
 
 XdpProgram::Run XdpProgram::run(const std::string& name, std::span<const std::uint8_t> frame,
                                 std::uint32_t turns, bool wants_frame) const {
-  const bpf_program* program = find_program(name);
   Run run{};
   run.frame.resize(wants_frame ? frame.size() + kRoomBytes : 0);
   bpf_test_run_opts options{};  // libbpf's macro for this is no C++
@@ -114,11 +114,31 @@ XdpProgram::Run XdpProgram::run(const std::string& name, std::span<const std::ui
   options.data_size_in = static_cast<std::uint32_t>(frame.size());
   options.data_size_out = static_cast<std::uint32_t>(run.frame.size());
   options.repeat = static_cast<int>(turns);
-  if (bpf_prog_test_run_opts(bpf_program__fd(program), &options) != 0) fail("BPF_PROG_TEST_RUN");
+  if (bpf_prog_test_run_opts(program_fd(name), &options) != 0) fail("BPF_PROG_TEST_RUN");
   if (wants_frame) run.frame.resize(options.data_size_out);
   run.verdict = options.retval;
   run.duration_ns = options.duration;
   return run;
+}
+
+double XdpProgram::run_live(const std::string& name, std::span<const std::uint8_t> frame,
+                            std::uint32_t packets, std::uint32_t burst) const {
+  bpf_test_run_opts options{};  // libbpf's macro for this is no C++
+  options.sz = sizeof(options);
+  options.data_in = frame.data();
+  options.data_size_in = static_cast<std::uint32_t>(frame.size());
+  options.repeat = static_cast<int>(packets);
+  options.flags = BPF_F_TEST_XDP_LIVE_FRAMES;
+  options.batch_size = burst;
+  if (bpf_prog_test_run_opts(program_fd(name), &options) != 0) fail("running live frames");
+  return options.duration;
+}
+
+void XdpProgram::attach(const std::string& name, std::uint32_t ifindex) const {
+  if (bpf_xdp_attach(static_cast<int>(ifindex), program_fd(name), XDP_FLAGS_DRV_MODE, nullptr) !=
+      0) {
+    fail("attaching " + name);
+  }
 }
 
 BpfInterpreter XdpProgram::interpreter(const std::string& name) const {
@@ -148,6 +168,10 @@ const bpf_program* XdpProgram::find_program(const std::string& name) const {
   const bpf_program* program = bpf_object__find_program_by_name(object_, name.c_str());
   if (program == nullptr) fail("no program " + name);
   return program;
+}
+
+int XdpProgram::program_fd(const std::string& name) const {
+  return bpf_program__fd(find_program(name));
 }
 
 int XdpProgram::map_fd(const std::string& name) const {
