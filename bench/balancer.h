@@ -49,11 +49,19 @@ inline constexpr std::uint64_t kNowNs = std::uint64_t{1000} << 30;
 
 class Balancer {
  public:
+  // Half again as many records as flows: a table that is well used.
+  [[nodiscard]] static std::uint32_t capacity_for(std::uint32_t flows) {
+    return std::max(flows + flows / 2, 4096u);
+  }
+
   Balancer(std::uint32_t flows, const FlowShape& shape, std::uint8_t forwarding)
+      : Balancer(flows, shape, forwarding, capacity_for(flows)) {}
+  Balancer(std::uint32_t flows, const FlowShape& shape, std::uint8_t forwarding,
+           std::uint32_t capacity)
       : flow_count_(flows),
         writer_(shape),
-        memory_(core::FlowTable::bytes_for(capacity_for(flows))),
-        table_(core::FlowTable::format(memory_.span(), layout_for(flows))),
+        memory_(core::FlowTable::bytes_for(capacity)),
+        table_(core::FlowTable::format(memory_.span(), layout_for(capacity))),
         image_(make_image(shape, forwarding)),
         forwarder_({.flow_table = table_,
                     .nic_macs = macs_,
@@ -97,18 +105,17 @@ class Balancer {
   }
   [[nodiscard]] mr_worker_stats& worker_stats() { return worker_stats_; }
   [[nodiscard]] const char* memory_kind() const { return memory_.kind(); }
+  [[nodiscard]] std::uint64_t memory_bytes() const { return memory_.span().size(); }
+  [[nodiscard]] core::Forwarder& forwarder() { return forwarder_; }
+  [[nodiscard]] const core::ConfigView& config() const { return image_.view(); }
 
   static constexpr std::uint32_t kFrameRoom = 256;
   static constexpr std::uint16_t kFrameHeadroom = 64;  // of it, for encapsulation
 
  private:
-  // Half again as many records as flows: a table that is well used.
-  static std::uint32_t capacity_for(std::uint32_t flows) {
-    return std::max(flows + flows / 2, 4096u);
-  }
-  static core::FlowTable::Layout layout_for(std::uint32_t flows) {
+  static core::FlowTable::Layout layout_for(std::uint32_t capacity) {
     return {
-        .capacity = capacity_for(flows),
+        .capacity = capacity,
         .worker_index = 0,
         .worker_count = 1,
         .secret = {0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89},

@@ -10,11 +10,11 @@
 //     ARM      pass     the same worker passes the same packets untouched
 //              balance  the worker balances them
 //
-// Null devices deliver zeros and a ring what was sent before, so both arms write the headers of the
-// next flow into each received frame; net cost is the difference of the arms. The loop is the
-// worker's (worker/poll_loop.cc: receive, view, process, act) with that one step between.
+// Net cost is the difference of the arms (bench/worker_loop.h).
+#include <time.h>
 #include <x86intrin.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,17 +22,14 @@
 #include <optional>
 #include <string>
 
-#include "bench/balancer.h"
+#include "bench/fatal.h"
+#include "bench/worker_loop.h"
 #include "dataplane/dpdk/eal.h"
-#include "dataplane/dpdk/mbuf_pool.h"
-#include "dataplane/dpdk/nic.h"
-#include "dataplane/worker/dispatch.h"
 
 namespace millrace::bench {
 namespace {
 
 constexpr std::uint32_t kMbufs = 4095;
-constexpr std::uint32_t kFramesInRing = 256;
 
 struct Options {
   std::string driver;
@@ -42,17 +39,6 @@ struct Options {
   bool balances = false;
   double seconds = 1;
 };
-
-[[noreturn]] void fail(const std::string& why) {
-  std::fprintf(stderr, "worker_bench: %s\n", why.c_str());
-  std::exit(1);
-}
-
-template <typename T>
-T take(Result<T> result) {
-  if (!result) fail(result.error().message);
-  return std::move(result).value();
-}
 
 Options parse(int argc, char** argv) {
   if (argc != 7)
@@ -65,9 +51,10 @@ Options parse(int argc, char** argv) {
           .seconds = std::strtod(argv[6], nullptr)};
 }
 
-class WorkerLoop {
+// The loop with a table of flows, which misses want empty again and again.
+class Measured {
  public:
-  WorkerLoop(const Options& options, dpdk::Nic& nic)
+  Measured(const Options& options, dpdk::Nic& nic)
       : options_(options), nic_(nic), order_(options.flows) {
     forget_flows();
     if (!options.is_miss) balancer_->open_flows();
@@ -76,58 +63,30 @@ class WorkerLoop {
   // Cycles that `bursts` bursts took; `packets` grows by what they carried.
   std::uint64_t run(std::uint32_t bursts, std::uint64_t& packets) {
     const std::uint64_t start = __rdtsc();
-    for (std::uint32_t burst = 0; burst < bursts; ++burst) packets += turn();
+    for (std::uint32_t burst = 0; burst < bursts; ++burst) {
+      packets += loop_->turn([this] { return order_.next(); });
+    }
     return __rdtsc() - start;
   }
 
-  // For misses: a table without flows again. Not part of any measurement.
+  // Not part of any measurement.
   void forget_flows() {
     const FlowShape shape = shape_of(options_.is_v4, MR_PROTOCOL_TCP, core::tcp::kAck);
-    dispatch_.reset();
+    loop_.reset();
     balancer_.reset();
     balancer_ = std::make_unique<Balancer>(options_.flows, shape, MR_FORWARDING_NAT);
-    dispatch_.emplace(worker::Exits{.tx_queues = {&nic_.tx_queue(0)}, .twins = {nullptr}},
-                      balancer_->worker_stats());
+    loop_.emplace(WorkerLoop::Options{.balances = options_.balances}, *balancer_, nic_);
     order_ = FlowOrder(options_.flows);
   }
   [[nodiscard]] const Balancer& balancer() const { return *balancer_; }
 
  private:
-  std::uint32_t turn() {
-    burst_.view.count = nic_.rx_queues()[0].receive(burst_.mbufs);
-    std::uint64_t bytes = 0;
-    (void)dpdk::view_mbufs(burst_, bytes);  // frames of these devices are in one piece
-    for (std::uint32_t i = 0; i < burst_.view.count; ++i) {
-      core::Packet& packet = burst_.view.packets[i];
-      balancer_->writer().write(packet.data, order_.next());
-      packet.length = balancer_->writer().length();
-    }
-    if (options_.balances) {
-      balancer_->process(burst_.view);
-    } else {
-      for (std::uint32_t i = 0; i < burst_.view.count; ++i) {
-        burst_.view.verdicts[i] = core::Verdict::forward(0);
-      }
-    }
-    dispatch_->act(burst_);
-    return burst_.view.count;
-  }
-
   Options options_;
   dpdk::Nic& nic_;
   std::unique_ptr<Balancer> balancer_;
-  std::optional<worker::Dispatch> dispatch_;
+  std::optional<WorkerLoop> loop_;
   FlowOrder order_;
-  dpdk::MbufBurst burst_;
 };
-
-void fill_ring(dpdk::Nic& nic, const dpdk::MbufPool& pool, std::uint32_t length) {
-  const std::vector<std::uint8_t> frame(length);
-  for (std::uint32_t i = 0; i < kFramesInRing; ++i) {
-    dpdk::Mbuf* mbuf = pool.take(0, frame);
-    if (mbuf == nullptr || nic.tx_queue(0).send({&mbuf, 1}) != 1) fail("cannot fill the ring");
-  }
-}
 
 void measure(const Options& options) {
   [[maybe_unused]] const dpdk::Eal eal =
@@ -140,7 +99,7 @@ void measure(const Options& options) {
   const std::string device = options.driver == "null" ? "net_null0,size=64" : "net_ring0";
   const auto nic = take(
       dpdk::Nic::open({.device = device, .index = 0, .queue_count = 1, .worker_count = 1}, pool));
-  WorkerLoop loop(options, *nic);
+  Measured loop(options, *nic);
   if (options.driver == "ring") fill_ring(*nic, pool, loop.balancer().writer().length());
 
   // Time is looked at once per 1024 bursts; a measurement of misses ends with the table's room.
@@ -167,8 +126,12 @@ void measure(const Options& options) {
   if (options.balances) {
     const std::uint64_t hits = loop.balancer().counter(MR_COUNTER_FLOW_HITS);
     const std::uint64_t misses = packets + warm_packets - hits;
-    // Of ten million flows a handful finds both buckets full (core/flow_table.h).
-    if (!options.is_miss && misses > packets / 100'000) fail("not every packet hit its flow");
+    // Of ten million flows a handful finds both buckets full (core/flow_table.h), and a short run
+    // may meet them more than once in a hundred thousand packets.
+    constexpr std::uint64_t kMissesMin = 32;
+    if (!options.is_miss && misses > std::max(packets / 100'000, kMissesMin)) {
+      fail(std::to_string(misses) + " of " + std::to_string(packets) + " packets missed");
+    }
   }
   std::printf("%llu %llu %.2f\n", static_cast<unsigned long long>(packets),
               static_cast<unsigned long long>(cycles),

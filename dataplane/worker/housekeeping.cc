@@ -38,13 +38,14 @@ void Housekeeping::sweep(std::uint64_t now_ns) noexcept {
     swept_ns_ = now_ns;
     return;
   }
-  swept_ns_ =
-      std::max(swept_ns_, now_ns - kSweepNs);  // after a pause: one round, not all missed ones
-  const std::uint64_t share = records * (now_ns - swept_ns_) / kSweepNs;
+  const std::uint64_t round_ns = sweep_round_ns(records);
+  // After a pause: one round, not all missed ones.
+  swept_ns_ = now_ns - std::min(now_ns - swept_ns_, round_ns);
+  const std::uint64_t share = records * (now_ns - swept_ns_) / round_ns;
   if (share == 0) return;  // few records: wait until one is due
   const auto step = static_cast<std::uint32_t>(std::min<std::uint64_t>(share, kSweepStepMax));
   options_.forwarder->sweep(now_ns, step);
-  swept_ns_ += step * kSweepNs / records;
+  swept_ns_ += step * round_ns / records;
 }
 
 void Housekeeping::publish(std::uint64_t now_ns) noexcept {

@@ -86,6 +86,13 @@ TEST(Housekeeping, sweep_keeps_its_pace_when_steps_and_records_do_not_divide) {
   EXPECT_GE(workers.worker(0).counters().counters[MR_COUNTER_FLOW_EXPIRED], 190u);
 }
 
+TEST(Housekeeping, sweep_of_a_huge_table_takes_longer_instead_of_the_worker) {
+  EXPECT_EQ(worker::sweep_round_ns(1), kSecondNs);
+  EXPECT_EQ(worker::sweep_round_ns(10'000'000), kSecondNs);
+  EXPECT_EQ(worker::sweep_round_ns(100'000'000), 10 * kSecondNs);
+  EXPECT_EQ(worker::sweep_round_ns(MR_FLOW_CAPACITY_MAX) / kSecondNs, 26u);
+}
+
 TEST(Housekeeping, long_pause_does_not_make_one_long_sweep) {
   const Image image = balancer_image(1);
   Workers workers({.flow_capacity = 8192});

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How long a decision takes until every worker obeys it, and how many decisions a second go
+// through.
+//
+//   publish_bench ENGINE GROUPS TARGETS FLIPS SECONDS [RATE]    prints one line of JSON
+//     ENGINE   path of millrace-dataplane, started on a null device with one worker
+//     TARGETS  in all, shared out over GROUPS; every group has a listener and a default lookup
+//     table FLIPS    changes of health made one by one, each waited for SECONDS  how long changes
+//     then come at RATE (1000) a second, whether or not they keep up
+//
+// The engine is the real program. The control plane is the real reconciler, store and publisher on
+// one thread with the timers of controlplane/main.cc; probes and the kernel's routes are not part
+// of it: health is told to the reconciler as the checker would, next hops come from a map. A change
+// is in force when the engine's workers have acknowledged the first generation published after it.
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench/fatal.h"
+#include "controlplane/config/dump.h"
+#include "controlplane/reconcile/reconciler.h"
+#include "dataplane/shm/stats_reader.h"
+#include "tests/support/cc/temp_dir.h"
+
+namespace millrace::bench {
+namespace {
+
+using namespace millrace::control;
+namespace asio = boost::asio;
+
+// As in controlplane/main.cc.
+constexpr std::chrono::milliseconds kTick{100};
+constexpr std::chrono::milliseconds kGather{2};
+// For a thousand default lookup tables in several generations.
+constexpr std::uint64_t kSegmentBytes = std::uint64_t{2} << 30;
+constexpr double kPatienceMs = 60'000;
+
+std::uint64_t clock_ns(clockid_t clock) {
+  timespec now{};
+  (void)::clock_gettime(clock, &now);  // cannot fail with these clocks
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+double now_ms() { return static_cast<double>(clock_ns(CLOCK_MONOTONIC)) / 1e6; }
+
+struct Options {
+  std::string engine;
+  std::uint32_t groups = 0;
+  std::uint32_t targets = 0;
+  std::uint32_t flips = 0;
+  double seconds = 0;
+  double rate = 1000;
+};
+
+Options parse(int argc, char** argv) {
+  if (argc < 6) fail("usage: publish_bench ENGINE GROUPS TARGETS FLIPS SECONDS [RATE]");
+  const auto number = [&](int i) {
+    return static_cast<std::uint32_t>(std::strtoul(argv[i], nullptr, 10));
+  };
+  return {.engine = argv[1],
+          .groups = number(2),
+          .targets = number(3),
+          .flips = number(4),
+          .seconds = std::strtod(argv[5], nullptr),
+          .rate = argc > 6 ? std::strtod(argv[6], nullptr) : 1000};
+}
+
+// millrace-dataplane on a device that delivers nothing; ended with this object.
+class EngineProcess {
+ public:
+  EngineProcess(const std::string& program, const std::string& directory) {
+    pid_ = ::fork();
+    if (pid_ < 0) fail("cannot fork");
+    if (pid_ > 0) return;
+    (void)::prctl(PR_SET_PDEATHSIG, SIGTERM);  // fail() runs no destructor
+    const std::string flows = directory + "/flows";
+    ::execl(program.c_str(), program.c_str(), "--nic", "net_null0,no-rx=1", "--runtime-dir",
+            directory.c_str(), "--flow-dir", flows.c_str(), "--flows", "4096", "--log-level",
+            "error", nullptr);
+    std::perror(program.c_str());
+    std::_Exit(127);
+  }
+  EngineProcess(const EngineProcess&) = delete;
+  EngineProcess& operator=(const EngineProcess&) = delete;
+  ~EngineProcess() {
+    (void)::kill(pid_, SIGTERM);
+    (void)::waitpid(pid_, nullptr, 0);  // ours, and not waited for before
+  }
+
+  [[nodiscard]] bool is_alive() const { return ::waitpid(pid_, nullptr, WNOHANG) == 0; }
+
+ private:
+  pid_t pid_ = -1;
+};
+
+IpAddress address_of(std::uint32_t high_byte, std::uint32_t number) {
+  const std::string text = std::to_string(high_byte) + "." + std::to_string(number >> 16 & 255) +
+                           "." + std::to_string(number >> 8 & 255) + "." +
+                           std::to_string(number & 255);
+  return *IpAddress::parse(text);
+}
+
+Config config_of(const Options& options) {
+  Config config;
+  config.node.name = "bench";
+  for (std::uint32_t i = 0; i < options.groups; ++i) {
+    const std::string name = "group-" + std::to_string(i);
+    Listener listener;
+    listener.port = 80;
+    listener.default_target_group_v4 = name;
+    config.load_balancers.push_back(
+        {.name = "lb-" + std::to_string(i), .addresses = {address_of(100, i)}, .listeners = {}});
+    config.load_balancers.back().listeners.push_back(std::move(listener));
+    config.target_groups.emplace_back();
+    config.target_groups.back().name = name;
+    config.target_groups.back().port = 8080;
+  }
+  for (std::uint32_t i = 0; i < options.targets; ++i) {
+    config.target_groups[i % options.groups].targets.push_back(
+        {.address = address_of(10, i), .port = 8080, .weight = 100, .zone = {}});
+  }
+  return config;
+}
+
+// The control plane of this process; see the head of the file.
+class ControlPlane {
+ public:
+  ControlPlane(const Options& options, const std::string& directory) : options_(options) {
+    for (std::uint32_t i = 0; i < options.targets; ++i) {
+      next_hops_[address_of(10, i)] = {.twin = "",
+                                       .mac = {2, 0, 0, 0, 0, 1},
+                                       .resolved = true,
+                                       .mtu = 1500,
+                                       .source = std::nullopt,
+                                       .text = "10.0.0.1 at 02:00:00:00:00:01"};
+      keys_.push_back({.group = "group-" + std::to_string(i % options.groups),
+                       .address = address_of(10, i),
+                       .port = 8080});
+    }
+    reconciler_ = take(Reconciler::open({.runtime_dir = directory,
+                                         .segment_bytes = kSegmentBytes,
+                                         .version = "bench",
+                                         .start_ns = clock_ns(CLOCK_BOOTTIME)},
+                                        take(StateStore::open(directory + "/state.db")), hooks()));
+    tick();
+  }
+
+  void apply(const Config& config) { (void)take(reconciler_->apply(config, "bench")); }
+  void set_health(std::uint32_t target, bool is_healthy) {
+    TargetHealth health{.state = is_healthy ? TargetState::healthy : TargetState::unhealthy,
+                        .reason = is_healthy ? HealthReason::none : HealthReason::timeout,
+                        .description = is_healthy ? "" : "Request timed out"};
+    reconciler_->on_health(keys_[target], health);
+  }
+  void poll() {
+    io_.poll();
+    io_.restart();
+  }
+  // How often all that was told before has been carried out.
+  [[nodiscard]] std::uint64_t settled() const { return settled_; }
+  [[nodiscard]] std::uint64_t generation() const { return reconciler_->published().generation; }
+  [[nodiscard]] core::ConfigView published() const { return reconciler_->published(); }
+  [[nodiscard]] std::string problem() const {
+    const std::vector<std::string> alarms = reconciler_->snapshot().alarms;
+    return alarms.empty() ? "" : alarms.front();
+  }
+
+ private:
+  ReconcilerHooks hooks() {
+    return {.now =
+                [] {
+                  return Moment{clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
+                },
+            .config_text = dump_config,
+            .set_health_targets = [this](auto targets) { probed_ = std::move(targets); },
+            .set_health_hold = [](auto) {},
+            .set_twins = [](auto) {},
+            .watch_next_hops = [this](auto addresses) { watched_ = std::move(addresses); },
+            .find_next_hop = [this](const IpAddress& address) -> std::optional<NextHopInfo> {
+              const auto found = next_hops_.find(address);
+              if (found == next_hops_.end()) return std::nullopt;
+              return found->second;
+            },
+            .default_next_hop = [](auto) -> std::optional<NextHopInfo> { return std::nullopt; },
+            .local_addresses = [] { return std::vector<IpAddress>{}; },
+            .alarms = [] { return std::vector<std::string>{}; },
+            .wake = [this] { settle_soon(); },
+            .log = [](const std::string&) {}};
+  }
+  void settle_soon() {
+    gather_timer_.expires_after(kGather);
+    gather_timer_.async_wait([this](const auto& error) {
+      if (error) return;
+      reconciler_->settle();
+      ++settled_;
+    });
+  }
+  void tick() {
+    reconciler_->tick();
+    ++settled_;
+    tick_timer_.expires_after(kTick);
+    tick_timer_.async_wait([this](const auto& error) {
+      if (!error) tick();
+    });
+  }
+
+  Options options_;
+  asio::io_context io_;
+  asio::steady_timer tick_timer_{io_};
+  asio::steady_timer gather_timer_{io_};
+  std::map<IpAddress, NextHopInfo> next_hops_;
+  std::vector<TargetKey> keys_;
+  std::vector<HealthTarget> probed_;
+  std::vector<IpAddress> watched_;
+  std::uint64_t settled_ = 0;
+  std::unique_ptr<Reconciler> reconciler_;
+};
+
+class Measurement {
+ public:
+  explicit Measurement(const Options& options)
+      : options_(options),
+        engine_(options.engine, directory_.path()),
+        stats_(join_stats()),
+        control_(options, directory_.path()),
+        is_healthy_(options.targets, true) {}
+
+  void run() {
+    const double began = now_ms();
+    control_.apply(config_of(options_));
+    await_generation();
+    apply_ms_ = now_ms() - began;
+    for (std::uint32_t target = 0; target < options_.targets; ++target) {
+      control_.set_health(target, true);
+    }
+    const std::uint64_t before = control_.generation();
+    while (control_.generation() == before) control_.poll();
+    await_generation();
+    for (std::uint32_t flip = 0; flip < options_.flips; ++flip) flip_one();
+    if (options_.seconds > 0) sustain();
+    check_state();
+    print();
+  }
+
+ private:
+  shm::StatsReader join_stats() {
+    const std::string path = directory_.file("stats");
+    for (const double began = now_ms(); now_ms() - began < kPatienceMs; ::usleep(1000)) {
+      if (!engine_.is_alive()) fail("the engine did not start");
+      Result<shm::StatsReader> joined = shm::StatsReader::join(path);
+      if (joined) return std::move(*joined);
+    }
+    fail("the engine made no counters");
+  }
+  // Until every worker obeys what is published now.
+  void await_generation() {
+    for (const double began = now_ms(); stats_.acknowledged_by_all() < control_.generation();) {
+      if (now_ms() - began > kPatienceMs) {
+        fail("not in force: " + stats_.engine().refused_reason + control_.problem());
+      }
+      control_.poll();
+      ::usleep(20);
+    }
+  }
+  // A pseudo-random order that visits many groups, the same in every run.
+  std::uint32_t next_target() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<std::uint32_t>((state_ >> 33) % options_.targets);
+  }
+  void flip(std::uint32_t target) {
+    is_healthy_[target] = !is_healthy_[target];
+    control_.set_health(target, is_healthy_[target]);
+  }
+
+  void flip_one() {
+    const std::uint64_t before = control_.generation();
+    const double began = now_ms();
+    flip(next_target());
+    while (control_.generation() == before) {
+      if (now_ms() - began > kPatienceMs) fail("not published: " + control_.problem());
+      control_.poll();
+    }
+    const double published = now_ms();
+    await_generation();
+    flip_ms_.push_back(now_ms() - began);
+    publish_ms_.push_back(published - began);
+  }
+
+  // Open loop: the changes that are due are made whether or not earlier ones are in force.
+  void sustain() {
+    struct Pending {
+      double made_ms;
+      std::uint64_t generation;  // 0: not settled yet
+    };
+    std::deque<Pending> pending;
+    std::uint64_t settled = control_.settled();
+    const std::uint64_t first_generation = control_.generation();
+    const double began = now_ms();
+    std::uint64_t made = 0;
+    for (;;) {
+      const double elapsed_ms = now_ms() - began;
+      const bool is_over = elapsed_ms >= options_.seconds * 1000;
+      const auto due =
+          static_cast<std::uint64_t>(std::min(elapsed_ms / 1000, options_.seconds) * options_.rate);
+      for (; made < due; ++made) {
+        // From when it was due: a control plane that is late can't hide it.
+        pending.push_back({began + static_cast<double>(made + 1) * 1000 / options_.rate, 0});
+        flip(next_target());
+      }
+      control_.poll();
+      if (control_.settled() != settled) {
+        settled = control_.settled();
+        for (Pending& change : pending) {
+          if (change.generation == 0) change.generation = control_.generation();
+        }
+      }
+      const std::uint64_t obeyed = stats_.acknowledged_by_all();
+      while (!pending.empty() && pending.front().generation != 0 &&
+             pending.front().generation <= obeyed) {
+        sustained_ms_.push_back(now_ms() - pending.front().made_ms);
+        pending.pop_front();
+      }
+      if (is_over && pending.empty()) break;
+      if (elapsed_ms > options_.seconds * 1000 + kPatienceMs) fail("changes do not get through");
+      ::usleep(20);
+    }
+    changes_ = made;
+    images_ = control_.generation() - first_generation;
+  }
+
+  // Every target is as it was told last, in the image that the workers acknowledged.
+  void check_state() {
+    if (stats_.engine().refused_generation != 0) fail(stats_.engine().refused_reason);
+    const core::ConfigView view = control_.published();
+    if (stats_.acknowledged_by_all() != view.generation) fail("an older image is in force");
+    std::map<IpAddress, bool> published;
+    for (const mr_target& target : view.targets) {
+      if (target.id != 0) published[{target.addr}] = (target.flags & MR_TARGET_HEALTHY) != 0;
+    }
+    for (std::uint32_t target = 0; target < options_.targets; ++target) {
+      const auto found = published.find(address_of(10, target));
+      if (found == published.end() || found->second != is_healthy_[target]) {
+        fail("a change was lost: target " + std::to_string(target));
+      }
+    }
+  }
+
+  static double at_share(std::vector<double> values, double share) {
+    if (values.empty()) return 0;
+    std::ranges::sort(values);
+    return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1))];
+  }
+  void print() const {
+    std::printf(
+        "{\"apply_ms\": %.1f, \"flip_ms\": %.3f, \"flip_p99_ms\": %.3f, \"flip_max_ms\": %.3f, "
+        "\"publish_ms\": %.3f, \"changes\": %llu, \"images\": %llu, "
+        "\"sustained_ms\": %.3f, \"sustained_p99_ms\": %.3f, \"sustained_max_ms\": %.3f}\n",
+        apply_ms_, at_share(flip_ms_, 0.5), at_share(flip_ms_, 0.99), at_share(flip_ms_, 1),
+        at_share(publish_ms_, 0.5), static_cast<unsigned long long>(changes_),
+        static_cast<unsigned long long>(images_), at_share(sustained_ms_, 0.5),
+        at_share(sustained_ms_, 0.99), at_share(sustained_ms_, 1));
+  }
+
+  Options options_;
+  test::TempDir directory_;
+  EngineProcess engine_;
+  shm::StatsReader stats_;
+  ControlPlane control_;
+  std::vector<bool> is_healthy_;
+  std::uint64_t state_ = 1;
+  double apply_ms_ = 0;
+  std::vector<double> flip_ms_;
+  std::vector<double> publish_ms_;
+  std::vector<double> sustained_ms_;
+  std::uint64_t changes_ = 0;
+  std::uint64_t images_ = 0;
+};
+
+}  // namespace
+}  // namespace millrace::bench
+
+int main(int argc, char** argv) {
+  millrace::bench::Measurement(millrace::bench::parse(argc, argv)).run();
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a second worker on a second CPU adds.
+//
+//   workers_bench ARM FLOWS SECONDS CPUS    prints: packets_per_second cycles_per_packet
+//     ARM   one    the only worker of its engine: it looks for no owner
+//           alone  one of two workers; the other does nothing
+//           two    two workers, each receives the packets of its own flows
+//           half   two workers, each receives half of the other's: every second packet is handed
+//           over
+//     CPUS  of the workers, as in 1,0; the first is that of a single one
+//
+// The flows are the same in all arms, TCP over IPv4 to one listener. A worker has a ring device, a
+// flow table and a list of its flows in random order; cycles are those of one worker per packet.
+#include <time.h>
+#include <x86intrin.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/fatal.h"
+#include "bench/worker_loop.h"
+#include "dataplane/core/steering.h"
+#include "dataplane/dpdk/eal.h"
+
+namespace millrace::bench {
+namespace {
+
+constexpr std::uint32_t kMbufs = 4095;
+constexpr std::uint32_t kOwners = 2;
+
+struct Options {
+  std::string arm;
+  std::uint32_t flows = 0;
+  double seconds = 1;
+  std::vector<std::uint32_t> cpus;
+
+  [[nodiscard]] std::uint32_t worker_count() const { return arm == "two" || arm == "half" ? 2 : 1; }
+};
+
+Options parse(int argc, char** argv) {
+  if (argc != 5) fail("usage: workers_bench one|alone|two|half FLOWS SECONDS CPU,CPU");
+  Options options{.arm = argv[1],
+                  .flows = static_cast<std::uint32_t>(std::strtoul(argv[2], nullptr, 10)),
+                  .seconds = std::strtod(argv[3], nullptr),
+                  .cpus = {}};
+  char* at = argv[4];
+  while (*at != 0) {
+    options.cpus.push_back(static_cast<std::uint32_t>(std::strtoul(at, &at, 10)));
+    at += *at == ',' ? 1 : 0;
+  }
+  if (options.cpus.size() < options.worker_count()) fail("CPUS: too few");
+  return options;
+}
+
+using FlowList = std::vector<std::uint32_t>;
+
+// By owner when there are two workers; each in random order, so that caches gain nothing from it.
+std::vector<FlowList> flows_by_owner(const Options& options) {
+  const FlowShape shape = shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck);
+  const Balancer balancer(1, shape, MR_FORWARDING_NAT);
+  std::vector<FlowList> lists(kOwners);
+  std::vector<std::uint8_t> frame(Balancer::kFrameRoom);
+  for (std::uint32_t flow = 0; flow < options.flows; ++flow) {
+    balancer.writer().write(frame.data() + Balancer::kFrameHeadroom, flow);
+    const core::Packet packet = balancer.packet_at(frame.data() + Balancer::kFrameHeadroom);
+    lists[core::owner_of(packet, balancer.config(), kOwners)].push_back(flow);
+  }
+  if (options.arm == "one") {
+    lists[0].insert(lists[0].end(), lists[1].begin(), lists[1].end());
+    lists.resize(1);
+  }
+  std::mt19937 random(1);
+  for (FlowList& list : lists) std::ranges::shuffle(list, random);
+  return lists;
+}
+
+// Goes round a list.
+class Round {
+ public:
+  explicit Round(const FlowList& list) : list_(list) {}
+  [[nodiscard]] std::uint32_t next() {
+    const std::uint32_t flow = list_[at_];
+    at_ = at_ + 1 < list_.size() ? at_ + 1 : 0;
+    return flow;
+  }
+
+ private:
+  const FlowList& list_;
+  std::size_t at_ = 0;
+};
+
+struct Rate {
+  double packets_per_second = 0;
+  double cycles_per_packet = 0;
+};
+
+class MeasuredWorker {
+ public:
+  MeasuredWorker(std::uint32_t index, const std::vector<FlowList>& lists, dpdk::Nic& nic,
+                 worker::HandoverRings* rings)
+      : nic_(nic),
+        balancer_(static_cast<std::uint32_t>(lists[index].size()),
+                  shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck), MR_FORWARDING_NAT),
+        own_(lists[index]),
+        others_(lists[lists.size() - 1 - index]),
+        flow_count_(lists[index].size()) {
+    if (rings != nullptr) handover_.emplace(*rings, index, balancer_.worker_stats());
+    loop_.emplace(WorkerLoop::Options{.handover = handover_ ? &*handover_ : nullptr}, balancer_,
+                  nic);
+  }
+
+  // On the worker's own thread: opens its flows, waits for `go`, measures until `stop`.
+  void run(bool gets_others, std::atomic<std::uint32_t>& ready, const std::atomic<bool>& go,
+           const std::atomic<bool>& stop) {
+    for (std::size_t opened = 0; opened < flow_count_;) {
+      opened += loop_->turn([this] { return own_.next(); });
+    }
+    ready.fetch_add(1);
+    while (!go.load(std::memory_order_relaxed)) {
+    }
+    timespec began{};
+    timespec ended{};
+    (void)clock_gettime(CLOCK_MONOTONIC, &began);
+    const std::uint64_t start = __rdtsc();
+    const std::uint64_t packets = gets_others ? mixed(stop) : own(stop);
+    const std::uint64_t cycles = __rdtsc() - start;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ended);
+    const double seconds = static_cast<double>(ended.tv_sec - began.tv_sec) +
+                           static_cast<double>(ended.tv_nsec - began.tv_nsec) / 1e9;
+    rate_ = {.packets_per_second = static_cast<double>(packets) / seconds,
+             .cycles_per_packet = static_cast<double>(cycles) / static_cast<double>(packets)};
+  }
+  [[nodiscard]] const Rate& rate() const { return rate_; }
+
+  // Every packet found its flow, and as many were handed over as should have been.
+  void check(bool gets_others) const {
+    const auto count = [this](mr_counter counter) { return balancer_.counter(counter); };
+    if (count(MR_COUNTER_FLOW_INSERTED) != flow_count_) fail("a worker has others' flows");
+    const std::uint64_t out = count(MR_COUNTER_HANDOVER_OUT);
+    if ((out != 0) != gets_others) fail("packets were handed over that should not have been");
+  }
+
+ private:
+  std::uint64_t own(const std::atomic<bool>& stop) {
+    std::uint64_t packets = 0;
+    while (!stop.load(std::memory_order_relaxed)) {
+      packets += loop_->turn([this] { return own_.next(); });
+    }
+    return packets;
+  }
+  std::uint64_t mixed(const std::atomic<bool>& stop) {
+    std::uint64_t packets = 0;
+    bool is_others = false;
+    while (!stop.load(std::memory_order_relaxed)) {
+      packets += loop_->turn([&] {
+        is_others = !is_others;
+        return is_others ? others_.next() : own_.next();
+      });
+    }
+    return packets;
+  }
+
+  dpdk::Nic& nic_;
+  Balancer balancer_;
+  std::optional<worker::Handover> handover_;
+  std::optional<WorkerLoop> loop_;
+  Round own_;
+  Round others_;
+  std::size_t flow_count_;
+  Rate rate_;
+};
+
+void measure(const Options& options) {
+  const std::uint32_t count = options.worker_count();
+  std::vector<std::uint32_t> cpus(options.cpus.begin(), options.cpus.begin() + count);
+  dpdk::Eal eal = take(dpdk::Eal::init({.main_cpu = options.cpus.back(),
+                                        .worker_cpus = cpus,
+                                        .use_pci = false,
+                                        .memory_bytes = dpdk::MbufPool::bytes_for(kMbufs),
+                                        .extra = {}}));
+  const dpdk::MbufPool pool = take(dpdk::MbufPool::create("bench", kMbufs));
+  std::optional<worker::HandoverRings> rings;
+  if (options.arm != "one") rings.emplace(take(worker::HandoverRings::create(kOwners)));
+  const std::vector<FlowList> lists = flows_by_owner(options);
+  std::vector<std::unique_ptr<dpdk::Nic>> nics;
+  std::vector<std::unique_ptr<MeasuredWorker>> workers;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    nics.push_back(take(dpdk::Nic::open(
+        {.device = "net_ring" + std::to_string(i), .index = 0, .queue_count = 1, .worker_count = 1},
+        pool)));
+    fill_ring(*nics.back(), pool, 60);
+    workers.push_back(
+        std::make_unique<MeasuredWorker>(i, lists, *nics.back(), rings ? &*rings : nullptr));
+  }
+  const bool gets_others = options.arm == "half";
+  std::atomic<std::uint32_t> ready{0};
+  std::atomic<bool> go{false};
+  std::atomic<bool> stop{false};
+  std::vector<std::function<void()>> work;
+  for (const auto& worker : workers) {
+    work.emplace_back(
+        [&, measured = worker.get()] { measured->run(gets_others, ready, go, stop); });
+  }
+  const timespec pause{.tv_sec = 0, .tv_nsec = 1'000'000};
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (Status launched = eal.launch(i, work[i]); !launched) fail(launched.error().message);
+  }
+  while (ready.load() != count) (void)::nanosleep(&pause, nullptr);
+  go.store(true);
+  const auto whole = static_cast<time_t>(options.seconds);
+  const timespec length{
+      .tv_sec = whole,
+      .tv_nsec = static_cast<long>((options.seconds - static_cast<double>(whole)) * 1e9)};
+  (void)::nanosleep(&length, nullptr);
+  stop.store(true);
+  eal.wait_for_workers();
+  Rate sum;
+  for (const auto& worker : workers) {
+    worker->check(gets_others);
+    sum.packets_per_second += worker->rate().packets_per_second;
+    sum.cycles_per_packet += worker->rate().cycles_per_packet / count;
+  }
+  std::printf("%.0f %.2f\n", sum.packets_per_second, sum.cycles_per_packet);
+}
+
+}  // namespace
+}  // namespace millrace::bench
+
+int main(int argc, char** argv) { millrace::bench::measure(millrace::bench::parse(argc, argv)); }
