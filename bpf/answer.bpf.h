@@ -260,7 +260,7 @@ OUT_OF_LINE int answer_with_reset(struct xdp_md* ctx, struct packet* p, uint32_t
   if ((p->tcp_flags & TCP_RST_BIT) != 0) return drop(p, MR_DROP_UNWANTED_RST);
   if (!may_reply(p)) return drop(p, MR_DROP_RATE_LIMITED);
   count(p->cpu, MR_COUNTER_RST_SENT);
-  struct mr_listener_stats* stats = listener_stats_of(listener_slot);
+  struct mr_listener_stats* stats = listener_stats_of(p, listener_slot);
   if (stats != 0) stats->balancer_resets += 1;
   return p->is_v4 ? turn_into_reset(ctx, p, 1) : turn_into_reset(ctx, p, 0);
 }

@@ -23,8 +23,10 @@ INLINE uint16_t updated_checksum(uint16_t checksum, uint16_t delta) {
   return (uint16_t)~plus((uint16_t)~checksum, delta);
 }
 
+// For sums below 2^35. The constant is a multiple of 0xffff, so it changes nothing but that the
+// difference stays above 0.
 INLINE uint16_t checksum_delta(uint64_t old_sum, uint64_t new_sum) {
-  return fold((uint64_t)(uint16_t)~fold(old_sum) + fold(new_sum));
+  return fold(new_sum + (0xffffULL << 32) - old_sum);
 }
 
 INLINE uint64_t sum_of_addr(const struct mr_addr* addr) {

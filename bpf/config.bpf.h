@@ -58,6 +58,14 @@ VERIFIED_ONCE int is_vip(uint32_t root, uint64_t low, uint64_t high) {
                     (struct addr_words){low, high}, 0, 0) != 0;
 }
 
+// False for most addresses that are none, without the call.
+INLINE _Bool may_be_vip(const struct mr_xdp_root* root, struct addr_words addr) {
+  const uint32_t index = mr_table_hash_words(addr.low, addr.high, 0) & root->listener_table_mask;
+  const uint8_t* line = line_at(root->listener_table_line + index / 2);
+  return line != 0 &&
+         ((const struct mr_table_entry*)(line + (index & 1) * 32))->slot != MR_TABLE_EMPTY;
+}
+
 // Slot of the target that has this address and port, with the slot of its only listener above;
 // MR_TABLE_EMPTY there when there is no target, or more than one listener.
 VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, uint32_t port_be,

@@ -42,6 +42,13 @@ INLINE _Bool is_of_client(const struct packet* p, struct mr_flow_record* flow, u
          word >> STATE_SHIFT < MR_FLOW_STATE_COUNT;
 }
 
+// Sends for the first record that the packet's client may have, to be written, and does not wait:
+// a store to a field that is 0 always. There is no prefetch in BPF.
+INLINE void fetch_record(struct packet* p) {
+  struct mr_flow_record* flow = record_at(p->hash);
+  if (flow != 0) *(volatile uint32_t*)&flow->reserved = 0;
+}
+
 // The flow of the packet's client to `listener_id`, or null.
 INLINE struct mr_flow_record* find_to_listener(struct packet* p, uint32_t listener_id) {
 #pragma clang loop unroll(disable)
@@ -76,7 +83,8 @@ INLINE struct mr_flow_record* find_from_target(struct packet* p) {
   return 0;
 }
 
-// Claims a record for the packet's client, or null. The caller fills it and then calls publish().
+// Claims a record for the packet's client, with this packet accounted, or null. The caller fills
+// in the rest and then calls publish().
 // Two CPUs that insert the same flow at once make two records of it: the first one found counts,
 // the other ages out.
 INLINE struct mr_flow_record* claim(struct packet* p, uint32_t probe_max) {
@@ -91,8 +99,9 @@ INLINE struct mr_flow_record* claim(struct packet* p, uint32_t probe_max) {
     if (__sync_val_compare_and_swap(state_word(flow), word, busy) != word) continue;
     store64(flow->client_addr.bytes, p->client.low);
     store64(flow->client_addr.bytes + 8, p->client.high);
-    flow->bytes = 0;
-    flow->packets = 0;
+    flow->bytes = p->ip_bytes;
+    flow->packets = 1;
+    flow->last_seen_tick = p->tick;
     *flags_word(flow) = 0;
     return flow;
   }
@@ -164,8 +173,9 @@ INLINE uint16_t learn_last_hop(uint64_t word) {
 
 // ---- TCP, as far as timeouts need it (RFC 9293 section 3.3.2, seen from the middle)
 
-INLINE void count_reset(const struct mr_flow_record* flow, _Bool from_client) {
-  struct mr_listener_stats* listener = listener_stats_of(flow->listener_slot);
+INLINE void count_reset(const struct packet* p, const struct mr_flow_record* flow,
+                        _Bool from_client) {
+  struct mr_listener_stats* listener = listener_stats_of(p, flow->listener_slot);
   if (listener != 0) {
     if (from_client) {
       listener->client_resets += 1;
@@ -173,7 +183,7 @@ INLINE void count_reset(const struct mr_flow_record* flow, _Bool from_client) {
       listener->target_resets += 1;
     }
   }
-  struct mr_target_stats* target = from_client ? 0 : target_stats_of(flow->target_slot);
+  struct mr_target_stats* target = from_client ? 0 : target_stats_of(p, flow->target_slot);
   if (target != 0) target->target_resets += 1;
 }
 
@@ -187,7 +197,7 @@ OUT_OF_LINE int track_tcp(struct packet* p, struct mr_flow_record* flow, _Bool f
   const uint32_t own_reset = from_client ? MR_FLOW_RST_CLIENT : MR_FLOW_RST_TARGET;
   if ((p->tcp_flags & TCP_RST_BIT) != 0) {
     __sync_fetch_and_or(flags_word(flow), own_reset << FLAGS_SHIFT);
-    count_reset(flow, from_client);
+    count_reset(p, flow, from_client);
     change_state(flow, word, MR_FLOW_CLOSED);
     return 0;
   }

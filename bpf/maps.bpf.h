@@ -94,15 +94,3 @@ INLINE const void* line_at(uint32_t line) { return bpf_map_lookup_elem(&config_l
 INLINE void count(struct mr_xdp_cpu* cpu, enum mr_counter counter) {
   cpu->stats.counters[counter] += 1;
 }
-
-INLINE struct mr_listener_stats* listener_stats_of(uint32_t slot) {
-  if (slot >= control.listener_slots) return 0;
-  const uint32_t index = bpf_get_smp_processor_id() * control.listener_slots + slot;
-  return bpf_map_lookup_elem(&listener_stats, &index);
-}
-
-INLINE struct mr_target_stats* target_stats_of(uint32_t slot) {
-  if (slot >= control.target_slots) return 0;
-  const uint32_t index = bpf_get_smp_processor_id() * control.target_slots + slot;
-  return bpf_map_lookup_elem(&target_stats, &index);
-}

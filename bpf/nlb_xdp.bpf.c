@@ -17,9 +17,11 @@
 enum {
   TRACKED_TCP_FLAGS = (TCP_SYN_BIT | TCP_FIN_BIT | TCP_RST_BIT),
 };
-// What a slow path returns when the packet is to be sent to p->target; every other value is final.
+// What a slow path returns when it is not the end: the packet is to be sent to p->target, or is one
+// of p->known_flow. Every other value is final.
 enum {
   SEND_TO_TARGET = 0,
+  REVISIT = -1,
 };
 
 // ---- towards a target
@@ -28,7 +30,7 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   const struct mr_target* target = p->target;
   if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
   if (UNLIKELY((target->next_hop.flags & MR_NEXT_HOP_RESOLVED) == 0)) {
-    struct mr_target_stats* stats = target_stats_of(p->target_slot);
+    struct mr_target_stats* stats = target_stats_of(p, p->target_slot);
     if (stats != 0) stats->unresolved_packets += 1;
     return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   }
@@ -70,14 +72,14 @@ INLINE void bind_flow(struct packet* p, struct mr_flow_record* flow) {
   flow->target_id = p->target->id;
   flow->ip_checksum_delta = p->ip_delta;
   flow->l4_checksum_delta = p->l4_delta;
-  struct mr_target_stats* stats = target_stats_of(p->target_slot);
+  struct mr_target_stats* stats = target_stats_of(p, p->target_slot);
   if (stats != 0) stats->new_flows += 1;
 }
 
 INLINE int forward_untracked(struct packet* p, _Bool is_worth_tracking, _Bool is_resolved) {
   if (is_worth_tracking) count(p->cpu, MR_COUNTER_INSERT_REFUSED);
   if (is_resolved) count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
-  struct mr_target_stats* stats = target_stats_of(p->target_slot);
+  struct mr_target_stats* stats = target_stats_of(p, p->target_slot);
   if (stats != 0) {
     stats->packets += 1;
     stats->bytes += p->ip_bytes;
@@ -97,24 +99,32 @@ INLINE struct mr_flow_record* claim_for(struct packet* p, uint32_t state) {
 INLINE void count_new_flow(struct packet* p, const struct choice* choice) {
   count(p->cpu, MR_COUNTER_FLOW_INSERTED);
   if (choice->is_orphan) count(p->cpu, MR_COUNTER_ORPHANS_TO_PREV);
-  struct mr_listener_stats* stats = listener_stats_of(p->listener_slot);
+  struct mr_listener_stats* stats = listener_stats_of(p, p->listener_slot);
   if (stats == 0) return;
   stats->new_flows += 1;
   if (choice->fails_open) stats->unhealthy_routing_flows += 1;
 }
 
-// The first packet of a flow that this node sees.
-OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop) {
+// The first packet of a flow that this node sees. With `may_be_known` that is yet to be found out:
+// a SYN's target is chosen while the record's line comes from memory, which takes longer.
+OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_known) {
   const struct mr_listener* listener = p->listener;
   if (listener == 0) return drop(p, MR_DROP_NO_LISTENER);
-  if (is_vip(p->root_index, p->source.low, p->source.high)) return drop(p, MR_DROP_MARTIAN);
+  if (may_be_known) fetch_record(p);
   const _Bool is_tcp = p->protocol == IPPROTO_TCP;
   const _Bool is_syn = (p->tcp_flags & TCP_SYN_BIT) != 0;
   struct choice choice;
   choose_target(p, listener, is_tcp && !is_syn, &choice);
+  if (may_be_known) {
+    p->known_flow = find_to_listener(p, listener->id);
+    if (p->known_flow != 0) return REVISIT;
+  }
+  if (may_be_vip(p->root, p->source) && is_vip(p->root_index, p->source.low, p->source.high)) {
+    return drop(p, MR_DROP_MARTIAN);
+  }
   const struct mr_target* target = target_at(p->root, choice.target_slot);
   if (target == 0) {
-    struct mr_listener_stats* stats = listener_stats_of(p->listener_slot);
+    struct mr_listener_stats* stats = listener_stats_of(p, p->listener_slot);
     if (stats != 0) stats->rejected_flows += 1;
     return drop(p, MR_DROP_NO_TARGET);
   }
@@ -138,7 +148,6 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop) {
   if (choice.is_orphan) flow->flags = MR_FLOW_ORPHAN_PREV;
   bind_flow(p, flow);
   count_new_flow(p, &choice);
-  account(p, flow);
   publish(p, flow, state);
   return SEND_TO_TARGET;
 }
@@ -173,7 +182,7 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
   if ((is_over && is_syn) || (!is_tcp && state == MR_FLOW_EXPIRED)) {
     // The client's port is used again: a new flow, and a new choice.
     forget_flow(p, flow, word);
-    return start_flow(p, last_hop);
+    return start_flow(p, last_hop, 0);
   }
   if (state == MR_FLOW_EXPIRED) return answer_with_reset(ctx, p, flow->listener_slot);
 
@@ -186,7 +195,7 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
       return answer_with_reset(ctx, p, flow->listener_slot);
     }
     forget_flow(p, flow, word);
-    return start_flow(p, last_hop);
+    return start_flow(p, last_hop, 0);
   }
   count(p->cpu, MR_COUNTER_FLOW_HITS);
   p->target = target;
@@ -203,10 +212,12 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
   p->client = p->source;
   p->client_port_protocol = p->source_port_be | (uint32_t)p->protocol << 16;
   p->hash = flow_hash(p->client, p->client_port_protocol);
-  struct mr_flow_record* flow = find_to_listener(p, p->listener->id);
+  const _Bool is_syn = (p->tcp_flags & TCP_SYN_BIT) != 0;
+  struct mr_flow_record* flow = is_syn ? 0 : find_to_listener(p, p->listener->id);
   int done = SEND_TO_TARGET;
   if (UNLIKELY(flow == 0)) {
-    done = start_flow(p, last_hop);
+    done = start_flow(p, last_hop, is_syn);
+    if (done == REVISIT) done = revisit_flow(ctx, p, p->known_flow, last_hop);
     return done == SEND_TO_TARGET ? send_to_target(ctx, p, is_v4) : done;
   }
   const struct mr_target* target = target_at(p->root, flow->target_slot);
@@ -400,8 +411,8 @@ INLINE int balance(struct xdp_md* ctx) {
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
   struct packet p;
-  const uint32_t cpu = bpf_get_smp_processor_id();
-  p.cpu = bpf_map_lookup_elem(&cpus, &cpu);
+  p.cpu_index = bpf_get_smp_processor_id();
+  p.cpu = bpf_map_lookup_elem(&cpus, &p.cpu_index);
   if (p.cpu == 0) return XDP_PASS;  // a CPU that came after the daemon counted them
   p.root_index = *(volatile uint32_t*)&control.active & 1;
   p.root = &control.roots[p.root_index];

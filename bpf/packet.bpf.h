@@ -76,6 +76,7 @@ enum shape {
 
 struct packet {
   struct mr_xdp_cpu* cpu;
+  uint32_t cpu_index;
   const struct mr_xdp_root* root;
   uint32_t root_index;  // in control.roots
   struct addr_words source;
@@ -99,9 +100,22 @@ struct packet {
   uint32_t target_slot;
   uint32_t listener_slot;
   const struct mr_listener* listener;
+  struct mr_flow_record* known_flow;  // set by start_flow() with REVISIT
   uint16_t ip_delta;
   uint16_t l4_delta;
 };
+
+// This CPU's counters of a listener or target; null when it is not counted one by one.
+INLINE struct mr_listener_stats* listener_stats_of(const struct packet* p, uint32_t slot) {
+  if (slot >= control.listener_slots) return 0;
+  const uint32_t index = p->cpu_index * control.listener_slots + slot;
+  return bpf_map_lookup_elem(&listener_stats, &index);
+}
+INLINE struct mr_target_stats* target_stats_of(const struct packet* p, uint32_t slot) {
+  if (slot >= control.target_slots) return 0;
+  const uint32_t index = p->cpu_index * control.target_slots + slot;
+  return bpf_map_lookup_elem(&target_stats, &index);
+}
 
 INLINE void show_verdict(struct packet* p, uint8_t nic, uint8_t reason) {
   if (!is_under_test) return;

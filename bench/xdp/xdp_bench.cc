@@ -3,7 +3,7 @@
 // What the XDP engine's program costs per packet: nanoseconds, net of the wrapper that makes the
 // packets, and how many instructions it executes.
 //
-//   xdp_bench [RUNS] [PACKETS]     one JSON line per case
+//   xdp_bench [RUNS] [PACKETS] [CASE]     one JSON line per case whose name has CASE in it
 //
 // Each figure is the least of RUNS (11) runs of PACKETS (1 M) packets: what others on the machine
 // add is never negative. The arm that only drops takes turns with the other.
@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <vector>
 
 // The skeleton names the structs of both without declaring them.
@@ -227,10 +228,14 @@ int main(int argc, char** argv) {
   const auto runs = static_cast<std::uint32_t>(argc > 1 ? std::atoi(argv[1]) : 11);
   const auto packets = static_cast<std::uint32_t>(argc > 2 ? std::atoi(argv[2]) : 1'000'000);
   if (runs == 0 || packets == 0) {
-    std::fprintf(stderr, "usage: xdp_bench [RUNS] [PACKETS]\n");
+    std::fprintf(stderr, "usage: xdp_bench [RUNS] [PACKETS] [CASE]\n");
     return 2;
   }
+  const std::string_view wanted = argc > 3 ? argv[3] : "";
   Bench bench;
-  for (const Case& chosen : kCases) measure(bench, chosen, runs, packets);
+  for (const Case& chosen : kCases) {
+    if (std::string_view(chosen.name).find(wanted) == std::string_view::npos) continue;
+    measure(bench, chosen, runs, packets);
+  }
   return 0;
 }
