@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <string>
@@ -38,6 +39,24 @@ std::span<const T> array_at(std::span<const std::byte> memory, std::uint32_t lin
 
 std::uint64_t entries_of(std::uint32_t mask) { return std::uint64_t{mask} + 1; }
 
+// Of all blocks, none shared.
+std::uint64_t bytes_of(const core::ConfigView& view) {
+  std::uint64_t sum = 0;
+  const auto add = [&](auto array) { sum += (array.size_bytes() + kLine - 1) / kLine * kLine; };
+  add(view.listener_table);
+  add(view.listeners);
+  add(view.groups);
+  add(view.targets);
+  add(view.reverse_table);
+  add(view.local_addrs);
+  for (const mr_target_group& group : view.groups) {
+    if (group.id == 0) continue;
+    add(view.members(group));
+    if (group.table_offset != 0) add(view.lookup_table(group));
+  }
+  return sum;
+}
+
 }  // namespace
 
 // Line 0 stays unused: a group whose table_offset is 0 has no table.
@@ -64,11 +83,15 @@ Status ConfigMirror::occupy_active() {
     return Block{.offset = offset, .bytes = bytes};
   };
   auto occupy_array = [&](std::uint32_t line, std::uint64_t count, std::uint64_t element_bytes) {
-    in_force_.arrays.push_back(occupy(line * kLine, count * element_bytes));
+    in_force_.own.push_back(occupy(line * kLine, count * element_bytes));
   };
   auto occupy_shared = [&](std::uint64_t offset, std::uint64_t bytes, std::uint64_t checksum) {
-    if (!in_force_.shared.emplace(BlockKey{checksum, bytes}, offset).second) return;
-    (void)occupy(offset, bytes);  // remembered as shared
+    const auto [known, is_new] = in_force_.shared.emplace(BlockKey{checksum, bytes}, offset);
+    if (is_new) {
+      (void)occupy(offset, bytes);  // remembered as shared
+    } else if (known->second != offset) {
+      in_force_.own.push_back(occupy(offset, bytes));  // another block of that checksum
+    }
   };
   occupy_array(root.listener_table_line, entries_of(root.listener_table_mask),
                sizeof(mr_table_entry));
@@ -95,35 +118,48 @@ Status ConfigMirror::occupy_active() {
 }
 
 Status ConfigMirror::adopt(const core::ConfigView& view) {
+  missing_bytes_ = 0;
+  // They may be reading the root and the lines that are written below.
+  if (Status released = release_replaced(); !released) return released.error();
   const std::uint32_t next = (maps_.control->active & 1) ^ 1;
   Blocks blocks;
   mr_xdp_root root{};
-  if (Status written = write(view, blocks, root); !written) {
+  if (!write(view, blocks, root)) {
     release(blocks, in_force_);
-    return written.error();
+    missing_bytes_ = bytes_of(view);
+    return Error{"no room for its " + std::to_string(missing_bytes_) + " bytes (" +
+                 std::to_string(arena_.used_bytes()) + " of " +
+                 std::to_string(arena_.total_bytes()) + " in use)"};
   }
-  // Nobody has read this root since the programs of the switch before have ended.
   maps_.control->roots[next] = root;
   // Programs read it plainly; what it names is complete before.
   std::atomic_ref<std::uint32_t>(maps_.control->active).store(next, std::memory_order_release);
-  if (Status ended = wait_for_programs(); !ended) return ended.error();
-  release(in_force_, blocks);
+  replaced_ = std::move(in_force_);
   in_force_ = std::move(blocks);
+  (void)release_replaced();  // if that fails, the next adoption starts with it
   return ok();
 }
 
-Status ConfigMirror::write(const core::ConfigView& view, Blocks& blocks, mr_xdp_root& root) {
+Status ConfigMirror::release_replaced() {
+  if (!replaced_) return ok();
+  if (Status ended = wait_for_programs(); !ended) return ended;
+  release(*replaced_, in_force_);
+  replaced_.reset();
+  return ok();
+}
+
+bool ConfigMirror::write(const core::ConfigView& view, Blocks& blocks, mr_xdp_root& root) {
   std::vector<mr_target_group> groups;
-  if (Status written = write_groups(view, blocks, groups); !written) return written.error();
-  const std::vector<Result<std::uint32_t>> lines = {
+  if (!write_groups(view, blocks, groups)) return false;
+  const std::array<std::optional<std::uint32_t>, 6> lines = {
       place(view.listener_table, blocks),
       place(view.listeners, blocks),
       place(std::span<const mr_target_group>(groups), blocks),
       place(view.targets, blocks),
       place(view.reverse_table, blocks),
       place(view.local_addrs, blocks)};
-  for (const Result<std::uint32_t>& line : lines) {
-    if (!line) return line.error();
+  for (const std::optional<std::uint32_t>& line : lines) {
+    if (!line) return false;
   }
   const mr_image& image = *view.image;
   root.generation = view.generation;
@@ -145,65 +181,76 @@ Status ConfigMirror::write(const core::ConfigView& view, Blocks& blocks, mr_xdp_
   root.encap_source_v4 = image.encap_source_v4;
   root.encap_source_v6 = image.encap_source_v6;
   root.base_line = 0;
-  return ok();
+  return true;
 }
 
 // The groups with the offsets that their members and tables have here.
-Status ConfigMirror::write_groups(const core::ConfigView& view, Blocks& blocks,
-                                  std::vector<mr_target_group>& groups) {
+bool ConfigMirror::write_groups(const core::ConfigView& view, Blocks& blocks,
+                                std::vector<mr_target_group>& groups) {
   groups.assign(view.groups.begin(), view.groups.end());
   for (mr_target_group& group : groups) {
     if (group.id == 0) continue;
     const auto members = std::as_bytes(view.members(group));
-    const Result<std::uint64_t> at = share(members, core::checksum64(members), blocks);
-    if (!at) return at.error();
+    const std::optional<std::uint64_t> at = share(members, core::checksum64(members), blocks);
+    if (!at) return false;
     if (group.table_offset != 0) {
-      const Result<std::uint64_t> table =
+      const std::optional<std::uint64_t> table =
           share(std::as_bytes(view.lookup_table(group)), group.table_checksum, blocks);
-      if (!table) return table.error();
+      if (!table) return false;
       group.table_offset = *table;
     }
     group.members_offset = *at;
   }
-  return ok();
+  return true;
 }
 
-Result<std::uint64_t> ConfigMirror::share(std::span<const std::byte> bytes, std::uint64_t checksum,
-                                          Blocks& blocks) {
+// Two blocks of one checksum: the first one found is shared, any other is the image's own.
+std::optional<std::uint64_t> ConfigMirror::share(std::span<const std::byte> bytes,
+                                                 std::uint64_t checksum, Blocks& blocks) {
   const BlockKey key{checksum, bytes.size()};
-  if (const auto own = blocks.shared.find(key); own != blocks.shared.end()) return own->second;
-  if (const auto kept = in_force_.shared.find(key); kept != in_force_.shared.end()) {
-    blocks.shared.insert(*kept);
-    return kept->second;
+  const auto found = blocks.shared.find(key);
+  if (found != blocks.shared.end() && holds(found->second, bytes)) return found->second;
+  if (found == blocks.shared.end()) {
+    const auto kept = in_force_.shared.find(key);
+    if (kept != in_force_.shared.end() && holds(kept->second, bytes)) {
+      blocks.shared.insert(*kept);
+      return kept->second;
+    }
   }
-  Result<std::uint64_t> offset = copy(bytes);
-  if (offset) blocks.shared.emplace(key, *offset);
+  const std::optional<std::uint64_t> offset = copy(bytes);
+  if (!offset) return std::nullopt;
+  const bool is_first = found == blocks.shared.end() && !in_force_.shared.contains(key);
+  if (is_first) {
+    blocks.shared.emplace(key, *offset);
+  } else {
+    blocks.own.push_back({.offset = *offset, .bytes = bytes.size()});
+  }
   return offset;
 }
 
 template <typename T>
-Result<std::uint32_t> ConfigMirror::place(std::span<const T> array, Blocks& blocks) {
-  const Result<std::uint64_t> offset = copy(std::as_bytes(array));
-  if (!offset) return offset.error();
-  blocks.arrays.push_back({.offset = *offset, .bytes = array.size_bytes()});
+std::optional<std::uint32_t> ConfigMirror::place(std::span<const T> array, Blocks& blocks) {
+  const std::optional<std::uint64_t> offset = copy(std::as_bytes(array));
+  if (!offset) return std::nullopt;
+  blocks.own.push_back({.offset = *offset, .bytes = array.size_bytes()});
   return line_of(*offset);
 }
 
-Result<std::uint64_t> ConfigMirror::copy(std::span<const std::byte> bytes) {
+std::optional<std::uint64_t> ConfigMirror::copy(std::span<const std::byte> bytes) {
   const std::optional<std::uint64_t> offset = arena_.allocate(bytes.size());
-  if (!offset) {
-    return Error{"no room for a block of " + std::to_string(bytes.size()) + " bytes (" +
-                 std::to_string(arena_.used_bytes()) + " of " +
-                 std::to_string(arena_.total_bytes()) +
-                 " in use): restart millrace-xdp with a larger --config-mib"};
+  if (offset && !bytes.empty()) {
+    std::memcpy(memory().data() + *offset, bytes.data(), bytes.size());
   }
-  if (!bytes.empty()) std::memcpy(memory().data() + *offset, bytes.data(), bytes.size());
-  return *offset;
+  return offset;
+}
+
+bool ConfigMirror::holds(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  return std::memcmp(memory().data() + offset, bytes.data(), bytes.size()) == 0;
 }
 
 // Gives back what `blocks` has and `kept` does not share.
 void ConfigMirror::release(const Blocks& blocks, const Blocks& kept) {
-  for (const Block& block : blocks.arrays) arena_.release(block.offset, block.bytes);
+  for (const Block& block : blocks.own) arena_.release(block.offset, block.bytes);
   for (const auto& [key, offset] : blocks.shared) {
     if (!kept.shared.contains(key)) arena_.release(offset, key.second);
   }

@@ -2,11 +2,14 @@
 #include "bpf/engine/engine.h"
 
 #include <bpf/libbpf.h>
+#include <linux/capability.h>
 #include <spdlog/spdlog.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -19,6 +22,8 @@ namespace {
 // How often the daemon looks for a new config: a part of a change's way to the program.
 constexpr long kTendNs = 1'000'000;
 constexpr std::uint64_t kLinkCheckNs = 500'000'000;
+constexpr std::uint64_t kConfigBytesMax = 16ull << 30;  // as --config-mib
+constexpr std::array<unsigned, 3> kKeptCapabilities = {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
 
 std::uint64_t clock_ns(clockid_t clock) {
   timespec now{};
@@ -28,6 +33,10 @@ std::uint64_t clock_ns(clockid_t clock) {
 }
 
 std::uint64_t now_ns() { return clock_ns(CLOCK_MONOTONIC); }
+
+std::uint32_t lines_of(std::uint64_t bytes) {
+  return static_cast<std::uint32_t>(bytes / MR_CONFIG_LINE_BYTES);
+}
 
 template <typename Field>
 void copy_name(Field& field, const std::string& text) {
@@ -58,8 +67,9 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
                           &Engine::prepare_control, &Engine::open_stats, &Engine::attach}) {
     if (Status done = (engine.get()->*step)(); !done) return done.error();
   }
-  // An engine that keeps a privilege works as well, so that is worth a warning and no more.
-  if (Status dropped = shm::drop_privileges(); !dropped) {
+  // An engine that keeps a privilege works as well, so that is worth a warning and no more. Those
+  // that stay load the program again when the config outgrows its memory.
+  if (Status dropped = shm::drop_privileges(kKeptCapabilities); !dropped) {
     spdlog::warn("{}", dropped.error().message);
   }
   return engine;
@@ -99,13 +109,12 @@ Status Engine::load_program() {
   Result<Pins> pins = Pins::open(options_.pin_dir);
   if (!pins) return pins.error();
   pins_.emplace(std::move(*pins));
-  Result<Program> program = Program::load(
-      {.config_lines = static_cast<std::uint32_t>(options_.config_bytes / MR_CONFIG_LINE_BYTES),
-       .flows = options_.flows,
-       .cpu_count = static_cast<std::uint32_t>(cpu_count),
-       .listener_slots = options_.listener_slots,
-       .target_slots = options_.target_slots},
-      *pins_);
+  Result<Program> program = Program::load({.config_lines = lines_of(options_.config_bytes),
+                                           .flows = options_.flows,
+                                           .cpu_count = static_cast<std::uint32_t>(cpu_count),
+                                           .listener_slots = options_.listener_slots,
+                                           .target_slots = options_.target_slots},
+                                          *pins_);
   if (!program) return program.error();
   program_.emplace(std::move(*program));
   mr_xdp_control& control = *program_->maps().control;
@@ -129,6 +138,16 @@ Status Engine::prepare_control() {
     if (Status drawn = draw_secrets(); !drawn) return drawn;
     import_flows_of_others();
   }
+  // Of maps that an earlier daemon made for less.
+  const std::uint32_t lines = lines_of(options_.config_bytes);
+  if (program_->maps().config_lines.size() < lines) {
+    Status grown = program_->grow_config(lines, nics_, options_.mode, *pins_);
+    if (!grown) return grown;
+  }
+  return open_mirror();
+}
+
+Status Engine::open_mirror() {
   Result<ConfigMirror> mirror = ConfigMirror::open(program_->maps());
   if (!mirror) return mirror.error();
   mirror_.emplace(std::move(*mirror));
@@ -236,7 +255,7 @@ void Engine::watch_config(std::uint64_t now_ns) {
 }
 
 void Engine::adopt(shm::ConfigEvent event, std::uint64_t now_ns) {
-  if (Status adopted = mirror_->adopt(event.config.view); !adopted) {
+  if (Status adopted = put_in_force(event.config.view); !adopted) {
     const std::string& reason = adopted.error().message;
     spdlog::error("config generation {} refused, the one before stays: {}", event.generation,
                   reason);
@@ -248,6 +267,29 @@ void Engine::adopt(shm::ConfigEvent event, std::uint64_t now_ns) {
   config_ = std::move(event.config);
   stats_copy_->acknowledge(event.generation);
   stats_->set_adopted(event.generation);
+}
+
+Status Engine::put_in_force(const core::ConfigView& view) {
+  if (!mirror_) {
+    if (Status opened = open_mirror(); !opened) return opened;
+  }
+  Status adopted = mirror_->adopt(view);
+  if (adopted || mirror_->missing_bytes() == 0) return adopted;
+  if (Status grown = grow_config(mirror_->missing_bytes()); !grown) {
+    return grown.error().within(adopted.error().message);
+  }
+  return mirror_->adopt(view);  // there is one, and room for it
+}
+
+// At least twice as much, so that a config that grows and grows is copied a few times only.
+Status Engine::grow_config(std::uint64_t missing_bytes) {
+  const std::uint64_t has = program_->maps().config_lines.size_bytes();
+  const std::uint64_t wants = has + std::max(has, missing_bytes);
+  if (wants > kConfigBytesMax) return Error{"it cannot grow beyond 16 GiB"};
+  Status grown = program_->grow_config(lines_of(wants), nics_, options_.mode, *pins_);
+  if (!grown) return grown;
+  mirror_.reset();  // the memory that it knew is gone
+  return open_mirror();
 }
 
 Status detach(const EngineOptions& options) {

@@ -30,7 +30,7 @@ struct EngineOptions {
   std::vector<std::string> interfaces;  // nic i of the config is the i-th
   Mode mode = Mode::native;
   std::uint32_t flows = 1u << 20;            // a power of two
-  std::uint64_t config_bytes = 64ull << 20;  // for the image in force and the next one
+  std::uint64_t config_bytes = 64ull << 20;  // to start with; it grows with the config
   std::uint32_t listener_slots = 1024;       // counted one by one; 64 bytes for each and CPU
   std::uint32_t target_slots = 16384;        // likewise
   std::uint32_t flow_inserts_per_ms = 2000;  // per CPU
@@ -54,6 +54,7 @@ class Engine {
   [[nodiscard]] Status find_nics();
   [[nodiscard]] Status load_program();
   [[nodiscard]] Status prepare_control();
+  [[nodiscard]] Status open_mirror();
   [[nodiscard]] Status draw_secrets();
   void import_flows_of_others();
   [[nodiscard]] Status open_stats();
@@ -61,13 +62,15 @@ class Engine {
   void tend(std::uint64_t now_ns);
   void watch_config(std::uint64_t now_ns);
   void adopt(shm::ConfigEvent event, std::uint64_t now_ns);
+  [[nodiscard]] Status put_in_force(const core::ConfigView& view);
+  [[nodiscard]] Status grow_config(std::uint64_t missing_bytes);
 
   EngineOptions options_;
   std::optional<shm::ProcessLock> lock_;
   std::vector<Nic> nics_;
   std::optional<Pins> pins_;
   std::optional<Program> program_;
-  std::optional<ConfigMirror> mirror_;
+  std::optional<ConfigMirror> mirror_;  // of the program's config lines
   std::optional<FlowCopy> flow_copy_;
   std::optional<shm::StatsWriter> stats_;
   std::optional<StatsCopy> stats_copy_;

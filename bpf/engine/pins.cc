@@ -74,6 +74,7 @@ Status Pins::pin_map(const std::string& name, int fd) const {
     return shm::os_error("cannot make " + maps_directory_);
   }
   const std::string path = maps_directory_ + "/" + name;
+  (void)::unlink(path.c_str());  // what cannot be removed is in the way of the next line
   if (::bpf_obj_pin(fd, path.c_str()) != 0) return shm::os_error("cannot pin " + path);
   return ok();
 }

@@ -30,6 +30,7 @@ class Pins {
 
   // The pinned map, or nothing.
   [[nodiscard]] std::optional<shm::File> find_map(const std::string& name) const;
+  // In the place of the one that has been there.
   [[nodiscard]] Status pin_map(const std::string& name, int fd) const;
   // Of all ABI versions. Programs keep those that they use.
   void remove_maps() const;

@@ -104,6 +104,8 @@ Error attach_error(const Nic& nic, Mode mode, int error) {
 
 }  // namespace
 
+constexpr std::size_t kConfigLinesMap = 0;  // in shared_maps()
+
 struct Program::Object {
   nlb_xdp* skeleton = nullptr;
   ~Object() { nlb_xdp__destroy(skeleton); }
@@ -146,6 +148,12 @@ std::string difference(const bpf_map* wanted, const char* name, const shm::File&
   return text;
 }
 
+std::uint32_t entries_of(const shm::File& map) {
+  bpf_map_info info{};
+  std::uint32_t bytes = sizeof(info);
+  return ::bpf_obj_get_info_by_fd(map.fd(), &info, &bytes) == 0 ? info.max_entries : 0;
+}
+
 Result<shm::Mapping> map_memory_of(int fd, std::uint64_t bytes) {
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   const shm::File file(::dup(fd));
@@ -164,11 +172,11 @@ Program::Program(Program&& other) noexcept = default;
 Program& Program::operator=(Program&& other) noexcept = default;
 Program::~Program() = default;
 
-Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
-  ::libbpf_set_print(log_of_libbpf);
+// Null: errno says why.
+std::unique_ptr<Program::Object> Program::open(const ProgramOptions& options) {
   auto object = std::make_unique<Object>();
   object->skeleton = nlb_xdp__open();
-  if (object->skeleton == nullptr) return load_error(errno);
+  if (object->skeleton == nullptr) return nullptr;
   auto& maps = object->skeleton->maps;
   const std::uint32_t rows = options.cpu_count + 1;
   // Fails only after loading.
@@ -177,14 +185,25 @@ Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
   (void)::bpf_map__set_max_entries(maps.cpus, options.cpu_count);
   (void)::bpf_map__set_max_entries(maps.listener_stats, rows * options.listener_slots);
   (void)::bpf_map__set_max_entries(maps.target_stats, rows * options.target_slots);
+  return object;
+}
 
+Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
+  ::libbpf_set_print(log_of_libbpf);
+  std::unique_ptr<Object> object = open(options);
+  if (object == nullptr) return load_error(errno);
   Program program(std::move(object));
+  program.options_ = options;
   std::vector<shm::File> kept;
   for (const auto& [name, map] : program.object_->shared_maps()) {
     std::optional<shm::File> found = pins.find_map(name);
     if (!found) {
       program.why_new_maps_ = "none of an earlier one are there";
       break;
+    }
+    if (map == program.object_->skeleton->maps.config_lines) {
+      program.options_.config_lines = entries_of(*found);
+      (void)::bpf_map__set_max_entries(map, program.options_.config_lines);
     }
     program.why_new_maps_ = difference(map, name, *found);
     if (!program.why_new_maps_.empty()) break;
@@ -201,11 +220,11 @@ Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
   if (const int error = nlb_xdp__load(program.object_->skeleton); error != 0) {
     return load_error(-error);
   }
-  if (Status mapped = program.map_memory(options); !mapped) return mapped.error();
+  if (Status mapped = program.map_memory(); !mapped) return mapped.error();
   return program;
 }
 
-Status Program::map_memory(const ProgramOptions& options) {
+Status Program::map_memory() {
   for (const auto& [name, map] : object_->shared_maps()) {
     memory_.emplace_back();
     if (::bpf_map__type(map) == BPF_MAP_TYPE_DEVMAP) continue;
@@ -215,9 +234,10 @@ Status Program::map_memory(const ProgramOptions& options) {
     if (!memory) return memory.error().within(name);
     memory_.back() = std::move(*memory);
   }
+  const ProgramOptions& options = options_;
   const std::uint64_t rows = options.cpu_count + 1;
   maps_ = {.control = elements<mr_xdp_control>(memory_[1], 1).data(),
-           .config_lines = elements<mr_config_line>(memory_[0], options.config_lines),
+           .config_lines = elements<mr_config_line>(memory_[kConfigLinesMap], options.config_lines),
            .flows = elements<mr_flow_record>(memory_[3], options.flows),
            .last_hops = elements<mr_xdp_last_hop>(memory_[4], MR_LAST_HOP_COUNT),
            .cpus = elements<mr_xdp_cpu>(memory_[2], options.cpu_count),
@@ -349,7 +369,52 @@ Status Program::attach(const std::vector<Nic>& nics, Mode mode, const Pins& pins
     spdlog::info("interface {}: is no --interface any more, detached", link.ifindex);
     if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
   }
+  is_attached_ = true;
   return ok();
+}
+
+// Old and new lines have the config in force at the same place, so that while some nics run one
+// program and some the other, and whichever of both maps is pinned, both work.
+Status Program::grow_config(std::uint32_t lines, const std::vector<Nic>& nics, Mode mode,
+                            const Pins& pins) {
+  ProgramOptions options = options_;
+  options.config_lines = lines;
+  std::unique_ptr<Object> larger = open(options);
+  if (larger == nullptr) return load_error(errno);
+  bpf_map* config_lines = larger->skeleton->maps.config_lines;
+  const auto own = object_->shared_maps();
+  const auto shared = larger->shared_maps();
+  for (std::size_t i = 0; i < shared.size(); ++i) {
+    if (shared[i].map == config_lines) continue;
+    const int error = ::bpf_map__reuse_fd(shared[i].map, ::bpf_map__fd(own[i].map));
+    if (error != 0) return load_error(-error);
+  }
+  if (const int error = nlb_xdp__load(larger->skeleton); error != 0) return load_error(-error);
+  Result<shm::Mapping> memory =
+      map_memory_of(::bpf_map__fd(config_lines), std::uint64_t{lines} * MR_CONFIG_LINE_BYTES);
+  if (!memory) return memory.error().within("config_lines");
+  const auto larger_lines = elements<mr_config_line>(*memory, lines);
+  std::ranges::copy(maps_.config_lines, larger_lines.begin());
+  std::swap(object_, larger);
+  // An earlier daemon's program, where this one's is not attached yet, would not find the lines.
+  if (is_attached_ || has_kept_maps()) {
+    if (Status replaced = replace_attached(nics, mode, pins); !replaced) {
+      std::swap(object_, larger);
+      (void)replace_attached(nics, mode, pins);  // what was done is undone the same way
+      return replaced;
+    }
+  }
+  spdlog::info("config memory has grown from {} to {} MiB", maps_.config_lines.size_bytes() >> 20,
+               larger_lines.size_bytes() >> 20);
+  memory_[kConfigLinesMap] = std::move(*memory);
+  maps_.config_lines = larger_lines;
+  options_ = options;
+  return ok();
+}
+
+Status Program::replace_attached(const std::vector<Nic>& nics, Mode mode, const Pins& pins) {
+  if (Status attached = attach(nics, mode, pins); !attached) return attached;
+  return pins.pin_map("config_lines", ::bpf_map__fd(object_->skeleton->maps.config_lines));
 }
 
 Status Program::attach_new(const Nic& nic, Mode mode, const Pins& pins) const {

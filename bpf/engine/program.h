@@ -24,8 +24,8 @@ enum class Mode {
 };
 
 struct ProgramOptions {
-  std::uint32_t config_lines = 0;
-  std::uint32_t flows = 0;  // a power of two
+  std::uint32_t config_lines = 0;  // of new maps; pinned ones may have grown
+  std::uint32_t flows = 0;         // a power of two
   std::uint32_t cpu_count = 0;
   std::uint32_t listener_slots = 0;
   std::uint32_t target_slots = 0;
@@ -43,7 +43,8 @@ struct FormerFlows {
 
 class Program {
  public:
-  // Loads it, with the pinned maps if all of them are there and have these sizes.
+  // Loads it, with the pinned maps if all of them are there and have these sizes (but for
+  // config_lines, which may have any).
   [[nodiscard]] static Result<Program> load(const ProgramOptions& options, const Pins& pins);
   Program(Program&& other) noexcept;
   Program& operator=(Program&& other) noexcept;
@@ -65,10 +66,18 @@ class Program {
   [[nodiscard]] Status attach(const std::vector<Nic>& nics, Mode mode, const Pins& pins);
   [[nodiscard]] Status pin_maps(const Pins& pins) const;
 
+  // Puts a program in the place of this one that has `lines` lines for configs, at least as many as
+  // before, with the same contents, and all other maps in common: for packets nothing happens. On
+  // failure nothing has changed. maps().config_lines is another memory then.
+  [[nodiscard]] Status grow_config(std::uint32_t lines, const std::vector<Nic>& nics, Mode mode,
+                                   const Pins& pins);
+
  private:
   struct Object;  // libbpf's
   explicit Program(std::unique_ptr<Object> object);
-  [[nodiscard]] Status map_memory(const ProgramOptions& options);
+  [[nodiscard]] static std::unique_ptr<Object> open(const ProgramOptions& options);
+  [[nodiscard]] Status map_memory();
+  [[nodiscard]] Status replace_attached(const std::vector<Nic>& nics, Mode mode, const Pins& pins);
   [[nodiscard]] Status attach_new(const Nic& nic, Mode mode, const Pins& pins) const;
   [[nodiscard]] Result<std::uint64_t> ns_per_jiffy();
 
@@ -76,6 +85,8 @@ class Program {
   std::vector<shm::Mapping> memory_;
   Maps maps_;
   std::string why_new_maps_;
+  ProgramOptions options_;
+  bool is_attached_ = false;
 };
 
 }  // namespace millrace::xdp

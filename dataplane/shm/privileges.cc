@@ -11,7 +11,7 @@
 
 namespace millrace::shm {
 
-Status drop_privileges() {
+Status drop_privileges(std::span<const unsigned> kept) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) != 0) {
     return Error{std::string("cannot set no_new_privs: ") + std::strerror(errno)};
   }
@@ -21,8 +21,17 @@ Status drop_privileges() {
     (void)::prctl(PR_CAPBSET_DROP, capability, 0UL, 0UL, 0UL);
   }
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
-  if (::syscall(SYS_capset, &header, none) != 0) {
+  __user_cap_data_struct own[_LINUX_CAPABILITY_U32S_3] = {};
+  if (::syscall(SYS_capget, &header, own) != 0) {
+    return Error{std::string("cannot read capabilities: ") + std::strerror(errno)};
+  }
+  __user_cap_data_struct wanted[_LINUX_CAPABILITY_U32S_3] = {};
+  for (const unsigned capability : kept) {
+    const unsigned word = CAP_TO_INDEX(capability);
+    wanted[word].permitted |= own[word].permitted & CAP_TO_MASK(capability);
+    wanted[word].effective = wanted[word].permitted;
+  }
+  if (::syscall(SYS_capset, &header, wanted) != 0) {
     return Error{std::string("cannot give up capabilities: ") + std::strerror(errno)};
   }
   return ok();

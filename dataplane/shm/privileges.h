@@ -9,12 +9,15 @@
 // everything to the kernel; the next start uses it again, `ip link set dev NIC xdp off` removes it.
 #pragma once
 
+#include <span>
+
 #include "dataplane/core/result.h"
 
 namespace millrace::shm {
 
-// Gives up all capabilities of the calling thread, and the way back to them (no_new_privs). They
-// are each thread's own: call it on every thread, after start-up.
-[[nodiscard]] Status drop_privileges();
+// Gives up all capabilities of the calling thread but those in `kept` that it has (CAP_ numbers),
+// and the way back to them (no_new_privs). They are each thread's own: call it on every thread,
+// after start-up.
+[[nodiscard]] Status drop_privileges(std::span<const unsigned> kept = {});
 
 }  // namespace millrace::shm

@@ -167,6 +167,34 @@ def test_fault_30_second_control_plane_is_refused_and_names_the_first(node: Node
     assert node.controlplane_answers()
 
 
+def test_fault_46_without_an_engine_no_state_gets_worse_until_one_comes(
+    lab: Lab, node: Node
+) -> None:
+    """Probes travel through the engine: while none runs, those that fail say nothing."""
+    assert node.dataplane.stop() == 0
+    if node.engine == "xdp":
+        node.detach()
+    node.controlplane.stop()
+    node.start_controlplane()
+    target = lab.target("t1")
+    target.fail_health()
+    try:
+        reason = "not probed: the engine is not running"
+        wait_until(lambda: reason in str(node.status()["alarms"]), "an alarm", timeout_s=10)
+        time.sleep(2)
+        assert {view.state for view in node.targets()} == {"healthy"}
+        node.restart_dataplane()
+        for vip, address in ((VIP_V4, target.v4), (VIP_V6, target.v6)):
+            node.wait_states("unhealthy", address=address)
+            node.wait_adopted()
+            answers = connect_many(lab.client, vip, 100)
+            assert len(answers) == 100
+            assert {answer.target for answer in answers} == {"t2", "t3"}
+        assert node.status()["alarms"] == []
+    finally:
+        target.fail_health(False)
+
+
 def last_lines(stderr: str) -> list[str]:
     """The one line that says why, without what libraries said before."""
     return [line for line in stderr.splitlines() if line.startswith("millrace-")]

@@ -63,6 +63,8 @@ class Node:
         for path in (self.runtime_dir, self.state_dir, self.flow_dir):
             path.mkdir(parents=True)
         self.nics: list[str] = []
+        self.xdp_mode = "native"
+        self.config_mib = 8  # of the XDP engine, to start with
         self.dataplane = namespace.service("dataplane", self.engine_words())
         self.controlplane = namespace.service("controlplane", self.controlplane_words())
 
@@ -107,7 +109,9 @@ class Node:
         return [
             self.program("millrace-xdp"),
             *(word for nic in self.nics for word in ("--interface", nic)),
-            *("--flows", str(flows), "--target-slots", "1024", "--config-mib", "8"),
+            *("--mode", self.xdp_mode),
+            *("--flows", str(flows), "--target-slots", "1024"),
+            *("--config-mib", str(self.config_mib)),
             *("--runtime-dir", self.runtime_dir, "--flow-dir", self.flow_dir),
             *("--pin-dir", self.pin_dir),
         ]
