@@ -4,20 +4,17 @@
 // signal. Cold. The only place that prints a start-up failure, in one line, and sets the exit
 // status.
 #include <sched.h>
-#include <signal.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <boost/program_options.hpp>
 #include <charconv>
-#include <cstdio>
-#include <fstream>
 #include <iostream>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "dataplane/program/program.h"
 #include "dataplane/worker/launch.h"
 
 namespace {
@@ -25,9 +22,14 @@ namespace {
 namespace po = boost::program_options;
 using millrace::Error;
 using millrace::Result;
+using millrace::Status;
+using millrace::program::fail;
+using millrace::program::start_log;
+using millrace::program::stop_on_signals;
 using millrace::worker::Engine;
 using millrace::worker::EngineOptions;
 
+constexpr const char* kName = "millrace-dataplane";
 constexpr const char* kHelpHead = R"(Usage: millrace-dataplane --nic DEVICE [--twin TAP] [option...]
 
 Forwards packets of VIPs between nics as the control plane says (RUNTIME_DIR/config), and hands all
@@ -48,11 +50,6 @@ Then:
 constexpr const char* kHelpTail = R"(
 SIGTERM and SIGINT end it; flow tables stay in --flow-dir, and a restart goes on with them.
 )";
-
-std::atomic<bool> stop_requested{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
-
-void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
 
 // The CPUs that this process may use.
 std::vector<std::uint32_t> allowed_cpus() {
@@ -114,10 +111,7 @@ po::options_description describe_options() {
       "where the config and stats segments are");
   add("eal", po::value<std::vector<std::string>>()->value_name("ARG")->default_value({}, "none"),
       "one more argument for DPDK; repeat for more (--eal=--log-level=pmd:debug)");
-  add("log-level", po::value<std::string>()->value_name("LEVEL")->default_value("info"),
-      "debug, info, warn or error");
-  add("config", po::value<std::string>()->value_name("FILE"),
-      "read options from FILE first, as NAME=VALUE lines; the command line wins");
+  millrace::program::add_common_options(described);
   return described;
 }
 
@@ -176,49 +170,14 @@ Result<EngineOptions> with_cpus(EngineOptions options, const po::variables_map& 
   return options;
 }
 
-// Boost throws on bad input; this is where it ends.
-Result<po::variables_map> parse(int argc, char** argv) {
-  const po::options_description described = describe_options();
-  po::variables_map values;
-  try {
-    po::store(po::command_line_parser(argc, argv).options(described).run(), values);
-    if (values.count("config") != 0) {
-      const auto& path = values["config"].as<std::string>();
-      std::ifstream file(path);
-      if (!file) return Error{"--config: cannot read " + path};
-      po::store(po::parse_config_file(file, described), values);
-    }
-    po::notify(values);
-  } catch (const std::exception& problem) {
-    return Error{std::string(problem.what()) + " (see --help)"};
-  }
-  return values;
-}
-
-[[nodiscard]] bool set_log_level(const std::string& name) {
-  const spdlog::level::level_enum level = spdlog::level::from_str(name);
-  if (level == spdlog::level::off) return false;  // what from_str makes of unknown names, too
-  spdlog::set_level(level);
-  return true;
-}
-
-int fail(const Error& error) {
-  std::fprintf(stderr, "millrace-dataplane: %s\n", error.message.c_str());
-  return 1;
-}
-
 int run(const EngineOptions& options) {
-  struct sigaction action {};
-  action.sa_handler = request_stop;
-  (void)::sigaction(SIGTERM, &action, nullptr);  // cannot fail for these signals
-  (void)::sigaction(SIGINT, &action, nullptr);
-  (void)::signal(SIGPIPE, SIG_IGN);  // a reader of the log that goes away must not end forwarding
+  const std::atomic<bool>& stop = stop_on_signals();
   Result<std::unique_ptr<Engine>> engine = Engine::start(options);
-  if (!engine) return fail(engine.error());
+  if (!engine) return fail(kName, engine.error());
   spdlog::info("ready: {} nics, {} workers, {} flows each, runtime directory {}",
                options.nics.size(), options.worker_count, options.flow_capacity,
                options.runtime_dir);
-  (*engine)->run(stop_requested);
+  (*engine)->run(stop);
   spdlog::info("stopped");
   return 0;
 }
@@ -226,8 +185,8 @@ int run(const EngineOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Result<po::variables_map> values = parse(argc, argv);
-  if (!values) return fail(values.error());
+  Result<po::variables_map> values = millrace::program::parse(argc, argv, describe_options(), {});
+  if (!values) return fail(kName, values.error());
   if (values->count("help") != 0) {
     std::cout << kHelpHead << '\n' << describe_options() << kHelpTail;
     return 0;
@@ -236,12 +195,9 @@ int main(int argc, char** argv) {
     std::cout << "millrace-dataplane " MILLRACE_VERSION "\n";
     return 0;
   }
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("millrace-dataplane"));
-  if (!set_log_level((*values)["log-level"].as<std::string>())) {
-    return fail({"--log-level: is none of debug, info, warn and error"});
-  }
+  if (Status started = start_log(kName, *values); !started) return fail(kName, started.error());
   Result<EngineOptions> options = to_engine_options(*values);
   if (options) options = with_cpus(std::move(*options), *values);
-  if (!options) return fail(options.error());
+  if (!options) return fail(kName, options.error());
   return run(*options);
 }

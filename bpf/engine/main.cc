@@ -3,20 +3,17 @@
 // millrace-xdp: the XDP engine. Reads the command line, puts the program into the kernel, keeps
 // house for it until a signal. Cold. The only place that prints a start-up failure, in one line,
 // and sets the exit status.
-#include <signal.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <bit>
 #include <boost/program_options.hpp>
-#include <cstdio>
-#include <fstream>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "bpf/engine/engine.h"
+#include "dataplane/program/program.h"
 
 namespace {
 
@@ -24,10 +21,14 @@ namespace po = boost::program_options;
 using millrace::Error;
 using millrace::Result;
 using millrace::Status;
+using millrace::program::fail;
+using millrace::program::start_log;
+using millrace::program::stop_on_signals;
 using millrace::xdp::Engine;
 using millrace::xdp::EngineOptions;
 using millrace::xdp::Mode;
 
+constexpr const char* kName = "millrace-xdp";
 constexpr const char* kHelpHead = R"(Usage: millrace-xdp --interface IFACE [option...]
        millrace-xdp detach [--runtime-dir DIR] [--flow-dir DIR] [--pin-dir DIR]
 
@@ -51,11 +52,6 @@ SIGTERM and SIGINT end the daemon, not the forwarding.
 constexpr std::uint32_t kFlowsMax = 1u << 26;
 constexpr std::uint32_t kConfigMebibytesMax = 16384;
 
-std::atomic<bool> stop_requested{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
-
-void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
-
 po::options_description describe_options() {
   po::options_description described("Options");
   auto add = described.add_options();
@@ -68,7 +64,8 @@ po::options_description describe_options() {
   add("flows", po::value<std::uint32_t>()->value_name("N")->default_value(1u << 20),
       "records of the flow table, rounded up to a power of two; about 150 bytes each");
   add("config-mib", po::value<std::uint32_t>()->value_name("MIB")->default_value(64),
-      "kernel memory for the config in force and the next one; 64 hold about 100 target groups");
+      "kernel memory for configs to start with; it doubles when a config finds no room. 64 hold "
+      "about 100 target groups, in force and changed");
   add("listener-slots", po::value<std::uint32_t>()->value_name("N")->default_value(1024),
       "listener slots that are counted one by one");
   add("target-slots", po::value<std::uint32_t>()->value_name("N")->default_value(16384),
@@ -79,34 +76,8 @@ po::options_description describe_options() {
       "where the config and stats segments are");
   add("pin-dir", po::value<std::string>()->value_name("DIR")->default_value("/sys/fs/bpf/millrace"),
       "folder of a bpf file system for what outlives the daemon");
-  add("log-level", po::value<std::string>()->value_name("LEVEL")->default_value("info"),
-      "debug, info, warn or error");
-  add("config", po::value<std::string>()->value_name("FILE"),
-      "read options from FILE first, as NAME=VALUE lines; the command line wins");
+  millrace::program::add_common_options(described);
   return described;
-}
-
-// Boost throws on bad input; this is where it ends.
-Result<po::variables_map> parse(int argc, char** argv) {
-  po::options_description all = describe_options();
-  all.add_options()("command", po::value<std::string>()->default_value("run"));
-  po::positional_options_description positional;
-  positional.add("command", 1);
-  po::variables_map values;
-  try {
-    po::store(po::command_line_parser(argc, argv).options(all).positional(positional).run(),
-              values);
-    if (values.count("config") != 0) {
-      const auto& path = values["config"].as<std::string>();
-      std::ifstream file(path);
-      if (!file) return Error{"--config: cannot read " + path};
-      po::store(po::parse_config_file(file, all), values);
-    }
-    po::notify(values);
-  } catch (const std::exception& problem) {
-    return Error{std::string(problem.what()) + " (see --help)"};
-  }
-  return values;
 }
 
 Result<std::uint32_t> number_in(const po::variables_map& values, const char* name,
@@ -152,29 +123,13 @@ Result<EngineOptions> to_engine_options(const po::variables_map& values) {
   return options;
 }
 
-[[nodiscard]] bool set_log_level(const std::string& name) {
-  const spdlog::level::level_enum level = spdlog::level::from_str(name);
-  if (level == spdlog::level::off) return false;  // what from_str makes of unknown names, too
-  spdlog::set_level(level);
-  return true;
-}
-
-int fail(const Error& error) {
-  std::fprintf(stderr, "millrace-xdp: %s\n", error.message.c_str());
-  return 1;
-}
-
 int run(const EngineOptions& options) {
-  struct sigaction action {};
-  action.sa_handler = request_stop;
-  (void)::sigaction(SIGTERM, &action, nullptr);  // cannot fail for these signals
-  (void)::sigaction(SIGINT, &action, nullptr);
-  (void)::signal(SIGPIPE, SIG_IGN);  // a reader of the log that goes away must not end anything
+  const std::atomic<bool>& stop = stop_on_signals();
   Result<std::unique_ptr<Engine>> engine = Engine::start(options);
-  if (!engine) return fail(engine.error());
+  if (!engine) return fail(kName, engine.error());
   spdlog::info("ready: {} interfaces, {} flows, runtime directory {}", options.interfaces.size(),
                options.flows, options.runtime_dir);
-  (*engine)->run(stop_requested);
+  (*engine)->run(stop);
   spdlog::info("stopped; the program goes on forwarding (millrace-xdp detach ends that)");
   return 0;
 }
@@ -182,8 +137,12 @@ int run(const EngineOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Result<po::variables_map> values = parse(argc, argv);
-  if (!values) return fail(values.error());
+  po::options_description all = describe_options();
+  all.add_options()("command", po::value<std::string>()->default_value("run"));
+  po::positional_options_description positional;
+  positional.add("command", 1);
+  Result<po::variables_map> values = millrace::program::parse(argc, argv, all, positional);
+  if (!values) return fail(kName, values.error());
   if (values->count("help") != 0) {
     std::cout << kHelpHead << '\n' << describe_options() << kHelpTail;
     return 0;
@@ -192,17 +151,14 @@ int main(int argc, char** argv) {
     std::cout << "millrace-xdp " MILLRACE_VERSION "\n";
     return 0;
   }
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("millrace-xdp"));
-  if (!set_log_level((*values)["log-level"].as<std::string>())) {
-    return fail({"--log-level: is none of debug, info, warn and error"});
-  }
+  if (Status started = start_log(kName, *values); !started) return fail(kName, started.error());
   const auto& command = (*values)["command"].as<std::string>();
   if (command == "detach") {
     const Status detached = millrace::xdp::detach(with_directories(*values));
-    return detached ? 0 : fail(detached.error());
+    return detached ? 0 : fail(kName, detached.error());
   }
-  if (command != "run") return fail({"'" + command + "' is no command (see --help)"});
+  if (command != "run") return fail(kName, Error{"'" + command + "' is no command (see --help)"});
   Result<EngineOptions> options = to_engine_options(*values);
-  if (!options) return fail(options.error());
+  if (!options) return fail(kName, options.error());
   return run(*options);
 }

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from tree import Finding, SourceFile, Tree
 
 LIBRARIES = ("dataplane/", "controlplane/", "bpf/")
-MAY_PRINT = ("dataplane/main.cc", "bpf/engine/main.cc", "controlplane/main.cc", "controlplane/cli/")
+MAY_PRINT = (
+    "dataplane/main.cc",
+    "dataplane/program/",
+    "bpf/engine/main.cc",
+    "controlplane/main.cc",
+    "controlplane/cli/",
+)
 
 
 @dataclass(frozen=True)
