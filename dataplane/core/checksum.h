@@ -6,6 +6,7 @@
 // about byte order as long as both sides use the same one, so nothing is swapped.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <span>
 
@@ -14,13 +15,15 @@
 
 namespace millrace::core {
 
-// Folds a sum of 16-bit words (of up to 2^48 of them) to 16 bits with end-around carry.
+// Folds a sum of 16-bit words (of up to 2^48 of them) to 16 bits with end-around carry. Is 0 for 0
+// alone.
 [[nodiscard]] inline std::uint16_t fold(std::uint64_t sum) noexcept {
-  sum = (sum & 0xffffffffu) + (sum >> 32);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  return static_cast<std::uint16_t>(sum);
+  std::uint32_t words;
+  const bool carries = __builtin_add_overflow(static_cast<std::uint32_t>(sum),
+                                              static_cast<std::uint32_t>(sum >> 32), &words);
+  words += carries;
+  // The upper half becomes the sum of both, carry from the lower one included.
+  return static_cast<std::uint16_t>((words + std::rotl(words, 16)) >> 16);
 }
 
 // One's-complement sum (not complemented) of any bytes; an odd last byte counts as if padded by

@@ -253,7 +253,7 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
     translate_to_target<Frame>(packet.data, parsed.protocol, target,
                                {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
   } else if (target.forwarding != MR_FORWARDING_DSR) {
-    return encapsulate_to_target(packet, parsed, target);
+    return encapsulate_to_target<Frame>(packet, parsed, target);
   }
   write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
   return forward(packet, nic);

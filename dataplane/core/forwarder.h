@@ -159,6 +159,7 @@ class Forwarder {
   void flush(const BurstCounts& counts) noexcept;
 
   // forwarder_encap.cc
+  template <typename Frame>
   [[nodiscard]] Verdict encapsulate_to_target(Packet& packet, const Parsed& parsed,
                                               const mr_target& target) noexcept;
   [[nodiscard]] Verdict answer_too_big(Packet& packet, const Parsed& parsed,

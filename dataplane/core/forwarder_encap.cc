@@ -9,25 +9,31 @@
 namespace millrace::core {
 
 // `target` has a resolved next hop on a nic of ours.
+template <typename Frame>
 Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
                                          const mr_target& target) noexcept {
   const mr_image& image = *config_.image;
-  const mr_addr& source = parsed.is_v4 ? image.encap_source_v4 : image.encap_source_v6;
+  const mr_addr& source = Frame::kIsV4 ? image.encap_source_v4 : image.encap_source_v6;
   if (words_of(source) == AddrWords{0, 0}) [[unlikely]]
     return drop(MR_DROP_NO_ENCAP_SOURCE);
-  const std::uint32_t overhead = encapsulation_bytes(target.forwarding, parsed.is_v4);
+  const std::uint32_t overhead = encapsulation_bytes(target.forwarding, Frame::kIsV4);
   // Without a known limit, that of the length fields.
   const std::uint32_t mtu = target.mtu != 0 ? target.mtu : 0xffffu;
   if (parsed.ip_bytes + overhead > mtu) [[unlikely]]
     return answer_too_big(packet, parsed, mtu > overhead ? mtu - overhead : 0);
   if (packet.headroom < overhead) [[unlikely]]
     return drop(MR_DROP_TOO_BIG);
-  encapsulate(packet, parsed, target, source);
-  write_link_header(packet.data, load<std::uint64_t>(target.next_hop.mac),
-                    nic_mac_words_[target.next_hop.nic],
-                    parsed.is_v4 ? EtherType::ipv4 : EtherType::ipv6);
-  return forward(packet, target.next_hop.nic);
+  encapsulate<Frame>(packet, parsed, target, source);
+  const auto hop = load<std::uint64_t>(target.next_hop.mac);
+  const std::uint32_t nic = hop >> 48 & 0xff;
+  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  return forward(packet, nic);
 }
+
+template Verdict Forwarder::encapsulate_to_target<Ipv4Frame>(Packet&, const Parsed&,
+                                                             const mr_target&) noexcept;
+template Verdict Forwarder::encapsulate_to_target<Ipv6Frame>(Packet&, const Parsed&,
+                                                             const mr_target&) noexcept;
 
 // `mtu` is what the way to the target leaves for the client's packet. The client is told whether or
 // not it allowed fragments (IPv4's DF): this node cannot make any, and a packet that vanishes in

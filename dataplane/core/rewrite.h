@@ -37,24 +37,6 @@ inline void write_link_header(std::uint8_t* frame, std::uint64_t destination_mac
   store(frame + eth::kSource, source_mac | std::uint64_t{be(type)} << 48);
 }
 
-// Where the fields of a family lie in a frame, for code that is written once for both.
-struct Ipv4Frame {
-  static constexpr bool kIsV4 = true;
-  static constexpr EtherType kType = EtherType::ipv4;
-  static constexpr std::uint32_t kHops = eth::kBytes + ipv4::kTtl;
-  static constexpr std::uint32_t kSource = eth::kBytes + ipv4::kSource;
-  static constexpr std::uint32_t kDestination = eth::kBytes + ipv4::kDestination;
-  static constexpr std::uint32_t kL4 = eth::kBytes + ipv4::kBytes;
-};
-struct Ipv6Frame {
-  static constexpr bool kIsV4 = false;
-  static constexpr EtherType kType = EtherType::ipv6;
-  static constexpr std::uint32_t kHops = eth::kBytes + ipv6::kHopLimit;
-  static constexpr std::uint32_t kSource = eth::kBytes + ipv6::kSource;
-  static constexpr std::uint32_t kDestination = eth::kBytes + ipv6::kDestination;
-  static constexpr std::uint32_t kL4 = eth::kBytes + ipv6::kBytes;
-};
-
 namespace detail {
 
 template <typename Frame>

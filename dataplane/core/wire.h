@@ -130,6 +130,24 @@ inline constexpr std::uint8_t kNeighbourSolicitation = 135;
 inline constexpr std::uint8_t kNeighbourAdvertisement = 136;
 }  // namespace icmpv6
 
+// Where the fields of a family lie in a frame, for code that is written once for both.
+struct Ipv4Frame {
+  static constexpr bool kIsV4 = true;
+  static constexpr EtherType kType = EtherType::ipv4;
+  static constexpr std::uint32_t kHops = eth::kBytes + ipv4::kTtl;
+  static constexpr std::uint32_t kSource = eth::kBytes + ipv4::kSource;
+  static constexpr std::uint32_t kDestination = eth::kBytes + ipv4::kDestination;
+  static constexpr std::uint32_t kL4 = eth::kBytes + ipv4::kBytes;
+};
+struct Ipv6Frame {
+  static constexpr bool kIsV4 = false;
+  static constexpr EtherType kType = EtherType::ipv6;
+  static constexpr std::uint32_t kHops = eth::kBytes + ipv6::kHopLimit;
+  static constexpr std::uint32_t kSource = eth::kBytes + ipv6::kSource;
+  static constexpr std::uint32_t kDestination = eth::kBytes + ipv6::kDestination;
+  static constexpr std::uint32_t kL4 = eth::kBytes + ipv6::kBytes;
+};
+
 namespace ip_protocol {
 inline constexpr std::uint8_t kIcmp = 1;
 inline constexpr std::uint8_t kIpv4InIp = 4;

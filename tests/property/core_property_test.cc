@@ -23,6 +23,11 @@ namespace {
 
 // ---- checksum
 
+RC_GTEST_PROP(checksum, folding_keeps_the_remainder, (std::uint64_t sum)) {
+  const std::uint64_t remainder = sum % 0xffff;
+  RC_ASSERT(fold(sum) == (remainder == 0 && sum != 0 ? 0xffff : remainder));
+}
+
 RC_GTEST_PROP(checksum, update_equals_computing_again, (std::vector<std::uint16_t> words)) {
   RC_PRE(words.size() >= 2);
   const auto sum = [&] { return std::accumulate(words.begin(), words.end(), std::uint64_t{0}); };
@@ -130,7 +135,11 @@ Packet encapsulated(Segment& segment, std::uint8_t forwarding) {
                 .headroom = kHeadroom,
                 .nic = 0,
                 .reserved = 0};
-  encapsulate(packet, segment.parsed, target, source);
+  if (segment.parsed.is_v4) {
+    encapsulate<Ipv4Frame>(packet, segment.parsed, target, source);
+  } else {
+    encapsulate<Ipv6Frame>(packet, segment.parsed, target, source);
+  }
   return packet;
 }
 
