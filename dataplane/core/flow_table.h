@@ -184,7 +184,7 @@ class FlowTable {
   // of vector instructions: about as fast, and no second variant.
   [[nodiscard]] static std::uint64_t matching_ways(const mr_flow_bucket& bucket, std::uint32_t half,
                                                    std::uint64_t tags) noexcept {
-    const auto* at = reinterpret_cast<const std::uint8_t*>(bucket.tags) + half * 8;
+    const auto* at = reinterpret_cast<const std::uint8_t*>(bucket.tags) + half * std::size_t{8};
     const std::uint64_t difference = load<std::uint64_t>(at) ^ tags;
     return (difference - kOnes) & ~difference & kTops;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/core/steering.h"
 
+#include "dataplane/core/glance.h"
 #include "dataplane/core/parse.h"
 
 namespace millrace::core {
@@ -8,8 +9,11 @@ namespace millrace::core {
 std::uint32_t owner_of(const Packet& packet, const ConfigView& config,
                        std::uint32_t worker_count) noexcept {
   Parsed parsed;
-  parse(packet, parsed);
-  if (parsed.shape != Shape::transport || config.image == nullptr) return 0;
+  if (packet.length < kGlanceBytes || glance(packet, parsed) == MR_FLOW_FREE) [[unlikely]] {
+    parse(packet, parsed);
+    if (parsed.shape != Shape::transport) return 0;
+  }
+  if (config.image == nullptr) return 0;
   const bool to_vip = find_entry(config.listener_table, parsed.destination, 0, 0) != nullptr;
   const AddrWords& client = to_vip ? parsed.source : parsed.destination;
   const std::uint16_t port_be = to_vip ? parsed.source_port_be() : parsed.destination_port_be();
