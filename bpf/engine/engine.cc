@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "bpf/engine/chain.h"
 #include "dataplane/shm/privileges.h"
 
 namespace millrace::xdp {
@@ -91,7 +92,7 @@ Status Engine::find_nics() {
   Result<Announcer> announcer = Announcer::open(nics_);
   if (!announcer) return announcer.error();
   announcer_.emplace(std::move(*announcer));
-  if (options_.mode == Mode::generic) {
+  if (options_.attachment.mode == Mode::generic) {
     spdlog::warn(
         "--mode generic: every packet passes the kernel's stack first; for drivers without "
         "native XDP only");
@@ -109,12 +110,14 @@ Status Engine::load_program() {
   Result<Pins> pins = Pins::open(options_.pin_dir);
   if (!pins) return pins.error();
   pins_.emplace(std::move(*pins));
-  Result<Program> program = Program::load({.config_lines = lines_of(options_.config_bytes),
-                                           .flows = options_.flows,
-                                           .cpu_count = static_cast<std::uint32_t>(cpu_count),
-                                           .listener_slots = options_.listener_slots,
-                                           .target_slots = options_.target_slots},
-                                          *pins_);
+  Result<Program> program =
+      Program::load({.config_lines = lines_of(options_.config_bytes),
+                     .flows = options_.flows,
+                     .cpu_count = static_cast<std::uint32_t>(cpu_count),
+                     .listener_slots = options_.listener_slots,
+                     .target_slots = options_.target_slots,
+                     .is_for_chains = options_.attachment.chain_priority.has_value()},
+                    *pins_);
   if (!program) return program.error();
   program_.emplace(std::move(*program));
   mr_xdp_control& control = *program_->maps().control;
@@ -141,7 +144,7 @@ Status Engine::prepare_control() {
   // Of maps that an earlier daemon made for less.
   const std::uint32_t lines = lines_of(options_.config_bytes);
   if (program_->maps().config_lines.size() < lines) {
-    Status grown = program_->grow_config(lines, nics_, options_.mode, *pins_);
+    Status grown = program_->grow_config(lines, nics_, options_.attachment.mode, *pins_);
     if (!grown) return grown;
   }
   return open_mirror();
@@ -211,7 +214,9 @@ Status Engine::open_stats() {
 // flows to the kernel, which forwards them untranslated, and clients answer with RST.
 Status Engine::attach() {
   watch_config(now_ns());
-  if (Status attached = program_->attach(nics_, options_.mode, *pins_); !attached) return attached;
+  if (Status attached = program_->attach(nics_, options_.attachment, *pins_); !attached) {
+    return attached;
+  }
   if (!program_->has_kept_maps()) {
     if (Status pinned = program_->pin_maps(*pins_); !pinned) return pinned;
   }
@@ -286,7 +291,7 @@ Status Engine::grow_config(std::uint64_t missing_bytes) {
   const std::uint64_t has = program_->maps().config_lines.size_bytes();
   const std::uint64_t wants = has + std::max(has, missing_bytes);
   if (wants > kConfigBytesMax) return Error{"it cannot grow beyond 16 GiB"};
-  Status grown = program_->grow_config(lines_of(wants), nics_, options_.mode, *pins_);
+  Status grown = program_->grow_config(lines_of(wants), nics_, options_.attachment.mode, *pins_);
   if (!grown) return grown;
   mirror_.reset();  // the memory that it knew is gone
   return open_mirror();
@@ -302,7 +307,12 @@ Status detach(const EngineOptions& options) {
     spdlog::info("interface {}: detached", link.ifindex);
     if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
   }
-  if (links.empty()) spdlog::info("nothing was attached");
+  const std::vector<std::uint32_t> chains = pins->chains();
+  for (const std::uint32_t ifindex : chains) {
+    spdlog::info("interface {}: detached, other programs of its chain stay", ifindex);
+    if (Status left = leave_chain(ifindex, *pins); !left) return left;
+  }
+  if (links.empty() && chains.empty()) spdlog::info("nothing was attached");
   if (Result<FormerFlows> former = pinned_flows(*pins); former) {
     const auto capacity = static_cast<std::uint32_t>(former->flows.size());
     Result<FlowCopy> copy = FlowCopy::create(options.flow_dir, capacity);

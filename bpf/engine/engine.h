@@ -28,7 +28,7 @@ namespace millrace::xdp {
 
 struct EngineOptions {
   std::vector<std::string> interfaces;  // nic i of the config is the i-th
-  Mode mode = Mode::native;
+  Attachment attachment = {};
   std::uint32_t flows = 1u << 20;            // a power of two
   std::uint64_t config_bytes = 64ull << 20;  // to start with; it grows with the config
   std::uint32_t listener_slots = 1024;       // counted one by one; 64 bytes for each and CPU

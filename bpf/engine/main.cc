@@ -61,11 +61,14 @@ po::options_description describe_options() {
       "interface to forward on; repeat for more");
   add("mode", po::value<std::string>()->value_name("MODE")->default_value("native"),
       "native: in the driver; generic: any driver, slow, a last resort");
+  add("chain", po::value<std::uint32_t>()->value_name("PRIORITY"),
+      "share the interface with other XDP programs through libxdp's dispatcher: those with a lower "
+      "number see a packet first, those with a higher one what is left to the kernel");
   add("flows", po::value<std::uint32_t>()->value_name("N")->default_value(1u << 20),
       "records of the flow table, rounded up to a power of two; about 150 bytes each");
   add("config-mib", po::value<std::uint32_t>()->value_name("MIB")->default_value(64),
-      "kernel memory for configs to start with; it doubles when a config finds no room. 64 hold "
-      "about 100 target groups, in force and changed");
+      "kernel memory for configs to start with; it doubles when a config finds no room, but "
+      "not with --chain. 64 hold about 100 target groups, in force and changed");
   add("listener-slots", po::value<std::uint32_t>()->value_name("N")->default_value(1024),
       "listener slots that are counted one by one");
   add("target-slots", po::value<std::uint32_t>()->value_name("N")->default_value(16384),
@@ -107,7 +110,10 @@ Result<EngineOptions> to_engine_options(const po::variables_map& values) {
   if (mode != "native" && mode != "generic") {
     return Error{"--mode: '" + mode + "' is neither native nor generic"};
   }
-  options.mode = mode == "native" ? Mode::native : Mode::generic;
+  options.attachment.mode = mode == "native" ? Mode::native : Mode::generic;
+  if (values.count("chain") != 0) {
+    options.attachment.chain_priority = values["chain"].as<std::uint32_t>();
+  }
   const Result<std::uint32_t> flows = number_in(values, "flows", kFlowsMax);
   const Result<std::uint32_t> mebibytes = number_in(values, "config-mib", kConfigMebibytesMax);
   const Result<std::uint32_t> listeners =

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <filesystem>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -22,6 +24,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kMapsPrefix = "abi-";
 constexpr const char* kLinkPrefix = "link-";
+constexpr const char* kChainPrefix = "chain-";
 
 bool is_on_bpf_file_system(const std::string& path) {
   struct statfs info {};
@@ -105,6 +108,32 @@ Status Pins::pin_link(std::uint32_t ifindex, int fd) const {
 
 Status Pins::remove_link(PinnedLink link) {
   if (::unlink(link.path.c_str()) != 0) return shm::os_error("cannot remove " + link.path);
+  return ok();
+}
+
+std::vector<std::uint32_t> Pins::chains() const {
+  std::vector<std::uint32_t> found;
+  for (const std::string& path : entries_of(directory_, kChainPrefix)) {
+    const std::string name = fs::path(path).filename();
+    std::uint32_t ifindex = 0;
+    const char* first = name.data() + std::string_view(kChainPrefix).size();
+    const char* last = name.data() + name.size();
+    if (std::from_chars(first, last, ifindex).ptr == last) found.push_back(ifindex);
+  }
+  return found;
+}
+
+Status Pins::add_chain(std::uint32_t ifindex) const {
+  const std::string path = directory_ + "/" + kChainPrefix + std::to_string(ifindex);
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+    return shm::os_error("cannot make " + path);
+  }
+  return ok();
+}
+
+Status Pins::remove_chain(std::uint32_t ifindex) const {
+  const std::string path = directory_ + "/" + kChainPrefix + std::to_string(ifindex);
+  if (::rmdir(path.c_str()) != 0) return shm::os_error("cannot remove " + path);
   return ok();
 }
 

@@ -5,6 +5,8 @@
 //   DIRECTORY/abi-N/NAME     a map, for daemons with MR_ABI_VERSION N
 //   DIRECTORY/link-IFINDEX   the attachment of the program to an interface: it forwards as long as
 //                            this is there
+//   DIRECTORY/chain-IFINDEX  a folder, empty: the program is in the chain of that interface, where
+//                            libxdp has pins of its own
 #pragma once
 
 #include <cstdint>
@@ -39,6 +41,11 @@ class Pins {
   [[nodiscard]] Status pin_link(std::uint32_t ifindex, int fd) const;
   // Removes the pin; the program is detached when the last descriptor of the link is closed.
   [[nodiscard]] static Status remove_link(PinnedLink link);
+
+  // Indexes of interfaces.
+  [[nodiscard]] std::vector<std::uint32_t> chains() const;
+  [[nodiscard]] Status add_chain(std::uint32_t ifindex) const;
+  [[nodiscard]] Status remove_chain(std::uint32_t ifindex) const;
 
   // With everything in it.
   void remove_directory() const;

@@ -16,6 +16,9 @@
 #include <cstring>
 #include <utility>
 
+#include "bpf/engine/attach_error.h"
+#include "bpf/engine/chain.h"
+
 namespace millrace::xdp {
 
 namespace {
@@ -35,9 +38,6 @@ constexpr long kJiffyMeasureNs = 100'000'000;  // tells 250 from 300 with a jiff
 // Readings within a jiffy of any length, of which the one next to its start counts.
 constexpr int kOffsetReadings = 24;
 constexpr long kOffsetPauseNs = 500'000;
-
-// The kernel's own, without a name in errno.h: "operation is not supported".
-constexpr int kENotSupp = 524;
 
 struct ClockReading {
   std::uint64_t jiffies = 0;
@@ -70,41 +70,11 @@ Error load_error(int error) {
       "what the kernel said)");
 }
 
-std::string name_of_program(std::uint32_t id) {
-  const shm::File program(::bpf_prog_get_fd_by_id(id));
-  bpf_prog_info info{};
-  std::uint32_t bytes = sizeof(info);
-  if (!program.is_open() || ::bpf_obj_get_info_by_fd(program.fd(), &info, &bytes) != 0) return "?";
-  return info.name;
-}
-
-// Why the kernel would not attach to `nic`, as far as it can be told.
-Error attach_error(const Nic& nic, Mode mode, int error) {
-  bpf_xdp_query_opts query{};
-  query.sz = sizeof(query);
-  if ((error == EBUSY || error == EEXIST) &&
-      ::bpf_xdp_query(static_cast<int>(nic.ifindex), 0, &query) == 0 && query.prog_id != 0) {
-    return Error{nic.name + ": the XDP program '" + name_of_program(query.prog_id) + "' (id " +
-                 std::to_string(query.prog_id) +
-                 ") is attached already, and an interface takes one (ip link set dev " + nic.name +
-                 " xdp off removes what the DPDK engine leaves)"};
-  }
-  if (mode == Mode::native && (error == EOPNOTSUPP || error == kENotSupp)) {
-    return Error{nic.name +
-                 ": its driver has no native XDP; --mode generic works with any, but slowly"};
-  }
-  if (error == EPERM)
-    return Error{nic.name + ": attaching needs CAP_NET_ADMIN and CAP_BPF, or root"};
-  errno = error;
-  return shm::os_error(
-      nic.name + ": its driver refused the program (its MTU of " + std::to_string(nic.mtu) +
-      " may be too large for XDP, or too few queues be left); --mode generic works "
-      "with any, but slowly");
-}
-
 }  // namespace
 
+constexpr std::size_t kSharedMaps = 8;
 constexpr std::size_t kConfigLinesMap = 0;  // in shared_maps()
+constexpr int kOwnMap = -1;                 // in the place of a descriptor
 
 struct Program::Object {
   nlb_xdp* skeleton = nullptr;
@@ -115,7 +85,7 @@ struct Program::Object {
     bpf_map* map;
   };
   // Those that outlive the daemon.
-  [[nodiscard]] std::array<NamedMap, 8> shared_maps() const {
+  [[nodiscard]] std::array<NamedMap, kSharedMaps> shared_maps() const {
     auto& maps = skeleton->maps;
     return {{{"config_lines", maps.config_lines},
              {"control", maps.data_control},
@@ -127,6 +97,16 @@ struct Program::Object {
              {"tx_nics", maps.tx_nics}}};
   }
   [[nodiscard]] int program() const { return ::bpf_program__fd(skeleton->progs.nlb_xdp); }
+  // Descriptors of shared_maps(), once it is loaded.
+  [[nodiscard]] std::array<int, kSharedMaps> map_fds() const {
+    std::array<int, kSharedMaps> fds{};
+    std::ranges::transform(shared_maps(), fds.begin(),
+                           [](const NamedMap& shared) { return ::bpf_map__fd(shared.map); });
+    return fds;
+  }
+  // Before it is loaded: `maps` in the place of its own, in the order of shared_maps(), but for
+  // those that are kOwnMap.
+  [[nodiscard]] Status use_maps(std::span<const int> maps) const;
   [[nodiscard]] Result<ClockReading> read_clock() const;
 };
 
@@ -179,7 +159,8 @@ std::unique_ptr<Program::Object> Program::open(const ProgramOptions& options) {
   if (object->skeleton == nullptr) return nullptr;
   auto& maps = object->skeleton->maps;
   const std::uint32_t rows = options.cpu_count + 1;
-  // Fails only after loading.
+  // These fail only after loading.
+  (void)::bpf_program__set_autoload(object->skeleton->progs.nlb_xdp, !options.is_for_chains);
   (void)::bpf_map__set_max_entries(maps.config_lines, options.config_lines);
   (void)::bpf_map__set_max_entries(maps.flows, options.flows);
   (void)::bpf_map__set_max_entries(maps.cpus, options.cpu_count);
@@ -210,18 +191,26 @@ Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
     kept.push_back(std::move(*found));
   }
   if (program.has_kept_maps()) {
-    const auto shared = program.object_->shared_maps();
-    for (std::size_t i = 0; i < shared.size(); ++i) {
-      if (const int error = ::bpf_map__reuse_fd(shared[i].map, kept[i].fd()); error != 0) {
-        return load_error(-error);
-      }
-    }
+    std::vector<int> maps_in_use;
+    for (const shm::File& map : kept) maps_in_use.push_back(map.fd());
+    if (Status used = program.object_->use_maps(maps_in_use); !used) return used.error();
   }
   if (const int error = nlb_xdp__load(program.object_->skeleton); error != 0) {
     return load_error(-error);
   }
   if (Status mapped = program.map_memory(); !mapped) return mapped.error();
   return program;
+}
+
+Status Program::Object::use_maps(std::span<const int> maps) const {
+  const auto shared = shared_maps();
+  for (std::size_t i = 0; i < shared.size(); ++i) {
+    if (maps[i] == kOwnMap) continue;
+    if (const int error = ::bpf_map__reuse_fd(shared[i].map, maps[i]); error != 0) {
+      return load_error(-error);
+    }
+  }
+  return ok();
 }
 
 Status Program::map_memory() {
@@ -345,7 +334,19 @@ Status Program::set_nics(const std::vector<Nic>& nics) {
   return ok();
 }
 
-Status Program::attach(const std::vector<Nic>& nics, Mode mode, const Pins& pins) {
+Status Program::attach(const std::vector<Nic>& nics, const Attachment& how, const Pins& pins) {
+  return how.chain_priority ? attach_in_chains(nics, how, pins)
+                            : attach_alone(nics, how.mode, pins);
+}
+
+Status Program::attach_alone(const std::vector<Nic>& nics, Mode mode, const Pins& pins) {
+  for (const Nic& nic : nics) {
+    if (is_shared(nic.ifindex)) return attach_error(nic, mode, EBUSY);  // and forward as before
+  }
+  for (const std::uint32_t ifindex : pins.chains()) {
+    spdlog::warn("interface {}: leaving the chain detaches the program for a moment", ifindex);
+    if (Status left = leave_chain(ifindex, pins); !left) return left;
+  }
   std::vector<PinnedLink> links = pins.links();
   for (const Nic& nic : nics) {
     const auto link = std::ranges::find(links, nic.ifindex, &PinnedLink::ifindex);
@@ -377,21 +378,21 @@ Status Program::attach(const std::vector<Nic>& nics, Mode mode, const Pins& pins
 // program and some the other, and whichever of both maps is pinned, both work.
 Status Program::grow_config(std::uint32_t lines, const std::vector<Nic>& nics, Mode mode,
                             const Pins& pins) {
+  if (options_.is_for_chains) {
+    return Error{
+        "with --chain the memory for configs cannot grow while it is in use: stop the daemon, run "
+        "millrace-xdp detach, start it with a --config-mib that is large enough (flows are kept)"};
+  }
   ProgramOptions options = options_;
   options.config_lines = lines;
   std::unique_ptr<Object> larger = open(options);
   if (larger == nullptr) return load_error(errno);
-  bpf_map* config_lines = larger->skeleton->maps.config_lines;
-  const auto own = object_->shared_maps();
-  const auto shared = larger->shared_maps();
-  for (std::size_t i = 0; i < shared.size(); ++i) {
-    if (shared[i].map == config_lines) continue;
-    const int error = ::bpf_map__reuse_fd(shared[i].map, ::bpf_map__fd(own[i].map));
-    if (error != 0) return load_error(-error);
-  }
+  auto maps = object_->map_fds();
+  maps[kConfigLinesMap] = kOwnMap;
+  if (Status used = larger->use_maps(maps); !used) return used;
   if (const int error = nlb_xdp__load(larger->skeleton); error != 0) return load_error(-error);
-  Result<shm::Mapping> memory =
-      map_memory_of(::bpf_map__fd(config_lines), std::uint64_t{lines} * MR_CONFIG_LINE_BYTES);
+  Result<shm::Mapping> memory = map_memory_of(larger->map_fds()[kConfigLinesMap],
+                                              std::uint64_t{lines} * MR_CONFIG_LINE_BYTES);
   if (!memory) return memory.error().within("config_lines");
   const auto larger_lines = elements<mr_config_line>(*memory, lines);
   std::ranges::copy(maps_.config_lines, larger_lines.begin());
@@ -413,8 +414,8 @@ Status Program::grow_config(std::uint32_t lines, const std::vector<Nic>& nics, M
 }
 
 Status Program::replace_attached(const std::vector<Nic>& nics, Mode mode, const Pins& pins) {
-  if (Status attached = attach(nics, mode, pins); !attached) return attached;
-  return pins.pin_map("config_lines", ::bpf_map__fd(object_->skeleton->maps.config_lines));
+  if (Status attached = attach_alone(nics, mode, pins); !attached) return attached;
+  return pins.pin_map("config_lines", object_->map_fds()[kConfigLinesMap]);
 }
 
 Status Program::attach_new(const Nic& nic, Mode mode, const Pins& pins) const {
@@ -425,6 +426,37 @@ Status Program::attach_new(const Nic& nic, Mode mode, const Pins& pins) const {
       ::bpf_link_create(object_->program(), static_cast<int>(nic.ifindex), BPF_XDP, &options));
   if (!link.is_open()) return attach_error(nic, mode, errno);
   return pins.pin_link(nic.ifindex, link.fd());
+}
+
+Status Program::attach_in_chains(const std::vector<Nic>& nics, const Attachment& how,
+                                 const Pins& pins) const {
+  if (Status possible = check_chains(); !possible) return possible;
+  for (PinnedLink& link : pins.links()) {
+    spdlog::warn("interface {}: joining a chain detaches the program for a moment", link.ifindex);
+    if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
+  }
+  std::vector<std::uint32_t> others = pins.chains();
+  for (const Nic& nic : nics) {
+    std::erase(others, nic.ifindex);
+    if (Status joined = attach_in_chain(nic, how, pins); !joined) return joined;
+  }
+  for (const std::uint32_t ifindex : others) {
+    spdlog::info("interface {}: is no --interface any more, detached", ifindex);
+    if (Status left = leave_chain(ifindex, pins); !left) return left;
+  }
+  return ok();
+}
+
+// A part of a chain is another program to the kernel, and one for each interface: loaded anew, with
+// the same maps.
+Status Program::attach_in_chain(const Nic& nic, const Attachment& how, const Pins& pins) const {
+  Object part;
+  part.skeleton = nlb_xdp__open();
+  if (part.skeleton == nullptr) return load_error(errno);
+  (void)::bpf_program__set_autoload(part.skeleton->progs.read_clock, false);  // not loaded yet
+  if (Status used = part.use_maps(object_->map_fds()); !used) return used;
+  if (Status noted = pins.add_chain(nic.ifindex); !noted) return noted;
+  return join_chain(part.skeleton->obj, nic, how);
 }
 
 Status Program::pin_maps(const Pins& pins) const {

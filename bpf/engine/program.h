@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The XDP program in the kernel: its maps, new or an earlier daemon's, and its attachments. Cold.
-// The only user of libbpf beside pins.cc.
+// The only user of libbpf beside pins.cc, chain.cc and attach_error.cc.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,12 +24,19 @@ enum class Mode {
   generic,  // in the kernel's stack: any driver, slow; a last resort
 };
 
+struct Attachment {
+  Mode mode = Mode::native;
+  // Beside other programs, by libxdp's dispatcher: those with a lower number are before ours.
+  std::optional<std::uint32_t> chain_priority = std::nullopt;
+};
+
 struct ProgramOptions {
   std::uint32_t config_lines = 0;  // of new maps; pinned ones may have grown
   std::uint32_t flows = 0;         // a power of two
   std::uint32_t cpu_count = 0;
   std::uint32_t listener_slots = 0;
   std::uint32_t target_slots = 0;
+  bool is_for_chains = false;  // libxdp will load the program itself, once for each interface
 };
 
 // The pinned flows, for a daemon that does not go on with the maps, and for detaching.
@@ -63,12 +71,13 @@ class Program {
 
   // Attaches it to `nics`, in the place of an earlier daemon's programs without a gap, and detaches
   // those from all other interfaces. From then on it forwards.
-  [[nodiscard]] Status attach(const std::vector<Nic>& nics, Mode mode, const Pins& pins);
+  [[nodiscard]] Status attach(const std::vector<Nic>& nics, const Attachment& how,
+                              const Pins& pins);
   [[nodiscard]] Status pin_maps(const Pins& pins) const;
 
   // Puts a program in the place of this one that has `lines` lines for configs, at least as many as
   // before, with the same contents, and all other maps in common: for packets nothing happens. On
-  // failure nothing has changed. maps().config_lines is another memory then.
+  // failure nothing has changed. maps().config_lines is another memory then. Refused for chains.
   [[nodiscard]] Status grow_config(std::uint32_t lines, const std::vector<Nic>& nics, Mode mode,
                                    const Pins& pins);
 
@@ -77,6 +86,11 @@ class Program {
   explicit Program(std::unique_ptr<Object> object);
   [[nodiscard]] static std::unique_ptr<Object> open(const ProgramOptions& options);
   [[nodiscard]] Status map_memory();
+  [[nodiscard]] Status attach_alone(const std::vector<Nic>& nics, Mode mode, const Pins& pins);
+  [[nodiscard]] Status attach_in_chains(const std::vector<Nic>& nics, const Attachment& how,
+                                        const Pins& pins) const;
+  [[nodiscard]] Status attach_in_chain(const Nic& nic, const Attachment& how,
+                                       const Pins& pins) const;
   [[nodiscard]] Status replace_attached(const std::vector<Nic>& nics, Mode mode, const Pins& pins);
   [[nodiscard]] Status attach_new(const Nic& nic, Mode mode, const Pins& pins) const;
   [[nodiscard]] Result<std::uint64_t> ns_per_jiffy();

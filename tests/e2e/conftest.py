@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from lab import Lab, Layout, Node  # noqa: E402
 from lab.configs import standard  # noqa: E402
 from lab.node import ENGINES, program_path  # noqa: E402
+from lab.process import PATIENCE  # noqa: E402
 
 TEST_SECONDS_MAX = 90
 
@@ -56,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that hangs, from inside, so that its lab is still taken down."""
     marker = request.node.get_closest_marker("seconds")
-    seconds = marker.args[0] if marker else TEST_SECONDS_MAX
+    seconds = int((marker.args[0] if marker else TEST_SECONDS_MAX) * PATIENCE)
 
     def expire(number: int, frame: FrameType | None) -> None:
         pytest.fail(f"not done within {seconds} s")

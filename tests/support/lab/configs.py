@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab import addresses
+from lab.process import PATIENCE
 from lab.target import DNS_PORT, HTTP_PORT
 
 Config = dict[str, Any]
@@ -18,8 +19,8 @@ EMULATED_HEALTH_PORT = 8081
 
 ATTRIBUTES: Mapping[str, Any] = {
     "deregistration_delay.timeout_seconds": 60,
-    "millrace.health_check.interval_milliseconds": 200,
-    "millrace.health_check.timeout_milliseconds": 150,
+    "millrace.health_check.interval_milliseconds": int(200 * PATIENCE),
+    "millrace.health_check.timeout_milliseconds": int(150 * PATIENCE),
 }
 
 

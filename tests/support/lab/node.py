@@ -65,6 +65,7 @@ class Node:
         self.nics: list[str] = []
         self.xdp_mode = "native"
         self.config_mib = 8  # of the XDP engine, to start with
+        self.xdp_options: list[str] = []
         self.dataplane = namespace.service("dataplane", self.engine_words())
         self.controlplane = namespace.service("controlplane", self.controlplane_words())
 
@@ -114,6 +115,7 @@ class Node:
             *("--config-mib", str(self.config_mib)),
             *("--runtime-dir", self.runtime_dir, "--flow-dir", self.flow_dir),
             *("--pin-dir", self.pin_dir),
+            *self.xdp_options,
         ]
 
     def dataplane_words(

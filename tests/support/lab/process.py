@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+# Times as long as usual before anything is given up: for emulated machines.
+PATIENCE = float(os.environ.get("MILLRACE_LAB_PATIENCE", "1"))
 COMMAND_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.02
@@ -55,7 +57,7 @@ def run(
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=timeout_s,
+            timeout=timeout_s * PATIENCE,
             env=None if env is None else {**os.environ, **env},
             check=False,
         )
@@ -80,7 +82,7 @@ def wait_until(
     while True:
         if condition():
             return time.monotonic() - start
-        if time.monotonic() - start > timeout_s:
+        if time.monotonic() - start > timeout_s * PATIENCE:
             raise LabError(f"{what}: not within {timeout_s:g} s")
         time.sleep(interval_s)
 
@@ -140,7 +142,7 @@ class Service:
         """Waits for the program to end by itself and returns its exit code."""
         assert self._process is not None
         try:
-            return self._process.wait(timeout_s)
+            return self._process.wait(timeout_s * PATIENCE)
         except subprocess.TimeoutExpired:
             raise LabError(f"{self.name} did not end within {timeout_s:g} s") from None
 
@@ -152,7 +154,7 @@ class Service:
             self._signal_group(signal.SIGTERM)
             self._signal_group(signal.SIGCONT)
             try:
-                self._process.wait(timeout_s)
+                self._process.wait(timeout_s * PATIENCE)
             except subprocess.TimeoutExpired:
                 pass
         code = self._process.poll()
