@@ -34,6 +34,7 @@
 #include "controlplane/store/state_store.h"
 #include "controlplane/telemetry/exporter.h"
 #include "dataplane/shm/process_lock.h"
+#include "dataplane/shm/ready.h"
 
 namespace {
 
@@ -136,6 +137,7 @@ Status ControlPlane::start() {
   tick();
   spdlog::info("ready: generation {}, runtime directory {}, metrics on {}",
                reconciler_->published().generation, options_.runtime_dir, options_.metrics);
+  millrace::shm::tell_ready();
   return ok();
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "dataplane/program/program.h"
+#include "dataplane/shm/ready.h"
 #include "dataplane/worker/launch.h"
 
 namespace {
@@ -35,9 +36,10 @@ constexpr const char* kHelpHead = R"(Usage: millrace-dataplane --nic DEVICE [--t
 Forwards packets of VIPs between nics as the control plane says (RUNTIME_DIR/config), and hands all
 other packets to the kernel through a twin TAP interface. Goes on without the control plane.
 
-A DEVICE is a kernel interface (driven by AF_XDP: eth1), a PCI address bound to vfio-pci
-(0000:03:00.0), or a DPDK virtual device with its arguments (net_pcap0,rx_pcap=in.pcap). A kernel
-interface should carry no addresses of its own: they belong to its twin, which gets its MAC address.
+A DEVICE is a kernel interface (driven by AF_XDP: eth1), a PCI address (0000:03:00.0) bound to
+vfio-pci or, where there is no IOMMU, to uio_pci_generic, or a DPDK virtual device with its
+arguments (net_pcap0,rx_pcap=in.pcap). A kernel interface should carry no addresses of its own: they
+belong to its twin, which gets its MAC address.
 
 Prepare a host:
   mount -t hugetlbfs none /dev/hugepages      echo 512 > /proc/sys/vm/nr_hugepages
@@ -177,6 +179,7 @@ int run(const EngineOptions& options) {
   spdlog::info("ready: {} nics, {} workers, {} flows each, runtime directory {}",
                options.nics.size(), options.worker_count, options.flow_capacity,
                options.runtime_dir);
+  millrace::shm::tell_ready();
   (*engine)->run(stop);
   spdlog::info("stopped");
   return 0;

@@ -14,6 +14,7 @@
 
 #include "bpf/engine/engine.h"
 #include "dataplane/program/program.h"
+#include "dataplane/shm/ready.h"
 
 namespace {
 
@@ -135,6 +136,7 @@ int run(const EngineOptions& options) {
   if (!engine) return fail(kName, engine.error());
   spdlog::info("ready: {} interfaces, {} flows, runtime directory {}", options.interfaces.size(),
                options.flows, options.runtime_dir);
+  millrace::shm::tell_ready();
   (*engine)->run(stop);
   spdlog::info("stopped; the program goes on forwarding (millrace-xdp detach ends that)");
   return 0;

@@ -96,8 +96,9 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
   }
   if (is_pci_address(name_)) {
     return Error{
-        "no driver took this PCI device; is it bound to vfio-pci? (dpdk-devbind.py "
-        "--status); or set node.engine: xdp and start millrace-xdp (see README)"};
+        "no driver took this PCI device; is it bound to vfio-pci, or where there is no IOMMU to "
+        "uio_pci_generic? (dpdk-devbind.py --status); or set node.engine: xdp and start "
+        "millrace-xdp (see README)"};
   }
   if (!is_virtual_device(name_)) return probe_interface(options.queue_count, pool);
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The archive that the guest's kernel starts from: busybox, a script, and the modules that it
-takes to reach this machine's files."""
+takes to reach this machine's files and the guest's NICs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vm.kernel import Kernel
 
 HERE = Path(__file__).resolve().parent
 BUSYBOX = Path("/bin/busybox")
-MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net")
 
 
 def write_initramfs(kernel: Kernel, archive: Path) -> None:

@@ -15,6 +15,8 @@ from vm.initramfs import HERE, write_initramfs
 from vm.kernel import ROOT, Kernel
 
 SYSTEMD = Path("/lib/systemd/systemd")
+# Of systemd's own: what would empty /tmp, where a checkout may be, and what takes long.
+MASKED = ("tmpfiles-setup", "udev-trigger", "timesyncd", "pstore", "update-utmp")
 # Emulation everywhere: /dev/kvm may be there and not work, as inside other virtual machines.
 ACCELERATOR = os.environ.get("MILLRACE_VM_ACCEL", "tcg")
 # Instructions that the tests' programs were compiled for; `max` is all that QEMU can do.
@@ -89,9 +91,13 @@ class Machine:
         return words
 
     def _kernel_words(self) -> list[str]:
-        init = SYSTEMD if self.with_systemd else HERE / "guest-init"
-        words = ["console=ttyS0", "quiet", "panic=-1", f"vm_init={init}"]
-        return [*words, f"vm_modules={self.kernel.modules}", *self.kernel_options]
+        words = ["console=ttyS0", "quiet", "panic=-1", f"vm_modules={self.kernel.modules}"]
+        words += ["net.ifnames=0", *self.kernel_options]
+        if not self.with_systemd:
+            return [*words, f"vm_init={HERE}/guest-init"]
+        # The target that systemd makes of a command is without the services of this machine.
+        words += [f"systemd.mask=systemd-{unit}.service" for unit in MASKED]
+        return [*words, f"vm_init={SYSTEMD}", "fstab=no", f"systemd.run={HERE}/guest-command"]
 
 
 def _write_command(

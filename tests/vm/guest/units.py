@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in the guest: our systemd units with both engines, on a virtio NIC. In this order: the
+machine starts empty, and each test goes on where the one before stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import node  # noqa: E402
+from lab import Layout  # noqa: E402
+from lab.addresses import NODE_CLIENT_V4, VIP_V4, VIP_V6  # noqa: E402
+from lab.configs import standard  # noqa: E402
+from lab.process import run, wait_until  # noqa: E402
+from lab.traffic import TcpStreams, connect_many, ping  # noqa: E402
+
+HUGEPAGES = 192
+CONFIG = standard(members=(1,))
+# What an engine does without, once it runs (dataplane/shm/privileges.h).
+NO_CAPABILITIES = "0000000000000000"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[node.WireLab]:
+    lab = node.WireLab(Layout(targets=1, hugepages=0))
+    with lab:
+        node.install()
+        node.give_addresses(node.NIC)
+        yield lab
+
+
+def assert_answers(lab: node.WireLab) -> None:
+    for vip in (VIP_V4, VIP_V6):
+        assert len(connect_many(lab.client, vip, 20, parallel=4)) == 20
+        assert ping(lab.client, vip, count=1) == 1
+    assert ping(lab.client, NODE_CLIENT_V4, count=1) == 1
+
+
+def kill(unit: str) -> None:
+    """As a crash would; until systemd has it running again."""
+    before = node.main_pid(unit)
+    os.kill(before, signal.SIGKILL)
+    wait_until(
+        lambda: node.main_pid(unit) not in (0, before)
+        and node.property_of(unit, "ActiveState") == "active",
+        f"{unit} is back",
+        timeout_s=20,
+    )
+
+
+def assert_running(unit: str) -> None:
+    assert node.property_of(unit, "ActiveState") == "active", node.journal(unit)
+    assert node.property_of(unit, "StatusText") == "" and node.main_pid(unit) > 0
+
+
+def assert_unprivileged(unit: str) -> None:
+    for thread in Path(f"/proc/{node.main_pid(unit)}/task").iterdir():
+        fields = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines())
+        assert fields["CapEff"] == fields["CapPrm"] == NO_CAPABILITIES, (thread, fields["Name"])
+
+
+def test_xdp_engine_starts_and_forwards(lab: node.WireLab) -> None:
+    assert "LACKS" not in node.host_check("--engine", "xdp", node.NIC)
+    node.write_config(CONFIG, "xdp")
+    node.write_environment("millrace-xdp", {"NIC": node.NIC, "XDP_OPTIONS": "--flows 65536"})
+    for unit in ("millrace-xdp", node.CONTROL_PLANE):
+        node.systemctl("start", unit)
+        assert_running(unit)
+    node.wait_forwarding()
+    assert_answers(lab)
+    assert_unprivileged("millrace-xdp")
+    assert '"xdp":' in run(["ip", "-json", "link", "show", node.NIC]).stdout
+
+
+def test_engine_that_the_config_does_not_name_is_not_started(lab: node.WireLab) -> None:
+    node.write_environment("millrace-dataplane", {"NIC": node.NIC, "TWIN": node.TWIN})
+    node.systemctl("start", "millrace-dataplane", check=False)
+    assert node.property_of("millrace-dataplane", "Result") == "exec-condition"
+    assert node.main_pid("millrace-dataplane") == 0
+
+
+@pytest.mark.parametrize("unit", ["millrace-xdp", node.CONTROL_PLANE])
+def test_crash_beside_the_xdp_engine_costs_no_connection(lab: node.WireLab, unit: str) -> None:
+    with TcpStreams(lab.client, VIP_V4, connections=3) as streams:
+        kill(unit)
+        node.wait_forwarding()
+        report = streams.stop()
+    assert report.errors == [] and report.lost == 0 and report.moved == 0, report
+    assert_running(unit)
+    assert_answers(lab)
+
+
+def test_stop_of_the_xdp_engine_leaves_it_forwarding_until_detach(lab: node.WireLab) -> None:
+    node.systemctl("stop", "millrace-xdp")
+    assert node.property_of("millrace-xdp", "Result") == "success"
+    assert_answers(lab)
+    run(["/usr/local/sbin/millrace-xdp", "detach"])
+    assert ping(lab.client, VIP_V4, count=1) == 0
+    assert '"xdp":' not in run(["ip", "-json", "link", "show", node.NIC]).stdout
+
+
+def test_dpdk_engine_drives_the_pci_nic(lab: node.WireLab) -> None:
+    pci_address = node.pci_address_of(node.NIC)
+    mac = Path(f"/sys/class/net/{node.NIC}/address").read_text().strip()
+    run(["ip", "link", "set", node.NIC, "down"])
+    node.bind(pci_address, "uio_pci_generic")
+    node.write_config(CONFIG, "dpdk")
+    node.write_environment(
+        "millrace-dataplane",
+        {
+            "NIC": pci_address,
+            "NIC_OR_MAC": mac,
+            "TWIN": node.TWIN,
+            "HUGEPAGES": str(HUGEPAGES),
+            "DATAPLANE_OPTIONS": "--workers 1 --flows 65536",
+        },
+    )
+    node.systemctl("start", "millrace-dataplane")
+    assert_running("millrace-dataplane")
+    node.give_addresses(node.TWIN)
+    node.systemctl("restart", node.CONTROL_PLANE)
+    node.wait_forwarding()
+    assert_answers(lab)
+    assert_unprivileged("millrace-dataplane")
+    said = node.host_check(pci_address)
+    assert "LACKS" not in said, said
+    assert node.millrace("status")["engine"]["kind"] == "dpdk"
+
+
+@pytest.mark.parametrize("unit", ["millrace-dataplane", node.CONTROL_PLANE])
+def test_crash_beside_the_dpdk_engine_keeps_connections(lab: node.WireLab, unit: str) -> None:
+    """Segments that were sent while no engine ran are sent again by TCP."""
+    with TcpStreams(lab.client, VIP_V4, connections=3) as streams:
+        kill(unit)
+        node.wait_forwarding()
+        report = streams.stop()
+    assert report.errors == [] and report.moved == 0, report
+    assert_running(unit)
+    assert_answers(lab)
+
+
+def test_units_stop_cleanly(lab: node.WireLab) -> None:
+    for unit in (node.CONTROL_PLANE, "millrace-dataplane"):
+        node.systemctl("stop", unit)
+        assert node.property_of(unit, "Result") == "success", node.journal(unit)
