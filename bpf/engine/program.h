@@ -64,7 +64,7 @@ class Program {
   // Otherwise: why not.
   [[nodiscard]] const std::string& why_new_maps() const { return why_new_maps_; }
 
-  // Fills control.ns_per_jiffy and clock_offset_ns. Takes about a tenth of a second.
+  // Fills control.ns_per_jiffy and clock_offset_ns. Takes about a fifth of a second.
   [[nodiscard]] Status set_clock();
   // nics[i] is nic i of the config, for sending and in `control`.
   [[nodiscard]] Status set_nics(const std::vector<Nic>& nics);
