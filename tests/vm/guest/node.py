@@ -85,8 +85,12 @@ def give_addresses(interface: str) -> None:
 
 
 def bind(pci_address: str, driver: str) -> None:
+    """What dpdk-devbind.py does."""
     run(["modprobe", driver])
-    run(["dpdk-devbind.py", "--force", f"--bind={driver}", pci_address])
+    device = Path("/sys/bus/pci/devices", pci_address)
+    (device / "driver" / "unbind").write_text(pci_address)
+    (device / "driver_override").write_text(driver)
+    Path("/sys/bus/pci/drivers_probe").write_text(pci_address)
 
 
 def pci_address_of(interface: str) -> str:
