@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -25,6 +26,31 @@ std::uint32_t rx_mbufs(const GeneratorOptions& options) {
   return kRxMbufs + kRxMbufsPerNic * static_cast<std::uint32_t>(options.devices.size());
 }
 
+// The value of an argument of a virtual device; empty if it has none.
+std::string argument_of(const std::string& device, const std::string& key) {
+  const std::size_t found = device.find("," + key + "=");
+  if (found == std::string::npos) return "";
+  const std::size_t first = found + key.size() + 2;
+  return device.substr(first, device.find(',', first) - first);
+}
+
+bool is_virtio_user(const std::string& device) { return device.rfind("net_virtio_user", 0) == 0; }
+
+// DPDK's virtio-user waits for its other end with a lock of the EAL's held that vhost takes too.
+Status check_vhost_user(const std::vector<std::string>& devices) {
+  for (const std::string& device : devices) {
+    if (!is_virtio_user(device)) continue;
+    const std::string path = argument_of(device, "path");
+    for (const std::string& other : devices) {
+      if (other.rfind("net_vhost", 0) != 0 || argument_of(other, "iface") != path) continue;
+      return Error{"nic " + device + ": both ends of " + path +
+                   " in one process would wait for each other for ever; give one to another "
+                   "process"};
+    }
+  }
+  return ok();
+}
+
 std::uint64_t ns_of(double seconds) { return static_cast<std::uint64_t>(seconds * 1e9); }
 
 }  // namespace
@@ -36,7 +62,14 @@ std::uint64_t memory_bytes_for(const GeneratorOptions& options) {
          options.profile.streams.size() * dpdk::MbufPool::bytes_for(Sender::kMbufs);
 }
 
+std::vector<std::string> eal_arguments_for(const GeneratorOptions& options) {
+  // vhost-user passes at most eight files of memory on, and each huge page would be one.
+  if (std::ranges::any_of(options.devices, is_virtio_user)) return {"--single-file-segments"};
+  return {};
+}
+
 Result<std::unique_ptr<Generator>> Generator::make(const GeneratorOptions& options) {
+  if (Status good = check_vhost_user(options.devices); !good) return good.error();
   auto pool = dpdk::MbufPool::create("rx", rx_mbufs(options));
   if (!pool) return pool.error();
   std::unique_ptr<Generator> generator(new Generator(options, std::move(pool).value()));

@@ -36,6 +36,8 @@ struct GeneratorOptions {
 
 // Hugepage memory that a run needs, for EalOptions::memory_bytes.
 [[nodiscard]] std::uint64_t memory_bytes_for(const GeneratorOptions& options);
+// What the devices need of the EAL, for EalOptions::extra.
+[[nodiscard]] std::vector<std::string> eal_arguments_for(const GeneratorOptions& options);
 
 class Generator {
  public:

@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/pktgen/generator.h"
@@ -115,11 +116,13 @@ millrace::Status start_eal(const po::variables_map& values, const GeneratorOptio
   for (const std::string& device : options.devices) {
     use_pci = use_pci || millrace::dpdk::Nic::is_pci_address(device);
   }
+  std::vector<std::string> extra = eal_arguments_for(options);
+  for (const auto& word : values["eal"].as<std::vector<std::string>>()) extra.push_back(word);
   const auto eal = Eal::init({.main_cpu = first_allowed_cpu(),
                               .worker_cpus = {},
                               .use_pci = use_pci,
                               .memory_bytes = memory_bytes_for(options),
-                              .extra = values["eal"].as<std::vector<std::string>>()});
+                              .extra = std::move(extra)});
   if (!eal) return eal.error();
   return millrace::ok();
 }

@@ -10,7 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +233,52 @@ def test_connections_of_which_nobody_answers_time_out(tmp_path: Path) -> None:
     found = re.search(r"opened (\d+), completed 0 .*timed out (\d+), ", said, re.DOTALL)
     assert found is not None, said
     assert found.group(1) == found.group(2)
+
+
+@contextmanager
+def targets_at(tmp_path: Path, device: str, profile: Path) -> Iterator[Path]:
+    """A process that only answers, and where its result is when the block is over."""
+    out = tmp_path / "targets.json"
+    words = ["--nic", device, str(profile), "--rate", "1cps", "--warm-up", "60"]
+    words += ["--quiet", "--json", str(out)]
+    with subprocess.Popen([PROGRAM, *words, *NO_HUGEPAGES], stdout=subprocess.DEVNULL) as process:
+        try:
+            yield out
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(TIMEOUT_S) == 0
+
+
+@pytest.mark.parametrize("sides", [V4_SIDES, V6_SIDES], ids=["ipv4", "ipv6"])
+def test_connections_between_two_processes_over_vhost_user(
+    tmp_path: Path, sides: dict[str, str]
+) -> None:
+    profile, clients = tmp_path / "targets.yaml", tmp_path / "clients.yaml"
+    profile.write_text(CONNECTIONS.format(protocol="TCP", response_bytes=20000, **sides))
+    clients.write_text(re.sub("  targets:.*\n", "", profile.read_text()))
+    socket, out = tmp_path / "vhost.sock", tmp_path / "out.json"
+    with targets_at(tmp_path, f"net_vhost0,iface={socket}", profile) as other:
+        for _ in range(100 * TIMEOUT_S):
+            if socket.exists():
+                break
+            time.sleep(0.01)
+        device = f"net_virtio_user0,path={socket}"
+        run("--nic", device, str(clients), "--quiet", "--drain", "2", "--json", str(out))
+    found = json.loads(out.read_text())["connections"]
+    assert found["completed"] == found["opened"] > 100
+    assert found["responses"] == 2 * found["opened"]
+    assert found["violations"]["total"] == 0
+    answered = json.loads(other.read_text())["connections"]
+    assert sum(answered["by_target"]) == answered["by_target"][0] == found["opened"]
+    assert answered["violations"]["total"] == 0
+
+
+def test_both_ends_of_vhost_user_in_one_process_are_refused(tmp_path: Path) -> None:
+    profile = write_profile(tmp_path / "a.yaml", f"name: a, {V4}")
+    socket = tmp_path / "vhost.sock"
+    ends = (f"net_vhost0,iface={socket}", f"net_virtio_user0,path={socket},queues=1")
+    said = run("--nic", ends[0], "--nic", ends[1], profile, status=1).stderr
+    assert f"both ends of {socket} in one process" in said
 
 
 def test_streams_and_connections_go_side_by_side(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ REMOTE_CLIENT_V6 = "2001:db8:51::100"
 # Of the node's NIC where millrace-pktgen is its neighbour, which asks nobody for link addresses;
 # and what that emulates: 62 targets in the target network, and clients without a network.
 NODE_MAC = "02:00:00:00:00:01"
+VHOST_MAC = "56:48:4f:53:54:00"  # which DPDK's vhost gives its first device
 EMULATED_CLIENT_MAC = "02:00:00:00:00:02"
 EMULATED_TARGETS_V4 = "10.0.1.64/26"
 EMULATED_TARGETS_V6 = "fd00:10:1::100/122"

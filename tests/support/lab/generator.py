@@ -75,8 +75,11 @@ def assert_clean(result: Json, *, opened: int) -> Json:
 class Generator:
     """One run at a time."""
 
-    def __init__(self, namespace: Namespace, home: Path, nic: str, build: Path) -> None:
+    def __init__(
+        self, namespace: Namespace, home: Path, nic: str, gateway_mac: str, build: Path
+    ) -> None:
         self.namespace = namespace
+        self._gateway_mac = gateway_mac
         self.program = build / PROGRAM
         self._home = home
         self._nic = nic
@@ -92,6 +95,9 @@ class Generator:
         drain: float = 3.0,
     ) -> Iterator[Service]:
         """Runs beside the block, which waits for its end with result() or cuts it short."""
+        ends = {"gateway_mac": self._gateway_mac}
+        targets = profile["connections"]["targets"] | ends
+        profile = {**profile, "connections": profile["connections"] | ends | {"targets": targets}}
         file = self._home / "profile.yaml"
         file.write_text(json.dumps({**profile, "seconds": seconds}))  # JSON is YAML
         self._out.unlink(missing_ok=True)

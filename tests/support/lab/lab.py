@@ -45,10 +45,19 @@ class Layout:
     encapsulated: bool = False  # with dsr: and take packets to them out of ipip and gue
     gateway: bool = False  # t4 behind a gateway
     router: bool = False  # a client behind a router
-    # millrace-pktgen, on a "veth" of the switch or at the node's "memif"; "fast" is memif with the
-    # DPDK engine, which alone has such, and veth with the other.
+    # millrace-pktgen, on a "veth" of the switch or at the node's "memif" or "vhost", which the DPDK
+    # engine alone has; "fast" is memif with that and veth with the other.
     generator: str = ""
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
+
+
+@dataclass(frozen=True)
+class SharedNics:
+    """Both ends of a NIC in shared memory."""
+
+    node: str
+    generator: str
+    mac: str  # of the node's end
 
 
 class Lab:
@@ -179,14 +188,15 @@ class Lab:
     def _build_node(self, role: str, engine: str, *, two_nics: bool) -> Node:
         namespace = self._host(role)
         nics = {"nic0": CLIENT_BRIDGE, **({"nic1": TARGET_BRIDGE} if two_nics else {})}
-        if self._generator == "memif":
+        shared = self._shared_nics()
+        if shared:
             nics = {}
         for nic, bridge in nics.items():
             self._plug(namespace, nic, bridge, f"{role}-{nic}")
         node = Node(namespace, self.directory, engine=engine, build=self._build)
         self._stack.callback(node.close)
-        if self._generator == "memif":
-            node.take_memif(self._memif_socket)
+        if shared:
+            node.take_shared(shared.node, shared.mac)
             return node
         if self.layout.generator:
             namespace.ip("link", "set", "nic0", "address", addresses.NODE_MAC)
@@ -267,15 +277,23 @@ class Lab:
         node.add_route(addresses.FAR_NET_V6, "via", addresses.GATEWAY_V6)
         self._add_target("t4", far, (addresses.FAR_TARGET_V4, addresses.FAR_TARGET_V6))
 
-    @property
-    def _memif_socket(self) -> Path:
-        return self.directory.path / "memif.sock"
+    def _shared_nics(self) -> SharedNics | None:
+        socket = self.directory.path / "nic.sock"
+        if self._generator == "memif":
+            common = f"socket={socket},socket-abstract=no"
+            mac = addresses.NODE_MAC
+            node = f"net_memif0,role=server,{common},mac={mac}"
+            return SharedNics(node, f"net_memif0,role=client,{common}", mac)
+        if self._generator == "vhost":
+            node, other = f"net_vhost0,iface={socket}", f"net_virtio_user0,path={socket}"
+            return SharedNics(node, other, addresses.VHOST_MAC)
+        return None
 
     def _make_generator(self) -> None:
         host = self._host("generator")
-        nic = f"net_memif0,role=client,socket={self._memif_socket},socket-abstract=no"
-        if self._generator == "veth":
-            nic = "gen0"
+        shared = self._shared_nics()
+        nic, mac = (shared.generator, shared.mac) if shared else ("gen0", addresses.NODE_MAC)
+        if not shared:
             self._plug(host, nic, CLIENT_BRIDGE, "generator")
         # Replies of flows that found no room in the table go where the default route goes.
         for gateway in (addresses.ROUTER_V4, addresses.ROUTER_V6):
@@ -283,7 +301,7 @@ class Lab:
             words = ["lladdr", addresses.EMULATED_CLIENT_MAC, "dev", near, "nud", "permanent"]
             node.ip("neighbour", "replace", gateway, *words)
             node.add_route("::/0" if ":" in gateway else "0.0.0.0/0", "via", gateway)
-        self.generator = Generator(host, self.directory.path, nic, self.node.build)
+        self.generator = Generator(host, self.directory.path, nic, mac, self.node.build)
         self._stack.callback(self.generator.stop)
 
     def _make_router(self) -> None:

@@ -84,11 +84,11 @@ class Node:
             self.namespace.run([setup, "twin", f"twin{index}", nic])
         self._forward()
 
-    def take_memif(self, socket: Path) -> None:
+    def take_shared(self, nic: str, mac: str) -> None:
         """A NIC in shared memory, made by the engine; the DPDK engine alone has such."""
-        self.nics = [f"net_memif0,role=server,socket={socket},socket-abstract=no,mac={NODE_MAC}"]
+        self.nics = [nic]
         setup = REPOSITORY / "deploy" / "host-setup"
-        self.namespace.run([setup, "twin", "twin0", NODE_MAC])
+        self.namespace.run([setup, "twin", "twin0", mac])
         self._forward()
 
     def _forward(self) -> None:
