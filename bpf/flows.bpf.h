@@ -62,22 +62,22 @@ INLINE struct mr_flow_record* find_to_listener(struct packet* p, uint32_t listen
   return 0;
 }
 
-// The flow of the client that the packet goes to whose target the packet comes from, or null; sets
-// p->target with it.
+// True when the packet goes to the client of `flow` and comes from its target.
+INLINE _Bool is_reply_of(const struct packet* p, struct mr_flow_record* flow, uint32_t word) {
+  if (!is_of_client(p, flow, word)) return 0;
+  const struct mr_target* target = target_at(p->root, flow->target_slot);
+  return target != 0 && target->id == flow->target_id && target->port_be == p->source_port_be &&
+         is_same_addr(words_at(target->addr.bytes), p->source);
+}
+
+// The flow that a reply belongs to, or null.
 INLINE struct mr_flow_record* find_from_target(struct packet* p) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
     struct mr_flow_record* flow = record_at(p->hash + probe);
     if (flow == 0) return 0;
     const uint32_t word = load_state_word(flow);
-    if (is_of_client(p, flow, word)) {
-      const struct mr_target* target = target_at(p->root, flow->target_slot);
-      if (target != 0 && target->id == flow->target_id && target->port_be == p->source_port_be &&
-          is_same_addr(words_at(target->addr.bytes), p->source)) {
-        p->target = target;
-        return flow;
-      }
-    }
+    if (is_reply_of(p, flow, word)) return flow;
     if (word == 0) return 0;
   }
   return 0;

@@ -294,6 +294,37 @@ INLINE int forward_untracked_reply(struct xdp_md* ctx, struct packet* p, _Bool i
   return send_to_client(ctx, p, 0, p->listener, is_v4);
 }
 
+// The client that the packet goes to.
+INLINE void set_client(struct packet* p) {
+  p->client = p->destination;
+  p->client_port_protocol = p->destination_port_be | (uint32_t)p->protocol << 16;
+  p->hash = flow_hash(p->client, p->client_port_protocol);
+}
+
+// A target that accepts a connection has no other of that address and port. When the flow that the
+// reply would belong to is past that, the client came again from the same port through another
+// listener that leads to the same target: what was there is over, and the flow that is opening gets
+// the reply.
+OUT_OF_LINE int yield_to_opening(struct packet* p) {
+  set_client(p);
+  struct mr_flow_record* past = find_from_target(p);
+  if (past == 0) return 0;
+  const uint32_t past_word = load_state_word(past);
+  if (past_word >> STATE_SHIFT == MR_FLOW_SYN) return 0;
+#pragma clang loop unroll(disable)
+  for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
+    struct mr_flow_record* flow = record_at(p->hash + probe);
+    if (flow == 0) return 0;
+    const uint32_t word = load_state_word(flow);
+    if (word == 0) return 0;
+    if (word >> STATE_SHIFT == MR_FLOW_SYN && is_reply_of(p, flow, word)) {
+      forget_flow(p, past, past_word);
+      return 0;
+    }
+  }
+  return 0;
+}
+
 // `prev` does not know the orphan that it was sent on trust: the flow was opened after the slot's
 // change. Its RST goes nowhere and the flow moves to `cur`, where the client's retransmission finds
 // its connection. True when that was done.
@@ -326,9 +357,8 @@ OUT_OF_LINE int end_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_r
 
 // A packet to no listener: a reply of a target to a client if a flow says so.
 INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
-  p->client = p->destination;
-  p->client_port_protocol = p->destination_port_be | (uint32_t)p->protocol << 16;
-  p->hash = flow_hash(p->client, p->client_port_protocol);
+  if (UNLIKELY((p->tcp_flags & TCP_SYN_BIT) != 0)) yield_to_opening(p);
+  set_client(p);
   struct mr_flow_record* flow = find_from_target(p);
   const struct mr_listener* listener = flow == 0 ? 0 : listener_at(p->root, flow->listener_slot);
   if (UNLIKELY(flow == 0 || listener == 0 || listener->id != flow->listener_id)) {

@@ -154,10 +154,8 @@ std::uint32_t Forwarder::find_to_listener(const Work& work) const noexcept {
 }
 
 std::uint32_t Forwarder::find_from_target(const Work& work) const noexcept {
-  return flows_.find(work.hash, destination_key(work.parsed), [&](const mr_flow_record& flow) {
-    const mr_target* target = target_of(flow);
-    return target != nullptr && is_from(*target, work.parsed);
-  });
+  return flows_.find(work.hash, destination_key(work.parsed),
+                     [&](const mr_flow_record& flow) { return is_reply_of(flow, work.parsed); });
 }
 
 // A packet to a VIP's listener.
@@ -194,14 +192,14 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
 Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   const auto is_settled = [&](const mr_flow_record& flow) {
-    if (!FlowTable::is_of_client(flow, parsed.destination, work.settled_head)) return false;
-    const mr_target* target = target_of(flow);
-    return target != nullptr && is_from(*target, parsed);
+    return FlowTable::is_of_client(flow, parsed.destination, work.settled_head) &&
+           is_reply_of(flow, parsed);
   };
   std::uint32_t index = work.candidate;
   if (index == MR_RECORD_NONE || !is_settled(flows_.record(index))) [[unlikely]] {
     index = find_from_target(work);
     if (index == MR_RECORD_NONE) return forward_untracked_reply(packet, work);
+    if ((parsed.tcp_flags & tcp::kSyn) != 0) index = yield_to_opening(work, index);
   }
   if (parsed.source == parsed.destination) [[unlikely]]
     return refuse_martian(packet, parsed);

@@ -106,7 +106,7 @@ class Forwarder {
     return (word ^ nic_mac_words_[packet.nic % MR_NIC_COUNT_MAX]) << 16 == 0;
   }
   [[nodiscard]] bool classify(const Packet& packet, Work& work) noexcept;
-  [[gnu::noinline]] bool examine(const Packet& packet, Parsed& parsed) const noexcept;
+  [[nodiscard, gnu::noinline]] bool examine(const Packet& packet, Parsed& parsed) const noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
   [[nodiscard]] Verdict forward_to_client(Packet& packet, Work& work) noexcept;
@@ -133,13 +133,15 @@ class Forwarder {
   [[nodiscard]] static ClientKey destination_key(const Parsed& parsed) noexcept {
     return {parsed.destination, parsed.destination_port_protocol};
   }
-  [[nodiscard]] static bool is_from(const mr_target& target, const Parsed& parsed) noexcept {
-    return target.port_be == parsed.source_port_be() && words_of(target.addr) == parsed.source;
-  }
   [[nodiscard]] const mr_target* target_of(const mr_flow_record& flow) const noexcept {
     if (flow.target_slot >= config_.targets.size()) return nullptr;
     const mr_target& target = config_.targets[flow.target_slot];
     return target.id == flow.target_id ? &target : nullptr;
+  }
+  [[nodiscard]] bool is_reply_of(const mr_flow_record& flow, const Parsed& parsed) const noexcept {
+    const mr_target* target = target_of(flow);
+    return target != nullptr && target->port_be == parsed.source_port_be() &&
+           words_of(target->addr) == parsed.source;
   }
   [[nodiscard]] const mr_listener* listener_of(const mr_flow_record& flow) const noexcept {
     if (flow.listener_slot >= config_.listeners.size()) return nullptr;
@@ -176,6 +178,7 @@ class Forwarder {
   [[nodiscard, gnu::noinline]] Verdict revisit_flow(Packet& packet, Work& work,
                                                     std::uint32_t index) noexcept;
   void track_tcp(mr_flow_record& flow, std::uint8_t tcp_flags, bool from_client) noexcept;
+  [[nodiscard]] std::uint32_t yield_to_opening(const Work& work, std::uint32_t index) noexcept;
   [[nodiscard]] bool swallow_orphan_reset(mr_flow_record& flow,
                                           const mr_listener& listener) noexcept;
   [[nodiscard, gnu::noinline]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;

@@ -232,6 +232,21 @@ void Forwarder::count_reset(const mr_flow_record& flow, bool from_client) noexce
   }
 }
 
+// A target that accepts a connection has no other of that address and port. When the flow in
+// `index` is past that, the client came again from the same port through another listener that
+// leads to the same target: what was there is over, and the flow that is opening gets the reply.
+// Returns it.
+std::uint32_t Forwarder::yield_to_opening(const Work& work, std::uint32_t index) noexcept {
+  if (flows_.record(index).state == MR_FLOW_SYN) return index;
+  const std::uint32_t opening =
+      flows_.find(work.hash, destination_key(work.parsed), [&](const mr_flow_record& flow) {
+        return flow.state == MR_FLOW_SYN && is_reply_of(flow, work.parsed);
+      });
+  if (opening == MR_RECORD_NONE) return index;
+  forget_flow(index);
+  return opening;
+}
+
 // `prev` does not know the orphan that it was sent on trust: the flow was opened after the slot's
 // change. Its RST goes nowhere and the flow moves to `cur`, where the client's retransmission finds
 // its connection. True when that was done.
