@@ -174,7 +174,7 @@ class Forwarder {
                                      bool may_be_orphan) const noexcept;
   void bind_flow(mr_flow_record& flow, const mr_listener& listener,
                  std::uint32_t target_slot) noexcept;
-  [[nodiscard]] bool may_insert() noexcept;
+  [[nodiscard]] bool may_insert(mr_flow_state state) noexcept;
   [[nodiscard, gnu::noinline]] Verdict revisit_flow(Packet& packet, Work& work,
                                                     std::uint32_t index) noexcept;
   void track_tcp(mr_flow_record& flow, std::uint8_t tcp_flags, bool from_client) noexcept;

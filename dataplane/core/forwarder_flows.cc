@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::uint8_t kNotPlain = tcp::kSyn | tcp::kFin | tcp::kRst;
 
-// Unconfirmed flows may fill three quarters of the table: the last quarter is for those that a
-// target has answered.
+// Unconfirmed flows may fill three quarters of the table: the last quarter is for those that have
+// been answered.
 constexpr std::uint32_t unconfirmed_max(std::uint32_t capacity) { return capacity - capacity / 4; }
 
 // Above this fill, flows that only wait to answer late packets with a RST make room at once.
@@ -33,9 +33,8 @@ mr_flow_state first_state(std::uint8_t protocol, std::uint8_t tcp_flags) {
   return (tcp_flags & tcp::kSyn) != 0 ? MR_FLOW_SYN : MR_FLOW_ESTABLISHED;
 }
 
-bool is_unconfirmed(const mr_flow_record& flow) {
-  return flow.state == MR_FLOW_SYN || flow.state == MR_FLOW_UDP;
-}
+bool is_unconfirmed(std::uint32_t state) { return state == MR_FLOW_SYN || state == MR_FLOW_UDP; }
+bool is_unconfirmed(const mr_flow_record& flow) { return is_unconfirmed(flow.state); }
 
 bool is_active(const mr_flow_record& flow) {
   return flow.state != MR_FLOW_FREE && flow.state != MR_FLOW_EXPIRED;
@@ -94,10 +93,10 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const bool is_resolved = (target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
   // A RST ends what this worker does not know: pass it on, remember nothing.
   const bool is_worth_tracking = (parsed.tcp_flags & tcp::kRst) == 0 && is_resolved;
+  const mr_flow_state state = first_state(parsed.protocol, parsed.tcp_flags);
   std::uint32_t index = MR_RECORD_NONE;
-  if (is_worth_tracking && may_insert()) {
-    index = flows_.insert(work.hash, source_key(parsed),
-                          first_state(parsed.protocol, parsed.tcp_flags));
+  if (is_worth_tracking && may_insert(state)) {
+    index = flows_.insert(work.hash, source_key(parsed), state);
   }
   if (index == MR_RECORD_NONE) {
     if (is_worth_tracking) count(MR_COUNTER_INSERT_REFUSED);
@@ -147,8 +146,11 @@ void Forwarder::bind_flow(mr_flow_record& flow, const mr_listener& listener,
   if (target_slot < counters_.targets.size()) add(counters_.targets[target_slot].new_flows, 1);
 }
 
-bool Forwarder::may_insert() noexcept {
-  return unconfirmed_ < unconfirmed_max(flows_.capacity()) && inserts_.take();
+// A flood of SYNs leaves the last quarter to connections that go on: what follows a SYN that found
+// no room is entered, so that it stays with its target.
+bool Forwarder::may_insert(mr_flow_state state) noexcept {
+  const bool has_room = !is_unconfirmed(state) || unconfirmed_ < unconfirmed_max(flows_.capacity());
+  return has_room && inserts_.take();
 }
 
 // A packet to a VIP whose flow is known but not simply going on: opening, closing, idle for too

@@ -167,6 +167,20 @@ TEST_P(ForwarderTest, full_table_refuses_no_packet_in_either_direction) {
   EXPECT_TRUE(node.is_balanced());
 }
 
+TEST_P(ForwarderTest, connection_that_goes_on_finds_room_that_openings_do_not) {
+  if (!is_tcp()) GTEST_SKIP() << "UDP has no openings";
+  node.reset({.capacity = 64});
+  balance(2);
+  std::uint16_t port = 20000;
+  while (node.counter(MR_COUNTER_INSERT_REFUSED) == 0) (void)node.send(to_vip(port++, kSyn));
+  const std::uint64_t inserted = node.counter(MR_COUNTER_FLOW_INSERTED);
+  const auto refused = static_cast<std::uint16_t>(port - 1);
+  (void)node.send(to_vip(port, kSyn));
+  EXPECT_EQ(node.counter(MR_COUNTER_FLOW_INSERTED), inserted);
+  (void)node.send(to_vip(refused, kAck));
+  EXPECT_EQ(node.counter(MR_COUNTER_FLOW_INSERTED), inserted + 1);
+}
+
 TEST_P(ForwarderTest, insert_budget_leaves_flows_untracked_but_consistent) {
   node.reset({.flow_inserts_per_ms = 1});
   balance(3);
