@@ -49,6 +49,7 @@ constexpr std::string_view kUnhealthyTermination =
     "target_health_state.unhealthy.connection_termination.enabled";
 constexpr std::string_view kForwarding = "millrace.forwarding";
 constexpr std::string_view kGuePort = "millrace.gue.port";
+constexpr std::string_view kPreviousTarget = "millrace.previous_target.timeout_seconds";
 constexpr std::string_view kLookupSlots = "millrace.lookup_table.slots";
 constexpr std::string_view kHealthInterval = "millrace.health_check.interval_milliseconds";
 constexpr std::string_view kHealthTimeout = "millrace.health_check.timeout_milliseconds";
@@ -116,9 +117,15 @@ TargetGroupDraft read_target_group(const Cursor& at, ErrorList& errors) {
 namespace {
 
 HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList& errors) {
-  std::vector<std::string_view> allowed = {
-      kForwarding,           kGuePort,     kDeregistrationDelay, kDeregistrationTermination,
-      kUnhealthyTermination, kLookupSlots, kHealthInterval,      kHealthTimeout};
+  std::vector<std::string_view> allowed = {kForwarding,
+                                           kGuePort,
+                                           kPreviousTarget,
+                                           kDeregistrationDelay,
+                                           kDeregistrationTermination,
+                                           kUnhealthyTermination,
+                                           kLookupSlots,
+                                           kHealthInterval,
+                                           kHealthTimeout};
   for (const FixedAttribute& fixed : kFixedAttributes) allowed.push_back(fixed.key);
   const MapReader map(at, allowed, errors);
   TargetGroup& settings = draft.settings;
@@ -170,12 +177,20 @@ void read_forwarding(const MapReader& map, TargetGroup& settings, ErrorList& err
                                                 errors)
                               .value_or(Forwarding::nat);
   }
-  const auto port = map.find(kGuePort);
-  if (!port) return;
-  settings.gue_port = read_port(*port, errors).value_or(kGuePortDefault);
-  if (settings.forwarding != Forwarding::gue) {
-    errors.add(*port, "is for millrace.forwarding: gue only; this group's is " +
-                          std::string(to_string(settings.forwarding)));
+  if (const auto port = map.find(kGuePort)) {
+    settings.gue_port = read_port(*port, errors).value_or(kGuePortDefault);
+    if (settings.forwarding != Forwarding::gue) {
+      errors.add(*port, "is for millrace.forwarding: gue only; this group's is " +
+                            std::string(to_string(settings.forwarding)));
+    }
+  }
+  if (const auto timeout = map.find(kPreviousTarget)) {
+    settings.previous_target_seconds =
+        read_number(*timeout, {.min = 0, .max = 3600, .unit = "seconds"}, errors).value_or(0);
+    if (sees_replies(settings.forwarding)) {
+      errors.add(*timeout, "is for millrace.forwarding: dsr, ipip and gue; this group's is " +
+                               std::string(to_string(settings.forwarding)));
+    }
   }
 }
 

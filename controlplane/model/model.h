@@ -50,6 +50,10 @@ enum class HealthCheckProtocol : std::uint8_t { tcp, http };
 [[nodiscard]] constexpr bool keeps_port(Forwarding forwarding) {
   return forwarding != Forwarding::nat;
 }
+// Replies return through the node, which sees what the target makes of a packet.
+[[nodiscard]] constexpr bool sees_replies(Forwarding forwarding) {
+  return forwarding == Forwarding::nat;
+}
 // The packet travels to the target inside another one, of which the node is the source.
 [[nodiscard]] constexpr bool encapsulates(Forwarding forwarding) {
   return forwarding == Forwarding::ipip || forwarding == Forwarding::gue;
@@ -125,8 +129,10 @@ struct TargetGroup {
   Protocol protocol = Protocol::tcp;
   std::uint16_t port = 0;  // 1-65535
   Forwarding forwarding = Forwarding::nat;
-  std::uint16_t gue_port = kGuePortDefault;              // millrace.gue.port, 1-65535
-  std::uint32_t deregistration_delay_seconds = 300;      // 0-3600
+  std::uint16_t gue_port = kGuePortDefault;          // millrace.gue.port, 1-65535
+  std::uint32_t deregistration_delay_seconds = 300;  // 0-3600
+  // millrace.previous_target.timeout_seconds, 0-3600; not where the node sees replies
+  std::uint32_t previous_target_seconds = 30;
   bool deregistration_connection_termination = false;    // default true for UDP
   bool unhealthy_connection_termination = true;          // not for UDP
   std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;  // 65537 or 655373

@@ -5,8 +5,7 @@
 //
 //   slot:  cur   the target that Maglev gives the slot now
 //          prev  the target that it gave before the slot's last change, while that change is
-//          younger
-//                than the deregistration delay and the target still keeps its flows; else none
+//                younger than the window and the target still keeps its flows; else none
 //
 // Each slot has its own time of change, so that a change elsewhere in the table does not shorten
 // its window. A packet in the middle of a connection that the engine has never seen goes to `prev`:

@@ -95,11 +95,22 @@ void update_epochs(ControlState& state, std::uint64_t now_ns) {
   for (auto& [name, group] : state.groups) update_epochs(group, state.node, now_ns);
 }
 
+// For how long an unknown connection in a changed slot goes to the slot's previous target. Where
+// the node does not see replies nothing corrects it when the connection is newer than the change,
+// so there it is the shorter of two times (architecture: "Choosing a target").
+std::uint64_t window_ns(const TargetGroup& group) {
+  const std::uint64_t seconds =
+      sees_replies(group.forwarding)
+          ? group.deregistration_delay_seconds
+          : std::min(group.deregistration_delay_seconds, group.previous_target_seconds);
+  return seconds * kSecondNs;
+}
+
 void update_epochs(GroupState& group, const Node& node, std::uint64_t now_ns) {
   group.epochs.update(epoch_members(group),
                       {.seed = node.lookup_seed,
                        .slot_count = group.settings.lookup_slots,
-                       .window_ns = group.settings.deregistration_delay_seconds * kSecondNs},
+                       .window_ns = window_ns(group.settings)},
                       now_ns);
 }
 

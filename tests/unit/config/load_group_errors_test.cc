@@ -71,6 +71,10 @@ const std::vector<BadConfig> kTargetGroups = {
      with_group("attributes: {millrace.forwarding: gue, millrace.gue.port: 0}"),
      {"f:4:62: target_groups[0].attributes.millrace.gue.port: \"0\" must be a whole "
       "number, 1-65535"}},
+    {"time for previous targets where replies correct it",
+     with_group("attributes: {millrace.previous_target.timeout_seconds: 5}"),
+     {"f:4:59: target_groups[0].attributes.millrace.previous_target.timeout_seconds: is for "
+      "millrace.forwarding: dsr, ipip and gue; this group's is nat"}},
     {"lookup table size",
      with_group("attributes: {millrace.lookup_table.slots: 1000}"),
      {"f:4:46: target_groups[0].attributes.millrace.lookup_table.slots: \"1000\" is "

@@ -123,6 +123,29 @@ TEST_F(ReconcilerTest, end_of_a_window_is_published) {
   EXPECT_EQ(world_->snapshot().target_groups[0].slots_with_prev, 0u);
 }
 
+TEST_F(ReconcilerTest, window_is_the_shorter_time_where_replies_bypass_the_node) {
+  three_healthy_targets();
+  const auto open = [this] { return world_->snapshot().target_groups[0].slots_with_prev; };
+  for (const Forwarding forwarding : {Forwarding::dsr, Forwarding::ipip, Forwarding::gue}) {
+    Config config = web_config(kThree);
+    config.target_groups[0].forwarding = forwarding;
+    config.target_groups[0].previous_target_seconds = 10;
+    (void)apply(config);
+    world_.set_health("10.0.1.12", TargetState::unhealthy);
+    world_.set_health("10.0.1.12", TargetState::healthy);
+    EXPECT_GT(open(), 0u);
+    world_.pass(9);
+    EXPECT_GT(open(), 0u);
+    world_.pass(2);
+    EXPECT_EQ(open(), 0u);
+    config.target_groups[0].previous_target_seconds = 0;
+    (void)apply(config);
+    world_.set_health("10.0.1.12", TargetState::unhealthy);
+    world_.set_health("10.0.1.12", TargetState::healthy);
+    EXPECT_EQ(open(), 0u);
+  }
+}
+
 TEST_F(ReconcilerTest, dead_target_gets_no_new_flow_and_its_flows_are_reset) {
   three_healthy_targets();
   world_.set_health("10.0.1.12", TargetState::unhealthy);
