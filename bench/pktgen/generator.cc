@@ -109,14 +109,16 @@ Status Generator::wait_for_links() {
 }
 
 Status Generator::open_senders() {
+  stream_pools_.reserve(options_.profile.streams.size());  // senders refer to them
   for (const Stream& stream : options_.profile.streams) {
     const auto index = static_cast<std::uint8_t>(senders_.size());
     auto source = StreamSource::make(stream, {.index = index, .seed = options_.profile.seed});
     if (!source) return source.error();
     auto pool = make_zero_pool("tx" + std::to_string(index), Sender::kMbufs);
     if (!pool) return pool.error();
-    senders_.push_back(std::make_unique<Sender>(
-        std::move(source).value(), nics_.front()->tx_queue(0), std::move(pool).value()));
+    stream_pools_.push_back(std::move(pool).value());
+    senders_.push_back(std::make_unique<Sender>(std::move(source).value(),
+                                                nics_.front()->tx_queue(0), stream_pools_.back()));
   }
   return ok();
 }

@@ -82,8 +82,10 @@ class Generator {
   void receive_connections(dpdk::Nic& nic, std::uint64_t now_ns) noexcept;
 
   GeneratorOptions options_;
+  // Before the nics, which give back what they still hold when they are closed.
   dpdk::MbufPool rx_pool_;
   std::optional<dpdk::MbufPool> connection_pool_;
+  std::vector<dpdk::MbufPool> stream_pools_;
   std::vector<std::unique_ptr<dpdk::Nic>> nics_;
   std::vector<std::unique_ptr<Sender>> senders_;
   std::unique_ptr<ConnectionLoad> connections_;

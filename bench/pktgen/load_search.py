@@ -42,6 +42,7 @@ class Trial:
     is_reached: bool = True  # False: as much could not be sent
     busy_share: float = 0.0  # of the generator's time
     blocked_share: float = 0.0  # of its time, in which its nic was full
+    violations: int = 0  # packets that broke a rule of connections
 
     @property
     def loss_ratio(self) -> float:
@@ -56,6 +57,7 @@ class Limit(enum.Enum):
     """Whose fault it was that a load was not carried."""
 
     BALANCER = "the balancer's limit"
+    RULES = "packets broke rules: look at the violations of a run with this load"
     NIC = "the nic took no more: the line's limit, or the balancer's behind a ring"
     GENERATOR = "the generator's limit"
 
@@ -63,6 +65,8 @@ class Limit(enum.Enum):
 def limit_of(trials: Sequence[Trial]) -> Limit:
     """Of the trials at a load that was not carried. What is lost while the generator is busy
     throughout may have been lost by itself."""
+    if any(trial.violations > 0 for trial in trials):
+        return Limit.RULES
     if any(trial.blocked_share >= BLOCKED_SHARE for trial in trials):
         return Limit.NIC
     if any(not trial.is_reached or trial.busy_share >= BUSY_SHARE for trial in trials):

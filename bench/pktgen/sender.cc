@@ -8,8 +8,8 @@
 
 namespace millrace::pktgen {
 
-Sender::Sender(StreamSource source, dpdk::TxQueue& queue, dpdk::MbufPool pool)
-    : source_(std::move(source)), queue_(queue), pool_(std::move(pool)) {}
+Sender::Sender(StreamSource source, dpdk::TxQueue& queue, const dpdk::MbufPool& pool)
+    : source_(std::move(source)), queue_(queue), pool_(pool) {}
 
 Sender::~Sender() {
   const std::span<dpdk::Mbuf* const> mbufs(burst_.mbufs);

@@ -29,7 +29,7 @@ class Sender {
 
   // `pool` is from make_zero_pool() and for this stream alone: checksums rely on the zeros. `queue`
   // outlives the sender.
-  Sender(StreamSource source, dpdk::TxQueue& queue, dpdk::MbufPool pool);
+  Sender(StreamSource source, dpdk::TxQueue& queue, const dpdk::MbufPool& pool);
   ~Sender();
   Sender(const Sender&) = delete;
   Sender& operator=(const Sender&) = delete;
@@ -48,7 +48,7 @@ class Sender {
 
   StreamSource source_;
   dpdk::TxQueue& queue_;
-  dpdk::MbufPool pool_;
+  const dpdk::MbufPool& pool_;
   dpdk::MbufBurst burst_;   // [sent_, view.count) are still ours
   std::uint32_t sent_ = 0;  // of the burst
   std::uint64_t packets_ = 0;

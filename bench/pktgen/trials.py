@@ -44,7 +44,8 @@ class Generator:
                 check=False,
             )
             if done.returncode not in (0, 2):  # 2: wrong checksums, which are losses here
-                raise TrialFailed(done.stderr.strip())
+                ended = f"{self.program.name} ended with {done.returncode}"
+                raise TrialFailed(done.stderr.strip() or ended)
             result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         self.results.append(result)
         return result
@@ -54,7 +55,7 @@ def is_reached(given_up_ns: int, seconds: float) -> bool:
     return given_up_ns <= GIVEN_UP_SHARE * seconds * 1e9
 
 
-def shares(result: dict[str, Any]) -> dict[str, float]:
+def shares(result: dict[str, Any]) -> dict[str, Any]:
     """What the generator's time went to."""
     return {key: result[key] for key in ("busy_share", "blocked_share")}
 
@@ -96,7 +97,8 @@ def connection_trial(generator: Generator, profile: Path, load: float, seconds: 
     has_kept_up = is_reached(connections["given_up_ns"], seconds) and connections["flow_busy"] == 0
     opened = connections["opened"]
     lost = _lost(connections, opened)
-    return Trial(load, seconds, opened, lost, has_kept_up, **shares(result))
+    violations = connections["violations"]["total"]
+    return Trial(load, seconds, opened, lost, has_kept_up, violations=violations, **shares(result))
 
 
 def concurrent_trial(
@@ -124,5 +126,6 @@ def concurrent_trial(
         count,
         max(0, _lost(connections, count)),
         is_reached(connections["given_up_ns"], max(seconds, 1.0)),
+        violations=connections["violations"]["total"],
         **shares(result),
     )

@@ -79,10 +79,10 @@ class Generator:
         self, namespace: Namespace, home: Path, nic: str, gateway_mac: str, build: Path
     ) -> None:
         self.namespace = namespace
-        self._gateway_mac = gateway_mac
+        self.gateway_mac = gateway_mac
         self.program = build / PROGRAM
         self._home = home
-        self._nic = nic
+        self.nic = nic
         self._service: Service | None = None
 
     @contextmanager
@@ -95,14 +95,14 @@ class Generator:
         drain: float = 3.0,
     ) -> Iterator[Service]:
         """Runs beside the block, which waits for its end with result() or cuts it short."""
-        ends = {"gateway_mac": self._gateway_mac}
+        ends = {"gateway_mac": self.gateway_mac}
         targets = profile["connections"]["targets"] | ends
         profile = {**profile, "connections": profile["connections"] | ends | {"targets": targets}}
         file = self._home / "profile.yaml"
         file.write_text(json.dumps({**profile, "seconds": seconds}))  # JSON is YAML
         self._out.unlink(missing_ok=True)
         words: list[str | Path] = ["taskset", "--cpu-list", CPU, self.program, "--quiet"]
-        words += ["--nic", self._nic]
+        words += ["--nic", self.nic]
         if profile["connections"]["targets"]["forwarding"] != "nat":
             # Answers go past the balancer, and the clients are in this very process.
             words += ["--nic", "net_ring0"]

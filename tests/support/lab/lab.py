@@ -45,8 +45,9 @@ class Layout:
     encapsulated: bool = False  # with dsr: and take packets to them out of ipip and gue
     gateway: bool = False  # t4 behind a gateway
     router: bool = False  # a client behind a router
-    # millrace-pktgen, on a "veth" of the switch or at the node's "memif" or "vhost", which the DPDK
-    # engine alone has; "fast" is memif with that and veth with the other.
+    # millrace-pktgen, on a "veth" of the switch or at the node's own: "memif" or "vhost", which the
+    # DPDK engine alone has, or a veth without a switch ("wire"). "fast" is memif with the DPDK
+    # engine and "veth" with the other.
     generator: str = ""
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
 
@@ -189,10 +190,11 @@ class Lab:
         namespace = self._host(role)
         nics = {"nic0": CLIENT_BRIDGE, **({"nic1": TARGET_BRIDGE} if two_nics else {})}
         shared = self._shared_nics()
-        if shared:
-            nics = {}
-        for nic, bridge in nics.items():
-            self._plug(namespace, nic, bridge, f"{role}-{nic}")
+        if self._generator == "wire":
+            _cable(namespace, "nic0", self._host("generator"), "gen0")
+        elif not shared:
+            for nic, bridge in nics.items():
+                self._plug(namespace, nic, bridge, f"{role}-{nic}")
         node = Node(namespace, self.directory, engine=engine, build=self._build)
         self._stack.callback(node.close)
         if shared:
@@ -201,7 +203,7 @@ class Lab:
         if self.layout.generator:
             namespace.ip("link", "set", "nic0", "address", addresses.NODE_MAC)
         node.take_nics(list(nics))
-        if engine == "xdp":
+        if engine == "xdp" and self._generator != "wire":  # there AF_XDP brings one
             # What XDP sends on a veth waits for ever unless its other end has a program, too.
             passes = node.build / "tests/support/bpf/pass.bpf.o"
             for nic in nics:
@@ -285,15 +287,16 @@ class Lab:
             node = f"net_memif0,role=server,{common},mac={mac}"
             return SharedNics(node, f"net_memif0,role=client,{common}", mac)
         if self._generator == "vhost":
-            node, other = f"net_vhost0,iface={socket}", f"net_virtio_user0,path={socket}"
-            return SharedNics(node, other, addresses.VHOST_MAC)
+            # As many descriptors as other devices have here, for workers that lose their CPU.
+            other = f"net_virtio_user0,path={socket},queue_size=1024,mrg_rxbuf=0,in_order=1"
+            return SharedNics(f"net_vhost0,iface={socket}", other, addresses.VHOST_MAC)
         return None
 
     def _make_generator(self) -> None:
-        host = self._host("generator")
+        host = self.namespaces.get("generator") or self._host("generator")
         shared = self._shared_nics()
         nic, mac = (shared.generator, shared.mac) if shared else ("gen0", addresses.NODE_MAC)
-        if not shared:
+        if self._generator == "veth":
             self._plug(host, nic, CLIENT_BRIDGE, "generator")
         # Replies of flows that found no room in the table go where the default route goes.
         for gateway in (addresses.ROUTER_V4, addresses.ROUTER_V6):

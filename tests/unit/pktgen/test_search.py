@@ -94,6 +94,17 @@ def test_whose_limit_it_is_follows_from_what_the_generator_did(
     assert Search(measure, 1000.0, 1e6).run([NO_LOSS])[0].limit == limit.value
 
 
+def test_a_broken_rule_is_no_limit_of_anybody() -> None:
+    def measure(load: float, seconds: float) -> Trial:
+        sent = round(load * seconds)
+        is_broken = load > 5000
+        return Trial(load, seconds, sent, sent if is_broken else 0, violations=int(is_broken))
+
+    found = Search(measure, 100.0, 10_000.0).run([NO_LOSS])[0]
+    assert found.lower == pytest.approx(5000, rel=0.01)
+    assert found.limit == Limit.RULES.value
+
+
 def test_rare_bad_trials_do_not_move_the_answer() -> None:
     chance = random.Random(5)
 
