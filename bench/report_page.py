@@ -17,10 +17,18 @@ ROW_HEIGHT = 24
 AXIS_HEIGHT = 28
 
 STYLE = """
-body { font: 14px sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; }
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --bar: #9ecae1; --run: #08519c; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ddd; --paper: #181818; --bar: #2b5c86; --run: #a9d3f5; }
+}
+body { font: 14px sans-serif; max-width: 1020px; margin: 2em auto; padding: 0 1em;
+  color: var(--ink); background: var(--paper); }
 table { border-collapse: collapse; } td { padding: 2px 1em 2px 0; }
-.bar { fill: #9ecae1; } .spread { stroke: #08519c; stroke-width: 2; } .run { fill: #08519c; }
-.axis { stroke: #cccccc; } text { font: 12px sans-serif; }
+svg { width: 100%; height: auto; }
+.bar { fill: var(--bar); } .run { fill: var(--run); }
+.spread { stroke: var(--run); stroke-width: 2; }
+.axis { stroke: var(--ink); stroke-opacity: 0.18; }
+text { font: 12px sans-serif; fill: var(--ink); }
 """
 
 
@@ -70,7 +78,7 @@ def plot(figures: list[Figure]) -> str:
         return NAME_WIDTH + (value / step - first) / (last - first) * BAR_WIDTH
 
     width, height = NAME_WIDTH + BAR_WIDTH + TEXT_WIDTH, ROW_HEIGHT * len(figures) + AXIS_HEIGHT
-    lines = [f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}">']
+    lines = [f'<svg viewBox="0 0 {width} {height}">']
     for tick in range(first, last + 1):
         at = x(tick * step)
         lines.append(
@@ -81,7 +89,8 @@ def plot(figures: list[Figure]) -> str:
         middle = ROW_HEIGHT * (row + 0.5)
         from_x, to_x = sorted((x(0), x(figure.median())))
         lines.append(
-            f'<text x="0" y="{middle + 4}">{escape(figure.name)}</text>'
+            f'<text x="{NAME_WIDTH - 12}" y="{middle + 4}" text-anchor="end">'
+            f"{escape(figure.name)}</text>"
             f'<rect class="bar" x="{from_x:.1f}" y="{middle - 8}" width="{to_x - from_x:.1f}"'
             f' height="16"/><line class="spread" x1="{x(min(figure.runs)):.1f}"'
             f' x2="{x(max(figure.runs)):.1f}" y1="{middle}" y2="{middle}"/>'

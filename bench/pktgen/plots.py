@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720, 320
-LEFT, RIGHT, TOP, BOTTOM = 80, 20, 34, 46
-COLOURS = ("#1f6fb2", "#c4542b", "#2e8b57", "#8a4fa3", "#b08900", "#4d4d4d")
+LEFT, RIGHT, TOP, BOTTOM = 80, 30, 34, 46
+# Each stands out from white and from the dark page alike.
+COLOURS = ("#2a7fc8", "#cc5a2e", "#2e8b57", "#9a5fb5", "#a98300", "#7a7a7a")
+GRID = 'stroke="currentColor" stroke-opacity="0.18"'
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", more: str = "")
 def _frame(title: str, x_axis: Axis, y_axis: Axis) -> list[str]:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{html.escape(title, quote=True)}" font-family="sans-serif" font-size="11">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'aria-label="{html.escape(title, quote=True)}" font-family="sans-serif" font-size="11" '
+        'fill="currentColor">',
         _text(WIDTH / 2, 18, title, more=' font-size="13" font-weight="bold"'),
     ]
     for tick in x_axis.ticks():
@@ -78,11 +80,11 @@ def _frame(title: str, x_axis: Axis, y_axis: Axis) -> list[str]:
             continue
         x = _x(x_axis, tick)
         bottom = HEIGHT - BOTTOM
-        parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="#ddd"/>')
+        parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" {GRID}/>')
         parts.append(_text(x, bottom + 15, x_axis.text(tick)))
     for tick in y_axis.ticks():
         y = _y(y_axis, tick)
-        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" {GRID}/>')
         parts.append(_text(LEFT - 6, y + 4, y_axis.text(tick), "end"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_axis.label))
     middle = (TOP + HEIGHT - BOTTOM) / 2

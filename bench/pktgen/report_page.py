@@ -10,14 +10,19 @@ from typing import Any
 
 from plots import Axis, Series, bar_plot, line_plot
 
-STYLE = """body{font-family:sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:.6em 0}td,th{padding:.25em .8em;text-align:right;
-border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}
-svg{width:100%;height:auto;margin:.6em 0}.bad{color:#b00020;font-weight:bold}
-.good{color:#1b7f3b;font-weight:bold}small{color:#666}"""
+STYLE = """:root{color-scheme:light dark;--ink:#222;--paper:#fff;--line:#ddd;--bad:#b00020;
+--good:#1b7f3b}@media(prefers-color-scheme:dark){:root{--ink:#ddd;--paper:#181818;--line:#444;
+--bad:#ff7b86;--good:#62c987}}body{font-family:sans-serif;max-width:62em;margin:2em auto;
+padding:0 1em;color:var(--ink);background:var(--paper)}table{border-collapse:collapse;
+margin:.6em 0}td,th{padding:.25em .8em;text-align:right;border-bottom:1px solid var(--line)}
+td:first-child,th:first-child{text-align:left}svg{width:100%;height:auto;margin:.6em 0}
+.bad{color:var(--bad);font-weight:bold}.good{color:var(--good);font-weight:bold}"""
 
-# A percentile axis that gives each nine the same room; the last shown is 99.999 %.
-NINES = ((0.0, "0 %"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %"))
+UNITS = {
+    "throughput": "packets per second",
+    "connections": "connections per second",
+    "concurrent": "connections open at once",
+}
 
 # What of a machine differs from run to run.
 PASSING = ("load_average", "huge_page_bytes", "cpu_mhz")
@@ -47,6 +52,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return f"<table><tr>{cells('th', head)}</tr>{body}</table>"
 
 
+def share_of(nines: float) -> str:
+    """A label of an axis that gives each nine the same room; nothing between them."""
+    if nines != int(nines):
+        return ""
+    return f"{100 * (1 - 10**-nines):.{max(0, int(nines) - 2)}f} %"
+
+
 def percentile_points(latency: Json) -> list[tuple[float, float]]:
     """(nines, ns) for each bucket: nines is 1 for 90 %, 2 for 99 %, ..."""
     total = sum(count for _, _, count in latency["buckets"])
@@ -65,12 +77,11 @@ def latency_plot(title: str, latencies: Sequence[tuple[str, Json]]) -> str:
     lowest = min(point[1] for one in series for point in one.points)
     highest = max(point[1] for one in series for point in one.points)
     most = max(point[0] for one in series for point in one.points)
-    labels = dict(NINES)
     x_axis = Axis(
         "share of packets or requests that took no longer",
         0.0,
         max(1.0, most),
-        text=lambda nines: labels.get(nines, f"{nines:g} nines") if nines == int(nines) else "",
+        text=share_of,
     )
     y_axis = Axis("time", lowest, max(highest, lowest * 10), True, duration)
     return line_plot(title, x_axis, y_axis, series)
@@ -165,12 +176,14 @@ def search_part(found: Json) -> str:
         lower = "none" if one["lower"] is None else f"{one['lower']:,.0f}"
         upper = "not reached" if one["upper"] is None else f"{one['upper']:,.0f}"
         arrives = "" if one["conditional"] is None else f"{one['conditional']:,.0f}"
-        rows.append([one["goal"]["name"], lower, upper, arrives, one["limit"]])
-    head = ["goal", "carried per second", "not carried", "arrives per second", "which is"]
+        limit = one["limit"] or "the highest that was tried"
+        rows.append([one["goal"]["name"], lower, upper, arrives, limit])
+    unit = UNITS[found["search"]]
+    head = [f"goal ({unit})", "carried", "not carried", "arrives", "which is"]
     parts.append(table(head, rows))
     trials = found["trials"]
     points = [(t["load"], 100 * t["lost"] / t["sent"] if t["sent"] else 100.0) for t in trials]
-    x_axis = Axis("load", 0, max(x for x, _ in points), text=scaled)
+    x_axis = Axis(unit, 0, max(x for x, _ in points), text=scaled)
     y_axis = Axis("lost, %", 0, max(1.0, *(y for _, y in points)))
     parts.append(line_plot("Trials", x_axis, y_axis, [Series("", points, is_line=False)]))
     return "".join(parts)
@@ -181,7 +194,7 @@ def machine_part(result: Json) -> str:
     rows = [
         (key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB")
         if key.endswith("_bytes")
-        else (key.replace("_", " "), value)
+        else (key.replace("_", " "), "unknown" if value == "" else value)
         for key, value in machine.items()
     ]
     rows += [("devices", ", ".join(result["devices"])), ("program", result["program"])]

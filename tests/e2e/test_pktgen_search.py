@@ -15,7 +15,7 @@ from lab.machine import RUNS
 from lab.node import REPOSITORY, build_directory
 
 FOLDER = REPOSITORY / "bench" / "pktgen"
-SHORT = ("--trial-seconds", "0.2", "--sum-seconds", "0.2", "--width", "0.5")
+SHORT = ("--trial-seconds", "0.2", "--sum-seconds", "0.2", "--width", "0.5", "--warm-up", "1")
 
 
 def searched(engine: str, folder: Path, *words: str) -> str:

@@ -17,7 +17,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[3] / "bench" / "pktgen"
 sys.path.insert(0, str(FOLDER))
 from plots import Axis, Series, bar_plot, line_plot  # noqa: E402
-from report_page import duration, page, percentile_points, scaled  # noqa: E402
+from report_page import duration, page, percentile_points, scaled, share_of  # noqa: E402
 
 SVG = "{http://www.w3.org/2000/svg}"
 LATENCY = {
@@ -145,20 +145,26 @@ def test_percentiles_are_steps_of_the_histogram() -> None:
     assert points[3] == (pytest.approx(2.0), 2000.0)  # no more than the maximum
 
 
+def test_percentile_axis_names_each_nine() -> None:
+    shares = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]
+    assert [share_of(nines) for nines in range(6)] == shares
+    assert share_of(0.5) == ""
+
+
 def test_plot_has_a_line_per_series_within_its_frame() -> None:
     x_axis, y_axis = Axis("x", 0, 10), Axis("y", 1, 1000, True)
     lines = [Series("a", [(0, 1), (10, 1000)]), Series("<b>", [(5, 10)], is_line=False)]
     svg = ElementTree.fromstring(line_plot("t", x_axis, y_axis, lines))
     (line,) = [e for e in svg.iter(f"{SVG}path") if e.get("fill") == "none"]
-    assert line.get("d") == "M80.0 274.0L700.0 34.0"
+    assert line.get("d") == "M80.0 274.0L690.0 34.0"
     (dot,) = svg.iter(f"{SVG}circle")
-    assert (dot.get("cx"), dot.get("cy")) == ("390.0", "194.0")
+    assert (dot.get("cx"), dot.get("cy")) == ("385.0", "194.0")
     assert "<b>" in [text.text for text in svg.iter(f"{SVG}text")]
 
 
 def test_bars_are_as_high_as_their_numbers() -> None:
     svg = ElementTree.fromstring(bar_plot("t", Axis("x", 1, 2), Axis("y", 0, 100), [100, 25]))
-    bars = [float(e.get("height", "0")) for e in svg.iter(f"{SVG}rect")][1:]
+    bars = [float(e.get("height", "0")) for e in svg.iter(f"{SVG}rect")]
     assert bars == [240.0, 60.0]
 
 
