@@ -24,17 +24,15 @@ void NicOutbox::refill(std::uint32_t from, std::uint32_t to) noexcept {
   while (from < to) {
     dpdk::MbufBurst burst;
     const std::uint32_t wanted = std::min(to - from, core::kBurstMax);
-    std::uint32_t count = 0;
-    while (count < wanted && (burst.mbufs[count] = pool_.take(0)) != nullptr) ++count;
-    burst.view.count = count;
+    if (!pool_.take_all(0, {burst.mbufs.data(), wanted})) break;
+    burst.view.count = wanted;
     std::uint64_t bytes = 0;
     (void)dpdk::view_mbufs(burst, bytes);  // new mbufs are in one piece
-    for (std::uint32_t i = 0; i < count; ++i) {
+    for (std::uint32_t i = 0; i < wanted; ++i) {
       mbufs_[from + i] = burst.mbufs[i];
       packets_of_[from + i] = burst.view.packets[i];
     }
-    from += count;
-    if (count < wanted) break;
+    from += wanted;
   }
   // [from, to) have none: the pool is empty, all of it is on its way.
   const std::uint32_t moved = std::min(to - from, ready_ - to);

@@ -9,6 +9,10 @@
 
 namespace millrace::pktgen {
 
+[[nodiscard]] inline std::uint64_t sum_of_words(std::uint64_t words) noexcept {
+  return (words & 0xffffffffu) + (words >> 32);
+}
+
 // `parsed` is of `packet`, with shape transport or icmp. UDP without a checksum over IPv4 holds.
 [[nodiscard]] inline bool l4_checksum_holds(const core::Packet& packet,
                                             const core::Parsed& parsed) noexcept {
@@ -22,7 +26,7 @@ namespace millrace::pktgen {
   }
   std::uint64_t sum = core::sum_bytes({l4, l4_bytes});
   if (parsed.protocol != core::ip_protocol::kIcmp) {
-    sum += parsed.is_v4 ? core::sum_bytes({ip + core::ipv4::kSource, 8})
+    sum += parsed.is_v4 ? sum_of_words(core::load<std::uint64_t>(ip + core::ipv4::kSource))
                         : core::sum_bytes({ip + core::ipv6::kSource, 32});
     sum += std::uint64_t{core::to_be16(static_cast<std::uint16_t>(l4_bytes))} +
            core::to_be16(parsed.protocol);

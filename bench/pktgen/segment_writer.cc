@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bench/pktgen/l4_checksum.h"
 #include "bench/pktgen/packet_template.h"
 #include "dataplane/core/checksum.h"
 
@@ -18,10 +19,6 @@ constexpr std::uint16_t kDontFragment = 0x4000;
 constexpr std::uint16_t kTcpWindow = 65535;
 constexpr std::uint8_t kTtl = 64;
 constexpr std::uint8_t kDataOffset = 5 << 4;
-
-std::uint64_t sum_of_words(std::uint64_t words) noexcept {
-  return (words & 0xffffffffu) + (words >> 32);
-}
 
 std::uint64_t sum_of_addr(const AddrWords& addr, bool is_v4) noexcept {
   return is_v4 ? addr.high >> 32 : sum_of_words(addr.low) + sum_of_words(addr.high);

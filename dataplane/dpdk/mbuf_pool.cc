@@ -44,6 +44,14 @@ rte_mbuf* MbufPool::take(std::uint8_t nic) const noexcept {
   return mbuf;
 }
 
+bool MbufPool::take_all(std::uint8_t nic, std::span<rte_mbuf*> mbufs) const noexcept {
+  if (::rte_pktmbuf_alloc_bulk(pool_, mbufs.data(), static_cast<unsigned>(mbufs.size())) != 0) {
+    return false;
+  }
+  for (rte_mbuf* mbuf : mbufs) mbuf->port = nic;
+  return true;
+}
+
 rte_mbuf* MbufPool::take(std::uint8_t nic, std::span<const std::uint8_t> frame) const noexcept {
   if (frame.size() > kFrameBytesMax) return nullptr;
   rte_mbuf* mbuf = take(nic);

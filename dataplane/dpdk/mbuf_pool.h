@@ -43,7 +43,9 @@ class MbufPool {
 
   // A new mbuf with empty data, marked as of `nic`; null when the pool is empty.
   [[nodiscard]] Mbuf* take(std::uint8_t nic) const noexcept;
-  // The same, holding `frame` (at most kFrameBytesMax).
+  // As many as `mbufs` has room for, in one go; false, and nothing, when there are fewer.
+  [[nodiscard]] bool take_all(std::uint8_t nic, std::span<Mbuf*> mbufs) const noexcept;
+  // The same as take(), holding `frame` (at most kFrameBytesMax).
   [[nodiscard]] Mbuf* take(std::uint8_t nic, std::span<const std::uint8_t> frame) const noexcept;
 
  private:

@@ -6,8 +6,12 @@
 #include <gtest/gtest.h>
 #include <rte_mbuf.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <numeric>
+#include <set>
+#include <vector>
 
 #include "dataplane/dpdk/mbuf_ring.h"
 #include "tests/integration/dpdk/environment.h"
@@ -131,6 +135,19 @@ TEST(MbufPool, empty_pool_gives_null_and_recovers) {
   for (rte_mbuf* mbuf = pool.take(0); mbuf != nullptr; mbuf = pool.take(0)) taken.push_back(mbuf);
   EXPECT_EQ(taken.size(), test::kPoolMbufs);
   free_mbufs(taken);
+  EXPECT_EQ(pool.available(), test::kPoolMbufs);
+}
+
+TEST(MbufPool, takes_all_that_is_asked_for_or_nothing) {
+  const MbufPool pool = test::make_pool();
+  std::vector<rte_mbuf*> most(test::kPoolMbufs - 5);
+  ASSERT_TRUE(pool.take_all(3, most));
+  EXPECT_TRUE(std::ranges::all_of(most, [](rte_mbuf* mbuf) { return nic_of(mbuf) == 3; }));
+  EXPECT_EQ(std::set(most.begin(), most.end()).size(), most.size());
+  std::array<rte_mbuf*, 6> more{};
+  EXPECT_FALSE(pool.take_all(3, more));
+  EXPECT_EQ(pool.available(), 5u);
+  free_mbufs(most);
   EXPECT_EQ(pool.available(), test::kPoolMbufs);
 }
 
