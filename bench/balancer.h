@@ -97,6 +97,9 @@ class Balancer {
             .reserved = 0};
   }
   void process(core::Burst& burst) { forwarder_.process_burst(burst, kNowNs); }
+  void process(core::Burst& burst, const core::Ownership& ownership) {
+    forwarder_.process_burst(burst, kNowNs, ownership);
+  }
 
   [[nodiscard]] const FrameWriter& writer() const { return writer_; }
   [[nodiscard]] std::uint32_t flow_count() const { return flow_count_; }

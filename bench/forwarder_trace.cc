@@ -23,22 +23,57 @@ extern "C" [[gnu::noinline]] void measured_burst(millrace::bench::Balancer& bala
                                                  millrace::core::Burst& burst) {
   balancer.process(burst);
 }
+extern "C" [[gnu::noinline]] void measured_burst_shared(
+    millrace::bench::Balancer& balancer, millrace::core::Burst& burst,
+    const millrace::core::Ownership& ownership) {
+  balancer.process(burst, ownership);
+}
 
 namespace millrace::bench {
 namespace {
 
+// What the worker is.
+enum class Role : std::uint8_t {
+  alone,     // it looks for no owner
+  owner,     // one of several, of all flows
+  stranger,  // one of several, of no flow: it hands everything over
+};
+
+struct CoreCase {
+  TraceCase what;
+  Role role = Role::alone;
+};
+
+constexpr CoreCase kSharedCases[] = {
+    {{"nat tcp4 hit, shared", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT}, Role::owner},
+    {{"nat tcp6 hit, shared", Way::hit, false, MR_PROTOCOL_TCP, MR_FORWARDING_NAT}, Role::owner},
+    {{"nat tcp4 reply, shared", Way::reply, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT}, Role::owner},
+    {{"tcp4 request given away", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
+     Role::stranger},
+    {{"tcp4 reply given away", Way::reply, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
+     Role::stranger},
+};
+
+std::vector<CoreCase> all_cases() {
+  std::vector<CoreCase> cases;
+  for (const TraceCase& what : kTraceCases) cases.push_back({.what = what});
+  cases.insert(cases.end(), std::begin(kSharedCases), std::end(kSharedCases));
+  return cases;
+}
+
 class Trace {
  public:
-  Trace(const TraceCase& chosen, std::uint32_t packets)
-      : chosen_(chosen),
-        flows_(chosen.way == Way::opening ? packets : kKnownFlows),
-        balancer_(flows_, chosen.shape(), chosen.forwarding),
+  Trace(const CoreCase& chosen, std::uint32_t packets)
+      : role_(chosen.role),
+        chosen_(chosen.what),
+        flows_(chosen_.way == Way::opening ? packets : kKnownFlows),
+        balancer_(flows_, chosen_.shape(), chosen_.forwarding),
         order_(flows_),
         memory_(core::kBurstMax * Balancer::kFrameRoom) {
-    if (chosen.way == Way::opening) return;
+    if (chosen_.way == Way::opening) return;
     balancer_.open_flows();
     // The first reply of a flow takes longer: it confirms the flow.
-    if (chosen.way == Way::reply) {
+    if (chosen_.way == Way::reply) {
       for (std::uint32_t i = 0; i < flows_; i += core::kBurstMax) {
         write_burst();
         balancer_.process(burst_);
@@ -51,10 +86,13 @@ class Trace {
     for (std::uint32_t done = 0; done < packets; done += core::kBurstMax) {
       write_burst();
       const std::uint64_t before = balancer_.counter(counter_of_kind());
-      measured_burst(balancer_, burst_);
-      if (balancer_.counter(counter_of_kind()) - before != core::kBurstMax) return false;
+      process_measured();
+      const std::uint64_t counted = balancer_.counter(counter_of_kind()) - before;
+      const bool is_stranger = role_ == Role::stranger;
+      if (counted != (is_stranger ? 0 : core::kBurstMax)) return false;
+      const auto wanted = is_stranger ? core::VerdictKind::hand_over : core::VerdictKind::forward;
       for (const core::Verdict& verdict : burst_.verdicts) {
-        if (verdict.kind() != core::VerdictKind::forward) return false;
+        if (verdict.kind() != wanted) return false;
       }
     }
     return true;
@@ -63,6 +101,13 @@ class Trace {
  private:
   mr_counter counter_of_kind() const {
     return chosen_.way == Way::opening ? MR_COUNTER_FLOW_INSERTED : MR_COUNTER_FLOW_HITS;
+  }
+
+  // With one worker, the first owns every flow; then the second, that is not there, owns none.
+  void process_measured() {
+    if (role_ == Role::alone) return measured_burst(balancer_, burst_);
+    const std::uint32_t worker = role_ == Role::owner ? 0 : 1;
+    measured_burst_shared(balancer_, burst_, {.worker = worker, .worker_count = 1});
   }
 
   void write_burst() {
@@ -83,7 +128,8 @@ class Trace {
     return memory_.data() + index * Balancer::kFrameRoom + Balancer::kFrameHeadroom;
   }
 
-  const TraceCase& chosen_;
+  Role role_;
+  TraceCase chosen_;
   std::uint32_t flows_;
   Balancer balancer_;
   FlowOrder order_;
@@ -92,11 +138,11 @@ class Trace {
 };
 
 int run_case(std::string_view name, std::uint32_t packets) {
-  for (const TraceCase& chosen : kTraceCases) {
-    if (chosen.name != name) continue;
+  for (const CoreCase& chosen : all_cases()) {
+    if (chosen.what.name != name) continue;
     if (Trace(chosen, packets).run(packets)) return 0;
     std::fprintf(stderr, "forwarder_trace: %s: a packet was not of this kind\n",
-                 chosen.name.data());
+                 chosen.what.name.data());
     return 1;
   }
   std::fprintf(stderr, "forwarder_trace: no case '%s', see --cases\n", name.data());
@@ -110,7 +156,7 @@ int main(int argc, char** argv) {
   using namespace millrace::bench;
   const std::string_view first = argc > 1 ? argv[1] : "";
   if (first == "--cases") {
-    for (const TraceCase& chosen : kTraceCases) std::puts(chosen.name.data());
+    for (const CoreCase& chosen : all_cases()) std::puts(chosen.what.name.data());
     return 0;
   }
   if (first == "--compiler") {

@@ -78,7 +78,7 @@ double measured_ticks_per_second() {
 // The pass arm: what a worker does without balancing.
 void pass_until(const std::atomic<bool>& stop, dpdk::Nic& in, dpdk::Nic& out) {
   mr_worker_stats stats{};
-  worker::Dispatch dispatch({.tx_queues = {&out.tx_queue(0)}, .twins = {nullptr}}, stats);
+  worker::Dispatch dispatch({.tx_queues = {&out.tx_queue(0)}, .twins = {nullptr}}, stats, nullptr);
   dpdk::MbufBurst burst;
   std::uint64_t bytes = 0;
   while (!stop.load(std::memory_order_relaxed)) {

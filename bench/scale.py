@@ -22,7 +22,7 @@ FLOW_HUGE_PAGES = 4237 + 64
 GROUPS = 1_000
 TARGETS = 10_000
 FLIPS = 100
-WORKER_ARMS = ("one", "alone", "two", "half")
+WORKER_ARMS = ("one", "alone", "two", "null", "half")
 LATENCIES = {"p50": "p50_ns", "p99": "p99_ns", "p99.9": "p999_ns", "max": "max_ns"}
 
 
@@ -101,7 +101,7 @@ def worker_run(build: Path, cpus: tuple[int, int], seconds: float, into: Figures
         words = output_of([program, arm, "1000000", str(seconds), f"{cpus[0]},{cpus[1]}"]).split()
         rates[arm] = float(words[0])
         into.add(f"workers {arm}", "Mpps", rates[arm] / 1e6, is_more_better=True)
-    for arm, base in (("two", "one"), ("two", "alone"), ("half", "one")):
+    for arm, base in (("two", "one"), ("two", "alone"), ("half", "null")):
         into.add(f"workers {arm} / {base}", "ratio", rates[arm] / rates[base], is_more_better=True)
 
 

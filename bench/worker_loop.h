@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker's turn under measurement: worker/poll_loop.cc (receive, view, hand over, process, act)
+// A worker's turn under measurement: worker/poll_loop.cc (receive, view, process, act)
 // with one step between. HOT.
 //
 // Software devices deliver zeros or what was sent before, so the headers of the next flow are
@@ -34,8 +34,9 @@ inline void fill_ring(dpdk::Nic& nic, const dpdk::MbufPool& pool, std::uint32_t 
 class WorkerLoop {
  public:
   struct Options {
-    bool balances = true;                  // else the packets pass untouched
-    worker::Handover* handover = nullptr;  // null: there is one worker
+    bool balances = true;                        // else the packets pass untouched
+    core::Ownership ownership = core::kOwnsAll;  // of the packets that are received
+    worker::Handover* handover = nullptr;        // null: there is one worker
   };
 
   // The first queue of `nic` is the worker's. All outlive the loop.
@@ -43,9 +44,11 @@ class WorkerLoop {
       : options_(options),
         balancer_(balancer),
         nic_(nic),
-        dispatch_({.tx_queues = {&nic.tx_queue(0)}, .twins = {nullptr}}, balancer.worker_stats()) {}
+        dispatch_({.tx_queues = {&nic.tx_queue(0)}, .twins = {nullptr}}, balancer.worker_stats(),
+                  options.handover) {}
 
-  // `next_flow()` numbers the flow of the next packet. Returns how many packets were processed.
+  // `next_flow()` numbers the flow of the next packet. Returns how many packets came in, from the
+  // nic and from other workers.
   template <typename NextFlow>
   std::uint32_t turn(NextFlow&& next_flow) {
     burst_.view.count = nic_.rx_queues()[0].receive(burst_.mbufs);
@@ -56,18 +59,18 @@ class WorkerLoop {
       balancer_.writer().write(packet.data, next_flow());
       packet.length = balancer_.writer().length();
     }
-    if (options_.handover == nullptr) return process();
-    options_.handover->give_away(burst_, balancer_.config());
-    const std::uint32_t kept = process();
+    const std::uint32_t received = process(options_.ownership);
+    if (options_.handover == nullptr) return received;
     options_.handover->take(burst_);
-    (void)dpdk::view_mbufs(burst_, bytes);
-    return kept + process();
+    return received + process(core::kOwnsAll);
   }
 
  private:
-  std::uint32_t process() {
+  std::uint32_t process(const core::Ownership& ownership) {
     if (burst_.view.count == 0) return 0;
-    if (options_.balances) {
+    if (options_.balances && options_.handover != nullptr) {
+      balancer_.process(burst_.view, ownership);
+    } else if (options_.balances) {
       balancer_.process(burst_.view);
     } else {
       for (std::uint32_t i = 0; i < burst_.view.count; ++i) {

@@ -6,12 +6,16 @@
 //     ARM   one    the only worker of its engine: it looks for no owner
 //           alone  one of two workers; the other does nothing
 //           two    two workers, each receives the packets of its own flows
-//           half   two workers, each receives half of the other's: every second packet is handed
-//           over
+//           null   as one, on a device that makes packets
+//           half   two workers on such devices, each receives half of the other's: every second
+//                  packet is handed over
 //     CPUS  of the workers, as in 1,0; the first is that of a single one
 //
-// The flows are the same in all arms, TCP over IPv4 to one listener. A worker has a ring device, a
-// flow table and a list of its flows in random order; cycles are those of one worker per packet.
+// The flows are the same in all arms, TCP over IPv4 to one listener. A worker has a device, a flow
+// table and a list of its flows in random order; cycles are those of one worker per packet.
+//
+// Ring devices deliver what was sent into them. Where packets change hands, one worker would end up
+// with all frames and the other with none to receive: hence the devices that make and free them.
 #include <time.h>
 #include <x86intrin.h>
 
@@ -44,10 +48,12 @@ struct Options {
   std::vector<std::uint32_t> cpus;
 
   [[nodiscard]] std::uint32_t worker_count() const { return arm == "two" || arm == "half" ? 2 : 1; }
+  [[nodiscard]] bool is_only_worker() const { return arm == "one" || arm == "null"; }
+  [[nodiscard]] bool makes_packets() const { return arm == "null" || arm == "half"; }
 };
 
 Options parse(int argc, char** argv) {
-  if (argc != 5) fail("usage: workers_bench one|alone|two|half FLOWS SECONDS CPU,CPU");
+  if (argc != 5) fail("usage: workers_bench one|alone|two|null|half FLOWS SECONDS CPU,CPU");
   Options options{.arm = argv[1],
                   .flows = static_cast<std::uint32_t>(std::strtoul(argv[2], nullptr, 10)),
                   .seconds = std::strtod(argv[3], nullptr),
@@ -66,15 +72,19 @@ using FlowList = std::vector<std::uint32_t>;
 // By owner when there are two workers; each in random order, so that caches gain nothing from it.
 std::vector<FlowList> flows_by_owner(const Options& options) {
   const FlowShape shape = shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck);
-  const Balancer balancer(1, shape, MR_FORWARDING_NAT);
+  const FrameWriter writer(shape);
   std::vector<FlowList> lists(kOwners);
   std::vector<std::uint8_t> frame(Balancer::kFrameRoom);
   for (std::uint32_t flow = 0; flow < options.flows; ++flow) {
-    balancer.writer().write(frame.data() + Balancer::kFrameHeadroom, flow);
-    const core::Packet packet = balancer.packet_at(frame.data() + Balancer::kFrameHeadroom);
-    lists[core::owner_of(packet, balancer.config(), kOwners)].push_back(flow);
+    writer.write(frame.data(), flow);
+    core::Parsed parsed;
+    core::parse(
+        {.data = frame.data(), .length = writer.length(), .headroom = 0, .nic = 0, .reserved = 0},
+        parsed);
+    const core::ClientKey client{parsed.source, parsed.source_port_protocol};
+    lists[core::owner_of(client, kOwners)].push_back(flow);
   }
-  if (options.arm == "one") {
+  if (options.is_only_worker()) {
     lists[0].insert(lists[0].end(), lists[1].begin(), lists[1].end());
     lists.resize(1);
   }
@@ -114,8 +124,12 @@ class MeasuredWorker {
         others_(lists[lists.size() - 1 - index]),
         flow_count_(lists[index].size()) {
     if (rings != nullptr) handover_.emplace(*rings, index, balancer_.worker_stats());
-    loop_.emplace(WorkerLoop::Options{.handover = handover_ ? &*handover_ : nullptr}, balancer_,
-                  nic);
+    WorkerLoop::Options options;
+    if (handover_) {
+      options.ownership = {.worker = index, .worker_count = kOwners};
+      options.handover = &*handover_;
+    }
+    loop_.emplace(options, balancer_, nic);
   }
 
   // On the worker's own thread: opens its flows, waits for `go`, measures until `stop`.
@@ -131,7 +145,13 @@ class MeasuredWorker {
     timespec ended{};
     (void)clock_gettime(CLOCK_MONOTONIC, &began);
     const std::uint64_t start = __rdtsc();
-    const std::uint64_t packets = gets_others ? mixed(stop) : own(stop);
+    const std::uint64_t before = balancer_.counter(MR_COUNTER_FORWARDED_PACKETS);
+    if (gets_others) {
+      receive_mixed(stop);
+    } else {
+      receive_own(stop);
+    }
+    const std::uint64_t packets = balancer_.counter(MR_COUNTER_FORWARDED_PACKETS) - before;
     const std::uint64_t cycles = __rdtsc() - start;
     (void)clock_gettime(CLOCK_MONOTONIC, &ended);
     const double seconds = static_cast<double>(ended.tv_sec - began.tv_sec) +
@@ -150,23 +170,19 @@ class MeasuredWorker {
   }
 
  private:
-  std::uint64_t own(const std::atomic<bool>& stop) {
-    std::uint64_t packets = 0;
+  void receive_own(const std::atomic<bool>& stop) {
     while (!stop.load(std::memory_order_relaxed)) {
-      packets += loop_->turn([this] { return own_.next(); });
+      (void)loop_->turn([this] { return own_.next(); });
     }
-    return packets;
   }
-  std::uint64_t mixed(const std::atomic<bool>& stop) {
-    std::uint64_t packets = 0;
+  void receive_mixed(const std::atomic<bool>& stop) {
     bool is_others = false;
     while (!stop.load(std::memory_order_relaxed)) {
-      packets += loop_->turn([&] {
+      (void)loop_->turn([&] {
         is_others = !is_others;
         return is_others ? others_.next() : own_.next();
       });
     }
-    return packets;
   }
 
   dpdk::Nic& nic_;
@@ -189,15 +205,19 @@ void measure(const Options& options) {
                                         .extra = {}}));
   const dpdk::MbufPool pool = take(dpdk::MbufPool::create("bench", kMbufs));
   std::optional<worker::HandoverRings> rings;
-  if (options.arm != "one") rings.emplace(take(worker::HandoverRings::create(kOwners)));
+  if (!options.is_only_worker()) rings.emplace(take(worker::HandoverRings::create(kOwners)));
   const std::vector<FlowList> lists = flows_by_owner(options);
   std::vector<std::unique_ptr<dpdk::Nic>> nics;
   std::vector<std::unique_ptr<MeasuredWorker>> workers;
   for (std::uint32_t i = 0; i < count; ++i) {
+    const std::string number = std::to_string(i);
     nics.push_back(take(dpdk::Nic::open(
-        {.device = "net_ring" + std::to_string(i), .index = 0, .queue_count = 1, .worker_count = 1},
+        {.device = options.makes_packets() ? "net_null" + number + ",size=64" : "net_ring" + number,
+         .index = 0,
+         .queue_count = 1,
+         .worker_count = 1},
         pool)));
-    fill_ring(*nics.back(), pool, 60);
+    if (!options.makes_packets()) fill_ring(*nics.back(), pool, 60);
     workers.push_back(
         std::make_unique<MeasuredWorker>(i, lists, *nics.back(), rings ? &*rings : nullptr));
   }

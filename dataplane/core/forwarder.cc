@@ -50,6 +50,18 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
 
 // Flattened: known flows take no call from here on (bench/README.md).
 [[gnu::flatten]] void Forwarder::process_burst(Burst& burst, std::uint64_t now_ns) noexcept {
+  run_passes<false>(burst, now_ns, kOwnsAll);
+}
+
+[[gnu::flatten]] void Forwarder::process_burst(Burst& burst, std::uint64_t now_ns,
+                                               const Ownership& ownership) noexcept {
+  run_passes<true>(burst, now_ns, ownership);
+}
+
+// Compiled for each, so that a worker that is alone does not ask who owns a packet.
+template <bool kIsShared>
+void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
+                           const Ownership& ownership) noexcept {
   tick_ = static_cast<std::uint32_t>(now_ns >> MR_TICK_SHIFT);
   if (tick_ != budget_tick_) {
     budget_tick_ = tick_;
@@ -66,10 +78,21 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
   for (std::uint32_t i = 0; i < count; ++i) {
     // Behind the last packet this is a frame of before: harmless, and cheaper than to ask.
     __builtin_prefetch(burst.packets[(i + kParseAhead) % kBurstMax].data);
-    if (classify(burst.packets[i], *end)) [[likely]] {
+    ClientKey key;
+    if (classify(burst.packets[i], *end, key)) [[likely]] {
+      if constexpr (kIsShared) {
+        const std::uint32_t handler = handler_of(*end, key, ownership);
+        if (handler != ownership.worker) [[unlikely]] {
+          burst.verdicts[i] = Verdict::hand_over(handler);
+          continue;
+        }
+      }
+      end->hash = flows_.hash(key);
       end->packet = &burst.packets[i];
       flows_.prefetch_bucket(end->hash);
       ++end;
+    } else if (kIsShared && ownership.worker != 0 && !is_refused(end->parsed)) {
+      burst.verdicts[i] = Verdict::hand_over(0);
     } else {
       burst.verdicts[i] = handle_other(burst.packets[i], end->parsed);
     }
@@ -89,9 +112,9 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
   burst_counts_ = {};
 }
 
-// True when the packet is TCP or UDP whole enough to balance: then its hash and, if it goes to a
-// VIP, its listener are set. Otherwise `work.parsed` says what it is.
-bool Forwarder::classify(const Packet& packet, Work& work) noexcept {
+// True when the packet is TCP or UDP whole enough to balance: then what its flow would look like
+// and, if it goes to a VIP, its listener are set. Otherwise `work.parsed` says what it is.
+bool Forwarder::classify(const Packet& packet, Work& work, ClientKey& key) noexcept {
   Parsed& parsed = work.parsed;
   std::uint32_t state = MR_FLOW_FREE;
   if (packet.length >= kGlanceBytes && is_ours(packet)) [[likely]] {
@@ -102,8 +125,7 @@ bool Forwarder::classify(const Packet& packet, Work& work) noexcept {
     state = settled_state(parsed);
   }
   work.listener = find_listener(parsed);
-  const ClientKey key = work.listener != nullptr ? source_key(parsed) : destination_key(parsed);
-  work.hash = flows_.hash(key);
+  key = work.listener != nullptr ? source_key(parsed) : destination_key(parsed);
   work.settled_head = FlowTable::head_of(key.port_protocol, state);
   return true;
 }

@@ -24,6 +24,7 @@
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/packet.h"
 #include "dataplane/core/parse.h"
+#include "dataplane/core/steering.h"
 
 namespace millrace::core {
 
@@ -55,6 +56,12 @@ class Forwarder {
   // Handles burst.packets[0, count): rewrites frames in place and sets every verdict.
   // `now_ns` is CLOCK_MONOTONIC-like and must not go backwards by more than a tick.
   void process_burst(Burst& burst, std::uint64_t now_ns) noexcept;
+
+  // The same where several workers share the nics: what another one owns is not looked at further
+  // and gets the verdict hand_over. Worker 0 owns what is neither TCP nor UDP. Two kinds of packets
+  // are anybody's, because no flow table is asked: what is dropped whoever gets it, and what is for
+  // a VIP but for none of its listeners, so that a flood of those drowns no single worker.
+  void process_burst(Burst& burst, std::uint64_t now_ns, const Ownership& ownership) noexcept;
 
   // Looks at the next `record_count` flow records: folds their packet and byte counts into the
   // counters, expires the idle ones, forgets those whose listener or target is gone. Call between
@@ -105,7 +112,19 @@ class Forwarder {
     const auto word = load<std::uint64_t>(packet.data);
     return (word ^ nic_mac_words_[packet.nic % MR_NIC_COUNT_MAX]) << 16 == 0;
   }
-  [[nodiscard]] bool classify(const Packet& packet, Work& work) noexcept;
+  template <bool kIsShared>
+  void run_passes(Burst& burst, std::uint64_t now_ns, const Ownership& ownership) noexcept;
+  [[nodiscard]] bool classify(const Packet& packet, Work& work, ClientKey& key) noexcept;
+  // The worker to handle the packet of the client `key`: its flow's owner, or this one when it can
+  // be of no flow.
+  [[nodiscard]] std::uint32_t handler_of(const Work& work, const ClientKey& key,
+                                         const Ownership& ownership) const noexcept {
+    const std::uint32_t owner = owner_of(key, ownership.worker_count);
+    if (owner == ownership.worker) [[likely]]
+      return owner;
+    const bool is_for_no_listener = work.listener == nullptr && is_vip(work.parsed.destination);
+    return is_for_no_listener ? ownership.worker : owner;
+  }
   [[nodiscard, gnu::noinline]] bool examine(const Packet& packet, Parsed& parsed) const noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
@@ -192,6 +211,7 @@ class Forwarder {
 
   // forwarder_local.cc
   [[nodiscard, gnu::noinline]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard, gnu::noinline]] bool is_refused(const Parsed& parsed) const noexcept;
   [[nodiscard]] Verdict handle_icmp(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict refuse_martian(const Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict reset(Packet& packet, const Parsed& parsed,

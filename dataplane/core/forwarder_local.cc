@@ -31,6 +31,12 @@ Verdict Forwarder::handle_other(Packet& packet, const Parsed& parsed) noexcept {
   return punt(packet);
 }
 
+// Whether handle_other() drops it, whatever this worker's state is.
+bool Forwarder::is_refused(const Parsed& parsed) const noexcept {
+  return parsed.shape == Shape::drop ||
+         (parsed.shape == Shape::suspicious && is_vip(parsed.destination));
+}
+
 Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
   const MacAddr& mac = nic_macs_[packet.nic];

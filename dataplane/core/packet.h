@@ -29,10 +29,11 @@ struct Packet {
 static_assert(sizeof(Packet) == 16, "four packet views to a cache line");
 
 enum class VerdictKind : std::uint8_t {
-  forward,  // rewritten: send on `nic`
-  reply,    // turned into our own answer (ARP, NA, echo, RST, "too big"): send on `nic`
-  punt,     // untouched: hand to the kernel twin of `nic`
-  drop,     // free it; `reason` has been counted by the forwarder
+  forward,    // rewritten: send on `nic`
+  reply,      // turned into our own answer (ARP, NA, echo, RST, "too big"): send on `nic`
+  punt,       // untouched: hand to the kernel twin of `nic`
+  drop,       // free it; `reason` has been counted by the forwarder
+  hand_over,  // untouched and not counted: give to the worker `owner`
 };
 
 // One word, so that it is passed and stored as one.
@@ -51,6 +52,9 @@ class Verdict {
   [[nodiscard]] static Verdict drop(mr_drop_reason reason) noexcept {
     return Verdict(VerdictKind::drop, std::uint32_t{reason} << 8);
   }
+  [[nodiscard]] static Verdict hand_over(std::uint32_t owner) noexcept {
+    return Verdict(VerdictKind::hand_over, owner);
+  }
 
   [[nodiscard]] VerdictKind kind() const noexcept {
     return static_cast<VerdictKind>(static_cast<std::uint8_t>(word_));
@@ -60,12 +64,14 @@ class Verdict {
   [[nodiscard]] std::uint8_t reason() const noexcept {
     return static_cast<std::uint8_t>(word_ >> 16);
   }
+  // Index of a worker, for kind() == hand_over.
+  [[nodiscard]] std::uint8_t owner() const noexcept { return nic(); }
 
  private:
   Verdict(VerdictKind kind, std::uint32_t rest) noexcept
       : word_(static_cast<std::uint32_t>(kind) | rest << 8) {}
 
-  std::uint32_t word_ = 0;  // kind, nic and reason, from the lowest byte up
+  std::uint32_t word_ = 0;  // kind, nic or owner, reason, from the lowest byte up
 };
 
 struct Burst {

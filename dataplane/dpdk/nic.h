@@ -9,8 +9,8 @@
 //
 // Steering: with several rx queues a device spreads packets by RSS over addresses and ports. That
 // need not agree with who owns a flow (core::owner_of: the client's side only, in both directions),
-// so with several workers each packet's owner is computed in software and a stranger's is handed
-// over (worker/handover).
+// so with several workers the forwarder says whose a packet is, and a stranger's is handed over
+// (worker/handover).
 #pragma once
 
 #include <atomic>

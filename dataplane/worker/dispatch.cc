@@ -20,8 +20,12 @@ void Dispatch::act(dpdk::MbufBurst& burst) noexcept {
       case core::VerdictKind::drop:
         dropped[dropped_count++] = burst.mbufs[i];
         break;
+      case core::VerdictKind::hand_over:
+        handover_->give(burst.mbufs[i], verdict.owner());
+        break;
     }
   }
+  if (handover_ != nullptr) handover_->deliver();
   dpdk::free_mbufs(std::span(dropped).first(dropped_count));
   for (std::uint32_t nic = 0; nic < outgoing_.size(); ++nic) {
     if (outgoing_[nic].count > 0) send(nic);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Acts on verdicts: forward and reply go to a nic, punt to its kernel twin, drop back to the pool.
-// HOT: last step of a packet's way.
+// Acts on verdicts: forward and reply go to a nic, punt to its kernel twin, drop back to the pool,
+// hand_over to the worker that owns the flow. HOT: last step of a packet's way.
 //
 // The forwarder has counted each packet by its verdict. Where the nic or the twin then has no room,
 // the packet moves from that counter to a drop reason; the counters here are the worker's private
-// ones, so no reader ever sees one go down.
+// ones, so no reader ever sees one go down. What is handed over is counted when its ring took it.
 #pragma once
 
 #include <array>
@@ -17,6 +17,7 @@
 #include "dataplane/dpdk/exception_path.h"
 #include "dataplane/dpdk/mbuf_burst.h"
 #include "dataplane/dpdk/nic.h"
+#include "dataplane/worker/handover.h"
 
 namespace millrace::worker {
 
@@ -29,9 +30,12 @@ struct Exits {
 
 class Dispatch {
  public:
-  // `counters` is the worker's own, not shared.
-  Dispatch(const Exits& exits, mr_worker_stats& counters)
-      : exits_(exits), counters_(counters), outgoing_(exits.tx_queues.size()) {}
+  // `counters` is the worker's own, not shared. Without `handover`, no verdict is hand_over.
+  Dispatch(const Exits& exits, mr_worker_stats& counters, Handover* handover)
+      : exits_(exits),
+        counters_(counters),
+        handover_(handover),
+        outgoing_(exits.tx_queues.size()) {}
 
   // Uses up all mbufs of `burst`.
   void act(dpdk::MbufBurst& burst) noexcept;
@@ -51,6 +55,7 @@ class Dispatch {
 
   Exits exits_;
   mr_worker_stats& counters_;
+  Handover* handover_;              // null: there is one worker
   std::vector<Outgoing> outgoing_;  // by nic; empty between calls
 };
 

@@ -4,8 +4,6 @@
 #include <atomic>
 #include <string>
 
-#include "dataplane/core/steering.h"
-
 namespace millrace::worker {
 
 Result<HandoverRings> HandoverRings::create(std::uint32_t worker_count) {
@@ -28,35 +26,18 @@ Result<HandoverRings> HandoverRings::create(std::uint32_t worker_count) {
 Handover::Handover(HandoverRings& rings, std::uint32_t worker, mr_worker_stats& counters)
     : rings_(rings), worker_(worker), counters_(counters), parcels_(rings.worker_count()) {}
 
-void Handover::give_away(dpdk::MbufBurst& burst, const core::ConfigView& config) noexcept {
-  std::uint32_t kept = 0;
-  for (std::uint32_t i = 0; i < burst.view.count; ++i) {
-    const std::uint32_t owner =
-        core::owner_of(burst.view.packets[i], config, rings_.worker_count());
-    if (owner == worker_) {
-      burst.mbufs[kept] = burst.mbufs[i];
-      burst.view.packets[kept] = burst.view.packets[i];
-      ++kept;
-    } else {
-      Parcel& parcel = parcels_[owner];
-      parcel.mbufs[parcel.count++] = burst.mbufs[i];
-    }
-  }
-  if (kept == burst.view.count) return;
-  burst.view.count = kept;
+void Handover::deliver_parcels() noexcept {
   for (std::uint32_t owner = 0; owner < parcels_.size(); ++owner) {
-    if (parcels_[owner].count > 0) deliver(owner);
+    Parcel& parcel = parcels_[owner];
+    if (parcel.count == 0) continue;
+    const std::span<dpdk::Mbuf*> mbufs = std::span(parcel.mbufs).first(parcel.count);
+    const std::uint32_t pushed = rings_.ring(worker_, owner).push(mbufs);
+    dpdk::free_mbufs(mbufs.subspan(pushed));
+    counters_.counters[MR_COUNTER_HANDOVER_OUT] += pushed;
+    counters_.drops[MR_DROP_HANDOVER_FULL] += parcel.count - pushed;
+    parcel.count = 0;
   }
-}
-
-void Handover::deliver(std::uint32_t owner) noexcept {
-  Parcel& parcel = parcels_[owner];
-  const std::span<dpdk::Mbuf*> mbufs = std::span(parcel.mbufs).first(parcel.count);
-  const std::uint32_t pushed = rings_.ring(worker_, owner).push(mbufs);
-  dpdk::free_mbufs(mbufs.subspan(pushed));
-  counters_.counters[MR_COUNTER_HANDOVER_OUT] += pushed;
-  counters_.drops[MR_DROP_HANDOVER_FULL] += parcel.count - pushed;
-  parcel.count = 0;
+  has_parcels_ = false;
 }
 
 void Handover::take(dpdk::MbufBurst& burst) noexcept {
@@ -67,7 +48,10 @@ void Handover::take(dpdk::MbufBurst& burst) noexcept {
     take_next_ = take_next_ + 1 < worker_count ? take_next_ + 1 : 0;
     if (from != worker_) burst.view.count = rings_.ring(from, worker_).pop(burst.mbufs);
   }
+  if (burst.view.count == 0) return;
   counters_.counters[MR_COUNTER_HANDOVER_IN] += burst.view.count;
+  std::uint64_t bytes = 0;               // counted where they were received
+  (void)dpdk::view_mbufs(burst, bytes);  // drops nothing: they are in one piece by now
 }
 
 }  // namespace millrace::worker

@@ -3,9 +3,11 @@
 // Packets that came to the wrong worker. HOT.
 //
 // A flow table is its worker's own, so a packet must be handled by the worker that owns its flow
-// (core::owner_of). Where a nic has fewer rx queues than there are workers, or spreads packets in
+// (core/steering.h). Where a nic has fewer rx queues than there are workers, or spreads packets in
 // another way, the worker that received the packet gives it to the owner: one single-producer,
 // single-consumer ring for each ordered pair of workers, no locks. A full ring drops, counted.
+// What came out of a ring is never given away again, even if workers disagree about its owner for
+// the moment in which they adopt a config: it would go to and fro.
 #pragma once
 
 #include <array>
@@ -14,7 +16,6 @@
 #include <vector>
 
 #include "dataplane/contract/stats_abi.h"
-#include "dataplane/core/config_view.h"
 #include "dataplane/core/result.h"
 #include "dataplane/dpdk/mbuf_burst.h"
 #include "dataplane/dpdk/mbuf_ring.h"
@@ -47,11 +48,18 @@ class Handover {
   // `counters` is the worker's own, not shared.
   Handover(HandoverRings& rings, std::uint32_t worker, mr_worker_stats& counters);
 
-  // Takes the packets that other workers own out of `burst`, which closes ranks.
-  void give_away(dpdk::MbufBurst& burst, const core::ConfigView& config) noexcept;
+  // Puts a packet aside for `owner`, another worker. At most a burst of them before deliver().
+  void give(dpdk::Mbuf* mbuf, std::uint32_t owner) noexcept {
+    Parcel& parcel = parcels_[owner];
+    parcel.mbufs[parcel.count++] = mbuf;
+    has_parcels_ = true;
+  }
+  // Hands over what was put aside, to each owner at once.
+  void deliver() noexcept {
+    if (has_parcels_) deliver_parcels();
+  }
 
-  // Fills mbufs[0, ...) of `burst` from the next ring that has something for this worker and sets
-  // burst.view.count.
+  // Fills `burst` from the next ring that has something for this worker.
   void take(dpdk::MbufBurst& burst) noexcept;
 
  private:
@@ -59,12 +67,13 @@ class Handover {
     std::uint32_t count = 0;
     std::array<dpdk::Mbuf*, core::kBurstMax> mbufs;
   };
-  void deliver(std::uint32_t owner) noexcept;
+  void deliver_parcels() noexcept;
 
   HandoverRings& rings_;
   std::uint32_t worker_;
   mr_worker_stats& counters_;
-  std::vector<Parcel> parcels_;  // by owner; empty between calls
+  std::vector<Parcel> parcels_;  // by owner
+  bool has_parcels_ = false;
   std::uint32_t take_next_ = 0;  // ring to look at first, so that none starves
 };
 

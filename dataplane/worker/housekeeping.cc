@@ -22,14 +22,13 @@ void Housekeeping::adopt_newest() noexcept {
   const core::ConfigView* newest = options_.configs->newest();
   if (newest == adopted_) return;
   const bool is_first = adopted_ == nullptr;
-  config_ = *newest;
-  options_.forwarder->adopt(config_);
+  options_.forwarder->adopt(*newest);
   // Flows that an earlier process left belong to targets of this config.
   if (is_first) options_.forwarder->recount_flows();
   adopted_ = newest;
   options_.configs->set_adopted(options_.worker, newest);
   // Pairs with the acquire of control::Publisher before it reuses the memory of older generations.
-  shm::store_release(options_.published->acknowledged_generation, config_.generation);
+  shm::store_release(options_.published->acknowledged_generation, newest->generation);
 }
 
 void Housekeeping::sweep(std::uint64_t now_ns) noexcept {

@@ -51,9 +51,6 @@ class Housekeeping {
   // Returns how many frames of the node's own were sent.
   std::uint32_t run(std::uint64_t now_ns) noexcept;
 
-  // The config that the forwarder has; a view of nothing before the first.
-  [[nodiscard]] const core::ConfigView& config() const noexcept { return config_; }
-
  private:
   void adopt_newest() noexcept;
   void sweep(std::uint64_t now_ns) noexcept;
@@ -62,7 +59,6 @@ class Housekeeping {
 
   HousekeepingOptions options_;
   const core::ConfigView* adopted_ = nullptr;
-  core::ConfigView config_;
   std::uint64_t next_ns_ = 0;
   std::uint64_t swept_ns_ = 0;      // until when the sweep has kept up
   std::uint32_t jitter_state_ = 1;  // xorshift32: cheap, and nothing depends on its quality

@@ -59,23 +59,23 @@ std::uint32_t Worker::poll(const dpdk::RxQueue& queue, std::uint64_t now_ns) noe
   counters_.counters[MR_COUNTER_RX_PACKETS] += received;
   counters_.drops[MR_DROP_MULTI_SEGMENT] +=
       dpdk::view_mbufs(burst_, counters_.counters[MR_COUNTER_RX_BYTES]);
-  if (handover_) handover_->give_away(burst_, housekeeping_.config());
-  process(now_ns);
+  process(now_ns, ownership_);
   return received;
 }
 
 std::uint32_t Worker::poll_handover(std::uint64_t now_ns) noexcept {
   handover_->take(burst_);
   const std::uint32_t taken = burst_.view.count;
-  std::uint64_t bytes = 0;                // counted where they were received
-  (void)dpdk::view_mbufs(burst_, bytes);  // drops nothing: they are in one piece by now
-  process(now_ns);
+  if (taken != 0) process(now_ns, core::kOwnsAll);
   return taken;
 }
 
-void Worker::process(std::uint64_t now_ns) noexcept {
-  if (burst_.view.count == 0) return;
-  forwarder_.process_burst(burst_.view, now_ns);
+void Worker::process(std::uint64_t now_ns, const core::Ownership& ownership) noexcept {
+  if (handover_) {
+    forwarder_.process_burst(burst_.view, now_ns, ownership);
+  } else {
+    forwarder_.process_burst(burst_.view, now_ns);
+  }
   dispatch_.act(burst_);
 }
 
@@ -86,7 +86,15 @@ Worker::Worker(const WorkerOptions& options)
                   .counters = {.worker = &counters_,
                                .listeners = options.listener_stats,
                                .targets = options.target_stats}}),
-      dispatch_(options.exits, counters_),
+      ownership_(options.handover_rings == nullptr
+                     ? core::kOwnsAll
+                     : core::Ownership{.worker = options.index,
+                                       .worker_count = options.handover_rings->worker_count()}),
+      handover_(options.handover_rings == nullptr
+                    ? std::nullopt
+                    : std::optional<Handover>(std::in_place, *options.handover_rings, options.index,
+                                              counters_)),
+      dispatch_(options.exits, counters_, handover_ ? &*handover_ : nullptr),
       local_traffic_(options.announcements == nullptr
                          ? std::nullopt
                          : std::optional<LocalTraffic>(std::in_place, options.exits, *options.pool,
@@ -98,9 +106,6 @@ Worker::Worker(const WorkerOptions& options)
                      .counters = &counters_,
                      .published = options.published}),
       pace_(options.spins, counters_) {
-  if (options.handover_rings != nullptr) {
-    handover_.emplace(*options.handover_rings, options.index, counters_);
-  }
   shm::store_relaxed(options.published->flows_capacity, options.flow_table.capacity());
 }
 

@@ -2,9 +2,9 @@
 //
 // A worker: the poll loop around core's packet path. HOT.
 //
-//   rx queue --> hand over what others own --> Forwarder --> Dispatch      every turn, every rx
-//   queue handover rings ----------------------------^                           every turn
-//   housekeeping                                                           every 32 us
+//   every turn, every rx queue   queue --> Forwarder --> Dispatch --> nic, twin, pool, owner's ring
+//   every turn                   handover rings ---^
+//   every 32 us                  housekeeping
 //
 // A worker is made of parts that it does not own, so that tests and benchmarks drive one with any
 // nic. One thread; nothing here is shared but what the parts share.
@@ -65,13 +65,14 @@ class Worker {
  private:
   [[nodiscard]] std::uint32_t poll(const dpdk::RxQueue& queue, std::uint64_t now_ns) noexcept;
   [[nodiscard]] std::uint32_t poll_handover(std::uint64_t now_ns) noexcept;
-  void process(std::uint64_t now_ns) noexcept;
+  void process(std::uint64_t now_ns, const core::Ownership& ownership) noexcept;
 
   mr_worker_stats counters_{};
   std::vector<dpdk::RxQueue> rx_queues_;
   core::Forwarder forwarder_;
-  Dispatch dispatch_;
+  core::Ownership ownership_;  // of what the nics deliver
   std::optional<Handover> handover_;
+  Dispatch dispatch_;
   std::optional<LocalTraffic> local_traffic_;
   Housekeeping housekeeping_;
   Pace pace_;

@@ -132,5 +132,50 @@ TEST(Dispatch, fault_01_runts_are_counted_once) {
   workers.expect_balance();
 }
 
+TEST(Dispatch, what_others_own_reaches_their_rings_in_order_and_is_counted_by_what_fits) {
+  Workers environment({});  // for its pool
+  Result<worker::HandoverRings> rings = worker::HandoverRings::create(3);
+  ASSERT_TRUE(rings) << rings.error().message;
+  mr_worker_stats counters{};
+  worker::Handover handover(*rings, 0, counters);
+  worker::Dispatch dispatch({}, counters, &handover);
+  std::vector<std::uint8_t> given[3];  // to each worker: the first byte of each frame
+  constexpr std::uint32_t kBursts = 60;
+  for (std::uint32_t i = 0; i < kBursts; ++i) {
+    dpdk::MbufBurst burst;
+    burst.view.count = core::kBurstMax;
+    for (std::uint32_t k = 0; k < core::kBurstMax; ++k) {
+      const Bytes frame(60, static_cast<std::uint8_t>(i + k));
+      burst.mbufs[k] = environment.pool().take(0, frame);
+      ASSERT_NE(burst.mbufs[k], nullptr);
+      const std::uint32_t owner = k % 4 == 0 ? 2 : 1;  // three of four to worker 1: too many
+      burst.view.verdicts[k] = core::Verdict::hand_over(owner);
+      given[owner].push_back(frame[0]);
+    }
+    dispatch.act(burst);
+  }
+  constexpr std::uint32_t kRoom = worker::kHandoverRingSize - 1;
+  const std::uint64_t refused = given[1].size() - kRoom;
+  EXPECT_EQ(counters.counters[MR_COUNTER_HANDOVER_OUT], kRoom + given[2].size());
+  EXPECT_EQ(counters.drops[MR_DROP_HANDOVER_FULL], refused);
+
+  given[1].resize(kRoom);  // the last did not fit
+  for (std::uint32_t owner = 1; owner < 3; ++owner) {
+    mr_worker_stats others{};
+    worker::Handover end(*rings, owner, others);
+    std::vector<std::uint8_t> got;
+    dpdk::MbufBurst burst;
+    for (end.take(burst); burst.view.count > 0; end.take(burst)) {
+      for (std::uint32_t k = 0; k < burst.view.count; ++k) {
+        got.push_back(burst.view.packets[k].data[0]);
+        EXPECT_EQ(burst.view.packets[k].length, 60u);
+      }
+      dpdk::free_mbufs(std::span(burst.mbufs).first(burst.view.count));
+    }
+    EXPECT_EQ(got, given[owner]);
+    EXPECT_EQ(others.counters[MR_COUNTER_HANDOVER_IN], got.size());
+  }
+}
+
 }  // namespace
 }  // namespace millrace::test

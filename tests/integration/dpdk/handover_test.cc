@@ -160,22 +160,27 @@ INSTANTIATE_TEST_SUITE_P(Arrangements, Handover,
                                          Arrangement{4, 2}, Arrangement{3, 3}),
                          name_of);
 
+core::ClientKey key_at(const std::uint8_t* addr, const std::uint8_t* port) {
+  return core::ClientKey::of(core::v4_words_at(addr), core::load<std::uint16_t>(port),
+                             MR_PROTOCOL_TCP);
+}
+
+// The first packet of a flow that `owner`, one of two workers, owns.
+Bytes syn_of(std::uint32_t owner) {
+  for (std::uint32_t client = 0;; ++client) {
+    Bytes request = syn(client);
+    const std::uint8_t* ip = request.data() + core::eth::kBytes;
+    const core::ClientKey key = key_at(ip + core::ipv4::kSource, ip + core::ipv4::kBytes);
+    if (core::owner_of(key, 2) == owner) return request;
+  }
+}
+
 TEST(HandoverLimits, full_ring_drops_and_counts) {
   const Image image = balancer_image(1);
   Workers workers({.worker_count = 2, .queue_count = 1});
   workers.publish(image);
-  // Frames that worker 1 owns, more than its ring holds, while it does not turn.
-  const Bytes request = [&] {
-    for (std::uint32_t client = 0;; ++client) {
-      Bytes bytes = syn(client);
-      const core::Packet packet{.data = bytes.data(),
-                                .length = static_cast<std::uint32_t>(bytes.size()),
-                                .headroom = 0,
-                                .nic = 0,
-                                .reserved = 0};
-      if (core::owner_of(packet, image.view(), 2) == 1) return bytes;
-    }
-  }();
+  // More frames of worker 1 than its ring holds, while it does not turn.
+  const Bytes request = syn_of(1);
   constexpr std::uint32_t kSent = worker::kHandoverRingSize + 100;
   workers.receive(0, std::vector<Bytes>(kSent, request));
   while (workers.worker(0).turn(kStartNs) > 0) {
@@ -185,6 +190,37 @@ TEST(HandoverLimits, full_ring_drops_and_counts) {
   EXPECT_EQ(workers.worker(0).counters().drops[MR_DROP_HANDOVER_FULL], 101u);
   workers.turn();
   EXPECT_EQ(workers.sent().size(), worker::kHandoverRingSize - 1);
+  workers.expect_balance();
+}
+
+// A worker that has adopted a config without the VIP takes a request for a reply to the VIP's
+// address, whose owner may be the worker that gave it the packet.
+TEST(HandoverLimits, packets_do_not_go_to_and_fro_while_workers_disagree) {
+  const Image image = balancer_image(1);
+  Workers workers({.worker_count = 2, .queue_count = 2});
+  workers.publish(image);
+  const Bytes any = syn(0);
+  const std::uint8_t* ip = any.data() + core::eth::kBytes;
+  const core::ClientKey vip = key_at(ip + core::ipv4::kDestination, ip + core::ipv4::kBytes + 2);
+  const std::uint32_t giver = core::owner_of(vip, 2);
+  const std::uint32_t taker = 1 - giver;
+
+  ImageBuilder builder;
+  const Image without_vip = builder.build(2);
+  shm::CheckedConfig config;
+  config.view = without_vip.view();
+  workers.configs().publish(std::move(config));
+  (void)workers.worker(taker).keep_house(kStartNs);
+  ASSERT_NE(workers.stats(0).acknowledged_generation, workers.stats(1).acknowledged_generation);
+
+  workers.receive(giver, {syn_of(taker)});
+  EXPECT_EQ(workers.worker(giver).turn(kStartNs), 1u);
+  EXPECT_EQ(workers.worker(taker).turn(kStartNs), 1u);
+  EXPECT_EQ(workers.worker(giver).turn(kStartNs), 0u);
+  workers.turn();
+  EXPECT_EQ(workers.stats(giver).counters[MR_COUNTER_HANDOVER_OUT], 1u);
+  EXPECT_EQ(workers.stats(taker).counters[MR_COUNTER_HANDOVER_OUT], 0u);
+  EXPECT_EQ(workers.stats(taker).drops[MR_DROP_PUNT_FULL], 1u) << "punted, but there is no twin";
   workers.expect_balance();
 }
 

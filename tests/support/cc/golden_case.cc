@@ -31,7 +31,7 @@ constexpr std::array kCounterNames = {
 static_assert(kCounterNames.size() == MR_COUNTER_COUNT, "a case names counters by these");
 
 const char* name_of(core::VerdictKind kind) {
-  constexpr std::array kNames = {"forward", "reply", "punt", "drop"};
+  constexpr std::array kNames = {"forward", "reply", "punt", "drop", "hand_over"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 

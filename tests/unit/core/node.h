@@ -22,6 +22,7 @@ struct Outcome {
   core::VerdictKind kind;
   std::uint8_t nic;
   std::uint8_t reason;
+  std::uint8_t owner;
   std::vector<std::uint8_t> frame;
 };
 
@@ -56,17 +57,17 @@ class Node {
 
   [[nodiscard]] Outcome send(const FrameSpec& spec) { return send(make_frame(spec)); }
   [[nodiscard]] Outcome send(std::vector<std::uint8_t> frame, std::uint8_t nic = 0) {
-    core::Burst burst;
-    burst.count = 1;
-    burst.packets[0] = {.data = frame.data(),
-                        .length = static_cast<std::uint32_t>(frame.size()),
-                        .headroom = 0,
-                        .nic = nic,
-                        .reserved = 0};
+    core::Burst burst = burst_of(frame, nic);
     ++sent_;
     forwarder_->process_burst(burst, now_ns_);
-    frame.resize(burst.packets[0].length);
-    return {burst.verdicts[0].kind(), burst.verdicts[0].nic(), burst.verdicts[0].reason(), frame};
+    return outcome_of(burst, frame);
+  }
+  // As one of several workers would receive it from a nic.
+  [[nodiscard]] Outcome send_to(const core::Ownership& ownership, std::vector<std::uint8_t> frame) {
+    core::Burst burst = burst_of(frame, 0);
+    forwarder_->process_burst(burst, now_ns_, ownership);
+    if (burst.verdicts[0].kind() != core::VerdictKind::hand_over) ++sent_;
+    return outcome_of(burst, frame);
   }
 
   void pass_seconds(std::uint64_t seconds) { now_ns_ += seconds * kSecondNs; }
@@ -127,6 +128,22 @@ class Node {
         .secret = {0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89},
         .created_ns = 1,
         .creator_pid = 1};
+  }
+  [[nodiscard]] static core::Burst burst_of(std::vector<std::uint8_t>& frame, std::uint8_t nic) {
+    core::Burst burst;
+    burst.count = 1;
+    burst.packets[0] = {.data = frame.data(),
+                        .length = static_cast<std::uint32_t>(frame.size()),
+                        .headroom = 0,
+                        .nic = nic,
+                        .reserved = 0};
+    return burst;
+  }
+  [[nodiscard]] static Outcome outcome_of(const core::Burst& burst,
+                                          std::vector<std::uint8_t>& frame) {
+    frame.resize(burst.packets[0].length);
+    const core::Verdict verdict = burst.verdicts[0];
+    return {verdict.kind(), verdict.nic(), verdict.reason(), verdict.owner(), frame};
   }
   void publish_after(const Image* previous) {
     images_.push_back(builder.build(++generation_, previous));
