@@ -16,20 +16,39 @@ constexpr std::uint64_t kMillisecondNs = 1'000'000;
 
 std::uint32_t ms_of(std::uint64_t ns) { return static_cast<std::uint32_t>(ns / kMillisecondNs); }
 
+// `old_index`: of each member that stays, what its index was.
+void renumber_slots(std::span<mr_lookup_slot> slots, std::span<const std::uint16_t> old_index) {
+  // One more, for slots that have no `prev`.
+  std::vector<std::uint16_t> new_index(std::size_t{kNone} + 1, kNone);
+  for (std::size_t i = 0; i < old_index.size(); ++i) {
+    new_index[old_index[i]] = static_cast<std::uint16_t>(i);
+  }
+  for (mr_lookup_slot& slot : slots) {
+    slot.cur = new_index[slot.cur];
+    slot.prev = new_index[slot.prev];
+  }
+}
+
+// By member index, and false for kNone.
+std::vector<std::uint8_t> keeps_flows_by_index(std::span<const EpochMember> members) {
+  std::vector<std::uint8_t> keeps(std::size_t{kNone} + 1);
+  for (std::size_t i = 0; i < members.size(); ++i) keeps[i] = members[i].keeps_flows ? 1 : 0;
+  return keeps;
+}
+
 }  // namespace
 
 void Epochs::update(std::span<const EpochMember> members, const EpochSettings& settings,
                     std::uint64_t now_ns) {
-  bool is_changed = sync_members(members);
+  const std::vector<std::uint16_t> old_index = sync_members(members);
   if (settings.seed != settings_.seed || settings.slot_count != settings_.slot_count) {
-    is_stale_ = true;
+    is_choice_stale_ = true;
   }
-  if (is_stale_) is_changed = choose_owners(settings, now_ns) || is_changed;
+  if (settings.window_ns != settings_.window_ns || now_ns >= next_expiry_ns_) {
+    is_window_stale_ = true;
+  }
   settings_ = settings;
-  is_changed = close_windows(settings, now_ns) || is_changed;
-  // After restore() the table is still to be made, though all may be as it was.
-  const bool is_restored = table_ == nullptr && !slots_.empty();
-  if (is_changed || is_restored) rebuild_table();
+  if (is_choice_stale_ || is_window_stale_ || !old_index.empty()) renew_table(old_index, now_ns);
 }
 
 void Epochs::restore(std::span<const mr_lookup_slot> slots,
@@ -41,9 +60,11 @@ void Epochs::restore(std::span<const mr_lookup_slot> slots,
     member_slots_.push_back(0);  // the next update() knows it
   }
   index_members();
-  slots_.assign(slots.begin(), slots.end());
-  changed_at_ms_.assign(slots_.size(), ms_of(now_ns));
-  is_stale_ = true;
+  auto restored = std::make_shared<LookupTable>();
+  restored->slots.assign(slots.begin(), slots.end());
+  restored_ = std::move(restored);
+  changed_at_ms_.assign(slots.size(), ms_of(now_ns));
+  is_choice_stale_ = true;
 }
 
 std::uint32_t Epochs::slots_owned(std::uint32_t target_id) const {
@@ -53,63 +74,47 @@ std::uint32_t Epochs::slots_owned(std::uint32_t target_id) const {
 }
 
 // Members keep their index while they live, so that a target's coming or going changes no more
-// slots than Maglev moves; the last one takes the place of one that goes. True when the published
-// member list changed.
-bool Epochs::sync_members(std::span<const EpochMember> members) {
+// slots than Maglev moves; the last one takes the place of one that goes. Returns, if any went, of
+// each that stays what its index was.
+std::vector<std::uint16_t> Epochs::sync_members(std::span<const EpochMember> members) {
   std::vector<EpochMember> wanted(members.begin(), members.end());
   std::ranges::sort(wanted, {}, &EpochMember::target_id);
   std::vector<bool> is_known(wanted.size());
   const std::size_t known_count = members_.size();
   std::vector<std::uint16_t> old_index(known_count);
   std::iota(old_index.begin(), old_index.end(), std::uint16_t{0});
-  bool is_changed = false;
   for (std::uint32_t index = 0; index < members_.size();) {
+    const EpochMember& before = members_[index];
     const auto found =
-        std::ranges::lower_bound(wanted, members_[index].target_id, {}, &EpochMember::target_id);
-    if (found == wanted.end() || found->target_id != members_[index].target_id) {
+        std::ranges::lower_bound(wanted, before.target_id, {}, &EpochMember::target_id);
+    if (found == wanted.end() || found->target_id != before.target_id) {
+      is_choice_stale_ = is_choice_stale_ || before.weight > 0;
       members_[index] = members_.back();
       member_slots_[index] = member_slots_.back();
       old_index[index] = old_index.back();
       members_.pop_back();
       member_slots_.pop_back();
       old_index.pop_back();
-      is_changed = true;
       continue;
     }
-    const bool chooses_alike =
-        members_[index].weight == found->weight && members_[index].identity == found->identity;
-    is_stale_ = is_stale_ || !chooses_alike;
-    is_changed = is_changed || member_slots_[index] != found->target_slot;
+    const bool chooses_alike = before.weight == found->weight && before.identity == found->identity;
+    is_choice_stale_ = is_choice_stale_ || !chooses_alike;
+    is_window_stale_ = is_window_stale_ || (before.keeps_flows && !found->keeps_flows);
     members_[index] = *found;
     member_slots_[index] = found->target_slot;
     is_known[static_cast<std::size_t>(found - wanted.begin())] = true;
     ++index;
   }
-  if (members_.size() < known_count) renumber_slots(old_index);
+  const bool has_lost_any = members_.size() < known_count;
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (is_known[i]) continue;
-    is_stale_ = is_stale_ || wanted[i].weight > 0;
+    is_choice_stale_ = is_choice_stale_ || wanted[i].weight > 0;
     members_.push_back(wanted[i]);
     member_slots_.push_back(wanted[i].target_slot);
-    is_changed = true;
   }
-  if (is_changed) index_members();
-  return is_changed;
-}
-
-// `old_index`: of each member that stays, what its index was.
-void Epochs::renumber_slots(std::span<const std::uint16_t> old_index) {
-  // One more, for slots that have no `prev`.
-  std::vector<std::uint16_t> new_index(std::size_t{kNone} + 1, kNone);
-  for (std::size_t i = 0; i < old_index.size(); ++i) {
-    new_index[old_index[i]] = static_cast<std::uint16_t>(i);
-  }
-  for (mr_lookup_slot& slot : slots_) {
-    slot.cur = new_index[slot.cur];
-    slot.prev = new_index[slot.prev];
-    // A slot without an owner gets one at once: the set of choices has changed.
-    is_stale_ = is_stale_ || slot.cur == kNone;
-  }
+  if (members_.size() != known_count || has_lost_any) index_members();
+  if (!has_lost_any) old_index.clear();
+  return old_index;
 }
 
 void Epochs::index_members() {
@@ -120,83 +125,120 @@ void Epochs::index_members() {
                     [this](std::uint16_t index) { return members_[index].target_id; });
 }
 
-// Asks Maglev and enters what differs. True when any slot changed.
-bool Epochs::choose_owners(const EpochSettings& settings, std::uint64_t now_ns) {
-  is_stale_ = false;
+// Makes the table anew from the one before; that one stays when nothing differs.
+void Epochs::renew_table(std::span<const std::uint16_t> old_index, std::uint64_t now_ns) {
+  const auto before = restored_ != nullptr ? restored_ : table_;
+  const std::vector<core::MaglevTarget> targets = choices();
+  if (targets.empty() || (before == nullptr && !is_choice_stale_)) return drop_table();
+  auto next = std::make_shared<LookupTable>();
+  if (before != nullptr) *next = *before;
+  if (!old_index.empty()) renumber_slots(next->slots, old_index);
+  bool is_changed = !old_index.empty() || before != table_;
+  if (is_choice_stale_) {
+    const std::vector<std::uint16_t> owners =
+        core::maglev_table(targets, settings_.seed, settings_.slot_count);
+    next->digest = core::maglev_digest(targets, owners);
+    if (next->slots.size() == owners.size()) {
+      is_changed = enter_owners(
+                       next->slots, [&](std::size_t i) { return owners[i]; }, now_ns) ||
+                   is_changed;
+    } else {
+      begin_slots(next->slots, owners);
+      is_changed = true;
+    }
+  } else {
+    const Slots& slots = next->slots;
+    is_changed = enter_owners(
+                     next->slots, [&](std::size_t i) { return slots[i].cur; }, now_ns) ||
+                 is_changed;
+  }
+  is_choice_stale_ = is_window_stale_ = false;
+  restored_ = nullptr;
+  if (!is_changed) return;
+  next->checksum = core::checksum64(std::as_bytes(std::span(next->slots)));
+  table_ = std::move(next);
+}
+
+// All members, with their weights; none when nobody has any.
+std::vector<core::MaglevTarget> Epochs::choices() const {
+  if (std::ranges::all_of(members_, [](const EpochMember& m) { return m.weight == 0; })) return {};
   std::vector<core::MaglevTarget> targets;
   for (const EpochMember& member : members_) {
     targets.push_back({.identity = member.identity, .weight = member.weight});
   }
-  if (std::ranges::all_of(members_, [](const EpochMember& m) { return m.weight == 0; })) {
-    const bool was_empty = slots_.empty();
-    slots_.clear();
-    changed_at_ms_.clear();
-    return !was_empty;
-  }
-  const std::vector<std::uint32_t> owners =
-      core::maglev_table(targets, settings.seed, settings.slot_count);
-  digest_ = core::maglev_digest(targets, owners);
-  if (slots_.size() != owners.size()) {  // another size means other slots: no history
-    slots_.assign(owners.size(), {.cur = kNone, .prev = kNone});
-    changed_at_ms_.clear();
-  }
-  bool is_changed = false;
-  for (std::size_t i = 0; i < owners.size(); ++i) {
-    const auto owner = static_cast<std::uint16_t>(owners[i]);
-    mr_lookup_slot& slot = slots_[i];
-    if (slot.cur == owner) continue;
-    is_changed = true;
-    slot.prev = slot.cur;
-    slot.cur = owner;
-    if (slot.prev == kNone) continue;
-    if (changed_at_ms_.empty()) changed_at_ms_.resize(slots_.size());
-    changed_at_ms_[i] = ms_of(now_ns);
-  }
-  return is_changed;
+  return targets;
 }
 
-// Clears every `prev` whose window is over or whose target gave up its flows. True when any was.
-bool Epochs::close_windows(const EpochSettings& settings, std::uint64_t now_ns) {
-  slots_with_prev_ = 0;
-  next_expiry_ns_ = kNever;
-  const std::uint32_t now_ms = ms_of(now_ns);
-  const std::uint64_t window_ms = settings.window_ns / kMillisecondNs;
-  std::uint32_t oldest_ms = 0;
-  bool is_changed = false;
-  for (std::size_t i = 0; i < changed_at_ms_.size(); ++i) {
-    mr_lookup_slot& slot = slots_[i];
-    if (slot.prev == kNone) continue;
-    const std::uint32_t age_ms = now_ms - changed_at_ms_[i];
-    if (age_ms < window_ms && members_[slot.prev].keeps_flows && slot.prev != slot.cur) {
-      ++slots_with_prev_;
-      oldest_ms = std::max(oldest_ms, age_ms);
-      continue;
-    }
-    slot.prev = kNone;
-    is_changed = true;
+// A table of a size that the group did not have before: other slots, so no history.
+void Epochs::begin_slots(Slots& slots, std::span<const std::uint16_t> owners) {
+  slots.clear();
+  slots.reserve(owners.size());
+  owned_.assign(members_.size(), 0);
+  for (const std::uint16_t owner : owners) {
+    slots.push_back({.cur = owner, .prev = kNone});
+    ++owned_[owner];
   }
-  if (slots_with_prev_ == 0) {
+  note_windows(0, 0, 0);
+}
+
+// Gives each slot its owner. `prev` is the owner before it as long as the window since the change
+// is open and that target keeps its flows. True when any slot differs from before.
+//
+// Without a branch on what a slot holds, which no CPU could foresee.
+template <typename OwnerOf>
+bool Epochs::enter_owners(Slots& slots, OwnerOf owner_of, std::uint64_t now_ns) {
+  const std::vector<std::uint8_t> keeps_flows = keeps_flows_by_index(members_);
+  const std::uint32_t now_ms = ms_of(now_ns);
+  const std::uint32_t window_ms = ms_of(settings_.window_ns);
+  changed_at_ms_.resize(slots.size());
+  owned_.assign(members_.size(), 0);
+  // Locals, because a store could change a member, for all that the compiler knows.
+  mr_lookup_slot* const slot = slots.data();
+  std::uint32_t* const changed_at_ms = changed_at_ms_.data();
+  std::uint32_t* const owned = owned_.data();
+  const std::uint8_t* const keeps = keeps_flows.data();
+  std::uint32_t open_count = 0;
+  std::uint32_t oldest_ms = 0;
+  std::uint32_t differences = 0;
+  for (std::size_t i = 0, count = slots.size(); i < count; ++i) {
+    const std::uint16_t owner = owner_of(i);
+    const mr_lookup_slot before = slot[i];
+    const bool is_moved = before.cur != owner;
+    const std::uint16_t prev = is_moved ? before.cur : before.prev;
+    const std::uint32_t since_ms = is_moved ? now_ms : changed_at_ms[i];
+    const std::uint32_t age_ms = now_ms - since_ms;
+    const std::uint32_t is_open =
+        (age_ms < window_ms ? 1u : 0u) & keeps[prev] & (prev != owner ? 1u : 0u);
+    const std::uint16_t kept = is_open != 0 ? prev : kNone;
+    changed_at_ms[i] = since_ms;
+    slot[i] = {.cur = owner, .prev = kept};
+    ++owned[owner];
+    open_count += is_open;
+    oldest_ms = std::max(oldest_ms, is_open * age_ms);
+    differences |= static_cast<std::uint32_t>(before.cur ^ owner) | (before.prev ^ kept);
+  }
+  note_windows(open_count, oldest_ms, now_ns);
+  return differences != 0;
+}
+
+void Epochs::note_windows(std::uint32_t open_count, std::uint32_t oldest_ms, std::uint64_t now_ns) {
+  slots_with_prev_ = open_count;
+  next_expiry_ns_ = kNever;
+  if (open_count == 0) {
     changed_at_ms_.clear();
     changed_at_ms_.shrink_to_fit();
-  } else {
-    const std::uint64_t oldest_began_ms = now_ns / kMillisecondNs - oldest_ms;
-    next_expiry_ns_ = (oldest_began_ms + window_ms) * kMillisecondNs;
-  }
-  return is_changed;
-}
-
-void Epochs::rebuild_table() {
-  std::ranges::fill(owned_, 0);
-  if (slots_.empty()) {
-    table_ = nullptr;
     return;
   }
-  for (const mr_lookup_slot& slot : slots_) ++owned_[slot.cur];
-  auto table = std::make_shared<LookupTable>();
-  table->slots = slots_;
-  table->digest = digest_;
-  table->checksum = core::checksum64(std::as_bytes(std::span(slots_)));
-  table_ = std::move(table);
+  const std::uint64_t oldest_began_ms = now_ns / kMillisecondNs - oldest_ms;
+  next_expiry_ns_ = (oldest_began_ms + settings_.window_ns / kMillisecondNs) * kMillisecondNs;
+}
+
+void Epochs::drop_table() {
+  is_choice_stale_ = is_window_stale_ = false;
+  restored_ = nullptr;
+  table_ = nullptr;
+  owned_.assign(members_.size(), 0);
+  note_windows(0, 0, 0);
 }
 
 }  // namespace millrace::control

@@ -20,16 +20,17 @@ struct MaglevTarget {
   std::uint32_t weight;    // 0: owns no slot
 };
 
-inline constexpr std::uint32_t kMaglevNoTarget = 0xffffffffu;
+inline constexpr std::uint16_t kMaglevNoTarget = 0xffff;
 
 // Returns, for each of `slot_count` slots (a prime >= 2), the index into `targets` of its owner;
-// all kMaglevNoTarget when no target has weight. About 2 ms for 65537 slots and 100 targets.
-[[nodiscard]] std::vector<std::uint32_t> maglev_table(std::span<const MaglevTarget> targets,
+// all kMaglevNoTarget when no target has weight. Fewer than 65535 targets. About 0.4 ms for 65537
+// slots and 10 targets, 0.7 ms for 100.
+[[nodiscard]] std::vector<std::uint16_t> maglev_table(std::span<const MaglevTarget> targets,
                                                       std::uint64_t seed, std::uint32_t slot_count);
 
 // Digest over the identities that own the slots, in slot order: equal on two nodes exactly when
 // their tables send every flow to the same target. `owners` is what maglev_table() returned.
 [[nodiscard]] std::uint64_t maglev_digest(std::span<const MaglevTarget> targets,
-                                          std::span<const std::uint32_t> owners);
+                                          std::span<const std::uint16_t> owners);
 
 }  // namespace millrace::core

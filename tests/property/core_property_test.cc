@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dataplane/core/checksum.h"
+#include "dataplane/core/checksum64.h"
 #include "dataplane/core/encapsulate.h"
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/maglev.h"
@@ -239,6 +240,68 @@ std::vector<MaglevTarget> some_targets(std::uint32_t weight_max) {
         {.identity = identity, .weight = *rc::gen::inRange<std::uint32_t>(1, weight_max + 1)});
   }
   return targets;
+}
+
+// The paper's population of a table, word for word: one target after the other walks along its
+// permutation to the first slot that nobody has.
+std::vector<std::uint16_t> plain_maglev(std::vector<MaglevTarget> targets, std::uint64_t seed,
+                                        std::uint32_t slot_count) {
+  struct Walk {
+    std::uint64_t at, skip;
+    std::uint32_t credit;
+  };
+  const auto hash = [](std::uint64_t identity, std::uint64_t salt) {
+    return checksum64(std::as_bytes(std::span{&identity, 1}), salt);
+  };
+  std::vector<std::uint16_t> order(targets.size());
+  std::iota(order.begin(), order.end(), std::uint16_t{0});
+  std::ranges::sort(order, {}, [&](std::uint16_t i) { return targets[i].identity; });
+  std::vector<Walk> walks;
+  for (const MaglevTarget& target : targets) {
+    walks.push_back({.at = hash(target.identity, seed) % slot_count,
+                     .skip = hash(target.identity, ~seed) % (slot_count - 1) + 1,
+                     .credit = 0});
+  }
+  const std::uint32_t weight_max = std::ranges::max(targets, {}, &MaglevTarget::weight).weight;
+  std::vector<std::uint16_t> owners(slot_count, kMaglevNoTarget);
+  for (std::uint32_t filled = 0;;) {
+    for (const std::uint16_t i : order) {
+      walks[i].credit += targets[i].weight;
+      if (walks[i].credit < weight_max) continue;
+      walks[i].credit -= weight_max;
+      while (owners[walks[i].at] != kMaglevNoTarget) {
+        walks[i].at = (walks[i].at + walks[i].skip) % slot_count;
+      }
+      owners[walks[i].at] = i;
+      if (++filled == slot_count) return owners;
+    }
+  }
+}
+
+RC_GTEST_PROP(lookup_table, is_the_one_of_the_plain_model, ()) {
+  const auto identities = *rc::gen::unique<std::vector<std::uint64_t>>(
+      *rc::gen::element<std::size_t>(1, 2, 3, 5, 10, 40, 130, 300),
+      rc::gen::arbitrary<std::uint64_t>());
+  // From tables that hardly have a slot for each target to those that have hundreds.
+  const auto slot_count = *rc::gen::element<std::uint32_t>(2, 3, 5, 127, 251, 4099, 65537, 131101);
+  const auto weight_max = *rc::gen::element<std::uint32_t>(1, 2, 999);
+  const auto seed = *rc::gen::arbitrary<std::uint64_t>();
+  std::vector<MaglevTarget> targets;
+  for (const std::uint64_t identity : identities) {
+    targets.push_back(
+        {.identity = identity, .weight = *rc::gen::inRange<std::uint32_t>(0, weight_max + 1)});
+  }
+  targets.front().weight = weight_max;
+  RC_ASSERT(maglev_table(targets, seed, slot_count) == plain_maglev(targets, seed, slot_count));
+}
+
+RC_GTEST_PROP(lookup_table, digest_is_the_checksum_of_the_owners_identities, ()) {
+  const std::vector<MaglevTarget> targets = some_targets(3);
+  const auto owners =
+      maglev_table(targets, 7, *rc::gen::element<std::uint32_t>(2, 3, 5, 7, 127, 251, 4099));
+  std::vector<std::uint64_t> identities;
+  for (const std::uint16_t owner : owners) identities.push_back(targets[owner].identity);
+  RC_ASSERT(maglev_digest(targets, owners) == checksum64(std::as_bytes(std::span{identities})));
 }
 
 RC_GTEST_PROP(lookup_table, does_not_depend_on_the_order_of_targets, ()) {

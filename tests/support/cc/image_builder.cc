@@ -260,7 +260,7 @@ ImageBuilder::Table ImageBuilder::lookup_table(std::uint32_t group_slot,
     const bool is_candidate = target.id != 0 && target.spec.gets_new_flows;
     candidates.push_back({identity_of(target.spec), is_candidate ? target.spec.weight : 0});
   }
-  const std::vector<std::uint32_t> owners =
+  const std::vector<std::uint16_t> owners =
       core::maglev_table(candidates, lookup_seed_, group.spec.table_slots);
   Table table;
   if (owners.front() == core::kMaglevNoTarget) return table;
@@ -274,7 +274,7 @@ ImageBuilder::Table ImageBuilder::lookup_table(std::uint32_t group_slot,
   }
   for (std::size_t i = 0; i < owners.size(); ++i) {
     mr_lookup_slot& slot = table.slots[i];
-    slot.cur = static_cast<std::uint16_t>(owners[i]);
+    slot.cur = owners[i];
     slot.prev = MR_MEMBER_NONE;
     if (before.size() != owners.size()) continue;
     const std::uint16_t prev = before[i].cur != slot.cur ? before[i].cur : before[i].prev;

@@ -7,7 +7,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <span>
 #include <vector>
+
+#include "dataplane/core/checksum64.h"
 
 namespace millrace::core {
 namespace {
@@ -24,6 +27,24 @@ TEST(maglev, fault_50_digest_is_the_one_that_every_node_computes) {
   const auto targets = targets_of({100, 100, 50});
   const auto owners = maglev_table(targets, 42, 65537);
   EXPECT_EQ(maglev_digest(targets, owners), 10503519890941960765u);
+}
+
+// Found with the paper's plain population; one digest over those of many groups.
+TEST(maglev, fault_50_digests_of_many_groups_are_the_ones_that_every_node_computes) {
+  std::uint64_t word = 1;
+  const auto next = [&] { return word = word * 6364136223846793005u + 1442695040888963407u; };
+  std::vector<std::uint64_t> digests;
+  for (std::uint32_t group = 0; group < 60; ++group) {
+    std::vector<MaglevTarget> targets;
+    for (std::uint64_t count = 1 + next() % (group < 50 ? 30 : 1000); count > 0; --count) {
+      const std::uint64_t identity = next();
+      const std::uint64_t weight = group % 2 == 0 ? 100 : next() >> 33 & 7;
+      targets.push_back({.identity = identity, .weight = static_cast<std::uint32_t>(weight)});
+    }
+    const auto owners = maglev_table(targets, next(), group % 3 == 0 ? 4099 : 65537);
+    digests.push_back(maglev_digest(targets, owners));
+  }
+  EXPECT_EQ(checksum64(std::as_bytes(std::span{digests})), 3717551678321310087u);
 }
 
 TEST(maglev, no_target_with_weight_owns_nothing) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <vector>
@@ -149,9 +150,22 @@ TEST(EpochsLaw, table_is_what_the_plain_model_says) {
       model.update(history, before);
       const std::vector<Owners> after = owners_of(history.epochs());
       RC_ASSERT(after.size() == model.slots().size());
+      std::map<std::uint32_t, std::uint32_t> owned;
+      std::uint32_t with_prev = 0;
+      std::uint64_t next_expiry_ns = kNever;
       for (std::size_t i = 0; i < after.size(); ++i) {
-        RC_ASSERT(after[i].cur == model.slots()[i].cur);
-        RC_ASSERT(after[i].prev == model.slots()[i].prev);
+        const Model::Slot& slot = model.slots()[i];
+        RC_ASSERT(after[i].cur == slot.cur);
+        RC_ASSERT(after[i].prev == slot.prev);
+        ++owned[slot.cur];
+        if (slot.prev == 0) continue;
+        ++with_prev;
+        next_expiry_ns = std::min(next_expiry_ns, slot.changed_at + kSettings.window_ns);
+      }
+      RC_ASSERT(history.epochs().slots_with_prev() == with_prev);
+      RC_ASSERT(history.epochs().next_expiry_ns() == next_expiry_ns);
+      for (std::uint32_t id = 1; id <= 8; ++id) {
+        RC_ASSERT(history.epochs().slots_owned(id) == owned[id]);
       }
     }
   });
