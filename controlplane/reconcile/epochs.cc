@@ -2,6 +2,7 @@
 #include "controlplane/reconcile/epochs.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "dataplane/core/checksum64.h"
@@ -29,11 +30,10 @@ void renumber_slots(std::span<mr_lookup_slot> slots, std::span<const std::uint16
   }
 }
 
-// By member index, and false for kNone.
-std::vector<std::uint8_t> keeps_flows_by_index(std::span<const EpochMember> members) {
-  std::vector<std::uint8_t> keeps(std::size_t{kNone} + 1);
-  for (std::size_t i = 0; i < members.size(); ++i) keeps[i] = members[i].keeps_flows ? 1 : 0;
-  return keeps;
+std::vector<std::uint16_t> owners_of(std::span<const mr_lookup_slot> slots) {
+  std::vector<std::uint16_t> owners(slots.size());
+  std::ranges::transform(slots, owners.begin(), &mr_lookup_slot::cur);
+  return owners;
 }
 
 }  // namespace
@@ -133,29 +133,23 @@ void Epochs::renew_table(std::span<const std::uint16_t> old_index, std::uint64_t
   auto next = std::make_shared<LookupTable>();
   if (before != nullptr) *next = *before;
   if (!old_index.empty()) renumber_slots(next->slots, old_index);
-  bool is_changed = !old_index.empty() || before != table_;
   if (is_choice_stale_) {
     const std::vector<std::uint16_t> owners =
         core::maglev_table(targets, settings_.seed, settings_.slot_count);
     next->digest = core::maglev_digest(targets, owners);
-    if (next->slots.size() == owners.size()) {
-      is_changed = enter_owners(
-                       next->slots, [&](std::size_t i) { return owners[i]; }, now_ns) ||
-                   is_changed;
-    } else {
-      begin_slots(next->slots, owners);
-      is_changed = true;
-    }
+    enter_owners(next->slots, owners, now_ns);
   } else {
-    const Slots& slots = next->slots;
-    is_changed = enter_owners(
-                     next->slots, [&](std::size_t i) { return slots[i].cur; }, now_ns) ||
-                 is_changed;
+    enter_owners(next->slots, owners_of(next->slots), now_ns);
   }
+  count(next->slots, now_ns);
   is_choice_stale_ = is_window_stale_ = false;
   restored_ = nullptr;
-  if (!is_changed) return;
-  next->checksum = core::checksum64(std::as_bytes(std::span(next->slots)));
+  const auto bytes = std::as_bytes(std::span(next->slots));
+  const bool is_same = before == table_ && before != nullptr &&
+                       before->slots.size() == next->slots.size() &&
+                       std::memcmp(before->slots.data(), bytes.data(), bytes.size()) == 0;
+  if (is_same) return;
+  next->checksum = core::checksum64(bytes);
   table_ = std::move(next);
 }
 
@@ -169,62 +163,59 @@ std::vector<core::MaglevTarget> Epochs::choices() const {
   return targets;
 }
 
-// A table of a size that the group did not have before: other slots, so no history.
-void Epochs::begin_slots(Slots& slots, std::span<const std::uint16_t> owners) {
-  slots.clear();
-  slots.reserve(owners.size());
-  owned_.assign(members_.size(), 0);
-  for (const std::uint16_t owner : owners) {
-    slots.push_back({.cur = owner, .prev = kNone});
-    ++owned_[owner];
-  }
-  note_windows(0, 0, 0);
-}
-
 // Gives each slot its owner. `prev` is the owner before it as long as the window since the change
-// is open and that target keeps its flows. True when any slot differs from before.
-//
-// Without a branch on what a slot holds, which no CPU could foresee.
-template <typename OwnerOf>
-bool Epochs::enter_owners(Slots& slots, OwnerOf owner_of, std::uint64_t now_ns) {
-  const std::vector<std::uint8_t> keeps_flows = keeps_flows_by_index(members_);
+// is open and that target keeps its flows.
+void Epochs::enter_owners(Slots& slots, std::span<const std::uint16_t> owners,
+                          std::uint64_t now_ns) {
+  if (slots.size() != owners.size()) {  // another size means other slots: no history
+    slots.clear();
+    for (const std::uint16_t owner : owners) slots.push_back({.cur = owner, .prev = kNone});
+    changed_at_ms_.clear();
+    return;
+  }
+  changed_at_ms_.resize(slots.size());
   const std::uint32_t now_ms = ms_of(now_ns);
   const std::uint32_t window_ms = ms_of(settings_.window_ns);
-  changed_at_ms_.resize(slots.size());
-  owned_.assign(members_.size(), 0);
   // Locals, because a store could change a member, for all that the compiler knows.
   mr_lookup_slot* const slot = slots.data();
   std::uint32_t* const changed_at_ms = changed_at_ms_.data();
-  std::uint32_t* const owned = owned_.data();
-  const std::uint8_t* const keeps = keeps_flows.data();
-  std::uint32_t open_count = 0;
-  std::uint32_t oldest_ms = 0;
-  std::uint32_t differences = 0;
-  for (std::size_t i = 0, count = slots.size(); i < count; ++i) {
-    const std::uint16_t owner = owner_of(i);
-    const mr_lookup_slot before = slot[i];
-    const bool is_moved = before.cur != owner;
-    const std::uint16_t prev = is_moved ? before.cur : before.prev;
-    const std::uint32_t since_ms = is_moved ? now_ms : changed_at_ms[i];
-    const std::uint32_t age_ms = now_ms - since_ms;
-    const std::uint32_t is_open =
-        (age_ms < window_ms ? 1u : 0u) & keeps[prev] & (prev != owner ? 1u : 0u);
-    const std::uint16_t kept = is_open != 0 ? prev : kNone;
+  for (std::size_t i = 0, slot_count = slots.size(); i < slot_count; ++i) {
+    const std::uint32_t owner = owners[i];
+    const std::uint32_t cur = slot[i].cur;
+    const std::uint32_t prev = cur != owner ? cur : slot[i].prev;
+    const std::uint32_t since_ms = cur != owner ? now_ms : changed_at_ms[i];
+    const bool is_open = now_ms - since_ms < window_ms && prev != owner;
     changed_at_ms[i] = since_ms;
-    slot[i] = {.cur = owner, .prev = kept};
-    ++owned[owner];
-    open_count += is_open;
-    oldest_ms = std::max(oldest_ms, is_open * age_ms);
-    differences |= static_cast<std::uint32_t>(before.cur ^ owner) | (before.prev ^ kept);
+    slot[i] = {.cur = static_cast<std::uint16_t>(owner),
+               .prev = static_cast<std::uint16_t>(is_open ? prev : kNone)};
   }
-  note_windows(open_count, oldest_ms, now_ns);
-  return differences != 0;
+  forget_flows_not_kept(slots);
 }
 
-void Epochs::note_windows(std::uint32_t open_count, std::uint32_t oldest_ms, std::uint64_t now_ns) {
+void Epochs::forget_flows_not_kept(Slots& slots) const {
+  if (std::ranges::all_of(members_, &EpochMember::keeps_flows)) return;
+  for (mr_lookup_slot& slot : slots) {
+    if (slot.prev != kNone && !members_[slot.prev].keeps_flows) slot.prev = kNone;
+  }
+}
+
+// What each member owns, how many windows are open, and when the first of them ends.
+void Epochs::count(std::span<const mr_lookup_slot> slots, std::uint64_t now_ns) {
+  owned_.assign(members_.size(), 0);
+  std::uint32_t* const owned = owned_.data();
+  for (const mr_lookup_slot& slot : slots) ++owned[slot.cur];
+  const std::span<const std::uint32_t> changed_at_ms = changed_at_ms_;
+  const std::uint32_t now_ms = ms_of(now_ns);
+  std::uint32_t open_count = 0;
+  std::uint32_t oldest_ms = 0;
+  for (std::size_t i = 0; i < changed_at_ms.size(); ++i) {
+    const bool is_open = slots[i].prev != kNone;
+    open_count += is_open ? 1 : 0;
+    oldest_ms = std::max(oldest_ms, is_open ? now_ms - changed_at_ms[i] : 0);
+  }
   slots_with_prev_ = open_count;
   next_expiry_ns_ = kNever;
-  if (open_count == 0) {
+  if (slots_with_prev_ == 0) {
     changed_at_ms_.clear();
     changed_at_ms_.shrink_to_fit();
     return;
@@ -237,8 +228,8 @@ void Epochs::drop_table() {
   is_choice_stale_ = is_window_stale_ = false;
   restored_ = nullptr;
   table_ = nullptr;
-  owned_.assign(members_.size(), 0);
-  note_windows(0, 0, 0);
+  changed_at_ms_.clear();
+  count({}, 0);
 }
 
 }  // namespace millrace::control

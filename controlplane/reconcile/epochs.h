@@ -76,10 +76,9 @@ class Epochs {
   void index_members();
   void renew_table(std::span<const std::uint16_t> old_index, std::uint64_t now_ns);
   [[nodiscard]] std::vector<core::MaglevTarget> choices() const;
-  void begin_slots(Slots& slots, std::span<const std::uint16_t> owners);
-  template <typename OwnerOf>
-  [[nodiscard]] bool enter_owners(Slots& slots, OwnerOf owner_of, std::uint64_t now_ns);
-  void note_windows(std::uint32_t open_count, std::uint32_t oldest_ms, std::uint64_t now_ns);
+  void enter_owners(Slots& slots, std::span<const std::uint16_t> owners, std::uint64_t now_ns);
+  void forget_flows_not_kept(Slots& slots) const;
+  void count(std::span<const mr_lookup_slot> slots, std::uint64_t now_ns);
   void drop_table();
 
   std::vector<EpochMember> members_;         // by member index

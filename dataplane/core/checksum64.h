@@ -21,6 +21,14 @@ class Checksum64Lanes {
   void add(std::size_t lane, std::uint64_t word) {
     lanes_[lane] = mix(lanes_[lane], word, kMul[lane]);
   }
+  // Not a loop: unless it is unrolled, the lanes don't stay in registers.
+  template <typename WordAt>
+  void add_four(WordAt word_at) {
+    add(0, word_at(std::size_t{0}));
+    add(1, word_at(std::size_t{1}));
+    add(2, word_at(std::size_t{2}));
+    add(3, word_at(std::size_t{3}));
+  }
   [[nodiscard]] std::uint64_t sum(std::uint64_t byte_count) const {
     std::uint64_t result = byte_count;
     for (std::size_t lane = 0; lane < 4; ++lane) result = mix(result, lanes_[lane], kMul[lane]);
@@ -43,11 +51,11 @@ class Checksum64Lanes {
   Checksum64Lanes lanes(seed);
   std::size_t at = 0;
   for (; at + 32 <= bytes.size(); at += 32) {
-    for (std::size_t lane = 0; lane < 4; ++lane) {
+    lanes.add_four([&](std::size_t lane) {
       std::uint64_t word;
       std::memcpy(&word, bytes.data() + at + lane * 8, 8);
-      lanes.add(lane, word);
-    }
+      return word;
+    });
   }
   for (std::size_t lane = 0; at < bytes.size(); at += 8, ++lane) {
     std::uint64_t word = 0;
@@ -63,7 +71,7 @@ template <typename WordAt>
   Checksum64Lanes lanes(0);
   std::size_t at = 0;
   for (; at + 4 <= word_count; at += 4) {
-    for (std::size_t lane = 0; lane < 4; ++lane) lanes.add(lane, word_at(at + lane));
+    lanes.add_four([&](std::size_t lane) { return word_at(at + lane); });
   }
   for (std::size_t lane = 0; at < word_count; ++at, ++lane) lanes.add(lane, word_at(at));
   return lanes.sum(word_count * sizeof(std::uint64_t));
