@@ -25,6 +25,8 @@ struct GroupContents {
   std::uint8_t flags = 0;                    // enum mr_group_flag
   std::vector<std::uint32_t> members;        // target slots
   std::shared_ptr<const LookupTable> table;  // null: no target may get new flows
+
+  friend bool operator==(const GroupContents&, const GroupContents&) = default;
 };
 
 // Vectors are indexed by slot; entries with id 0 are empty slots.

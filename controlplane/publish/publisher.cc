@@ -2,6 +2,7 @@
 #include "controlplane/publish/publisher.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
 #include <utility>
@@ -24,12 +25,19 @@ std::span<const std::byte> bytes_of(const std::vector<T>& values) {
   return std::as_bytes(std::span<const T>(values));
 }
 
+bool are_same(std::span<const std::byte> a, std::span<const std::byte> b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
+
 }  // namespace
 
 struct Publisher::Draft {
   std::uint64_t generation;
-  std::vector<std::uint64_t> used;  // offsets of all blocks
-  std::vector<std::uint64_t> made;  // of those that are new
+  // Offsets, once for each use. What stands in both is in use as before.
+  std::vector<std::uint64_t> begun;
+  std::vector<std::uint64_t> ended;
+  std::vector<std::uint64_t> made;  // of the blocks that are new: given back on failure
+  std::vector<std::size_t> groups;  // slots of those that are not as before
 };
 
 Publisher::Publisher(Options options, shm::Segment segment, std::uint64_t generation)
@@ -89,10 +97,10 @@ Status Publisher::adopt_blocks() {
   std::set<std::uint64_t> seen;
   auto adopt = [&](auto array) -> Status {
     const auto bytes = std::as_bytes(array);
-    if (!seen.insert(static_cast<std::uint64_t>(bytes.data() - published_.segment)).second) {
-      return ok();  // shared within the image
-    }
-    return adopt_block(bytes);
+    const auto offset = static_cast<std::uint64_t>(bytes.data() - published_.segment);
+    if (seen.insert(offset).second) return adopt_block(bytes);
+    ++blocks_.at(offset).uses;  // shared within the image
+    return ok();
   };
   std::vector<Status> results = {adopt(std::span(published_.image, 1)),
                                  adopt(published_.listener_table),
@@ -113,9 +121,11 @@ Status Publisher::adopt_blocks() {
     if (!arena_.occupy(range.offset, range.bytes)) return Error{"arena bookkeeping is wrong"};
     remember(range.offset, Block{.bytes = range.bytes,
                                  .checksum = 0,
-                                 .last_generation = published_.generation - 1,
+                                 .uses = 0,
+                                 .last_generation = 0,
                                  .is_content_known = false,
                                  .table = nullptr});
+    retire(range.offset, published_.generation - 1);
   }
   return ok();
 }
@@ -128,7 +138,8 @@ Status Publisher::adopt_block(std::span<const std::byte> bytes) {
   }
   remember(offset, Block{.bytes = bytes.size(),
                          .checksum = core::checksum64(bytes),
-                         .last_generation = published_.generation,
+                         .uses = 1,
+                         .last_generation = 0,
                          .is_content_known = true,
                          .table = nullptr});
   return ok();
@@ -136,7 +147,7 @@ Status Publisher::adopt_block(std::span<const std::byte> bytes) {
 
 Result<std::uint64_t> Publisher::publish(const ImageContents& contents) {
   const std::uint64_t generation = last_generation_ + 1;
-  Draft draft{.generation = generation, .used = {}, .made = {}};
+  Draft draft{.generation = generation, .begun = {}, .ended = {}, .made = {}, .groups = {}};
   Result<std::uint64_t> image = write_image(contents, draft);
   auto give_back = [&] {
     for (const std::uint64_t offset : draft.made) forget(offset);
@@ -159,22 +170,40 @@ Result<std::uint64_t> Publisher::publish(const ImageContents& contents) {
   step("generation");
   // Pairs with the acquire in shm::ConfigReader::poll.
   shm::store_release(header().generation, generation);
+  take_over(contents, draft);
   last_generation_ = generation;
   published_ = *view;
-  for (const std::uint64_t offset : draft.used) blocks_[offset].last_generation = generation;
   reclaim(oldest_read_);
   step("published");
   return generation;
 }
 
+// Enters in the books what the draft, now the newest image, uses and no longer uses.
+void Publisher::take_over(const ImageContents& contents, const Draft& draft) {
+  for (const std::uint64_t offset : draft.begun) ++blocks_.at(offset).uses;
+  for (const std::uint64_t offset : draft.ended) {
+    if (--blocks_.at(offset).uses == 0) retire(offset, published_.generation);
+  }
+  published_tables_ = tables_.version();
+  published_groups_.resize(contents.groups.size());
+  for (const std::size_t slot : draft.groups) published_groups_[slot] = contents.groups[slot];
+}
+
+void Publisher::retire(std::uint64_t offset, std::uint64_t last_generation) {
+  blocks_.at(offset).last_generation = last_generation;
+  retired_.push_back({.last_generation = last_generation, .offset = offset});
+}
+
 void Publisher::reclaim(std::uint64_t oldest_read) {
   oldest_read_ = std::max(oldest_read_, oldest_read);
   const std::uint64_t limit = std::min(oldest_read_, published_.generation);
-  for (auto block = blocks_.begin(); block != blocks_.end();) {
-    const std::uint64_t offset = block->first;
-    const bool is_free = block->second.last_generation < limit;
-    ++block;
-    if (is_free) forget(offset);
+  for (; !retired_.empty() && retired_.front().last_generation < limit; retired_.pop_front()) {
+    const Retired& retired = retired_.front();
+    const auto found = blocks_.find(retired.offset);
+    // Else it came into use again, and may have been retired again since.
+    const bool is_current = found != blocks_.end() && found->second.uses == 0 &&
+                            found->second.last_generation == retired.last_generation;
+    if (is_current) forget(retired.offset);
   }
 }
 
@@ -182,20 +211,27 @@ void Publisher::beat(std::uint64_t now_ns) { shm::store_relaxed(header().heartbe
 
 Result<std::uint64_t> Publisher::write_image(const ImageContents& contents, Draft& draft) {
   std::vector<mr_target_group> groups(contents.groups.size());
-  for (std::size_t slot = 0; slot < groups.size(); ++slot) {
-    Result<std::uint64_t> written = write_group(contents.groups[slot], draft, groups[slot]);
-    if (!written) return written.error();
-  }
+  if (Status written = write_groups(contents, draft, groups); !written) return written.error();
   tables_.update(contents);
-  const std::vector<mr_table_entry>& listener_entries = tables_.listeners();
-  const std::vector<mr_table_entry>& reverse_entries = tables_.reverse();
+  const bool are_tables_same = published_tables_ == tables_.version();
   std::vector<mr_addr> local_addrs = contents.local_addrs;
   local_addrs.resize(std::min<std::size_t>(local_addrs.size(), MR_LOCAL_ADDRS_MAX));
 
-  const std::vector<Result<std::uint64_t>> offsets = {
-      place_array(listener_entries, draft), place_array(contents.listeners, draft),
-      place_array(groups, draft),           place_array(contents.targets, draft),
-      place_array(reverse_entries, draft),  place_array(local_addrs, draft)};
+  core::ConfigView view;  // of what is to be, wherever it lies
+  view.listener_table = are_tables_same ? published_.listener_table : tables_.listeners();
+  view.listeners = contents.listeners;
+  view.groups = groups;
+  view.targets = contents.targets;
+  view.reverse_table = are_tables_same ? published_.reverse_table : tables_.reverse();
+  view.local_addrs = local_addrs;
+  const core::ConfigView& before = published_;
+  const std::array<Result<std::uint64_t>, 6> offsets = {
+      place_array(view.listener_table, before.listener_table, draft),
+      place_array(view.listeners, before.listeners, draft),
+      place_array(view.groups, before.groups, draft),
+      place_array(view.targets, before.targets, draft),
+      place_array(view.reverse_table, before.reverse_table, draft),
+      place_array(view.local_addrs, before.local_addrs, draft)};
   for (const Result<std::uint64_t>& offset : offsets) {
     if (!offset) return offset.error();
   }
@@ -208,74 +244,121 @@ Result<std::uint64_t> Publisher::write_image(const ImageContents& contents, Draf
   image.targets_offset = *offsets[3];
   image.reverse_table_offset = *offsets[4];
   image.local_addrs_offset = *offsets[5];
-  image.listener_table_mask = static_cast<std::uint32_t>(listener_entries.size()) - 1;
-  image.listener_slots = static_cast<std::uint32_t>(contents.listeners.size());
-  image.group_slots = static_cast<std::uint32_t>(groups.size());
-  image.target_slots = static_cast<std::uint32_t>(contents.targets.size());
-  image.reverse_table_mask = static_cast<std::uint32_t>(reverse_entries.size()) - 1;
+  image.listener_table_mask = static_cast<std::uint32_t>(view.listener_table.size()) - 1;
+  image.listener_slots = static_cast<std::uint32_t>(view.listeners.size());
+  image.group_slots = static_cast<std::uint32_t>(view.groups.size());
+  image.target_slots = static_cast<std::uint32_t>(view.targets.size());
+  image.reverse_table_mask = static_cast<std::uint32_t>(view.reverse_table.size()) - 1;
   image.local_addr_count = static_cast<std::uint32_t>(local_addrs.size());
   image.default_next_hop_v4 = contents.default_next_hop_v4;
   image.default_next_hop_v6 = contents.default_next_hop_v6;
   image.selection_key = contents.selection_key;
   image.encap_source_v4 = contents.encap_source_v4;
   image.encap_source_v6 = contents.encap_source_v6;
-
-  core::ConfigView view;
   view.image = &image;
-  view.listener_table = listener_entries;
-  view.listeners = contents.listeners;
-  view.groups = groups;
-  view.targets = contents.targets;
-  view.reverse_table = reverse_entries;
-  view.local_addrs = local_addrs;
   image.checksum = core::image_checksum(view);
-  const auto bytes = std::as_bytes(std::span(&image, 1));
-  return place(bytes, core::checksum64(bytes), draft);
+  return place_array(std::span<const mr_image>(&image, 1),
+                     std::span<const mr_image>(before.image, before.image == nullptr ? 0 : 1),
+                     draft);
 }
 
-Result<std::uint64_t> Publisher::write_group(const GroupContents& group, Draft& draft,
-                                             mr_target_group& out) {
-  if (group.id == 0) return std::uint64_t{0};
-  Result<std::uint64_t> members = place_array(group.members, draft);
-  if (!members) return members;
+// Rows of groups that are as they were published are taken as they are.
+Status Publisher::write_groups(const ImageContents& contents, Draft& draft,
+                               std::vector<mr_target_group>& out) {
+  for (std::size_t slot = 0; slot < std::max(out.size(), published_.groups.size()); ++slot) {
+    const bool is_kept = slot < out.size() && slot < published_groups_.size() &&
+                         published_groups_[slot] == contents.groups[slot];
+    if (is_kept) {
+      out[slot] = published_.groups[slot];
+      continue;
+    }
+    if (slot < published_.groups.size() && published_.groups[slot].id != 0) {
+      const mr_target_group& ended = published_.groups[slot];
+      draft.ended.push_back(ended.members_offset);
+      if (ended.table_offset != 0) draft.ended.push_back(ended.table_offset);
+    }
+    if (slot >= out.size()) continue;
+    draft.groups.push_back(slot);
+    if (contents.groups[slot].id == 0) continue;
+    if (Status written = write_group(contents.groups[slot], draft, out[slot]); !written) {
+      return written;
+    }
+  }
+  return ok();
+}
+
+Status Publisher::write_group(const GroupContents& group, Draft& draft, mr_target_group& out) {
+  const auto members_bytes = bytes_of(group.members);
+  const Result<std::uint64_t> members =
+      share(members_bytes, core::checksum64(members_bytes), draft);
+  if (!members) return members.error();
   out.id = group.id;
   out.member_count = static_cast<std::uint32_t>(group.members.size());
   out.members_offset = *members;
   out.forwarding = group.forwarding;
   out.flags = group.flags;
-  if (group.table == nullptr) return members;
-  Result<std::uint64_t> table =
-      place(bytes_of(group.table->slots), group.table->checksum, draft, group.table);
-  if (!table) return table;
+  if (group.table == nullptr) return ok();
+  const Result<std::uint64_t> table =
+      share(bytes_of(group.table->slots), group.table->checksum, draft, group.table);
+  if (!table) return table.error();
   out.table_offset = *table;
   out.table_slots = static_cast<std::uint32_t>(group.table->slots.size());
   out.table_digest = group.table->digest;
   out.table_checksum = group.table->checksum;
-  return table;
-}
-
-template <typename T>
-Result<std::uint64_t> Publisher::place_array(const std::vector<T>& values, Draft& draft) {
-  return place(bytes_of(values), core::checksum64(bytes_of(values)), draft);
+  return ok();
 }
 
 // The offset of a block with these bytes: an earlier generation's, or a new one.
-Result<std::uint64_t> Publisher::place(std::span<const std::byte> bytes, std::uint64_t checksum,
+Result<std::uint64_t> Publisher::share(std::span<const std::byte> bytes, std::uint64_t checksum,
                                        Draft& draft, std::shared_ptr<const LookupTable> table) {
   if (const std::uint64_t* found = find_block(bytes, checksum, table.get())) {
-    if (table != nullptr) blocks_[*found].table = std::move(table);
-    draft.used.push_back(*found);
+    if (table != nullptr) blocks_.at(*found).table = std::move(table);
+    draft.begun.push_back(*found);
     return *found;
   }
+  return place(bytes,
+               Block{.bytes = bytes.size(),
+                     .checksum = checksum,
+                     .uses = 0,
+                     .last_generation = 0,
+                     .is_content_known = true,
+                     .table = std::move(table)},
+               draft);
+}
+
+// An array of the image itself: the offset of the one before, when it says the same, or of a new
+// block. Nobody looks for these in earlier generations, which saves their checksums.
+template <typename T>
+Result<std::uint64_t> Publisher::place_array(std::span<const T> values, std::span<const T> before,
+                                             Draft& draft) {
+  if (published_.image != nullptr) {
+    const auto offset =
+        static_cast<std::uint64_t>(std::as_bytes(before).data() - published_.segment);
+    const bool is_same =
+        values.data() == before.data() || are_same(std::as_bytes(values), std::as_bytes(before));
+    draft.ended.push_back(offset);
+    if (is_same) {
+      draft.begun.push_back(offset);
+      return offset;
+    }
+  }
+  return place(std::as_bytes(values),
+               Block{.bytes = values.size_bytes(),
+                     .checksum = 0,
+                     .uses = 0,
+                     .last_generation = 0,
+                     .is_content_known = false,
+                     .table = nullptr},
+               draft);
+}
+
+Result<std::uint64_t> Publisher::place(std::span<const std::byte> bytes, Block block,
+                                       Draft& draft) {
   step("block");
   const std::optional<std::uint64_t> offset = arena_.allocate(bytes.size());
   if (!offset) return arena_full(bytes.size());
-  remember(*offset, Block{.bytes = bytes.size(),
-                          .checksum = checksum,
-                          .last_generation = draft.generation,
-                          .is_content_known = true,
-                          .table = std::move(table)});
-  draft.used.push_back(*offset);
+  remember(*offset, std::move(block));
+  draft.begun.push_back(*offset);
   draft.made.push_back(*offset);
   // Real memory first: the segment is sparse, and a full tmpfs would answer a store with SIGBUS.
   const std::uint64_t reserved_bytes = std::max<std::uint64_t>(bytes.size(), 1);
@@ -295,8 +378,7 @@ const std::uint64_t* Publisher::find_block(std::span<const std::byte> bytes, std
     const Block& block = blocks_.at(candidate->second);
     if (block.bytes != bytes.size()) continue;
     if (table != nullptr && block.table.get() == table) return &candidate->second;
-    const std::byte* there = segment_.bytes().data() + candidate->second;
-    if (bytes.empty() || std::memcmp(there, bytes.data(), bytes.size()) == 0) {
+    if (are_same(segment_.bytes().subspan(candidate->second, block.bytes), bytes)) {
       return &candidate->second;
     }
   }

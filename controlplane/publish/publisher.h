@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -73,11 +74,17 @@ class Publisher {
   struct Block {
     std::uint64_t bytes = 0;
     std::uint64_t checksum = 0;
-    std::uint64_t last_generation = 0;         // newest one that uses it
+    std::uint32_t uses = 0;                    // in the newest image
+    std::uint64_t last_generation = 0;         // newest one that used it, when none does now
     bool is_content_known = false;             // may be shared by equal content
     std::shared_ptr<const LookupTable> table;  // whose bytes these are, if a table's
   };
-  // Blocks of the image that is being written: on failure the new ones are given back.
+  // What no image uses any more, but workers may still read.
+  struct Retired {
+    std::uint64_t last_generation;
+    std::uint64_t offset;
+  };
+  // Of the image that is being written, what differs from the one before.
   struct Draft;
 
   Publisher(Options options, shm::Segment segment, std::uint64_t generation);
@@ -91,16 +98,22 @@ class Publisher {
     if (options_.step_hook) options_.step_hook(name);
   }
   [[nodiscard]] Result<std::uint64_t> write_image(const ImageContents& contents, Draft& draft);
-  [[nodiscard]] Result<std::uint64_t> write_group(const GroupContents& group, Draft& draft,
-                                                  mr_target_group& out);
-  [[nodiscard]] Result<std::uint64_t> place(std::span<const std::byte> bytes,
+  [[nodiscard]] Status write_groups(const ImageContents& contents, Draft& draft,
+                                    std::vector<mr_target_group>& out);
+  [[nodiscard]] Status write_group(const GroupContents& group, Draft& draft, mr_target_group& out);
+  [[nodiscard]] Result<std::uint64_t> share(std::span<const std::byte> bytes,
                                             std::uint64_t checksum, Draft& draft,
                                             std::shared_ptr<const LookupTable> table = nullptr);
   template <typename T>
-  [[nodiscard]] Result<std::uint64_t> place_array(const std::vector<T>& values, Draft& draft);
+  [[nodiscard]] Result<std::uint64_t> place_array(std::span<const T> values,
+                                                  std::span<const T> before, Draft& draft);
+  [[nodiscard]] Result<std::uint64_t> place(std::span<const std::byte> bytes, Block block,
+                                            Draft& draft);
   [[nodiscard]] const std::uint64_t* find_block(std::span<const std::byte> bytes,
                                                 std::uint64_t checksum,
                                                 const LookupTable* table) const;
+  void take_over(const ImageContents& contents, const Draft& draft);
+  void retire(std::uint64_t offset, std::uint64_t last_generation);
   void remember(std::uint64_t offset, Block block);
   void forget(std::uint64_t offset);
   [[nodiscard]] Error arena_full(std::uint64_t bytes) const;
@@ -110,8 +123,12 @@ class Publisher {
   shm::Arena arena_;
   std::unordered_map<std::uint64_t, Block> blocks_;                    // by offset
   std::unordered_multimap<std::uint64_t, std::uint64_t> by_checksum_;  // -> offset
+  std::deque<Retired> retired_;                                        // oldest first
   TableMaker tables_;
   core::ConfigView published_;
+  // What `published_` was made of: nothing when it was adopted.
+  std::uint64_t published_tables_ = 0;  // TableMaker::version()
+  std::vector<GroupContents> published_groups_;
   std::uint64_t last_generation_ = 0;  // the next one is one more
   std::uint64_t oldest_read_ = 0;
   bool rejoined_ = false;

@@ -154,17 +154,23 @@ TableMaker::Origin TableMaker::Origin::of(const mr_target& target, const ImageCo
           .is_in_table = 1};
 }
 
+bool TableMaker::has_same_origins(const ImageContents& contents) const {
+  return std::ranges::equal(origins_, contents.targets,
+                            [&](const Origin& origin, const mr_target& target) {
+                              const Origin now = Origin::of(target, contents);
+                              return std::memcmp(&origin, &now, sizeof(Origin)) == 0;
+                            });
+}
+
 void TableMaker::update(const ImageContents& contents) {
-  std::vector<Origin> origins;
-  origins.reserve(contents.targets.size());
-  for (const mr_target& target : contents.targets) origins.push_back(Origin::of(target, contents));
-  const bool has_tables = !listener_table_.empty();
-  const bool are_listeners_same = has_tables && same_bytes(listeners_, contents.listeners);
-  if (are_listeners_same && same_bytes(origins_, origins)) return;
+  const bool are_listeners_same = version_ != 0 && same_bytes(listeners_, contents.listeners);
+  if (are_listeners_same && has_same_origins(contents)) return;
   if (!are_listeners_same) listener_table_ = listener_table(contents.listeners);
   reverse_table_ = reverse_table(contents);
   listeners_ = contents.listeners;
-  origins_ = std::move(origins);
+  origins_.clear();
+  for (const mr_target& target : contents.targets) origins_.push_back(Origin::of(target, contents));
+  ++version_;
 }
 
 }  // namespace millrace::control

@@ -27,6 +27,8 @@ class TableMaker {
  public:
   void update(const ImageContents& contents);
 
+  // Another one after each update() that built a table.
+  [[nodiscard]] std::uint64_t version() const { return version_; }
   [[nodiscard]] const std::vector<mr_table_entry>& listeners() const { return listener_table_; }
   [[nodiscard]] const std::vector<mr_table_entry>& reverse() const { return reverse_table_; }
 
@@ -43,6 +45,9 @@ class TableMaker {
   };
   static_assert(sizeof(Origin) == 24, "compared as bytes: no holes");
 
+  [[nodiscard]] bool has_same_origins(const ImageContents& contents) const;
+
+  std::uint64_t version_ = 0;  // 0: none built yet
   std::vector<mr_listener> listeners_;
   std::vector<Origin> origins_;  // by target slot
   std::vector<mr_table_entry> listener_table_;

@@ -67,11 +67,6 @@ bool same_bytes(const T& a, const T& b) {
   return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
 
-bool are_equal(const GroupContents& a, const GroupContents& b) {
-  return a.id == b.id && a.forwarding == b.forwarding && a.flags == b.flags &&
-         a.members == b.members && a.table == b.table;
-}
-
 }  // namespace
 
 mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& record,
@@ -118,7 +113,7 @@ bool replan_group(ImageContents& contents, const GroupState& group, const FindWa
   const bool is_fail_open = fails_open(group);
   GroupContents planned = planned_group(group, is_fail_open);
   GroupContents& published = contents.groups[group.slot];
-  bool is_changed = !are_equal(published, planned);
+  bool is_changed = published != planned;
   if (is_changed) published = std::move(planned);
   for (const auto& [key, record] : group.targets) {
     const mr_target target = planned_target(record, group, is_fail_open, way_to(record));
@@ -150,12 +145,8 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
 }
 
 bool are_equal(const ImageContents& a, const ImageContents& b) {
-  if (a.groups.size() != b.groups.size()) return false;
-  for (std::size_t i = 0; i < a.groups.size(); ++i) {
-    if (!are_equal(a.groups[i], b.groups[i])) return false;
-  }
-  return same_bytes(a.listeners, b.listeners) && same_bytes(a.targets, b.targets) &&
-         same_bytes(a.local_addrs, b.local_addrs) &&
+  return a.groups == b.groups && same_bytes(a.listeners, b.listeners) &&
+         same_bytes(a.targets, b.targets) && same_bytes(a.local_addrs, b.local_addrs) &&
          same_bytes(a.default_next_hop_v4, b.default_next_hop_v4) &&
          same_bytes(a.default_next_hop_v6, b.default_next_hop_v6) &&
          same_bytes(a.encap_source_v4, b.encap_source_v4) &&

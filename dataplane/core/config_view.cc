@@ -5,6 +5,7 @@
 // read.
 #include "dataplane/core/config_view.h"
 
+#include <algorithm>
 #include <bit>
 #include <string>
 
@@ -177,14 +178,18 @@ Status Checker::check_lookup_table(std::uint32_t slot, const mr_target_group& gr
   if (checksum64(std::as_bytes(table)) != group.table_checksum) {
     return wrong(name() + "lookup table does not match its checksum");
   }
+  // Without a branch per slot: a changed table is read at every change of health.
+  std::uint32_t cur_max = 0;
+  std::uint32_t prev_max = 0;
   for (const mr_lookup_slot& entry : table) {
-    if (entry.cur >= group.member_count) {
-      return wrong(name() + "lookup table names member", entry.cur, ">=", group.member_count);
-    }
-    if (entry.prev != MR_MEMBER_NONE && entry.prev >= group.member_count) {
-      return wrong(name() + "lookup table names previous member", entry.prev,
-                   ">=", group.member_count);
-    }
+    cur_max = std::max<std::uint32_t>(cur_max, entry.cur);
+    prev_max = std::max<std::uint32_t>(prev_max, entry.prev == MR_MEMBER_NONE ? 0u : entry.prev);
+  }
+  if (cur_max >= group.member_count) {
+    return wrong(name() + "lookup table names member", cur_max, ">=", group.member_count);
+  }
+  if (prev_max >= group.member_count) {
+    return wrong(name() + "lookup table names previous member", prev_max, ">=", group.member_count);
   }
   return ok();
 }
