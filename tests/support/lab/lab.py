@@ -46,8 +46,9 @@ class Layout:
     gateway: bool = False  # t4 behind a gateway
     router: bool = False  # a client behind a router
     # millrace-pktgen, on a "veth" of the switch or at the node's own: "memif" or "vhost", which the
-    # DPDK engine alone has, or a veth without a switch ("wire"). "fast" is memif with the DPDK
-    # engine and "veth" with the other.
+    # DPDK engine alone has, or a veth without a switch ("wire"). "fast" is vhost with the DPDK
+    # engine and "veth" with the other; DPDK's memif driver may crash an engine when the generator
+    # ends (bench/pktgen/README.md).
     generator: str = ""
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
 
@@ -76,7 +77,7 @@ class Lab:
         self.engine = engine
         self._generator = layout.generator
         if self._generator == "fast":
-            self._generator = "memif" if engine == "dpdk" else "veth"
+            self._generator = "vhost" if engine == "dpdk" else "veth"
         self.progress = progress
         self._build = build
         self._stack = ExitStack()
