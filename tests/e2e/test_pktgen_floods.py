@@ -22,7 +22,7 @@ LAYOUT = Layout(clients=0, targets=0, generator="fast")
 # Two seconds each: some are established before the flood is at its height, others open in it.
 LONG: dict[str, Any] = {"rate": "300cps", "requests": 20, "think_ms": 100}
 SECONDS = 6
-# Flows that no target has confirmed may fill three quarters of the table at least (ARCHITECTURE.md).
+# Unconfirmed flows may fill three quarters of the table at least (ARCHITECTURE.md).
 CROWDED = FLOWS_PER_WORKER * 3 // 4 * 0.8
 
 

@@ -98,6 +98,9 @@ class Generator:
         ends = {"gateway_mac": self.gateway_mac}
         targets = profile["connections"]["targets"] | ends
         profile = {**profile, "connections": profile["connections"] | ends | {"targets": targets}}
+        if "streams" in profile:
+            ends = {"destination_mac": self.gateway_mac}
+            profile["streams"] = [ends | stream for stream in profile["streams"]]
         file = self._home / "profile.yaml"
         file.write_text(json.dumps({**profile, "seconds": seconds}))  # JSON is YAML
         self._out.unlink(missing_ok=True)
