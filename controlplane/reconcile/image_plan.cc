@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/reconcile/image_plan.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -67,6 +68,17 @@ bool same_bytes(const T& a, const T& b) {
   return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
 
+// For how long an unknown connection in a changed slot goes to the slot's previous target. Where
+// the node does not see replies nothing corrects it when the connection is newer than the change,
+// so there it is the shorter of two times (architecture: "Choosing a target").
+std::uint64_t window_ns(const TargetGroup& group) {
+  const std::uint64_t seconds =
+      sees_replies(group.forwarding)
+          ? group.deregistration_delay_seconds
+          : std::min(group.deregistration_delay_seconds, group.previous_target_seconds);
+  return seconds * kSecondNs;
+}
+
 }  // namespace
 
 mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& record,
@@ -88,17 +100,6 @@ mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& recor
 
 void update_epochs(ControlState& state, std::uint64_t now_ns) {
   for (auto& [name, group] : state.groups) update_epochs(group, state.node, now_ns);
-}
-
-// For how long an unknown connection in a changed slot goes to the slot's previous target. Where
-// the node does not see replies nothing corrects it when the connection is newer than the change,
-// so there it is the shorter of two times (architecture: "Choosing a target").
-std::uint64_t window_ns(const TargetGroup& group) {
-  const std::uint64_t seconds =
-      sees_replies(group.forwarding)
-          ? group.deregistration_delay_seconds
-          : std::min(group.deregistration_delay_seconds, group.previous_target_seconds);
-  return seconds * kSecondNs;
 }
 
 void update_epochs(GroupState& group, const Node& node, std::uint64_t now_ns) {
