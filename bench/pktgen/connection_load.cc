@@ -68,25 +68,13 @@ ConnectionLoad::ConnectionLoad(const Connections& connections, const Ways& ways)
     : connections_(connections),
       client_outbox_(ways.pool, ways.clients),
       target_outbox_(ways.pool, ways.targets),
-      clients_(connections, client_outbox_.outbox()) {
+      clients_(connections, client_outbox_.outbox()),
+      are_alone_(ways.are_alone) {
   if (connections.target_count > 0) targets_.emplace(connections, target_outbox_.outbox());
 }
 
 bool ConnectionLoad::receive(core::Packet& packet, std::uint64_t now_ns) noexcept {
-  if (targets_) targets_->unwrap(packet);
-  core::Parsed parsed;
-  core::parse(packet, parsed);
-  if (parsed.shape != core::Shape::transport) return false;
-  const FlowMap& flows = clients_.flows();
-  if (flows.flow_of({parsed.destination, parsed.destination_port_be()}) != FlowMap::kNoFlow) {
-    clients_.receive(packet, parsed, now_ns);
-    return true;
-  }
-  if (!targets_ || flows.flow_of({parsed.source, parsed.source_port_be()}) == FlowMap::kNoFlow) {
-    return false;
-  }
-  targets_->receive(packet, parsed);
-  return true;
+  return deliver(packet, {clients_, targets_ ? &*targets_ : nullptr, are_alone_}, now_ns);
 }
 
 std::optional<Mac> ConnectionLoad::mac_of(const core::AddrWords& addr) const noexcept {

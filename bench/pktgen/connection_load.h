@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "bench/pktgen/deliver.h"
 #include "bench/pktgen/outbox.h"
 #include "bench/pktgen/profile.h"
 #include "bench/pktgen/sender.h"
@@ -58,6 +59,7 @@ class ConnectionLoad {
     const dpdk::MbufPool& pool;  // of kMbufs, from make_zero_pool()
     dpdk::TxQueue& clients;
     dpdk::TxQueue& targets;
+    bool are_alone;  // as in Ends
   };
   ConnectionLoad(const Connections& connections, const Ways& ways);
 
@@ -86,6 +88,7 @@ class ConnectionLoad {
   NicOutbox target_outbox_;
   TcpClients clients_;
   std::optional<TargetEmulator> targets_;
+  bool are_alone_;
 };
 
 }  // namespace millrace::pktgen

@@ -2,6 +2,7 @@
 #include "bench/pktgen/generator.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -19,6 +20,7 @@ constexpr std::uint32_t kRxMbufsPerNic = 4096;
 // Between two looks at whether the run is over; far less than a millisecond.
 constexpr std::uint32_t kTurnsPerLook = 64;
 constexpr std::uint64_t kReportNs = 1'000'000'000;
+constexpr double kStartFilePauseSeconds = 0.01;
 // Copper needs up to three seconds to agree on a speed.
 constexpr std::uint64_t kLinkWaitNs = 10'000'000'000;
 constexpr timespec kLinkPause{.tv_sec = 0, .tv_nsec = 10'000'000};
@@ -129,14 +131,16 @@ Status Generator::open_connections() {
   if (!pool) return pool.error();
   connection_pool_.emplace(std::move(pool).value());
   connections_ = std::make_unique<ConnectionLoad>(
-      *options_.profile.connections, ConnectionLoad::Ways{.pool = *connection_pool_,
-                                                          .clients = nics_.front()->tx_queue(0),
-                                                          .targets = nics_.back()->tx_queue(0)});
+      *options_.profile.connections,
+      ConnectionLoad::Ways{.pool = *connection_pool_,
+                           .clients = nics_.front()->tx_queue(0),
+                           .targets = nics_.back()->tx_queue(0),
+                           .are_alone = options_.profile.streams.empty()});
   return ok();
 }
 
 void Generator::run(const std::function<bool()>& should_stop, const std::function<void()>& report) {
-  listen(options_.warm_up_seconds, should_stop);
+  warm_up(should_stop);
   start_ns_ = clock_.now_ns();
   turn_ns_ = start_ns_;
   for (const auto& sender : senders_) sender->start(start_ns_);
@@ -159,6 +163,14 @@ void Generator::run(const std::function<bool()>& should_stop, const std::functio
     return should_stop() || (senders_.empty() && !has_live);
   });
   turn(false);  // the last acknowledgements
+}
+
+void Generator::warm_up(const std::function<bool()>& should_stop) noexcept {
+  listen(options_.warm_up_seconds, should_stop);
+  if (options_.start_file.empty()) return;
+  while (::access(options_.start_file.c_str(), F_OK) != 0 && !should_stop()) {
+    listen(kStartFilePauseSeconds, should_stop);
+  }
 }
 
 void Generator::listen(double seconds, const std::function<bool()>& is_over) noexcept {

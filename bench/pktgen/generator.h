@@ -31,6 +31,8 @@ struct GeneratorOptions {
   // How long to only listen and answer before the first packet, so that a balancer finds its
   // neighbours and takes the emulated targets for healthy.
   double warm_up_seconds = 0;
+  // And until this file is there, for who knows better than a clock; empty to not wait for one.
+  std::string start_file;
   double drain_seconds = 0.2;  // how long to listen after the last packet
 };
 
@@ -75,6 +77,7 @@ class Generator {
   [[nodiscard]] Status wait_for_links();
   // Receives and answers for so long, without sending anything new.
   void listen(double seconds, const std::function<bool()>& is_over) noexcept;
+  void warm_up(const std::function<bool()>& should_stop) noexcept;
   void turn(bool is_sending) noexcept;
   void account(std::uint64_t now_ns, bool has_received) noexcept;
   // How many packets there were.

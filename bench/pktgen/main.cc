@@ -79,6 +79,8 @@ po::options_description describe_options() {
   add("seed", po::value<std::uint64_t>()->value_name("N"), "instead of the profile's");
   add("warm-up", po::value<double>()->value_name("SECONDS")->default_value(0, "0"),
       "how long to answer neighbours and health probes before the first packet");
+  add("start-file", po::value<std::string>()->value_name("FILE")->default_value("", "none"),
+      "send the first packet when this file is there, too");
   add("drain", po::value<double>()->value_name("SECONDS")->default_value(0.2, "0.2"),
       "how long to listen after the last packet");
   add("json", po::value<std::string>()->value_name("FILE"),
@@ -171,6 +173,7 @@ Result<int> run(const po::variables_map& values, const std::vector<std::string>&
   const GeneratorOptions options{.profile = std::move(profile).value(),
                                  .devices = values["nic"].as<std::vector<std::string>>(),
                                  .warm_up_seconds = values["warm-up"].as<double>(),
+                                 .start_file = values["start-file"].as<std::string>(),
                                  .drain_seconds = values["drain"].as<double>()};
   const RunFacts facts{.machine = machine_facts(first_allowed_cpu()),
                        .command_line = words,

@@ -90,22 +90,25 @@ std::uint32_t TargetEmulator::target_of(const core::Packet& packet,
   return number < target_count_ ? number : kNoTarget;
 }
 
-void TargetEmulator::unwrap(core::Packet& packet) noexcept {
-  if (forwarding_ != Forwarding::ipip && forwarding_ != Forwarding::gue) return;
-  core::Parsed outer{};
-  core::parse(packet, outer);
+bool TargetEmulator::unwrap(core::Packet& packet, const core::Parsed& outer) noexcept {
+  if (forwarding_ != Forwarding::ipip && forwarding_ != Forwarding::gue) return false;
   const bool is_gue = outer.shape == core::Shape::transport &&
                       outer.protocol == core::ip_protocol::kUdp &&
                       outer.destination_port_be() == gue_port_be_;
   const bool is_ipip =
       outer.shape == core::Shape::suspicious && outer.reason == MR_DROP_UNSUPPORTED_PROTOCOL &&
       outer.protocol == (outer.is_v4 ? core::ip_protocol::kIpv4InIp : core::ip_protocol::kIpv6InIp);
-  if (!(forwarding_ == Forwarding::gue ? is_gue : is_ipip)) return;
-  if (is_gue && !l4_checksum_holds(packet, outer))
-    return violations_.count(Violation::bad_checksum);
+  if (!(forwarding_ == Forwarding::gue ? is_gue : is_ipip)) return false;
+  if (is_gue && !l4_checksum_holds(packet, outer)) {
+    violations_.count(Violation::bad_checksum);
+    return false;
+  }
   const std::uint32_t inner_offset = outer.l4_offset() + (is_gue ? core::udp::kBytes : 0);
   const std::uint32_t target = target_of(outer.destination);
-  if (target == kNoTarget) return violations_.count(Violation::wrong_destination);
+  if (target == kNoTarget) {
+    violations_.count(Violation::wrong_destination);
+    return false;
+  }
   const std::uint32_t outer_bytes = inner_offset - core::eth::kBytes;
   std::array<std::uint8_t, core::eth::kBytes> link;
   std::memcpy(link.data(), packet.data, link.size());
@@ -113,6 +116,13 @@ void TargetEmulator::unwrap(core::Packet& packet) noexcept {
   packet.data += outer_bytes;
   packet.length = core::eth::kBytes + outer.ip_bytes - outer_bytes;
   std::memcpy(packet.data, link.data(), link.size());
+  return true;
+}
+
+bool TargetEmulator::is_for_target(const core::Packet& packet,
+                                   const core::Parsed& parsed) const noexcept {
+  return parsed.destination_port_be() != health_port_be_ &&
+         target_of(packet, path_of(parsed)) != kNoTarget;
 }
 
 bool TargetEmulator::answer_probe(core::Packet& packet, const core::Parsed& parsed) const noexcept {

@@ -35,10 +35,15 @@ class TargetEmulator {
   TargetEmulator(const Connections& connections, Outbox& outbox);
 
   // Takes a packet out of the one that an ipip or gue balancer put it into, so that it looks as a
-  // dsr balancer would have brought it. Any other packet stays as it is.
-  void unwrap(core::Packet& packet) noexcept;
+  // dsr balancer would have brought it. False for any other packet, which stays as it is.
+  [[nodiscard]] bool unwrap(core::Packet& packet, const core::Parsed& outer) noexcept;
 
-  // A packet from one of the clients, with shape transport.
+  // Whether its destination is a target and no health probe's, whoever sent it: one that is not
+  // from a client may be a client's whose source was changed.
+  [[nodiscard]] bool is_for_target(const core::Packet& packet,
+                                   const core::Parsed& parsed) const noexcept;
+
+  // A packet from one of the clients or to one of the targets, with shape transport.
   void receive(const core::Packet& packet, const core::Parsed& parsed) noexcept;
 
   // Nothing for an address that no target has.

@@ -11,7 +11,7 @@ namespace millrace::pktgen {
 
 enum class Violation : std::uint8_t {
   moved,              // packets of one connection reached two targets
-  wrong_source,       // a target saw another port, or a client an answer that is not the VIP's
+  wrong_source,       // a target saw no client, or a client an answer that is not the VIP's
   wrong_destination,  // a client's packet arrived with a destination that no target has
   bad_checksum,       // of TCP or UDP
   out_of_order,       // overtaken, or delivered twice

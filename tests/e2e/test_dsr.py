@@ -48,5 +48,5 @@ def test_replies_do_not_pass_the_node(lab: Lab, node: Node, vip: str) -> None:
 
 @VIPS
 def test_the_node_alone_answers_for_the_vip(lab: Lab, node: Node, vip: str) -> None:
-    lab.client.ip("neighbour", "flush", "all")
+    lab.client.forget_neighbours("eth0")
     assert ping(lab.client, vip, 3) == 3

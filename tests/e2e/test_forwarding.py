@@ -126,7 +126,7 @@ def test_kernel_answers_for_the_nodes_own_address(lab: Lab, node: Node, address:
 def test_engine_answers_arp_and_neighbour_solicitations_for_the_vip(
     lab: Lab, node: Node, vip: str
 ) -> None:
-    lab.client.ip("neighbour", "flush", "all")
+    lab.client.forget_neighbours("eth0")
     assert ping(lab.client, vip, 1) == 1
     mac = json.loads(node.namespace.ip("-json", "link", "show", "nic0"))[0]["address"]
     entries = json.loads(lab.client.ip("-json", "neighbour", "show", vip))

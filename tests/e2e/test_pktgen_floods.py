@@ -14,7 +14,7 @@ import pytest
 from lab import Lab, Layout, Node
 from lab.addresses import VIP_V4, VIP_V6
 from lab.configs import emulated
-from lab.generator import assert_clean, connections, wait_healthy
+from lab.generator import assert_clean, connections
 from lab.node import FLOWS_PER_WORKER
 from lab.views import Json
 
@@ -90,8 +90,8 @@ def watching(node: Node) -> Iterator[Watch]:
 def flooded(lab: Lab, node: Node, *streams: dict[str, Any]) -> tuple[Json, Watch]:
     """What a run with connections and these streams found, and what the engine had meanwhile."""
     profile = {"connections": connections(VIP_V4, **LONG), "streams": list(streams)}
-    with lab.generator.running(profile, seconds=SECONDS, warm_up=4):
-        wait_healthy(node, VIP_V4)
+    with lab.generator.running(profile, seconds=SECONDS):
+        lab.generator.begin(node, VIP_V4)
         with watching(node) as watch:
             result = lab.generator.result()
     assert_clean(result, opened=SECONDS * 200)

@@ -68,12 +68,13 @@ def run_beside(
     """The result of a run with a TAP for each address, which the kernel gets when it is there;
     and `neighbour` with it, because streams answer no question for a link address."""
     file, out = tmp_path / "profile.yaml", tmp_path / "result.json"
+    start_file = tmp_path / "start"
     file.write_text(json.dumps(profile))
     words: list[str | Path] = [build_directory() / PROGRAM, file, "--quiet", "--json", out]
     for number, tap in enumerate(addresses):
         words += ["--nic", f"net_tap{number},iface={tap},mac={MACS[tap]}"]
     service = kernel.service(
-        "pktgen", [*words, *NO_HUGEPAGES, "--warm-up", "1.5", "--drain", "1.5"]
+        "pktgen", [*words, *NO_HUGEPAGES, "--start-file", start_file, "--drain", "1.5"]
     )
     service.start()
     try:
@@ -83,6 +84,7 @@ def run_beside(
             if neighbour:
                 place = ["lladdr", EMULATED_CLIENT_MAC, "dev", tap, "nud", "permanent"]
                 kernel.ip("neighbour", "replace", neighbour, *place)
+        start_file.touch()
         assert service.wait(30) == 0, service.log_tail()
     finally:
         service.stop()

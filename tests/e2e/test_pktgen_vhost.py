@@ -8,7 +8,7 @@ import pytest
 from lab import Lab, Layout, Node
 from lab.addresses import VIP_V4, VIP_V6
 from lab.configs import emulated
-from lab.generator import assert_clean, connections, wait_healthy
+from lab.generator import assert_clean, connections
 
 LAYOUT = Layout(clients=0, targets=0, generator="vhost")
 pytestmark = pytest.mark.only_engine("dpdk", "vhost is a device of DPDK's")
@@ -28,6 +28,6 @@ def test_every_connection_completes_at_one_target(lab: Lab, node: Node, vip: str
     """The second run finds the socket that the first one left."""
     profile = {"connections": connections(vip, rate="5kcps")}
     with lab.generator.running(profile, seconds=1):
-        wait_healthy(node, vip)
+        lab.generator.begin(node, vip)
         found = assert_clean(lab.generator.result(), opened=1500)
     assert sum(1 for count in found["by_target"] if count > 0) == 20

@@ -27,6 +27,9 @@ PORTS = {"TCP": 80, "UDP": 53}
 # The CPU that an engine with one worker leaves to its main thread.
 CPU = "0"
 END_TIMEOUT_S = 30.0
+# Targets that were healthy a moment ago still are while their neighbours are found.
+WARM_UP_S = 1.5
+HEALTHY_TIMEOUT_S = 20.0
 
 
 def connections(
@@ -51,14 +54,18 @@ def connections(
 
 
 def wait_healthy(node: Node, vip: str) -> None:
-    """All targets of the VIP's family: a run emulates one family alone."""
+    """All targets of the VIP's family, and the node knows their link addresses: a run emulates one
+    family alone."""
 
     def healthy() -> bool:
         own = [view for view in node.targets() if (":" in view.address) == (":" in vip)]
         own = [view for view in own if view.state not in ("draining", "unused")]
-        return all(view.state == "healthy" for view in own)
+        shown = node.namespace.ip("neighbour", "show", "dev", node.interface(0))
+        known = {line.split()[0] for line in shown.splitlines() if "lladdr" in line}
+        return all(view.state == "healthy" and view.address in known for view in own)
 
-    wait_until(healthy, "the emulated targets are healthy", timeout_s=10, interval_s=0.1)
+    what = "the emulated targets are known and healthy"
+    wait_until(healthy, what, timeout_s=HEALTHY_TIMEOUT_S, interval_s=0.1)
 
 
 def assert_clean(result: Json, *, opened: int) -> Json:
@@ -91,10 +98,10 @@ class Generator:
         profile: Mapping[str, Any],
         *,
         seconds: float,
-        warm_up: float = 2.0,
         drain: float = 3.0,
     ) -> Iterator[Service]:
-        """Runs beside the block, which waits for its end with result() or cuts it short."""
+        """Runs beside the block, which lets it start with begin() and waits for its end with
+        result(), or cuts it short."""
         ends = {"gateway_mac": self.gateway_mac}
         targets = profile["connections"]["targets"] | ends
         profile = {**profile, "connections": profile["connections"] | ends | {"targets": targets}}
@@ -104,18 +111,25 @@ class Generator:
         file = self._home / "profile.yaml"
         file.write_text(json.dumps({**profile, "seconds": seconds}))  # JSON is YAML
         self._out.unlink(missing_ok=True)
+        self._start_file.unlink(missing_ok=True)
         words: list[str | Path] = ["taskset", "--cpu-list", CPU, self.program, "--quiet"]
         words += ["--nic", self.nic]
         if profile["connections"]["targets"]["forwarding"] != "nat":
             # Answers go past the balancer, and the clients are in this very process.
             words += ["--nic", "net_ring0"]
-        words += ["--warm-up", str(warm_up), "--drain", str(drain), "--json", self._out, file]
+        words += ["--warm-up", str(WARM_UP_S), "--start-file", self._start_file]
+        words += ["--drain", str(drain), "--json", self._out, file]
         self._service = self.namespace.service("pktgen", words)
         self._service.start()
         try:
             yield self._service
         finally:
             self.stop()
+
+    def begin(self, node: Node, vip: str) -> None:
+        """Until now it only answered. Connections are opened when the VIP has its targets."""
+        wait_healthy(node, vip)
+        self._start_file.touch()
 
     def result(self) -> Json:
         """Of the run that is under way, when it has ended."""
@@ -129,6 +143,10 @@ class Generator:
     def stop(self) -> None:
         if self._service is not None:
             self._service.stop()
+
+    @property
+    def _start_file(self) -> Path:
+        return self._home / "pktgen.start"
 
     @property
     def _out(self) -> Path:

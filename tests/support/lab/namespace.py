@@ -75,6 +75,13 @@ class Namespace:
     def ip(self, *words: str) -> str:
         return run(["ip", "-netns", self.name, *words]).stdout
 
+    def forget_neighbours(self, interface: str) -> None:
+        """All link addresses that `interface` knows.
+
+        Traffic asks for some anew meanwhile, and `ip` fails after ten rounds in which it found any.
+        """
+        self.run(["ip", "neighbour", "flush", "dev", interface], check=False)
+
     def sysctl(self, key: str, value: str) -> None:
         self.run(["sysctl", "--quiet", "--write", f"{key}={value}"])
 

@@ -232,6 +232,15 @@ TEST_P(EveryLoop, through_the_forwarder_keeps_every_connection_at_its_target) {
   EXPECT_GT(*std::min_element(shares.begin(), shares.end()), 0u);
 }
 
+TEST_P(EveryLoop, through_the_forwarder_from_the_ports_of_gue_is_no_other) {
+  Connections connections = connections_of(GetParam());
+  connections.clients.port_first = static_cast<std::uint16_t>(connections.gue_port - 50);
+  ForwarderMiddle forwarder(GetParam());
+  Loop loop(connections, std::ref(forwarder));
+  loop.run(50, 1000);
+  expect_all_completed(loop, GetParam());
+}
+
 TEST_P(EveryLoop, with_loss_still_ends_and_blames_nobody) {
   Random random(42);
   Loop loop(without_balancer(GetParam()), [&](std::vector<Frame>& frames) {

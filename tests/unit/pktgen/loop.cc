@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/pktgen/loop.h"
 
-#include "dataplane/core/parse.h"
+#include "bench/pktgen/deliver.h"
 #include "tests/support/cc/image_builder.h"
 
 namespace millrace::pktgen {
@@ -97,16 +97,7 @@ void Loop::deliver(Frame frame) {
                       .headroom = 0,
                       .nic = 0,
                       .reserved = 0};
-  targets_->unwrap(packet);
-  core::Parsed parsed{};
-  core::parse(packet, parsed);
-  if (parsed.shape != core::Shape::transport) return;
-  const Endpoint destination{parsed.destination, parsed.destination_port_be()};
-  if (clients_->flows().flow_of(destination) != FlowMap::kNoFlow) {
-    clients_->receive(packet, parsed, now_ns_);
-  } else {
-    targets_->receive(packet, parsed);
-  }
+  (void)pktgen::deliver(packet, {*clients_, targets_.get(), true}, now_ns_);  // or is lost
 }
 
 }  // namespace millrace::pktgen
