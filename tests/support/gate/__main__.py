@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ class Outcome:
     """What one part, or all of them, came to."""
 
     passed: int = 0
-    failed: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)  # with what the test said, if it did
     skipped: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
@@ -101,6 +102,8 @@ E2E = "e2e"
 VM = "vm"
 VM_PROGRAMS = ("all", "tests/integration/bpf/xdp_golden_test", "bench/xdp/xdp_trace")
 FUZZ_SECONDS = 60
+# Of what a failed end-to-end test said, in the summary.
+FAILURE_LINES = 40
 # What --full adds: each is one test.
 LONG = {
     "every fuzz target searches": ["tests/fuzz/run", str(FUZZ_SECONDS)],
@@ -216,10 +219,12 @@ def read_junit(part: str, report: Path) -> Outcome:
         return Outcome(failed=[f"{part}: pytest did not run"])
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{part}: {case.get('name')}"
-        if case.find("failure") is not None or case.find("error") is not None:
-            outcome.failed.append(name)
+        problems = [one for kind in ("failure", "error") for one in case.findall(kind)]
+        if problems:
+            said = [line for one in problems for line in (one.text or "").splitlines()]
+            outcome.failed.append("\n    ".join([name, *said[-FAILURE_LINES:]]))
         elif (skip := case.find("skipped")) is not None:
-            outcome.skipped.append(f"{name}: {skip.get('message')}")
+            outcome.skipped.append(f"{part}: {skip.get('message')}")
         else:
             outcome.passed += 1
     return outcome
@@ -272,8 +277,8 @@ def main() -> int:
     if options.full:
         total.add(run_long())
     say(f"\nafter {(time.monotonic() - start) / 60:.1f} minutes")
-    for name in total.skipped:
-        say(f"skipped  {name}")
+    for name, count in Counter(total.skipped).items():
+        say(f"skipped  {name}" + (f" ({count} tests)" if count > 1 else ""))
     for name in total.failed:
         say(f"FAILED   {name}")
     say(str(total))
