@@ -57,8 +57,10 @@ def assert_grows(node: Node, before: Counter[str], counters: set[str], by: int) 
     def grown() -> int:
         return sum((node.totals() - before)[counter] for counter in counters)
 
-    wait_until(lambda: grown() >= by, f"{counters} grow by {by}", timeout_s=5)
-    assert grown() == by
+    try:
+        wait_until(lambda: grown() >= by, f"{counters} grow by {by}", timeout_s=5)
+    finally:
+        assert grown() == by, node.totals() - before
 
 
 def test_the_program_is_attached_in_that_mode(node: Node) -> None:

@@ -202,13 +202,18 @@ class Node:
         return self.json("status")
 
     def wait_adopted(self, timeout_s: float = 10.0) -> None:
-        """Until the engine's main thread has taken the newest generation."""
+        """Until the engine's main thread has taken the newest generation.
+
+        This engine's: the control plane looks ten times a second whether another one has started,
+        and until then it shows the counters of the one before.
+        """
 
         def adopted() -> bool:
             status = self.status()
             engine = status["engine"]
             return bool(
                 engine["running"]
+                and engine["pid"] == self.dataplane.pid
                 and status["generation"] > 0
                 and engine["adopted_generation"] == status["generation"]
             )
