@@ -305,6 +305,7 @@ int run(Options options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_table_memory();
   Options options;
   const po::options_description description = describe(options);
   po::variables_map values;

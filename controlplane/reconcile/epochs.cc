@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/reconcile/epochs.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -14,8 +16,15 @@ namespace {
 
 constexpr std::uint16_t kNone = MR_MEMBER_NONE;
 constexpr std::uint64_t kMillisecondNs = 1'000'000;
+constexpr std::size_t kChangesMax = 0xffff;
+// The largest table, and what many groups that change together give back at once.
+constexpr int kFromHeapBytes = 4 << 20;
+constexpr int kKeptBytes = 64 << 20;
 
 std::uint32_t ms_of(std::uint64_t ns) { return static_cast<std::uint32_t>(ns / kMillisecondNs); }
+
+// How many changes came after it; numbers wrap.
+int age_of_change(int newest, int change) { return (newest - change) & 0xffff; }
 
 // `old_index`: of each member that stays, what its index was.
 void renumber_slots(std::span<mr_lookup_slot> slots, std::span<const std::uint16_t> old_index) {
@@ -37,6 +46,12 @@ std::vector<std::uint16_t> owners_of(std::span<const mr_lookup_slot> slots) {
 }
 
 }  // namespace
+
+void keep_table_memory() {
+  // Either is refused only when its value is out of range.
+  (void)::mallopt(M_MMAP_THRESHOLD, kFromHeapBytes);
+  (void)::mallopt(M_TRIM_THRESHOLD, kKeptBytes);
+}
 
 void Epochs::update(std::span<const EpochMember> members, const EpochSettings& settings,
                     std::uint64_t now_ns) {
@@ -63,7 +78,8 @@ void Epochs::restore(std::span<const mr_lookup_slot> slots,
   auto restored = std::make_shared<LookupTable>();
   restored->slots.assign(slots.begin(), slots.end());
   restored_ = std::move(restored);
-  changed_at_ms_.assign(slots.size(), ms_of(now_ns));
+  changed_at_ms_ = {ms_of(now_ns)};
+  change_of_slot_.assign(slots.size(), newest_change_);
   is_choice_stale_ = true;
 }
 
@@ -100,6 +116,9 @@ std::vector<std::uint16_t> Epochs::sync_members(std::span<const EpochMember> mem
     const bool chooses_alike = before.weight == found->weight && before.identity == found->identity;
     is_choice_stale_ = is_choice_stale_ || !chooses_alike;
     is_window_stale_ = is_window_stale_ || (before.keeps_flows && !found->keeps_flows);
+    // Else no slot names it: what it lost was forgotten then, and it has owned nothing since.
+    has_lost_flows_ =
+        has_lost_flows_ || (!found->keeps_flows && (before.keeps_flows || before.weight > 0));
     members_[index] = *found;
     member_slots_[index] = found->target_slot;
     is_known[static_cast<std::size_t>(found - wanted.begin())] = true;
@@ -142,7 +161,7 @@ void Epochs::renew_table(std::span<const std::uint16_t> old_index, std::uint64_t
     enter_owners(next->slots, owners_of(next->slots), now_ns);
   }
   count(next->slots, now_ns);
-  is_choice_stale_ = is_window_stale_ = false;
+  is_choice_stale_ = is_window_stale_ = has_lost_flows_ = false;
   restored_ = nullptr;
   const auto bytes = std::as_bytes(std::span(next->slots));
   const bool is_same = before == table_ && before != nullptr &&
@@ -170,32 +189,56 @@ void Epochs::enter_owners(Slots& slots, std::span<const std::uint16_t> owners,
   if (slots.size() != owners.size()) {  // another size means other slots: no history
     slots.clear();
     for (const std::uint16_t owner : owners) slots.push_back({.cur = owner, .prev = kNone});
-    changed_at_ms_.clear();
+    forget_changes();
     return;
   }
-  changed_at_ms_.resize(slots.size());
-  const std::uint32_t now_ms = ms_of(now_ns);
-  const std::uint32_t window_ms = ms_of(settings_.window_ns);
-  // Locals, because a store could change a member, for all that the compiler knows.
+  change_of_slot_.resize(slots.size());
+  if (is_choice_stale_) note_change(now_ns);
+  close_windows(now_ns);
+  // Locals, because a store could change a member, for all that the compiler knows; int and no
+  // short circuit, so that it takes several slots at once.
   mr_lookup_slot* const slot = slots.data();
-  std::uint32_t* const changed_at_ms = changed_at_ms_.data();
+  std::uint16_t* const change_of_slot = change_of_slot_.data();
+  const int newest = newest_change_;
+  const auto open_changes = static_cast<int>(changed_at_ms_.size());
   for (std::size_t i = 0, slot_count = slots.size(); i < slot_count; ++i) {
-    const std::uint32_t owner = owners[i];
-    const std::uint32_t cur = slot[i].cur;
-    const std::uint32_t prev = cur != owner ? cur : slot[i].prev;
-    const std::uint32_t since_ms = cur != owner ? now_ms : changed_at_ms[i];
-    const bool is_open = now_ms - since_ms < window_ms && prev != owner;
-    changed_at_ms[i] = since_ms;
+    const int owner = owners[i];
+    const int cur = slot[i].cur;
+    const int prev = cur != owner ? cur : slot[i].prev;
+    const int change = cur != owner ? newest : change_of_slot[i];
+    const auto is_open = static_cast<int>(age_of_change(newest, change) < open_changes) &
+                         static_cast<int>(prev != owner);
+    change_of_slot[i] = static_cast<std::uint16_t>(change);
     slot[i] = {.cur = static_cast<std::uint16_t>(owner),
-               .prev = static_cast<std::uint16_t>(is_open ? prev : kNone)};
+               .prev = static_cast<std::uint16_t>(is_open != 0 ? prev : kNone)};
   }
   forget_flows_not_kept(slots);
 }
 
+void Epochs::note_change(std::uint64_t now_ns) {
+  ++newest_change_;
+  changed_at_ms_.push_back(ms_of(now_ns));
+  // Beyond that, numbers would mean two changes: 18 a second for an hour, the longest window.
+  if (changed_at_ms_.size() > kChangesMax) changed_at_ms_.pop_front();
+}
+
+void Epochs::close_windows(std::uint64_t now_ns) {
+  const std::uint32_t now_ms = ms_of(now_ns);
+  const std::uint32_t window_ms = ms_of(settings_.window_ns);
+  while (!changed_at_ms_.empty() && now_ms - changed_at_ms_.front() >= window_ms) {
+    changed_at_ms_.pop_front();
+  }
+}
+
 void Epochs::forget_flows_not_kept(Slots& slots) const {
-  if (std::ranges::all_of(members_, &EpochMember::keeps_flows)) return;
+  if (!has_lost_flows_) return;
+  const std::size_t member_count = members_.size();
+  std::vector<std::uint16_t> kept(member_count + 1, kNone);  // the last for slots without `prev`
+  for (std::size_t i = 0; i < member_count; ++i) {
+    if (members_[i].keeps_flows) kept[i] = static_cast<std::uint16_t>(i);
+  }
   for (mr_lookup_slot& slot : slots) {
-    if (slot.prev != kNone && !members_[slot.prev].keeps_flows) slot.prev = kNone;
+    slot.prev = kept[std::min<std::size_t>(slot.prev, member_count)];
   }
 }
 
@@ -204,31 +247,35 @@ void Epochs::count(std::span<const mr_lookup_slot> slots, std::uint64_t now_ns) 
   owned_.assign(members_.size(), 0);
   std::uint32_t* const owned = owned_.data();
   for (const mr_lookup_slot& slot : slots) ++owned[slot.cur];
-  const std::span<const std::uint32_t> changed_at_ms = changed_at_ms_;
-  const std::uint32_t now_ms = ms_of(now_ns);
+  const std::span<const std::uint16_t> change_of_slot = change_of_slot_;
+  const int newest = newest_change_;
   std::uint32_t open_count = 0;
-  std::uint32_t oldest_ms = 0;
-  for (std::size_t i = 0; i < changed_at_ms.size(); ++i) {
+  int oldest_age = 0;
+  for (std::size_t i = 0; i < change_of_slot.size(); ++i) {
     const bool is_open = slots[i].prev != kNone;
+    const int age = age_of_change(newest, change_of_slot[i]);
     open_count += is_open ? 1 : 0;
-    oldest_ms = std::max(oldest_ms, is_open ? now_ms - changed_at_ms[i] : 0);
+    oldest_age = std::max(oldest_age, is_open ? age : 0);
   }
   slots_with_prev_ = open_count;
   next_expiry_ns_ = kNever;
-  if (slots_with_prev_ == 0) {
-    changed_at_ms_.clear();
-    changed_at_ms_.shrink_to_fit();
-    return;
-  }
-  const std::uint64_t oldest_began_ms = now_ns / kMillisecondNs - oldest_ms;
+  if (slots_with_prev_ == 0) return forget_changes();
+  const std::uint32_t began_ms = *(changed_at_ms_.end() - 1 - oldest_age);
+  const std::uint64_t oldest_began_ms = now_ns / kMillisecondNs - (ms_of(now_ns) - began_ms);
   next_expiry_ns_ = (oldest_began_ms + settings_.window_ns / kMillisecondNs) * kMillisecondNs;
 }
 
+void Epochs::forget_changes() {
+  changed_at_ms_.clear();
+  change_of_slot_.clear();
+  change_of_slot_.shrink_to_fit();
+}
+
 void Epochs::drop_table() {
-  is_choice_stale_ = is_window_stale_ = false;
+  is_choice_stale_ = is_window_stale_ = has_lost_flows_ = false;
   restored_ = nullptr;
   table_ = nullptr;
-  changed_at_ms_.clear();
+  forget_changes();
   count({}, 0);
 }
 

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <span>
@@ -43,6 +44,10 @@ struct EpochSettings {
 };
 
 inline constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
+
+// For the whole process, before the first table: the memory of tables that are gone is kept for
+// those to come. Fresh pages cost as much as choosing the owners does: 64 page faults a table.
+void keep_table_memory();
 
 class Epochs {
  public:
@@ -77,22 +82,30 @@ class Epochs {
   void renew_table(std::span<const std::uint16_t> old_index, std::uint64_t now_ns);
   [[nodiscard]] std::vector<core::MaglevTarget> choices() const;
   void enter_owners(Slots& slots, std::span<const std::uint16_t> owners, std::uint64_t now_ns);
+  void note_change(std::uint64_t now_ns);
+  void close_windows(std::uint64_t now_ns);
   void forget_flows_not_kept(Slots& slots) const;
   void count(std::span<const mr_lookup_slot> slots, std::uint64_t now_ns);
+  void forget_changes();
   void drop_table();
 
   std::vector<EpochMember> members_;         // by member index
   std::vector<std::uint32_t> member_slots_;  // likewise
   std::vector<std::uint16_t> by_target_id_;  // member indexes in order of target id
-  // By slot, valid where prev is set; empty: none is. CLOCK_MONOTONIC in ms, wraps after 49 days,
-  // which no window comes near: half the memory of nanoseconds, in up to a thousand groups.
-  std::vector<std::uint32_t> changed_at_ms_;
+  // When owners were chosen within the window, oldest first: CLOCK_MONOTONIC in ms, wraps after 49
+  // days, which no window comes near.
+  std::deque<std::uint32_t> changed_at_ms_;
+  std::uint16_t newest_change_ = 0;  // number of the last of these; the one before has one less
+  // By slot, valid where prev is set: the number of the change that set it; empty: prev is nowhere.
+  // Half of what the times themselves would take, in up to a thousand groups that change by turns.
+  std::vector<std::uint16_t> change_of_slot_;
   std::vector<std::uint32_t> owned_;  // by member index
   std::uint32_t slots_with_prev_ = 0;
   std::uint64_t next_expiry_ns_ = kNever;
   EpochSettings settings_;
   bool is_choice_stale_ = true;   // owners must be chosen anew
-  bool is_window_stale_ = false;  // some member gave up its flows
+  bool is_window_stale_ = false;  // some member gave up its flows, or a window ends
+  bool has_lost_flows_ = false;   // slots may name a member that does not keep its flows
   std::shared_ptr<const LookupTable> table_;
   std::shared_ptr<const LookupTable> restored_;  // slots alone; until the next update()
 };

@@ -133,7 +133,7 @@ void Reconciler::on_health(const TargetKey& key, const TargetHealth& health) {
                (health.description.empty() ? "" : ": " + health.description));
   }
   target->health = health;
-  stale_groups_.insert(key.group);
+  stale_groups_.add(key.group);
   wake();
 }
 
@@ -163,7 +163,7 @@ void Reconciler::tick() {
       !publish_alarm_.empty() || (!store_alarm_.empty() && now_ns >= saved_at_ns_ + kSaveRetryNs);
   if (is_retired || is_grace_ending || is_retry_due || now_ns >= drain_due_ns_) is_dirty_ = true;
   for (const auto& [name, group] : state_.groups) {
-    if (now_ns >= group.epochs.next_expiry_ns()) stale_groups_.insert(name);
+    if (now_ns >= group.epochs.next_expiry_ns()) stale_groups_.add(name);
   }
   settle();
 }
@@ -173,11 +173,12 @@ void Reconciler::settle() {
   if (!is_applied_) return;
   const Moment now = hooks_.now();
   if (is_dirty_ || !has_contents_) {
+    stale_groups_.clear();
     settle_all(now);
-  } else if (!stale_groups_.empty()) {
-    settle_stale_groups(now);
+  } else if (!stale_groups_.is_empty()) {
+    settle_groups(stale_groups_.take(kGroupsPerImage), now);
   }
-  stale_groups_.clear();
+  if (!stale_groups_.is_empty()) wake();
 }
 
 void Reconciler::settle_all(const Moment& now) {
@@ -204,11 +205,11 @@ void Reconciler::settle_all(const Moment& now) {
 }
 
 // For changes that leave every other group, the sets of targets and all settings as they were.
-void Reconciler::settle_stale_groups(const Moment& now) {
+void Reconciler::settle_groups(const std::vector<std::string>& names, const Moment& now) {
   const FindWay way_to = way_to_targets(now.monotonic_ns);
   std::vector<StoredTarget> rows;
   bool is_changed = false;
-  for (const std::string& name : stale_groups_) {
+  for (const std::string& name : names) {
     const auto found = state_.groups.find(name);
     if (found == state_.groups.end()) continue;
     GroupState& group = found->second;

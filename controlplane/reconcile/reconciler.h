@@ -16,7 +16,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -26,6 +25,7 @@
 #include "controlplane/reconcile/control_state.h"
 #include "controlplane/reconcile/controller.h"
 #include "controlplane/reconcile/engine_watch.h"
+#include "controlplane/reconcile/group_queue.h"
 #include "controlplane/reconcile/image_plan.h"
 #include "controlplane/reconcile/observations.h"
 #include "controlplane/reconcile/restore.h"
@@ -80,8 +80,13 @@ class Reconciler final : public Controller {
   void on_next_hops() { note_change(); }
   // Every 100 ms or so.
   void tick();
-  // Carries out what changed since the last time.
+  // Carries out what changed since the last time; wakes for what is left.
   void settle();
+  // So many groups with changes of their own go into one image: what comes while it is made waits
+  // for so many lookup tables at most, a millisecond each. More, and their tables fall out of the
+  // caches; fewer, and the parts of an image that do not depend on what changed (1 ms at 1,000
+  // groups) are no longer small beside them.
+  static constexpr std::size_t kGroupsPerImage = 32;
 
  private:
   Reconciler(Options options, StateStore store, ReconcilerHooks hooks, ControlState state,
@@ -92,7 +97,7 @@ class Reconciler final : public Controller {
   void note_change();
   void wake();
   void settle_all(const Moment& now);
-  void settle_stale_groups(const Moment& now);
+  void settle_groups(const std::vector<std::string>& names, const Moment& now);
   void poll_engine();
   void observe_counters();
   void begin_counters();
@@ -131,10 +136,10 @@ class Reconciler final : public Controller {
   bool is_applied_ = false;
   bool is_grace_over_ = false;
   bool is_woken_ = false;
-  bool is_dirty_ = false;               // anything may have changed
-  std::set<std::string> stale_groups_;  // by name; in these, health or the end of a window
-  std::uint64_t drain_due_ns_ = 0;      // when the next drain ends; kNever: none runs
-  ImageContents contents_;              // as published last, while has_contents_
+  bool is_dirty_ = false;           // anything may have changed
+  GroupQueue stale_groups_;         // in these, health or the end of a window
+  std::uint64_t drain_due_ns_ = 0;  // when the next drain ends; kNever: none runs
+  ImageContents contents_;          // as published last, while has_contents_
   bool has_contents_ = false;
   std::uint64_t generation_floor_ = 0;  // as stored
   std::string config_error_;

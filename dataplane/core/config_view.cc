@@ -178,18 +178,22 @@ Status Checker::check_lookup_table(std::uint32_t slot, const mr_target_group& gr
   if (checksum64(std::as_bytes(table)) != group.table_checksum) {
     return wrong(name() + "lookup table does not match its checksum");
   }
-  // Without a branch per slot: a changed table is read at every change of health.
-  std::uint32_t cur_max = 0;
-  std::uint32_t prev_max = 0;
+  // Without a branch per slot, because a changed table is read at every change of health; signed,
+  // because every x86 compares four of those at once.
+  int cur_max = 0;
+  int prev_max = 0;
   for (const mr_lookup_slot& entry : table) {
-    cur_max = std::max<std::uint32_t>(cur_max, entry.cur);
-    prev_max = std::max<std::uint32_t>(prev_max, entry.prev == MR_MEMBER_NONE ? 0u : entry.prev);
+    cur_max = std::max<int>(cur_max, entry.cur);
+    prev_max = std::max<int>(prev_max, entry.prev == MR_MEMBER_NONE ? 0 : entry.prev);
   }
-  if (cur_max >= group.member_count) {
-    return wrong(name() + "lookup table names member", cur_max, ">=", group.member_count);
+  const auto member_count = static_cast<int>(group.member_count);  // checked to be small
+  const auto largest = [](int member) { return static_cast<std::uint64_t>(member); };
+  if (cur_max >= member_count) {
+    return wrong(name() + "lookup table names member", largest(cur_max), ">=", group.member_count);
   }
-  if (prev_max >= group.member_count) {
-    return wrong(name() + "lookup table names previous member", prev_max, ">=", group.member_count);
+  if (prev_max >= member_count) {
+    return wrong(name() + "lookup table names previous member", largest(prev_max),
+                 ">=", group.member_count);
   }
   return ok();
 }

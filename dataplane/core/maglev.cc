@@ -99,11 +99,10 @@ std::vector<Turn> turns_in_identity_order(std::span<const MaglevTarget> targets,
 }
 
 template <typename Use>
-void for_each_clear_bit(std::span<const std::uint64_t> words, std::uint32_t bit_count, Use use) {
+void for_each_bit(std::span<const std::uint64_t> words, Use use) {
   for (std::uint32_t word = 0; word < words.size(); ++word) {
-    for (std::uint64_t bits = ~words[word]; bits != 0; bits &= bits - 1) {
-      const auto bit = word * 64 + static_cast<std::uint32_t>(std::countr_zero(bits));
-      if (bit < bit_count) use(bit);
+    for (std::uint64_t bits = words[word]; bits != 0; bits &= bits - 1) {
+      use(word * 64 + static_cast<std::uint32_t>(std::countr_zero(bits)));
     }
   }
 }
@@ -117,7 +116,7 @@ class Filling {
 
  private:
   void take_turns(std::uint32_t left_after);
-  [[nodiscard]] std::uint32_t first_free(Turn& turn, const std::uint64_t* taken) const;
+  [[nodiscard]] std::uint32_t first_free(Turn& turn, const std::uint64_t* free) const;
   // These two out of the way of take_turns(), which would run out of registers.
   [[gnu::noinline]] void look_ahead(Turn& turn) const;
   [[gnu::noinline]] void note_what_is_left();
@@ -129,9 +128,9 @@ class Filling {
   Modulus modulus_;
   std::uint32_t looks_;  // of a target at once: a multiple of four, and its room for notes
   std::vector<std::uint16_t> owners_;
-  // Which slots have an owner, a bit each: 65537 bits lie in the first-level cache where as many
+  // Which slots have no owner, a bit each: 65537 bits lie in the first-level cache where as many
   // owners would not.
-  std::vector<std::uint64_t> taken_;
+  std::vector<std::uint64_t> free_;
   std::vector<std::uint32_t> notes_;
 };
 
@@ -141,7 +140,8 @@ Filling::Filling(std::vector<Turn> turns, std::uint32_t slot_count)
       left_(slot_count),
       modulus_(slot_count),
       owners_(slot_count, kMaglevNoTarget),
-      taken_(slot_count / 64 + 1) {
+      free_(slot_count / 64 + 1, ~std::uint64_t{0}) {
+  free_.back() = (std::uint64_t{1} << slot_count % 64) - 1;
   const auto turn_count = static_cast<std::uint32_t>(turns_.size());
   looks_ = std::max(slot_count / (kLooksPerTable * turn_count) / 4 * 4, kLooksMin);
   notes_.resize(std::size_t{turn_count} * looks_);
@@ -164,7 +164,7 @@ void Filling::take_turns(std::uint32_t left_after) {
   const std::uint32_t weight_max = std::ranges::max(turns_, {}, &Turn::weight).weight;
   // Locals, because a store into one of the arrays could change a member, for all that the compiler
   // knows.
-  std::uint64_t* const taken = taken_.data();
+  std::uint64_t* const free = free_.data();
   std::uint16_t* const owners = owners_.data();
   Turn* const end = turns_.data() + turns_.size();
   Turn* turn = turns_.data() + turn_index_;
@@ -173,8 +173,8 @@ void Filling::take_turns(std::uint32_t left_after) {
     turn->credit += turn->weight;
     if (turn->credit >= weight_max) {
       turn->credit -= weight_max;
-      const std::uint32_t slot = first_free(*turn, taken);
-      taken[slot / 64] |= std::uint64_t{1} << slot % 64;
+      const std::uint32_t slot = first_free(*turn, free);
+      free[slot / 64] ^= std::uint64_t{1} << slot % 64;
       owners[slot] = turn->target;
       --left;
     }
@@ -186,7 +186,7 @@ void Filling::take_turns(std::uint32_t left_after) {
 
 // Of the target's permutation: slots that are not in its notes were taken when it passed them, and
 // still are.
-std::uint32_t Filling::first_free(Turn& turn, const std::uint64_t* taken) const {
+std::uint32_t Filling::first_free(Turn& turn, const std::uint64_t* free) const {
   const std::uint32_t* note = turn.note;
   for (;;) {
     while (note == turn.notes_end) {
@@ -194,26 +194,28 @@ std::uint32_t Filling::first_free(Turn& turn, const std::uint64_t* taken) const 
       note = turn.notes;
     }
     const std::uint32_t slot = *note++;
-    if ((taken[slot / 64] >> slot % 64 & 1) != 0) continue;
+    if ((free[slot / 64] >> slot % 64 & 1) == 0) continue;
     turn.note = note;
     return slot;
   }
 }
 
 void Filling::look_ahead(Turn& turn) const {
-  const std::uint64_t* const taken = taken_.data();
+  const std::uint64_t* const free = free_.data();
+  const Modulus modulus = modulus_;  // as above
+  const std::uint32_t looks = looks_;
   // Four walks at once, since a step waits for the one before.
-  const std::uint32_t two = modulus_.sum(turn.skip, turn.skip);
-  const std::uint32_t four = modulus_.sum(two, two);
-  const std::uint32_t second = modulus_.sum(turn.next, turn.skip);
-  std::uint32_t slots[4] = {turn.next, second, modulus_.sum(turn.next, two),
-                            modulus_.sum(second, two)};
+  const std::uint32_t two = modulus.sum(turn.skip, turn.skip);
+  const std::uint32_t four = modulus.sum(two, two);
+  const std::uint32_t second = modulus.sum(turn.next, turn.skip);
+  std::uint32_t slots[4] = {turn.next, second, modulus.sum(turn.next, two),
+                            modulus.sum(second, two)};
   std::uint32_t* end = turn.notes;
-  for (std::uint32_t look = 0; look < looks_; look += 4) {
+  for (std::uint32_t look = 0; look < looks; look += 4) {
     for (std::uint32_t& slot : slots) {
       *end = slot;
-      end += ~taken[slot / 64] >> slot % 64 & 1;
-      slot = modulus_.sum(slot, four);
+      end += free[slot / 64] >> slot % 64 & 1;
+      slot = modulus.sum(slot, four);
     }
   }
   turn.note = turn.notes;
@@ -225,19 +227,19 @@ void Filling::look_ahead(Turn& turn) const {
 // count: ranks are sorted as bits, and turned into slots again.
 void Filling::note_what_is_left() {
   std::vector<std::uint32_t> left;
-  for_each_clear_bit(taken_, slot_count_, [&](std::uint32_t slot) { left.push_back(slot); });
-  std::vector<std::uint64_t> unseen(taken_.size());  // clear: the slot of this rank is left
+  for_each_bit(free_, [&](std::uint32_t slot) { left.push_back(slot); });
+  std::vector<std::uint64_t> ranks(free_.size());  // set: the slot of this rank is left
   for (Turn& turn : turns_) {
     // Nothing before this one is free: here the order begins that comes round to it again.
     const std::uint32_t first = turn.note == turn.notes_end ? turn.next : *turn.note;
     const std::uint32_t inverse = modulus_.inverse(turn.skip);
-    std::ranges::fill(unseen, ~std::uint64_t{0});
+    std::ranges::fill(ranks, 0);
     for (const std::uint32_t slot : left) {
       const std::uint32_t rank = modulus_.product(modulus_.sum(slot, slot_count_ - first), inverse);
-      unseen[rank / 64] ^= std::uint64_t{1} << rank % 64;
+      ranks[rank / 64] |= std::uint64_t{1} << rank % 64;
     }
     std::uint32_t* end = turn.notes;
-    for_each_clear_bit(unseen, slot_count_, [&](std::uint32_t rank) {
+    for_each_bit(ranks, [&](std::uint32_t rank) {
       *end++ = modulus_.sum(modulus_.product(rank, turn.skip), first);
     });
     turn.note = turn.notes;

@@ -24,13 +24,18 @@ Arena::Arena(std::uint64_t start, std::uint64_t end) : start_(start), end_(end) 
 
 std::optional<std::uint64_t> Arena::allocate(std::uint64_t bytes) {
   const std::uint64_t wanted = whole_lines(bytes);
+  auto best = free_.end();
   for (auto range = free_.begin(); range != free_.end(); ++range) {
-    if (range->second < wanted) continue;
-    const std::uint64_t offset = range->first;
-    take(range, offset, wanted);
-    return offset;
+    const bool is_better =
+        range->second >= wanted && (best == free_.end() || range->second < best->second);
+    if (!is_better) continue;
+    best = range;
+    if (range->second == wanted) break;
   }
-  return std::nullopt;
+  if (best == free_.end()) return std::nullopt;
+  const std::uint64_t offset = best->first;
+  take(best, offset, wanted);
+  return offset;
 }
 
 bool Arena::occupy(std::uint64_t offset, std::uint64_t bytes) {

@@ -3,8 +3,11 @@
 // Which bytes of a memory are taken: private bookkeeping of the one who writes it. Cold. The
 // control plane's publisher keeps the config segment by it, the XDP daemon its mirror of that.
 //
-// Offsets only; it never touches the memory. First fit over an ordered map of free ranges, which
-// stays small because most blocks are lookup tables of one size.
+// Offsets only; it never touches the memory. Best fit, the first of those that fit equally well:
+// what a lookup table left is for the next one, and the arrays of an image find their own place
+// again, so that memory which nobody has touched yet, and whose pages the kernel must find first,
+// is taken last. Looks through an ordered map of free ranges, which stays small because most blocks
+// are lookup tables of one size.
 #pragma once
 
 #include <cstdint>

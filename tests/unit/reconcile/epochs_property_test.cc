@@ -55,7 +55,7 @@ class History {
     member.target_id = id;
     member.target_slot = id;
     member.identity = id * 0x9e3779b97f4a7c15ull;
-    switch (event.kind % 5) {
+    switch (event.kind % 6) {
       case 0:
         member.weight = 100;
         member.keeps_flows = true;
@@ -70,6 +70,10 @@ class History {
         break;
       case 3:  // unhealthy
         member.weight = 0;
+        member.keeps_flows = false;
+        break;
+      case 4:  // gets flows and keeps none: nobody is that now, but the table can do it
+        member.weight = 50;
         member.keeps_flows = false;
         break;
       default:  // retired

@@ -93,6 +93,29 @@ TEST(Epochs, later_change_elsewhere_does_not_shorten_a_window) {
   }
 }
 
+// Numbers of changes wrap. When they are used up within one window, the oldest change's ends early;
+// else it would look like one that was made just now.
+TEST(Epochs, window_ends_early_when_more_changes_follow_than_have_numbers) {
+  EpochSettings settings = kSettings;
+  settings.slot_count = 31;
+  const std::vector all{member(1), member(2), member(3)};
+  std::vector without{member(1), member(2, 0), member(3)};
+  Epochs epochs;
+  epochs.update(all, settings, 0);
+  epochs.update(without, settings, kSecond);
+  const auto is_prev_of_any = [&] {
+    return std::ranges::any_of(epochs.table()->slots, [&](const mr_lookup_slot& slot) {
+      return target_at(epochs, slot.prev) == 1002;
+    });
+  };
+  ASSERT_TRUE(is_prev_of_any());
+  for (std::uint32_t change = 1; change < 70'000; ++change) {
+    without[0].weight = 100 + change % 2;
+    epochs.update(without, settings, kSecond + change * std::uint64_t{1'000'000});
+    ASSERT_EQ(is_prev_of_any(), change < 65'535) << change;
+  }
+}
+
 TEST(Epochs, target_that_gave_up_its_flows_is_nobodys_prev) {
   Epochs epochs;
   epochs.update(std::vector{member(1), member(2)}, kSettings, 0);

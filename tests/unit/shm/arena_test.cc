@@ -31,6 +31,19 @@ TEST(Arena, freed_neighbours_become_one_range) {
   EXPECT_EQ(arena.allocate(192), 0u);
 }
 
+TEST(Arena, block_goes_where_it_fits_best_and_fresh_memory_is_taken_last) {
+  Arena arena(0, 16 * 64);
+  const std::uint64_t large = *arena.allocate(4 * 64);
+  (void)arena.allocate(64);
+  const std::uint64_t small = *arena.allocate(2 * 64);
+  (void)arena.allocate(64);
+  arena.release(large, 4 * 64);
+  arena.release(small, 2 * 64);
+  EXPECT_EQ(arena.allocate(2 * 64), small);
+  EXPECT_EQ(arena.allocate(3 * 64), large);
+  EXPECT_EQ(arena.allocate(2 * 64), 8 * 64u);
+}
+
 TEST(Arena, occupy_takes_exactly_that_range_once) {
   Arena arena(512, 512 + 8 * 64);
   EXPECT_TRUE(arena.occupy(640, 100));
