@@ -129,4 +129,4 @@ def test_explain_tells_how_a_flow_travels(lab: Lab, node: Node, forwarding: str,
     assert f"it travels by {forwarding} from " in said
     listeners = node.json("listeners")["listeners"]
     assert {entry["forwarding"] for entry in listeners} == {forwarding}
-    assert node.status()["alarms"] == []
+    node.wait_no_alarms()

@@ -220,6 +220,19 @@ class Node:
 
         wait_until(adopted, "the engine adopts the newest generation", timeout_s=timeout_s)
 
+    def wait_no_alarms(self) -> None:
+        """A CPU that stands still raises one for a moment: the engine gives no sign of life."""
+        found: list[str] = []
+
+        def quiet() -> bool:
+            found[:] = self.status()["alarms"]
+            return not found
+
+        try:
+            wait_until(quiet, "no alarm is raised", timeout_s=5)
+        except LabError as error:
+            raise LabError(f"{error}: {found}") from None
+
     def targets(self) -> list[TargetView]:
         groups = self.json("targets")["target_groups"]
         return [TargetView.of(group, target) for group in groups for target in group["targets"]]
