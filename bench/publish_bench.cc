@@ -25,7 +25,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -338,6 +337,7 @@ class Measurement {
     }
     images_ = control_.generation() - first_generation;
   }
+
   void note_published() {
     const core::ConfigView view = control_.published();
     for (Pending& change : pending_) {
@@ -346,6 +346,7 @@ class Measurement {
       if (is_healthy == is_healthy_[change.target]) change.generation = view.generation;
     }
   }
+
   void note_obeyed() {
     const std::uint64_t obeyed = stats_.acknowledged_by_all();
     std::erase_if(pending_, [&](const Pending& change) {
@@ -378,6 +379,7 @@ class Measurement {
       slots_.push_back(found->second);
     }
   }
+
   // Every target is as it was told last, in the image that the workers acknowledged.
   void check_state() {
     if (stats_.engine().refused_generation != 0) fail(stats_.engine().refused_reason);

@@ -27,7 +27,7 @@ PORTS = {"TCP": 80, "UDP": 53}
 # The CPU that an engine with one worker leaves to its main thread.
 CPU = "0"
 END_TIMEOUT_S = 30.0
-# Targets that were healthy a moment ago still are while their neighbours are found.
+# At least: from when the kernel knows a target's link address until the engine does.
 WARM_UP_S = 1.5
 HEALTHY_TIMEOUT_S = 20.0
 

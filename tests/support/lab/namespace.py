@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.process import COMMAND_TIMEOUT_S, Service, run
+from lab.process import COMMAND_TIMEOUT_S, LabError, Service, run
 
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -80,7 +80,10 @@ class Namespace:
 
         Traffic asks for some anew meanwhile, and `ip` fails after ten rounds in which it found any.
         """
-        self.run(["ip", "neighbour", "flush", "dev", interface], check=False)
+        done = self.run(["ip", "neighbour", "flush", "dev", interface], check=False)
+        said = done.stdout + done.stderr
+        if done.returncode != 0 and "Flush not complete" not in said:
+            raise LabError(f"neighbours of {interface} are not forgotten: {said}")
 
     def sysctl(self, key: str, value: str) -> None:
         self.run(["sysctl", "--quiet", "--write", f"{key}={value}"])

@@ -222,16 +222,10 @@ class Node:
 
     def wait_no_alarms(self) -> None:
         """A CPU that stands still raises one for a moment: the engine gives no sign of life."""
-        found: list[str] = []
-
-        def quiet() -> bool:
-            found[:] = self.status()["alarms"]
-            return not found
-
         try:
-            wait_until(quiet, "no alarm is raised", timeout_s=5)
+            wait_until(lambda: not self.status()["alarms"], "no alarm is raised", timeout_s=5)
         except LabError as error:
-            raise LabError(f"{error}: {found}") from None
+            raise LabError(f"{error}: {self.status()['alarms']}") from None
 
     def targets(self) -> list[TargetView]:
         groups = self.json("targets")["target_groups"]

@@ -232,7 +232,7 @@ TEST_P(EveryLoop, through_the_forwarder_keeps_every_connection_at_its_target) {
   EXPECT_GT(*std::min_element(shares.begin(), shares.end()), 0u);
 }
 
-TEST_P(EveryLoop, through_the_forwarder_from_the_ports_of_gue_is_no_other) {
+TEST_P(EveryLoop, through_the_forwarder_keeps_those_from_the_port_of_gue) {
   Connections connections = connections_of(GetParam());
   connections.clients.port_first = static_cast<std::uint16_t>(connections.gue_port - 50);
   ForwarderMiddle forwarder(GetParam());
