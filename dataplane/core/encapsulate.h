@@ -102,40 +102,42 @@ inline void write_outer_ipv6(std::uint8_t* at, const std::uint8_t* inner,
 // Moves packet.data to the front of the outer header and cuts off what stands behind the length
 // that the inner IP header states; the new link header is the caller's to write. The packet has
 // Shape::transport and encapsulation_bytes() of headroom, and is at most 65535 bytes afterwards;
-// `source` is of its family, `Frame`.
-template <typename Frame>
+// `source` is of its family, `Frame`. Compiled for each of the forwardings ipip and gue.
+template <typename Frame, mr_forwarding kForwarding>
 void encapsulate(Packet& packet, const Parsed& parsed, const mr_target& target,
                  const mr_addr& source) noexcept {
   constexpr std::uint8_t kInside = Frame::kIsV4 ? ip_protocol::kIpv4InIp : ip_protocol::kIpv6InIp;
-  const bool is_gue = target.forwarding == MR_FORWARDING_GUE;
-  const std::uint32_t overhead = encapsulation_bytes(target.forwarding, Frame::kIsV4);
+  constexpr bool kIsGue = kForwarding == MR_FORWARDING_GUE;
+  constexpr std::uint32_t kOverhead = encapsulation_bytes(kForwarding, Frame::kIsV4);
   const std::uint8_t* inner = packet.data + eth::kBytes;
   const detail::Outer outer{.source = source,
                             .destination = target.addr,
-                            .ip_bytes = parsed.ip_bytes + overhead,
-                            .protocol = is_gue ? ip_protocol::kUdp : kInside};
-  std::uint8_t* frame = packet.data - overhead;
+                            .ip_bytes = parsed.ip_bytes + kOverhead,
+                            .protocol = kIsGue ? ip_protocol::kUdp : kInside};
+  std::uint8_t* frame = packet.data - kOverhead;
   packet.data = frame;
-  packet.headroom = static_cast<std::uint16_t>(packet.headroom - overhead);
+  packet.headroom = static_cast<std::uint16_t>(packet.headroom - kOverhead);
   packet.length = eth::kBytes + outer.ip_bytes;
   if constexpr (Frame::kIsV4) {
     detail::write_outer_ipv4(frame + eth::kBytes, inner, outer);
   } else {
     detail::write_outer_ipv6(frame + eth::kBytes, inner, outer);
   }
-  if (!is_gue) return;
-  const std::uint16_t source_port_be =
-      to_be16(gue_source_port(parsed.source, parsed.source_port_be()));
-  const std::uint16_t bytes_be = to_be16(static_cast<std::uint16_t>(parsed.ip_bytes + udp::kBytes));
-  // RFC 6935 section 5 wants a checksum over IPv6; over IPv4 the inner ones protect all that
-  // matters.
-  std::uint16_t checksum = 0;
-  if constexpr (!Frame::kIsV4) {
-    checksum = detail::outer_udp_checksum(
-        inner, outer, std::uint64_t{source_port_be} + target.encap_port_be + bytes_be);
+  if constexpr (kIsGue) {
+    const std::uint16_t source_port_be =
+        to_be16(gue_source_port(parsed.source, parsed.source_port_be()));
+    const std::uint16_t bytes_be =
+        to_be16(static_cast<std::uint16_t>(parsed.ip_bytes + udp::kBytes));
+    // RFC 6935 section 5 wants a checksum over IPv6; over IPv4 the inner ones protect all that
+    // matters.
+    std::uint16_t checksum = 0;
+    if constexpr (!Frame::kIsV4) {
+      checksum = detail::outer_udp_checksum(
+          inner, outer, std::uint64_t{source_port_be} + target.encap_port_be + bytes_be);
+    }
+    store(frame + Frame::kL4, source_port_be | std::uint64_t{target.encap_port_be} << 16 |
+                                  std::uint64_t{bytes_be} << 32 | std::uint64_t{checksum} << 48);
   }
-  store(frame + Frame::kL4, source_port_be | std::uint64_t{target.encap_port_be} << 16 |
-                                std::uint64_t{bytes_be} << 32 | std::uint64_t{checksum} << 48);
 }
 
 }  // namespace millrace::core

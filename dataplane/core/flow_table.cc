@@ -198,8 +198,8 @@ std::uint32_t FlowTable::insert(std::uint64_t hash, const ClientKey& key,
   return index;
 }
 
-void FlowTable::remove(std::uint32_t index) noexcept {
-  mr_flow_record& record = records_[index];
+void FlowTable::remove(mr_flow_record& record) noexcept {
+  const auto index = static_cast<std::uint32_t>(&record - records_);
   const std::uint64_t h = hash(ClientKey::of(record));
   record.state = MR_FLOW_FREE;
   std::atomic_signal_fence(std::memory_order_release);
@@ -224,13 +224,12 @@ bool FlowTable::enter(std::uint64_t hash, std::uint32_t index) noexcept {
 
 bool FlowTable::enter_bucket(mr_flow_bucket& bucket, std::uint16_t tag,
                              std::uint32_t index) noexcept {
-  for (std::uint32_t way = 0; way < MR_BUCKET_WAYS; ++way) {
-    if (bucket.tags[way] != 0) continue;
-    bucket.tags[way] = tag;
-    bucket.records[way] = index;
-    return true;
-  }
-  return false;
+  const std::uint32_t empty = matching_ways(bucket, 0);
+  if (empty == 0) return false;
+  const std::uint32_t way = way_of(empty);
+  bucket.tags[way] = tag;
+  bucket.records[way] = index;
+  return true;
 }
 
 bool FlowTable::leave_bucket(mr_flow_bucket& bucket, std::uint16_t tag,

@@ -17,6 +17,8 @@
 // drops the rest, and rebuilds everything else.
 #pragma once
 
+#include <emmintrin.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -78,16 +80,17 @@ class FlowTable {
   }
 
   // The first record of the first bucket whose tag matches, to prefetch and to try before find():
-  // nearly always that of the flow, if there is one. MR_RECORD_NONE when there is none.
-  [[nodiscard]] std::uint32_t first_candidate(std::uint64_t hash) const noexcept {
+  // nearly always that of the flow, if there is one. Null when there is none.
+  [[nodiscard]] mr_flow_record* first_candidate(std::uint64_t hash) const noexcept {
     const mr_flow_bucket& bucket = buckets_[first_bucket(hash)];
-    const std::uint64_t tags = kOnes * tag_of(hash);
-    const std::uint64_t ways = matching_ways(bucket, 0, tags);
+    const std::uint32_t ways = matching_ways(bucket, tag_of(hash));
     if (ways != 0) [[likely]]
-      return bucket.records[way_of(ways)];
-    const std::uint64_t others = matching_ways(bucket, 1, tags);
-    return others != 0 ? bucket.records[4 + way_of(others)] : MR_RECORD_NONE;
+      return &records_[bucket.records[way_of(ways)]];
+    return nullptr;
   }
+
+  // A record that is of no client, to stand for a missing one. Nobody writes it.
+  [[nodiscard]] static mr_flow_record* no_flow() noexcept { return &no_flow_; }
 
   // The record of the flow for which `is_match(record)` holds among those of the client `key`, or
   // MR_RECORD_NONE. Reads at most two buckets and the records whose tags match.
@@ -129,8 +132,8 @@ class FlowTable {
   [[nodiscard]] std::uint32_t insert(std::uint64_t hash, const ClientKey& key,
                                      mr_flow_state state) noexcept;
 
-  // Forgets the flow in `index`, which is in use.
-  void remove(std::uint32_t index) noexcept;
+  // Forgets a flow; `record` is one of this table.
+  void remove(mr_flow_record& record) noexcept;
 
   [[nodiscard]] mr_flow_record& record(std::uint32_t index) noexcept { return records_[index]; }
   [[nodiscard]] const mr_flow_record& record(std::uint32_t index) const noexcept {
@@ -139,8 +142,8 @@ class FlowTable {
   // Into the second-level cache only: a burst asks for 32 lines at once, more than the first level
   // has miss buffers for, and it then drops requests. At a million flows this halves the cost of a
   // packet (bench/README.md); at a thousand it costs 3 cycles.
-  void prefetch_record(std::uint32_t index) const noexcept {
-    __builtin_prefetch(&records_[index], 0, 2);
+  static void prefetch_record(const mr_flow_record& record) noexcept {
+    __builtin_prefetch(&record, 0, 2);
   }
 
   [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
@@ -178,34 +181,26 @@ class FlowTable {
     return static_cast<std::uint32_t>(hash >> 22) & bucket_mask_;
   }
 
-  // Bit 15 of 16-bit lane i is set when way 4 * half + i may hold the tag that `tags` repeats:
-  // exact for the lowest match, so a set bit can be wrong only above a right one, and the record's
-  // key decides anyway. Plain 64-bit arithmetic ("zero byte in a word", widened to 16 bits) instead
-  // of vector instructions: about as fast, and no second variant.
-  [[nodiscard]] static std::uint64_t matching_ways(const mr_flow_bucket& bucket, std::uint32_t half,
-                                                   std::uint64_t tags) noexcept {
-    const auto* at = reinterpret_cast<const std::uint8_t*>(bucket.tags) + half * std::size_t{8};
-    const std::uint64_t difference = load<std::uint64_t>(at) ^ tags;
-    return (difference - kOnes) & ~difference & kTops;
+  // Bits 2 i and 2 i + 1 are set when way i holds `tag`.
+  [[nodiscard]] static std::uint32_t matching_ways(const mr_flow_bucket& bucket,
+                                                   std::uint16_t tag) noexcept {
+    const auto tags = _mm_load_si128(reinterpret_cast<const __m128i*>(bucket.tags));
+    const auto wanted = _mm_set1_epi16(static_cast<std::int16_t>(tag));
+    return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi16(tags, wanted)));
   }
-  [[nodiscard]] static std::uint32_t way_of(std::uint64_t ways) noexcept {
-    return static_cast<std::uint32_t>(__builtin_ctzll(ways)) / 16;
+  // The lowest of `ways`, which is not 0.
+  [[nodiscard]] static std::uint32_t way_of(std::uint32_t ways) noexcept {
+    return static_cast<std::uint32_t>(__builtin_ctz(ways)) / 2;
   }
-  static constexpr std::uint64_t kOnes = 0x0001000100010001ULL;
-  static constexpr std::uint64_t kTops = 0x8000800080008000ULL;
 
   template <typename IsMatch>
   [[nodiscard]] std::uint32_t find_in(const mr_flow_bucket& bucket, std::uint64_t hash,
                                       const ClientKey& key, IsMatch is_match) const noexcept {
-    const std::uint64_t tags = kOnes * tag_of(hash);
-    for (std::uint32_t half = 0; half < 2; ++half) {
-      for (std::uint64_t ways = matching_ways(bucket, half, tags); ways != 0; ways &= ways - 1) {
-        const std::uint32_t index = bucket.records[half * 4 + way_of(ways)];
-        const mr_flow_record& record = records_[index];
-        if (is_of_client(record, key) && is_match(record)) {
-          return index;
-        }
-      }
+    std::uint32_t ways = matching_ways(bucket, tag_of(hash));
+    for (; ways != 0; ways &= ways - 1, ways &= ways - 1) {  // two bits each
+      const std::uint32_t index = bucket.records[way_of(ways)];
+      const mr_flow_record& record = records_[index];
+      if (is_of_client(record, key) && is_match(record)) return index;
     }
     return MR_RECORD_NONE;
   }
@@ -217,6 +212,8 @@ class FlowTable {
   [[nodiscard]] bool leave_bucket(mr_flow_bucket& bucket, std::uint16_t tag,
                                   std::uint32_t index) noexcept;
   void rebuild() noexcept;
+
+  inline static mr_flow_record no_flow_{};
 
   mr_flow_bucket* buckets_ = nullptr;
   mr_flow_record* records_ = nullptr;

@@ -6,15 +6,12 @@
 #include <algorithm>
 
 #include "dataplane/core/counters.h"
+#include "dataplane/core/encapsulate.h"
 #include "dataplane/core/glance.h"
 #include "dataplane/core/rewrite.h"
 
 namespace millrace::core {
 namespace {
-
-// Frames are prefetched this many packets ahead of the parser: at about 10 ns per packet, the time
-// of one miss to memory.
-constexpr std::uint32_t kParseAhead = 4;
 
 constexpr std::uint8_t kTrackedTcpFlags = tcp::kSyn | tcp::kFin | tcp::kRst;
 
@@ -75,31 +72,37 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
   for (std::uint32_t i = 0; i < std::min(count, kParseAhead); ++i) {
     __builtin_prefetch(burst.packets[i].data);
   }
-  for (std::uint32_t i = 0; i < count; ++i) {
+  Packet* const packets = burst.packets.data();
+  for (Packet* packet = packets; packet != packets + count; ++packet) {
     // Behind the last packet this is a frame of before: harmless, and cheaper than to ask.
-    __builtin_prefetch(burst.packets[(i + kParseAhead) % kBurstMax].data);
+    __builtin_prefetch(packet[kParseAhead].data);
     ClientKey key;
-    if (classify(burst.packets[i], *end, key)) [[likely]] {
+    if (classify(*packet, *end, key)) [[likely]] {
       if constexpr (kIsShared) {
         const std::uint32_t handler = handler_of(*end, key, ownership);
         if (handler != ownership.worker) [[unlikely]] {
-          burst.verdicts[i] = Verdict::hand_over(handler);
+          burst.verdicts[packet - packets] = Verdict::hand_over(handler);
           continue;
         }
       }
       end->hash = flows_.hash(key);
-      end->packet = &burst.packets[i];
+      end->packet = packet;
       flows_.prefetch_bucket(end->hash);
       ++end;
     } else if (kIsShared && ownership.worker != 0 && !is_refused(end->parsed)) {
-      burst.verdicts[i] = Verdict::hand_over(0);
+      burst.verdicts[packet - packets] = Verdict::hand_over(0);
     } else {
-      burst.verdicts[i] = handle_other(burst.packets[i], end->parsed);
+      burst.verdicts[packet - packets] = handle_other(*packet, end->parsed);
     }
   }
   for (Work* work = works.data(); work != end; ++work) {
     work->candidate = flows_.first_candidate(work->hash);
-    if (work->candidate != MR_RECORD_NONE) flows_.prefetch_record(work->candidate);
+    if (work->candidate != nullptr) [[likely]] {
+      FlowTable::prefetch_record(*work->candidate);
+    } else {
+      work->candidate = FlowTable::no_flow();
+      if (work->listener != nullptr) foresee_flow(*work);
+    }
   }
   // In order of arrival: a SYN and the packets behind it may be in the same burst.
   for (Work* work = works.data(); work != end; ++work) {
@@ -188,17 +191,17 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
     return FlowTable::is_of_client(flow, parsed.source, work.settled_head) &&
            flow.listener_id == listener.id;
   };
-  std::uint32_t index = work.candidate;
-  if (index == MR_RECORD_NONE || !is_settled(flows_.record(index))) [[unlikely]] {
-    index = find_to_listener(work);
+  if (!is_settled(*work.candidate)) [[unlikely]] {
+    const std::uint32_t index = find_to_listener(work);
     if (index == MR_RECORD_NONE) return start_flow(packet, work);
-    if (!is_settled(flows_.record(index))) return revisit_flow(packet, work, index);
+    work.candidate = &flows_.record(index);
+    if (!is_settled(*work.candidate)) return revisit_flow(packet, work, *work.candidate);
   }
-  mr_flow_record& flow = flows_.record(index);
+  mr_flow_record& flow = *work.candidate;
   const mr_target* target = target_of(flow);
   if (target == nullptr || (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 || is_idle(flow, listener))
       [[unlikely]] {
-    return revisit_flow(packet, work, index);
+    return revisit_flow(packet, work, flow);
   }
   ++burst_counts_.hits;
   account(flow, parsed);
@@ -217,15 +220,15 @@ Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
     return FlowTable::is_of_client(flow, parsed.destination, work.settled_head) &&
            is_reply_of(flow, parsed);
   };
-  std::uint32_t index = work.candidate;
-  if (index == MR_RECORD_NONE || !is_settled(flows_.record(index))) [[unlikely]] {
-    index = find_from_target(work);
+  if (!is_settled(*work.candidate)) [[unlikely]] {
+    std::uint32_t index = find_from_target(work);
     if (index == MR_RECORD_NONE) return forward_untracked_reply(packet, work);
     if ((parsed.tcp_flags & tcp::kSyn) != 0) index = yield_to_opening(work, index);
+    work.candidate = &flows_.record(index);
   }
   if (parsed.source == parsed.destination) [[unlikely]]
     return refuse_martian(packet, parsed);
-  mr_flow_record& flow = flows_.record(index);
+  mr_flow_record& flow = *work.candidate;
   const mr_listener* listener = listener_of(flow);
   if (listener == nullptr) [[unlikely]]
     return forward_untracked_reply(packet, work);
@@ -253,30 +256,68 @@ void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexce
   ++flow.packets;
 }
 
+namespace {
+
+// Whether the config has no address to encapsulate from.
+template <typename Frame>
+bool is_unset(const mr_addr& source) {
+  if constexpr (Frame::kIsV4) return v4_of(source) == 0;
+  return words_of(source) == AddrWords{0, 0};
+}
+
+}  // namespace
+// `hop` is the target's next hop as send_to_target() loads it: resolved and on a nic of ours.
+template <typename Frame, mr_forwarding kForwarding>
+Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
+                                         const mr_target& target, std::uint64_t hop) noexcept {
+  const mr_image& image = *config_.image;
+  const mr_addr& source = Frame::kIsV4 ? image.encap_source_v4 : image.encap_source_v6;
+  if (is_unset<Frame>(source)) [[unlikely]]
+    return drop(MR_DROP_NO_ENCAP_SOURCE);
+  constexpr std::uint32_t kOverhead = encapsulation_bytes(kForwarding, Frame::kIsV4);
+  // Without a known limit, that of the length fields.
+  const std::uint32_t mtu = target.mtu != 0 ? target.mtu : 0xffffu;
+  if (parsed.ip_bytes + kOverhead > mtu) [[unlikely]]
+    return answer_too_big(packet, parsed, mtu > kOverhead ? mtu - kOverhead : 0);
+  if (packet.headroom < kOverhead) [[unlikely]]
+    return drop(MR_DROP_TOO_BIG);
+  encapsulate<Frame, kForwarding>(packet, parsed, target, source);
+  const std::uint32_t nic = hop >> 48 & 0xff;
+  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  return forward(packet, nic);
+}
+
 template <typename Frame>
 Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
                                   const mr_target& target) noexcept {
   // MAC address, nic and flags in one word: stores to the frame would make the compiler read again.
   const auto hop = load<std::uint64_t>(target.next_hop.mac);
-  const std::uint32_t nic = hop >> 48 & 0xff;
-  if ((hop >> 56 & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]] {
-    if (flow.target_slot < counters_.targets.size()) {
-      add(counters_.targets[flow.target_slot].unresolved_packets, 1);
-    }
-    return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
-  }
+  // Below the number of nics only when the flags say "resolved" and nothing else.
+  const auto nic = static_cast<std::uint32_t>(hop >> 48) - (MR_NEXT_HOP_RESOLVED << 8);
   if (nic >= nic_count_) [[unlikely]]
-    return drop(MR_DROP_NO_NIC);
+    return refuse_next_hop(flow, hop);
+  std::uint8_t* const frame = packet.data;
   if (target.forwarding == MR_FORWARDING_NAT) [[likely]] {
-    if (packet.data[Frame::kHops] < 2) [[unlikely]]
+    if (frame[Frame::kHops] < 2) [[unlikely]]
       return drop(MR_DROP_TTL_EXPIRED);
-    translate_to_target<Frame>(packet.data, parsed.protocol, target,
+    translate_to_target<Frame>(frame, parsed.protocol, target,
                                {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
-  } else if (target.forwarding != MR_FORWARDING_DSR) {
-    return encapsulate_to_target<Frame>(packet, parsed, target);
+  } else if (target.forwarding == MR_FORWARDING_IPIP) {
+    return encapsulate_to_target<Frame, MR_FORWARDING_IPIP>(packet, parsed, target, hop);
+  } else if (target.forwarding == MR_FORWARDING_GUE) {
+    return encapsulate_to_target<Frame, MR_FORWARDING_GUE>(packet, parsed, target, hop);
   }
-  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  write_link_header(frame, hop, nic_mac_words_[nic], Frame::kType);
   return forward(packet, nic);
+}
+
+// A next hop, as loaded from the target, that is not resolved or not on a nic of ours.
+Verdict Forwarder::refuse_next_hop(const mr_flow_record& flow, std::uint64_t hop) noexcept {
+  if ((hop >> 56 & MR_NEXT_HOP_RESOLVED) != 0) return drop(MR_DROP_NO_NIC);
+  if (flow.target_slot < counters_.targets.size()) {
+    add(counters_.targets[flow.target_slot].unresolved_packets, 1);
+  }
+  return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
 }
 
 Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
@@ -299,11 +340,12 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr
   const std::uint32_t nic = hop >> 48 & 0xff;
   if (nic >= nic_count_) [[unlikely]]
     return drop(MR_DROP_NO_NIC);
-  if (packet.data[Frame::kHops] < 2) [[unlikely]]
+  std::uint8_t* const frame = packet.data;
+  if (frame[Frame::kHops] < 2) [[unlikely]]
     return drop(MR_DROP_TTL_EXPIRED);
-  translate_to_client<Frame>(packet.data, parsed.protocol, listener,
+  translate_to_client<Frame>(frame, parsed.protocol, listener,
                              {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
-  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  write_link_header(frame, hop, nic_mac_words_[nic], Frame::kType);
   return forward(packet, nic);
 }
 
@@ -318,8 +360,8 @@ void Forwarder::count(mr_counter counter, std::uint64_t amount) noexcept {
 }
 
 void Forwarder::flush(const BurstCounts& counts) noexcept {
-  count(MR_COUNTER_FORWARDED_PACKETS, counts.forwarded);
-  count(MR_COUNTER_FORWARDED_BYTES, counts.forwarded_bytes);
+  count(MR_COUNTER_FORWARDED_PACKETS, counts.forwarded >> kForwardedShift);
+  count(MR_COUNTER_FORWARDED_BYTES, counts.forwarded & ((std::uint64_t{1} << kForwardedShift) - 1));
   count(MR_COUNTER_REPLIED_PACKETS, counts.replied);
   count(MR_COUNTER_PUNTED_PACKETS, counts.punted);
   count(MR_COUNTER_FLOW_HITS, counts.hits);

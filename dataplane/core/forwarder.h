@@ -10,8 +10,8 @@
 //
 //   forwarder.cc        the passes, known flows
 //   forwarder_flows.cc  new flows, TCP state, expiry, the sweep
-//   forwarder_encap.cc  the way to targets of ipip and gue groups
-//   forwarder_local.cc  what is not TCP or UDP of a flow: ARP, ND, echo, drops, punts
+//   forwarder_local.cc  what is not TCP or UDP of a flow, and the node's own answers: ARP, ND,
+//                       echo, RST, "too big", drops, punts
 #pragma once
 
 #include <array>
@@ -80,19 +80,21 @@ class Forwarder {
     Parsed parsed;
     std::uint64_t hash;           // of the client's half
     const mr_listener* listener;  // of the packet's destination; null: perhaps a reply
-    std::uint32_t candidate;      // FlowTable::first_candidate()
+    mr_flow_record* candidate;    // FlowTable::first_candidate(), or no_flow()
     // FlowTable::head_of() the packet's flow if the flow is settled and the packet leaves it so;
     // what no record has if the packet opens, closes or resets.
     std::uint32_t settled_head;
     Packet* packet;
+    std::uint64_t selection_hash;  // to a listener, of no_flow(): of the flow to start
   };
   struct BurstCounts {
-    std::uint32_t forwarded = 0;
+    // Packets from bit kForwardedShift up, bytes below: one word to change per packet.
+    std::uint64_t forwarded = 0;
     std::uint32_t replied = 0;
     std::uint32_t punted = 0;
     std::uint32_t hits = 0;
-    std::uint64_t forwarded_bytes = 0;
   };
+  static constexpr std::uint32_t kForwardedShift = 48;
   // The listener found last: most packets of a burst want the same. Port and protocol 0 match none.
   struct ListenerHint {
     AddrWords addr{};
@@ -139,6 +141,11 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_target& target) noexcept;
+  template <typename Frame, mr_forwarding kForwarding>
+  [[nodiscard]] Verdict encapsulate_to_target(Packet& packet, const Parsed& parsed,
+                                              const mr_target& target, std::uint64_t hop) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict refuse_next_hop(const mr_flow_record& flow,
+                                                       std::uint64_t hop) noexcept;
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
@@ -179,23 +186,19 @@ class Forwarder {
   void account(mr_flow_record& flow, const Parsed& parsed) const noexcept;
   void flush(const BurstCounts& counts) noexcept;
 
-  // forwarder_encap.cc
-  template <typename Frame>
-  [[nodiscard]] Verdict encapsulate_to_target(Packet& packet, const Parsed& parsed,
-                                              const mr_target& target) noexcept;
-  [[nodiscard]] Verdict answer_too_big(Packet& packet, const Parsed& parsed,
-                                       std::uint32_t mtu) noexcept;
-
   // forwarder_flows.cc
   struct Choice;
+  [[gnu::noinline]] void foresee_flow(Work& work) const noexcept;
   [[nodiscard, gnu::noinline]] Verdict start_flow(Packet& packet, Work& work) noexcept;
-  [[nodiscard]] Choice choose_target(const mr_listener& listener, const mr_flow_tuple& tuple,
+  [[nodiscard]] std::uint64_t selection_hash_of(const ClientKey& client,
+                                                const mr_listener& listener) const noexcept;
+  [[nodiscard]] Choice choose_target(const mr_listener& listener, std::uint64_t selection_hash,
                                      bool may_be_orphan) const noexcept;
   void bind_flow(mr_flow_record& flow, const mr_listener& listener,
                  std::uint32_t target_slot) noexcept;
   [[nodiscard]] bool may_insert(mr_flow_state state) noexcept;
   [[nodiscard, gnu::noinline]] Verdict revisit_flow(Packet& packet, Work& work,
-                                                    std::uint32_t index) noexcept;
+                                                    mr_flow_record& flow) noexcept;
   void track_tcp(mr_flow_record& flow, std::uint8_t tcp_flags, bool from_client) noexcept;
   [[nodiscard]] std::uint32_t yield_to_opening(const Work& work, std::uint32_t index) noexcept;
   [[nodiscard]] bool swallow_orphan_reset(mr_flow_record& flow,
@@ -204,7 +207,7 @@ class Forwarder {
   void count_reset(const mr_flow_record& flow, bool from_client) noexcept;
   void set_state(mr_flow_record& flow, mr_flow_state state) noexcept;
   void expire_flow(mr_flow_record& flow) noexcept;
-  void forget_flow(std::uint32_t index) noexcept;
+  void forget_flow(mr_flow_record& flow) noexcept;
   void fold_counts(mr_flow_record& flow) noexcept;
   void sweep_record(std::uint32_t index) noexcept;
   void adjust_active(const mr_flow_record& flow, std::int32_t by) noexcept;
@@ -216,13 +219,14 @@ class Forwarder {
   [[nodiscard]] Verdict refuse_martian(const Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict reset(Packet& packet, const Parsed& parsed,
                               std::uint32_t listener_slot) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict answer_too_big(Packet& packet, const Parsed& parsed,
+                                                      std::uint32_t mtu) noexcept;
   [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept;
   [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
   [[nodiscard]] Verdict drop(mr_drop_reason reason) noexcept;
   // Counts a frame that is ready to leave on `nic`.
   [[nodiscard]] Verdict forward(const Packet& packet, std::uint32_t nic) noexcept {
-    ++burst_counts_.forwarded;
-    burst_counts_.forwarded_bytes += packet.length;
+    burst_counts_.forwarded += std::uint64_t{1} << kForwardedShift | packet.length;
     return Verdict::forward(nic);
   }
   [[nodiscard]] Verdict punt(const Packet& packet) noexcept {

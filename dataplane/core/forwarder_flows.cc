@@ -47,14 +47,35 @@ struct Forwarder::Choice {
   bool is_orphan;  // went to `prev` on trust
 };
 
+std::uint64_t Forwarder::selection_hash_of(const ClientKey& client,
+                                           const mr_listener& listener) const noexcept {
+  const mr_flow_tuple tuple = {.client_addr = addr_of(client.addr),
+                               .vip_addr = listener.vip_addr,
+                               .client_port_be = static_cast<std::uint16_t>(client.port_protocol),
+                               .vip_port_be = listener.port_be,
+                               .protocol = listener.protocol,
+                               .reserved = {}};
+  return mr_selection_hash(&config_.image->selection_key, &tuple);
+}
+
+// For a packet whose flow is not in its first bucket, and so hardly in the table at all. A burst of
+// new flows waits for their slots of a lookup table together.
+void Forwarder::foresee_flow(Work& work) const noexcept {
+  const mr_target_group& group = config_.groups[work.listener->group_slot];
+  work.selection_hash = selection_hash_of(source_key(work.parsed), *work.listener);
+  if (group.table_offset == 0) return;
+  const std::uint32_t slot = mr_slot_of_hash(work.selection_hash, group.table_slots);
+  __builtin_prefetch(&config_.lookup_table(group)[slot]);
+}
+
 // Returns target_slot MR_TABLE_EMPTY when the group has no target.
-Forwarder::Choice Forwarder::choose_target(const mr_listener& listener, const mr_flow_tuple& tuple,
+Forwarder::Choice Forwarder::choose_target(const mr_listener& listener,
+                                           std::uint64_t selection_hash,
                                            bool may_be_orphan) const noexcept {
   const mr_target_group& group = config_.groups[listener.group_slot];
   if (group.table_offset == 0) return {.target_slot = MR_TABLE_EMPTY, .is_orphan = false};
-  const std::uint64_t hash = mr_selection_hash(&config_.image->selection_key, &tuple);
   const mr_lookup_slot& slot =
-      config_.lookup_table(group)[mr_slot_of_hash(hash, group.table_slots)];
+      config_.lookup_table(group)[mr_slot_of_hash(selection_hash, group.table_slots)];
   const auto members = config_.members(group);
   if (may_be_orphan && slot.prev != MR_MEMBER_NONE) {
     const std::uint32_t prev = members[slot.prev];
@@ -71,15 +92,10 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   if (is_martian(parsed) || is_vip(parsed.source)) return drop(MR_DROP_MARTIAN);
   const std::uint32_t listener_slot = slot_of(listener);
-  const mr_flow_tuple tuple = {.client_addr = addr_of(parsed.source),
-                               .vip_addr = listener.vip_addr,
-                               .client_port_be = parsed.source_port_be(),
-                               .vip_port_be = listener.port_be,
-                               .protocol = parsed.protocol,
-                               .reserved = {}};
   const bool is_tcp = parsed.protocol == ip_protocol::kTcp;
   const bool is_syn = (parsed.tcp_flags & tcp::kSyn) != 0;
-  const Choice choice = choose_target(listener, tuple, is_tcp && !is_syn);
+  if (work.candidate != FlowTable::no_flow()) foresee_flow(work);
+  const Choice choice = choose_target(listener, work.selection_hash, is_tcp && !is_syn);
   if (choice.target_slot == MR_TABLE_EMPTY) {
     if (listener_slot < counters_.listeners.size()) {
       add(counters_.listeners[listener_slot].rejected_flows, 1);
@@ -155,9 +171,8 @@ bool Forwarder::may_insert(mr_flow_state state) noexcept {
 
 // A packet to a VIP whose flow is known but not simply going on: opening, closing, idle for too
 // long, or without a usable target.
-Verdict Forwarder::revisit_flow(Packet& packet, Work& work, std::uint32_t index) noexcept {
+Verdict Forwarder::revisit_flow(Packet& packet, Work& work, mr_flow_record& flow) noexcept {
   const Parsed& parsed = work.parsed;
-  mr_flow_record& flow = flows_.record(index);
   const bool is_tcp = parsed.protocol == ip_protocol::kTcp;
   const bool is_syn = (parsed.tcp_flags & tcp::kSyn) != 0;
   if (flow.state != MR_FLOW_EXPIRED && is_idle(flow, *work.listener)) expire_flow(flow);
@@ -166,7 +181,7 @@ Verdict Forwarder::revisit_flow(Packet& packet, Work& work, std::uint32_t index)
                        flow.state == MR_FLOW_CLOSING;
   if ((is_over && is_syn) || (!is_tcp && flow.state == MR_FLOW_EXPIRED)) {
     // The client's port is used again: a new flow, and a new choice.
-    forget_flow(index);
+    forget_flow(flow);
     return start_flow(packet, work);
   }
   if (flow.state == MR_FLOW_EXPIRED) return reset(packet, parsed, flow.listener_slot);
@@ -178,7 +193,7 @@ Verdict Forwarder::revisit_flow(Packet& packet, Work& work, std::uint32_t index)
       expire_flow(flow);  // the other side gets its RST when it speaks
       return reset(packet, parsed, flow.listener_slot);
     }
-    forget_flow(index);
+    forget_flow(flow);
     return start_flow(packet, work);
   }
   ++burst_counts_.hits;
@@ -245,7 +260,7 @@ std::uint32_t Forwarder::yield_to_opening(const Work& work, std::uint32_t index)
         return flow.state == MR_FLOW_SYN && is_reply_of(flow, work.parsed);
       });
   if (opening == MR_RECORD_NONE) return index;
-  forget_flow(index);
+  forget_flow(flows_.record(index));
   return opening;
 }
 
@@ -256,13 +271,8 @@ bool Forwarder::swallow_orphan_reset(mr_flow_record& flow, const mr_listener& li
   if ((flow.flags & MR_FLOW_ORPHAN_PREV) == 0 || (flow.flags & MR_FLOW_REPLY_SEEN) != 0) {
     return false;
   }
-  const mr_flow_tuple tuple = {.client_addr = flow.client_addr,
-                               .vip_addr = listener.vip_addr,
-                               .client_port_be = flow.client_port_be,
-                               .vip_port_be = listener.port_be,
-                               .protocol = flow.protocol,
-                               .reserved = {}};
-  const Choice choice = choose_target(listener, tuple, false);
+  const std::uint64_t selection_hash = selection_hash_of(ClientKey::of(flow), listener);
+  const Choice choice = choose_target(listener, selection_hash, false);
   if (choice.target_slot == MR_TABLE_EMPTY || choice.target_slot == flow.target_slot) return false;
   flow.flags &= static_cast<std::uint16_t>(~MR_FLOW_ORPHAN_PREV);
   adjust_active(flow, -1);
@@ -326,12 +336,11 @@ void Forwarder::expire_flow(mr_flow_record& flow) noexcept {
   count(MR_COUNTER_FLOW_EXPIRED);
 }
 
-void Forwarder::forget_flow(std::uint32_t index) noexcept {
-  mr_flow_record& flow = flows_.record(index);
+void Forwarder::forget_flow(mr_flow_record& flow) noexcept {
   fold_counts(flow);
   if (is_active(flow)) adjust_active(flow, -1);
   unconfirmed_ -= is_unconfirmed(flow);
-  flows_.remove(index);
+  flows_.remove(flow);
   count(MR_COUNTER_FLOW_REMOVED);
 }
 
@@ -340,15 +349,15 @@ void Forwarder::sweep_record(std::uint32_t index) noexcept {
   if (flow.state == MR_FLOW_FREE) return;
   fold_counts(flow);
   const mr_listener* listener = listener_of(flow);
-  if (listener == nullptr || target_of(flow) == nullptr) return forget_flow(index);
+  if (listener == nullptr || target_of(flow) == nullptr) return forget_flow(flow);
   if (flow.state == MR_FLOW_EXPIRED && flows_.used() > expired_kept_below(flows_.capacity())) {
-    return forget_flow(index);
+    return forget_flow(flow);
   }
   if (!is_idle(flow, *listener)) return;
   const bool is_worth_a_reset = flow.state == MR_FLOW_ESTABLISHED || flow.state == MR_FLOW_CLOSING;
   if (is_worth_a_reset) return expire_flow(flow);
   if (flow.state != MR_FLOW_EXPIRED) count(MR_COUNTER_FLOW_EXPIRED);
-  forget_flow(index);
+  forget_flow(flow);
 }
 
 void Forwarder::sweep(std::uint64_t now_ns, std::uint32_t record_count) noexcept {

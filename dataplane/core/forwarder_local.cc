@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packets that belong to no flow. Warm. The engine owns VIPs: it answers ARP, neighbour
-// solicitation and echo for them and drops, with a reason, what else is sent to them. The kernel
-// owns everything else: punt.
+// Packets that belong to no flow, and what the node itself says about those that do: RST, "too
+// big". Warm. The engine owns VIPs: it answers ARP, neighbour solicitation and echo for them and
+// drops, with a reason, what else is sent to them. The kernel owns everything else: punt.
 #include <algorithm>
 
 #include "dataplane/core/answer.h"
@@ -69,6 +69,19 @@ Verdict Forwarder::reset(Packet& packet, const Parsed& parsed,
   if (listener_slot < counters_.listeners.size()) {
     add(counters_.listeners[listener_slot].balancer_resets, 1);
   }
+  return reply(packet);
+}
+
+// `mtu` is what the way to the target leaves for the client's packet. The client is told whether or
+// not it allowed fragments (IPv4's DF): this node cannot make any, and a packet that vanishes in
+// silence is worse than a message that its sender may ignore.
+Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
+                                  std::uint32_t mtu) noexcept {
+  if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  if (packet.headroom < too_big_headroom(parsed)) return drop(MR_DROP_TOO_BIG);
+  if (!replies_.take()) return drop(MR_DROP_RATE_LIMITED);
+  answer_with_too_big(packet, parsed, nic_macs_[packet.nic], mtu);
+  count(MR_COUNTER_TOO_BIG_SENT);
   return reply(packet);
 }
 

@@ -29,9 +29,10 @@ inline void accept_transport(const std::uint8_t* l4, std::uint8_t protocol, std:
   parsed.source_port_protocol = (ports & 0xffff) | protocol_bits;
   parsed.destination_port_protocol = ports >> 16 | protocol_bits;
   parsed.shape = Shape::transport;
+  parsed.reason = MR_DROP_NONE;
   parsed.protocol = protocol;
-  parsed.tcp_flags = static_cast<std::uint8_t>(tcp_flags);
   parsed.is_v4 = is_v4;
+  parsed.tcp_flags = static_cast<std::uint8_t>(tcp_flags);
 }
 
 // TCP or UDP behind an IP header of `ip_header_bytes`; the header of either is inside the frame.

@@ -31,11 +31,12 @@ struct Parsed {
   std::uint32_t source_port_protocol;
   std::uint32_t destination_port_protocol;
   std::uint32_t ip_bytes;  // L3 length as the IP header states it, <= packet.length - 14
+  // Side by side, so that glance() writes the four at once.
   Shape shape;
+  std::uint8_t reason;  // enum mr_drop_reason, for drop and suspicious
   std::uint8_t protocol;
-  std::uint8_t tcp_flags;  // 0 for UDP
-  std::uint8_t reason;     // enum mr_drop_reason, for drop and suspicious
   bool is_v4;
+  std::uint8_t tcp_flags;  // 0 for UDP
 
   // From the start of the frame: what has options or extension headers is not Shape::transport.
   [[nodiscard]] std::uint32_t l4_offset() const noexcept {

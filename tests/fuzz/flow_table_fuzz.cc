@@ -72,7 +72,7 @@ void use(core::FlowTable& table, bool has_its_secret) {
     static_cast<void>(table.last_hop(record.last_hop).in_use);
   }
   for (std::uint32_t i = 0; i < table.record_high(); ++i) {
-    if (table.record(i).state != MR_FLOW_FREE) table.remove(i);
+    if (table.record(i).state != MR_FLOW_FREE) table.remove(table.record(i));
   }
   require(table.used() == 0, "it can be emptied");
   std::uint32_t entered = 0;
@@ -101,7 +101,7 @@ void run(Input input, std::span<const std::uint8_t> whole) {
   }
   core::FlowTable table = core::FlowTable::format(memory, kLayout);
   for (std::uint32_t n = 0; n < kCapacity / 2; ++n) static_cast<void>(insert(table, n));
-  table.remove(3);
+  table.remove(table.record(3));
   damage(memory, input);
   auto attached = core::FlowTable::attach(memory, kLayout);
   const auto* header = reinterpret_cast<const mr_flow_table_header*>(memory.data());

@@ -125,12 +125,13 @@ Segment arbitrary_segment(bool is_v4, const std::vector<std::uint8_t>& payload) 
   return out;
 }
 
-Packet encapsulated(Segment& segment, std::uint8_t forwarding) {
+template <mr_forwarding kForwarding>
+Packet encapsulated(Segment& segment) {
   mr_target target{};
   mr_addr source{};
   for (auto& byte : target.addr.bytes) byte = *rc::gen::arbitrary<std::uint8_t>();
   for (auto& byte : source.bytes) byte = *rc::gen::arbitrary<std::uint8_t>();
-  target.forwarding = forwarding;
+  target.forwarding = kForwarding;
   target.encap_port_be = *rc::gen::arbitrary<std::uint16_t>();
   Packet packet{.data = segment.frame.data() + kHeadroom,
                 .length = static_cast<std::uint32_t>(segment.frame.size() - kHeadroom),
@@ -138,9 +139,9 @@ Packet encapsulated(Segment& segment, std::uint8_t forwarding) {
                 .nic = 0,
                 .reserved = 0};
   if (segment.parsed.is_v4) {
-    encapsulate<Ipv4Frame>(packet, segment.parsed, target, source);
+    encapsulate<Ipv4Frame, kForwarding>(packet, segment.parsed, target, source);
   } else {
-    encapsulate<Ipv6Frame>(packet, segment.parsed, target, source);
+    encapsulate<Ipv6Frame, kForwarding>(packet, segment.parsed, target, source);
   }
   return packet;
 }
@@ -148,7 +149,7 @@ Packet encapsulated(Segment& segment, std::uint8_t forwarding) {
 RC_GTEST_PROP(encapsulation, outer_udp_checksum_is_that_of_all_it_covers,
               (const std::vector<std::uint8_t>& payload)) {
   Segment segment = arbitrary_segment(false, payload);
-  const Packet packet = encapsulated(segment, MR_FORWARDING_GUE);
+  const Packet packet = encapsulated<MR_FORWARDING_GUE>(segment);
   std::uint8_t* ip = packet.data + eth::kBytes;
   std::uint8_t* udp = ip + ipv6::kBytes;
   const std::uint16_t written = load<std::uint16_t>(udp + udp::kChecksum);
@@ -167,7 +168,8 @@ RC_GTEST_PROP(encapsulation, inner_packet_is_untouched_and_outer_header_sums_up,
   Segment segment = arbitrary_segment(is_v4, payload);
   const std::vector<std::uint8_t> before(segment.frame.begin() + kHeadroom + eth::kBytes,
                                          segment.frame.end());
-  const Packet packet = encapsulated(segment, forwarding);
+  const Packet packet = forwarding == MR_FORWARDING_IPIP ? encapsulated<MR_FORWARDING_IPIP>(segment)
+                                                         : encapsulated<MR_FORWARDING_GUE>(segment);
   const std::uint32_t overhead = encapsulation_bytes(forwarding, is_v4);
   RC_ASSERT(packet.length == eth::kBytes + overhead + before.size());
   RC_ASSERT(packet.headroom == kHeadroom - overhead);
@@ -224,7 +226,7 @@ RC_GTEST_PROP(flow_table, holds_exactly_what_a_map_holds, ()) {
       table.record(index).target_id = 1;
       model[client] = index;
     } else if (known != model.end() && step >= 2 * 96) {
-      table.remove(known->second);
+      table.remove(table.record(known->second));
       model.erase(known);
     }
     RC_ASSERT(table.used() == model.size());

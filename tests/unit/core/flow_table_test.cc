@@ -73,7 +73,7 @@ TEST_F(FlowTableTest, holds_as_many_flows_as_it_promises_or_says_no) {
 
 TEST_F(FlowTableTest, attach_finds_every_flow_again) {
   for (std::uint32_t i = 0; i < 100; ++i) (void)insert(table_, i);
-  for (std::uint32_t i = 0; i < 100; i += 3) table_.remove(find(table_, i));
+  for (std::uint32_t i = 0; i < 100; i += 3) table_.remove(table_.record(find(table_, i)));
   Result<FlowTable> attached = FlowTable::attach(bytes(), layout_);
   ASSERT_TRUE(attached) << attached.error().message;
   for (std::uint32_t i = 0; i < 100; ++i) {
