@@ -10,6 +10,12 @@
 // One thread sends and receives: open loop, each packet stamped with the time when it was due, so
 // that a sender that is late can't hide a delay. What the worker adds is the difference of the
 // arms.
+//
+// A virtual machine stops for milliseconds now and then, and then every packet of a millisecond is
+// late: a percentile over all packets is the host's, not the worker's. So there are two of each:
+// over all packets, and the median over slices of a millisecond, with the share of slices that were
+// disturbed, that is of a p99 over ten times the median slice's. Where the arms are disturbed
+// alike, the slices' figures are what the worker does.
 #include <time.h>
 #include <x86intrin.h>
 
@@ -18,6 +24,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +42,9 @@ namespace {
 constexpr std::uint32_t kMbufs = 4095;
 constexpr std::uint32_t kInFlightMax = 512;  // half of what a ring device holds
 constexpr std::uint32_t kSamplesMax = 1u << 24;
+constexpr double kSliceSeconds = 1e-3;
+constexpr std::size_t kSliceSamplesMin = 1000;  // fewer have no p99.9
+constexpr double kDisturbed = 10;               // times the median slice's p99
 // The sequence and acknowledgement numbers of TCP, which no worker looks at.
 constexpr std::uint32_t kStampOffset = core::eth::kBytes + core::ipv4::kBytes + 4;
 
@@ -92,6 +102,16 @@ void pass_until(const std::atomic<bool>& stop, dpdk::Nic& in, dpdk::Nic& out) {
   }
 }
 
+// The value that `share` of `values`, of which there are some, do not exceed.
+template <typename Values>
+double percentile(const Values& values, double share) {
+  std::vector<typename Values::value_type> sorted(values.begin(), values.end());
+  const auto at =
+      sorted.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(sorted.size() - 1));
+  std::ranges::nth_element(sorted, at);
+  return static_cast<double>(*at);
+}
+
 // Sends into one ring and takes back from the other.
 class Sender {
  public:
@@ -118,6 +138,8 @@ class Sender {
     std::uint64_t sent = 0;
     std::uint64_t received = 0;
     samples_.clear();
+    slices_.clear();
+    slice_ends_ = start;
     for (std::uint64_t now = start; now - start < length; now = __rdtsc()) {
       const auto due =
           rate > 0 ? static_cast<std::uint64_t>(static_cast<double>(now - start) / ticks_per_packet)
@@ -131,12 +153,21 @@ class Sender {
     return static_cast<double>(received) / elapsed;
   }
 
-  [[nodiscard]] double sample_ns(double share) {
+  // Of all packets, the delay that `share` of them had at most.
+  [[nodiscard]] double sample_ns(double share) const {
     if (samples_.empty()) fail("no packet came back");
-    const auto at = samples_.begin() +
-                    static_cast<std::ptrdiff_t>(share * static_cast<double>(samples_.size() - 1));
-    std::ranges::nth_element(samples_, at);
-    return static_cast<double>(*at) * 1e9 / ticks_per_second_;
+    return percentile(samples_, share) * 1e9 / ticks_per_second_;
+  }
+  // The same of each slice that is full enough, in order of time.
+  [[nodiscard]] std::vector<double> slices_ns(double share) const {
+    std::vector<double> found;
+    for (std::size_t i = 1; i < slices_.size(); ++i) {
+      const auto slice = std::span(samples_).subspan(slices_[i - 1], slices_[i] - slices_[i - 1]);
+      if (slice.size() < kSliceSamplesMin) continue;
+      found.push_back(percentile(slice, share) * 1e9 / ticks_per_second_);
+    }
+    if (found.empty()) fail("no slice has packets enough");
+    return found;
   }
   [[nodiscard]] std::size_t lost() const { return kInFlightMax - at_hand_.size(); }
 
@@ -169,6 +200,10 @@ class Sender {
     std::uint64_t bytes = 0;
     (void)dpdk::view_mbufs(burst_, bytes);
     const std::uint64_t now = __rdtsc();
+    if (now >= slice_ends_) {
+      slices_.push_back(samples_.size());
+      slice_ends_ = now + static_cast<std::uint64_t>(kSliceSeconds * ticks_per_second_);
+    }
     for (std::uint32_t i = 0; i < burst_.view.count; ++i) {
       const auto due = core::load<std::uint64_t>(burst_.view.packets[i].data + kStampOffset);
       if (keeps_samples && samples_.size() < kSamplesMax) {
@@ -185,7 +220,9 @@ class Sender {
   FlowOrder order_;
   double ticks_per_second_;
   std::vector<dpdk::Mbuf*> at_hand_;
-  std::vector<std::uint32_t> samples_;  // ticks
+  std::vector<std::uint32_t> samples_;  // ticks, in order of arrival
+  std::vector<std::size_t> slices_;     // where in samples_ each slice begins
+  std::uint64_t slice_ends_ = 0;
   dpdk::MbufBurst burst_;
 };
 
@@ -227,6 +264,21 @@ struct WorkerParts {
   std::vector<mr_target_stats> target_stats{256};
 };
 
+void print(const Sender& sender, double rate) {
+  const auto median_slice = [&](double share) { return percentile(sender.slices_ns(share), 0.5); };
+  const std::vector<double> p99s = sender.slices_ns(0.99);
+  const double usual = median_slice(0.99);
+  const auto disturbed =
+      std::ranges::count_if(p99s, [&](double p99) { return p99 > kDisturbed * usual; });
+  std::printf(
+      "{\"pps\": %.0f, \"p50_ns\": %.0f, \"p99_ns\": %.0f, \"p999_ns\": %.0f, \"max_ns\": %.0f, "
+      "\"slice_p50_ns\": %.0f, \"slice_p99_ns\": %.0f, \"slice_p999_ns\": %.0f, "
+      "\"slices\": %zu, \"disturbed_percent\": %.2f}\n",
+      rate, sender.sample_ns(0.5), sender.sample_ns(0.99), sender.sample_ns(0.999),
+      sender.sample_ns(1), median_slice(0.5), usual, median_slice(0.999), p99s.size(),
+      100 * static_cast<double>(disturbed) / static_cast<double>(p99s.size()));
+}
+
 void measure(const Options& options) {
   dpdk::Eal eal = take(dpdk::Eal::init({.main_cpu = options.sender_cpu,
                                         .worker_cpus = {options.worker_cpu},
@@ -252,21 +304,23 @@ void measure(const Options& options) {
   const auto opened = [&] {
     return shm::load_relaxed(parts.published.counters[MR_COUNTER_FLOW_INSERTED]);
   };
-  for (int i = 0; i < 100 && (i < 2 || (options.balances && opened() < options.flows)); ++i) {
+  // One in a million may find both its buckets full (core/flow_table.h).
+  const std::uint32_t opened_min = options.flows - options.flows / 100'000;
+  for (int i = 0; i < 100 && (i < 2 || (options.balances && opened() < opened_min)); ++i) {
     (void)sender.run(0, 0.1, false);
   }
-  if (options.balances && opened() < options.flows) {
+  if (options.balances && opened() < opened_min) {
     fail(std::to_string(opened()) + " of " + std::to_string(options.flows) + " flows were opened");
   }
   const double rate = sender.run(options.rate, options.seconds, true);
   stop.store(true);
   eal.wait_for_workers();
   if (sender.lost() != 0) fail(std::to_string(sender.lost()) + " packets did not come back");
-  std::printf(
-      "{\"pps\": %.0f, \"p50_ns\": %.0f, \"p99_ns\": %.0f, \"p999_ns\": %.0f, "
-      "\"max_ns\": %.0f}\n",
-      rate, sender.sample_ns(0.5), sender.sample_ns(0.99), sender.sample_ns(0.999),
-      sender.sample_ns(1));
+  if (options.rate == 0) {
+    std::printf("{\"pps\": %.0f}\n", rate);
+    return;
+  }
+  print(sender, rate);
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ TARGETS = 10_000
 FLIPS = 100
 WORKER_ARMS = ("one", "alone", "two", "null", "half")
 LATENCIES = {"p50": "p50_ns", "p99": "p99_ns", "p99.9": "p999_ns", "max": "max_ns"}
+LATENCIES |= {f"slice {name}": f"slice_{LATENCIES[name]}" for name in ("p50", "p99", "p99.9")}
 
 
 def output_of(command: list[str], timeout: int = 600) -> str:
@@ -118,6 +119,8 @@ def latency_run(build: Path, cpus: tuple[int, int], seconds: float, into: Figure
         for arm, found in arms.items():
             into.add(f"latency {arm} {name}", "ns", found[key])
         into.add(f"latency added {name}", "ns", arms["balance"][key] - arms["pass"][key])
+    for arm, found in arms.items():
+        into.add(f"latency {arm} slices disturbed", "%", found["disturbed_percent"])
 
 
 def measure(build: Path, cpu: int, runs: int, seconds: float) -> list[Figure]:
