@@ -97,13 +97,16 @@ def flow_run(build: Path, cpu: int, seconds: float, into: Figures) -> None:
 def worker_run(build: Path, cpus: tuple[int, int], seconds: float, into: Figures) -> None:
     """Rates of one worker and of two, and their ratio in this run."""
     program = str(build / "bench" / "workers_bench")
-    rates = {}
+    rates, usual = {}, {}
     for arm in WORKER_ARMS:
         words = output_of([program, arm, "1000000", str(seconds), f"{cpus[0]},{cpus[1]}"]).split()
-        rates[arm] = float(words[0])
+        rates[arm], usual[arm] = float(words[0]), float(words[1])
         into.add(f"workers {arm}", "Mpps", rates[arm] / 1e6, is_more_better=True)
+        into.add(f"workers {arm}, usual", "cycles per packet", usual[arm])
     for arm, base in (("two", "one"), ("two", "alone"), ("half", "null")):
-        into.add(f"workers {arm} / {base}", "ratio", rates[arm] / rates[base], is_more_better=True)
+        name = f"workers {arm} / {base}"
+        into.add(name, "ratio", rates[arm] / rates[base], is_more_better=True)
+        into.add(f"{name}, usual", "ratio", 2 * usual[base] / usual[arm], is_more_better=True)
 
 
 def latency_run(build: Path, cpus: tuple[int, int], seconds: float, into: Figures) -> None:
