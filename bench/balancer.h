@@ -112,7 +112,7 @@ class Balancer {
   [[nodiscard]] core::Forwarder& forwarder() { return forwarder_; }
   [[nodiscard]] const core::ConfigView& config() const { return image_.view(); }
 
-  static constexpr std::uint32_t kFrameRoom = 256;
+  static constexpr std::size_t kFrameRoom = 256;
   static constexpr std::uint16_t kFrameHeadroom = 64;  // of it, for encapsulation
 
  private:

@@ -439,6 +439,7 @@ class Measurement {
 }  // namespace
 }  // namespace millrace::bench
 
+// NOLINTNEXTLINE(bugprone-exception-escape): a benchmark may end by what it throws
 int main(int argc, char** argv) {
   millrace::bench::Measurement(millrace::bench::parse(argc, argv)).run();
 }

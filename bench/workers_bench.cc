@@ -121,8 +121,7 @@ class MeasuredWorker {
  public:
   MeasuredWorker(std::uint32_t index, const std::vector<FlowList>& lists, dpdk::Nic& nic,
                  worker::HandoverRings* rings)
-      : nic_(nic),
-        balancer_(static_cast<std::uint32_t>(lists[index].size()),
+      : balancer_(static_cast<std::uint32_t>(lists[index].size()),
                   shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck), MR_FORWARDING_NAT),
         own_(lists[index]),
         others_(lists[lists.size() - 1 - index]),
@@ -198,7 +197,6 @@ class MeasuredWorker {
     } while (!stop.load(std::memory_order_relaxed) || slices_.empty());
   }
 
-  dpdk::Nic& nic_;
   Balancer balancer_;
   std::optional<worker::Handover> handover_;
   std::optional<WorkerLoop> loop_;
@@ -240,6 +238,7 @@ void measure(const Options& options) {
   std::atomic<bool> go{false};
   std::atomic<bool> stop{false};
   std::vector<std::function<void()>> work;
+  work.reserve(workers.size());
   for (const auto& worker : workers) {
     work.emplace_back(
         [&, measured = worker.get()] { measured->run(gets_others, ready, go, stop); });

@@ -187,6 +187,7 @@ int run(const EngineOptions& options) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-exception-escape): only for want of memory or by a mistake in here
 int main(int argc, char** argv) {
   Result<po::variables_map> values = millrace::program::parse(argc, argv, describe_options(), {});
   if (!values) return fail(kName, values.error());

@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <vector>
 
 // The skeleton names the structs of both without declaring them.
@@ -62,11 +63,13 @@ constexpr Case kCases[] = {
 };
 
 [[noreturn]] void fail(const std::string& what) {
-  std::fprintf(stderr, "xdp_live: %s: %s\n", what.c_str(), std::strerror(errno));
+  const std::string why = std::generic_category().message(errno);
+  std::fprintf(stderr, "xdp_live: %s: %s\n", what.c_str(), why.c_str());
   std::exit(1);
 }
 
 void run(const std::string& command) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread
   if (std::system(command.c_str()) != 0) fail(command);
 }
 

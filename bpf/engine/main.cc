@@ -144,6 +144,7 @@ int run(const EngineOptions& options) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-exception-escape): only for want of memory or by a mistake in here
 int main(int argc, char** argv) {
   po::options_description all = describe_options();
   all.add_options()("command", po::value<std::string>()->default_value("run"));

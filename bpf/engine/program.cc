@@ -195,6 +195,7 @@ Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
   }
   if (program.has_kept_maps()) {
     std::vector<int> maps_in_use;
+    maps_in_use.reserve(kept.size());
     for (const shm::File& map : kept) maps_in_use.push_back(map.fd());
     if (Status used = program.object_->use_maps(maps_in_use); !used) return used.error();
   }

@@ -10,6 +10,7 @@
 #include <boost/json.hpp>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 namespace millrace::control {
 namespace {
@@ -34,7 +35,7 @@ Error connect_error(const std::string& path, int error) {
     case EPERM:
       return Error{socket + "permission denied. Use sudo, or join the socket's group"};
     default:
-      return Error{socket + std::strerror(error)};
+      return Error{socket + std::generic_category().message(error)};
   }
 }
 
@@ -42,7 +43,7 @@ Error broken(const char* what) {
   const bool is_timeout = errno == EAGAIN || errno == EWOULDBLOCK;
   return Error{std::string(what) + (is_timeout ? ": no answer within 30 seconds; the control plane "
                                                  "is stuck or stopped"
-                                               : std::string(": ") + std::strerror(errno))};
+                                               : ": " + std::generic_category().message(errno))};
 }
 
 }  // namespace

@@ -268,7 +268,7 @@ std::optional<std::uint32_t> read_state(RequestReader& reader) {
   std::vector<std::string_view> known;
   for (std::uint32_t state = MR_FLOW_SYN; state < MR_FLOW_STATE_COUNT; ++state) {
     if (*text == core::flow_state_name(state)) return state;
-    known.push_back(core::flow_state_name(state));
+    known.emplace_back(core::flow_state_name(state));
   }
   reader.fail("state", quote(*text) + " is not one of: " + join(known));
   return std::nullopt;

@@ -38,7 +38,7 @@ class Explanation {
   void explain_encapsulation(const mr_target& target);
   void find_flow();
   void drop(mr_drop_reason reason, const std::string& why);
-  void say(std::string why) { why_.push_back(json::value(std::move(why))); }
+  void say(const std::string& why) { why_.emplace_back(why); }
   [[nodiscard]] std::string target_text(const mr_target& target) const;
   [[nodiscard]] mr_flow_tuple tuple() const;
 
@@ -177,7 +177,7 @@ void Explanation::explain_encapsulation(const mr_target& target) {
     how += "; packets over " + std::to_string(target.mtu - overhead) +
            " bytes are answered with that MTU";
   }
-  say(std::move(how));
+  say(how);
 }
 
 // A flow that is known goes on to its target, whatever the lookup table says by now.

@@ -118,7 +118,7 @@ std::string target_note(JsonView target) {
   if (!target["drain_seconds_left"].is_null()) {
     parts.push_back(duration_text(target["drain_seconds_left"].whole()) + " left");
   }
-  if (target["operator_drained"].flag()) parts.push_back("drained by the operator");
+  if (target["operator_drained"].flag()) parts.emplace_back("drained by the operator");
   if (!target["next_hop_resolved"].flag()) {
     parts.push_back("NEXT HOP UNRESOLVED: " + or_dash(target["next_hop"].text()));
   }

@@ -8,7 +8,7 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "controlplane/config/draft.h"
@@ -75,7 +75,7 @@ std::optional<EngineKind> load_engine_kind(std::string_view yaml_text) {
 
 std::variant<std::string, ConfigError> read_config_file(const std::string& path) {
   const auto fail = [&](const char* what) {
-    return ConfigError{path, std::string(what) + ": " + std::strerror(errno)};
+    return ConfigError{path, std::string(what) + ": " + std::generic_category().message(errno)};
   };
   const bool is_stdin = path == "-";
   const int fd = is_stdin ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);

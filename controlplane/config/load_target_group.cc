@@ -260,7 +260,7 @@ void read_health_times(const MapReader& map, const HealthTimes& times, HealthChe
   const auto read_one = [&](std::string_view key, Range range,
                             const std::optional<Placed<std::uint32_t>>& finer,
                             std::uint32_t& into_ms) -> std::optional<Cursor> {
-    const auto found = map.find(key);
+    auto found = map.find(key);
     if (found && finer) {
       errors.add(*found, "is given in milliseconds too, by " + finer->at.path + "; keep one");
       return std::nullopt;

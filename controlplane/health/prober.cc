@@ -153,6 +153,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
 class OwnedAttempt final : public Probe {
  public:
   explicit OwnedAttempt(std::shared_ptr<Attempt> attempt) : attempt_(std::move(attempt)) {}
+  // NOLINTNEXTLINE(bugprone-exception-escape): Asio declares that cancel() throws, it never does
   ~OwnedAttempt() override { attempt_->cancel(); }
   OwnedAttempt(const OwnedAttempt&) = delete;
   OwnedAttempt& operator=(const OwnedAttempt&) = delete;

@@ -13,7 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #include <vector>
 
 #include "controlplane/net/netlink_parse.h"
@@ -22,7 +22,7 @@ namespace millrace::control {
 namespace {
 
 // Largest netlink message that kernels send in a dump (they fill up to 32 KiB when offered).
-constexpr std::size_t kReceiveBytes = 32 * 1024;
+constexpr std::size_t kReceiveBytes = 32 << 10;
 // Room for a burst of events between two turns of the io_context, about 2,000 neighbour changes.
 constexpr int kMonitorBufferBytes = 1 << 20;
 // Messages per drain(), so that a storm of events does not starve the rest of the control plane.
@@ -39,7 +39,9 @@ constexpr std::array<unsigned, 6> kGroups = {RTNLGRP_LINK,        RTNLGRP_NEIGH,
                                              RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
                                              RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE};
 
-Error errno_error(const std::string& what) { return Error{what + ": " + std::strerror(errno)}; }
+Error errno_error(const std::string& what) {
+  return Error{what + ": " + std::generic_category().message(errno)};
+}
 
 Result<mnl_socket*> open_socket(int flags) {
   mnl_socket* socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | flags);
@@ -138,8 +140,7 @@ Status NetlinkQueries::dump(const NetlinkSink& sink) {
   for (const std::uint16_t type : {RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH}) {
     for (int tries = 1; !dump_one(type, sink); ++tries) {
       const Error error = errno_error("cannot read the kernel's tables");
-      const Status opened = reopen();
-      if (!opened) return opened;
+      if (Status opened = reopen(); !opened) return opened;
       if (tries == kDumpTriesMax) return error;
     }
   }

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace millrace::control {
@@ -117,10 +117,10 @@ void NextHopTable::begin_resync() {
   // Links stay, for carrier_since; one that is gone is named by no route any more.
 }
 
-void NextHopTable::set_route(const IpAddress& destination, RouteAnswer answer) {
+void NextHopTable::set_route(const IpAddress& destination, const RouteAnswer& answer) {
   forget(destination);
   if (const auto key = neighbour_of(destination, answer)) ++uses_[*key];
-  routes_.insert_or_assign(destination, std::move(answer));
+  routes_.insert_or_assign(destination, answer);
 }
 
 void NextHopTable::forget(const IpAddress& destination) {
@@ -137,7 +137,9 @@ NextHopInfo NextHopTable::next_hop(const IpAddress& destination) const {
   const auto found = routes_.find(destination);
   if (found == routes_.end()) return unresolved("not looked up yet");
   const RouteAnswer& route = found->second;
-  if (route.error != 0) return unresolved(std::string("no route: ") + std::strerror(route.error));
+  if (route.error != 0) {
+    return unresolved("no route: " + std::generic_category().message(route.error));
+  }
   const auto key = neighbour_of(destination, route);
   if (!key) return unresolved(why_not_unicast(route.type));
   if (!is_twin(route.link_index)) {

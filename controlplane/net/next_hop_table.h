@@ -48,7 +48,7 @@ class NextHopTable {
   void begin_resync();
 
   // Sets where the kernel would send packets for `destination`; forget() ends that.
-  void set_route(const IpAddress& destination, RouteAnswer answer);
+  void set_route(const IpAddress& destination, const RouteAnswer& answer);
   void forget(const IpAddress& destination);
 
   [[nodiscard]] NextHopInfo next_hop(const IpAddress& destination) const;

@@ -164,7 +164,7 @@ void NextHops::Impl::refresh_routes() {
 void NextHops::Impl::look_up(const IpAddress& destination) {
   auto answer = queries_.route_to(destination);
   if (answer) {
-    table_.set_route(destination, std::move(*answer));
+    table_.set_route(destination, *answer);
   } else {
     problem_ = answer.error().message;  // the last answer stays
   }

@@ -46,7 +46,7 @@ Publisher::Publisher(Options options, shm::Segment segment, std::uint64_t genera
       arena_(kArenaStart, arena_end(segment_.bytes().size())),
       last_generation_(generation) {}
 
-Result<std::unique_ptr<Publisher>> Publisher::open(Options options) {
+Result<std::unique_ptr<Publisher>> Publisher::open(const Options& options) {
   std::string why_not;
   if (shm::identity_of(options.path) != shm::FileIdentity{}) {
     Result<std::unique_ptr<Publisher>> joined = rejoin(options);

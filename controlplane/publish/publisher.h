@@ -46,7 +46,7 @@ class Publisher {
 
   // Joins the segment at options.path if it and its newest image pass their checks; otherwise makes
   // a new one in its place. rejoin_error() says why an existing one was not kept.
-  [[nodiscard]] static Result<std::unique_ptr<Publisher>> open(Options options);
+  [[nodiscard]] static Result<std::unique_ptr<Publisher>> open(const Options& options);
 
   // Writes `contents` as the next generation and returns its number. On failure nothing changed for
   // anybody: the segment is full, either for good or until workers acknowledge newer generations.

@@ -37,6 +37,7 @@ Statement& Statement::bind(std::int64_t value) {
 Statement& Statement::bind(const std::string& value) {
   // The statement takes a copy: a null destructor would mean "static", and SQLITE_TRANSIENT is a
   // C-style cast in the header's macro.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): so the library defines it
   const auto transient = reinterpret_cast<sqlite3_destructor_type>(-1);
   (void)sqlite3_bind_text64(statement_.get(), ++bound_, value.data(), value.size(), transient,
                             SQLITE_UTF8);

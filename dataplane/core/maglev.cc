@@ -82,11 +82,11 @@ std::uint64_t hash_identity(std::uint64_t identity, std::uint64_t seed) {
 std::vector<Turn> turns_in_identity_order(std::span<const MaglevTarget> targets, std::uint64_t seed,
                                           std::uint32_t slot_count) {
   std::vector<Turn> turns;
-  for (std::uint16_t index = 0; index < targets.size(); ++index) {
+  for (std::size_t index = 0; index < targets.size(); ++index) {
     if (targets[index].weight == 0) continue;
     const std::uint64_t offset = hash_identity(targets[index].identity, seed);
     const std::uint64_t skip = hash_identity(targets[index].identity, ~seed);
-    turns.push_back({.target = index,
+    turns.push_back({.target = static_cast<std::uint16_t>(index),
                      .weight = targets[index].weight,
                      .credit = 0,
                      .next = static_cast<std::uint32_t>(offset % slot_count),

@@ -121,6 +121,7 @@ Result<Eal> Eal::init(const EalOptions& options) {
   }
   std::vector<std::string> arguments = arguments_of(options);
   std::vector<char*> argv;
+  argv.reserve(arguments.size());
   for (std::string& argument : arguments) argv.push_back(argument.data());
   LogTail::instance().attach();
   if (::rte_eal_init(static_cast<int>(argv.size()), argv.data()) < 0) {

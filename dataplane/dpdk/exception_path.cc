@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "dataplane/dpdk/mbuf_pool.h"
 
@@ -25,7 +26,7 @@ ifreq request_for(const std::string& twin) {
   return request;
 }
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() { return std::generic_category().message(errno); }
 
 // A TAP that was created with several queues can only be opened as such; nothing else differs.
 bool attach(int fd, const std::string& twin) {

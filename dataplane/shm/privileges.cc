@@ -6,14 +6,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include "dataplane/shm/file.h"
 
 namespace millrace::shm {
 
 Status drop_privileges(std::span<const unsigned> kept) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL) != 0) {
-    return Error{std::string("cannot set no_new_privs: ") + std::strerror(errno)};
+    return os_error("cannot set no_new_privs");
   }
   // Without this a process of uid 0 would get its capabilities back on exec.
   for (unsigned long capability = 0; capability <= CAP_LAST_CAP; ++capability) {
@@ -23,7 +22,7 @@ Status drop_privileges(std::span<const unsigned> kept) {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   __user_cap_data_struct own[_LINUX_CAPABILITY_U32S_3] = {};
   if (::syscall(SYS_capget, &header, own) != 0) {
-    return Error{std::string("cannot read capabilities: ") + std::strerror(errno)};
+    return os_error("cannot read capabilities");
   }
   __user_cap_data_struct wanted[_LINUX_CAPABILITY_U32S_3] = {};
   for (const unsigned capability : kept) {
@@ -32,7 +31,7 @@ Status drop_privileges(std::span<const unsigned> kept) {
     wanted[word].effective = wanted[word].permitted;
   }
   if (::syscall(SYS_capset, &header, wanted) != 0) {
-    return Error{std::string("cannot give up capabilities: ") + std::strerror(errno)};
+    return os_error("cannot give up capabilities");
   }
   return ok();
 }

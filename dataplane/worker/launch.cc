@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "dataplane/shm/file.h"
 #include "dataplane/shm/privileges.h"
 
 namespace millrace::worker {
@@ -90,8 +91,7 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
 
 Status Engine::take_lock() {
   if (::mkdir(options_.runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
-    return Error{"cannot make the runtime directory " + options_.runtime_dir + ": " +
-                 std::strerror(errno)};
+    return shm::os_error("cannot make the runtime directory " + options_.runtime_dir);
   }
   Result<shm::ProcessLock> lock =
       shm::ProcessLock::acquire(options_.runtime_dir + "/dataplane.lock");
@@ -152,7 +152,7 @@ Status Engine::open_flow_tables() {
                                    .created_ns = clock_ns(CLOCK_BOOTTIME),
                                    .creator_pid = static_cast<std::uint32_t>(::getpid())};
     if (::getrandom(layout.secret, sizeof(layout.secret), 0) != sizeof(layout.secret)) {
-      return Error{std::string("no random numbers: ") + std::strerror(errno)};
+      return shm::os_error("no random numbers");
     }
     flow_files_.push_back(std::move(*file));
     const std::span<std::byte> memory = flow_files_.back().bytes();

@@ -250,6 +250,7 @@ std::vector<MaglevTarget> some_targets(std::uint32_t weight_max) {
   const auto identities = *rc::gen::unique<std::vector<std::uint64_t>>(
       *rc::gen::inRange<std::size_t>(2, 30), rc::gen::arbitrary<std::uint64_t>());
   std::vector<MaglevTarget> targets;
+  targets.reserve(identities.size());
   for (const std::uint64_t identity : identities) {
     targets.push_back(
         {.identity = identity, .weight = *rc::gen::inRange<std::uint32_t>(1, weight_max + 1)});
@@ -272,6 +273,7 @@ std::vector<std::uint16_t> plain_maglev(std::vector<MaglevTarget> targets, std::
   std::iota(order.begin(), order.end(), std::uint16_t{0});
   std::ranges::sort(order, {}, [&](std::uint16_t i) { return targets[i].identity; });
   std::vector<Walk> walks;
+  walks.reserve(targets.size());
   for (const MaglevTarget& target : targets) {
     walks.push_back({.at = hash(target.identity, seed) % slot_count,
                      .skip = hash(target.identity, ~seed) % (slot_count - 1) + 1,
@@ -302,6 +304,7 @@ RC_GTEST_PROP(lookup_table, is_the_one_of_the_plain_model, ()) {
   const auto weight_max = *rc::gen::element<std::uint32_t>(1, 2, 999);
   const auto seed = *rc::gen::arbitrary<std::uint64_t>();
   std::vector<MaglevTarget> targets;
+  targets.reserve(identities.size());
   for (const std::uint64_t identity : identities) {
     targets.push_back(
         {.identity = identity, .weight = *rc::gen::inRange<std::uint32_t>(0, weight_max + 1)});
@@ -315,6 +318,7 @@ RC_GTEST_PROP(lookup_table, digest_is_the_checksum_of_the_owners_identities, ())
   const auto owners =
       maglev_table(targets, 7, *rc::gen::element<std::uint32_t>(2, 3, 5, 7, 127, 251, 4099));
   std::vector<std::uint64_t> identities;
+  identities.reserve(owners.size());
   for (const std::uint16_t owner : owners) identities.push_back(targets[owner].identity);
   RC_ASSERT(maglev_digest(targets, owners) == checksum64(std::as_bytes(std::span{identities})));
 }

@@ -68,6 +68,7 @@ TEST_P(Handover, request_and_reply_of_a_flow_meet_in_one_flow_table) {
   const std::vector<std::uint64_t> flows = flows_by_worker();
 
   std::vector<Bytes> answers;
+  answers.reserve(forwarded.size());
   for (const Bytes& request : forwarded) {
     answers.push_back(answer_to(request, core::tcp::kSyn | core::tcp::kAck));
   }

@@ -101,7 +101,7 @@ TEST(Housekeeping, long_pause_does_not_make_one_long_sweep) {
     std::vector<Bytes> requests;
     for (std::uint32_t i = 0; i < 1800; ++i) requests.push_back(syn(round * 1800 + i));
     workers.receive(0, requests);
-    workers.turn(kStartNs + round * 4'000'000);
+    workers.turn(kStartNs + std::uint64_t{round} * 4'000'000);
     (void)workers.sent();
   }
   ASSERT_EQ(workers.flow_count(0), 5400u);

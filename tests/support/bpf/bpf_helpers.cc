@@ -24,11 +24,13 @@ constexpr std::uint64_t kInvalid = static_cast<std::uint64_t>(-22);  // -EINVAL
 
 void BpfInterpreter::call_helper(std::int32_t helper) {
   ++run_.helper_calls;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): registers hold addresses
   const auto map = [&]() -> const Map& { return *reinterpret_cast<const Map*>(registers_[1]); };
   std::uint64_t& result = registers_[0];
   switch (helper) {
     case BPF_FUNC_map_lookup_elem: {
       std::uint32_t key = 0;
+      // NOLINTNEXTLINE(performance-no-int-to-ptr): registers hold addresses
       std::memcpy(&key, reinterpret_cast<const void*>(registers_[2]), sizeof(key));
       result = lookup(map(), key);
       break;

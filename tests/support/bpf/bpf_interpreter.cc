@@ -27,12 +27,14 @@ constexpr std::size_t kFirstSaved = 6;
 template <typename T>
 T read(std::uint64_t address) {
   T value;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): registers hold addresses
   std::memcpy(&value, reinterpret_cast<const void*>(address), sizeof(value));
   return value;
 }
 template <typename T>
 void write(std::uint64_t address, std::uint64_t value) {
   const T narrow = static_cast<T>(value);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): registers hold addresses
   std::memcpy(reinterpret_cast<void*>(address), &narrow, sizeof(narrow));
 }
 

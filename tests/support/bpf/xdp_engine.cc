@@ -63,6 +63,7 @@ class XdpEngine final : public Engine {
 
   std::vector<Outcome> run(const std::vector<Frame>& frames, std::uint64_t now_ns) override {
     std::vector<Outcome> outcomes;
+    outcomes.reserve(frames.size());
     for (const Frame& frame : frames) outcomes.push_back(run_one(frame, now_ns));
     return outcomes;
   }

@@ -19,7 +19,7 @@ class FakeController final : public Controller {
  public:
   Result<ApplyOutcome> apply(Config config, std::string source) override {
     if (apply_error) return Error{*apply_error};
-    applied.push_back({std::move(config), std::move(source)});
+    applied.emplace_back(std::move(config), std::move(source));
     ApplyOutcome outcome;
     outcome.generation = applied.size();
     outcome.targets_added = 3;

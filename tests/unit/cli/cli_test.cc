@@ -59,7 +59,7 @@ class CliTest : public testing::Test {
     return {code, out.str(), err.str()};
   }
   std::string write(const std::string& text) {
-    const std::string path = dir_.file("config.yaml");
+    std::string path = dir_.file("config.yaml");
     std::ofstream(path) << text;
     return path;
   }

@@ -30,7 +30,7 @@ std::string random_name(std::set<std::string>& used) {
   const std::string stem = one_of<std::string>(
       {"null", "true", "no", "y", "123", "1e3", "0x1f", "web", "a-b", "inf", "Z9"});
   for (int i = 0;; ++i) {
-    const std::string name = i == 0 ? stem : stem + "-" + std::to_string(i);
+    std::string name = i == 0 ? stem : stem + "-" + std::to_string(i);
     if (used.insert(name).second) return name;
   }
 }
@@ -55,7 +55,7 @@ HealthCheck random_health_check() {
   check.matcher.clear();
   for (auto i = in_range<std::uint32_t>(1, 4); i > 0; --i) {
     const auto first = in_range<std::uint16_t>(200, 599);
-    check.matcher.push_back({first, in_range<std::uint16_t>(first, 599)});
+    check.matcher.emplace_back(first, in_range<std::uint16_t>(first, 599));
   }
   return check;
 }

@@ -23,7 +23,7 @@ TEST_P(LoadErrorsTest, are_all_reported_with_place_and_reason) {
   EXPECT_EQ(load_errors(GetParam().yaml), GetParam().errors) << GetParam().yaml;
 }
 
-using std::string_literals::operator""s;
+using namespace std::string_literals;
 
 const std::vector<BadConfig> kWholeFile = {
     {"empty",

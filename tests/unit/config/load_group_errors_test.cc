@@ -216,6 +216,7 @@ const std::vector<BadConfig> kTargets = {
     {"several errors at once, in the order of the file",
      with_group("port: 0, health_check: {interval_seconds: 1, protocol: X},\n   "
                 "targets: [{id: nowhere, wieght: 5}, {id: 10.0.0.1, port: 99999}]"),
+     // NOLINTNEXTLINE(bugprone-suspicious-missing-comma): one error on two lines
      {"f:4:4: target_groups[0].port: this key stands in the same map already, in "
       "line 3; keep one",
       "f:4:46: target_groups[0].health_check.interval_seconds: \"1\" must be a whole "

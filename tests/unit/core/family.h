@@ -119,6 +119,7 @@ class ForwarderTest : public testing::TestWithParam<Traffic> {
   static constexpr std::uint8_t kRst = 0x04;
   static constexpr std::uint8_t kRstAck = 0x14;
 
+ public:
   Node node;
 };
 

@@ -160,7 +160,7 @@ bool checksums_hold(const Bytes& frame) {
   if (!is_v6 && plain_checksum({ip, ip + 20}) != 0) return false;
   const Bytes segment{l4, ip + ip_bytes};
   if (!is_v6 && protocol == MR_PROTOCOL_UDP && segment[6] == 0 && segment[7] == 0) return true;
-  const int addr_bytes = is_v6 ? 16 : 4;
+  const std::ptrdiff_t addr_bytes = is_v6 ? 16 : 4;
   const auto source = ip + (is_v6 ? 8 : 12);
   return pseudo_checksum({source, source + addr_bytes},
                          {source + addr_bytes, source + 2 * addr_bytes}, protocol, segment) == 0;

@@ -12,7 +12,6 @@
 namespace millrace::test {
 namespace {
 
-using core::Ownership;
 using core::VerdictKind;
 
 class Steering : public ForwarderTest {

@@ -141,7 +141,8 @@ TEST_F(ProberTest, answers_that_are_no_http_fail) {
 
 TEST_F(ProberTest, endless_header_fails_at_its_limit) {
   std::string response = "HTTP/1.1 200 OK\r\n";
-  while (response.size() < 4 * kResponseHeaderBytesMax) response += "X-Filler: aaaaaaaaaaaa\r\n";
+  while (response.size() < std::size_t{4} * kResponseHeaderBytesMax)
+    response += "X-Filler: aaaaaaaaaaaa\r\n";
   EXPECT_EQ(http_outcome_of({.response = response, .closes = false}).verdict, ProbeVerdict::failed);
 }
 

@@ -31,7 +31,7 @@ TEST(IpAddressTest, ipv6_text_becomes_canonical) {
 }
 
 TEST(IpAddressTest, anything_but_one_address_is_refused) {
-  using std::string_literals::operator""s;
+  using namespace std::string_literals;
   for (const std::string& text :
        {""s, " 10.0.0.1"s, "10.0.0.1 "s, "10.0.0.1:80"s, "10.0.0.0/8"s, "10.0.0"s, "10.0.0.256"s,
         "010.0.0.1"s, "[::1]"s, "fe80::1%eth0"s, "2001:db8::1::2"s, "::ffff:10.0.0.1"s,

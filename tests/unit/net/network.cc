@@ -11,7 +11,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <system_error>
 
 namespace millrace::test {
 namespace {
@@ -81,7 +81,7 @@ std::string why_no_namespaces() {
   int status = 0;
   if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status)) return "cannot fork";
   if (WEXITSTATUS(status) == 0) return "";
-  return std::string("needs network namespaces: ") + std::strerror(WEXITSTATUS(status));
+  return "needs network namespaces: " + std::generic_category().message(WEXITSTATUS(status));
 }
 
 }  // namespace millrace::test

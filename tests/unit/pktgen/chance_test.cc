@@ -38,7 +38,7 @@ RC_GTEST_PROP(flow_chooser, stays_below_the_count_and_repeats_for_a_seed, (std::
 
 RC_GTEST_PROP(flow_chooser, sequential_takes_every_flow_once_a_round, ()) {
   const auto count = *rc::gen::inRange<std::uint32_t>(1, 300);
-  auto flows = draw({.count = count, .order = FlowOrder::sequential}, 1, 2 * count);
+  auto flows = draw({.count = count, .order = FlowOrder::sequential}, 1, std::size_t{2} * count);
   std::sort(flows.begin(), flows.end());
   for (std::uint32_t i = 0; i < flows.size(); ++i) RC_ASSERT(flows[i] == i / 2);
 }
@@ -134,7 +134,8 @@ RC_GTEST_PROP(histogram, quantiles_are_those_of_the_sorted_values_within_a_bucke
   RC_ASSERT(histogram.count() == values.size());
   RC_ASSERT((histogram.min() == sorted.front() && histogram.max() == sorted.back()));
   for (const double quantile : {0.0, 0.01, 0.5, 0.9, 0.99, 1.0}) {
-    const auto rank = static_cast<std::size_t>(std::ceil(quantile * sorted.size()));
+    const auto rank =
+        static_cast<std::size_t>(std::ceil(quantile * static_cast<double>(sorted.size())));
     const std::uint64_t exact = sorted[std::max<std::size_t>(rank, 1) - 1];
     const std::uint64_t found = histogram.value_at(quantile);
     RC_ASSERT((found >= exact && found - exact <= exact / 128));

@@ -7,7 +7,7 @@
 namespace millrace::pktgen {
 namespace {
 
-constexpr std::uint32_t kRoomBytes = 2048;
+constexpr std::size_t kRoomBytes = 2048;
 constexpr std::uint64_t kStepNs = 900'000;  // no whole millisecond, so that rounding shows
 // Rounds within a step; a connection needs eight, a message of many windows more.
 constexpr int kRounds = 400;

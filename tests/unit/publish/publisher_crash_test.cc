@@ -33,7 +33,7 @@ bool publish_and_die(const std::string& path, int fatal_step) {
     options.step_hook = [&step, fatal_step](const char*) {
       if (step++ == fatal_step) (void)::kill(::getpid(), SIGKILL);
     };
-    Result<std::unique_ptr<Publisher>> publisher = Publisher::open(std::move(options));
+    Result<std::unique_ptr<Publisher>> publisher = Publisher::open(options);
     if (!publisher) ::_exit(2);
     (*publisher)->reclaim((*publisher)->generation());
     ::_exit((*publisher)->publish(test::numbered_contents(2)) ? 0 : 3);

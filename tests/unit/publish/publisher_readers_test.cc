@@ -45,10 +45,8 @@ TEST(PublisherReaders, no_reader_ever_sees_a_torn_image) {
       if (generation != view.generation) {
         Result<core::ConfigView> checked =
             core::check_image(segment, generation, view.image == nullptr ? nullptr : &view);
-        if (!checked) {
-          ++torn;
-          break;
-        }
+        if (!checked) ++torn;
+        if (!checked) break;
         view = *checked;
         ++adopted;
         shm::store_release(mine.generation, generation);
@@ -57,6 +55,7 @@ TEST(PublisherReaders, no_reader_ever_sees_a_torn_image) {
     }
   };
   std::vector<std::thread> readers;
+  readers.reserve(acknowledged.size());
   for (Acknowledgement& mine : acknowledged) readers.emplace_back(read, std::ref(mine));
 
   auto slowest = [&] {

@@ -63,13 +63,13 @@ bool is_published_healthy(const test::World& world, std::size_t group) {
 TEST(GroupQueue, many_changed_groups_are_published_by_turns_first_come_first_served) {
   constexpr std::size_t kCount = Reconciler::kGroupsPerImage + 8;
   test::World world;
-  world.segment_bytes_ = 64 << 20;
+  world.segment_bytes = 64 << 20;
   world.start();
   const auto applied = world->apply(config_of_groups(kCount), "test");
   ASSERT_TRUE(applied) << applied.error().message;
-  world.is_woken_ = false;
+  world.is_woken = false;
   for (std::size_t i = 0; i < kCount; ++i) tell(world, i, TargetState::healthy);
-  while (world.is_woken_) world.settle_if_woken();
+  while (world.is_woken) world.settle_if_woken();
   for (std::size_t i = 0; i < kCount; ++i) ASSERT_TRUE(is_published_healthy(world, i)) << i;
 
   const std::uint64_t before = world->published().generation;
@@ -78,11 +78,11 @@ TEST(GroupQueue, many_changed_groups_are_published_by_turns_first_come_first_ser
   EXPECT_EQ(world->published().generation, before + 1);
   for (std::size_t i = 0; i < kCount; ++i) EXPECT_EQ(is_published_healthy(world, i), i < 8) << i;
 
-  EXPECT_TRUE(world.is_woken_) << "for those that are left";
+  EXPECT_TRUE(world.is_woken) << "for those that are left";
   world.settle_if_woken();
   EXPECT_EQ(world->published().generation, before + 2);
   for (std::size_t i = 0; i < kCount; ++i) EXPECT_FALSE(is_published_healthy(world, i)) << i;
-  EXPECT_FALSE(world.is_woken_);
+  EXPECT_FALSE(world.is_woken);
 }
 
 }  // namespace

@@ -230,12 +230,12 @@ TEST_F(ReconcilerTest, next_hops_are_those_of_the_engines_nics) {
       << "no engine, so nobody knows which nic the twin stands for";
   world_.start_engine();
   world_.pass(1);
-  EXPECT_EQ(world_.twins_, std::vector<std::string>{"mr0"});
+  EXPECT_EQ(world_.twins, std::vector<std::string>{"mr0"});
   const mr_next_hop hop = world_.published_target("10.0.1.11")->next_hop;
   EXPECT_EQ(hop.flags, MR_NEXT_HOP_RESOLVED);
   EXPECT_EQ(hop.mac[5], 0x11);
   EXPECT_EQ(world_.published_target("10.0.1.12")->next_hop.flags, 0);
-  EXPECT_EQ(world_.watched_.size(), 3u);
+  EXPECT_EQ(world_.watched.size(), 3u);
 }
 
 TEST_F(ReconcilerTest, all_but_nat_targets_keep_the_listeners_port) {
@@ -317,15 +317,15 @@ TEST_F(ReconcilerTest, other_engine_than_the_config_names_is_an_alarm) {
 TEST_F(ReconcilerTest, probes_fail_nobody_while_the_engine_that_carries_them_is_down) {
   (void)apply(web_config(kThree));
   world_.pass(1);
-  EXPECT_THAT(world_.hold_, HasSubstr("not running"));
+  EXPECT_THAT(world_.hold, HasSubstr("not running"));
   world_.start_engine();
   world_.pass(1);
-  EXPECT_THAT(world_.hold_, HasSubstr("just started"));
+  EXPECT_THAT(world_.hold, HasSubstr("just started"));
   world_.pass(2);
-  EXPECT_EQ(world_.hold_, "");
+  EXPECT_EQ(world_.hold, "");
   world_.kill_engine();
   world_.pass(1);
-  EXPECT_THAT(world_.hold_, HasSubstr("not running"));
+  EXPECT_THAT(world_.hold, HasSubstr("not running"));
 }
 
 TEST_F(ReconcilerTest, fault_34_probes_fail_nobody_after_an_engine_was_replaced_at_once) {
@@ -333,23 +333,23 @@ TEST_F(ReconcilerTest, fault_34_probes_fail_nobody_after_an_engine_was_replaced_
   world_.start_engine();
   world_.pass(1);
   world_.pass(2);
-  ASSERT_EQ(world_.hold_, "");
+  ASSERT_EQ(world_.hold, "");
   world_.start_engine();  // the lock was never seen free
   world_.pass(1);
-  EXPECT_THAT(world_.hold_, HasSubstr("just started"));
+  EXPECT_THAT(world_.hold, HasSubstr("just started"));
   world_.pass(2);
-  EXPECT_EQ(world_.hold_, "");
+  EXPECT_EQ(world_.hold, "");
 }
 
 TEST_F(ReconcilerTest, targets_of_an_unused_group_are_not_probed) {
   Config config = web_config(kThree);
   config.load_balancers.clear();
   (void)apply(config);
-  EXPECT_TRUE(world_.health_targets_.empty());
+  EXPECT_TRUE(world_.health_targets.empty());
   EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::unused);
   (void)apply(web_config(kThree));
-  EXPECT_EQ(world_.health_targets_.size(), 3u);
-  EXPECT_EQ(world_.health_targets_[0].listener_port, 80);
+  EXPECT_EQ(world_.health_targets.size(), 3u);
+  EXPECT_EQ(world_.health_targets[0].listener_port, 80);
   EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::initial);
 }
 
@@ -369,7 +369,7 @@ TEST_F(ReconcilerTest, counters_go_on_over_a_restart_of_the_engine) {
 
 TEST_F(ReconcilerTest, stalled_worker_blocks_publishing_with_an_alarm_and_never_overwrites) {
   world_.kill();
-  world_.segment_bytes_ = 700 << 10;  // one table of 256 KiB and one more, not three
+  world_.segment_bytes = 700 << 10;  // one table of 256 KiB and one more, not three
   ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
   (void)world_.start();
   world_.start_engine();
@@ -421,7 +421,7 @@ TEST_F(ReconcilerTest, snapshot_tells_who_and_what) {
   EXPECT_EQ(snapshot.zone, "a");
   EXPECT_EQ(snapshot.version, "test");
   EXPECT_EQ(snapshot.config_source, "test");
-  EXPECT_EQ(snapshot.config_applied_ns, world_.realtime_ns_);
+  EXPECT_EQ(snapshot.config_applied_ns, world_.realtime_ns);
   EXPECT_GT(snapshot.arena_used_bytes, 0u);
   ASSERT_EQ(snapshot.listeners.size(), 1u);
   EXPECT_EQ(snapshot.listeners[0].load_balancer, "web");

@@ -15,7 +15,6 @@ namespace {
 using test::kSecond;
 using test::web_config;
 using test::World;
-using ::testing::HasSubstr;
 
 const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
 
@@ -56,8 +55,8 @@ TEST_F(RestartTest, fault_31_ids_slots_health_and_table_are_the_same) {
     EXPECT_EQ(is.slot, was.slot);
     EXPECT_EQ(is.state, TargetState::healthy);
   }
-  ASSERT_EQ(world_.health_targets_.size(), 3u);
-  for (const HealthTarget& target : world_.health_targets_) {
+  ASSERT_EQ(world_.health_targets.size(), 3u);
+  for (const HealthTarget& target : world_.health_targets) {
     ASSERT_TRUE(target.restored.has_value());
     EXPECT_EQ(target.restored->state, TargetState::healthy);
   }
@@ -103,10 +102,10 @@ TEST_F(RestartTest, drain_ends_when_it_would_have_ended) {
 TEST_F(RestartTest, fault_47_wall_clock_jump_does_not_stretch_a_drain) {
   ASSERT_TRUE(world_->drain(World::key("10.0.1.12")));
   world_.kill();
-  world_.realtime_ns_ -= 3600 * kSecond;
+  world_.realtime_ns -= 3600 * kSecond;
   restart(web_config(kThree));
   EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 300u);
-  world_.realtime_ns_ += 7200 * kSecond;
+  world_.realtime_ns += 7200 * kSecond;
   world_.pass(1);
   EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 299u) << "the running one ignores it";
 }

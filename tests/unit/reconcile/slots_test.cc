@@ -55,7 +55,8 @@ TEST(SlotAllocator, slot_has_one_owner_at_a_time) {
     std::set<std::uint32_t> model;
     for (const std::uint32_t dice : *rc::gen::arbitrary<std::vector<std::uint32_t>>()) {
       if (dice % 3 == 0 && !model.empty()) {
-        const std::uint32_t victim = *std::next(model.begin(), dice / 3 % model.size());
+        const auto steps = static_cast<std::ptrdiff_t>(dice / 3 % model.size());
+        const std::uint32_t victim = *std::next(model.begin(), steps);
         slots.release(victim);
         model.erase(victim);
       } else if (dice % 3 == 1) {

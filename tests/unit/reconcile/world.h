@@ -62,16 +62,16 @@ target_groups:
 
 class World {
  public:
-  World() { realtime_ns_ = 1'700'000'000 * kSecond; }
+  World() { realtime_ns = 1'700'000'000 * kSecond; }
 
   // Starts a control plane; one that runs already is ended first, like by a kill.
   Reconciler& start() {
     reconciler_.reset();
-    is_woken_ = false;
+    is_woken = false;
     Result<control::StateStore> store = control::StateStore::open(dir_.file("state.db"));
     EXPECT_TRUE(store) << store.error().message;
     Result<std::unique_ptr<Reconciler>> opened = Reconciler::open({.runtime_dir = dir_.path(),
-                                                                   .segment_bytes = segment_bytes_,
+                                                                   .segment_bytes = segment_bytes,
                                                                    .version = "test",
                                                                    .start_ns = 1},
                                                                   std::move(*store), hooks());
@@ -85,9 +85,9 @@ class World {
 
   // Time passes; the control plane ticks at its end, and the engine, if any, beats.
   void pass(std::uint64_t seconds) {
-    now_ns_ += seconds * kSecond;
-    realtime_ns_ += seconds * kSecond;
-    if (engine_) engine_->beat(now_ns_);
+    now_ns += seconds * kSecond;
+    realtime_ns += seconds * kSecond;
+    if (engine_) engine_->beat(now_ns);
     if (reconciler_) reconciler_->tick();
   }
   void set_health(const std::string& address, control::TargetState state) {
@@ -96,14 +96,14 @@ class World {
     settle_if_woken();
   }
   void settle_if_woken() {
-    if (!is_woken_) return;
-    is_woken_ = false;
+    if (!is_woken) return;
+    is_woken = false;
     reconciler_->settle();
   }
   void start_engine() {
     engine_.reset();
     engine_.emplace(dir_.path(), ++engine_start_ns_);
-    engine_->beat(now_ns_);
+    engine_->beat(now_ns);
   }
   void kill_engine() { engine_.reset(); }
   FakeEngine& engine() { return *engine_; }
@@ -143,26 +143,26 @@ class World {
   }
   const test::TempDir& dir() const { return dir_; }
 
-  std::uint64_t now_ns_ = 1000 * kSecond;
-  std::uint64_t realtime_ns_;
-  std::uint64_t segment_bytes_ = 8 << 20;
-  std::vector<control::HealthTarget> health_targets_;
-  std::vector<IpAddress> watched_;
-  std::vector<std::string> twins_;
-  std::string hold_;
-  bool is_woken_ = false;
+  std::uint64_t now_ns = 1000 * kSecond;
+  std::uint64_t realtime_ns;
+  std::uint64_t segment_bytes = 8 << 20;
+  std::vector<control::HealthTarget> health_targets;
+  std::vector<IpAddress> watched;
+  std::vector<std::string> twins;
+  std::string hold;
+  bool is_woken = false;
 
  private:
   control::ReconcilerHooks hooks() {
     return {.now =
                 [this] {
-                  return control::Moment{now_ns_, realtime_ns_};
+                  return control::Moment{now_ns, realtime_ns};
                 },
             .config_text = control::dump_config,
-            .set_health_targets = [this](auto targets) { health_targets_ = std::move(targets); },
-            .set_health_hold = [this](auto reason) { hold_ = std::move(reason); },
-            .set_twins = [this](auto twins) { twins_ = std::move(twins); },
-            .watch_next_hops = [this](auto addresses) { watched_ = std::move(addresses); },
+            .set_health_targets = [this](auto targets) { health_targets = std::move(targets); },
+            .set_health_hold = [this](auto reason) { hold = std::move(reason); },
+            .set_twins = [this](auto names) { twins = std::move(names); },
+            .watch_next_hops = [this](auto addresses) { watched = std::move(addresses); },
             .find_next_hop = [this](const IpAddress& address) -> std::optional<NextHopInfo> {
               const auto found = next_hops_.find(address);
               if (found == next_hops_.end()) return std::nullopt;
@@ -171,7 +171,7 @@ class World {
             .default_next_hop = [](auto) -> std::optional<NextHopInfo> { return std::nullopt; },
             .local_addresses = [] { return std::vector<IpAddress>{}; },
             .alarms = [] { return std::vector<std::string>{}; },
-            .wake = [this] { is_woken_ = true; },
+            .wake = [this] { is_woken = true; },
             .log = [](const std::string&) {}};
   }
 

@@ -9,8 +9,10 @@
 namespace millrace::shm {
 namespace {
 
+constexpr std::uint64_t kLine = 64;
+
 TEST(Arena, hands_out_whole_lines_until_it_is_full) {
-  Arena arena(512, 512 + 4 * 64);
+  Arena arena(512, 512 + 4 * kLine);
   EXPECT_EQ(arena.allocate(1), 512u);
   EXPECT_EQ(arena.allocate(65), 576u);
   EXPECT_EQ(arena.allocate(0), 704u);
@@ -19,7 +21,7 @@ TEST(Arena, hands_out_whole_lines_until_it_is_full) {
 }
 
 TEST(Arena, freed_neighbours_become_one_range) {
-  Arena arena(0, 3 * 64);
+  Arena arena(0, 3 * kLine);
   (void)arena.allocate(64);
   (void)arena.allocate(64);
   (void)arena.allocate(64);
@@ -32,20 +34,20 @@ TEST(Arena, freed_neighbours_become_one_range) {
 }
 
 TEST(Arena, block_goes_where_it_fits_best_and_fresh_memory_is_taken_last) {
-  Arena arena(0, 16 * 64);
-  const std::uint64_t large = *arena.allocate(4 * 64);
+  Arena arena(0, 16 * kLine);
+  const std::uint64_t large = *arena.allocate(4 * kLine);
   (void)arena.allocate(64);
-  const std::uint64_t small = *arena.allocate(2 * 64);
+  const std::uint64_t small = *arena.allocate(2 * kLine);
   (void)arena.allocate(64);
-  arena.release(large, 4 * 64);
-  arena.release(small, 2 * 64);
-  EXPECT_EQ(arena.allocate(2 * 64), small);
-  EXPECT_EQ(arena.allocate(3 * 64), large);
-  EXPECT_EQ(arena.allocate(2 * 64), 8 * 64u);
+  arena.release(large, 4 * kLine);
+  arena.release(small, 2 * kLine);
+  EXPECT_EQ(arena.allocate(2 * kLine), small);
+  EXPECT_EQ(arena.allocate(3 * kLine), large);
+  EXPECT_EQ(arena.allocate(2 * kLine), 8 * kLine);
 }
 
 TEST(Arena, occupy_takes_exactly_that_range_once) {
-  Arena arena(512, 512 + 8 * 64);
+  Arena arena(512, 512 + 8 * kLine);
   EXPECT_TRUE(arena.occupy(640, 100));
   EXPECT_FALSE(arena.occupy(704, 1));
   EXPECT_FALSE(arena.occupy(0, 64)) << "before the arena";

@@ -26,9 +26,11 @@ std::string heard_at(const std::string& path) {
   if (path.front() == '@') address.sun_path[0] = '\0';
   const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
   EXPECT_EQ(::bind(manager.fd(), reinterpret_cast<const sockaddr*>(&address), bytes), 0);
+  // NOLINTBEGIN(concurrency-mt-unsafe): the test has one thread
   ::setenv("NOTIFY_SOCKET", path.c_str(), 1);
   tell_ready();
   ::unsetenv("NOTIFY_SOCKET");
+  // NOLINTEND(concurrency-mt-unsafe)
   std::array<char, 64> said{};
   const ssize_t length = ::recv(manager.fd(), said.data(), said.size(), 0);
   return {said.data(), length < 0 ? 0u : static_cast<std::size_t>(length)};
@@ -41,11 +43,13 @@ TEST(TellReady, service_manager_hears_it_by_either_kind_of_socket) {
 }
 
 TEST(TellReady, without_a_service_manager_it_does_nothing) {
+  // NOLINTBEGIN(concurrency-mt-unsafe): the test has one thread
   ::unsetenv("NOTIFY_SOCKET");
   tell_ready();
   ::setenv("NOTIFY_SOCKET", "/nowhere/at/all", 1);
   tell_ready();
   ::unsetenv("NOTIFY_SOCKET");
+  // NOLINTEND(concurrency-mt-unsafe)
 }
 
 }  // namespace

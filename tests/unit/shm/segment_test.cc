@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 constexpr std::uint64_t kBytes = 8192;
 
 std::string make_config(const test::TempDir& dir) {
-  const std::string path = dir.file("config");
+  std::string path = dir.file("config");
   Result<Segment> segment = Segment::create(path, kConfigSpec, kBytes, kBytes);
   EXPECT_TRUE(segment && segment->publish());
   return path;

@@ -100,6 +100,7 @@ TEST_F(ExporterTest, real_output_passes_promtool_check_metrics) {
   std::ofstream(dir.file("metrics")) << client.body();
   const std::string command = std::string(MILLRACE_PROMTOOL) + " check metrics < " +
                               dir.file("metrics") + " > " + dir.file("report") + " 2>&1";
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the test has one thread
   const int status = std::system(command.c_str());
   std::ifstream file(dir.file("report"));
   const std::string report((std::istreambuf_iterator<char>(file)), {});
@@ -113,7 +114,9 @@ TEST_F(ExporterTest, anything_but_a_scrape_gets_an_error_and_no_snapshot) {
   EXPECT_THAT(response_to("POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
               HasSubstr("HTTP/1.1 405"));
   EXPECT_EQ(response_to("\x16\x03\x01 this is not HTTP\r\n\r\n"), "");
-  EXPECT_EQ(response_to("GET /" + std::string(2 * Exporter::kRequestHeaderBytesMax, 'x')), "");
+  EXPECT_EQ(
+      response_to("GET /" + std::string(std::size_t{2} * Exporter::kRequestHeaderBytesMax, 'x')),
+      "");
   EXPECT_EQ(snapshots_, 0);
 }
 
