@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tree import Finding, SourceFile, Tree
 
-_DIAGNOSTIC = re.compile(r"^(?P<path>/[^:]+):(?P<line>\d+):\d+: (warning|error): (?P<message>.*)$")
+_DIAGNOSTIC = re.compile(r"^(?P<path>[^:]+):(?P<line>\d+):\d+: (warning|error): (?P<message>.*)$")
 
 
 def _run(command: list[str], root: Path) -> subprocess.CompletedProcess[str]:
@@ -110,7 +110,7 @@ def check_clang_tidy(tree: Tree) -> Iterator[Finding]:
         for line in checked.stdout.splitlines():
             place = _DIAGNOSTIC.match(line)
             if place is not None:
-                path = os.path.relpath(place["path"], tree.root)
+                path = os.path.relpath(build / place["path"], tree.root)
                 found.append(Finding(path, int(place["line"]), "clang-tidy", place["message"]))
         if checked.returncode != 0 and not found:
             found.append(file.finding(1, "clang-tidy", checked.stderr.strip()[-200:]))

@@ -4,7 +4,8 @@
 
   tests/lint/lint.py                          everything that needs no build folder
   tests/lint/lint.py --build=build            also what the build knows
-  tests/lint/lint.py --build=build --full     clang-tidy over all sources, not only core
+  tests/lint/lint.py --build=build --full     clang-tidy over all sources, not only core; they
+                                              include what `ninja -C build all bench` makes
   tests/lint/lint.py --only=layers,sizes      named checks
 """
 
