@@ -4,6 +4,7 @@
 #include "dataplane/core/forwarder.h"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "dataplane/core/counters.h"
 #include "dataplane/core/encapsulate.h"
@@ -73,26 +74,27 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
     __builtin_prefetch(burst.packets[i].data);
   }
   Packet* const packets = burst.packets.data();
+  const auto verdict_of = [&](const Packet& packet) -> Verdict& {
+    return burst.verdicts[static_cast<std::size_t>(&packet - packets)];
+  };
   for (Packet* packet = packets; packet != packets + count; ++packet) {
     // Behind the last packet this is a frame of before: harmless, and cheaper than to ask.
     __builtin_prefetch(packet[kParseAhead].data);
     ClientKey key;
     if (classify(*packet, *end, key)) [[likely]] {
-      if constexpr (kIsShared) {
-        const std::uint32_t handler = handler_of(*end, key, ownership);
-        if (handler != ownership.worker) [[unlikely]] {
-          burst.verdicts[packet - packets] = Verdict::hand_over(handler);
-          continue;
-        }
+      const std::uint32_t handler = kIsShared ? handler_of(*end, key, ownership) : ownership.worker;
+      if (handler != ownership.worker) [[unlikely]] {
+        verdict_of(*packet) = Verdict::hand_over(handler);
+        continue;
       }
       end->hash = flows_.hash(key);
       end->packet = packet;
       flows_.prefetch_bucket(end->hash);
       ++end;
     } else if (kIsShared && ownership.worker != 0 && !is_refused(end->parsed)) {
-      burst.verdicts[packet - packets] = Verdict::hand_over(0);
+      verdict_of(*packet) = Verdict::hand_over(0);
     } else {
-      burst.verdicts[packet - packets] = handle_other(*packet, end->parsed);
+      verdict_of(*packet) = handle_other(*packet, end->parsed);
     }
   }
   for (Work* work = works.data(); work != end; ++work) {
@@ -107,9 +109,8 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
   // In order of arrival: a SYN and the packets behind it may be in the same burst.
   for (Work* work = works.data(); work != end; ++work) {
     Packet& packet = *work->packet;
-    burst.verdicts[static_cast<std::size_t>(&packet - burst.packets.data())] =
-        work->listener != nullptr ? forward_to_target(packet, *work)
-                                  : forward_to_client(packet, *work);
+    verdict_of(packet) = work->listener != nullptr ? forward_to_target(packet, *work)
+                                                   : forward_to_client(packet, *work);
   }
   flush(burst_counts_);
   burst_counts_ = {};
