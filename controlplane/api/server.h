@@ -39,7 +39,7 @@ class ApiServer {
                                                                  ApiLimits limits = {});
 
   // Closes every connection and removes the socket.
-  ~ApiServer();  // NOLINT(bugprone-exception-escape): see there
+  ~ApiServer();  // NOLINT(bugprone-exception-escape): it does not, see the .cc
   ApiServer(const ApiServer&) = delete;
   ApiServer& operator=(const ApiServer&) = delete;
 

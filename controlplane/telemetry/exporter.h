@@ -36,7 +36,7 @@ class Exporter {
   [[nodiscard]] static Result<std::unique_ptr<Exporter>> listen(
       const std::string& address, boost::asio::io_context& io,
       std::function<Snapshot()> take_snapshot);
-  ~Exporter();  // NOLINT(bugprone-exception-escape): see there
+  ~Exporter();  // NOLINT(bugprone-exception-escape): it does not, see the .cc
   Exporter(const Exporter&) = delete;
   Exporter& operator=(const Exporter&) = delete;
 

@@ -89,6 +89,11 @@ class FlowTable {
     return nullptr;
   }
 
+  // Whether flows that belong into the first bucket of `hash` had to go to their second ones.
+  [[nodiscard]] bool has_overflowed(std::uint64_t hash) const noexcept {
+    return buckets_[first_bucket(hash)].overflowed != 0;
+  }
+
   // A record that is of no client, to stand for a missing one. Nobody writes it.
   [[nodiscard]] static mr_flow_record* no_flow() noexcept { return &no_flow_; }
 
@@ -181,7 +186,7 @@ class FlowTable {
     return static_cast<std::uint32_t>(hash >> 22) & bucket_mask_;
   }
 
-  // Bits 2 i and 2 i + 1 are set when way i holds `tag`.
+  // Bits 2 i and 2 i + 1 are set when way i holds `tag`. SSE2: every x86-64 has it.
   [[nodiscard]] static std::uint32_t matching_ways(const mr_flow_bucket& bucket,
                                                    std::uint16_t tag) noexcept {
     const auto tags = _mm_load_si128(reinterpret_cast<const __m128i*>(bucket.tags));

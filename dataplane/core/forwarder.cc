@@ -23,6 +23,13 @@ std::uint32_t settled_state(const Parsed& parsed) {
   return is_settled ? std::uint32_t{MR_FLOW_ESTABLISHED} : kNoState;
 }
 
+// Whether the config has no address to encapsulate from.
+template <typename Frame>
+bool is_unset(const mr_addr& source) {
+  if constexpr (Frame::kIsV4) return v4_of(source) == 0;
+  return words_of(source) == AddrWords{0, 0};
+}
+
 }  // namespace
 
 Forwarder::Forwarder(const Options& options) noexcept
@@ -103,7 +110,9 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
       FlowTable::prefetch_record(*work->candidate);
     } else {
       work->candidate = FlowTable::no_flow();
-      if (work->listener != nullptr) foresee_flow(*work);
+      work->selection_hash = kNotForeseen;
+      // Else it may be a known one in its second bucket.
+      if (work->listener != nullptr && !flows_.has_overflowed(work->hash)) foresee_flow(*work);
     }
   }
   // In order of arrival: a SYN and the packets behind it may be in the same burst.
@@ -257,16 +266,6 @@ void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexce
   ++flow.packets;
 }
 
-namespace {
-
-// Whether the config has no address to encapsulate from.
-template <typename Frame>
-bool is_unset(const mr_addr& source) {
-  if constexpr (Frame::kIsV4) return v4_of(source) == 0;
-  return words_of(source) == AddrWords{0, 0};
-}
-
-}  // namespace
 // `hop` is the target's next hop as send_to_target() loads it: resolved and on a nic of ours.
 template <typename Frame, mr_forwarding kForwarding>
 Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,

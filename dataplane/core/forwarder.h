@@ -85,8 +85,10 @@ class Forwarder {
     // what no record has if the packet opens, closes or resets.
     std::uint32_t settled_head;
     Packet* packet;
-    std::uint64_t selection_hash;  // to a listener, of no_flow(): of the flow to start
+    std::uint64_t selection_hash;  // with no_flow(): of the flow to start, or kNotForeseen
   };
+  // A hash may be this, too: it is then computed twice.
+  static constexpr std::uint64_t kNotForeseen = 0;
   struct BurstCounts {
     // Packets from bit kForwardedShift up, bytes below: one word to change per packet.
     std::uint64_t forwarded = 0;

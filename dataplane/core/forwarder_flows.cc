@@ -94,7 +94,9 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const std::uint32_t listener_slot = slot_of(listener);
   const bool is_tcp = parsed.protocol == ip_protocol::kTcp;
   const bool is_syn = (parsed.tcp_flags & tcp::kSyn) != 0;
-  if (work.candidate != FlowTable::no_flow()) foresee_flow(work);
+  if (work.candidate != FlowTable::no_flow() || work.selection_hash == kNotForeseen) {
+    foresee_flow(work);
+  }
   const Choice choice = choose_target(listener, work.selection_hash, is_tcp && !is_syn);
   if (choice.target_slot == MR_TABLE_EMPTY) {
     if (listener_slot < counters_.listeners.size()) {
