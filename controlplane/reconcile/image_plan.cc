@@ -17,11 +17,14 @@ constexpr std::uint64_t kSecondNs = 1'000'000'000;
 // SYN: NLB's targets must answer a new flow within 30 s (nlb-reference section 1.1); longer only
 // feeds a SYN flood.
 constexpr std::uint32_t kSynTimeout = 30;
-// One side has sent FIN: the other may still send for a while (RFC 9293 half-close).
-constexpr std::uint32_t kClosingTimeout = 120;
-// Both have, or one has reset: only retransmissions of the last segments are to come.
+// Both sides have sent FIN: only retransmissions of the last segments are to come. A flow that one
+// side has closed may be silent as long as any other (RFC 9293 section 3.6: half-close).
 constexpr std::uint32_t kClosedTimeout = 10;
+// A RST may be forged: then the connection goes on, and must be found.
+constexpr std::uint32_t kResetTimeout = 120;
 constexpr std::uint32_t kUdpTimeout = 120;  // NLB's, fixed
+// One question and its answer, as Linux's nf_conntrack_udp_timeout.
+constexpr std::uint32_t kUdpNewTimeout = 30;
 // So long after an idle timeout a late packet is answered with RST, and so long the record is kept;
 // a full table takes it back earlier.
 constexpr std::uint32_t kExpiredTimeout = 600;
@@ -91,9 +94,11 @@ mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& recor
   listener.protocol = static_cast<std::uint8_t>(key.protocol);
   listener.timeout_ticks[MR_FLOW_SYN] = ticks(kSynTimeout);
   listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks(record.tcp_idle_timeout_seconds);
-  listener.timeout_ticks[MR_FLOW_CLOSING] = ticks(kClosingTimeout);
+  listener.timeout_ticks[MR_FLOW_CLOSING] = ticks(record.tcp_idle_timeout_seconds);
   listener.timeout_ticks[MR_FLOW_CLOSED] = ticks(kClosedTimeout);
+  listener.timeout_ticks[MR_FLOW_TIMEOUT_RESET] = ticks(kResetTimeout);
   listener.timeout_ticks[MR_FLOW_UDP] = ticks(kUdpTimeout);
+  listener.timeout_ticks[MR_FLOW_UDP_NEW] = ticks(kUdpNewTimeout);
   listener.timeout_ticks[MR_FLOW_EXPIRED] = ticks(kExpiredTimeout);
   return listener;
 }

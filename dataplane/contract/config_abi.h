@@ -82,6 +82,7 @@ enum mr_target_flag {
   MR_TARGET_KEEPS_FLOWS = 1 << 0,   // packets of known flows go on
   MR_TARGET_RESETS_FLOWS = 1 << 1,  // known TCP flows are answered with RST and forgotten
   MR_TARGET_HEALTHY = 1 << 2,       // for counting flows routed by fail-open
+  MR_TARGET_DRAINING = 1 << 3,      // gets no new connection, not even by a known flow's SYN
 };
 
 // One target of one group, one cache line: all that rewriting a packet needs.
@@ -140,8 +141,8 @@ struct mr_listener {
   uint8_t protocol;  // enum mr_protocol
   uint8_t flags;
   uint32_t reserved0;
-  // Idle timeouts in ticks (MR_TICK_NS), by enum mr_flow_state; entry 0 is unused, EXPIRED says how
-  // long an expired flow is remembered.
+  // Idle timeouts in ticks (MR_TICK_NS), by enum mr_flow_state; EXPIRED says how long an expired
+  // flow is remembered, entry 0 is MR_FLOW_TIMEOUT_RESET.
   uint32_t timeout_ticks[8];
 };
 MR_ABI_ASSERT(sizeof(struct mr_listener) == 64, "one line per listener on the hit path");

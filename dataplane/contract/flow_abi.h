@@ -107,17 +107,20 @@ static inline uint32_t mr_slot_of_hash(uint64_t selection_hash, uint32_t slot_co
   return (uint32_t)(((selection_hash >> 32) * slot_count) >> 32);
 }
 
-// State of a flow; decides its idle timeout. 0 marks a free record.
+// State of a flow; decides its idle timeout (mr_listener.timeout_ticks). 0 marks a free record.
 enum mr_flow_state {
   MR_FLOW_FREE = 0,
   MR_FLOW_SYN = 1,          // TCP: SYN from the client, nothing back yet (or nothing visible: dsr)
   MR_FLOW_ESTABLISHED = 2,  // TCP: data may pass both ways
   MR_FLOW_CLOSING = 3,      // TCP: FIN seen from one side
   MR_FLOW_CLOSED = 4,       // TCP: FIN seen from both sides, or RST seen
-  MR_FLOW_UDP = 5,
+  MR_FLOW_UDP = 5,          // the client has spoken again after an answer, or no answer passes here
   MR_FLOW_EXPIRED = 6,  // TCP: idle for too long; kept for a while so that late packets get a RST
-  MR_FLOW_STATE_COUNT = 7,
+  MR_FLOW_UDP_NEW = 7,  // UDP: a question, and perhaps its answer
+  MR_FLOW_STATE_COUNT = 8,
 };
+// Entry of mr_listener.timeout_ticks for flows that are CLOSED by a RST, which may be forged.
+#define MR_FLOW_TIMEOUT_RESET 0
 
 // Flags of a flow record.
 enum mr_flow_flag {
@@ -127,6 +130,15 @@ enum mr_flow_flag {
   MR_FLOW_ORPHAN_PREV = 1 << 3,  // sent to `prev` on trust; a first RST moves it to `cur`
   MR_FLOW_RST_CLIENT = 1 << 4,
   MR_FLOW_RST_TARGET = 1 << 5,
+  // What a full table may give up: flows with neither of these first, then plausible ones.
+  MR_FLOW_CONFIRMED = 1 << 6,  // an answer was answered: never given up
+  MR_FLOW_PLAUSIBLE = 1 << 7,  // the client spoke in three rounds of the sweep
+  MR_FLOW_SPOKE_ONCE = 1 << 8,
+  MR_FLOW_SPOKE_TWICE = 1 << 9,
+  MR_FLOW_SHARED = 1 << 10,  // the client has another flow to the same target, address and port
+  MR_FLOW_ASKED = 1 << 11,   // of such flows, the one that the client used last
+  MR_FLOW_TOLD_CLIENT = 1 << 12,  // EXPIRED: the client has been sent a RST
+  MR_FLOW_TOLD_TARGET = 1 << 13,  // likewise the target
 };
 
 // One flow, one cache line, IPv4 or IPv6. Lives in the worker's flow table; the worker writes, the
@@ -193,7 +205,8 @@ enum mr_drop_reason {
                          // answer so (MR_COUNTER_TOO_BIG_SENT counts those that were answered)
   MR_DROP_NO_ENCAP_SOURCE =
       25,  // the node has no address of the target's family to encapsulate from
-  MR_DROP_REASON_COUNT = 26,
+  MR_DROP_NO_FLOW = 26,  // reply of a flow that was given up, and no single listener to translate by
+  MR_DROP_REASON_COUNT = 27,
 };
 
 #ifdef __cplusplus

@@ -57,7 +57,8 @@ enum mr_counter {
   MR_COUNTER_BUSY_NS = 25,            // time spent in turns that had packets
   MR_COUNTER_STALLS = 26,             // turns longer than 1 ms
   MR_COUNTER_TOO_BIG_SENT = 27,       // ICMP "fragmentation needed" and ICMPv6 "packet too big"
-  MR_COUNTER_COUNT = 28,
+  MR_COUNTER_FLOW_GIVEN_UP = 28,      // by a full table, among the removed
+  MR_COUNTER_COUNT = 29,
 };
 
 // One line of the worker's own, then its counters. The worker is the only writer.
@@ -71,9 +72,9 @@ struct mr_worker_stats {
   uint32_t reserved0;
   uint64_t reserved1[2];
   uint64_t counters[MR_COUNTER_COUNT];
-  uint64_t reserved2[4];
+  uint64_t reserved2[3];
   uint64_t drops[MR_DROP_REASON_COUNT];
-  uint64_t reserved3[6];
+  uint64_t reserved3[5];
 };
 MR_ABI_ASSERT(sizeof(struct mr_worker_stats) == 576, "whole lines, so workers never share one");
 
@@ -108,7 +109,11 @@ struct mr_nic {
   char twin[MR_NAME_BYTES];
   uint8_t mac[6];
   uint8_t link_up;
-  uint8_t reserved[25];
+  uint8_t reserved;
+  // What the nic dropped before the engine saw it, since the engine started.
+  uint64_t rx_missed;     // no free descriptor: the engine was too slow
+  uint64_t rx_errors;     // bad or too long frames
+  uint64_t rx_no_buffer;  // no packet buffer
 };
 MR_ABI_ASSERT(sizeof(struct mr_nic) == 64, "one line");
 

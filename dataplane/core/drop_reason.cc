@@ -33,11 +33,12 @@ constexpr std::array kDropReasonNames = {
     "other_mac",
     "too_big",
     "no_encap_source",
+    "no_flow",
 };
 static_assert(kDropReasonNames.size() == MR_DROP_REASON_COUNT, "every reason needs a name");
 
 constexpr std::array kFlowStateNames = {
-    "free", "syn", "established", "closing", "closed", "udp", "expired",
+    "free", "syn", "established", "closing", "closed", "udp", "expired", "udp_new",
 };
 static_assert(kFlowStateNames.size() == MR_FLOW_STATE_COUNT, "every state needs a name");
 

@@ -175,6 +175,8 @@ std::vector<mr_listener> ImageBuilder::listeners() const {
     listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks_of_seconds(kEstablishedTimeoutSeconds);
     listener.timeout_ticks[MR_FLOW_CLOSING] = ticks_of_seconds(kClosingTimeoutSeconds);
     listener.timeout_ticks[MR_FLOW_CLOSED] = ticks_of_seconds(kClosedTimeoutSeconds);
+    listener.timeout_ticks[MR_FLOW_TIMEOUT_RESET] = ticks_of_seconds(kResetTimeoutSeconds);
+    listener.timeout_ticks[MR_FLOW_UDP_NEW] = ticks_of_seconds(kUdpNewTimeoutSeconds);
     listener.timeout_ticks[MR_FLOW_UDP] = ticks_of_seconds(kUdpTimeoutSeconds);
     listener.timeout_ticks[MR_FLOW_EXPIRED] = ticks_of_seconds(kExpiredTimeoutSeconds);
     out.push_back(listener);

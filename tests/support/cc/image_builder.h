@@ -42,7 +42,9 @@ inline constexpr std::uint32_t kSynTimeoutSeconds = 10;
 inline constexpr std::uint32_t kEstablishedTimeoutSeconds = 350;
 inline constexpr std::uint32_t kClosingTimeoutSeconds = 60;
 inline constexpr std::uint32_t kClosedTimeoutSeconds = 5;
+inline constexpr std::uint32_t kResetTimeoutSeconds = 40;
 inline constexpr std::uint32_t kUdpTimeoutSeconds = 120;
+inline constexpr std::uint32_t kUdpNewTimeoutSeconds = 20;
 inline constexpr std::uint32_t kExpiredTimeoutSeconds = 30;
 
 struct GroupSpec {
