@@ -139,6 +139,7 @@ enum mr_flow_flag {
   MR_FLOW_ASKED = 1 << 11,   // of such flows, the one that the client used last
   MR_FLOW_TOLD_CLIENT = 1 << 12,  // EXPIRED: the client has been sent a RST
   MR_FLOW_TOLD_TARGET = 1 << 13,  // likewise the target
+  MR_FLOW_SYN_AGAIN = 1 << 14,    // the client sent a SYN on a flow that was past its opening
 };
 
 // One flow, one cache line, IPv4 or IPv6. Lives in the worker's flow table; the worker writes, the

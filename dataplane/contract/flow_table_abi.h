@@ -15,7 +15,7 @@
 #include "dataplane/contract/shm_abi.h"
 
 // Index 0 means "not known": replies take the default next hop of the config.
-#define MR_LAST_HOP_COUNT 1024u
+#define MR_LAST_HOP_COUNT 16384u
 #define MR_BUCKET_WAYS 8u
 #define MR_FLOW_CAPACITY_MAX (1u << 28)
 #define MR_RECORD_NONE 0xffffffffu
