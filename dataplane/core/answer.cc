@@ -84,6 +84,46 @@ void write_advertisement(std::uint8_t* frame, std::uint32_t bytes, std::uint8_t 
   store(icmp + icmpv6::kChecksum, ipv6_l4_checksum(ip, ip_protocol::kIcmpv6, bytes));
 }
 
+// What a RST needs of a TCP segment, in host order.
+struct Segment {
+  std::uint32_t sequence = 0;
+  std::uint32_t acknowledgement = 0;
+  std::uint8_t flags = 0;
+  std::uint32_t occupied = 0;  // sequence numbers: payload, and one each for SYN and FIN
+};
+
+Segment segment_of(const Packet& packet, const Parsed& parsed) {
+  const std::uint8_t* l4 = packet.data + parsed.l4_offset();
+  const std::uint8_t flags = l4[tcp::kFlags];
+  return {.sequence = from_be32(load<std::uint32_t>(l4 + tcp::kSequence)),
+          .acknowledgement = from_be32(load<std::uint32_t>(l4 + tcp::kAcknowledgement)),
+          .flags = flags,
+          .occupied = tcp_payload_bytes(packet, parsed) + ((flags & tcp::kSyn) != 0) +
+                      ((flags & tcp::kFin) != 0)};
+}
+
+// Addresses and ports are in place; `reset` says the numbers and the flags besides RST.
+void write_reset(Packet& packet, const Parsed& parsed, const Segment& reset) {
+  std::uint8_t* ip = packet.data + eth::kBytes;
+  std::uint8_t* l4 = packet.data + parsed.l4_offset();
+  store(l4 + tcp::kSequence, to_be32(reset.sequence));
+  store(l4 + tcp::kAcknowledgement, to_be32(reset.acknowledgement));
+  l4[tcp::kDataOffset] = 5 << 4;
+  l4[tcp::kFlags] = tcp::kRst | reset.flags;
+  std::memset(l4 + tcp::kFlags + 1, 0, 6);  // window, checksum, urgent pointer
+  if (parsed.is_v4) {
+    store(ip + ipv4::kTotalLength, to_be16(ipv4::kBytes + tcp::kBytes));
+    write_ipv4_checksum(ip);
+    store(l4 + tcp::kChecksum,
+          transport_checksum({ip + ipv4::kSource, 4}, {ip + ipv4::kDestination, 4},
+                             ip_protocol::kTcp, {l4, std::size_t{tcp::kBytes}}));
+  } else {
+    store(ip + ipv6::kPayloadLength, to_be16(tcp::kBytes));
+    store(l4 + tcp::kChecksum, ipv6_l4_checksum(ip, ip_protocol::kTcp, tcp::kBytes));
+  }
+  packet.length = parsed.l4_offset() + tcp::kBytes;
+}
+
 }  // namespace
 
 bool is_arp_request(const Packet& packet) noexcept {
@@ -173,37 +213,29 @@ void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexc
 void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept {
   std::uint8_t* ip = packet.data + eth::kBytes;
   std::uint8_t* l4 = packet.data + parsed.l4_offset();
-  const std::uint32_t header_bytes = (l4[tcp::kDataOffset] >> 4) * 4u;
-  const std::uint32_t l4_bytes = parsed.ip_bytes - (parsed.l4_offset() - eth::kBytes);
-  const std::uint8_t flags = l4[tcp::kFlags];
-  const std::uint32_t sequence = from_be32(load<std::uint32_t>(l4 + tcp::kSequence));
-  const bool has_ack = (flags & tcp::kAck) != 0;
-  // SYN and FIN take one sequence number each.
-  const std::uint32_t occupied =
-      l4_bytes - header_bytes + ((flags & tcp::kSyn) != 0) + ((flags & tcp::kFin) != 0);
+  const Segment segment = segment_of(packet, parsed);
+  const bool has_ack = (segment.flags & tcp::kAck) != 0;
   swap_bytes(l4, l4 + 2, 2);
-  store(l4 + tcp::kSequence, has_ack ? load<std::uint32_t>(l4 + tcp::kAcknowledgement) : 0u);
-  store(l4 + tcp::kAcknowledgement, has_ack ? 0u : to_be32(sequence + occupied));
-  l4[tcp::kDataOffset] = 5 << 4;
-  l4[tcp::kFlags] = has_ack ? tcp::kRst : tcp::kRst | tcp::kAck;
-  std::memset(l4 + tcp::kFlags + 1, 0, 6);  // window, checksum, urgent pointer
-
   if (parsed.is_v4) {
     swap_bytes(ip + ipv4::kSource, ip + ipv4::kDestination, 4);
-    store(ip + ipv4::kTotalLength, to_be16(ipv4::kBytes + tcp::kBytes));
     ip[ipv4::kTtl] = kHopLimitOwn;
-    write_ipv4_checksum(ip);
-    store(l4 + tcp::kChecksum,
-          transport_checksum({ip + ipv4::kSource, 4}, {ip + ipv4::kDestination, 4},
-                             ip_protocol::kTcp, {l4, std::size_t{tcp::kBytes}}));
   } else {
     swap_bytes(ip + ipv6::kSource, ip + ipv6::kDestination, 16);
-    store(ip + ipv6::kPayloadLength, to_be16(tcp::kBytes));
     ip[ipv6::kHopLimit] = kHopLimitOwn;
-    store(l4 + tcp::kChecksum, ipv6_l4_checksum(ip, ip_protocol::kTcp, tcp::kBytes));
   }
   turn_link_header(packet.data, mac);
-  packet.length = parsed.l4_offset() + tcp::kBytes;
+  if (has_ack) return write_reset(packet, parsed, {.sequence = segment.acknowledgement});
+  write_reset(packet, parsed,
+              {.acknowledgement = segment.sequence + segment.occupied, .flags = tcp::kAck});
+}
+
+void become_reset(Packet& packet, Parsed& parsed) noexcept {
+  const Segment segment = segment_of(packet, parsed);
+  // Some senders put a byte of garbage into a keep-alive (RFC 9293 section 3.8.4).
+  const bool may_be_keep_alive = segment.occupied <= 1 && (segment.flags & tcp::kFin) == 0;
+  write_reset(packet, parsed, {.sequence = segment.sequence + may_be_keep_alive});
+  parsed.tcp_flags = tcp::kRst;
+  parsed.ip_bytes = packet.length - eth::kBytes;
 }
 
 void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& mac,

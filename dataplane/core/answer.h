@@ -48,6 +48,13 @@ void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexc
 // back to the neighbour it came from. The segment itself must not be a RST.
 void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept;
 
+// TCP segment of a connection that is over here -> the RST that its sender would send to its
+// receiver, for the caller to forward; `parsed` is then the RST's. The receiver believes a number
+// that is just what it expects (RFC 5961 section 3.2): the segment's own, but for a keep-alive,
+// which has one less (RFC 9293 section 3.8.4). A number one too high, where that guess is wrong, is
+// answered by a challenge ACK with the right one.
+void become_reset(Packet& packet, Parsed& parsed) noexcept;
+
 // Headroom that answer_with_too_big() needs: what it quotes stays where it is.
 [[nodiscard]] constexpr std::uint32_t too_big_headroom(const Parsed& parsed) noexcept {
   return parsed.is_v4 ? ipv4::kBytes + icmp::kBytes : ipv6::kBytes + icmpv6::kBytes;

@@ -29,8 +29,9 @@ std::uint64_t records_offset_for(std::uint32_t capacity) {
 bool is_believable(const mr_flow_record& record) {
   const bool is_tcp = record.protocol == MR_PROTOCOL_TCP;
   const bool is_udp = record.protocol == MR_PROTOCOL_UDP;
-  const bool state_fits = is_udp ? record.state == MR_FLOW_UDP
-                                 : record.state >= MR_FLOW_SYN && record.state != MR_FLOW_UDP &&
+  const bool is_udp_state = record.state == MR_FLOW_UDP || record.state == MR_FLOW_UDP_NEW;
+  const bool state_fits = is_udp ? is_udp_state
+                                 : record.state >= MR_FLOW_SYN && !is_udp_state &&
                                        record.state < MR_FLOW_STATE_COUNT;
   return (is_tcp || is_udp) && state_fits && record.client_port_be != 0 &&
          record.listener_id != 0 && record.target_id != 0 &&
@@ -165,8 +166,6 @@ void FlowTable::rebuild() noexcept {
     record.listener_slot = free_head_;
     free_head_ = index;
   }
-  // Entries are never removed while the process runs: those that no flow needs, or that are
-  // damaged, would be in the way for ever.
   for (std::uint32_t index = 0; index < MR_LAST_HOP_COUNT; ++index) {
     mr_last_hop& hop = last_hops_[index];
     if (!is_used[index] || !is_believable(hop)) hop = mr_last_hop{};
@@ -199,7 +198,7 @@ std::uint32_t FlowTable::insert(std::uint64_t hash, const ClientKey& key,
 }
 
 void FlowTable::remove(mr_flow_record& record) noexcept {
-  const auto index = static_cast<std::uint32_t>(&record - records_);
+  const std::uint32_t index = index_of(record);
   const std::uint64_t h = hash(ClientKey::of(record));
   record.state = MR_FLOW_FREE;
   std::atomic_signal_fence(std::memory_order_release);
@@ -246,7 +245,8 @@ std::uint16_t FlowTable::learn_last_hop(const std::uint8_t* mac, std::uint8_t ni
   const std::uint64_t word = load<std::uint32_t>(mac) | std::uint64_t{load<std::uint16_t>(mac + 4)}
                                                             << 32;
   const std::uint64_t h = mix(word ^ secret_[0], nic ^ secret_[1]);
-  // Linear probing over at most 16 entries; entries are never removed: neighbours are few.
+  // Linear probing over at most 16 entries. One that was given back may end the search before the
+  // neighbour's own: then it has two.
   for (std::uint32_t probe = 0; probe < 16; ++probe) {
     const auto index = static_cast<std::uint16_t>((h + probe) % MR_LAST_HOP_COUNT);
     if (index == 0) continue;
@@ -255,11 +255,21 @@ std::uint16_t FlowTable::learn_last_hop(const std::uint8_t* mac, std::uint8_t ni
       std::memcpy(hop.mac, mac, sizeof(hop.mac));
       hop.nic = nic;
       hop.in_use = 1;
+      keep_last_hop(index);
       return index;
     }
-    if (hop.nic == nic && std::memcmp(hop.mac, mac, sizeof(hop.mac)) == 0) return index;
+    if (hop.nic != nic || std::memcmp(hop.mac, mac, sizeof(hop.mac)) != 0) continue;
+    keep_last_hop(index);
+    return index;
   }
   return 0;
+}
+
+void FlowTable::forget_unused_last_hops() noexcept {
+  for (std::uint32_t index = 0; index < MR_LAST_HOP_COUNT; ++index) {
+    if (!last_hop_is_used_[index]) last_hops_[index] = mr_last_hop{};
+    last_hop_is_used_[index] = false;
+  }
 }
 
 }  // namespace millrace::core

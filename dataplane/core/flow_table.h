@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "dataplane/contract/config_abi.h"
 #include "dataplane/contract/flow_table_abi.h"
@@ -156,12 +157,23 @@ class FlowTable {
   // Records at and beyond this were never used; the sweep stops here.
   [[nodiscard]] std::uint32_t record_high() const noexcept { return header_->record_high; }
 
+  // The record of this table at `record`.
+  [[nodiscard]] std::uint32_t index_of(const mr_flow_record& record) const noexcept {
+    return static_cast<std::uint32_t>(&record - records_);
+  }
+
   // Index of the neighbour (mac, nic) in the last-hop table, entered if new; 0 when there is no
   // room. `mac` points at 6 bytes.
   [[nodiscard]] std::uint16_t learn_last_hop(const std::uint8_t* mac, std::uint8_t nic) noexcept;
   [[nodiscard]] const mr_last_hop& last_hop(std::uint16_t index) const noexcept {
     return last_hops_[index % MR_LAST_HOP_COUNT];
   }
+  // Neighbours are given back that no flow needs: a round of the sweep calls keep_last_hop() for
+  // each record, and forget_unused_last_hops() at its end.
+  void keep_last_hop(std::uint16_t index) noexcept {
+    last_hop_is_used_[index % MR_LAST_HOP_COUNT] = true;
+  }
+  void forget_unused_last_hops() noexcept;
   // True when entry `index` has the 6-byte `mac`. Reads 8 bytes from `mac`: it is in a frame.
   [[nodiscard]] bool is_last_hop(std::uint16_t index, const std::uint8_t* mac) const noexcept {
     const auto known = load<std::uint64_t>(last_hop(index).mac);
@@ -228,6 +240,7 @@ class FlowTable {
   std::uint32_t free_head_ = MR_RECORD_NONE;
   std::uint32_t used_ = 0;
   mr_last_hop* last_hops_ = nullptr;
+  std::vector<bool> last_hop_is_used_ = std::vector<bool>(MR_LAST_HOP_COUNT);  // in this round
   mr_flow_table_header* header_ = nullptr;
 };
 

@@ -23,6 +23,12 @@ std::uint32_t settled_state(const Parsed& parsed) {
   return is_settled ? std::uint32_t{MR_FLOW_ESTABLISHED} : kNoState;
 }
 
+// UDP without a checksum (RFC 768). The outer one over IPv6 is derived from the inner one.
+bool lacks_checksum(const Packet& packet, const Parsed& parsed) {
+  return parsed.protocol == ip_protocol::kUdp &&
+         load<std::uint16_t>(packet.data + parsed.l4_offset() + udp::kChecksum) == 0;
+}
+
 // Whether the config has no address to encapsulate from.
 template <typename Frame>
 bool is_unset(const mr_addr& source) {
@@ -38,7 +44,10 @@ Forwarder::Forwarder(const Options& options) noexcept
           std::min<std::size_t>(options.nic_macs.size(), MR_NIC_COUNT_MAX))),
       counters_(options.counters),
       inserts_{.per_ms = options.flow_inserts_per_ms, .left = options.flow_inserts_per_ms},
-      replies_{.per_ms = options.replies_per_ms, .left = options.replies_per_ms} {
+      resets_{.per_ms = options.replies_per_ms, .left = options.replies_per_ms},
+      echoes_(resets_),
+      too_bigs_(resets_),
+      unconfirmed_(std::max(flows_.capacity(), 1u)) {
   std::copy_n(options.nic_macs.begin(), nic_count_, nic_macs_.begin());
   for (std::uint32_t nic = 0; nic < nic_count_; ++nic) {
     const std::uint8_t* mac = nic_macs_[nic].bytes.data();
@@ -70,8 +79,9 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
   tick_ = static_cast<std::uint32_t>(now_ns >> MR_TICK_SHIFT);
   if (tick_ != budget_tick_) {
     budget_tick_ = tick_;
-    inserts_.left = inserts_.per_ms;
-    replies_.left = replies_.per_ms;
+    for (Budget* budget : {&inserts_, &resets_, &echoes_, &too_bigs_}) {
+      budget->left = budget->per_ms;
+    }
   }
   std::array<Work, kBurstMax> works;  // of the packets that need a flow, in order of arrival
   Work* end = works.data();
@@ -98,7 +108,7 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
       end->packet = packet;
       flows_.prefetch_bucket(end->hash);
       ++end;
-    } else if (kIsShared && ownership.worker != 0 && !is_refused(end->parsed)) {
+    } else if (kIsShared && ownership.worker != 0 && is_passing_fragment(end->parsed)) {
       verdict_of(*packet) = Verdict::hand_over(0);
     } else {
       verdict_of(*packet) = handle_other(*packet, end->parsed);
@@ -188,11 +198,6 @@ std::uint32_t Forwarder::find_to_listener(const Work& work) const noexcept {
   });
 }
 
-std::uint32_t Forwarder::find_from_target(const Work& work) const noexcept {
-  return flows_.find(work.hash, destination_key(work.parsed),
-                     [&](const mr_flow_record& flow) { return is_reply_of(flow, work.parsed); });
-}
-
 // A packet to a VIP's listener.
 Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   const mr_listener& listener = *work.listener;
@@ -209,53 +214,32 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   }
   mr_flow_record& flow = *work.candidate;
   const mr_target* target = target_of(flow);
-  if (target == nullptr || (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 || is_idle(flow, listener))
-      [[unlikely]] {
+  if (target == nullptr || (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 ||
+      (flow.flags & MR_FLOW_SHARED) != 0 ||
+      is_silent(flow, listener.timeout_ticks[flow.state & 7u])) [[unlikely]] {
     return revisit_flow(packet, work, flow);
   }
   ++burst_counts_.hits;
   account(flow, parsed);
   // A gateway that changed its MAC address, or another router of the same client: reply that way.
-  const std::uint8_t* source_mac = packet.data + eth::kSource;
-  if (!flows_.is_last_hop(flow.last_hop, source_mac)) [[unlikely]] {
-    flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
-  }
+  learn_last_hop(flow, packet);
   return send_to_target(packet, parsed, flow, *target);
 }
 
 // A packet to no listener: a reply of a target to a client if a flow says so.
 Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
-  const auto is_settled = [&](const mr_flow_record& flow) {
-    return FlowTable::is_of_client(flow, parsed.destination, work.settled_head) &&
-           is_reply_of(flow, parsed);
-  };
-  if (!is_settled(*work.candidate)) [[unlikely]] {
-    std::uint32_t index = find_from_target(work);
-    if (index == MR_RECORD_NONE) return forward_untracked_reply(packet, work);
-    if ((parsed.tcp_flags & tcp::kSyn) != 0) index = yield_to_opening(work, index);
-    work.candidate = &flows_.record(index);
-  }
-  if (parsed.source == parsed.destination) [[unlikely]]
-    return refuse_martian(packet, parsed);
   mr_flow_record& flow = *work.candidate;
-  const mr_listener* listener = listener_of(flow);
-  if (listener == nullptr) [[unlikely]]
-    return forward_untracked_reply(packet, work);
-  if (flow.state == MR_FLOW_EXPIRED || is_idle(flow, *listener)) [[unlikely]] {
-    if (flow.state != MR_FLOW_EXPIRED) expire_flow(flow);
-    return parsed.protocol == ip_protocol::kTcp ? reset(packet, parsed, flow.listener_slot)
-                                                : forward_untracked_reply(packet, work);
-  }
-  if ((parsed.tcp_flags & tcp::kRst) != 0 && swallow_orphan_reset(flow, *listener)) [[unlikely]] {
-    return drop(MR_DROP_UNWANTED_RST);
+  const bool is_settled = FlowTable::is_of_client(flow, parsed.destination, work.settled_head) &&
+                          is_reply_of(flow, parsed) && (flow.flags & MR_FLOW_SHARED) == 0;
+  const mr_listener* listener = is_settled ? listener_of(flow) : nullptr;
+  if (listener == nullptr || parsed.source == parsed.destination ||
+      is_silent(flow, listener->timeout_ticks[flow.state & 7u])) [[unlikely]] {
+    return revisit_reply(packet, work);
   }
   ++burst_counts_.hits;
-  if (parsed.protocol == ip_protocol::kTcp &&
-      ((parsed.tcp_flags & kTrackedTcpFlags) != 0 || flow.state != MR_FLOW_ESTABLISHED)) {
-    track_tcp(flow, parsed.tcp_flags, false);
-  }
-  flow.flags |= MR_FLOW_REPLY_SEEN;
+  if (!is_confirmed(flow)) [[unlikely]]
+    note_reply(flow);
   account(flow, parsed);
   return send_to_client(packet, parsed, flow, *listener);
 }
@@ -274,6 +258,10 @@ Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
   const mr_addr& source = Frame::kIsV4 ? image.encap_source_v4 : image.encap_source_v6;
   if (is_unset<Frame>(source)) [[unlikely]]
     return drop(MR_DROP_NO_ENCAP_SOURCE);
+  if constexpr (kForwarding == MR_FORWARDING_GUE && !Frame::kIsV4) {
+    if (lacks_checksum(packet, parsed)) [[unlikely]]
+      return drop(MR_DROP_BAD_L4);
+  }
   constexpr std::uint32_t kOverhead = encapsulation_bytes(kForwarding, Frame::kIsV4);
   // Without a known limit, that of the length fields.
   const std::uint32_t mtu = target.mtu != 0 ? target.mtu : 0xffffu;

@@ -8,8 +8,10 @@
 // argument, memory was given at construction, nothing is allocated, locked, logged or asked of the
 // kernel. Same input, same output.
 //
-//   forwarder.cc        the passes, known flows
-//   forwarder_flows.cc  new flows, TCP state, expiry, the sweep
+//   forwarder.cc        the passes, known flows that go on
+//   forwarder_flows.cc  new flows, room for them, expiry, the sweep
+//   forwarder_known.cc  known flows that do not simply go on: TCP state, late packets
+//   forwarder_reply.cc  replies whose flow is in doubt
 //   forwarder_local.cc  what is not TCP or UDP of a flow, and the node's own answers: ARP, ND,
 //                       echo, RST, "too big", drops, punts
 #pragma once
@@ -21,9 +23,12 @@
 #include "dataplane/contract/stats_abi.h"
 #include "dataplane/core/answer.h"
 #include "dataplane/core/config_view.h"
+#include "dataplane/core/flow_class.h"
 #include "dataplane/core/flow_table.h"
+#include "dataplane/core/no_room.h"
 #include "dataplane/core/packet.h"
 #include "dataplane/core/parse.h"
+#include "dataplane/core/record_set.h"
 #include "dataplane/core/steering.h"
 
 namespace millrace::core {
@@ -43,7 +48,7 @@ class Forwarder {
     std::span<const MacAddr> nic_macs;         // by nic index, at most MR_NIC_COUNT_MAX
     WorkerCounters counters;
     std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
-    std::uint32_t replies_per_ms = 100;        // budget of RST, echo and "too big"
+    std::uint32_t replies_per_ms = 100;        // budget of RST, of echo and of "too big"
   };
 
   explicit Forwarder(const Options& options) noexcept;
@@ -58,9 +63,10 @@ class Forwarder {
   void process_burst(Burst& burst, std::uint64_t now_ns) noexcept;
 
   // The same where several workers share the nics: what another one owns is not looked at further
-  // and gets the verdict hand_over. Worker 0 owns what is neither TCP nor UDP. Two kinds of packets
-  // are anybody's, because no flow table is asked: what is dropped whoever gets it, and what is for
-  // a VIP but for none of its listeners, so that a flood of those drowns no single worker.
+  // and gets the verdict hand_over. What no flow table is asked about is anybody's, so that nothing
+  // of the node waits for a worker that stands still and no flood drowns a single one: what is
+  // neither TCP nor UDP, what is for the node itself, and what is for a VIP but for none of its
+  // listeners. Fragments that pass the node are worker 0's, which knows their datagrams.
   void process_burst(Burst& burst, std::uint64_t now_ns, const Ownership& ownership) noexcept;
 
   // Looks at the next `record_count` flow records: folds their packet and byte counts into the
@@ -126,8 +132,10 @@ class Forwarder {
     const std::uint32_t owner = owner_of(key, ownership.worker_count);
     if (owner == ownership.worker) [[likely]]
       return owner;
-    const bool is_for_no_listener = work.listener == nullptr && is_vip(work.parsed.destination);
-    return is_for_no_listener ? ownership.worker : owner;
+    const AddrWords& destination = work.parsed.destination;
+    const bool is_of_no_flow =
+        work.listener == nullptr && (is_vip(destination) || is_local(destination));
+    return is_of_no_flow ? ownership.worker : owner;
   }
   [[nodiscard, gnu::noinline]] bool examine(const Packet& packet, Parsed& parsed) const noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
@@ -135,7 +143,7 @@ class Forwarder {
   [[nodiscard]] Verdict forward_to_client(Packet& packet, Work& work) noexcept;
   // The packet's flow by the client's half, or MR_RECORD_NONE.
   [[nodiscard, gnu::noinline]] std::uint32_t find_to_listener(const Work& work) const noexcept;
-  [[nodiscard, gnu::noinline]] std::uint32_t find_from_target(const Work& work) const noexcept;
+  [[nodiscard]] std::uint32_t find_from_target(const Work& work) noexcept;
   [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_target& target) noexcept;
@@ -180,10 +188,13 @@ class Forwarder {
     return static_cast<std::uint32_t>(&listener - config_.listeners.data());
   }
   // Signed, so that a clock that goes back by a tick ages nothing by 52 days.
+  [[nodiscard]] bool is_silent(const mr_flow_record& flow, std::uint32_t ticks) const noexcept {
+    return static_cast<std::int32_t>(tick_ - flow.last_seen_tick) >
+           static_cast<std::int32_t>(ticks);
+  }
   [[nodiscard]] bool is_idle(const mr_flow_record& flow,
                              const mr_listener& listener) const noexcept {
-    return static_cast<std::int32_t>(tick_ - flow.last_seen_tick) >
-           static_cast<std::int32_t>(listener.timeout_ticks[flow.state & 7u]);
+    return is_silent(flow, listener.timeout_ticks[timeout_index(flow)]);
   }
   void account(mr_flow_record& flow, const Parsed& parsed) const noexcept;
   void flush(const BurstCounts& counts) noexcept;
@@ -196,31 +207,66 @@ class Forwarder {
                                                 const mr_listener& listener) const noexcept;
   [[nodiscard]] Choice choose_target(const mr_listener& listener, std::uint64_t selection_hash,
                                      bool may_be_orphan) const noexcept;
+  [[nodiscard]] std::uint32_t current_target(const ClientKey& client,
+                                             const mr_listener& listener) const noexcept;
   void bind_flow(mr_flow_record& flow, const mr_listener& listener,
                  std::uint32_t target_slot) noexcept;
-  [[nodiscard]] bool may_insert(mr_flow_state state) noexcept;
-  [[nodiscard, gnu::noinline]] Verdict revisit_flow(Packet& packet, Work& work,
-                                                    mr_flow_record& flow) noexcept;
-  void track_tcp(mr_flow_record& flow, std::uint8_t tcp_flags, bool from_client) noexcept;
-  [[nodiscard]] std::uint32_t yield_to_opening(const Work& work, std::uint32_t index) noexcept;
-  [[nodiscard]] bool swallow_orphan_reset(mr_flow_record& flow,
-                                          const mr_listener& listener) noexcept;
-  [[nodiscard, gnu::noinline]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
-  void count_reset(const mr_flow_record& flow, bool from_client) noexcept;
+  [[nodiscard]] std::uint32_t insert_flow(const Work& work, mr_flow_state state,
+                                          bool has_replies) noexcept;
+  [[nodiscard]] Verdict forward_untracked(Packet& packet, const Work& work,
+                                          std::uint32_t target_slot) noexcept;
+  [[nodiscard]] bool make_room() noexcept;
+  void give_up_flow(mr_flow_record& flow) noexcept;
   void set_state(mr_flow_record& flow, mr_flow_state state) noexcept;
+  void confirm(mr_flow_record& flow) noexcept;
+  void take_confirmation(mr_flow_record& flow) noexcept;
+  void make_plausible(mr_flow_record& flow) noexcept;
   void expire_flow(mr_flow_record& flow) noexcept;
   void forget_flow(mr_flow_record& flow) noexcept;
   void fold_counts(mr_flow_record& flow) noexcept;
   void sweep_record(std::uint32_t index) noexcept;
   void adjust_active(const mr_flow_record& flow, std::int32_t by) noexcept;
 
+  // forwarder_known.cc
+  [[nodiscard, gnu::noinline]] Verdict revisit_flow(Packet& packet, Work& work,
+                                                    mr_flow_record& flow) noexcept;
+  [[nodiscard]] Verdict open_again(Packet& packet, Work& work, mr_flow_record& flow,
+                                   const mr_target& target) noexcept;
+  void track_tcp(mr_flow_record& flow, const Packet& packet, const Parsed& parsed,
+                 bool from_client) noexcept;
+  void count_reset(const mr_flow_record& flow, bool from_client) noexcept;
+  [[nodiscard]] Verdict end_late(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
+                                 bool from_client) noexcept;
+  void learn_last_hop(mr_flow_record& flow, const Packet& packet) noexcept {
+    const std::uint8_t* source_mac = packet.data + eth::kSource;
+    if (flows_.is_last_hop(flow.last_hop, source_mac)) [[likely]]
+      return;
+    flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
+  }
+
+  // forwarder_reply.cc
+  [[nodiscard, gnu::noinline]] Verdict revisit_reply(Packet& packet, Work& work) noexcept;
+  [[nodiscard]] std::uint32_t best_of_shared(const Work& work) noexcept;
+  [[nodiscard]] std::uint32_t rank_of(const mr_flow_record& flow, bool opens) const noexcept;
+  void claim_replies(std::uint64_t hash, mr_flow_record& flow, const mr_target& target) noexcept;
+  [[nodiscard]] bool accept_again(mr_flow_record& flow) noexcept;
+  [[gnu::noinline]] void note_reply(mr_flow_record& flow) noexcept;
+  [[nodiscard]] bool swallow_orphan_reset(mr_flow_record& flow,
+                                          const mr_listener& listener) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
+
   // forwarder_local.cc
   [[nodiscard, gnu::noinline]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
-  [[nodiscard, gnu::noinline]] bool is_refused(const Parsed& parsed) const noexcept;
+  [[nodiscard]] bool is_passing_fragment(const Parsed& parsed) const noexcept;
+  [[nodiscard]] bool is_of_target(const Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] bool is_about_target(const Packet& packet, const Parsed& parsed) const noexcept;
+  [[nodiscard]] bool is_service(const AddrWords& addr, std::uint16_t port_be,
+                                std::uint8_t protocol) const noexcept;
   [[nodiscard]] Verdict handle_icmp(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict refuse_martian(const Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict reset(Packet& packet, const Parsed& parsed,
                               std::uint32_t listener_slot) noexcept;
+  void count_own_reset(std::uint32_t listener_slot) noexcept;
   [[nodiscard, gnu::noinline]] Verdict answer_too_big(Packet& packet, const Parsed& parsed,
                                                       std::uint32_t mtu) noexcept;
   [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept;
@@ -252,12 +298,18 @@ class Forwarder {
   WorkerCounters counters_;
   BurstCounts burst_counts_;
   Budget inserts_;
-  Budget replies_;
+  // Apart, so that a flood that one of them answers silences none of the others.
+  Budget resets_;
+  Budget echoes_;
+  Budget too_bigs_;
   std::uint32_t budget_tick_ = 0;
-  // Flows that nothing from the target has confirmed (SYN seen, UDP); bounded so that a flood of
-  // them leaves room for the rest.
-  std::uint32_t unconfirmed_ = 0;
+  // Flows that are never given up; bounded, so that there is always room for new ones.
+  std::uint32_t confirmed_ = 0;
+  RecordSet unconfirmed_;           // all others
+  std::uint32_t give_up_next_ = 0;  // where a full table looks next among those
   std::uint32_t sweep_next_ = 0;
+  NoRoom no_room_;
+  FragmentMemory fragments_;
 };
 
 }  // namespace millrace::core

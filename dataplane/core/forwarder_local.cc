@@ -4,10 +4,12 @@
 // big". Warm. The engine owns VIPs: it answers ARP, neighbour solicitation and echo for them and
 // drops, with a reason, what else is sent to them. The kernel owns everything else: punt.
 #include <algorithm>
+#include <optional>
 
 #include "dataplane/core/answer.h"
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
+#include "dataplane/core/quote.h"
 
 namespace millrace::core {
 
@@ -16,6 +18,9 @@ Verdict Forwarder::handle_other(Packet& packet, const Parsed& parsed) noexcept {
     case Shape::drop:
       return drop(static_cast<mr_drop_reason>(parsed.reason));
     case Shape::suspicious:
+      if (is_passing_fragment(parsed) && is_of_target(packet, parsed)) {
+        return drop(MR_DROP_FRAGMENT);
+      }
       return is_vip(parsed.destination) ? drop(static_cast<mr_drop_reason>(parsed.reason))
                                         : punt(packet);
     case Shape::icmp:
@@ -31,10 +36,50 @@ Verdict Forwarder::handle_other(Packet& packet, const Parsed& parsed) noexcept {
   return punt(packet);
 }
 
-// Whether handle_other() drops it, whatever this worker's state is.
-bool Forwarder::is_refused(const Parsed& parsed) const noexcept {
-  return parsed.shape == Shape::drop ||
-         (parsed.shape == Shape::suspicious && is_vip(parsed.destination));
+// A fragment from one host to another. (From and to where a frame says: its header may be cut.)
+bool Forwarder::is_passing_fragment(const Parsed& parsed) const noexcept {
+  return parsed.shape == Shape::suspicious && parsed.reason == MR_DROP_FRAGMENT &&
+         !is_vip(parsed.destination) && !is_local(parsed.destination);
+}
+
+// Whether a fragment is of a datagram or segment that a target sends from its service port. The
+// kernel would route it to the client with the target's own address. Only the first one shows the
+// port; of those that overtake it nothing is known.
+bool Forwarder::is_of_target(const Packet& packet, const Parsed& parsed) noexcept {
+  const std::uint8_t* ip = packet.data + eth::kBytes;
+  // An IPv6 fragment header (RFC 8200 section 4.5) is as long as its IPv4 fields are apart.
+  const std::uint8_t* fragment = ip + (parsed.is_v4 ? ipv4::kFragment : ipv6::kBytes + 2);
+  const std::uint32_t l4_bytes = parsed.is_v4 ? ipv4::kBytes : ipv6::kBytes + ipv6::kFragmentBytes;
+  if (parsed.ip_bytes < l4_bytes) return false;
+  const std::uint16_t offset_mask = parsed.is_v4 ? 0x1fff : 0xfff8;
+  const bool is_first = (from_be16(load<std::uint16_t>(fragment)) & offset_mask) == 0;
+  const FragmentMemory::Datagram datagram{
+      .source = parsed.source.low ^ parsed.source.high,
+      .destination = parsed.destination.low ^ parsed.destination.high,
+      .id = parsed.is_v4 ? std::uint32_t{load<std::uint16_t>(ip + ipv4::kId)}
+                         : load<std::uint32_t>(fragment + 2)};
+  if (!is_first) return fragments_.has(datagram);
+  const std::uint8_t protocol = parsed.is_v4 ? parsed.protocol : ip[ipv6::kBytes];
+  if (parsed.ip_bytes < l4_bytes + sizeof(std::uint16_t)) return false;
+  if (!is_service(parsed.source, load<std::uint16_t>(ip + l4_bytes), protocol)) return false;
+  fragments_.add(datagram);
+  return true;
+}
+
+// Whether a nat group's target serves there.
+bool Forwarder::is_service(const AddrWords& addr, std::uint16_t port_be,
+                           std::uint8_t protocol) const noexcept {
+  return config_.image != nullptr &&
+         find_entry(config_.reverse_table, addr, port_be, protocol) != nullptr;
+}
+
+// Whether an ICMP error tells a host about a packet of its own to a target's service port. That
+// is what the packet became here; the host knows it as one to the VIP.
+bool Forwarder::is_about_target(const Packet& packet, const Parsed& parsed) const noexcept {
+  if (!is_icmp_error(packet, parsed) || is_local(parsed.destination)) return false;
+  const std::optional<Quote> quote = quote_of(packet, parsed);
+  return quote && quote->source == parsed.destination &&
+         is_service(quote->destination, quote->destination_port_be, quote->protocol);
 }
 
 Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
@@ -44,10 +89,12 @@ Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
     return answer_neighbour_solicitation(packet, parsed, mac) ? reply(packet)
                                                               : drop(MR_DROP_BAD_L4);
   }
-  if (!is_vip(parsed.destination)) return punt(packet);
+  if (!is_vip(parsed.destination)) {
+    return is_about_target(packet, parsed) ? drop(MR_DROP_ICMP) : punt(packet);
+  }
   if (!is_echo_request(packet, parsed)) return drop(MR_DROP_ICMP);
   if (parsed.source == AddrWords{0, 0}) return drop(MR_DROP_MARTIAN);
-  if (!replies_.take()) return drop(MR_DROP_RATE_LIMITED);
+  if (!echoes_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_echo(packet, parsed, mac);
   return reply(packet);
 }
@@ -61,15 +108,18 @@ Verdict Forwarder::refuse_martian(const Packet& packet, const Parsed& parsed) no
 // Answers a TCP segment of a flow that is over; a RST itself gets no answer.
 Verdict Forwarder::reset(Packet& packet, const Parsed& parsed,
                          std::uint32_t listener_slot) noexcept {
-  if ((parsed.tcp_flags & 0x04) != 0) return drop(MR_DROP_UNWANTED_RST);
+  if ((parsed.tcp_flags & tcp::kRst) != 0) return drop(MR_DROP_UNWANTED_RST);
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
-  if (!replies_.take()) return drop(MR_DROP_RATE_LIMITED);
+  if (!resets_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_with_reset(packet, parsed, nic_macs_[packet.nic]);
-  count(MR_COUNTER_RST_SENT);
-  if (listener_slot < counters_.listeners.size()) {
-    add(counters_.listeners[listener_slot].balancer_resets, 1);
-  }
+  count_own_reset(listener_slot);
   return reply(packet);
+}
+
+void Forwarder::count_own_reset(std::uint32_t listener_slot) noexcept {
+  count(MR_COUNTER_RST_SENT);
+  if (listener_slot >= counters_.listeners.size()) return;
+  add(counters_.listeners[listener_slot].balancer_resets, 1);
 }
 
 // `mtu` is what the way to the target leaves for the client's packet. The client is told whether or
@@ -79,7 +129,7 @@ Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
                                   std::uint32_t mtu) noexcept {
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
   if (packet.headroom < too_big_headroom(parsed)) return drop(MR_DROP_TOO_BIG);
-  if (!replies_.take()) return drop(MR_DROP_RATE_LIMITED);
+  if (!too_bigs_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_with_too_big(packet, parsed, nic_macs_[packet.nic], mtu);
   count(MR_COUNTER_TOO_BIG_SENT);
   return reply(packet);

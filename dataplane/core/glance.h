@@ -54,11 +54,9 @@ inline void accept_transport(const std::uint8_t* l4, std::uint8_t protocol, std:
     return (kSaneTcpFlags >> (flags & 0x3f) & 1) != 0 ? kNoState : std::uint32_t{MR_FLOW_FREE};
   }
   if (protocol != ip_protocol::kUdp) return MR_FLOW_FREE;
-  const auto length_and_checksum = load<std::uint32_t>(l4 + udp::kLength);
-  const std::uint32_t udp_bytes = from_be16(static_cast<std::uint16_t>(length_and_checksum));
+  const std::uint32_t udp_bytes = from_be16(load<std::uint16_t>(l4 + udp::kLength));
   if (udp_bytes < udp::kBytes) return MR_FLOW_FREE;
   if (udp_bytes > parsed.ip_bytes - ip_header_bytes) return MR_FLOW_FREE;
-  if (!is_v4 && length_and_checksum >> 16 == 0) return MR_FLOW_FREE;
   accept_transport(l4, ip_protocol::kUdp, 0, is_v4, parsed);
   return MR_FLOW_UDP;
 }

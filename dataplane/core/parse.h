@@ -91,9 +91,7 @@ inline void parse_transport(const std::uint8_t* l4, std::uint32_t l4_bytes,
   } else {
     if (l4_bytes < udp::kBytes) return refuse(parsed, Shape::suspicious, MR_DROP_BAD_L4);
     const std::uint32_t udp_bytes = from_be16(load<std::uint16_t>(l4 + udp::kLength));
-    // RFC 8200 section 8.1: over IPv6 a datagram without a checksum is discarded.
-    const bool lacks_checksum = !parsed.is_v4 && load<std::uint16_t>(l4 + udp::kChecksum) == 0;
-    if (udp_bytes < udp::kBytes || udp_bytes > l4_bytes || lacks_checksum) {
+    if (udp_bytes < udp::kBytes || udp_bytes > l4_bytes) {
       return refuse(parsed, Shape::suspicious, MR_DROP_BAD_L4);
     }
     parsed.tcp_flags = 0;
@@ -219,6 +217,14 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
 // Whether the addresses of an IP packet rule out that it is a client's.
 [[nodiscard]] inline bool is_martian(const Parsed& parsed) noexcept {
   return parsed.is_v4 ? detail::is_martian_v4(parsed) : detail::is_martian_v6(parsed);
+}
+
+// Bytes of data in a TCP segment; `parsed` has Shape::transport.
+[[nodiscard]] inline std::uint32_t tcp_payload_bytes(const Packet& packet,
+                                                     const Parsed& parsed) noexcept {
+  const std::uint32_t header_bytes =
+      (packet.data[parsed.l4_offset() + tcp::kDataOffset] >> 4) * 4u;
+  return parsed.ip_bytes - (parsed.l4_offset() - eth::kBytes) - header_bytes;
 }
 
 // Fills `parsed`; which fields count depends on `shape`: transport has all, suspicious and icmp

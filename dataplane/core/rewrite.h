@@ -48,7 +48,8 @@ void update_l4_checksum(std::uint8_t* frame, std::uint8_t protocol, std::uint16_
   }
   std::uint8_t* field = frame + Frame::kL4 + udp::kChecksum;
   const auto before = load<std::uint16_t>(field);
-  if (before == 0 && Frame::kIsV4) return;  // RFC 768: the sender computed none
+  // The sender computed none (RFC 768), over IPv6 too (RFC 6935): its receiver decides.
+  if (before == 0) return;
   const std::uint16_t after = updated_checksum(before, delta);
   store(field, after == 0 ? std::uint16_t{0xffff} : after);  // RFC 768: zero would say so
 }

@@ -69,6 +69,7 @@ inline constexpr std::uint32_t kTargetIp = 24;
 namespace ipv4 {
 inline constexpr std::uint32_t kBytes = 20;  // without options
 inline constexpr std::uint32_t kTotalLength = 2;
+inline constexpr std::uint32_t kId = 4;
 inline constexpr std::uint32_t kFragment = 6;
 inline constexpr std::uint32_t kTtl = 8;
 inline constexpr std::uint32_t kProtocol = 9;
@@ -81,6 +82,7 @@ inline constexpr std::uint16_t kFragmentMask =
 
 namespace ipv6 {
 inline constexpr std::uint32_t kBytes = 40;
+inline constexpr std::uint32_t kFragmentBytes = 8;  // a fragment header
 inline constexpr std::uint32_t kPayloadLength = 4;
 inline constexpr std::uint32_t kNextHeader = 6;
 inline constexpr std::uint32_t kHopLimit = 7;
@@ -114,6 +116,8 @@ inline constexpr std::uint32_t kMtu = 4;  // of "too big": 32 bits; here the fir
 inline constexpr std::uint8_t kEchoReply = 0;
 inline constexpr std::uint8_t kUnreachable = 3;
 inline constexpr std::uint8_t kFragmentationNeeded = 4;  // code of kUnreachable
+inline constexpr std::uint8_t kTimeExceeded = 11;
+inline constexpr std::uint8_t kParameterProblem = 12;
 inline constexpr std::uint8_t kEchoRequest = 8;
 }  // namespace icmp
 
@@ -123,6 +127,8 @@ inline constexpr std::uint32_t kChecksum = 2;
 inline constexpr std::uint32_t kNeighbourBytes = 24;  // solicitation or advertisement, no options
 inline constexpr std::uint32_t kNeighbourTarget = 8;
 inline constexpr std::uint32_t kMtu = 4;
+inline constexpr std::uint8_t kErrorFirst = 1;  // unreachable, too big, time exceeded, parameter
+inline constexpr std::uint8_t kErrorLast = 4;
 inline constexpr std::uint8_t kPacketTooBig = 2;
 inline constexpr std::uint8_t kEchoRequest = 128;
 inline constexpr std::uint8_t kEchoReply = 129;

@@ -117,7 +117,7 @@ Expected expected_of(const Bytes& frame, std::uint32_t worker_count) {
          .reserved = 0},
         parsed);
   if (parsed.shape == Shape::drop) return {.is_anybodys = true};
-  if (parsed.shape == Shape::not_ip) return {};
+  if (parsed.shape == Shape::not_ip || parsed.shape == Shape::icmp) return {.is_anybodys = true};
   if (parsed.shape == Shape::suspicious && parsed.reason == MR_DROP_MARTIAN) {
     return {.is_martian = true};
   }
@@ -126,7 +126,8 @@ Expected expected_of(const Bytes& frame, std::uint32_t worker_count) {
   };
   const bool is_to_vip = std::ranges::any_of(kServices, is_of);
   const bool is_flow = is_own && parsed.shape == Shape::transport;
-  if (!is_flow) return {.is_anybodys = is_to_vip && parsed.shape != Shape::icmp};
+  // Fragments that pass the node are worker 0's.
+  if (!is_flow) return {.is_anybodys = is_to_vip || parsed.reason != MR_DROP_FRAGMENT};
   const bool is_to_listener = std::ranges::any_of(kServices, [&](const Service& service) {
     return is_of(service) && service.port == from_be16(parsed.destination_port_be()) &&
            service.protocol == parsed.protocol;

@@ -91,7 +91,7 @@ class CoreEngine final : public Engine {
     std::vector<std::uint64_t> by_target(kSlotCount);
     for (std::uint32_t i = 0; i < flows.record_high(); ++i) {
       const mr_flow_record& record = flows.record(i);
-      if (record.state == MR_FLOW_FREE || record.state == MR_FLOW_EXPIRED) continue;
+      if (!core::is_active(record)) continue;
       ++active;
       ++by_target[record.target_slot];
     }

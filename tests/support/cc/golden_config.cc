@@ -175,6 +175,7 @@ Status GoldenConfig::change(const GoldenLine& line) {
   if (what == "healthy" || what == "draining") {
     target.gets_new_flows = what == "healthy";
     target.flags = MR_TARGET_KEEPS_FLOWS | MR_TARGET_HEALTHY;
+    if (what == "draining") target.flags |= MR_TARGET_DRAINING;
   } else if (what == "unhealthy") {
     target.gets_new_flows = false;
     target.flags = MR_TARGET_RESETS_FLOWS;

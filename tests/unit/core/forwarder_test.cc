@@ -148,39 +148,6 @@ TEST_P(ForwarderTest, fault_53_reply_follows_a_gateway_that_changed_its_mac_addr
   EXPECT_EQ(destination_mac(node.send(from_target(0, 40000)).frame), "02:00:00:00:00:77");
 }
 
-TEST_P(ForwarderTest, full_table_refuses_no_packet_in_either_direction) {
-  node.reset({.capacity = 16});
-  const mr_next_hop router = next_hop_of("02:00:00:00:00:64");
-  node.builder.set_default_next_hops(router, router);
-  balance(2);
-  for (std::uint16_t port = 20000; port < 20100; ++port) {
-    const std::uint32_t target = target_of(node.send(to_vip(port, kSyn)));
-    const Outcome back = node.send(from_target(target, port, kSynAck));
-    ASSERT_EQ(back.kind, VerdictKind::forward);
-    // Only flows in the table know the neighbour they came from; others take the default next hop.
-    EXPECT_EQ(destination_mac(back.frame), "02:00:00:00:00:64");
-    EXPECT_EQ(read_frame(back.frame).source, vip());
-    EXPECT_TRUE(checksums_hold(back.frame));
-  }
-  EXPECT_GT(node.counter(MR_COUNTER_INSERT_REFUSED), 0u);
-  EXPECT_GT(node.counter(MR_COUNTER_UNTRACKED_PACKETS), 0u);
-  EXPECT_TRUE(node.is_balanced());
-}
-
-TEST_P(ForwarderTest, connection_that_goes_on_finds_room_that_openings_do_not) {
-  if (!is_tcp()) GTEST_SKIP() << "UDP has no openings";
-  node.reset({.capacity = 64});
-  balance(2);
-  std::uint16_t port = 20000;
-  while (node.counter(MR_COUNTER_INSERT_REFUSED) == 0) (void)node.send(to_vip(port++, kSyn));
-  const std::uint64_t inserted = node.counter(MR_COUNTER_FLOW_INSERTED);
-  const auto refused = static_cast<std::uint16_t>(port - 1);
-  (void)node.send(to_vip(port, kSyn));
-  EXPECT_EQ(node.counter(MR_COUNTER_FLOW_INSERTED), inserted);
-  (void)node.send(to_vip(refused, kAck));
-  EXPECT_EQ(node.counter(MR_COUNTER_FLOW_INSERTED), inserted + 1);
-}
-
 TEST_P(ForwarderTest, insert_budget_leaves_flows_untracked_but_consistent) {
   node.reset({.flow_inserts_per_ms = 1});
   balance(3);

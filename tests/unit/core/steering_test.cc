@@ -120,10 +120,20 @@ TEST_P(Steering, fragments_for_a_vip_are_dropped_where_they_came) {
   expect_dropped_anywhere(fragment_to_vip(), MR_DROP_FRAGMENT);
 }
 
-TEST_P(Steering, fragments_for_the_node_itself_are_worker_0s) {
+TEST_P(Steering, fragments_that_pass_the_node_are_worker_0s) {
   node.publish();  // no VIP
   expect_handed_to(0, fragment_to_vip());
   EXPECT_EQ(node.send_to({0, kWorkers}, fragment_to_vip()).kind, VerdictKind::punt);
+}
+
+// A worker that stands still must not keep the node from hearing the answers to its probes.
+TEST_P(Steering, fault_38_what_is_for_the_node_itself_is_punted_where_it_came) {
+  node.builder.add_local_addr(addr_of(vip()));
+  node.publish();
+  for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
+    EXPECT_EQ(node.send_to({worker, kWorkers}, make_frame(to_vip(40000))).kind, VerdictKind::punt);
+    EXPECT_EQ(node.send_to({worker, kWorkers}, fragment_to_vip()).kind, VerdictKind::punt);
+  }
 }
 
 TEST_P(Steering, what_is_for_the_node_itself_is_its_own_address_owners) {
