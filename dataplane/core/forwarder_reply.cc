@@ -113,11 +113,13 @@ std::uint32_t Forwarder::best_of_shared(const Work& work) noexcept {
 // Higher is better.
 std::uint32_t Forwarder::rank_of(const mr_flow_record& flow, bool opens) const noexcept {
   const mr_listener* listener = listener_of(flow);
-  if (listener == nullptr || flow.state == MR_FLOW_EXPIRED || is_idle(flow, *listener)) return 0;
-  const bool is_asked = (flow.flags & MR_FLOW_ASKED) != 0;
-  if (flow.state == MR_FLOW_CLOSED) return 1 + is_asked;
-  if (flow.state == MR_FLOW_SYN) return (opens ? 7u : 3u) + is_asked;
-  return 5 + is_asked;
+  const std::uint32_t asked = (flow.flags & MR_FLOW_ASKED) != 0 ? 1 : 0;
+  const bool is_late =
+      listener == nullptr || flow.state == MR_FLOW_EXPIRED || is_idle(flow, *listener);
+  if (is_late) return asked;
+  if (flow.state == MR_FLOW_CLOSED) return 2 + asked;
+  if (flow.state == MR_FLOW_SYN) return (opens ? 8u : 4u) + asked;
+  return 6 + asked;
 }
 
 // Of the flows of one client port to the target, address and port, the client has just used this

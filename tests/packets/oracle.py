@@ -16,18 +16,36 @@ from plain_packet import Packet, encapsulated, is_martian, overhead_of, right_ch
 from scapy.utils import checksum
 
 ICMP, ICMP6 = 1, 58
+ICMP_ERRORS = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 EXTENSIONS = (0, 43, 50, 51, 59, 60)
-TIMEOUTS = {"syn": 10, "established": 350, "closing": 60, "closed": 5, "udp": 120, "expired": 30}
+TIMEOUTS = {"syn": 10, "established": 350, "closing": 60, "closed": 5, "reset": 40}
+TIMEOUTS |= {"udp_new": 20, "udp": 120, "expired": 30}
+RESETS, FINS = {"rst_client", "rst_target"}, {"fin_client", "fin_target"}
+Client = tuple[Address, int, int]  # address, port, protocol
+# How well a flow fits a target's packet that fits several.
+RANKS = {"closed": 1, "syn": 2}
 
 
 @dataclass
 class Flow:
+    client: Client
     listener: Listener
     state: str
     seen: float
     router: bytes
     flags: set[str] = field(default_factory=set)
+    asked: int = 0  # grows with each packet of the client
+    has_spoken: bool = False  # since the last sweep
+    rounds: int = 0  # in which it had
+
+    @property
+    def is_reset(self) -> bool:
+        return self.state == "closed" and bool(self.flags & RESETS)
+
+    def settle_by_fins(self) -> None:
+        fins = len(self.flags & FINS)
+        self.state = ("established", "closing", "closed")[fins]
 
 
 class Drop(Exception):
@@ -38,22 +56,32 @@ class PlainForwarder:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.now = 0.0
-        self.flows: dict[tuple[Address, int, int, Listener], Flow] = {}
+        self.flows: dict[tuple[Client, Listener], Flow] = {}
+        self.asked = 0
+        self.fragmented: set[tuple[Address, Address, bytes]] = set()
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
     def sweep(self) -> None:
         for key, flow in list(self.flows.items()):
+            flow.rounds += flow.has_spoken and flow.state == "udp_new"
+            flow.has_spoken = False
+            if flow.rounds == 3 and flow.state == "udp_new":
+                flow.state = "udp"
             if not self.is_idle(flow):
                 continue
             if flow.state in ("established", "closing"):
-                flow.state, flow.seen = "expired", self.now
+                self.expire(flow)
             else:
                 del self.flows[key]
 
+    def expire(self, flow: Flow) -> None:
+        flow.state, flow.seen = "expired", self.now
+        flow.flags -= {"told_client", "told_target"}
+
     def is_idle(self, flow: Flow) -> bool:
-        return self.now - flow.seen > TIMEOUTS[flow.state]
+        return self.now - flow.seen > TIMEOUTS["reset" if flow.is_reset else flow.state]
 
     def handle(self, frame: bytes) -> str:
         try:
@@ -108,7 +136,7 @@ class PlainForwarder:
 
     def fault_of(self, packet: Packet) -> str | None:
         """Why the packet, if it is for a VIP, is nothing to balance."""
-        if packet.header not in (20, 40):
+        if packet.header != (20 if packet.version == 4 else 40):
             return "ip_options"
         if packet.version == 4 and struct.unpack("!H", packet.frame[20:22])[0] & 0x3FFF:
             return "fragment"
@@ -132,9 +160,7 @@ class PlainForwarder:
         segment = packet.segment
         if packet.protocol == UDP:
             stated = struct.unpack("!H", segment[4:6])[0] if len(segment) >= 8 else 0
-            lacks_checksum = packet.version == 6 and segment[6:8] == b"\0\0"
-            is_bad = stated < 8 or stated > len(segment) or lacks_checksum
-            return "bad_l4" if is_bad else None
+            return "bad_l4" if stated < 8 or stated > len(segment) else None
         offset = (segment[12] >> 4) * 4 if len(segment) >= 20 else 0
         if offset < 20 or offset > len(segment):
             return "bad_l4"
@@ -150,6 +176,8 @@ class PlainForwarder:
         if fault is not None:
             if is_to_vip:
                 raise Drop(fault)
+            if fault == "fragment" and self.is_of_target(packet):
+                raise Drop("fragment")
             # A martian of another family is nobody's VIP, but must not look like one either.
             return self.mapped_or_punt(packet, fault)
         if packet.protocol in (ICMP, ICMP6):
@@ -166,7 +194,55 @@ class PlainForwarder:
                 raise Drop(fault)
         return self.punt(packet.frame)
 
+    def is_service(self, address: Address, port: bytes, protocol: int) -> bool:
+        place = (address, int.from_bytes(port, "big"), protocol)
+        return any(
+            place == (listener.target.address, listener.target.port, listener.protocol)
+            for listener in self.config.listeners
+            if listener.target.is_nat
+        )
+
+    def is_of_target(self, packet: Packet) -> bool:
+        """A fragment of what a target sends from its service port; later ones follow the first."""
+        if packet.destination in self.config.local:
+            return False
+        data, number, protocol = packet.segment, packet.frame[18:20], packet.protocol
+        is_first = packet.version == 4 and int.from_bytes(packet.frame[20:22], "big") & 0x1FFF == 0
+        if packet.version == 6:
+            if len(data) < 8:
+                return False
+            is_first = int.from_bytes(data[2:4], "big") & 0xFFF8 == 0
+            protocol, number, data = data[0], data[4:8], data[8:]
+        datagram = (packet.source, packet.destination, number)
+        if not is_first:
+            return datagram in self.fragmented
+        is_its = len(data) >= 2 and self.is_service(packet.source, data[:2], protocol)
+        if is_its:
+            self.fragmented.add(datagram)
+        return is_its
+
+    def is_about_target(self, packet: Packet) -> bool:
+        """An ICMP error that quotes what the client's packet became on its way to the target."""
+        quote = packet.segment[8:]
+        if packet.segment[0] not in ICMP_ERRORS[packet.version]:
+            return False
+        if packet.destination in self.config.local or len(quote) < (20, 40)[packet.version == 6]:
+            return False
+        if quote[0] >> 4 != packet.version:
+            return False
+        header = (quote[0] & 15) * 4 if packet.version == 4 else 40
+        protocol = quote[9] if packet.version == 4 else quote[6]
+        if header < 20 or len(quote) < header + 4 or protocol not in (TCP, UDP):
+            return False
+        ends = quote[12:20] if packet.version == 4 else quote[8:40]
+        half = len(ends) // 2
+        source, destination = map(ipaddress.ip_address, (ends[:half], ends[half:]))
+        ports = quote[header : header + 4]
+        return source == packet.destination and self.is_service(destination, ports[2:], protocol)
+
     def walk_icmp(self, packet: Packet, is_to_vip: bool) -> str:
+        if not is_to_vip and self.is_about_target(packet):
+            raise Drop("icmp")
         if not is_to_vip:
             return self.punt(packet.frame)
         request, answer = (8, 0) if packet.version == 4 else (128, 129)
@@ -218,94 +294,152 @@ class PlainForwarder:
         link = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
         return f"reply 0 {(link + bytes(ip) + body).hex()}"
 
+    def end_late(self, packet: Packet, flow: Flow, other: str) -> str:
+        """The first late segment becomes the other side's RST, the next one is answered."""
+        told = f"told_{other}"
+        if packet.flags & (SYN | RST) or told in flow.flags:
+            return self.reset(packet)
+        flow.flags.add(told)
+        last = self.own_reset(packet)
+        if other == "target":
+            return self.to_target(last, flow.listener)
+        return self.to_client(last, flow.listener, flow.router)
+
+    def own_reset(self, packet: Packet) -> Packet:
+        segment = packet.segment
+        data = len(segment) - (segment[12] >> 4) * 4
+        is_keep_alive = data <= 1 and not packet.flags & FIN
+        sequence = (int.from_bytes(segment[4:8], "big") + is_keep_alive) % 2**32
+        body = struct.pack("!HHIIBBHHH", *packet.ports, sequence, 0, 0x50, RST, 0, 0, 0)
+        ends = (packet.source, packet.destination)
+        right = right_checksum(*ends, TCP, body, packet.version)
+        body = body[:16] + struct.pack("!H", right) + body[18:]
+        ip = bytearray(packet.frame[14 : 14 + packet.header])
+        if packet.version == 4:
+            ip[2:4], ip[10:12] = struct.pack("!H", 40), b"\0\0"
+            ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
+        else:
+            ip[4:6] = struct.pack("!H", 20)
+        frame = packet.frame[:14] + bytes(ip) + body
+        length = packet.header + 20
+        return Packet(frame, packet.version, *ends, TCP, packet.header, length)
+
     def from_client(self, packet: Packet, listener: Listener) -> str:
-        key = (packet.source, packet.ports[0], packet.protocol, listener)
-        flow = self.flows.get(key)
+        client = (packet.source, packet.ports[0], packet.protocol)
+        flow = self.flows.get((client, listener))
         is_syn = bool(packet.flags & SYN)
         if flow is not None:
             if flow.state != "expired" and self.is_idle(flow):
-                flow.state, flow.seen, flow.flags = "expired", self.now, set()
-            starts_over = is_syn and flow.state in ("expired", "closed", "closing")
+                self.expire(flow)
+            starts_over = is_syn and flow.state in ("expired", "closed") and not flow.is_reset
             if starts_over or (flow.state == "expired" and packet.protocol == UDP):
                 flow = None
         if flow is None:
-            self.flows.pop(key, None)
-            return self.start_flow(packet, listener, key)
+            self.flows.pop((client, listener), None)
+            return self.start_flow(packet, listener, client)
         if flow.state == "expired":
-            return self.reset(packet)
+            return self.end_late(packet, flow, "target")
+        if is_syn and flow.state != "syn":
+            flow.flags.add("syn_again")
+        if flow.state == "udp_new" and "reply" in flow.flags:
+            flow.state = "udp"
         self.track(flow, packet, "client")
-        flow.seen = self.now
-        flow.router = self.router_of(packet, flow)
+        self.note_client(flow)
+        if not packet.flags & (SYN | FIN | RST):
+            flow.router = packet.frame[6:12]
         return self.to_target(packet, listener)
 
-    def router_of(self, packet: Packet, flow: Flow) -> bytes:
-        """Settled flows follow the router that their client's packets come through."""
-        is_settled = flow.state in ("established", "udp") and not packet.flags & (SYN | FIN | RST)
-        return packet.frame[6:12] if is_settled else flow.router
+    def note_client(self, flow: Flow) -> None:
+        self.asked += 1
+        flow.seen, flow.asked, flow.has_spoken = self.now, self.asked, True
 
-    def start_flow(
-        self, packet: Packet, listener: Listener, key: tuple[Address, int, int, Listener]
-    ) -> str:
+    def start_flow(self, packet: Packet, listener: Listener, client: Client) -> str:
         if packet.source in self.config.vips:
             raise Drop("martian")
         if listener.target.is_nat and packet.source == listener.target.address:
             raise Drop("martian")
         if not packet.flags & RST:
-            state = "udp" if packet.protocol == UDP else "established"
+            state = "established"
+            if packet.protocol == UDP:
+                state = "udp_new" if listener.target.is_nat else "udp"
             if packet.flags & FIN:
                 state = "closing"
             if packet.flags & SYN:
                 state = "syn"
-            self.flows[key] = Flow(listener, state, self.now, packet.frame[6:12])
+            flow = Flow(client, listener, state, self.now, packet.frame[6:12])
+            if packet.flags & FIN:
+                flow.flags.add("fin_client")
+            self.flows[client, listener] = flow
+            self.note_client(flow)
         return self.to_target(packet, listener)
 
     def track(self, flow: Flow, packet: Packet, side: str) -> None:
-        if packet.protocol == UDP:
+        if packet.protocol == UDP or packet.flags & SYN:
             return
         if packet.flags & RST:
             flow.flags.add(f"rst_{side}")
             flow.state = "closed"
         elif packet.flags & FIN:
             flow.flags.add(f"fin_{side}")
-            both = {"fin_client", "fin_target"} <= flow.flags
-            flow.state = "closed" if both else "closing"
-        elif not packet.flags & SYN:
-            if flow.state == "closed" and f"rst_{side}" in flow.flags:
-                flow.flags.remove(f"rst_{side}")
-                flow.state = "established"
-            is_confirmed = "reply" in flow.flags or not flow.listener.target.is_nat
-            if flow.state == "syn" and side == "client" and is_confirmed:
-                flow.state = "established"
+            flow.settle_by_fins()
+        elif flow.state == "syn":
+            flow.state = "established" if side == "client" else "syn"
+        else:
+            before = set(flow.flags)
+            if flow.is_reset:
+                flow.flags -= RESETS
+            if len(packet.segment) > (packet.segment[12] >> 4) * 4:
+                flow.flags.discard(f"fin_{side}")
+            if flow.flags != before:
+                flow.settle_by_fins()
 
     def from_target(self, packet: Packet, is_to_vip: bool) -> str:
         place = (packet.source, packet.ports[0], packet.protocol)
         client = (packet.destination, packet.ports[1], packet.protocol)
-        for key, flow in self.flows.items():
-            target = flow.listener.target
-            if key[:3] != client or not target.is_nat:
-                continue
-            if (target.address, target.port, flow.listener.protocol) == place:
-                return self.reply_of_flow(packet, flow)
+        found = [
+            flow
+            for flow in self.flows.values()
+            if flow.client == client
+            and flow.listener.target.is_nat
+            and (flow.listener.target.address, flow.listener.target.port) == place[:2]
+        ]
+        if found:
+            return self.reply_of_flow(packet, self.best_of(found, packet))
         if is_to_vip:
             raise Drop("no_listener")
-        opens = packet.flags & (SYN | ACK) == SYN and packet.protocol == TCP
-        for listener in self.config.listeners:
-            target = listener.target
-            is_its = (target.address, target.port, listener.protocol) == place
-            if is_its and target.is_nat and not opens and client[0] not in self.config.local:
-                return self.to_client(packet, listener, self.config.default_router)
-        return self.punt(packet.frame)
+        return self.punt(packet.frame)  # a bystander's, or a question of the target's own
+
+    def best_of(self, found: list[Flow], packet: Packet) -> Flow:
+        """The flow that lives, then the one that its client used last."""
+        opens = bool(packet.flags & SYN)
+
+        def rank(flow: Flow) -> tuple[int, int]:
+            if flow.state == "expired" or self.is_idle(flow):
+                return (0, flow.asked)
+            if flow.state == "syn" and opens:
+                return (4, flow.asked)
+            return (RANKS.get(flow.state, 3), flow.asked)
+
+        best = max(found, key=rank)
+        if opens and best.state == "syn":
+            for flow in found:
+                if flow.state != "syn":
+                    del self.flows[flow.client, flow.listener]
+        return best
 
     def reply_of_flow(self, packet: Packet, flow: Flow) -> str:
         if flow.state != "expired" and self.is_idle(flow):
-            flow.state, flow.seen, flow.flags = "expired", self.now, set()
+            self.expire(flow)
         if flow.state == "expired":
             if packet.protocol == TCP:
-                return self.reset(packet)
-            return self.to_client(packet, flow.listener, self.config.default_router)
+                return self.end_late(packet, flow, "client")
+            return self.punt(packet.frame)
+        if packet.flags & SYN and flow.state != "syn" and "syn_again" in flow.flags:
+            flow.state = "syn"
+            flow.flags -= {*FINS, *RESETS, "syn_again"}
         self.track(flow, packet, "target")
         flow.flags.add("reply")
-        flow.seen = self.now
+        flow.seen, flow.has_spoken = self.now, True
         return self.to_client(packet, flow.listener, flow.router)
 
     def to_target(self, packet: Packet, listener: Listener) -> str:
@@ -320,6 +454,9 @@ class PlainForwarder:
         return self.translated(packet, link, ends, ports)
 
     def encapsulated(self, packet: Packet, link: bytes, target: Target) -> str:
+        lacks_checksum = packet.protocol == UDP and packet.segment[6:8] == b"\0\0"
+        if target.forwarding == "gue" and packet.version == 6 and lacks_checksum:
+            raise Drop("bad_l4")
         room = target.mtu - packet.length - overhead_of(packet, target)
         if target.mtu and room < 0:
             back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]

@@ -19,7 +19,7 @@ from types import TracebackType
 from oracle import PlainForwarder
 from plain_config import read_config
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
@@ -32,8 +32,10 @@ ODD_SOURCES = {
     4: ("10.0.1.11", "127.0.0.1", "0.0.0.0", "224.0.0.1", "203.0.113.10", "255.255.255.255"),
     6: ("2001:db8:1::11", "::1", "::", "ff02::1", "2001:db8::10", "::ffff:198.51.100.7"),
 }
-VIPS = {4: "203.0.113.10", 6: "2001:db8::10"}
+VIPS = {4: ("203.0.113.10", "203.0.113.20"), 6: ("2001:db8::10", "2001:db8::20")}
 TARGETS = {4: "10.0.1.11", 6: "2001:db8:1::11"}
+# What talks to targets past the VIPs: bystanders, and whom targets ask themselves.
+BYSTANDERS = {4: "198.51.100.99", 6: "2001:db8:c::99"}
 OTHERS = {4: ("10.0.1.1", "203.0.113.99"), 6: ("2001:db8:1::1", "::ffff:203.0.113.10")}
 TCP_PORTS = (80, 80, 81, 82, 83, 22)
 UDP_PORTS = (53, 53, 54, 55, 56, 22)
@@ -103,14 +105,14 @@ class Traffic:
             return self.arp()
         family = self.random.choice((4, 6))
         packet = self.reply(family) if pick < 0.35 else self.request(family)
-        if pick > 0.97:
-            packet = self.echo(family)
+        if pick > 0.95:
+            packet = self.echo(family) if pick > 0.97 else self.passing(family)
         node = NODE if self.random.random() < 0.97 else "02:00:00:00:00:77"
         frame = bytes(Ether(src=self.random.choice(ROUTERS), dst=node) / packet)
         return self.damaged(frame) if self.random.random() < 0.2 else frame
 
     def arp(self) -> bytes:
-        asked = self.random.choice((VIPS[4], "203.0.113.99"))
+        asked = self.random.choice((*VIPS[4], "203.0.113.99"))
         link = Ether(src=ROUTERS[0], dst="ff:ff:ff:ff:ff:ff")
         request = ARP(op=1, hwsrc=ROUTERS[0], psrc="203.0.113.1", pdst=asked)
         return bytes(link / request) + bytes(self.random.choice((0, 18)))
@@ -141,7 +143,7 @@ class Traffic:
         source = self.random.choice(CLIENTS[family])
         if self.random.random() < 0.05:
             source = self.random.choice(ODD_SOURCES[family])
-        destination = VIPS[family]
+        destination = self.random.choice(VIPS[family])
         if self.random.random() < 0.05:
             destination = self.random.choice(OTHERS[family])
         is_tcp = self.random.random() < 0.6
@@ -150,7 +152,8 @@ class Traffic:
         return self.ip(family, source, destination) / self.transport(is_tcp, client_port, port)
 
     def reply(self, family: int) -> Packet:
-        destination = self.random.choice((*CLIENTS[family], *OTHERS[family], VIPS[family]))
+        others = (*OTHERS[family], *VIPS[family], BYSTANDERS[family])
+        destination = self.random.choice((*CLIENTS[family], *CLIENTS[family], *others))
         is_tcp = self.random.random() < 0.6
         port = self.random.choice((8080, 8080, 9999) if is_tcp else (5353, 5353, 9999))
         client_port = self.random.choice((40000, 40001, 40002))
@@ -159,11 +162,33 @@ class Traffic:
 
     def echo(self, family: int) -> Packet:
         source = self.random.choice((*CLIENTS[family], *ODD_SOURCES[family]))
-        packet = self.ip(family, source, self.random.choice((VIPS[family], *OTHERS[family])))
+        packet = self.ip(family, source, self.random.choice((*VIPS[family], *OTHERS[family])))
         number = self.random.choice((0, 1, 65535))
         if family == 4:
             return packet / ICMP(type=self.random.choice((8, 8, 13)), id=number) / self.payload()
         return packet / ICMPv6EchoRequest(id=number) / self.payload()
+
+    def passing(self, family: int) -> Packet:
+        """What a target sends besides: a fragment of an answer, or an ICMP error to a client."""
+        client, target = self.random.choice(CLIENTS[family]), TARGETS[family]
+        number = self.random.randrange(4)
+        port = self.random.choice((5353, 2049))
+        if self.random.random() < 0.5:
+            first = UDP(sport=port, dport=40000, len=2000) / Raw(bytes(992))
+            is_first = self.random.random() < 0.6
+            part = first if is_first else Raw(bytes(900))
+            if family == 4:
+                offset = 0 if is_first else 125
+                ip = IP(src=target, dst=client, id=number, flags="MF", frag=offset, proto=17)
+                return ip / part
+            offset = 0 if is_first else 125
+            header = IPv6ExtHdrFragment(offset=offset, m=1, id=number, nh=17)
+            return IPv6(src=target, dst=client) / header / part
+        quoted = self.ip(family, client, target) / UDP(sport=40000, dport=port)
+        packet = self.ip(family, target, client)
+        if family == 4:
+            return packet / ICMP(type=self.random.choice((3, 11, 5)), code=1) / quoted
+        return packet / ICMPv6DestUnreach(code=4) / quoted
 
     def damaged(self, frame: bytes) -> bytes:
         how = self.random.randrange(4)
