@@ -205,8 +205,8 @@ enum mr_drop_reason {
   MR_DROP_TOO_BIG = 24,  // larger than the MTU towards the target once encapsulated, and no room to
                          // answer so (MR_COUNTER_TOO_BIG_SENT counts those that were answered)
   MR_DROP_NO_ENCAP_SOURCE =
-      25,  // the node has no address of the target's family to encapsulate from
-  MR_DROP_NO_FLOW = 26,  // reply of a flow that was given up, and no single listener to translate by
+      25,                // the node has no address of the target's family to encapsulate from
+  MR_DROP_NO_FLOW = 26,  // reply of a flow that was given up; several listeners lead to its target
   MR_DROP_REASON_COUNT = 27,
 };
 

@@ -30,9 +30,9 @@ bool is_believable(const mr_flow_record& record) {
   const bool is_tcp = record.protocol == MR_PROTOCOL_TCP;
   const bool is_udp = record.protocol == MR_PROTOCOL_UDP;
   const bool is_udp_state = record.state == MR_FLOW_UDP || record.state == MR_FLOW_UDP_NEW;
-  const bool state_fits = is_udp ? is_udp_state
-                                 : record.state >= MR_FLOW_SYN && !is_udp_state &&
-                                       record.state < MR_FLOW_STATE_COUNT;
+  const bool state_fits =
+      is_udp ? is_udp_state
+             : record.state >= MR_FLOW_SYN && !is_udp_state && record.state < MR_FLOW_STATE_COUNT;
   return (is_tcp || is_udp) && state_fits && record.client_port_be != 0 &&
          record.listener_id != 0 && record.target_id != 0 &&
          record.listener_slot < MR_LISTENER_SLOTS_MAX && record.target_slot < MR_TARGET_SLOTS_MAX &&

@@ -61,7 +61,7 @@ Verdict Forwarder::revisit_flow(Packet& packet, Work& work, mr_flow_record& flow
   return send_to_target(packet, parsed, flow, *target);
 }
 
-// A SYN on a known flow: sent again, of a connection that the client has lost, or forged. The flow's
+// A SYN on a known flow: sent again, of a connection that the client has lost, or forged. Its
 // target knows better: it answers as to an old connection (a client that started anew then sends a
 // RST, and its next SYN finds no flow) or accepts a new one (accept_again()). Only from a draining
 // target such a SYN is kept: at once where the flow was just opening, after a silence where no
@@ -140,9 +140,8 @@ Verdict Forwarder::end_late(Packet& packet, const Parsed& parsed, mr_flow_record
   const mr_target* target = target_of(flow);
   const mr_listener* listener = listener_of(flow);
   const bool is_reachable =
-      from_client
-          ? target != nullptr && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0
-          : listener != nullptr;
+      from_client ? target != nullptr && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0
+                  : listener != nullptr;
   const bool is_plain = (parsed.tcp_flags & (tcp::kSyn | tcp::kRst)) == 0;
   if (!is_plain || !is_reachable || (flow.flags & told) != 0) {
     return reset(packet, parsed, flow.listener_slot);

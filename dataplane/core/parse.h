@@ -222,8 +222,7 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
 // Bytes of data in a TCP segment; `parsed` has Shape::transport.
 [[nodiscard]] inline std::uint32_t tcp_payload_bytes(const Packet& packet,
                                                      const Parsed& parsed) noexcept {
-  const std::uint32_t header_bytes =
-      (packet.data[parsed.l4_offset() + tcp::kDataOffset] >> 4) * 4u;
+  const std::uint32_t header_bytes = (packet.data[parsed.l4_offset() + tcp::kDataOffset] >> 4) * 4u;
   return parsed.ip_bytes - (parsed.l4_offset() - eth::kBytes) - header_bytes;
 }
 

@@ -50,8 +50,7 @@ struct Quote {
     quote.destination = words_at(ip + ipv6::kDestination);
     quote.protocol = ip[ipv6::kNextHeader];
   }
-  const bool has_ports =
-      quote.protocol == ip_protocol::kTcp || quote.protocol == ip_protocol::kUdp;
+  const bool has_ports = quote.protocol == ip_protocol::kTcp || quote.protocol == ip_protocol::kUdp;
   if (!has_ports || bytes < header_bytes + kPorts) return std::nullopt;
   quote.source_port_be = load<std::uint16_t>(ip + header_bytes);
   quote.destination_port_be = load<std::uint16_t>(ip + header_bytes + 2);

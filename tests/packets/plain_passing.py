@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For the plain model: what a target sends towards a client that the engine can't translate."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from plain_config import TCP, UDP, Address, Config
+from plain_packet import Packet
+
+ICMP_ERRORS = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
+
+
+class Passing:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.fragmented: set[tuple[Address, Address, bytes]] = set()
+
+    def is_service(self, address: Address, port: bytes, protocol: int) -> bool:
+        place = (address, int.from_bytes(port, "big"), protocol)
+        return any(
+            place == (listener.target.address, listener.target.port, listener.protocol)
+            for listener in self.config.listeners
+            if listener.target.is_nat
+        )
+
+    def is_of_target(self, packet: Packet) -> bool:
+        """A fragment of what a target sends from its service port; later ones follow the first."""
+        if packet.destination in self.config.local:
+            return False
+        data, number, protocol = packet.segment, packet.frame[18:20], packet.protocol
+        is_first = packet.version == 4 and int.from_bytes(packet.frame[20:22], "big") & 0x1FFF == 0
+        if packet.version == 6:
+            if len(data) < 8:
+                return False
+            is_first = int.from_bytes(data[2:4], "big") & 0xFFF8 == 0
+            protocol, number, data = data[0], data[4:8], data[8:]
+        datagram = (packet.source, packet.destination, number)
+        if not is_first:
+            return datagram in self.fragmented
+        is_its = len(data) >= 2 and self.is_service(packet.source, data[:2], protocol)
+        if is_its:
+            self.fragmented.add(datagram)
+        return is_its
+
+    def is_about_target(self, packet: Packet) -> bool:
+        """An ICMP error that quotes what the client's packet became on its way to the target."""
+        quote = packet.segment[8:]
+        if packet.segment[0] not in ICMP_ERRORS[packet.version]:
+            return False
+        if packet.destination in self.config.local or len(quote) < (20, 40)[packet.version == 6]:
+            return False
+        if quote[0] >> 4 != packet.version:
+            return False
+        header = (quote[0] & 15) * 4 if packet.version == 4 else 40
+        protocol = quote[9] if packet.version == 4 else quote[6]
+        if header < 20 or len(quote) < header + 4 or protocol not in (TCP, UDP):
+            return False
+        ends = quote[12:20] if packet.version == 4 else quote[8:40]
+        half = len(ends) // 2
+        source, destination = map(ipaddress.ip_address, (ends[:half], ends[half:]))
+        ports = quote[header : header + 4]
+        return source == packet.destination and self.is_service(destination, ports[2:], protocol)
