@@ -222,6 +222,9 @@ constexpr MetricRow<const WorkerSnapshot*> kWorkerRows[] = {
       "Packets too big for the way to their target, answered with the MTU that fits.", "worker",
       ""},
      [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_TOO_BIG_SENT]); }},
+    {{"millrace_worker_flows_given_up_total", MetricKind::counter,
+      "Flows removed to make room in a full flow table.", "worker", ""},
+     [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_FLOW_GIVEN_UP]); }},
 };
 
 static_assert(std::size(kWorkerRows) == 6 + MR_COUNTER_COUNT,
