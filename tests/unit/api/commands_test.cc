@@ -305,7 +305,7 @@ TEST_F(FlowsCommandTest, answer_says_where_to_go_on) {
 TEST_F(FlowsCommandTest, wrong_filters_are_refused) {
   EXPECT_EQ(errors(R"({"command": "flows", "state": "open"})"),
             Texts{"request.state: \"open\" is not one of: syn, established, closing, closed, udp, "
-                  "expired"});
+                  "expired, udp_new"});
   EXPECT_EQ(errors(R"({"command": "flows", "limit": 0})"),
             Texts{"request.limit: must be a whole number, 1-1000"});
 }

@@ -195,11 +195,7 @@ TEST(MalformedFrames, are_what_their_names_say) {
   for (const bool is_v4 : {true, false}) {
     for (MalformedFrame& made : malformed_frames(headers_of(Protocol::udp, is_v4))) {
       const auto known = refusals().find(made.name);
-      Expected expected = known != refusals().end() ? known->second : family_of(made.name);
-      // RFC 8200 8.1: over IPv6 a datagram without a checksum is refused by the parser.
-      if (made.name == "udp-checksum-none" && !is_v4) {
-        expected = {core::Shape::suspicious, MR_DROP_BAD_L4};
-      }
+      const Expected expected = known != refusals().end() ? known->second : family_of(made.name);
       const core::Parsed parsed = parsed_of(made.frame);
       EXPECT_EQ(parsed.shape, expected.shape) << made.name << (is_v4 ? " IPv4" : " IPv6");
       const bool has_reason =
