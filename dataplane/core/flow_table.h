@@ -95,6 +95,12 @@ class FlowTable {
     return buckets_[first_bucket(hash)].overflowed != 0;
   }
 
+  // False when the client of `hash` has no flow at all.
+  [[nodiscard]] bool may_have_flow(std::uint64_t hash) const noexcept {
+    const mr_flow_bucket& first = buckets_[first_bucket(hash)];
+    return matching_ways(first, tag_of(hash)) != 0 || first.overflowed != 0;
+  }
+
   // A record that is of no client, to stand for a missing one. Nobody writes it.
   [[nodiscard]] static mr_flow_record* no_flow() noexcept { return &no_flow_; }
 

@@ -112,6 +112,7 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const bool is_resolved = (target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
   // A RST ends what this worker does not know: pass it on, remember nothing.
   const bool is_worth_tracking = (parsed.tcp_flags & tcp::kRst) == 0 && is_resolved;
+  const bool may_share = is_nat && flows_.may_have_flow(work.hash);
   const std::uint32_t index =
       is_worth_tracking ? insert_flow(work, first_state(parsed, is_nat), is_nat) : MR_RECORD_NONE;
   if (index == MR_RECORD_NONE) return forward_untracked(packet, work, choice.target_slot);
@@ -125,7 +126,8 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
     count(MR_COUNTER_ORPHANS_TO_PREV);
   }
   bind_flow(flow, listener, choice.target_slot);
-  if (is_nat) claim_replies(work.hash, flow, target);
+  if (may_share) [[unlikely]]
+    claim_replies(work.hash, flow, target);
   count(MR_COUNTER_FLOW_INSERTED);
   if (listener_slot < counters_.listeners.size()) {
     mr_listener_stats& stats = counters_.listeners[listener_slot];

@@ -63,7 +63,7 @@ TEST(Housekeeping, idle_flows_are_gone_a_second_after_their_timeout) {
   (void)workers.sent();
   ASSERT_EQ(workers.flow_count(0), 200u);
 
-  const std::uint64_t before_ns = kStartNs + (kUdpTimeoutSeconds - 2) * kSecondNs;
+  const std::uint64_t before_ns = kStartNs + (kUdpNewTimeoutSeconds - 2) * kSecondNs;
   const std::uint64_t now_ns = keep_house_for(workers, before_ns, 1);
   EXPECT_EQ(workers.flow_count(0), 200u);
   (void)keep_house_for(workers, now_ns + 2 * kSecondNs, 1);
@@ -147,7 +147,7 @@ constexpr core::FlowTable::Layout kLayout{.capacity = 64,
 
 TEST(Housekeeping, flows_of_an_earlier_process_are_counted_when_the_first_config_comes) {
   const Image image = balancer_image(1);
-  alignas(64) std::byte memory[64 * 1024] = {};
+  alignas(64) std::byte memory[256 * 1024] = {};
   {
     Keeper earlier(core::FlowTable::format(memory, kLayout), image);
     (void)earlier.housekeeping.run(kStartNs);
