@@ -3,7 +3,8 @@
 
 A module says what it needs: LAYOUT (lab.Layout), CONFIG (a config as a dictionary), WORKERS. Every
 test that uses the lab runs with each engine, unless it is marked `only_engine(name, reason)`. After
-each test that uses `node`, every worker's packets must balance.
+each test that uses `node`, every worker's packets must balance. Modules run side by side
+(gate/spread.py), but for those that are marked `alone`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+from gate import spread  # noqa: E402
 from lab import Lab, Layout, Node  # noqa: E402
 from lab.configs import standard  # noqa: E402
 from lab.node import ENGINES, program_path  # noqa: E402
@@ -36,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: takes long, runs only with --full")
     config.addinivalue_line("markers", "seconds(n): may take n seconds instead of the usual bound")
     config.addinivalue_line("markers", "only_engine(name, reason): makes no sense with the other")
+    config.addinivalue_line("markers", "alone: beside other labs it would measure those")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -51,6 +54,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("full"):
                 item.add_marker(skip)
+    items[:] = spread.longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return spread.scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,11 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from lab.machine import RUNS
 from lab.node import REPOSITORY, build_directory
 
+pytestmark = pytest.mark.alone
 LAB = REPOSITORY / "bench" / "lab" / "run"
 LOADS = ("close 64", "keep-alive 64", "keep-alive 1")
 

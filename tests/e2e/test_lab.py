@@ -11,6 +11,7 @@ import pytest
 from lab.machine import HUGEPAGES, RUNS, reap_dead_runs
 from lab.process import run, wait_until
 
+pytestmark = pytest.mark.alone  # or another lab would reap what is left
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 PROGRAM = """
 import time

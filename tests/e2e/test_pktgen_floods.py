@@ -18,6 +18,7 @@ from lab.generator import assert_clean, connections
 from lab.node import FLOWS_PER_WORKER
 from lab.views import Json
 
+pytestmark = pytest.mark.alone
 LAYOUT = Layout(clients=0, targets=0, generator="fast")
 # Two seconds each: some are established before the flood is at its height, others open in it.
 LONG: dict[str, Any] = {"rate": "300cps", "requests": 20, "think_ms": 100}

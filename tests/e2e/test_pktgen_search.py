@@ -14,6 +14,7 @@ from lab.generator import PROGRAM
 from lab.machine import RUNS
 from lab.node import REPOSITORY, build_directory
 
+pytestmark = pytest.mark.alone
 FOLDER = REPOSITORY / "bench" / "pktgen"
 SHORT = ("--trial-seconds", "0.2", "--sum-seconds", "0.2", "--width", "0.5", "--warm-up", "1")
 

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gate.spread import ALONE, PROCESSES
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -188,7 +190,10 @@ def run_e2e(words: Sequence[str]) -> Outcome:
         return Outcome(skipped=["e2e: needs root for network namespaces"])
     if not (ROOT / "build" / "build.ninja").exists() and not build(PARTS[0]):
         return Outcome(failed=["e2e: build"])
-    return run_pytest(E2E, words)
+    side_by_side = ["-n", str(PROCESSES), "-m", f"not {ALONE}"]
+    outcome = run_pytest(E2E, [*side_by_side, *words])
+    outcome.add(run_pytest(E2E, ["-m", ALONE, *words], report_name=f"{E2E}-{ALONE}"))
+    return outcome
 
 
 def run_vm() -> Outcome:
@@ -201,9 +206,9 @@ def run_vm() -> Outcome:
     return run_pytest(VM, [])
 
 
-def run_pytest(name: str, words: Sequence[str]) -> Outcome:
+def run_pytest(name: str, words: Sequence[str], *, report_name: str = "") -> Outcome:
     """The tests in tests/NAME."""
-    report = ROOT / "build" / f"{name}.xml"
+    report = ROOT / "build" / f"{report_name or name}.xml"
     report.unlink(missing_ok=True)
     pytest = ["/usr/bin/python3", "-B", "-m", "pytest", str(ROOT / "tests" / name), "-v"]
     # Nothing is written outside the build folder.

@@ -22,6 +22,8 @@ from lab.process import LabError, run
 
 RUNS = Path("/run/millrace-lab")
 LOCK = RUNS / "lock"
+# There while the hugetlbfs mount is the runs' own, which the last of them takes away.
+MOUNTED = RUNS / "mounted"
 HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGEPAGE_MOUNT = Path("/dev/hugepages")
 # Folders that DPDK and libxdp make and leave; the last run removes them when they are empty.
@@ -82,18 +84,22 @@ class RunDirectory:
         return state.get("pid", 0) != 0 and _process_start(state["pid"]) == state["start"]
 
     def reserve_hugepages(self, count: int) -> None:
-        """Adds `count` hugepages of 2 MiB to the machine's, and mounts hugetlbfs if nobody did."""
+        """Adds `count` hugepages of 2 MiB to the machine's, and mounts hugetlbfs if nobody did.
+
+        What other runs have added and do not use yet is free, too, but theirs.
+        """
         with _locked():
             if not _is_mounted(HUGEPAGE_MOUNT):
                 HUGEPAGE_MOUNT.mkdir(exist_ok=True)
                 run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", HUGEPAGE_MOUNT])
-                self._write({**self._read(), "mounted": True})
+                MOUNTED.touch()
+            others = sum(int(one._read().get("hugepages", 0)) for one in _runs())
             before = int(HUGEPAGES.read_text())
             HUGEPAGES.write_text(str(before + count))
             added = int(HUGEPAGES.read_text()) - before
             self._write({**self._read(), "hugepages": added})
             free = _hugepages_free()
-        if free < count:
+        if added < count and free - others < count:
             raise LabError(
                 f"needs {count} free hugepages of 2 MiB, the kernel could give {free}: free memory,"
                 " or reserve them at boot (hugepages=N on the kernel command line)"
@@ -116,10 +122,10 @@ class RunDirectory:
             if borrowed:
                 now = int(HUGEPAGES.read_text())
                 HUGEPAGES.write_text(str(max(0, now - borrowed)))
-            if state.get("mounted"):
-                run(["umount", HUGEPAGE_MOUNT], check=False)
             shutil.rmtree(self.path, ignore_errors=True)
-            if list(RUNS.iterdir()) == [LOCK]:
+            if not _runs():
+                if MOUNTED.exists():
+                    run(["umount", HUGEPAGE_MOUNT], check=False)
                 for folder in LIBRARY_FOLDERS:
                     with suppress(OSError):
                         folder.rmdir()
@@ -138,13 +144,17 @@ class RunDirectory:
         os.replace(file.name, self.path / "owner.json")
 
 
+def _runs() -> list[RunDirectory]:
+    """Those that are there, the dead too."""
+    return [RunDirectory(entry.name) for entry in RUNS.iterdir() if entry.is_dir()]
+
+
 def reap_dead_runs() -> list[str]:
     """Removes what runs left behind whose owner is gone; returns their ids."""
     if not RUNS.exists():
         return []
     with _locked():
-        runs = [RunDirectory(entry.name) for entry in RUNS.iterdir() if entry.is_dir()]
-        dead = [directory for directory in runs if not directory.owner_is_alive()]
+        dead = [directory for directory in _runs() if not directory.owner_is_alive()]
     for directory in dead:
         directory.remove()
     return [directory.id for directory in dead]
