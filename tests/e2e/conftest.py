@@ -32,6 +32,7 @@ TEST_SECONDS_MAX = 90
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also what takes long")
+    parser.addoption("--claims", type=Path, help="a folder: share the tests with who has it, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,12 +55,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("full"):
                 item.add_marker(skip)
-    items[:] = spread.longest_first(items)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    return spread.scheduler(config, log)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """With --claims: what no other process has claimed."""
+    claims = session.config.getoption("--claims")
+    if claims is None or session.config.option.collectonly or session.testsfailed:
+        return None
+    spread.run_claimed(session, claims)
+    return True
 
 
 @pytest.fixture(autouse=True)

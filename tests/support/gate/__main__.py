@@ -13,32 +13,13 @@ import os
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from gate.spread import ALONE, PROCESSES
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@dataclass
-class Outcome:
-    """What one part, or all of them, came to."""
-
-    passed: int = 0
-    failed: list[str] = field(default_factory=list)  # with what the test said, if it did
-    skipped: list[str] = field(default_factory=list)
-
-    def add(self, other: Outcome) -> None:
-        self.passed += other.passed
-        self.failed += other.failed
-        self.skipped += other.skipped
-
-    def __str__(self) -> str:
-        return f"{self.passed} passed, {len(self.failed)} failed"
+from gate.outcome import ROOT, Outcome, say
+from gate.pytests import run_single, run_spread
 
 
 @dataclass(frozen=True)
@@ -104,17 +85,11 @@ E2E = "e2e"
 VM = "vm"
 VM_PROGRAMS = ("all", "tests/integration/bpf/xdp_golden_test", "bench/xdp/xdp_trace")
 FUZZ_SECONDS = 60
-# Of what a failed end-to-end test said, in the summary.
-FAILURE_LINES = 40
 # What --full adds: each is one test.
 LONG = {
     "every fuzz target searches": ["tests/fuzz/run", str(FUZZ_SECONDS)],
     "clang-tidy over everything": ["tests/lint/lint.py", "--build=build", "--full"],
 }
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 def build(part: Part) -> bool:
@@ -190,10 +165,7 @@ def run_e2e(words: Sequence[str]) -> Outcome:
         return Outcome(skipped=["e2e: needs root for network namespaces"])
     if not (ROOT / "build" / "build.ninja").exists() and not build(PARTS[0]):
         return Outcome(failed=["e2e: build"])
-    side_by_side = ["-n", str(PROCESSES), "-m", f"not {ALONE}"]
-    outcome = run_pytest(E2E, [*side_by_side, *words])
-    outcome.add(run_pytest(E2E, ["-m", ALONE, *words], report_name=f"{E2E}-{ALONE}"))
-    return outcome
+    return run_spread(E2E, words)
 
 
 def run_vm() -> Outcome:
@@ -203,36 +175,7 @@ def run_vm() -> Outcome:
         return Outcome(failed=["vm: packages"])
     if not compile_targets(PARTS[0], VM_PROGRAMS):
         return Outcome(failed=["vm: build"])
-    return run_pytest(VM, [])
-
-
-def run_pytest(name: str, words: Sequence[str], *, report_name: str = "") -> Outcome:
-    """The tests in tests/NAME."""
-    report = ROOT / "build" / f"{report_name or name}.xml"
-    report.unlink(missing_ok=True)
-    pytest = ["/usr/bin/python3", "-B", "-m", "pytest", str(ROOT / "tests" / name), "-v"]
-    # Nothing is written outside the build folder.
-    pytest += ["-p", "no:cacheprovider", f"--basetemp={ROOT}/build/pytest"]
-    pytest += ["--tb=short", f"--junit-xml={report}"]
-    subprocess.run([*pytest, *words], cwd=ROOT, check=False)
-    return read_junit(name, report)
-
-
-def read_junit(part: str, report: Path) -> Outcome:
-    outcome = Outcome()
-    if not report.exists():
-        return Outcome(failed=[f"{part}: pytest did not run"])
-    for case in ElementTree.parse(report).iter("testcase"):
-        name = f"{part}: {case.get('name')}"
-        problems = [one for kind in ("failure", "error") for one in case.findall(kind)]
-        if problems:
-            said = [line for one in problems for line in (one.text or "").splitlines()]
-            outcome.failed.append("\n    ".join([name, *said[-FAILURE_LINES:]]))
-        elif (skip := case.find("skipped")) is not None:
-            outcome.skipped.append(f"{part}: {skip.get('message')}")
-        else:
-            outcome.passed += 1
-    return outcome
+    return run_single(VM, [])
 
 
 def run_long() -> Outcome:

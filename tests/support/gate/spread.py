@@ -2,24 +2,23 @@
 """How the end-to-end tests are spread over processes: a lab belongs to one, and most of its time is
 waiting, so several stand side by side.
 
-A unit of work is what shares a lab: a module's tests with one engine. Units go one after the other
-to whichever process is free, the longest first, so that none ends alone. What needs the machine for
-itself is marked `alone` and runs afterwards.
+A unit of work is what shares a lab: a module's tests with one engine. Every process collects all
+tests; then each takes the unit that nobody has claimed yet, the longest first, so that none is left
+alone with a long one. A claim is a file. What needs the machine for itself is marked `alone`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 ALONE = "alone"
 ENGINES = ("dpdk", "xdp")
-# More leave too little of two CPUs for each: then tests that look at times fail.
-PROCESSES = 4
 # Of a test that says nothing of it, against `seconds(n)` of one that takes long.
-USUAL_SECONDS = 5
+USUAL_SECONDS = 5.0
 
 
 def unit_of(nodeid: str) -> str:
@@ -30,25 +29,39 @@ def unit_of(nodeid: str) -> str:
     return f"{module} {engine}".rstrip()
 
 
-def longest_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
-    """By how many tests a unit has, and what they say that they take."""
-    order: dict[str, float] = {}
-    listed = list(items)
-    for item in listed:
-        unit = unit_of(item.nodeid)
+def units_of(items: Sequence[pytest.Item]) -> list[list[pytest.Item]]:
+    """The tests by unit, the longest first by what they say that they take."""
+    units: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        units.setdefault(unit_of(item.nodeid), []).append(item)
+    return sorted(units.values(), key=_seconds, reverse=True)
+
+
+def _seconds(unit: Sequence[pytest.Item]) -> float:
+    total = 0.0
+    for item in unit:
         says = item.get_closest_marker("seconds")
-        skipped = item.get_closest_marker("skip") is not None
-        seconds = 0 if skipped else (says.args[0] if says else USUAL_SECONDS)
-        order[unit] = order.get(unit, 0) + seconds
-    return sorted(listed, key=lambda item: -order[unit_of(item.nodeid)])
+        if item.get_closest_marker("skip") is None:
+            total += float(says.args[0]) if says else USUAL_SECONDS
+    return total
 
 
-def scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `pytest_xdist_make_scheduler`."""
-    from xdist.scheduler import LoadScopeScheduling  # absent where tests run in one process
+def claimed_units(items: Sequence[pytest.Item], claims: Path) -> Iterator[list[pytest.Item]]:
+    """One after the other, those that this process is the first to ask for."""
+    for number, unit in enumerate(units_of(items)):
+        try:
+            os.close(os.open(claims / str(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            continue
+        yield unit
 
-    class UnitScheduling(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            return unit_of(nodeid)
 
-    return UnitScheduling(config, log)
+def run_claimed(session: pytest.Session, claims: Path) -> None:
+    """pytest's own loop over what is claimed: a unit's last test takes its lab down."""
+    for unit in claimed_units(session.items, claims):
+        for item, following in zip(unit, [*unit[1:], None]):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
+import fcntl
 import os
 import socket
+import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab.process import COMMAND_TIMEOUT_S, LabError, Service, run
 
 CLONE_NEWNET = 0x40000000
+_SIOCETHTOOL = 0x8946
+# ETHTOOL_STXCSUM, SSG, STSO, SGSO, SGRO.
+_OFFLOADS = (0x17, 0x19, 0x1F, 0x24, 0x2C)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -34,15 +40,16 @@ class Namespace:
         run(["ip", "netns", "add", self.name])
         # Before any interface exists, so that all inherit it: addresses are usable at once (no
         # duplicate address detection) and nothing but what a test sends is on the wire.
-        for key, value in {
-            "net.ipv6.conf.all.accept_dad": "0",
-            "net.ipv6.conf.default.accept_dad": "0",
-            "net.ipv6.conf.default.dad_transmits": "0",
-            "net.ipv6.conf.default.accept_ra": "0",
-            "net.ipv6.conf.default.router_solicitations": "0",
-            "net.ipv4.ping_group_range": "0 2147483647",
-        }.items():
-            self.sysctl(key, value)
+        self.sysctls(
+            {
+                "net.ipv6.conf.all.accept_dad": "0",
+                "net.ipv6.conf.default.accept_dad": "0",
+                "net.ipv6.conf.default.dad_transmits": "0",
+                "net.ipv6.conf.default.accept_ra": "0",
+                "net.ipv6.conf.default.router_solicitations": "0",
+                "net.ipv4.ping_group_range": "0 2147483647",
+            }
+        )
         self.ip("link", "set", "lo", "up")
 
     def delete(self) -> None:
@@ -85,8 +92,18 @@ class Namespace:
         if done.returncode != 0 and "Flush not complete" not in said:
             raise LabError(f"neighbours of {interface} are not forgotten: {said}")
 
+    def batch(self, *commands: str) -> None:
+        """Commands of `ip`, by one process: a lab has hundreds."""
+        run(["ip", "-netns", self.name, "-batch", "-"], stdin="\n".join([*commands, ""]))
+
     def sysctl(self, key: str, value: str) -> None:
-        self.run(["sysctl", "--quiet", "--write", f"{key}={value}"])
+        self.sysctls({key: value})
+
+    def sysctls(self, values: Mapping[str, str]) -> None:
+        """Without a process, as /proc/sys/net shows what belongs to the thread that opens it."""
+        with self.entered():
+            for key, value in values.items():
+                Path("/proc/sys", *key.split(".")).write_text(value)
 
     def add_address(self, interface: str, address: str) -> None:
         """`address` with its prefix length."""
@@ -103,9 +120,11 @@ class Namespace:
         A veth otherwise hands frames over with their checksums still to be filled in, which only
         another kernel can read.
         """
-        features = ("tx", "sg", "tso", "gso", "gro")
-        words = [word for feature in features for word in (feature, "off")]
-        self.run(["ethtool", "--offload", interface, *words])
+        with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            for command in _OFFLOADS:
+                value = array.array("I", [command, 0])
+                request = struct.pack("16sP16x", interface.encode(), value.buffer_info()[0])
+                fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
