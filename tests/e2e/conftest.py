@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: takes long, runs only with --full")
     config.addinivalue_line("markers", "seconds(n): may take n seconds instead of the usual bound")
     config.addinivalue_line("markers", "only_engine(name, reason): makes no sense with the other")
+    config.addinivalue_line("markers", "exact: counts packets, so that nobody else may send any")
     config.addinivalue_line("markers", "alone: beside other labs it would measure those")
 
 
@@ -107,8 +109,11 @@ def started(request: pytest.FixtureRequest, lab: Lab) -> Node:
 
 
 @pytest.fixture
-def node(started: Node) -> Iterator[Node]:
-    yield started
+def node(request: pytest.FixtureRequest, lab: Lab, started: Node) -> Iterator[Node]:
+    lab.surroundings.complaints()  # of another test
+    with lab.surroundings.quiet() if request.node.get_closest_marker("exact") else nullcontext():
+        yield started
+    assert lab.surroundings.complaints() == []
     if started.dataplane.running and started.controlplane.running:
         for worker in started.settled_balances():
             assert worker.balanced, worker.equation

@@ -27,6 +27,7 @@ def test_dns_is_shared(lab: Lab, node: Node, vip: str) -> None:
     assert_dns_is_shared(lab.client, vip)
 
 
+@pytest.mark.exact
 @VIPS
 def test_replies_do_not_pass_the_node(lab: Lab, node: Node, vip: str) -> None:
     connection = TcpConnection(lab.client, vip)

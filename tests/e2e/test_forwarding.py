@@ -171,7 +171,8 @@ def test_explain_names_the_target_that_the_flow_then_gets(lab: Lab, node: Node) 
     for vip in (VIP_V4, VIP_V6):
         for answer in http_get(lab.client, vip, 20):
             client = f"{bracketed(answer.client)}:{answer.port}"
-            told = node.json("explain", client, f"{bracketed(vip)}:80", "TCP")
+            asked = f"{bracketed(answer.vip)}:{answer.vip_port}"
+            told = node.json("explain", client, asked, "TCP")
             target = lab.target(answer.target)
             address = target.v6 if ":" in vip else target.v4
             assert told["target"].endswith(f"/{bracketed(address)}:{HTTP_PORT}"), told

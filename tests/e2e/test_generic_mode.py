@@ -69,6 +69,7 @@ def test_the_program_is_attached_in_that_mode(node: Node) -> None:
     assert shown["xdp"]["mode"] == ATTACHED[node.xdp_mode]
 
 
+@pytest.mark.exact
 @VIPS
 def test_udp_is_forwarded_and_counted_to_the_packet(
     lab: Lab, node: Node, forwarding: str, vip: str
@@ -83,6 +84,7 @@ def test_udp_is_forwarded_and_counted_to_the_packet(
     assert_grows(node, before, {"flow_inserted", "flow_hits"}, by=packets)
 
 
+@pytest.mark.exact
 @VIPS
 def test_tcp_is_forwarded_with_the_clients_address(lab: Lab, node: Node, vip: str) -> None:
     before = node.totals()

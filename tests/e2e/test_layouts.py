@@ -32,7 +32,7 @@ def with_far_target() -> dict[str, object]:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["one nic", "two nics"])
 def routed(request: pytest.FixtureRequest, engine: str) -> Iterator[Lab]:
-    layout = Layout(two_nics=request.param, gateway=True, router=True, hugepages=224)
+    layout = Layout(two_nics=request.param, gateway=True, hugepages=224)
     with Lab(layout, engine=engine) as lab:
         lab.node.start(with_far_target())
         lab.node.wait_states("healthy")
@@ -54,7 +54,7 @@ def test_dns_to_a_target_behind_a_gateway(routed: Lab, vip: str) -> None:
 
 @VIPS
 def test_a_client_behind_a_router_is_answered_through_that_router(routed: Lab, vip: str) -> None:
-    remote = routed.clients[-1]
+    remote = routed.remote
     answers = http_get(remote, vip, 200)
     own = REMOTE_CLIENT_V6 if ":" in vip else REMOTE_CLIENT_V4
     assert len(answers) == 200

@@ -71,6 +71,7 @@ def test_promtool_accepts_the_alert_rules() -> None:
     run(["promtool", "check", "rules", *rules])
 
 
+@pytest.mark.exact
 def test_prometheus_scrapes_and_answers(lab: Lab, node: Node, prometheus: Service) -> None:
     wait_until(lambda: value(node, 'up{job="millrace"}') == 1, "up", timeout_s=20)
     new_flows = 'sum(millrace_target_new_flows_total{target_group="http-4"})'

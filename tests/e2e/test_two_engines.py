@@ -93,6 +93,7 @@ def test_new_flows_reach_the_same_target_through_either(
     route_to(lab, first=True, second=True)
     for answer in connect_many(lab.client, vip, 50):
         client = f"[{answer.client}]" if ":" in answer.client else answer.client
-        words = [f"{client}:{answer.port}", f"[{vip}]:80" if ":" in vip else f"{vip}:80", "TCP"]
+        asked = f"[{answer.vip}]" if ":" in vip else answer.vip
+        words = [f"{client}:{answer.port}", f"{asked}:{answer.vip_port}", "TCP"]
         told = [of.json("explain", *words)["target"] for of in (node, second)]
         assert told[0] == told[1]

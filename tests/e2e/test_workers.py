@@ -28,6 +28,7 @@ def test_every_request_is_answered(lab: Lab, node: Node, vip: str) -> None:
     assert ping(lab.client, vip, 3) == 3
 
 
+@pytest.mark.exact
 def test_both_workers_own_flows_and_hand_over_balances(lab: Lab, node: Node) -> None:
     with TcpStreams(lab.client, VIP_V4, connections=100):
         time.sleep(0.5)

@@ -9,10 +9,12 @@ import sys
 
 from demo.screen import Screen
 from demo.story import Story
-from lab import Lab, LabError
+from lab import Lab, LabError, Layout
 from lab.addresses import VIP_V4, VIP_V6
 from lab.node import ENGINES, REPOSITORY
 
+# Nobody is in it but who is shown.
+QUIET = Layout(noise_per_second=0, bystander=False, tagged=False)
 DEMO_CONFIG = REPOSITORY / "deploy" / "examples" / "demo.yaml"
 
 
@@ -44,7 +46,7 @@ def main() -> int:
     screen = Screen()
     screen.heading("Lab")
     try:
-        with Lab(engine=options.engine, progress=screen.say) as lab:
+        with Lab(QUIET, engine=options.engine, progress=screen.say) as lab:
             engine = ENGINES[options.engine]
             screen.say(f"{engine} and millrace-controlplane with deploy/examples/demo.yaml")
             lab.node.start(DEMO_CONFIG)

@@ -6,7 +6,8 @@ all of it; `Node` (node.py) runs Millrace in it; `Target` (target.py) runs the r
 `traffic.py` is what clients do. Needs root, iproute2 and the packages of deploy/install-packages.
 """
 
-from lab.lab import Lab, Layout
+from lab.lab import Lab
+from lab.layout import Layout
 from lab.namespace import Namespace
 from lab.node import Node
 from lab.process import CommandFailed, LabError, Service, run

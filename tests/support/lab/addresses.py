@@ -4,6 +4,10 @@
     client network   192.0.2.0/24    2001:db8:2::/64     node .1, clients .100 and up
     target network   10.0.1.0/24     fd00:10:1::/64      node .1, targets .11 and up, gateway .254
     a second node    .2 of both
+    node's second MAC address                            .3 of the target network
+    bystander        .200 of the client network
+    in VLAN 7        192.0.7.0/24    2001:db8:7::/64     node .1, client .100
+    noise            198.19.0.0/16   2001:db8:19::/64    nobody
     behind gateway   10.0.2.0/24     fd00:10:2::/64      one more target, .11
     behind router    198.51.100.0/24 2001:db8:51::/64    one more client, .100
     VIPs             203.0.113.0/24  2001:db8:113::/64   on the clients' link, owned by the node
@@ -11,6 +15,9 @@
 
 VIP_V4 = "203.0.113.10"
 VIP_V6 = "2001:db8:113::10"
+# Of the same load balancer, as one in each zone.
+OTHER_VIP_V4 = "203.0.113.11"
+OTHER_VIP_V6 = "2001:db8:113::11"
 VIP_NET_V4 = "203.0.113.0/24"
 VIP_NET_V6 = "2001:db8:113::/64"
 
@@ -22,6 +29,18 @@ SECOND_CLIENT_V4 = "192.0.2.2"
 SECOND_CLIENT_V6 = "2001:db8:2::2"
 SECOND_TARGET_V4 = "10.0.1.2"
 SECOND_TARGET_V6 = "fd00:10:1::2"
+
+SECOND_MAC_V4 = "10.0.1.3"
+SECOND_MAC_V6 = "fd00:10:1::3"
+BYSTANDER_V4 = "192.0.2.200"
+BYSTANDER_V6 = "2001:db8:2::c8"
+VLAN = 7
+VLAN_NODE_V4 = "192.0.7.1"
+VLAN_NODE_V6 = "2001:db8:7::1"
+VLAN_CLIENT_V4 = "192.0.7.100"
+VLAN_CLIENT_V6 = "2001:db8:7::100"
+NOISE_NET_V4 = "198.19.0.0/16"
+NOISE_NET_V6 = "2001:db8:19::/64"
 
 TARGET_NET_V4 = "10.0.1.0/24"
 TARGET_NET_V6 = "fd00:10:1::/64"

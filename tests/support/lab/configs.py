@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab import addresses
+from lab import addresses, shapes
 from lab.process import PATIENCE
 from lab.target import DNS_PORT, HTTP_PORT
 
 Config = dict[str, Any]
 
 EMULATED_HEALTH_PORT = 8081
+HTTP_PORTS = (80, 8000)
+DNS_PORTS = (53, 5300)
 
 ATTRIBUTES: Mapping[str, Any] = {
     "deregistration_delay.timeout_seconds": 60,
@@ -65,6 +67,19 @@ def listener(protocol: str, port: int, name: str, **attributes: Any) -> Config:
     return {**entry, "attributes": attributes} if attributes else entry
 
 
+def listeners(protocol: str, ports: Sequence[int], name: str) -> list[Config]:
+    """One or several ports to the same targets: the first is what tests name, the others are asked
+    by turns with it."""
+    used = ports if shapes.SEVERAL_LISTENERS else ports[:1]
+    return [listener(protocol, port, name) for port in used]
+
+
+def vips() -> list[str]:
+    first = [addresses.VIP_V4, addresses.VIP_V6]
+    others = [addresses.OTHER_VIP_V4, addresses.OTHER_VIP_V6]
+    return [*first, *(others if shapes.SEVERAL_LISTENERS else [])]
+
+
 def config(listeners: Sequence[Config], groups: Sequence[Config]) -> Config:
     return {
         "node": {"name": "lb-1", "zone": "a"},
@@ -72,7 +87,7 @@ def config(listeners: Sequence[Config], groups: Sequence[Config]) -> Config:
             {
                 "name": "web",
                 "type": "network",
-                "addresses": [addresses.VIP_V4, addresses.VIP_V6],
+                "addresses": vips(),
                 "listeners": list(listeners),
             }
         ],
@@ -118,9 +133,9 @@ def standard(
     weights: Mapping[int, int] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Config:
-    """HTTP on TCP 80 and DNS on UDP 53 to three targets, as in demo.yaml."""
+    """HTTP on TCP 80 and 8000, DNS on UDP 53 and 5300, to three targets."""
     return config(
-        [listener("TCP", 80, "http"), listener("UDP", 53, "dns")],
+        [*listeners("TCP", HTTP_PORTS, "http"), *listeners("UDP", DNS_PORTS, "dns")],
         [
             *pair(
                 "http", "TCP", HTTP_PORT, members=members, weights=weights, attributes=attributes
@@ -171,4 +186,6 @@ def emulated(
                 "unhealthy_threshold": 10,
             }
             groups.append(own)
-    return config([listener("TCP", 80, "tcp"), listener("UDP", 53, "udp")], groups)
+    return config(
+        [*listeners("TCP", HTTP_PORTS, "tcp"), *listeners("UDP", DNS_PORTS, "udp")], groups
+    )

@@ -1,56 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the lab's network and takes it down, whatever happens.
 
-    client ─┐
-    client1 ┤                 ┌─ t1  nginx, dnsmasq
-            ├── switch ───────┼─ t2
-    router ─┤     │           ├─ t3
-       │    │    node         └─ gateway ── t4
-     remote ┘   (Millrace)
+    client ─────┐
+    router ─────┤                 ┌─ t1  nginx, dnsmasq
+       remote   ├── switch ───────┼─ t2
+    bystander ──┤     │           ├─ t3
+    noise ──────┘    node         └─ gateway ── t4
+                   (Millrace)
 
 Every box is a network namespace, every line a veth pair, `switch` a namespace with a bridge. The
 node has one nic on it (one-armed, the usual place of an NLB), or two with `two_nics`: then clients
-and targets are on separate bridges. router/remote and gateway/t4 exist only when the layout asks.
+and targets are on separate bridges. `remote` is behind router, t4 behind gateway. Who else is there
+and why: layout.py, surroundings.py.
 """
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from lab import addresses
+from lab.endpoints import Endpoints
 from lab.generator import Generator
+from lab.layout import Layout
 from lab.machine import RunDirectory, reap_dead_runs
 from lab.namespace import Namespace
 from lab.node import Node
 from lab.signals import signals_ignored, terminate_as_exit
+from lab.surroundings import Surroundings
 from lab.target import DNS_PORT, DNS_PORT_DSR, Target
-
-CLIENT_BRIDGE = "clients"
-TARGET_BRIDGE = "targets"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a lab contains beyond one client, the node and the targets."""
-
-    clients: int = 1
-    targets: int = 3
-    two_nics: bool = False
-    dsr: bool = False  # targets hold the VIPs and answer clients directly
-    encapsulated: bool = False  # with dsr: and take packets to them out of ipip and gue
-    gateway: bool = False  # t4 behind a gateway
-    router: bool = False  # a client behind a router
-    # millrace-pktgen, on a "veth" of the switch or at the node's own: "memif" or "vhost", which the
-    # DPDK engine alone has, or a veth without a switch ("wire"). "fast" is vhost with the DPDK
-    # engine and "veth" with the other; DPDK's memif driver may crash an engine when the generator
-    # ends (bench/pktgen/README.md).
-    generator: str = ""
-    hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
+from lab.wires import CLIENT_BRIDGE, TARGET_BRIDGE, Switch, cable, forwarding_on
 
 
 @dataclass(frozen=True)
@@ -82,8 +65,10 @@ class Lab:
         self._build = build
         self._stack = ExitStack()
         self.namespaces: dict[str, Namespace] = {}
+        self.endpoints: Endpoints | None = None
         self.clients: list[Namespace] = []
         self.targets: list[Target] = []
+        self.surroundings = Surroundings(self)
 
     def __enter__(self) -> Lab:
         reap_dead_runs()
@@ -131,15 +116,21 @@ class Lab:
             self._make_target(index)
         if self.layout.gateway:
             self._make_gateway()
-        if self.layout.router:
-            self._make_router()
         if self.layout.generator:
             self._make_generator()
+        else:
+            self._make_router()
         self.progress("servers: nginx and dnsmasq on each target")
         for target in self.targets:
             target.start()
+        self.surroundings.start()
 
-    def _host(self, role: str) -> Namespace:
+    def callback(self, undo: Callable[[], object]) -> None:
+        """Called when the lab is taken down, before what stood then goes."""
+        self._stack.callback(undo)
+
+    def host(self, role: str) -> Namespace:
+        """A new one, which goes with the lab."""
         namespace = Namespace(self.directory.namespace_name(role), role, self.directory.path)
         self._stack.callback(namespace.delete)
         namespace.create()
@@ -147,55 +138,53 @@ class Lab:
         return namespace
 
     def _make_switch(self) -> None:
-        switch = self._host("switch")
-        self._bridges = {CLIENT_BRIDGE: "br-clients", TARGET_BRIDGE: "br-clients"}
-        if self.layout.two_nics:
-            self._bridges[TARGET_BRIDGE] = "br-targets"
-        for bridge in sorted(set(self._bridges.values())):
-            switch.ip("link", "add", bridge, "type", "bridge", "mcast_snooping", "0")
-            switch.ip("link", "set", bridge, "up")
-
-    def _plug(self, host: Namespace, interface: str, bridge: str, port: str) -> None:
-        """Connects `interface` of `host` to the switch."""
-        switch = self.namespaces["switch"]
-        host.ip(
-            *("link", "add", interface, "type", "veth"),
-            *("peer", "name", port, "netns", switch.name),
+        self.switch = Switch(
+            self.host("switch"),
+            two_bridges=self.layout.two_nics,
+            snooping=self.layout.snooping,
         )
-        host.offloads_off(interface)
-        switch.offloads_off(port)
-        switch.ip("link", "set", port, "master", self._bridges[bridge], "up")
-        host.ip("link", "set", interface, "up")
 
     def _make_node(self) -> None:
         self.node = self._build_node("node", self.engine, two_nics=self.layout.two_nics)
-        node, last = self.node, len(self.node.nics) - 1
-        for address in (f"{addresses.NODE_CLIENT_V4}/24", f"{addresses.NODE_CLIENT_V6}/64"):
-            node.namespace.add_address(node.interface(0), address)
-        for address in (f"{addresses.NODE_TARGET_V4}/24", f"{addresses.NODE_TARGET_V6}/64"):
-            node.namespace.add_address(node.interface(last), address)
+        self.endpoints = Endpoints(self.node)
+        self._address_node(
+            self.node,
+            (f"{addresses.NODE_CLIENT_V4}/24", f"{addresses.NODE_CLIENT_V6}/64"),
+            (f"{addresses.NODE_TARGET_V4}/24", f"{addresses.NODE_TARGET_V6}/64"),
+        )
+        self.surroundings.dress()
 
     def add_second_node(self, engine: str) -> Node:
         """Beside the first, on the same wire; clients find it when their routes say so."""
         node = self._build_node("second", engine, two_nics=False)
-        for address in (
-            f"{addresses.SECOND_CLIENT_V4}/24",
-            f"{addresses.SECOND_CLIENT_V6}/64",
-            f"{addresses.SECOND_TARGET_V4}/24",
-            f"{addresses.SECOND_TARGET_V6}/64",
-        ):
-            node.namespace.add_address(node.interface(0), address)
+        self._address_node(
+            node,
+            (f"{addresses.SECOND_CLIENT_V4}/24", f"{addresses.SECOND_CLIENT_V6}/64"),
+            (f"{addresses.SECOND_TARGET_V4}/24", f"{addresses.SECOND_TARGET_V6}/64"),
+        )
         return node
 
+    def _address_node(self, node: Node, near: tuple[str, str], far: tuple[str, str]) -> None:
+        """`near` are for the clients' side, `far` for the targets'."""
+        with node.namespace.batched():
+            for address in near:
+                node.namespace.add_address(node.interface(0), address)
+            for address in far:
+                node.namespace.add_address(node.interface(len(node.nics) - 1), address)
+            if self.layout.default_route and self.layout.has_surroundings:
+                node.namespace.add_route("0.0.0.0/0", "via", addresses.ROUTER_V4)
+                node.namespace.add_route("::/0", "via", addresses.ROUTER_V6)
+
     def _build_node(self, role: str, engine: str, *, two_nics: bool) -> Node:
-        namespace = self._host(role)
+        namespace = self.host(role)
         nics = {"nic0": CLIENT_BRIDGE, **({"nic1": TARGET_BRIDGE} if two_nics else {})}
         shared = self._shared_nics()
         if self._generator == "wire":
-            _cable(namespace, "nic0", self._host("generator"), "gen0")
+            cable(namespace, "nic0", self.host("generator"), "gen0")
         elif not shared:
             for nic, bridge in nics.items():
-                self._plug(namespace, nic, bridge, f"{role}-{nic}")
+                queues = self.layout.nic_queues
+                self.switch.plug(namespace, nic, bridge, f"{role}-{nic}", queues=queues)
         node = Node(namespace, self.directory, engine=engine, build=self._build)
         self._stack.callback(node.close)
         if shared:
@@ -209,36 +198,44 @@ class Lab:
             passes = node.build / "tests/support/bpf/pass.bpf.o"
             for nic in nics:
                 words = ["dev", f"{role}-{nic}", "xdp", "object", str(passes), "section", "xdp"]
-                self.namespaces["switch"].ip("link", "set", *words)
+                self.switch.namespace.ip("link", "set", *words)
         return node
 
     def _make_client(self, index: int) -> None:
-        client = self._host("client" if index == 0 else f"client{index}")
-        self._plug(client, "eth0", CLIENT_BRIDGE, client.role)
-        client.add_address("eth0", f"{addresses.client_v4(index)}/24")
-        client.add_address("eth0", f"{addresses.client_v6(index)}/64")
-        self._route_vips(client)
+        client = self.host("client" if index == 0 else f"client{index}")
+        self.switch.plug(client, "eth0", CLIENT_BRIDGE, client.role)
+        with client.batched():
+            client.add_address("eth0", f"{addresses.client_v4(index)}/24")
+            client.add_address("eth0", f"{addresses.client_v6(index)}/64")
+            self._route_vips(client)
+            client.add_route("0.0.0.0/0", "via", addresses.NODE_CLIENT_V4)
+            client.add_route("::/0", "via", addresses.NODE_CLIENT_V6)
+        client.siblings = self._siblings
         self.clients.append(client)
 
+    def _siblings(self, protocol: str, address: str, port: int) -> Sequence[tuple[str, int]]:
+        return self.endpoints.like(protocol, address, port) if self.endpoints else [(address, port)]
+
     def _route_vips(self, host: Namespace) -> None:
-        """VIPs are on the link, so that the engine must answer ARP and neighbour solicitations; the
-        rest goes by the node."""
+        """VIPs are on the link, so that the engine must answer ARP and neighbour solicitations."""
         host.add_route(addresses.VIP_NET_V4, "dev", "eth0")
         host.add_route(addresses.VIP_NET_V6, "dev", "eth0")
-        host.add_route("0.0.0.0/0", "via", addresses.NODE_CLIENT_V4)
-        host.add_route("::/0", "via", addresses.NODE_CLIENT_V6)
 
     def _make_target(self, index: int) -> None:
         name = f"t{index}"
-        host = self._host(name)
-        self._plug(host, "eth0", TARGET_BRIDGE, name)
+        host = self.host(name)
+        self.switch.plug(host, "eth0", TARGET_BRIDGE, name)
         own = (addresses.target_v4(index), addresses.target_v6(index))
-        host.add_address("eth0", f"{own[0]}/24")
-        host.add_address("eth0", f"{own[1]}/64")
-        host.add_route("0.0.0.0/0", "via", addresses.NODE_TARGET_V4)
-        host.add_route("::/0", "via", addresses.NODE_TARGET_V6)
-        if self.layout.dsr:
-            self._hold_vips(host)
+        router = (addresses.NODE_TARGET_V4, addresses.NODE_TARGET_V6)
+        if self.layout.second_mac and self.layout.has_surroundings:
+            router = (addresses.SECOND_MAC_V4, addresses.SECOND_MAC_V6)
+        with host.batched():
+            host.add_address("eth0", f"{own[0]}/24")
+            host.add_address("eth0", f"{own[1]}/64")
+            host.add_route("0.0.0.0/0", "via", router[0])
+            host.add_route("::/0", "via", router[1])
+            if self.layout.dsr:
+                self._hold_vips(host)
         self._add_target(name, host, own)
 
     def _add_target(self, name: str, host: Namespace, own: tuple[str, str]) -> None:
@@ -251,30 +248,33 @@ class Lab:
         self.targets.append(target)
 
     def _hold_vips(self, host: Namespace) -> None:
-        """The target takes packets to the VIP, keeps quiet about it on the link, and reaches
+        """The target takes packets to the VIPs, keeps quiet about them on the link, and reaches
         clients without the node."""
-        host.sysctl("net.ipv4.conf.all.arp_ignore", "1")
-        host.sysctl("net.ipv4.conf.all.arp_announce", "2")
-        host.add_address("lo", f"{addresses.VIP_V4}/32")
-        host.add_address("lo", f"{addresses.VIP_V6}/128")
+        host.sysctls({"net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce": "2"})
+        for vip in (addresses.VIP_V4, addresses.OTHER_VIP_V4):
+            host.add_address("lo", f"{vip}/32")
+        for vip in (addresses.VIP_V6, addresses.OTHER_VIP_V6):
+            host.add_address("lo", f"{vip}/128")
         host.add_route(addresses.CLIENT_NET_V4, "dev", "eth0")
         host.add_route(addresses.CLIENT_NET_V6, "dev", "eth0")
 
     def _make_gateway(self) -> None:
-        gateway, far = self._host("gateway"), self._host("t4")
-        self._plug(gateway, "eth0", TARGET_BRIDGE, "gateway")
-        _cable(gateway, "eth1", far, "eth0")
-        _forwarding_on(gateway)
-        gateway.add_address("eth0", f"{addresses.GATEWAY_V4}/24")
-        gateway.add_address("eth0", f"{addresses.GATEWAY_V6}/64")
-        gateway.add_address("eth1", "10.0.2.1/24")
-        gateway.add_address("eth1", "fd00:10:2::1/64")
-        gateway.add_route("0.0.0.0/0", "via", addresses.NODE_TARGET_V4)
-        gateway.add_route("::/0", "via", addresses.NODE_TARGET_V6)
-        far.add_address("eth0", f"{addresses.FAR_TARGET_V4}/24")
-        far.add_address("eth0", f"{addresses.FAR_TARGET_V6}/64")
-        far.add_route("0.0.0.0/0", "via", "10.0.2.1")
-        far.add_route("::/0", "via", "fd00:10:2::1")
+        gateway, far = self.host("gateway"), self.host("t4")
+        self.switch.plug(gateway, "eth0", TARGET_BRIDGE, "gateway")
+        cable(gateway, "eth1", far, "eth0")
+        forwarding_on(gateway)
+        with gateway.batched():
+            gateway.add_address("eth0", f"{addresses.GATEWAY_V4}/24")
+            gateway.add_address("eth0", f"{addresses.GATEWAY_V6}/64")
+            gateway.add_address("eth1", "10.0.2.1/24")
+            gateway.add_address("eth1", "fd00:10:2::1/64")
+            gateway.add_route("0.0.0.0/0", "via", addresses.NODE_TARGET_V4)
+            gateway.add_route("::/0", "via", addresses.NODE_TARGET_V6)
+        with far.batched():
+            far.add_address("eth0", f"{addresses.FAR_TARGET_V4}/24")
+            far.add_address("eth0", f"{addresses.FAR_TARGET_V6}/64")
+            far.add_route("0.0.0.0/0", "via", "10.0.2.1")
+            far.add_route("::/0", "via", "fd00:10:2::1")
         node = self.node.namespace
         node.add_route(addresses.FAR_NET_V4, "via", addresses.GATEWAY_V4)
         node.add_route(addresses.FAR_NET_V6, "via", addresses.GATEWAY_V6)
@@ -294,11 +294,11 @@ class Lab:
         return None
 
     def _make_generator(self) -> None:
-        host = self.namespaces.get("generator") or self._host("generator")
+        host = self.namespaces.get("generator") or self.host("generator")
         shared = self._shared_nics()
         nic, mac = (shared.generator, shared.mac) if shared else ("gen0", addresses.NODE_MAC)
         if self._generator == "veth":
-            self._plug(host, nic, CLIENT_BRIDGE, "generator")
+            self.switch.plug(host, nic, CLIENT_BRIDGE, "generator")
         # Replies of flows that found no room in the table go where the default route goes.
         for gateway in (addresses.ROUTER_V4, addresses.ROUTER_V6):
             near, node = self.node.interface(0), self.node.namespace
@@ -309,32 +309,22 @@ class Lab:
         self._stack.callback(self.generator.stop)
 
     def _make_router(self) -> None:
-        router, remote = self._host("router"), self._host("remote")
-        self._plug(router, "eth0", CLIENT_BRIDGE, "router")
-        _cable(router, "eth1", remote, "eth0")
-        _forwarding_on(router)
-        router.add_address("eth0", f"{addresses.ROUTER_V4}/24")
-        router.add_address("eth0", f"{addresses.ROUTER_V6}/64")
-        router.add_address("eth1", "198.51.100.1/24")
-        router.add_address("eth1", "2001:db8:51::1/64")
-        self._route_vips(router)
-        remote.add_address("eth0", f"{addresses.REMOTE_CLIENT_V4}/24")
-        remote.add_address("eth0", f"{addresses.REMOTE_CLIENT_V6}/64")
-        remote.add_route("0.0.0.0/0", "via", "198.51.100.1")
-        remote.add_route("::/0", "via", "2001:db8:51::1")
-        self.clients.append(remote)
-
-
-def _cable(left: Namespace, left_interface: str, right: Namespace, right_interface: str) -> None:
-    left.ip(
-        *("link", "add", left_interface, "type", "veth"),
-        *("peer", "name", right_interface, "netns", right.name),
-    )
-    for host, interface in ((left, left_interface), (right, right_interface)):
-        host.offloads_off(interface)
-        host.ip("link", "set", interface, "up")
-
-
-def _forwarding_on(host: Namespace) -> None:
-    host.sysctl("net.ipv4.ip_forward", "1")
-    host.sysctl("net.ipv6.conf.all.forwarding", "1")
+        """Nothing leaves the lab by it: what is for nobody ends there."""
+        router, self.remote = self.host("router"), self.host("remote")
+        self.switch.plug(router, "eth0", CLIENT_BRIDGE, "router")
+        cable(router, "eth1", self.remote, "eth0")
+        forwarding_on(router)
+        with router.batched():
+            router.add_address("eth0", f"{addresses.ROUTER_V4}/24")
+            router.add_address("eth0", f"{addresses.ROUTER_V6}/64")
+            router.add_address("eth1", "198.51.100.1/24")
+            router.add_address("eth1", "2001:db8:51::1/64")
+            self._route_vips(router)
+            router.add_route(addresses.TARGET_NET_V4, "via", addresses.NODE_CLIENT_V4)
+            router.add_route(addresses.TARGET_NET_V6, "via", addresses.NODE_CLIENT_V6)
+        with self.remote.batched():
+            self.remote.add_address("eth0", f"{addresses.REMOTE_CLIENT_V4}/24")
+            self.remote.add_address("eth0", f"{addresses.REMOTE_CLIENT_V6}/64")
+            self.remote.add_route("0.0.0.0/0", "via", "198.51.100.1")
+            self.remote.add_route("::/0", "via", "2001:db8:51::1")
+        self.remote.siblings = self._siblings

@@ -5,21 +5,27 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import fcntl
+import itertools
 import os
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab.process import COMMAND_TIMEOUT_S, LabError, Service, run
 
 CLONE_NEWNET = 0x40000000
-_SIOCETHTOOL = 0x8946
-# ETHTOOL_STXCSUM, SSG, STSO, SGSO, SGRO.
-_OFFLOADS = (0x17, 0x19, 0x1F, 0x24, 0x2C)
+_SIOCETHTOOL, _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8946, 0x8913, 0x8914, 1
+# ETHTOOL_STXCSUM, SSG, STSO, SGSO, SGRO, SFLAGS (VLAN tags, both ways).
+_OFFLOADS = (0x17, 0x19, 0x1F, 0x24, 0x2C, 0x26)
+Siblings = Callable[[str, str, int], Sequence[tuple[str, int]]]
+
+# Below those that the kernel chooses from by itself.
+PORTS = range(12_000, 32_000)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -35,6 +41,10 @@ class Namespace:
         self.name = name
         self.role = role
         self._log_dir = log_dir
+        self._batch: list[str] | None = None
+        self._ports = itertools.cycle(PORTS)
+        # Of a client: what else leads where an endpoint leads (lab/endpoints.py).
+        self.siblings: Siblings = lambda protocol, address, port: [(address, port)]
 
     def create(self) -> None:
         run(["ip", "netns", "add", self.name])
@@ -50,7 +60,14 @@ class Namespace:
                 "net.ipv4.ping_group_range": "0 2147483647",
             }
         )
-        self.ip("link", "set", "lo", "up")
+        self.interface_up("lo")
+
+    def interface_up(self, name: str) -> None:
+        with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            request = struct.pack("16sH22x", name.encode(), 0)
+            flags = struct.unpack("16xH22x", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))[0]
+            request = struct.pack("16sH22x", name.encode(), flags | _IFF_UP)
+            fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
     def delete(self) -> None:
         """Ends whatever still runs in the namespace, then removes it. Never fails half-way."""
@@ -80,7 +97,22 @@ class Namespace:
         return Service(name, self.command(argv), self._log_dir / f"{self.role}-{name}.log")
 
     def ip(self, *words: str) -> str:
+        """What it said; nothing while commands are gathered (batched())."""
+        if self._batch is not None:
+            self._batch.append(" ".join(words))
+            return ""
         return run(["ip", "-netns", self.name, *words]).stdout
+
+    @contextmanager
+    def batched(self) -> Iterator[None]:
+        """One process at the end runs what `ip` is asked for inside: a lab needs hundreds."""
+        self._batch = []
+        try:
+            yield
+            commands = self._batch
+        finally:
+            self._batch = None
+        run(["ip", "-netns", self.name, "-batch", "-"], stdin="\n".join([*commands, ""]))
 
     def forget_neighbours(self, interface: str) -> None:
         """All link addresses that `interface` knows.
@@ -91,10 +123,6 @@ class Namespace:
         said = done.stdout + done.stderr
         if done.returncode != 0 and "Flush not complete" not in said:
             raise LabError(f"neighbours of {interface} are not forgotten: {said}")
-
-    def batch(self, *commands: str) -> None:
-        """Commands of `ip`, by one process: a lab has hundreds."""
-        run(["ip", "-netns", self.name, "-batch", "-"], stdin="\n".join([*commands, ""]))
 
     def sysctl(self, key: str, value: str) -> None:
         self.sysctls({key: value})
@@ -111,14 +139,12 @@ class Namespace:
         self.ip(*words, *(["nodad"] if ":" in address else []))
 
     def add_route(self, destination: str, *words: str) -> None:
-        family = "-6" if ":" in destination or any(":" in word for word in words) else "-4"
-        self.ip(family, "route", "replace", destination, *words)
+        self.ip("route", "replace", destination, *words)
 
     def offloads_off(self, interface: str) -> None:
-        """Makes the kernel fill in checksums and cut segments itself.
+        """Makes the kernel fill in checksums, cut segments and write VLAN tags itself.
 
-        A veth otherwise hands frames over with their checksums still to be filled in, which only
-        another kernel can read.
+        A veth otherwise hands frames over with these beside them, which only another kernel reads.
         """
         with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             for command in _OFFLOADS:
@@ -140,6 +166,20 @@ class Namespace:
         finally:
             os.close(here)
             os.close(home)
+
+    def tcp_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """On a port that none before had for a long time: two connections from one port to a VIP
+        each may lead to one port of one target, which has one connection for both."""
+        made = self.socket(family, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        while True:
+            try:
+                made.bind(("", next(self._ports)))
+                return made
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    made.close()
+                    raise
 
     def socket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
         with self.entered():

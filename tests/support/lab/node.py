@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ class Node:
         for path in (self.runtime_dir, self.state_dir, self.flow_dir):
             path.mkdir(parents=True)
         self.nics: list[str] = []
+        self.config: Mapping[str, Any] | None = None  # as last written, if a test made it
+        self.dress: Callable[[], None] = lambda: None  # interfaces on top of its own
+        self.disturbed_at = 0.0  # when somebody took the node's way of forwarding apart
         self.xdp_mode = "native"
         self.config_mib = 8  # of the XDP engine, to start with
         self.xdp_options: list[str] = []
@@ -174,6 +178,7 @@ class Node:
         return bool(self.cli("status", check=False).returncode == 0)
 
     def write_config(self, config: Mapping[str, Any] | Path) -> None:
+        self.config = None if isinstance(config, Path) else config
         if isinstance(config, Path):
             self.config_file.write_text(config.read_text())
         else:
@@ -320,6 +325,7 @@ class Node:
         """To the other engine, as the runbook says: addresses are on the twin while none runs, so
         that the kernel does not forward what belongs to flows."""
         self.controlplane.stop()
+        self.disturbed_at = time.monotonic()
         before = self.interface(0)
         own = self._addresses_of(before)
         if self.engine == "xdp":
@@ -338,6 +344,7 @@ class Node:
             self.take_nics(self.nics)
             self._move_addresses(own, before)
             self.namespace.ip("link", "delete", before)
+        self.disturbed_at = time.monotonic()
         self.start_controlplane()
 
     def _addresses_of(self, interface: str) -> list[str]:
@@ -347,14 +354,30 @@ class Node:
 
     def _move_addresses(self, own: list[str], source: str) -> None:
         destination = self.interface(0)
+        routes = self._routes_by_others(source)
         self.namespace.sysctl(f"net.ipv6.conf.{destination}.disable_ipv6", "0")
         for address in self._addresses_of(source):
             self.namespace.ip("address", "delete", address, "dev", source)
         for address in own:
             self.namespace.add_address(destination, address)
+        for route in routes:
+            self.namespace.add_route(*route)
+        self.dress()
+
+    def _routes_by_others(self, interface: str) -> list[list[str]]:
+        """Those that go with the interface's addresses."""
+        found = []
+        for family, all_of_them in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
+            shown = self.namespace.ip("-json", family, "route", "show", "dev", interface)
+            for route in json.loads(shown or "[]"):
+                if "gateway" in route:
+                    net = all_of_them if route["dst"] == "default" else route["dst"]
+                    found.append([net, "via", route["gateway"]])
+        return found
 
     def detach(self) -> str:
         """Ends the XDP engine's forwarding, which its daemon leaves on; what it said."""
+        self.disturbed_at = time.monotonic()
         words: list[str | Path] = [self.program("millrace-xdp"), "detach"]
         words += ["--runtime-dir", self.runtime_dir]
         words += ["--flow-dir", self.flow_dir, "--pin-dir", self.pin_dir]

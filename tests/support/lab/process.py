@@ -98,10 +98,12 @@ class Service:
         self.argv = [str(word) for word in argv]
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
+        self.changed_at = 0.0  # when it was last started, stopped or signalled, by CLOCK_MONOTONIC
 
     def start(self) -> None:
         if self.running:
             raise LabError(f"{self.name} runs already")
+        self.changed_at = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", "--", *self.argv],
@@ -169,6 +171,7 @@ class Service:
         self._process.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
+        self.changed_at = time.monotonic()
         os.kill(self.pid, number)
 
     def log_tail(self, lines: int = 15) -> str:
@@ -177,6 +180,7 @@ class Service:
         return "\n".join([f"--- {self.log}", *text.splitlines()[-lines:]])
 
     def _signal_group(self, number: signal.Signals) -> None:
+        self.changed_at = time.monotonic()
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:

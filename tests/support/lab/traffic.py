@@ -3,6 +3,8 @@
 
 The streams run in a thread of the caller's process on sockets of the client's namespace. They go on
 until stop(), and then say what was sent, what came back, from whom, and the longest silence.
+
+What asks several times asks all endpoints that lead to the same targets by turns (endpoints.py).
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import struct
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from lab.namespace import Namespace
 from lab.target import WHOAMI
 
 ANSWER = re.compile(r"target=(\S+) client=(\S+) port=(\d+)")
+CURLED = re.compile(ANSWER.pattern + r"\n@http://\[?([^]/]+)\]?:(\d+)/")
 CURL_TIMEOUT_S = 5
 SETTLE_S = 1.0  # how long a stream waits for the last answers
 
@@ -32,6 +35,8 @@ class HttpAnswer:
     target: str
     client: str
     port: int
+    vip: str = ""  # that was asked, and its port
+    vip_port: int = 0
 
 
 def bracketed(address: str) -> str:
@@ -42,6 +47,14 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def by_turns(
+    client: Namespace, protocol: str, address: str, port: int, count: int
+) -> list[tuple[str, int]]:
+    """`count` times that endpoint or one that leads where it leads."""
+    all_of_them = client.siblings(protocol, address, port)
+    return [all_of_them[index % len(all_of_them)] for index in range(count)]
+
+
 def http_get(client: Namespace, address: str, count: int, port: int = 80) -> list[HttpAnswer]:
     """`count` HTTP requests by curl, each on a connection of its own, one after the other.
 
@@ -49,16 +62,19 @@ def http_get(client: Namespace, address: str, count: int, port: int = 80) -> lis
     """
     words = ["curl", "--silent", "--globoff", "--max-time", str(CURL_TIMEOUT_S)]
     words += ["--header", "Connection: close"]
-    words += [f"http://{bracketed(address)}:{port}/?{index}" for index in range(count)]
+    words += ["--write-out", r"@%{url_effective}\n"]
+    for index, (vip, vip_port) in enumerate(by_turns(client, "TCP", address, port, count)):
+        words.append(f"http://{bracketed(vip)}:{vip_port}/?{index}")
     said = client.run(words, check=False, timeout_s=60 + CURL_TIMEOUT_S * 4).stdout
-    return [HttpAnswer(m[1], m[2], int(m[3])) for m in ANSWER.finditer(said)]
+    found = CURLED.finditer(said)
+    return [HttpAnswer(m[1], m[2], int(m[3]), m[4], int(m[5])) for m in found]
 
 
 def dns_query(client: Namespace, address: str, count: int, port: int = 53) -> list[str]:
     """`count` DNS queries by dig, each from a port of its own: the targets that answered."""
-    words = ["dig", "+short", "+tries=1", "+time=2", "-p", str(port), f"@{address}"]
-    for _ in range(count):
-        words += ["TXT", WHOAMI]
+    words = ["dig", "+short", "+tries=1", "+time=2"]
+    for vip, vip_port in by_turns(client, "UDP", address, port, count):
+        words += [f"@{vip}", "-p", str(vip_port), "TXT", WHOAMI, "+short"]
     said = client.run(words, check=False, timeout_s=60 + 2 * count).stdout
     return re.findall(r'"(\S+)"', said)
 
@@ -126,12 +142,12 @@ def connect_many(
 
     failures: Counter[str] = Counter()
 
-    async def one(gate: asyncio.Semaphore) -> HttpAnswer | None:
+    async def one(gate: asyncio.Semaphore, endpoint: tuple[str, int]) -> HttpAnswer | None:
         async with gate:
-            connection = client.socket(family_of(address), socket.SOCK_STREAM)
+            connection = client.tcp_socket(family_of(address))
             connection.setblocking(False)
             try:
-                return await asyncio.wait_for(_ask_once(connection, address, port), 10)
+                return await asyncio.wait_for(_ask_once(connection, *endpoint), 10)
             except (OSError, asyncio.TimeoutError) as error:
                 failures[repr(error)] += 1
                 return None
@@ -140,7 +156,8 @@ def connect_many(
 
     async def all_of_them() -> list[HttpAnswer | None]:
         gate = asyncio.Semaphore(parallel)
-        return await asyncio.gather(*(one(gate) for _ in range(count)))
+        endpoints = by_turns(client, "TCP", address, port, count)
+        return await asyncio.gather(*(one(gate, endpoint) for endpoint in endpoints))
 
     answers = [answer for answer in asyncio.run(all_of_them()) if answer is not None]
     if failures:
@@ -155,7 +172,8 @@ async def _ask_once(connection: socket.socket, address: str, port: int) -> HttpA
     said = b""
     while block := await loop.sock_recv(connection, 4096):
         said += block
-    return _parse(said)
+    answer = _parse(said)
+    return replace(answer, vip=address, vip_port=port) if answer else None
 
 
 def _request(address: str, connection: str) -> bytes:
@@ -175,7 +193,7 @@ class TcpConnection:
         self, client: Namespace, address: str, *, port: int = 80, timeout_s: float = 5.0
     ) -> None:
         self._address = address
-        self._socket = client.socket(family_of(address), socket.SOCK_STREAM)
+        self._socket = client.tcp_socket(family_of(address))
         self._socket.settimeout(timeout_s)
         self._socket.connect((address, port))
         self.local_port: int = self._socket.getsockname()[1]
@@ -336,7 +354,8 @@ class TcpStreams(_Stream):
         super().__init__()
         self._turn_s = turn_s
         self._connections = [
-            TcpConnection(client, address, port=port, timeout_s=20) for _ in range(connections)
+            TcpConnection(client, vip, port=vip_port, timeout_s=20)
+            for vip, vip_port in by_turns(client, "TCP", address, port, connections)
         ]
         self._target_of: dict[int, str] = {}
 

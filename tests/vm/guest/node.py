@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lab import Lab, addresses
-from lab.lab import CLIENT_BRIDGE
 from lab.node import REPOSITORY, build_directory
 from lab.process import run, wait_until
+from lab.wires import CLIENT_BRIDGE
 
 # virtio NICs in the order of the virtual machine's command line; both are on one wire.
 NIC, WIRE = "eth0", "eth1"
@@ -33,9 +33,8 @@ class WireLab(Lab):
     """A lab without a node of its own: WIRE is a port of its switch."""
 
     def _make_node(self) -> None:
-        switch = self.namespaces["switch"]
-        run(["ip", "link", "set", WIRE, "netns", switch.name])
-        switch.ip("link", "set", WIRE, "master", self._bridges[CLIENT_BRIDGE], "up")
+        run(["ip", "link", "set", WIRE, "netns", self.switch.namespace.name])
+        self.switch.add_port(WIRE, CLIENT_BRIDGE)
 
 
 def install() -> None:
