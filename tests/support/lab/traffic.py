@@ -23,7 +23,7 @@ from lab.namespace import Namespace
 from lab.target import WHOAMI
 
 ANSWER = re.compile(r"target=(\S+) client=(\S+) port=(\d+)")
-CURLED = re.compile(ANSWER.pattern + r"\n@http://\[?([^]/]+)\]?:(\d+)/")
+CURLED = re.compile(ANSWER.pattern + r"\nasked=http://\[?([^]/]+)\]?:(\d+)/")
 CURL_TIMEOUT_S = 5
 SETTLE_S = 1.0  # how long a stream waits for the last answers
 
@@ -62,7 +62,7 @@ def http_get(client: Namespace, address: str, count: int, port: int = 80) -> lis
     """
     words = ["curl", "--silent", "--globoff", "--max-time", str(CURL_TIMEOUT_S)]
     words += ["--header", "Connection: close"]
-    words += ["--write-out", r"@%{url_effective}\n"]
+    words += ["--write-out", r"asked=%{url_effective}\n"]
     for index, (vip, vip_port) in enumerate(by_turns(client, "TCP", address, port, count)):
         words.append(f"http://{bracketed(vip)}:{vip_port}/?{index}")
     said = client.run(words, check=False, timeout_s=60 + CURL_TIMEOUT_S * 4).stdout
