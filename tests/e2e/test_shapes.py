@@ -58,12 +58,12 @@ def test_clients_on_the_link_and_behind_a_router_are_answered_alike(
 
 
 @pytest.mark.parametrize("address", [VLAN_NODE_V4, VLAN_NODE_V6])
-def test_fault_71_tagged_frames_reach_the_kernels_vlan(lab: Lab, node: Node, address: str) -> None:
+def test_tagged_frames_reach_the_kernels_vlan(lab: Lab, node: Node, address: str) -> None:
     assert ping(lab.client, address, 3) == 3
 
 
 @VIPS
-def test_fault_71_packet_to_a_vip_in_a_vlan_is_not_balanced(lab: Lab, node: Node, vip: str) -> None:
+def test_packet_to_a_vip_in_a_vlan_is_not_balanced(lab: Lab, node: Node, vip: str) -> None:
     """The VIP is on the link and not in that network, where nothing has its address."""
     by = VLAN_NODE_V6 if ":" in vip else VLAN_NODE_V4
     net = f"{vip}/{128 if ':' in vip else 32}"
@@ -102,7 +102,7 @@ def test_a_nic_with_several_queues_gets_frames_in_all(lab: Lab, node: Node) -> N
 
 
 @VIPS
-def test_fault_71_second_mac_address_answers_and_routes(lab: Lab, node: Node, vip: str) -> None:
+def test_second_mac_address_answers_and_routes(lab: Lab, node: Node, vip: str) -> None:
     if not lab.layout.second_mac:
         pytest.skip("the engines do not know frames for a second MAC address yet")
     second = SECOND_MAC_V6 if ":" in vip else SECOND_MAC_V4
@@ -113,7 +113,7 @@ def test_fault_71_second_mac_address_answers_and_routes(lab: Lab, node: Node, vi
     assert ping(lab.target("t1").namespace, own_address(vip), 3) == 3
 
 
-def test_fault_64_and_65_bystander_and_asking_targets_are_served(lab: Lab, node: Node) -> None:
+def test_bystander_and_asking_targets_are_served(lab: Lab, node: Node) -> None:
     """Every test with `node` fails when one of them is not; here they are known to have asked."""
     if not lab.layout.bystander:
         pytest.skip("the engines take a target's own packets for replies yet")

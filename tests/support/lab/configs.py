@@ -80,14 +80,17 @@ def vips() -> list[str]:
     return [*first, *(others if shapes.SEVERAL_LISTENERS else [])]
 
 
-def config(listeners: Sequence[Config], groups: Sequence[Config]) -> Config:
+def config(
+    listeners: Sequence[Config], groups: Sequence[Config], *, addresses: Sequence[str] = ()
+) -> Config:
+    """One load balancer; with no addresses: those that all tests have."""
     return {
         "node": {"name": "lb-1", "zone": "a"},
         "load_balancers": [
             {
                 "name": "web",
                 "type": "network",
-                "addresses": vips(),
+                "addresses": list(addresses) or vips(),
                 "listeners": list(listeners),
             }
         ],
