@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's shapes are there, and the node is at home in them (ARCHITECTURE.md, "The lab's shapes")."""
+"""The lab's shapes are there, and the node is at home in them (ARCHITECTURE.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who else is in a network where a load balancer works: a bystander, targets that ask others, noise,
-a VLAN on the same wires, an address of the node that has a MAC address of its own."""
+"""Who else is in a network where a load balancer works: a bystander, targets that ask others,
+noise, a VLAN on the same wires, an address of the node that has a MAC address of its own."""
 
 from __future__ import annotations
 

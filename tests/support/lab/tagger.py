@@ -4,8 +4,8 @@
 
   tagger.py INTERFACE VLAN TAP MAC
 
-What leaves by the TAP device goes out of INTERFACE with a tag (IEEE 802.1Q); what comes in there with
-that tag, for MAC or for many, comes in by the TAP.
+What leaves by the TAP device goes out of INTERFACE with a tag (IEEE 802.1Q); what comes in there
+with that tag, for MAC or for many, comes in by the TAP.
 """
 
 from __future__ import annotations
