@@ -39,6 +39,7 @@ CONNECTIONS = 20
 IDLE_S = 45.0
 
 
+LATE_PATIENCE_S = 6.0
 LATE_PORT, LATE_BLOCKS, LATE_BLOCK_BYTES = 7000, 6, 20_000
 GROUPS = [
     *pair("http", "TCP", HTTP_PORT),
@@ -158,10 +159,15 @@ def late_server(target: Target) -> Iterator[None]:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("::", LATE_PORT))
         server.listen()
+        server.settimeout(LATE_PATIENCE_S)
 
         def serve() -> None:
-            connection, _ = server.accept()
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                return  # the client says what became of it
             with connection:
+                connection.settimeout(LATE_PATIENCE_S)
                 while connection.recv(4096):
                     pass
                 for _ in range(LATE_BLOCKS):
@@ -171,7 +177,7 @@ def late_server(target: Target) -> Iterator[None]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield
-        thread.join(timeout=10)
+        thread.join()
 
 
 @VIPS
