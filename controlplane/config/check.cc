@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Holds the parts of a config against each other and puts the Config together. Cold.
+#include <algorithm>
 #include <map>
 #include <set>
 #include <tuple>
@@ -54,6 +55,8 @@ class Checker {
   void check_kept_port(const TargetGroupDraft& group, const Placed<std::string>& name,
                        const ListenerDraft& listener);
   void check_one_balancer(const Placed<std::string>& group, const LoadBalancerDraft& balancer);
+  void check_one_listener(const Placed<std::string>& group, Family family,
+                          const LoadBalancerDraft& balancer);
   void check_limits();
   std::string unknown_group(const std::string& name) const;
 
@@ -62,6 +65,7 @@ class Checker {
   std::map<IpAddress, Cursor> vips_;
   std::map<std::string, const TargetGroupDraft*> groups_;
   std::map<std::string, Cursor> balancers_;
+  std::set<std::string> asymmetric_groups_;  // that a listener uses
   std::map<std::string, const LoadBalancerDraft*> group_users_;
 };
 
@@ -243,6 +247,7 @@ void Checker::check_reference(const Placed<std::string>& name, Family family,
   }
   check_kept_port(group, name, listener);
   check_one_balancer(name, balancer);
+  if (group.settings.asymmetric_returns) check_one_listener(name, family, balancer);
 }
 
 // But with nat the target gets the client's packet as it is, so nothing can translate the port.
@@ -273,6 +278,20 @@ void Checker::check_one_balancer(const Placed<std::string>& group,
   errors_.add(group.at, "target group " + quote(group.value) + " is used by the load balancer " +
                             (user.name ? quote(user.name->value) : "in " + line_of(user.at)) +
                             " already; a target group belongs to one load balancer");
+}
+
+// A node that sees only replies knows the target's address and port, and by them the listener.
+void Checker::check_one_listener(const Placed<std::string>& group, Family family,
+                                 const LoadBalancerDraft& balancer) {
+  const auto vips = std::ranges::count_if(balancer.addresses, [&](const Placed<IpAddress>& vip) {
+    return family_of(vip.value) == family;
+  });
+  if (asymmetric_groups_.insert(group.value).second && vips == 1) return;
+  errors_.add(group.at, "target group " + quote(group.value) +
+                            " has millrace.asymmetric_returns.enabled and more than one listener, "
+                            "counted for each VIP; replies that pass another node than the "
+                            "requests do not say which one was asked: give each listener of a VIP "
+                            "a group with target ports of its own");
 }
 
 void Checker::check_limits() {

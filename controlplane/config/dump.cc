@@ -81,7 +81,9 @@ void put_attributes(YAML::Emitter& out, const TargetGroup& group) {
   out << YAML::Key << "attributes" << YAML::Value << YAML::BeginMap;
   put(out, "millrace.forwarding", to_string(group.forwarding));
   if (group.forwarding == Forwarding::gue) put(out, "millrace.gue.port", group.gue_port);
-  if (!sees_replies(group.forwarding)) {
+  if (sees_replies(group.forwarding)) {
+    put(out, "millrace.asymmetric_returns.enabled", group.asymmetric_returns);
+  } else {
     put(out, "millrace.previous_target.timeout_seconds", group.previous_target_seconds);
   }
   put(out, "deregistration_delay.timeout_seconds", group.deregistration_delay_seconds);

@@ -50,6 +50,7 @@ constexpr std::string_view kUnhealthyTermination =
 constexpr std::string_view kForwarding = "millrace.forwarding";
 constexpr std::string_view kGuePort = "millrace.gue.port";
 constexpr std::string_view kPreviousTarget = "millrace.previous_target.timeout_seconds";
+constexpr std::string_view kAsymmetricReturns = "millrace.asymmetric_returns.enabled";
 constexpr std::string_view kLookupSlots = "millrace.lookup_table.slots";
 constexpr std::string_view kHealthInterval = "millrace.health_check.interval_milliseconds";
 constexpr std::string_view kHealthTimeout = "millrace.health_check.timeout_milliseconds";
@@ -123,6 +124,7 @@ HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList
                                            kDeregistrationDelay,
                                            kDeregistrationTermination,
                                            kUnhealthyTermination,
+                                           kAsymmetricReturns,
                                            kLookupSlots,
                                            kHealthInterval,
                                            kHealthTimeout};
@@ -190,6 +192,14 @@ void read_forwarding(const MapReader& map, TargetGroup& settings, ErrorList& err
     if (sees_replies(settings.forwarding)) {
       errors.add(*timeout, "is for millrace.forwarding: dsr, ipip and gue; this group's is " +
                                std::string(to_string(settings.forwarding)));
+    }
+  }
+  if (const auto asymmetric = map.find(kAsymmetricReturns)) {
+    settings.asymmetric_returns = read_bool(*asymmetric, errors).value_or(false);
+    if (!sees_replies(settings.forwarding) && settings.asymmetric_returns) {
+      errors.add(*asymmetric, "is for millrace.forwarding: nat only; this group's is " +
+                                  std::string(to_string(settings.forwarding)) +
+                                  ", whose replies pass no node");
     }
   }
 }

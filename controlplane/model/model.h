@@ -133,6 +133,9 @@ struct TargetGroup {
   std::uint32_t deregistration_delay_seconds = 300;  // 0-3600
   // millrace.previous_target.timeout_seconds, 0-3600; not where the node sees replies
   std::uint32_t previous_target_seconds = 30;
+  // millrace.asymmetric_returns.enabled, only where the node sees replies: they may pass another
+  // node than the requests
+  bool asymmetric_returns = false;
   bool deregistration_connection_termination = false;    // default true for UDP
   bool unhealthy_connection_termination = true;          // not for UDP
   std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;  // 65537 or 655373

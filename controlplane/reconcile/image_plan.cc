@@ -44,6 +44,7 @@ mr_target planned_target(const TargetRecord& record, const GroupState& group, bo
   target.port_be = keeps_port(forwarding) ? std::uint16_t{0} : core::to_be16(record.key.port);
   target.protocol = static_cast<std::uint8_t>(group.settings.protocol);
   target.flags = target_flags(record, group.settings, is_fail_open);
+  if (group.settings.asymmetric_returns) target.flags |= MR_TARGET_ASYMMETRIC;
   target.forwarding = static_cast<std::uint8_t>(forwarding);
   target.mtu = way.mtu;
   if (forwarding == Forwarding::gue) {

@@ -83,6 +83,7 @@ enum mr_target_flag {
   MR_TARGET_RESETS_FLOWS = 1 << 1,  // known TCP flows are answered with RST and forgotten
   MR_TARGET_HEALTHY = 1 << 2,       // for counting flows routed by fail-open
   MR_TARGET_DRAINING = 1 << 3,      // gets no new connection, not even by a known flow's SYN
+  MR_TARGET_ASYMMETRIC = 1 << 4,    // replies of flows that another node knows may pass this one
 };
 
 // One target of one group, one cache line: all that rewriting a packet needs.

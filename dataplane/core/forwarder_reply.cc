@@ -161,7 +161,8 @@ bool Forwarder::swallow_orphan_reset(mr_flow_record& flow, const mr_listener& li
 }
 
 // From a target to a client, but no flow. It is a reply only if the client may have a flow that
-// found no room; else a host talks to the target past the VIP, or the target asks somebody.
+// found no room, or that another node has; else a host talks to the target past the VIP, or the
+// target asks somebody.
 Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   if (is_martian(parsed)) return refuse_martian(packet, parsed);
@@ -170,12 +171,12 @@ Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept 
   const mr_table_entry* entry =
       find_entry(config_.reverse_table, parsed.source, parsed.source_port_be(), parsed.protocol);
   const bool opens = (parsed.tcp_flags & (tcp::kSyn | tcp::kAck)) == tcp::kSyn;
-  if (entry == nullptr || opens || !no_room_.has(work.hash) || is_local(parsed.destination)) {
-    return punt(packet);
-  }
+  if (entry == nullptr || opens || is_local(parsed.destination)) return punt(packet);
+  const mr_target& target = config_.targets[entry->slot];
+  const bool may_be_known_elsewhere = (target.flags & MR_TARGET_ASYMMETRIC) != 0;
+  if (!may_be_known_elsewhere && !no_room_.has(work.hash)) return punt(packet);
   if (entry->next == MR_TABLE_EMPTY) return drop(MR_DROP_NO_FLOW);
   const mr_listener& listener = config_.listeners[entry->next];
-  const mr_target& target = config_.targets[entry->slot];
   if (listener.id == 0 || target.id == 0) return punt(packet);
   const NatDeltas deltas = nat_deltas(listener, target);
   mr_flow_record passing{};

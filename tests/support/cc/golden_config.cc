@@ -100,6 +100,7 @@ Status GoldenConfig::read_group(const GoldenLine& line) {
 }
 
 // target NAME GROUP ADDR PORT tcp|udp via MAC [nic N] [weight N] [mtu N] [unresolved yes]
+// [asymmetric yes]
 Status GoldenConfig::read_target(const GoldenLine& line) {
   const auto& words = line.words;
   const std::uint32_t group = slot_of(groups_, words[2]);
@@ -117,10 +118,13 @@ Status GoldenConfig::read_target(const GoldenLine& line) {
   auto hop = next_hop(option(line, "via", ""), *nic);
   if (!hop) return hop.error();
   if (option(line, "unresolved", "no") == "yes") hop->flags = 0;
+  std::uint8_t flags = TargetSpec{}.flags;
+  if (option(line, "asymmetric", "no") == "yes") flags |= MR_TARGET_ASYMMETRIC;
   targets_[words[1]] = builder_.add_target({.group_slot = group,
                                             .addr = *addr,
                                             .port = static_cast<std::uint16_t>(*port),
                                             .protocol = protocol_of(words[5]),
+                                            .flags = flags,
                                             .weight = static_cast<std::uint32_t>(*weight),
                                             .next_hop = *hop,
                                             .mtu = static_cast<std::uint16_t>(*mtu)});

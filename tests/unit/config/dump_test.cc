@@ -68,7 +68,9 @@ TargetGroup random_group(std::set<std::string>& names, bool v4, Protocol protoco
   group.protocol = protocol;
   group.forwarding = one_of({Forwarding::nat, Forwarding::dsr, Forwarding::ipip, Forwarding::gue});
   if (group.forwarding == Forwarding::gue) group.gue_port = in_range<std::uint16_t>(1, 65535);
-  if (!sees_replies(group.forwarding)) {
+  if (sees_replies(group.forwarding)) {
+    group.asymmetric_returns = flip();
+  } else {
     group.previous_target_seconds = in_range<std::uint32_t>(0, 3600);
   }
   const bool is_listeners_port = keeps_port(group.forwarding) && port != 0;

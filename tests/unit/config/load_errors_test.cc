@@ -340,6 +340,15 @@ const std::vector<BadConfig> kListeners = {
       "balancer has the IPv6 address 2001:db8::10 (line 3) but target group \"four\" "
       "has IPv4 targets; name a group for each family: default_target_groups: {ipv4: "
       "..., ipv6: ...}"}},
+    {"asymmetric returns with a listener of two VIPs",
+     "load_balancers:\n- name: a\n  addresses: [203.0.113.10, 203.0.113.11]\n"
+     "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"
+     "target_groups: [{name: tcp, protocol: TCP, port: 80, attributes: "
+     "{millrace.asymmetric_returns.enabled: true}}]\n",
+     {"f:4:63: load_balancers[0].listeners[0].default_target_group: target group "
+      "\"tcp\" has millrace.asymmetric_returns.enabled and more than one listener, counted for "
+      "each VIP; replies that pass another node than the requests do not say which one was asked: "
+      "give each listener of a VIP a group with target ports of its own"}},
     {"group in two load balancers",
      "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n"
      "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"

@@ -75,6 +75,11 @@ const std::vector<BadConfig> kTargetGroups = {
      with_group("attributes: {millrace.previous_target.timeout_seconds: 5}"),
      {"f:4:59: target_groups[0].attributes.millrace.previous_target.timeout_seconds: is for "
       "millrace.forwarding: dsr, ipip and gue; this group's is nat"}},
+    {"asymmetric returns where replies pass no node",
+     with_group("attributes: {millrace.forwarding: dsr, millrace.asymmetric_returns.enabled: "
+                "true}"),
+     {"f:4:80: target_groups[0].attributes.millrace.asymmetric_returns.enabled: is for "
+      "millrace.forwarding: nat only; this group's is dsr, whose replies pass no node"}},
     {"lookup table size",
      with_group("attributes: {millrace.lookup_table.slots: 1000}"),
      {"f:4:46: target_groups[0].attributes.millrace.lookup_table.slots: \"1000\" is "
