@@ -92,6 +92,20 @@ VERIFIED_ONCE int is_local(uint32_t root, uint64_t low, uint64_t high) {
   return 0;
 }
 
+// A MAC address of the node's beside the nic's own: `wanted` is the address as loaded from a frame
+// in the low 48 bits, the nic above.
+VERIFIED_ONCE int is_local_mac(uint32_t root, uint64_t wanted) {
+  const struct mr_xdp_root* at = &control.roots[root & 1];
+#pragma clang loop unroll(disable)
+  for (uint32_t i = 0; i < MR_LOCAL_MACS_MAX; ++i) {
+    if (i >= at->local_mac_count) return 0;
+    const uint8_t* line = line_at(at->local_macs_line + i / 8);
+    if (line == 0) return 0;
+    if (load64(line + (i & 7) * 8) << 8 >> 8 == wanted) return 1;
+  }
+  return 0;
+}
+
 // A word of a block that a group names by its offset in the segment: 16 to a line.
 INLINE const uint32_t* word_at(const struct mr_xdp_root* root, uint64_t offset, uint32_t index) {
   const uint32_t line = root->base_line + (uint32_t)(offset / MR_CONFIG_LINE_BYTES) + index / 16;

@@ -7,11 +7,13 @@
 //   parse.bpf.h     frame -> fields                      config.bpf.h  listeners, targets, choice
 //   flows.bpf.h     flow table, TCP state                rewrite.bpf.h translation, encapsulation
 //   answer.bpf.h    ARP, ND, echo, RST, "too big"
+//   link.bpf.h      whose MAC address, priority tags
 //
 // Known flows take no call and, but for the redirect to another nic and the room for an outer
 // header, no helper that the kernel does not inline.
 #include "bpf/answer.bpf.h"
 #include "bpf/flows.bpf.h"
+#include "bpf/link.bpf.h"
 #include "bpf/parse.bpf.h"
 
 enum {
@@ -432,15 +434,10 @@ INLINE uint32_t tick_now(void) {
   return (uint32_t)(now_ns >> MR_TICK_SHIFT);
 }
 
-INLINE _Bool is_addressed_to(const uint8_t* frame, const uint8_t* mac) {
-  return (frame[0] & 1) != 0 ||
-         ((load32(frame) ^ load32(mac)) | (load16(frame + 4) ^ load16(mac + 4))) == 0;
-}
-
 INLINE int balance(struct xdp_md* ctx) {
+  struct packet p;
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
-  struct packet p;
   p.cpu_index = bpf_get_smp_processor_id();
   p.cpu = bpf_map_lookup_elem(&cpus, &p.cpu_index);
   if (p.cpu == 0) return XDP_PASS;  // a CPU that came after the daemon counted them
@@ -454,8 +451,17 @@ INLINE int balance(struct xdp_md* ctx) {
   p.cpu->stats.counters[MR_COUNTER_RX_BYTES] += p.frame_bytes;
   if (!has_room(frame, ETH_BYTES, end)) return drop(&p, MR_DROP_MALFORMED_L2);
   if (nic >= control.nic_count || nic >= MR_NIC_COUNT_MAX) return punt(&p);
-  if (UNLIKELY(!is_addressed_to(frame, nic_mac(nic)))) return drop(&p, MR_DROP_OTHER_MAC);
-  const uint16_t type = load16(frame + 12);
+  uint16_t type = load16(frame + 12);
+  if (UNLIKELY(type == bpf_htons(ETH_P_8021Q))) {
+    if (strip_priority_tag(ctx)) p.frame_bytes -= VLAN_BYTES;
+    frame = packet_start(ctx);
+    if (!has_room(frame, ETH_BYTES, packet_end(ctx))) return drop(&p, MR_DROP_MALFORMED_L2);
+    type = load16(frame + 12);
+  }
+  if (UNLIKELY(!is_addressed_to(frame, nic_mac(nic))) &&
+      !is_local_mac(p.root_index, load64(frame) << 16 >> 16 | (uint64_t)nic << 48)) {
+    return leave_foreign(ctx, &p);
+  }
   if (LIKELY(type == bpf_htons(ETH_P_IP))) return handle_ip(ctx, &p, 1);
   if (type == bpf_htons(ETH_P_IPV6)) return handle_ip(ctx, &p, 0);
   if (type == bpf_htons(ETH_P_ARP)) return handle_arp(ctx, &p);

@@ -17,6 +17,8 @@
 
 enum {
   ETH_BYTES = sizeof(struct ethhdr),
+  VLAN_BYTES = 4,
+  VLAN_ID_MASK = 0x0fff,
   IP4_BYTES = sizeof(struct iphdr),
   IP6_BYTES = sizeof(struct ipv6hdr),
   TCP_BYTES = sizeof(struct tcphdr),

@@ -49,6 +49,7 @@ std::uint64_t bytes_of(const core::ConfigView& view) {
   add(view.targets);
   add(view.reverse_table);
   add(view.local_addrs);
+  add(view.local_macs);
   for (const mr_target_group& group : view.groups) {
     if (group.id == 0) continue;
     add(view.members(group));
@@ -101,6 +102,7 @@ Status ConfigMirror::occupy_active() {
   occupy_array(root.reverse_table_line, entries_of(root.reverse_table_mask),
                sizeof(mr_table_entry));
   occupy_array(root.local_addrs_line, root.local_addr_count, sizeof(mr_addr));
+  occupy_array(root.local_macs_line, root.local_mac_count, sizeof(mr_local_mac));
   const std::span<const std::byte> bytes = memory();
   for (const mr_target_group& group :
        array_at<mr_target_group>(bytes, root.groups_line, root.group_slots)) {
@@ -151,13 +153,14 @@ Status ConfigMirror::release_replaced() {
 bool ConfigMirror::write(const core::ConfigView& view, Blocks& blocks, mr_xdp_root& root) {
   std::vector<mr_target_group> groups;
   if (!write_groups(view, blocks, groups)) return false;
-  const std::array<std::optional<std::uint32_t>, 6> lines = {
+  const std::array<std::optional<std::uint32_t>, 7> lines = {
       place(view.listener_table, blocks),
       place(view.listeners, blocks),
       place(std::span<const mr_target_group>(groups), blocks),
       place(view.targets, blocks),
       place(view.reverse_table, blocks),
-      place(view.local_addrs, blocks)};
+      place(view.local_addrs, blocks),
+      place(view.local_macs, blocks)};
   for (const std::optional<std::uint32_t>& line : lines) {
     if (!line) return false;
   }
@@ -175,6 +178,8 @@ bool ConfigMirror::write(const core::ConfigView& view, Blocks& blocks, mr_xdp_ro
   root.reverse_table_mask = image.reverse_table_mask;
   root.local_addrs_line = *lines[5];
   root.local_addr_count = image.local_addr_count;
+  root.local_macs_line = *lines[6];
+  root.local_mac_count = image.local_mac_count;
   root.default_next_hop_v4 = image.default_next_hop_v4;
   root.default_next_hop_v6 = image.default_next_hop_v6;
   root.selection_key = image.selection_key;

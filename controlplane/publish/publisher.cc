@@ -108,7 +108,8 @@ Status Publisher::adopt_blocks() {
                                  adopt(published_.groups),
                                  adopt(published_.targets),
                                  adopt(published_.reverse_table),
-                                 adopt(published_.local_addrs)};
+                                 adopt(published_.local_addrs),
+                                 adopt(published_.local_macs)};
   for (const mr_target_group& group : published_.groups) {
     if (group.id == 0) continue;
     results.push_back(adopt(published_.members(group)));
@@ -216,6 +217,8 @@ Result<std::uint64_t> Publisher::write_image(const ImageContents& contents, Draf
   const bool are_tables_same = published_tables_ == tables_.version();
   std::vector<mr_addr> local_addrs = contents.local_addrs;
   local_addrs.resize(std::min<std::size_t>(local_addrs.size(), MR_LOCAL_ADDRS_MAX));
+  std::vector<mr_local_mac> local_macs = contents.local_macs;
+  local_macs.resize(std::min<std::size_t>(local_macs.size(), MR_LOCAL_MACS_MAX));
 
   core::ConfigView view;  // of what is to be, wherever it lies
   view.listener_table = are_tables_same ? published_.listener_table : tables_.listeners();
@@ -224,14 +227,16 @@ Result<std::uint64_t> Publisher::write_image(const ImageContents& contents, Draf
   view.targets = contents.targets;
   view.reverse_table = are_tables_same ? published_.reverse_table : tables_.reverse();
   view.local_addrs = local_addrs;
+  view.local_macs = local_macs;
   const core::ConfigView& before = published_;
-  const std::array<Result<std::uint64_t>, 6> offsets = {
+  const std::array<Result<std::uint64_t>, 7> offsets = {
       place_array(view.listener_table, before.listener_table, draft),
       place_array(view.listeners, before.listeners, draft),
       place_array(view.groups, before.groups, draft),
       place_array(view.targets, before.targets, draft),
       place_array(view.reverse_table, before.reverse_table, draft),
-      place_array(view.local_addrs, before.local_addrs, draft)};
+      place_array(view.local_addrs, before.local_addrs, draft),
+      place_array(view.local_macs, before.local_macs, draft)};
   for (const Result<std::uint64_t>& offset : offsets) {
     if (!offset) return offset.error();
   }
@@ -244,12 +249,14 @@ Result<std::uint64_t> Publisher::write_image(const ImageContents& contents, Draf
   image.targets_offset = *offsets[3];
   image.reverse_table_offset = *offsets[4];
   image.local_addrs_offset = *offsets[5];
+  image.local_macs_offset = *offsets[6];
   image.listener_table_mask = static_cast<std::uint32_t>(view.listener_table.size()) - 1;
   image.listener_slots = static_cast<std::uint32_t>(view.listeners.size());
   image.group_slots = static_cast<std::uint32_t>(view.groups.size());
   image.target_slots = static_cast<std::uint32_t>(view.targets.size());
   image.reverse_table_mask = static_cast<std::uint32_t>(view.reverse_table.size()) - 1;
   image.local_addr_count = static_cast<std::uint32_t>(local_addrs.size());
+  image.local_mac_count = static_cast<std::uint32_t>(local_macs.size());
   image.default_next_hop_v4 = contents.default_next_hop_v4;
   image.default_next_hop_v6 = contents.default_next_hop_v6;
   image.selection_key = contents.selection_key;

@@ -12,6 +12,7 @@
 //     -> targets[]              by target slot
 //     -> reverse_table[]        open addressing, (target address, port, protocol) -> target slot
 //     -> local_addrs[]          the node's own addresses: replies to them are the kernel's
+//     -> local_macs[]           the node's own MAC addresses beside those of its nics
 //
 // Blocks that did not change are shared with earlier images (same offset, same digest). The memory
 // of generation g is reused only when every worker of every engine acknowledged a newer one
@@ -37,6 +38,7 @@
 #define MR_LOOKUP_SLOTS_MAX 655373u
 #define MR_LOOKUP_SLOTS_DEFAULT 65537u
 #define MR_LOCAL_ADDRS_MAX 256u
+#define MR_LOCAL_MACS_MAX 64u
 #define MR_NIC_COUNT_MAX 8u
 
 struct mr_root {
@@ -185,6 +187,15 @@ static inline uint32_t mr_table_hash(const struct mr_addr* addr, uint16_t port_b
   return mr_table_hash_words(words[0], words[1], ((uint64_t)port_be << 8) | protocol);
 }
 
+// A MAC address that the node has on a nic beside the nic's own: of its twin, of a macvlan on it
+// (VRRP). Frames for it are handled like those for the nic's own; what is sent has the nic's own.
+struct mr_local_mac {
+  uint8_t mac[6];
+  uint8_t nic;  // index of the engine's nic table (stats_abi.h)
+  uint8_t reserved;
+};
+MR_ABI_ASSERT(sizeof(struct mr_local_mac) == 8, "compared as one word");
+
 struct mr_image {
   uint64_t magic;
   uint64_t generation;
@@ -194,12 +205,15 @@ struct mr_image {
   uint64_t targets_offset;         // struct mr_target[target_slots]
   uint64_t reverse_table_offset;   // struct mr_table_entry[reverse_table_mask + 1]
   uint64_t local_addrs_offset;     // struct mr_addr[local_addr_count]
+  uint64_t local_macs_offset;      // struct mr_local_mac[local_mac_count]
   uint32_t listener_table_mask;    // a power of two less one
   uint32_t listener_slots;
   uint32_t group_slots;
   uint32_t target_slots;
   uint32_t reverse_table_mask;  // a power of two less one
   uint32_t local_addr_count;
+  uint32_t local_mac_count;
+  uint32_t reserved;
   struct mr_next_hop default_next_hop_v4;  // for replies whose client's last hop is not known
   struct mr_next_hop default_next_hop_v6;
   struct mr_selection_key selection_key;
@@ -208,7 +222,7 @@ struct mr_image {
   struct mr_addr encap_source_v4;  // outer source address of encapsulated packets: the node's own,
   struct mr_addr encap_source_v6;  // :: when it has none of that family
 };
-MR_ABI_ASSERT(sizeof(struct mr_image) == 160 + 0, "image root has no holes");
+MR_ABI_ASSERT(sizeof(struct mr_image) == 176, "image root has no holes");
 
 #ifdef __cplusplus
 #pragma GCC diagnostic pop

@@ -51,6 +51,8 @@ struct mr_xdp_root {
   uint32_t reverse_table_mask;
   uint32_t local_addrs_line;
   uint32_t local_addr_count;
+  uint32_t local_macs_line;
+  uint32_t local_mac_count;
   struct mr_next_hop default_next_hop_v4;
   struct mr_next_hop default_next_hop_v6;
   struct mr_selection_key selection_key;
@@ -58,7 +60,7 @@ struct mr_xdp_root {
   struct mr_addr encap_source_v6;
   // What offsets inside the segment (of groups' members and lookup tables) are relative to.
   uint32_t base_line;
-  uint8_t reserved[36];
+  uint8_t reserved[28];
 };
 MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 160, "no holes");
 

@@ -95,6 +95,9 @@ Status Checker::place_arrays() {
   if (image.local_addr_count > MR_LOCAL_ADDRS_MAX) {
     return wrong("local_addr_count", image.local_addr_count, ">", MR_LOCAL_ADDRS_MAX);
   }
+  if (image.local_mac_count > MR_LOCAL_MACS_MAX) {
+    return wrong("local_mac_count", image.local_mac_count, ">", MR_LOCAL_MACS_MAX);
+  }
   const std::uint64_t listener_entries = std::uint64_t{image.listener_table_mask} + 1;
   const std::uint64_t reverse_entries = std::uint64_t{image.reverse_table_mask} + 1;
   if (!std::has_single_bit(listener_entries) || !std::has_single_bit(reverse_entries)) {
@@ -105,7 +108,8 @@ Status Checker::place_arrays() {
       !place(image.groups_offset, image.group_slots, view_.groups) ||
       !place(image.targets_offset, image.target_slots, view_.targets) ||
       !place(image.reverse_table_offset, reverse_entries, view_.reverse_table) ||
-      !place(image.local_addrs_offset, image.local_addr_count, view_.local_addrs)) {
+      !place(image.local_addrs_offset, image.local_addr_count, view_.local_addrs) ||
+      !place(image.local_macs_offset, image.local_mac_count, view_.local_macs)) {
     return wrong("an array reaches beyond the segment or is not aligned");
   }
   return ok();
@@ -269,7 +273,8 @@ std::uint64_t image_checksum(const ConfigView& view) {
   sum = checksum64(std::as_bytes(view.groups), sum);
   sum = checksum64(std::as_bytes(view.targets), sum);
   sum = checksum64(std::as_bytes(view.reverse_table), sum);
-  return checksum64(std::as_bytes(view.local_addrs), sum);
+  sum = checksum64(std::as_bytes(view.local_addrs), sum);
+  return checksum64(std::as_bytes(view.local_macs), sum);
 }
 
 Result<ConfigView> check_image(std::span<const std::byte> segment, std::uint64_t generation,

@@ -28,6 +28,7 @@ struct ConfigView {
   std::span<const mr_target> targets;              // by target slot; id 0 is empty
   std::span<const mr_table_entry> reverse_table;   // size is a power of two
   std::span<const mr_addr> local_addrs;
+  std::span<const mr_local_mac> local_macs;
 
   [[nodiscard]] std::span<const std::uint32_t> members(const mr_target_group& group) const {
     return {reinterpret_cast<const std::uint32_t*>(segment + group.members_offset),

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 
 #include "dataplane/core/counters.h"
 #include "dataplane/core/encapsulate.h"
@@ -29,6 +30,38 @@ bool lacks_checksum(const Packet& packet, const Parsed& parsed) {
          load<std::uint16_t>(packet.data + parsed.l4_offset() + udp::kChecksum) == 0;
 }
 
+// Takes a tag off that names no VLAN but a priority (IEEE 802.1Q, VID 0): the packet belongs to the
+// untagged interface. Other tags are the kernel's, and so is what is not IP or ARP.
+void strip_priority_tag(Packet& packet) {
+  if (packet.length < eth::kBytes + vlan::kBytes) return;
+  const std::uint8_t* tag = packet.data + eth::kType;
+  if (load<std::uint16_t>(tag) != be(EtherType::vlan)) return;
+  const auto control = load<std::uint16_t>(tag + vlan::kControl);
+  if ((control & to_be16(vlan::kIdMask)) != 0) return;
+  const auto type = load<std::uint16_t>(tag + vlan::kBytes);
+  if (type != be(EtherType::ipv4) && type != be(EtherType::ipv6) && type != be(EtherType::arp)) {
+    return;
+  }
+  std::memmove(packet.data + vlan::kBytes, packet.data, eth::kType);
+  packet.data += vlan::kBytes;
+  packet.length -= vlan::kBytes;
+  packet.headroom = static_cast<std::uint16_t>(packet.headroom + vlan::kBytes);
+}
+
+// Where the IP header of a frame, right in itself or not, says that the packet goes; :: without
+// one.
+AddrWords ip_destination(const Packet& packet) {
+  const auto type = load<std::uint16_t>(packet.data + eth::kType);
+  const std::uint8_t* ip = packet.data + eth::kBytes;
+  const std::uint32_t bytes = packet.length - eth::kBytes;
+  if (type == be(EtherType::ipv4) && bytes >= ipv4::kBytes) {
+    return v4_words_at(ip + ipv4::kDestination);
+  }
+  if (type == be(EtherType::ipv6) && bytes >= ipv6::kBytes)
+    return words_at(ip + ipv6::kDestination);
+  return {0, 0};
+}
+
 // Whether the config has no address to encapsulate from.
 template <typename Frame>
 bool is_unset(const mr_addr& source) {
@@ -47,13 +80,16 @@ Forwarder::Forwarder(const Options& options) noexcept
       resets_{.per_ms = options.replies_per_ms, .left = options.replies_per_ms},
       echoes_(resets_),
       too_bigs_(resets_),
+      foreign_{.per_ms = options.foreign_per_ms, .left = options.foreign_per_ms},
       unconfirmed_(std::max(flows_.capacity(), 1u)) {
-  std::copy_n(options.nic_macs.begin(), nic_count_, nic_macs_.begin());
-  for (std::uint32_t nic = 0; nic < nic_count_; ++nic) {
-    const std::uint8_t* mac = nic_macs_[nic].bytes.data();
-    nic_mac_words_[nic] = load<std::uint32_t>(mac) | std::uint64_t{load<std::uint16_t>(mac + 4)}
+  for (std::uint32_t nic = 0; nic < nic_count_; ++nic) set_nic_mac(nic, options.nic_macs[nic]);
+}
+
+void Forwarder::set_nic_mac(std::uint32_t nic, const MacAddr& mac) noexcept {
+  const std::uint8_t* bytes = mac.bytes.data();
+  nic_macs_[nic] = mac;
+  nic_mac_words_[nic] = load<std::uint32_t>(bytes) | std::uint64_t{load<std::uint16_t>(bytes + 4)}
                                                          << 32;
-  }
 }
 
 void Forwarder::adopt(const ConfigView& view) noexcept {
@@ -79,7 +115,7 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
   tick_ = static_cast<std::uint32_t>(now_ns >> MR_TICK_SHIFT);
   if (tick_ != budget_tick_) {
     budget_tick_ = tick_;
-    for (Budget* budget : {&inserts_, &resets_, &echoes_, &too_bigs_}) {
+    for (Budget* budget : {&inserts_, &resets_, &echoes_, &too_bigs_, &foreign_}) {
       budget->left = budget->per_ms;
     }
   }
@@ -137,7 +173,7 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
 
 // True when the packet is TCP or UDP whole enough to balance: then what its flow would look like
 // and, if it goes to a VIP, its listener are set. Otherwise `work.parsed` says what it is.
-bool Forwarder::classify(const Packet& packet, Work& work, ClientKey& key) noexcept {
+bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key) noexcept {
   Parsed& parsed = work.parsed;
   std::uint32_t state = MR_FLOW_FREE;
   if (packet.length >= kGlanceBytes && is_ours(packet)) [[likely]] {
@@ -154,15 +190,16 @@ bool Forwarder::classify(const Packet& packet, Work& work, ClientKey& key) noexc
 }
 
 // Whether a packet that glance() did not accept is one to balance all the same.
-bool Forwarder::examine(const Packet& packet, Parsed& parsed) const noexcept {
-  if (packet.length < eth::kBytes || is_ours(packet)) {
+bool Forwarder::examine(Packet& packet, Parsed& parsed) const noexcept {
+  strip_priority_tag(packet);
+  if (packet.length < eth::kBytes || is_ours(packet) || is_local_mac(packet)) {
     parse(packet, parsed);
     return parsed.shape == Shape::transport;
   }
-  // AF_XDP and promiscuous nics deliver what a switch floods; another node may be forwarding it.
   const bool is_multicast = (packet.data[0] & 1) != 0;
   if (!is_multicast) {
-    detail::refuse(parsed, Shape::drop, MR_DROP_OTHER_MAC);
+    parsed.shape = Shape::foreign;
+    parsed.destination = ip_destination(packet);
     return false;
   }
   parse(packet, parsed);

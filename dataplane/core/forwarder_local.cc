@@ -4,6 +4,7 @@
 // big". Warm. The engine owns VIPs: it answers ARP, neighbour solicitation and echo for them and
 // drops, with a reason, what else is sent to them. The kernel owns everything else: punt.
 #include <algorithm>
+#include <bit>
 #include <optional>
 
 #include "dataplane/core/answer.h"
@@ -25,6 +26,8 @@ Verdict Forwarder::handle_other(Packet& packet, const Parsed& parsed) noexcept {
                                         : punt(packet);
     case Shape::icmp:
       return handle_icmp(packet, parsed);
+    case Shape::foreign:
+      return leave_foreign(packet, parsed);
     case Shape::transport:
     case Shape::not_ip:
       break;
@@ -80,6 +83,14 @@ bool Forwarder::is_about_target(const Packet& packet, const Parsed& parsed) cons
   const std::optional<Quote> quote = quote_of(packet, parsed);
   return quote && quote->source == parsed.destination &&
          is_service(quote->destination, quote->destination_port_be, quote->protocol);
+}
+
+// AF_XDP and promiscuous nics deliver what is for a virtual machine behind the node, and what a
+// switch floods. The kernel tells them apart; but never forwarded when for a VIP: another node may
+// be doing that.
+Verdict Forwarder::leave_foreign(const Packet& packet, const Parsed& parsed) noexcept {
+  if (is_vip(parsed.destination) || !foreign_.take()) return drop(MR_DROP_OTHER_MAC);
+  return punt(packet);
 }
 
 Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
@@ -142,6 +153,15 @@ bool Forwarder::is_vip(const AddrWords& addr) const noexcept {
 bool Forwarder::is_local(const AddrWords& addr) const noexcept {
   return std::ranges::any_of(config_.local_addrs,
                              [&](const mr_addr& local) { return words_of(local) == addr; });
+}
+
+// A handful at most, and only for frames that are not for the nic's own.
+bool Forwarder::is_local_mac(const Packet& packet) const noexcept {
+  const std::uint64_t wanted =
+      load<std::uint64_t>(packet.data) << 16 >> 16 | std::uint64_t{packet.nic} << 48;
+  return std::ranges::any_of(config_.local_macs, [&](const mr_local_mac& own) {
+    return std::bit_cast<std::uint64_t>(own) << 8 >> 8 == wanted;
+  });
 }
 
 Verdict Forwarder::drop(mr_drop_reason reason) noexcept {

@@ -22,6 +22,7 @@ enum class Shape : std::uint8_t {
   suspicious,  // an IP packet with an unusable part: drop for `reason` if to a VIP, else punt
   icmp,        // ICMP or ICMPv6, header whole
   not_ip,      // ARP and everything else
+  foreign,     // addressed to another machine's MAC address (forwarder.cc)
 };
 
 struct Parsed {

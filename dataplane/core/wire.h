@@ -48,9 +48,16 @@ inline constexpr std::uint32_t kSource = 6;
 inline constexpr std::uint32_t kType = 12;
 }  // namespace eth
 
+namespace vlan {  // IEEE 802.1Q: behind the MAC addresses, before the type
+inline constexpr std::uint32_t kBytes = 4;
+inline constexpr std::uint32_t kControl = 2;  // from the tag's start
+inline constexpr std::uint16_t kIdMask = 0x0fff;
+}  // namespace vlan
+
 enum class EtherType : std::uint16_t {  // in host byte order
   ipv4 = 0x0800,
   arp = 0x0806,
+  vlan = 0x8100,
   ipv6 = 0x86dd,
 };
 [[nodiscard]] constexpr std::uint16_t be(EtherType type) noexcept {

@@ -21,6 +21,7 @@ void Dispatch::act(dpdk::MbufBurst& burst) noexcept {
         dropped[dropped_count++] = burst.mbufs[i];
         break;
       case core::VerdictKind::hand_over:
+        dpdk::take_view(burst.mbufs[i], burst.view.packets[i]);  // a tag may be gone
         handover_->give(burst.mbufs[i], verdict.owner());
         break;
     }

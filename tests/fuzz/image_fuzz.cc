@@ -48,6 +48,7 @@ test::Image build_image(std::uint64_t generation) {
                                           .protocol = MR_PROTOCOL_UDP,
                                           .group_slot = gue}));
   builder.add_local_addr(test::addr_of("10.0.1.1"));
+  builder.add_local_mac({.mac = {2, 0, 0, 0, 0, 9}, .nic = 0, .reserved = 0});
   builder.set_encap_source(test::addr_of("2001:db8:1::1"));
   builder.set_default_next_hops(test::next_hop_of("02:00:00:00:00:fe"), {});
   return builder.build(generation);
@@ -161,8 +162,11 @@ void mend_image(std::span<std::byte> segment, mr_image& image) {
       placed<mr_table_entry>(segment, image.reverse_table_offset, reverse_entries);
   const auto* local_addrs =
       placed<mr_addr>(segment, image.local_addrs_offset, image.local_addr_count);
+  const auto* local_macs =
+      placed<mr_local_mac>(segment, image.local_macs_offset, image.local_mac_count);
   if (listener_table == nullptr || listeners == nullptr || groups == nullptr ||
-      targets == nullptr || reverse_table == nullptr || local_addrs == nullptr) {
+      targets == nullptr || reverse_table == nullptr || local_addrs == nullptr ||
+      local_macs == nullptr) {
     return;
   }
   core::ConfigView view;
@@ -173,6 +177,7 @@ void mend_image(std::span<std::byte> segment, mr_image& image) {
   view.targets = {targets, image.target_slots};
   view.reverse_table = {reverse_table, static_cast<std::size_t>(reverse_entries)};
   view.local_addrs = {local_addrs, image.local_addr_count};
+  view.local_macs = {local_macs, image.local_mac_count};
   image.checksum = core::image_checksum(view);
 }
 

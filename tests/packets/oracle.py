@@ -48,6 +48,15 @@ class Flow:
         self.state = ("established", "closing", "closed")[fins]
 
 
+def without_priority_tag(frame: bytes) -> bytes:
+    """A tag of VLAN 0 before IP or ARP says nothing but a priority."""
+    is_tagged = frame[12:14] == b"\x81\x00" and len(frame) >= 18
+    if not is_tagged or frame[14] & 0x0F or frame[15]:
+        return frame
+    is_ours = frame[16:18] in (b"\x08\x00", b"\x08\x06", b"\x86\xdd")
+    return frame[:12] + frame[16:] if is_ours else frame
+
+
 class Drop(Exception):
     """The verdict that ends most walks."""
 
@@ -92,14 +101,27 @@ class PlainForwarder:
     def walk(self, frame: bytes) -> str:
         if len(frame) < 14:
             raise Drop("malformed_l2")
-        if frame[:6] != self.config.node_mac and not frame[0] & 1:
-            raise Drop("other_mac")
+        frame = without_priority_tag(frame)
+        is_own = frame[:6] == self.config.node_mac or frame[:6] in self.config.local_macs
+        if not is_own and not frame[0] & 1:
+            return self.leave_foreign(frame)
         ethertype = struct.unpack("!H", frame[12:14])[0]
         if ethertype == 0x0800:
             return self.walk_ip(self.read_ipv4(frame))
         if ethertype == 0x86DD:
             return self.walk_ip(self.read_ipv6(frame))
         return self.walk_arp(frame) if ethertype == 0x0806 else self.punt(frame)
+
+    def leave_foreign(self, frame: bytes) -> str:
+        """For another machine: what is for a VIP is left to whoever that is."""
+        if frame[12:14] == b"\x08\x00" and len(frame) >= 34:
+            if ipaddress.IPv4Address(frame[30:34]) in self.config.vips:
+                raise Drop("other_mac")
+        if frame[12:14] == b"\x86\xdd" and len(frame) >= 54:
+            destination = ipaddress.IPv6Address(frame[38:54])
+            if {destination, destination.ipv4_mapped} & self.config.vips:
+                raise Drop("other_mac")
+        return self.punt(frame)
 
     def punt(self, frame: bytes) -> str:
         return f"punt 0 {frame.hex()}"

@@ -25,6 +25,7 @@ from scapy.packet import Packet, Raw
 
 CONFIG = Path(__file__).with_name("common.config")
 NODE, ROUTERS = "02:00:00:00:00:01", ("02:00:00:00:00:fe", "02:00:00:00:00:fd")
+VRRP, FOREIGN = "00:00:5e:00:01:33", "02:00:00:00:00:77"
 
 CLIENTS = {4: ("198.51.100.7", "198.51.100.8"), 6: ("2001:db8:c::7", "2001:db8:c::8")}
 # The targets themselves among them.
@@ -107,8 +108,11 @@ class Traffic:
         packet = self.reply(family) if pick < 0.35 else self.request(family)
         if pick > 0.95:
             packet = self.echo(family) if pick > 0.97 else self.passing(family)
-        node = NODE if self.random.random() < 0.97 else "02:00:00:00:00:77"
+        node = self.random.choices((NODE, VRRP, FOREIGN), (94, 3, 3))[0]
         frame = bytes(Ether(src=self.random.choice(ROUTERS), dst=node) / packet)
+        if self.random.random() < 0.03:
+            tag = self.random.choice((0x0000, 0xE000, 0x0007))
+            frame = frame[:12] + b"\x81\x00" + tag.to_bytes(2, "big") + frame[12:]
         return self.damaged(frame) if self.random.random() < 0.2 else frame
 
     def arp(self) -> bytes:

@@ -40,6 +40,7 @@ class Config:
     default_router: bytes = b""
     listeners: list[Listener] = field(default_factory=list)
     local: list[Address] = field(default_factory=list)
+    local_macs: list[bytes] = field(default_factory=list)
     encap_sources: dict[int, Address] = field(default_factory=dict)  # by IP version
 
     @property
@@ -84,6 +85,8 @@ def read_config(path: Path) -> Config:
             config.listeners.append(listener)
         elif words[0] == "default_next_hop":
             config.default_router = macs[words[2]]
+        elif words[0] == "local_mac":
+            config.local_macs.append(macs[words[1]])
         elif words[0] == "local":
             config.local.append(address(words[1]))
         elif words[0] == "encap_source":

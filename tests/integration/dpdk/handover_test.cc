@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 
 #include "dataplane/core/steering.h"
 #include "tests/integration/dpdk/workers.h"
@@ -105,6 +106,28 @@ TEST_P(Handover, encapsulated_packets_leave_whole_from_whoever_owns_their_flow) 
   EXPECT_EQ(inner, requests);
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_FORWARDED_BYTES),
             kClients * (requests[0].size() + core::eth::kBytes + core::ipv4::kBytes));
+  workers_.expect_balance();
+}
+
+TEST_P(Handover, fault_71_priority_tag_is_gone_whoever_owns_the_flow) {
+  constexpr std::array<std::uint8_t, 4> kTag = {0x81, 0x00, 0xe0, 0x00};
+  std::vector<Bytes> requests;
+  std::size_t untagged_bytes = 0;
+  for (std::uint32_t client = 0; client < kClients; ++client) {
+    Bytes request = syn(client);
+    untagged_bytes = request.size();
+    request.insert(request.begin() + core::eth::kType, kTag.begin(), kTag.end());
+    requests.push_back(request);
+  }
+  receive_spread(requests);
+  workers_.turn();
+  const std::vector<Bytes> forwarded = workers_.sent();
+  ASSERT_EQ(forwarded.size(), kClients);
+  for (const Bytes& packet : forwarded) {
+    EXPECT_EQ(packet.size(), untagged_bytes);
+    EXPECT_EQ(packet[core::eth::kType], 0x08);
+  }
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_INSERTED), kClients);
   workers_.expect_balance();
 }
 

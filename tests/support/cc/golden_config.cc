@@ -63,6 +63,7 @@ Status GoldenConfig::read(const GoldenLine& line) {
     if (word == "encap_source") builder_.set_encap_source(*addr);
     return ok();
   }
+  if (word == "local_mac" && line.words.size() >= 2) return read_local_mac(line);
   if (word == "nic" && line.words.size() == 4) return read_nic(line);
   if (word == "group" && line.words.size() >= 3) return read_group(line);
   if (word == "target" && line.words.size() >= 5) return read_target(line);
@@ -79,6 +80,19 @@ Status GoldenConfig::read_nic(const GoldenLine& line) {
   if (!index || *index != nic_macs_.size()) return Error{"nics are numbered 0, 1, ..."};
   nic_macs_.emplace_back();
   std::ranges::copy(*mac, nic_macs_.back().begin());
+  return ok();
+}
+
+// local_mac MAC [nic N]
+Status GoldenConfig::read_local_mac(const GoldenLine& line) {
+  const auto mac = mac_of(line.words[1], names_);
+  if (!mac) return mac.error();
+  const auto nic = number_of(option(line, "nic", "0"));
+  if (!nic) return nic.error();
+  mr_local_mac own{};
+  std::ranges::copy(*mac, own.mac);
+  own.nic = static_cast<std::uint8_t>(*nic);
+  builder_.add_local_mac(own);
   return ok();
 }
 

@@ -82,6 +82,7 @@ core::ConfigView view_of(std::span<const std::byte> segment, const mr_image& ima
   view.reverse_table = array_at<mr_table_entry>(segment, image.reverse_table_offset,
                                                 std::size_t{image.reverse_table_mask} + 1);
   view.local_addrs = array_at<mr_addr>(segment, image.local_addrs_offset, image.local_addr_count);
+  view.local_macs = array_at<mr_local_mac>(segment, image.local_macs_offset, image.local_mac_count);
   return view;
 }
 
@@ -326,12 +327,14 @@ mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
   image.targets_offset = arena.add(targets());
   image.reverse_table_offset = arena.add(reverse_entries);
   image.local_addrs_offset = arena.add(local_addrs_);
+  image.local_macs_offset = arena.add(local_macs_);
   image.listener_table_mask = static_cast<std::uint32_t>(listener_entries.size()) - 1;
   image.listener_slots = static_cast<std::uint32_t>(listeners_.size());
   image.group_slots = static_cast<std::uint32_t>(groups_.size());
   image.target_slots = static_cast<std::uint32_t>(targets_.size());
   image.reverse_table_mask = static_cast<std::uint32_t>(reverse_entries.size()) - 1;
   image.local_addr_count = static_cast<std::uint32_t>(local_addrs_.size());
+  image.local_mac_count = static_cast<std::uint32_t>(local_macs_.size());
   image.default_next_hop_v4 = default_next_hop_v4_;
   image.default_next_hop_v6 = default_next_hop_v6_;
   image.selection_key = selection_key_;

@@ -107,6 +107,7 @@ class ImageBuilder {
   void free_listener(std::uint32_t slot) { listeners_[slot].id = 0; }
 
   void add_local_addr(const mr_addr& addr) { local_addrs_.push_back(addr); }
+  void add_local_mac(const mr_local_mac& mac) { local_macs_.push_back(mac); }
   void set_default_next_hops(const mr_next_hop& v4, const mr_next_hop& v6) {
     default_next_hop_v4_ = v4;
     default_next_hop_v6_ = v6;
@@ -155,6 +156,7 @@ class ImageBuilder {
   std::vector<Target> targets_;
   std::vector<Listener> listeners_;
   std::vector<mr_addr> local_addrs_;
+  std::vector<mr_local_mac> local_macs_;
   mr_next_hop default_next_hop_v4_{};
   mr_next_hop default_next_hop_v6_{};
   mr_addr encap_source_v4_{};

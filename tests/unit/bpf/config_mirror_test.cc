@@ -59,6 +59,8 @@ class Mirror : public ::testing::Test {
     expect_same(at_line<mr_table_entry>(root.listener_table_line), view.listener_table);
     expect_same(at_line<mr_table_entry>(root.reverse_table_line), view.reverse_table);
     expect_same(at_line<mr_addr>(root.local_addrs_line), view.local_addrs);
+    expect_same(at_line<mr_local_mac>(root.local_macs_line), view.local_macs);
+    EXPECT_EQ(root.local_mac_count, view.local_macs.size());
     const auto* groups = at_line<mr_target_group>(root.groups_line);
     for (std::size_t slot = 0; slot < view.groups.size(); ++slot) {
       EXPECT_EQ(groups[slot].id, view.groups[slot].id);
@@ -80,6 +82,7 @@ class Mirror : public ::testing::Test {
 
 TEST_F(Mirror, adopted_config_is_whole_and_in_force) {
   config_.builder.add_local_addr(addr_of("192.0.2.1"));
+  config_.builder.add_local_mac({.mac = {2, 0, 0, 0, 0, 9}, .nic = 0, .reserved = 0});
   const Image image = config_.builder.build(7);
   ConfigMirror mirror = open();
   EXPECT_EQ(mirror.generation(), 0u);

@@ -30,6 +30,7 @@ struct NodeOptions {
   std::uint32_t capacity = 1024;
   std::uint32_t flow_inserts_per_ms = 100'000;
   std::uint32_t replies_per_ms = 1000;
+  std::uint32_t foreign_per_ms = 1000;
 };
 
 class Node {
@@ -70,6 +71,9 @@ class Node {
     return outcome_of(burst, frame);
   }
 
+  void set_nic_mac(std::uint32_t nic, const core::MacAddr& mac) {
+    forwarder_->set_nic_mac(nic, mac);
+  }
   void pass_seconds(std::uint64_t seconds) { now_ns_ += seconds * kSecondNs; }
   void sweep() { forwarder_->sweep(now_ns_, table_.capacity()); }
 
@@ -158,6 +162,7 @@ class Node {
                      .targets = target_stats_},
         .flow_inserts_per_ms = options_.flow_inserts_per_ms,
         .replies_per_ms = options_.replies_per_ms,
+        .foreign_per_ms = options_.foreign_per_ms,
     });
   }
 

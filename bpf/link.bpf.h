@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// What the link header says: whom the frame is for, and a tag that is none.
+#pragma once
+
+#include "bpf/config.bpf.h"
+#include "bpf/rewrite.bpf.h"
+
+INLINE _Bool is_addressed_to(const uint8_t* frame, const uint8_t* mac) {
+  return (frame[0] & 1) != 0 ||
+         ((load32(frame) ^ load32(mac)) | (load16(frame + 4) ^ load16(mac + 4))) == 0;
+}
+
+// Frames for other machines (bridged virtual machines, what a switch floods) are the kernel's, but
+// never forwarded when for a VIP: another node may be doing that.
+OUT_OF_LINE int leave_foreign(struct xdp_md* ctx, struct packet* p) {
+  const uint8_t* frame = packet_start(ctx);
+  const uint8_t* end = packet_end(ctx);
+  if (!has_room(frame, ETH_BYTES + IP4_BYTES, end)) return punt(p);
+  const uint16_t type = load16(frame + 12);
+  struct addr_words destination = {0, 0};
+  if (type == bpf_htons(ETH_P_IP)) {
+    destination = v4_words(load32(frame + ETH_BYTES + 16));
+  } else if (type == bpf_htons(ETH_P_IPV6) && has_room(frame, ETH_BYTES + IP6_BYTES, end)) {
+    destination = words_at(frame + ETH_BYTES + 24);
+  }
+  const _Bool is_to_vip = is_vip(p->root_index, destination.low, destination.high);
+  return is_to_vip ? drop(p, MR_DROP_OTHER_MAC) : punt(p);
+}
+
+// Takes a tag off that names no VLAN but a priority (IEEE 802.1Q, VID 0): the packet belongs to the
+// untagged interface. Other tags are the kernel's, and so is what is not IP or ARP. Nonzero when
+// the frame is 4 bytes shorter; packet pointers are stale then.
+VERIFIED_ONCE int strip_priority_tag(struct xdp_md* ctx) {
+  uint8_t* frame = packet_start(ctx);
+  if (!has_room(frame, ETH_BYTES + VLAN_BYTES, packet_end(ctx))) return 0;
+  const uint16_t type = load16(frame + 16);
+  if ((load16(frame + 14) & bpf_htons(VLAN_ID_MASK)) != 0) return 0;
+  if (type != bpf_htons(ETH_P_IP) && type != bpf_htons(ETH_P_IPV6) &&
+      type != bpf_htons(ETH_P_ARP)) {
+    return 0;
+  }
+  const uint64_t first = load64(frame);
+  const uint32_t second = load32(frame + 8);
+  store64(frame + VLAN_BYTES, first);
+  store32(frame + VLAN_BYTES + 8, second);
+  return bpf_xdp_adjust_head(ctx, VLAN_BYTES) == 0;
+}
