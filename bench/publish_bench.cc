@@ -200,6 +200,8 @@ class ControlPlane {
             },
             .default_next_hop = [](auto) -> std::optional<NextHopInfo> { return std::nullopt; },
             .local_addresses = [] { return std::vector<IpAddress>{}; },
+            .local_macs = [] { return std::vector<LocalMac>{}; },
+            .own_interface = [](const IpAddress&) { return std::string(); },
             .alarms = [] { return std::vector<std::string>{}; },
             .wake = [this] { settle_soon(); },
             .log = [](const std::string&) {}};

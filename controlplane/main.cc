@@ -95,6 +95,7 @@ class ControlPlane {
  private:
   [[nodiscard]] Status open_reconciler();
   [[nodiscard]] Status load_first_config();
+  [[nodiscard]] LoadResult load_file() const;
   [[nodiscard]] ReconcilerHooks hooks();
   void reload();
   void tick();
@@ -176,6 +177,9 @@ ReconcilerHooks ControlPlane::hooks() {
       .default_next_hop =
           [this](AddressFamily family) { return next_hops_->default_next_hop(family); },
       .local_addresses = [this] { return next_hops_->local_addresses(); },
+      .local_macs = [this] { return next_hops_->local_macs(); },
+      .own_interface =
+          [this](const IpAddress& address) { return next_hops_->interface_of(address); },
       .alarms =
           [this] {
             std::vector<std::string> alarms;
@@ -197,7 +201,7 @@ std::string joined(const std::vector<ConfigError>& errors) {
 
 // The file, or else what was applied last: a wrong file must not take down what runs.
 Status ControlPlane::load_first_config() {
-  LoadResult loaded = load_config_file(options_.config);
+  LoadResult loaded = load_file();
   if (Config* config = std::get_if<Config>(&loaded)) {
     auto applied = reconciler_->apply(std::move(*config), options_.config);
     if (applied) return ok();
@@ -214,8 +218,14 @@ Status ControlPlane::load_first_config() {
   return ok();
 }
 
+LoadResult ControlPlane::load_file() const {
+  return load_config_file(options_.config, [this](const IpAddress& address) {
+    return reconciler_->own_interface(address);
+  });
+}
+
 void ControlPlane::reload() {
-  LoadResult loaded = load_config_file(options_.config);
+  LoadResult loaded = load_file();
   std::string errors;
   if (Config* config = std::get_if<Config>(&loaded)) {
     auto applied = reconciler_->apply(std::move(*config), options_.config);

@@ -157,7 +157,9 @@ std::variant<Config, Errors> load_request(const Call& call) {
   const auto text = reader.text("text", true);
   const auto name = reader.text("name");
   if (reader.failed()) return reader.take_errors();
-  return load_config(*text, name.value_or("config"));
+  return load_config(*text, name.value_or("config"), [&call](const IpAddress& address) {
+    return call.controller.own_interface(address);
+  });
 }
 
 Outcome run_validate(const Call& call) {

@@ -23,12 +23,14 @@ std::string line_of(const Cursor& at) { return "line " + std::to_string(at.node-
 
 class Checker {
  public:
-  Checker(const ConfigDraft& draft, ErrorList& errors) : draft_(draft), errors_(errors) {}
+  Checker(const ConfigDraft& draft, const FindOwnInterface& own_interface, ErrorList& errors)
+      : draft_(draft), own_interface_(own_interface), errors_(errors) {}
 
   Config run() {
     Config config;
     config.node = draft_.node;
     collect_vips();
+    check_own_addresses();
     check_encap_sources();
     for (const TargetGroupDraft& group : draft_.target_groups) {
       config.target_groups.push_back(check_target_group(group));
@@ -42,6 +44,7 @@ class Checker {
 
  private:
   void collect_vips();
+  void check_own_addresses();
   void check_encap_sources();
   TargetGroup check_target_group(const TargetGroupDraft& draft);
   Target check_target(const TargetDraft& draft, std::uint16_t group_port,
@@ -61,6 +64,7 @@ class Checker {
   std::string unknown_group(const std::string& name) const;
 
   const ConfigDraft& draft_;
+  const FindOwnInterface& own_interface_;
   ErrorList& errors_;
   std::map<IpAddress, Cursor> vips_;
   std::map<std::string, const TargetGroupDraft*> groups_;
@@ -93,6 +97,18 @@ void Checker::collect_vips() {
                               line_of(known->second) + " (" + known->second.path +
                               "); a VIP belongs to one load balancer");
     }
+  }
+}
+
+// All packets to it would be the listeners' or nobody's: logins and answers to probes, too.
+void Checker::check_own_addresses() {
+  if (!own_interface_) return;
+  for (const auto& [vip, at] : vips_) {
+    const std::string interface = own_interface_(vip);
+    if (interface.empty()) continue;
+    errors_.add(at,
+                vip.to_string() + " is an address of this node itself, on " + interface +
+                    "; a VIP must be nobody's own: take it from the interface, or name another");
   }
 }
 
@@ -322,8 +338,9 @@ void Checker::check_limits() {
 
 }  // namespace
 
-Config check_config(const ConfigDraft& draft, ErrorList& errors) {
-  return Checker(draft, errors).run();
+Config check_config(const ConfigDraft& draft, const FindOwnInterface& own_interface,
+                    ErrorList& errors) {
+  return Checker(draft, own_interface, errors).run();
 }
 
 }  // namespace millrace::control

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "controlplane/config/load.h"
 #include "controlplane/config/reader.h"
 #include "controlplane/model/model.h"
 
@@ -66,8 +67,10 @@ struct ConfigDraft {
 [[nodiscard]] std::optional<Protocol> read_protocol(const Cursor& at, ErrorList& errors);
 [[nodiscard]] TargetGroupDraft read_target_group(const Cursor& at, ErrorList& errors);
 
-// Holds the parts against each other: duplicates, references, address families, limits.
+// Holds the parts against each other (duplicates, references, address families, limits), and VIPs
+// against the node's own addresses.
 // The Config is complete when `errors` stays empty.
-[[nodiscard]] Config check_config(const ConfigDraft& draft, ErrorList& errors);
+[[nodiscard]] Config check_config(const ConfigDraft& draft, const FindOwnInterface& own_interface,
+                                  ErrorList& errors);
 
 }  // namespace millrace::control

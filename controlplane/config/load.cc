@@ -39,7 +39,8 @@ std::vector<ConfigError> single_error(const std::string& name, const YamlProblem
 
 std::string to_string(const ConfigError& error) { return error.place + ": " + error.reason; }
 
-LoadResult load_config(std::string_view yaml_text, const std::string& name) {
+LoadResult load_config(std::string_view yaml_text, const std::string& name,
+                       const FindOwnInterface& own_interface) {
   const auto parsed = parse_yaml(yaml_text);
   if (const auto* problem = std::get_if<YamlProblem>(&parsed)) return single_error(name, *problem);
   const YamlNodePtr root = std::get<YamlNodePtr>(parsed);
@@ -49,17 +50,18 @@ LoadResult load_config(std::string_view yaml_text, const std::string& name) {
                                "`load_balancers: []`"});
   }
   ErrorList errors(name);
-  Config config = check_config(read_config({root, ""}, errors), errors);
+  Config config = check_config(read_config({root, ""}, errors), own_interface, errors);
   if (!errors.empty()) return errors.take();
   return config;
 }
 
-LoadResult load_config_file(const std::string& path) {
+LoadResult load_config_file(const std::string& path, const FindOwnInterface& own_interface) {
   auto read = read_config_file(path);
   if (auto* error = std::get_if<ConfigError>(&read)) {
     return std::vector<ConfigError>{std::move(*error)};
   }
-  return load_config(std::get<std::string>(read), path == "-" ? "standard input" : path);
+  return load_config(std::get<std::string>(read), path == "-" ? "standard input" : path,
+                     own_interface);
 }
 
 std::optional<EngineKind> load_engine_kind(std::string_view yaml_text) {

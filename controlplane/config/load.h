@@ -7,6 +7,7 @@
 // Next on the way: reconcile/controller.h.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,15 +30,22 @@ struct ConfigError {
 
 using LoadResult = std::variant<Config, std::vector<ConfigError>>;
 
-// `name` stands for the text in messages; usually the path of the file.
-[[nodiscard]] LoadResult load_config(std::string_view yaml_text, const std::string& name);
+// The interface on which this node has an address itself, "" when it has none such. Empty where
+// nobody can say: on another machine than the node, or when what ran before must go on.
+using FindOwnInterface = std::function<std::string(const IpAddress&)>;
+
+// `name` stands for the text in messages; usually the path of the file. With `own_interface`, a VIP
+// that is the node's own address is wrong, too.
+[[nodiscard]] LoadResult load_config(std::string_view yaml_text, const std::string& name,
+                                     const FindOwnInterface& own_interface = {});
 
 // `node.engine` of a text of which all else may be wrong: a slip in some target group must not keep
 // a unit from knowing which engine to start. nullopt when it is no YAML or names no engine.
 [[nodiscard]] std::optional<EngineKind> load_engine_kind(std::string_view yaml_text);
 
 // Reads `path` ("-": standard input) and loads it. A file that cannot be read is an error like any.
-[[nodiscard]] LoadResult load_config_file(const std::string& path);
+[[nodiscard]] LoadResult load_config_file(const std::string& path,
+                                          const FindOwnInterface& own_interface = {});
 
 // The text of `path`, at most one byte more than a config may have; for sending it elsewhere.
 [[nodiscard]] std::variant<std::string, ConfigError> read_config_file(const std::string& path);

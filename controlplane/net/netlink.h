@@ -27,6 +27,9 @@ struct LinkEvent {
   bool is_removed = false;
   bool has_carrier = false;
   std::uint32_t mtu = 0;  // 0: the kernel did not say
+  std::optional<MacAddress> mac{};
+  std::uint32_t lower_index = 0;  // the link that this one is on, in this namespace; 0: none
+  bool is_macvlan = false;        // a machine of its own on that link: VRRP's virtual router, too
 };
 
 struct AddressEvent {

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <string_view>
 
 namespace millrace::control {
 namespace {
@@ -68,18 +69,43 @@ std::uint32_t u32_of(const nlattr* attribute) {
   return value;
 }
 
+std::optional<MacAddress> mac_from(std::span<const std::uint8_t> bytes) {
+  MacAddress mac;
+  if (bytes.size() != mac.size()) return std::nullopt;
+  std::copy(bytes.begin(), bytes.end(), mac.begin());
+  return mac;
+}
+
+// IFLA_LINKINFO nests what kind of a link it is. keepalived and FRR make macvlans for VRRP.
+bool is_macvlan(const nlattr* link_info) {
+  constexpr std::string_view kKind = "macvlan";
+  Attributes<IFLA_INFO_KIND + 1> attributes{};
+  Collector collector{.found = attributes};
+  if (link_info == nullptr || mnl_attr_parse_nested(link_info, collect, &collector) < 0) {
+    return false;
+  }
+  const auto kind = payload_of(attributes[IFLA_INFO_KIND]);
+  return std::equal(kind.begin(), std::find(kind.begin(), kind.end(), 0), kKind.begin(),
+                    kKind.end());
+}
+
 std::optional<NetlinkEvent> parse_link(const nlmsghdr& message) {
-  Attributes<IFLA_MTU + 1> attributes;
+  Attributes<IFLA_LINK_NETNSID + 1> attributes;
   const auto* header = read_message<ifinfomsg>(message, attributes);
   // Bridges send a link message per port under their own family.
   if (header == nullptr || header->ifi_family != AF_UNSPEC) return std::nullopt;
   const auto name = payload_of(attributes[IFLA_IFNAME]);
   const auto end = std::find(name.begin(), name.end(), 0);
-  return LinkEvent{.link_index = static_cast<std::uint32_t>(header->ifi_index),
-                   .name = std::string(name.begin(), end),
-                   .is_removed = message.nlmsg_type == RTM_DELLINK,
-                   .has_carrier = (header->ifi_flags & IFF_LOWER_UP) != 0,
-                   .mtu = u32_of(attributes[IFLA_MTU])};
+  return LinkEvent{
+      .link_index = static_cast<std::uint32_t>(header->ifi_index),
+      .name = std::string(name.begin(), end),
+      .is_removed = message.nlmsg_type == RTM_DELLINK,
+      .has_carrier = (header->ifi_flags & IFF_LOWER_UP) != 0,
+      .mtu = u32_of(attributes[IFLA_MTU]),
+      .mac = mac_from(payload_of(attributes[IFLA_ADDRESS])),
+      // With a namespace's id the number means a link over there.
+      .lower_index = attributes[IFLA_LINK_NETNSID] == nullptr ? u32_of(attributes[IFLA_LINK]) : 0,
+      .is_macvlan = is_macvlan(attributes[IFLA_LINKINFO])};
 }
 
 std::optional<NetlinkEvent> parse_address(const nlmsghdr& message) {
@@ -107,12 +133,7 @@ std::optional<NetlinkEvent> parse_neighbour(const nlmsghdr& message) {
                        .address = *address,
                        .is_removed = message.nlmsg_type == RTM_DELNEIGH,
                        .state = header->ndm_state,
-                       .mac = std::nullopt};
-  const auto mac = payload_of(attributes[NDA_LLADDR]);
-  if (mac.size() == std::tuple_size_v<MacAddress>) {
-    event.mac.emplace();
-    std::copy(mac.begin(), mac.end(), event.mac->begin());
-  }
+                       .mac = mac_from(payload_of(attributes[NDA_LLADDR]))};
   return event;
 }
 

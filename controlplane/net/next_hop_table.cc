@@ -28,6 +28,9 @@ bool is_loopback(const IpAddress& address) {
   return address == kV6Loopback || (address.is_v4() && address.addr.bytes[12] == 127);
 }
 
+// ff00::/8: groups that an interface was made to join by an address (IFA_F_MCAUTOJOIN).
+bool is_multicast(const IpAddress& address) { return address.addr.bytes[0] == 0xff; }
+
 // fe80::/10, which means something on one link only.
 bool is_link_local(const IpAddress& address) {
   return address.addr.bytes[0] == 0xfe && (address.addr.bytes[1] & 0xc0) == 0x80;
@@ -92,6 +95,9 @@ void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
   link.name = event.name;
   link.has_carrier = event.has_carrier;
   link.mtu = event.mtu;
+  link.mac = event.mac;
+  link.lower_index = event.lower_index;
+  link.is_macvlan = event.is_macvlan;
 }
 
 void NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) {
@@ -177,7 +183,7 @@ std::uint16_t NextHopTable::mtu_of(const RouteAnswer& route) const {
 std::vector<IpAddress> NextHopTable::local_addresses() const {
   std::vector<IpAddress> local;
   const auto add = [&local](const IpAddress& address) {
-    if (is_loopback(address)) return;
+    if (is_loopback(address) || is_multicast(address)) return;
     if (std::find(local.begin(), local.end(), address) == local.end()) local.push_back(address);
   };
   for (const NeighbourKey& own : addresses_) {
@@ -187,6 +193,23 @@ std::vector<IpAddress> NextHopTable::local_addresses() const {
     if (!is_link_local(own.address)) add(own.address);
   }
   return local;
+}
+
+// The twin's own among them: for the moments in which it is not its nic's, and for a twin that
+// somebody gave another.
+std::vector<LocalMac> NextHopTable::local_macs() const {
+  std::vector<LocalMac> macs;
+  for (const auto& [index, link] : links_) {
+    const std::uint32_t below = link.is_macvlan ? link.lower_index : index;
+    if (link.mac && is_twin(below)) macs.push_back({.twin = name_of(below), .mac = *link.mac});
+  }
+  return macs;
+}
+
+std::string NextHopTable::interface_of(const IpAddress& address) const {
+  const auto found = std::find_if(addresses_.begin(), addresses_.end(),
+                                  [&](const auto& own) { return own.address == address; });
+  return found == addresses_.end() ? "" : name_of(found->link_index);
 }
 
 std::vector<NeighbourKey> NextHopTable::neighbours_to_ask() const {

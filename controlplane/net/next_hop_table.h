@@ -53,6 +53,9 @@ class NextHopTable {
 
   [[nodiscard]] NextHopInfo next_hop(const IpAddress& destination) const;
   [[nodiscard]] std::vector<IpAddress> local_addresses() const;
+  [[nodiscard]] std::vector<LocalMac> local_macs() const;
+  // Of an interface that has the address, "" when none has.
+  [[nodiscard]] std::string interface_of(const IpAddress& address) const;
 
   // Neighbours in use that the kernel should be made to ask for: not known, gone stale or failed,
   // on twins with carrier.
@@ -63,6 +66,9 @@ class NextHopTable {
     std::string name;
     bool has_carrier = false;
     std::uint32_t mtu = 0;
+    std::optional<MacAddress> mac;
+    std::uint32_t lower_index = 0;
+    bool is_macvlan = false;
     std::optional<NetTime> carrier_since;  // nullopt: since before we looked
   };
   struct Neighbour {

@@ -60,11 +60,13 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
     std::optional<NextHopInfo> default_v4;
     std::optional<NextHopInfo> default_v6;
     std::vector<IpAddress> local_addresses;
+    std::vector<LocalMac> local_macs;
 
     friend bool operator==(const Answers&, const Answers&) = default;
   };
   [[nodiscard]] const Answers& answers() const { return answers_; }
   [[nodiscard]] const std::string& problem() const { return problem_; }
+  [[nodiscard]] const NextHopTable& table() const { return table_; }
 
  private:
   void wait_for_events();
@@ -241,7 +243,8 @@ NextHops::Impl::Answers NextHops::Impl::current_answers() const {
   Answers answers{.next_hops = {},
                   .default_v4 = usable(default_v4_),
                   .default_v6 = usable(default_v6_),
-                  .local_addresses = table_.local_addresses()};
+                  .local_addresses = table_.local_addresses(),
+                  .local_macs = table_.local_macs()};
   for (const IpAddress& address : watched_) {
     answers.next_hops.emplace(address, table_.next_hop(address));
   }
@@ -277,6 +280,10 @@ std::optional<NextHopInfo> NextHops::default_next_hop(AddressFamily family) cons
 }
 std::vector<IpAddress> NextHops::local_addresses() const {
   return impl_->answers().local_addresses;
+}
+std::vector<LocalMac> NextHops::local_macs() const { return impl_->answers().local_macs; }
+std::string NextHops::interface_of(const IpAddress& address) const {
+  return impl_->table().interface_of(address);
 }
 std::string NextHops::problem() const { return impl_->problem(); }
 

@@ -34,14 +34,22 @@ struct NextHopInfo {
   friend bool operator==(const NextHopInfo&, const NextHopInfo&) = default;
 };
 
+// A MAC address that the node has on a twin, its own or that of a macvlan on it (VRRP).
+struct LocalMac {
+  std::string twin;
+  std::array<std::uint8_t, 6> mac{};
+
+  friend bool operator==(const LocalMac&, const LocalMac&) = default;
+};
+
 enum class AddressFamily : std::uint8_t { ipv4, ipv6 };
 
 class NextHops {
  public:
   // `on_change` is called on the io_context, never from within a call of this class, after anything
-  // that find(), default_next_hop() or local_addresses() answer has changed; several changes at
-  // once are one call. Fails when the kernel refuses a netlink socket or the first look at its
-  // tables.
+  // that find(), default_next_hop(), local_addresses() or local_macs() answer has changed;
+  // several changes at once are one call. Fails when the kernel refuses a netlink socket or the
+  // first look at its tables.
   using OnChange = std::function<void()>;
   [[nodiscard]] static Result<std::unique_ptr<NextHops>> open(boost::asio::io_context& io,
                                                               OnChange on_change);
@@ -65,6 +73,12 @@ class NextHops {
   // the twins first, then those of other interfaces, without loopback ones and without other
   // interfaces' link-local ones.
   [[nodiscard]] std::vector<IpAddress> local_addresses() const;
+
+  // MAC addresses for which a frame that comes in by a twin is the node's.
+  [[nodiscard]] std::vector<LocalMac> local_macs() const;
+
+  // The interface that has this address as one of the node's own, "" when none has.
+  [[nodiscard]] std::string interface_of(const IpAddress& address) const;
 
   // What keeps the tables from being followed, "" when nothing does.
   [[nodiscard]] std::string problem() const;

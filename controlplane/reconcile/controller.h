@@ -45,6 +45,9 @@ class Controller {
   // The newest published image, for `explain`; valid until the next turn of the io_context.
   [[nodiscard]] virtual core::ConfigView published() const = 0;
 
+  // The interface on which the node has this address itself, "" when it has not: no VIP may be one.
+  [[nodiscard]] virtual std::string own_interface(const IpAddress& address) const = 0;
+
   // For the config source: the last attempt failed with this text ("" clears it). What runs stays.
   virtual void report_config_error(std::string error) = 0;
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "dataplane/core/wire.h"
@@ -52,6 +53,12 @@ mr_target planned_target(const TargetRecord& record, const GroupState& group, bo
   }
   target.identity = record.identity;
   return target;
+}
+
+std::set<IpAddress> set_of(const std::vector<mr_addr>& addrs) {
+  std::set<IpAddress> set;
+  for (const mr_addr& addr : addrs) set.insert(IpAddress{addr});
+  return set;
 }
 
 GroupContents planned_group(const GroupState& group, bool is_fail_open) {
@@ -135,7 +142,9 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
   contents.listeners.resize(state.listener_slots.slot_count());
   contents.groups.resize(state.group_slots.slot_count());
   contents.targets.resize(state.target_slots.slot_count());
+  const std::set<IpAddress> own = set_of(around.local_addrs);
   for (const auto& [key, listener] : state.listeners) {
+    if (own.contains(key.vip)) continue;  // the kernel owns it; Reconciler::alarms() says so
     contents.listeners[listener.slot] =
         planned_listener(key, listener, state.groups.at(listener.target_group).slot);
   }
@@ -143,6 +152,7 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
     (void)replan_group(contents, group, around.way_to);  // of course: it was empty
   }
   contents.local_addrs = around.local_addrs;
+  contents.local_macs = around.local_macs;
   contents.default_next_hop_v4 = around.default_next_hop_v4;
   contents.default_next_hop_v6 = around.default_next_hop_v6;
   contents.encap_source_v4 = around.encap_source_v4;
@@ -154,6 +164,7 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
 bool are_equal(const ImageContents& a, const ImageContents& b) {
   return a.groups == b.groups && same_bytes(a.listeners, b.listeners) &&
          same_bytes(a.targets, b.targets) && same_bytes(a.local_addrs, b.local_addrs) &&
+         same_bytes(a.local_macs, b.local_macs) &&
          same_bytes(a.default_next_hop_v4, b.default_next_hop_v4) &&
          same_bytes(a.default_next_hop_v6, b.default_next_hop_v6) &&
          same_bytes(a.encap_source_v4, b.encap_source_v4) &&

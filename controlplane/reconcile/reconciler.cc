@@ -15,10 +15,6 @@ namespace {
 
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
-// After a restart, the next hops of the image in force stand in for those that the kernel has not
-// been asked about yet: a restart of the control plane must not cost a packet.
-constexpr std::uint64_t kGraceNs = 5 * kSecondNs;
-
 // Probes travel through the engine: it must have run for so long before a failed one says anything.
 constexpr std::uint64_t kEngineWarmUpNs = 2 * kSecondNs;
 // Far below the shortest time in which two probes can fail (interval 100 ms), far above the
@@ -288,76 +284,6 @@ void Reconciler::replace_lost_segment() {
   is_dirty_ = true;
 }
 
-std::optional<mr_next_hop> Reconciler::resolved(const std::optional<NextHopInfo>& hop) const {
-  if (!hop || !hop->resolved) return std::nullopt;
-  const std::optional<std::uint8_t> nic = engine_.nic_of_twin(hop->twin);
-  if (!nic) return std::nullopt;
-  mr_next_hop out{};
-  std::copy(hop->mac.begin(), hop->mac.end(), out.mac);
-  out.nic = *nic;
-  out.flags = MR_NEXT_HOP_RESOLVED;
-  return out;
-}
-
-// What the image in force says, while the kernel has not answered since our start.
-core::ConfigView Reconciler::stand_in(std::uint64_t now_ns) const {
-  const bool is_grace_over = now_ns >= opened_at_ns_ + kGraceNs;
-  return is_grace_over ? core::ConfigView{} : publisher_->published();
-}
-
-FindWay Reconciler::way_to_targets(std::uint64_t now_ns) const {
-  return [this, before = stand_in(now_ns)](const TargetRecord& target) -> WayToTarget {
-    const auto info = hooks_.find_next_hop(target.key.address);
-    if (const auto hop = resolved(info)) return {.next_hop = *hop, .mtu = info->mtu};
-    const bool is_known =
-        target.slot < before.targets.size() && before.targets[target.slot].id == target.id;
-    if (!is_known) return {};
-    const mr_target& known = before.targets[target.slot];
-    return {.next_hop = known.next_hop, .mtu = known.mtu};
-  };
-}
-
-Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
-  const core::ConfigView before = stand_in(now_ns);
-  Surroundings around;
-  around.way_to = way_to_targets(now_ns);
-  auto default_hop = [&](AddressFamily family, const mr_next_hop* fallback) {
-    return resolved(hooks_.default_next_hop(family))
-        .value_or(fallback == nullptr ? mr_next_hop{} : *fallback);
-  };
-  const mr_image* image = before.image;
-  around.default_next_hop_v4 =
-      default_hop(AddressFamily::ipv4, image == nullptr ? nullptr : &image->default_next_hop_v4);
-  around.default_next_hop_v6 =
-      default_hop(AddressFamily::ipv6, image == nullptr ? nullptr : &image->default_next_hop_v6);
-  for (const IpAddress& address : hooks_.local_addresses()) {
-    around.local_addrs.push_back(address.addr);
-  }
-  if (around.local_addrs.empty()) {
-    around.local_addrs.assign(before.local_addrs.begin(), before.local_addrs.end());
-  }
-  around.encap_source_v4 = encap_source(AddressFamily::ipv4, image);
-  around.encap_source_v6 = encap_source(AddressFamily::ipv6, image);
-  return around;
-}
-
-// What the config names, else what the kernel would send from to the first such target.
-mr_addr Reconciler::encap_source(AddressFamily family, const mr_image* before) const {
-  const bool is_v4 = family == AddressFamily::ipv4;
-  const auto& named = is_v4 ? state_.node.encap_source_v4 : state_.node.encap_source_v6;
-  if (named) return named->addr;
-  for (const auto& [name, group] : state_.groups) {
-    if (!encapsulates(group.settings.forwarding)) continue;
-    for (const auto& [key, target] : group.targets) {
-      if (key.address.is_v4() != is_v4) continue;
-      const auto hop = hooks_.find_next_hop(key.address);
-      if (hop && hop->source) return hop->source->addr;
-    }
-  }
-  if (before == nullptr) return {};
-  return is_v4 ? before->encap_source_v4 : before->encap_source_v6;
-}
-
 void Reconciler::poll_engine() {
   const EngineWatch::Poll poll = engine_.poll();
   if (poll.is_new_engine) {
@@ -451,6 +377,7 @@ std::vector<std::string> Reconciler::alarms(const EngineSnapshot& engine) const 
     alarms.push_back("the engine that runs is " + engine.kind + ", but node.engine is " +
                      engine.wanted_kind);
   }
+  add_own_vip_alarms(alarms);
   for (const auto& [name, group] : state_.groups) {
     if (!encapsulates(group.settings.forwarding)) continue;
     for (const auto& [key, target] : group.targets) {
@@ -466,6 +393,19 @@ std::vector<std::string> Reconciler::alarms(const EngineSnapshot& engine) const 
     }
   }
   return alarms;
+}
+
+// An address that came after the config: plan_image() leaves it to the kernel.
+void Reconciler::add_own_vip_alarms(std::vector<std::string>& alarms) const {
+  std::set<IpAddress> told;
+  for (const auto& [key, listener] : state_.listeners) {
+    if (!told.insert(key.vip).second) continue;
+    const std::string interface = hooks_.own_interface(key.vip);
+    if (interface.empty()) continue;
+    alarms.push_back("the VIP " + key.vip.to_string() + " of load balancer " +
+                     listener.load_balancer + " has become an address of this node itself, on " +
+                     interface + ": its packets are left to the kernel until it is taken away");
+  }
 }
 
 Snapshot Reconciler::snapshot() const {

@@ -46,6 +46,8 @@ struct ReconcilerHooks {
   std::function<std::optional<NextHopInfo>(const IpAddress&)> find_next_hop;
   std::function<std::optional<NextHopInfo>(AddressFamily)> default_next_hop;
   std::function<std::vector<IpAddress>()> local_addresses;
+  std::function<std::vector<LocalMac>()> local_macs;
+  std::function<std::string(const IpAddress&)> own_interface;
   // What the parts outside find wrong, for the operator.
   std::function<std::vector<std::string>()> alarms;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
@@ -71,6 +73,9 @@ class Reconciler final : public Controller {
   [[nodiscard]] Status undrain(const TargetKey& key) override;
   [[nodiscard]] Snapshot snapshot() const override;
   [[nodiscard]] core::ConfigView published() const override { return publisher_->published(); }
+  [[nodiscard]] std::string own_interface(const IpAddress& address) const override {
+    return hooks_.own_interface(address);
+  }
   void report_config_error(std::string error) override { config_error_ = std::move(error); }
 
   // The last config that was applied, by this process or one before it; "" when there is none.
@@ -89,6 +94,10 @@ class Reconciler final : public Controller {
   static constexpr std::size_t kGroupsPerImage = 32;
 
  private:
+  // After a restart, the next hops of the image in force stand in for those that the kernel has not
+  // been asked about yet: a restart of the control plane must not cost a packet.
+  static constexpr std::uint64_t kGraceNs = 5'000'000'000;
+
   Reconciler(Options options, StateStore store, ReconcilerHooks hooks, ControlState state,
              std::unique_ptr<Publisher> publisher);
   [[nodiscard]] static Result<std::unique_ptr<Publisher>> open_publisher(
@@ -116,6 +125,7 @@ class Reconciler final : public Controller {
   [[nodiscard]] Surroundings surroundings(std::uint64_t now_ns) const;
   [[nodiscard]] mr_addr encap_source(AddressFamily family, const mr_image* before) const;
   [[nodiscard]] std::vector<std::string> alarms(const EngineSnapshot& engine) const;
+  void add_own_vip_alarms(std::vector<std::string>& alarms) const;
   [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
   [[nodiscard]] TargetRecord* find_target(const TargetKey& key);
   [[nodiscard]] std::optional<std::uint64_t> active_flows(std::uint32_t target_slot) const;

@@ -4,6 +4,7 @@
 // Snapshot and the image that the test gives. The interface is the seam; nothing else is faked.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,10 +36,15 @@ class FakeController final : public Controller {
   }
   Snapshot snapshot() const override { return state; }
   core::ConfigView published() const override { return image ? image->view() : core::ConfigView{}; }
+  std::string own_interface(const IpAddress& address) const override {
+    const auto found = own_interfaces.find(address);
+    return found == own_interfaces.end() ? "" : found->second;
+  }
   void report_config_error(std::string error) override { config_error = std::move(error); }
 
   Snapshot state;
   std::optional<test::Image> image;
+  std::map<IpAddress, std::string> own_interfaces;
   std::optional<std::string> apply_error;
   std::optional<std::string> drain_error;
   std::vector<std::pair<Config, std::string>> applied;

@@ -365,5 +365,21 @@ INSTANTIATE_TEST_SUITE_P(LoadBalancers, LoadErrorsTest, testing::ValuesIn(kLoadB
                          bad_config_name);
 INSTANTIATE_TEST_SUITE_P(Listeners, LoadErrorsTest, testing::ValuesIn(kListeners), bad_config_name);
 
+TEST(LoadErrors, fault_79_vip_that_the_node_has_is_refused_with_place_and_interface) {
+  const auto own_interface = [](const IpAddress& address) {
+    return std::string(address == *IpAddress::parse("203.0.113.10") ? "eth1" : "");
+  };
+  const LoadResult loaded = load_config(kSmallConfig, "f", own_interface);
+  const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
+  ASSERT_NE(errors, nullptr);
+  ASSERT_EQ(errors->size(), 1u);
+  EXPECT_EQ(to_string(errors->front()),
+            "f:4:17: load_balancers[0].addresses[0]: 203.0.113.10 is an address of this node "
+            "itself, on eth1; a VIP must be nobody's own: take it from the interface, or name "
+            "another");
+  const auto nobody = [](const IpAddress&) { return std::string(); };
+  EXPECT_TRUE(std::holds_alternative<Config>(load_config(kSmallConfig, "f", nobody)));
+}
+
 }  // namespace
 }  // namespace millrace::control

@@ -187,5 +187,35 @@ TEST_F(NextHopTableTest, local_addresses_list_twins_first_each_once_and_no_loopb
   EXPECT_EQ(table_.local_addresses(), expected);
 }
 
+TEST_F(NextHopTableTest, fault_71_macs_of_twins_and_of_macvlans_on_them_are_the_nodes_own) {
+  constexpr MacAddress kTwinMac = {2, 0, 0, 0, 0, 1};
+  constexpr MacAddress kVrrpMac = {0, 0, 0x5e, 0, 1, 0x33};
+  const auto add = [&](std::uint32_t index, const std::string& name, const MacAddress& mac,
+                       std::uint32_t lower_index, bool is_macvlan) {
+    table_.apply(LinkEvent{.link_index = index,
+                           .name = name,
+                           .mac = mac,
+                           .lower_index = lower_index,
+                           .is_macvlan = is_macvlan},
+                 now_);
+  };
+  add(kTwin, "mr0", kTwinMac, 0, false);
+  add(kOther, "eth5", kOtherMac, 0, false);
+  add(6, "vrrp.51", kVrrpMac, kTwin, true);
+  add(7, "vrrp.52", kOtherMac, kOther, true);  // on an interface that no engine drives
+  add(8, "mr0.100", kOtherMac, kTwin, false);  // a VLAN: what is for it has a tag
+  const std::vector<LocalMac> both = {{.twin = "mr0", .mac = kTwinMac},
+                                      {.twin = "mr0", .mac = kVrrpMac}};
+  EXPECT_EQ(table_.local_macs(), both);
+  table_.apply(LinkEvent{.link_index = 6, .name = "vrrp.51", .is_removed = true}, now_);
+  add(kTwin, "mr0", kOtherMac, 0, false);
+  EXPECT_EQ(table_.local_macs(), (std::vector<LocalMac>{{.twin = "mr0", .mac = kOtherMac}}));
+}
+
+TEST_F(NextHopTableTest, multicast_group_that_an_address_joined_is_no_address_of_the_node) {
+  table_.apply(AddressEvent{.link_index = kTwin, .address = ip("ff02::1:ff00:10")}, now_);
+  EXPECT_TRUE(table_.local_addresses().empty());
+}
+
 }  // namespace
 }  // namespace millrace::control

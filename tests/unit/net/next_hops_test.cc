@@ -245,6 +245,29 @@ TEST_F(NextHopsTest, local_addresses_are_those_that_the_kernel_takes_as_its_own)
   EXPECT_TRUE(becomes_true([&] { return has("10.0.1.2") && !has("10.0.2.1"); }));
 }
 
+TEST_F(NextHopsTest, fault_71_macvlan_on_the_twin_and_a_changed_twin_are_learned_as_they_happen) {
+  constexpr MacBytes kVrrpMac = {0, 0, 0x5e, 0, 1, 0x33};
+  constexpr MacBytes kOwnMac = {2, 0, 0, 0, 0, 1};
+  const std::vector<LocalMac> own = {{.twin = "mr0", .mac = kOwnMac}};
+  EXPECT_EQ(next_hops_->local_macs(), own);
+  node_->run("ip link add link mr0 name vrrp.51 address 00:00:5e:00:01:33 type macvlan\n");
+  EXPECT_TRUE(becomes_true([&] {
+    const auto macs = next_hops_->local_macs();
+    return macs.size() == 2 && macs[1] == LocalMac{.twin = "mr0", .mac = kVrrpMac};
+  }));
+  node_->run("ip link delete vrrp.51; ip link set mr0 address 02:00:00:00:00:22\n");
+  EXPECT_TRUE(becomes_true([&] {
+    return next_hops_->local_macs() == std::vector<LocalMac>{{.twin = "mr0", .mac = kMovedMac}};
+  }));
+}
+
+TEST_F(NextHopsTest, fault_79_interface_of_an_own_address_is_named) {
+  EXPECT_EQ(next_hops_->interface_of(ip("10.0.2.1")), "other0");
+  EXPECT_EQ(next_hops_->interface_of(ip("2001:db8:1::1")), "mr0");
+  EXPECT_EQ(next_hops_->interface_of(ip("192.0.2.7")), "lo");
+  EXPECT_EQ(next_hops_->interface_of(ip("203.0.113.10")), "");
+}
+
 TEST_F(NextHopsTest, address_that_is_no_longer_watched_is_forgotten) {
   next_hops_->watch({ip("10.0.1.11"), ip("10.0.1.254")});
   next_hops_->watch({ip("10.0.1.254")});

@@ -430,5 +430,43 @@ TEST_F(ReconcilerTest, snapshot_tells_who_and_what) {
   EXPECT_EQ(snapshot.target_groups[0].healthy, 3u);
 }
 
+TEST_F(ReconcilerTest, fault_79_vip_that_becomes_the_nodes_own_is_the_kernels_until_it_is_not) {
+  world_.start_engine();
+  three_healthy_targets();
+  const std::uint32_t id = world_->published().listeners[0].id;
+  ASSERT_NE(id, 0u);
+  world_.own_addresses = {test::ip("10.0.1.1"), test::ip("203.0.113.10")};
+  world_->on_next_hops();
+  world_.settle_if_woken();
+  EXPECT_EQ(world_->published().listeners[0].id, 0u);
+  EXPECT_EQ(
+      core::find_entry(world_->published().listener_table, test::ip("203.0.113.10").addr, 0, 0),
+      nullptr);
+  EXPECT_THAT(world_->snapshot().alarms,
+              testing::Contains(testing::AllOf(HasSubstr("the VIP 203.0.113.10"),
+                                               HasSubstr("load balancer web"), HasSubstr("mr0"))));
+  world_.own_addresses = {test::ip("10.0.1.1")};
+  world_->on_next_hops();
+  world_.settle_if_woken();
+  EXPECT_EQ(world_->published().listeners[0].id, id) << "it is the same listener";
+  EXPECT_THAT(world_->snapshot().alarms, testing::Not(testing::Contains(HasSubstr("VIP"))));
+}
+
+TEST_F(ReconcilerTest, fault_71_local_macs_are_published_with_the_nic_of_their_twin) {
+  world_.start_engine();
+  world_.own_macs = {{.twin = "mr0", .mac = {0, 0, 0x5e, 0, 1, 0x33}},
+                     {.twin = "nosuch", .mac = {0, 0, 0x5e, 0, 1, 0x34}}};
+  world_.pass(1);
+  three_healthy_targets();
+  ASSERT_EQ(world_->published().local_macs.size(), 1u);
+  EXPECT_EQ(world_->published().local_macs[0].mac[5], 0x33);
+  EXPECT_EQ(world_->published().local_macs[0].nic, 0u);
+  world_.own_macs.clear();
+  world_.pass(6);  // beyond the time in which what was published stands in
+  world_->on_next_hops();
+  world_.settle_if_woken();
+  EXPECT_TRUE(world_->published().local_macs.empty());
+}
+
 }  // namespace
 }  // namespace millrace::control

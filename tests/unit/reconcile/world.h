@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -148,6 +149,8 @@ class World {
   std::uint64_t segment_bytes = 8 << 20;
   std::vector<control::HealthTarget> health_targets;
   std::vector<IpAddress> watched;
+  std::vector<IpAddress> own_addresses;
+  std::vector<control::LocalMac> own_macs;
   std::vector<std::string> twins;
   std::string hold;
   bool is_woken = false;
@@ -169,7 +172,13 @@ class World {
               return found->second;
             },
             .default_next_hop = [](auto) -> std::optional<NextHopInfo> { return std::nullopt; },
-            .local_addresses = [] { return std::vector<IpAddress>{}; },
+            .local_addresses = [this] { return own_addresses; },
+            .local_macs = [this] { return own_macs; },
+            .own_interface =
+                [this](const IpAddress& address) {
+                  const bool is_own = std::ranges::count(own_addresses, address) != 0;
+                  return std::string(is_own ? "mr0" : "");
+                },
             .alarms = [] { return std::vector<std::string>{}; },
             .wake = [this] { is_woken = true; },
             .log = [](const std::string&) {}};
