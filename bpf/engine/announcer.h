@@ -21,6 +21,13 @@ class Announcer {
   void adopt(const core::ConfigView& view, std::uint64_t now_ns) {
     announcements_.adopt(view, now_ns);
   }
+  // The nic has another MAC address: all VIPs are announced once more.
+  void set_mac(std::size_t nic, const core::MacAddr& mac, std::uint64_t now_ns) {
+    nics_[nic].mac = mac;
+    announcements_.repeat(now_ns);
+  }
+  // Another switch may be behind a nic.
+  void repeat(std::uint64_t now_ns) { announcements_.repeat(now_ns); }
   // Sends what is due; returns how many frames.
   std::uint32_t run(std::uint64_t now_ns);
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "bpf/engine/chain.h"
+#include "dataplane/shm/interface.h"
 #include "dataplane/shm/privileges.h"
 
 namespace millrace::xdp {
@@ -23,6 +24,8 @@ namespace {
 // How often the daemon looks for a new config: a part of a change's way to the program.
 constexpr long kTendNs = 1'000'000;
 constexpr std::uint64_t kLinkCheckNs = 500'000'000;
+// How long a nic whose MAC address changed is dead to the program.
+constexpr std::uint64_t kMacCheckNs = 100'000'000;
 constexpr std::uint64_t kConfigBytesMax = 16ull << 30;  // as --config-mib
 constexpr std::array<unsigned, 3> kKeptCapabilities = {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
 
@@ -51,6 +54,13 @@ Result<shm::ProcessLock> lock_of(const std::string& runtime_dir) {
   return shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock");
 }
 
+// Those that the program is attached to, alone or in a chain.
+std::vector<std::uint32_t> interfaces_of(const Pins& pins) {
+  std::vector<std::uint32_t> interfaces = pins.chains();
+  for (const PinnedLink& link : pins.links()) interfaces.push_back(link.ifindex);
+  return interfaces;
+}
+
 void report(const Import& import, const char* source) {
   if (import.flows != 0) spdlog::info("{} flows taken over from {}", import.flows, source);
   if (import.refused != 0) spdlog::warn("{} flows found no room", import.refused);
@@ -69,7 +79,7 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
     if (Status done = (engine.get()->*step)(); !done) return done.error();
   }
   // An engine that keeps a privilege works as well, so that is worth a warning and no more. Those
-  // that stay load the program again when the config outgrows its memory.
+  // that stay load the program again when the config outgrows its memory, and join groups.
   if (Status dropped = shm::drop_privileges(kKeptCapabilities); !dropped) {
     spdlog::warn("{}", dropped.error().message);
   }
@@ -87,8 +97,16 @@ Status Engine::find_nics() {
   for (const std::string& name : options_.interfaces) {
     Result<Nic> nic = find_nic(name);
     if (!nic) return nic.error();
+    const Result<std::vector<std::string>> changed = shm::keep_vlan_tags(name);
+    if (!changed) return changed.error().within("--interface " + name);
+    for (const std::string& interface : *changed) {
+      spdlog::info("interface {}: leaves VLAN tags in frames from now on (rxvlan off)", interface);
+    }
     nics_.push_back(std::move(*nic));
   }
+  Result<Memberships> memberships = Memberships::open(nics_);
+  if (!memberships) return memberships.error();
+  memberships_.emplace(std::move(*memberships));
   Result<Announcer> announcer = Announcer::open(nics_);
   if (!announcer) return announcer.error();
   announcer_.emplace(std::move(*announcer));
@@ -214,8 +232,13 @@ Status Engine::open_stats() {
 // flows to the kernel, which forwards them untranslated, and clients answer with RST.
 Status Engine::attach() {
   watch_config(now_ns());
+  const std::vector<std::uint32_t> former = interfaces_of(*pins_);
   if (Status attached = program_->attach(nics_, options_.attachment, *pins_); !attached) {
     return attached;
+  }
+  for (const std::uint32_t ifindex : former) {
+    const auto is_it = [&](const Nic& nic) { return nic.ifindex == ifindex; };
+    if (std::ranges::none_of(nics_, is_it)) memberships_->leave_all(ifindex);
   }
   if (!program_->has_kept_maps()) {
     if (Status pinned = program_->pin_maps(*pins_); !pinned) return pinned;
@@ -241,13 +264,44 @@ void Engine::tend(std::uint64_t now_ns) {
   sweep_->run(config_.view, now_ns);
   stats_copy_->add_announced(announcer_->run(now_ns));
   stats_copy_->publish(*sweep_, config_.view, now_ns);
+  if (const std::string problem = memberships_->run(now_ns); !problem.empty()) {
+    spdlog::warn("{}", problem);
+  }
   if (now_ns >= link_check_due_ns_) {
-    for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
-      stats_->set_link(nic, link_is_up(nics_[nic]));
-    }
+    watch_links(now_ns);
     link_check_due_ns_ = now_ns + kLinkCheckNs;
   }
+  if (now_ns >= mac_check_due_ns_) {
+    watch_macs(now_ns);
+    mac_check_due_ns_ = now_ns + kMacCheckNs;
+  }
   stats_->set_heartbeat(now_ns);
+}
+
+// The switch behind a link that was down has forgotten where VIPs are, or is another one. Groups
+// the kernel reports again by itself.
+void Engine::watch_links(std::uint64_t now_ns) {
+  links_up_.resize(nics_.size(), true);
+  for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
+    const bool is_up = link_is_up(nics_[nic]);
+    stats_->set_link(nic, is_up);
+    if (is_up && !links_up_[nic]) announcer_->repeat(now_ns);
+    links_up_[nic] = is_up;
+  }
+}
+
+// A bond that fails over, a virtual machine that moves, an operator.
+void Engine::watch_macs(std::uint64_t now_ns) {
+  for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
+    const Result<core::MacAddr> mac = shm::mac_of_interface(nics_[nic].name);
+    if (!mac || *mac == nics_[nic].mac) continue;  // or gone for the moment
+    spdlog::info("interface {}: has another MAC address, VIPs are announced anew", nics_[nic].name);
+    nics_[nic].mac = *mac;
+    // A packet in this very moment may see half of each and be for nobody.
+    std::copy(mac->bytes.begin(), mac->bytes.end(), program_->maps().control->nics[nic].mac);
+    stats_->set_mac(nic, *mac);
+    announcer_->set_mac(nic, *mac, now_ns);
+  }
 }
 
 void Engine::watch_config(std::uint64_t now_ns) {
@@ -269,6 +323,7 @@ void Engine::adopt(shm::ConfigEvent event, std::uint64_t now_ns) {
   }
   spdlog::debug("config generation {} adopted", event.generation);
   announcer_->adopt(event.config.view, now_ns);
+  memberships_->adopt(event.config.view);
   config_ = std::move(event.config);
   stats_copy_->acknowledge(event.generation);
   stats_->set_adopted(event.generation);
@@ -302,6 +357,9 @@ Status detach(const EngineOptions& options) {
   if (!lock) return lock.error().within("a daemon runs, stop it first");
   const Result<Pins> pins = Pins::open(options.pin_dir);
   if (!pins) return pins.error();
+  Result<Memberships> memberships = Memberships::open({});
+  if (!memberships) return memberships.error();
+  for (const std::uint32_t ifindex : interfaces_of(*pins)) memberships->leave_all(ifindex);
   std::vector<PinnedLink> links = pins->links();
   for (PinnedLink& link : links) {
     spdlog::info("interface {}: detached", link.ifindex);

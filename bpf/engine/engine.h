@@ -15,6 +15,7 @@
 #include "bpf/engine/announcer.h"
 #include "bpf/engine/config_mirror.h"
 #include "bpf/engine/flow_copy.h"
+#include "bpf/engine/memberships.h"
 #include "bpf/engine/nics.h"
 #include "bpf/engine/pins.h"
 #include "bpf/engine/program.h"
@@ -61,6 +62,8 @@ class Engine {
   [[nodiscard]] Status attach();
   void tend(std::uint64_t now_ns);
   void watch_config(std::uint64_t now_ns);
+  void watch_links(std::uint64_t now_ns);
+  void watch_macs(std::uint64_t now_ns);
   void adopt(shm::ConfigEvent event, std::uint64_t now_ns);
   [[nodiscard]] Status put_in_force(const core::ConfigView& view);
   [[nodiscard]] Status grow_config(std::uint64_t missing_bytes);
@@ -76,9 +79,12 @@ class Engine {
   std::optional<StatsCopy> stats_copy_;
   std::optional<Sweep> sweep_;
   std::optional<Announcer> announcer_;
+  std::optional<Memberships> memberships_;
   shm::ConfigReader config_reader_;
   shm::CheckedConfig config_;  // the one in force
   std::uint64_t link_check_due_ns_ = 0;
+  std::uint64_t mac_check_due_ns_ = 0;
+  std::vector<bool> links_up_;  // by nic, as of the last check
 };
 
 // Ends forwarding on all interfaces and removes everything from the kernel; flows stay in the flow

@@ -2,13 +2,11 @@
 #include "bpf/engine/nics.h"
 
 #include <net/if.h>
-#include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include <cstring>
-
 #include "dataplane/shm/file.h"
+#include "dataplane/shm/interface.h"
 
 namespace millrace::xdp {
 
@@ -32,10 +30,9 @@ Result<Nic> find_nic(const std::string& name) {
   Nic nic;
   nic.name = name;
   nic.ifindex = static_cast<std::uint32_t>(answer.ifr_ifindex);
-  if (!ask(name, SIOCGIFHWADDR, answer) || answer.ifr_hwaddr.sa_family != ARPHRD_ETHER) {
-    return Error{"--interface " + name + ": is no Ethernet interface"};
-  }
-  std::memcpy(nic.mac.bytes.data(), answer.ifr_hwaddr.sa_data, nic.mac.bytes.size());
+  const Result<core::MacAddr> mac = shm::mac_of_interface(name);
+  if (!mac) return mac.error().within("--interface");
+  nic.mac = *mac;
   if (!ask(name, SIOCGIFMTU, answer)) return Error{"--interface " + name + ": has no MTU"};
   nic.mtu = static_cast<std::uint32_t>(answer.ifr_mtu);
   return nic;

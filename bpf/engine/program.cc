@@ -339,12 +339,15 @@ Status Program::set_nics(const std::vector<Nic>& nics) {
   for (std::uint32_t i = static_cast<std::uint32_t>(nics.size()); i < MR_NIC_COUNT_MAX; ++i) {
     (void)::bpf_map_delete_elem(tx_nics, &i);  // absent is fine
   }
-  if (std::memcmp(wanted.data(), control.nics, sizeof(control.nics)) != 0) {
+  const bool are_same =
+      std::equal(wanted.begin(), wanted.end(), control.nics,
+                 [](const auto& a, const auto& b) { return a.ifindex == b.ifindex; });
+  if (!are_same) {
     // Neighbours are remembered with the number of a nic: with others in their place replies take
     // the default next hop until the next packet of a client.
     std::memset(maps_.last_hops.data(), 0, maps_.last_hops.size_bytes());
-    std::copy(wanted.begin(), wanted.end(), control.nics);
   }
+  std::copy(wanted.begin(), wanted.end(), control.nics);
   control.nic_count = static_cast<std::uint32_t>(nics.size());
   return ok();
 }

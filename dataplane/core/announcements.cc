@@ -1,11 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/core/announcements.h"
 
+#include <algorithm>
 #include <bit>
 #include <utility>
 #include <vector>
 
 namespace millrace::core {
+
+Ipv6Group solicited_node_group(const mr_addr& addr) {
+  Ipv6Group group = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
+  std::copy_n(addr.bytes + 13, 3, group.begin() + 13);
+  return group;
+}
+
+std::set<Ipv6Group> solicited_node_groups(const ConfigView& view) {
+  std::set<Ipv6Group> groups;
+  for (const mr_table_entry& entry : view.listener_table) {
+    const bool is_vip = entry.slot != MR_TABLE_EMPTY && entry.port_be == 0 && entry.protocol == 0;
+    if (is_vip && !is_v4(entry.addr)) groups.insert(solicited_node_group(entry.addr));
+  }
+  return groups;
+}
 
 void Announcements::adopt(const ConfigView& view, std::uint64_t now_ns) {
   std::set<Vip> vips;
@@ -20,6 +36,14 @@ void Announcements::adopt(const ConfigView& view, std::uint64_t now_ns) {
   std::erase_if(due_, [&](const Due& due) { return !vips_.contains(std::bit_cast<Vip>(due.vip)); });
   for (const mr_addr& vip : added) {
     due_.push_front({.at_ns = now_ns, .vip = vip, .rounds_left = kAnnounceRounds});
+  }
+}
+
+void Announcements::repeat(std::uint64_t now_ns) {
+  due_.clear();
+  for (const Vip& vip : vips_) {
+    due_.push_back(
+        {.at_ns = now_ns, .vip = std::bit_cast<mr_addr>(vip), .rounds_left = kAnnounceRounds});
   }
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which VIPs to announce, and when: each that a new config brings, kAnnounceRounds times. Cold; the
-// engine's main thread. How an announcement gets onto the wire is the engine's own.
+// Which VIPs to announce, and when: each that a new config brings, kAnnounceRounds times; and by
+// which groups neighbours ask for them. Cold; the engine's main thread. How an announcement gets
+// onto the wire is the engine's own.
 #pragma once
 
 #include <array>
@@ -17,11 +18,21 @@ namespace millrace::core {
 inline constexpr std::uint32_t kAnnounceRounds = 3;
 inline constexpr std::uint64_t kAnnounceIntervalNs = 1'000'000'000;
 
+// The multicast group by which neighbours ask for an address, in network byte order.
+using Ipv6Group = std::array<std::uint8_t, 16>;
+// ff02::1:ffXX:XXXX with the last 24 bits of the address (RFC 4291 section 2.7.1).
+[[nodiscard]] Ipv6Group solicited_node_group(const mr_addr& addr);
+// Those of all IPv6 VIPs of `view`; several VIPs may share one.
+[[nodiscard]] std::set<Ipv6Group> solicited_node_groups(const ConfigView& view);
+
 class Announcements {
  public:
   // Schedules the VIPs of `view` that the config before did not have, and forgets those that are
   // gone.
   void adopt(const ConfigView& view, std::uint64_t now_ns);
+
+  // Schedules all VIPs once more: the nics' MAC address, or what is behind them, has changed.
+  void repeat(std::uint64_t now_ns);
 
   // The VIP that is due by `now_ns`, or null. Valid until the next call of any other function.
   [[nodiscard]] const mr_addr* due(std::uint64_t now_ns) const;

@@ -85,6 +85,11 @@ ExceptionPath::~ExceptionPath() {
   if (fd_ >= 0) (void)::close(fd_);  // nothing is buffered that could be lost
 }
 
+Status ExceptionPath::set_mac(const std::string& twin, const core::MacAddr& mac) const {
+  Status set = dpdk::set_mac(fd_, twin, mac);
+  return set ? ok() : Status(set.error().within("twin " + twin));
+}
+
 bool ExceptionPath::punt(const core::Packet& packet) const noexcept {
   return ::write(fd_, packet.data, packet.length) == static_cast<ssize_t>(packet.length);
 }

@@ -39,6 +39,10 @@ class ExceptionPath {
   ExceptionPath& operator=(const ExceptionPath&) = delete;
   ~ExceptionPath();
 
+  // Gives the interface, still named `twin`, another MAC address: the nic's has changed. Needs no
+  // privilege on an open TAP.
+  [[nodiscard]] Status set_mac(const std::string& twin, const core::MacAddr& mac) const;
+
   // Hands one frame to the kernel, which copies it. Any worker, at the same time as others. False
   // when the kernel does not take it: the twin is down or out of memory.
   [[nodiscard]] bool punt(const core::Packet& packet) const noexcept;

@@ -58,6 +58,10 @@ bool Nic::is_pci_address(const std::string& device) {
          ::sscanf(text, "%x:%x.%x", &bus, &slot, &function) == 3;
 }
 
+bool Nic::is_interface(const std::string& device) {
+  return !is_pci_address(device) && !is_virtual_device(device);
+}
+
 Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool& pool) {
   std::unique_ptr<Nic> nic(new Nic(up_to_comma(options.device)));
   const std::string place = "nic " + nic->name_;
@@ -194,6 +198,7 @@ Status Nic::start(const NicOptions& options) {
     // What a driver cannot filter (AF_XDP, rings) it delivers anyway, or takes as promiscuous.
     if (::rte_eth_allmulticast_enable(device) != 0) (void)::rte_eth_promiscuous_enable(device);
   }
+  keep_vlan_tags();
   rte_ether_addr mac{};
   if (int status = ::rte_eth_macaddr_get(devices_.front(), &mac); status != 0) {
     return device_error("cannot read its MAC", status);

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -88,6 +89,13 @@ class Nic {
   [[nodiscard]] const core::MacAddr& mac() const { return mac_; }
   [[nodiscard]] const std::string& driver() const { return driver_; }
   [[nodiscard]] bool link_is_up() const;
+  // True for a kernel interface, which the kernel may change behind the driver's back.
+  [[nodiscard]] static bool is_interface(const std::string& device);
+  // What the driver says now; mac() is what it said at start.
+  [[nodiscard]] std::optional<core::MacAddr> read_mac() const;
+  // Makes the device take frames for `macs` as well as for its own address, and no longer for those
+  // of the call before.
+  void accept(const std::vector<core::MacAddr>& macs);
 
   [[nodiscard]] std::span<const RxQueue> rx_queues() const { return rx_queues_; }
   // The queue that `worker` sends on.
@@ -103,10 +111,13 @@ class Nic {
   [[nodiscard]] Status configure(std::uint16_t device, const NicOptions& options,
                                  const MbufPool& pool);
   [[nodiscard]] Status start(const NicOptions& options);
+  // A tag that the device took off would leave packets of a VLAN like untagged ones.
+  void keep_vlan_tags() const;
 
   std::string name_;
   std::string driver_;
   core::MacAddr mac_;
+  std::vector<core::MacAddr> accepted_;  // beside the device's own
   std::vector<std::uint16_t> devices_;
   std::vector<RxQueue> rx_queues_;
   std::vector<std::unique_ptr<TxQueue>> tx_queues_;

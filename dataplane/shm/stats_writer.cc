@@ -132,4 +132,11 @@ void StatsWriter::set_link(std::uint32_t nic, bool is_up) const {
       .store(is_up ? 1 : 0, std::memory_order_relaxed);
 }
 
+void StatsWriter::set_mac(std::uint32_t nic, const core::MacAddr& mac) const {
+  for (std::size_t i = 0; i < mac.bytes.size(); ++i) {
+    std::atomic_ref<std::uint8_t>(header().nics[nic].mac[i])
+        .store(mac.bytes[i], std::memory_order_relaxed);
+  }
+}
+
 }  // namespace millrace::shm

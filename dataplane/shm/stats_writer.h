@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dataplane/contract/stats_abi.h"
+#include "dataplane/core/answer.h"
 #include "dataplane/core/result.h"
 #include "dataplane/shm/segment.h"
 
@@ -57,6 +58,8 @@ class StatsWriter {
   // `reason` is cut to fit. The generation is stored last.
   void set_refused(std::uint64_t generation, const std::string& reason) const;
   void set_link(std::uint32_t nic, bool is_up) const;
+  // A reader may see half of the one before for a moment; it only shows it.
+  void set_mac(std::uint32_t nic, const core::MacAddr& mac) const;
 
  private:
   explicit StatsWriter(Segment segment) : segment_(std::move(segment)) {}

@@ -27,6 +27,10 @@ class Announcer {
     announcements_.adopt(view, now_ns);
   }
 
+  // The nic has another MAC address, or another switch behind it: all VIPs are announced once more.
+  void set_mac(std::size_t nic, const core::MacAddr& mac) { nic_macs_[nic] = mac; }
+  void repeat(std::uint64_t now_ns) { announcements_.repeat(now_ns); }
+
   // Sends what is due, as far as ring and pool have room; the rest comes with the next call.
   void run(std::uint64_t now_ns);
 

@@ -11,6 +11,7 @@ namespace millrace::worker {
 std::uint32_t Housekeeping::run(std::uint64_t now_ns) noexcept {
   next_ns_ = now_ns + kHousekeepingNs - kHousekeepingNs / 4 + jitter_ns();
   adopt_newest();
+  if (options_.nic_macs != nullptr) take_nic_macs();
   sweep(now_ns);
   const std::uint32_t frames =
       options_.local_traffic != nullptr ? options_.local_traffic->send() : 0;
@@ -29,6 +30,15 @@ void Housekeeping::adopt_newest() noexcept {
   options_.configs->set_adopted(options_.worker, newest);
   // Pairs with the acquire of control::Publisher before it reuses the memory of older generations.
   shm::store_release(options_.published->acknowledged_generation, newest->generation);
+}
+
+void Housekeeping::take_nic_macs() noexcept {
+  for (std::uint32_t nic = 0; nic < options_.nic_macs->count(); ++nic) {
+    const core::MacAddr mac = options_.nic_macs->get(nic);
+    if (mac == nic_macs_[nic]) continue;
+    nic_macs_[nic] = mac;
+    options_.forwarder->set_nic_mac(nic, mac);
+  }
 }
 
 void Housekeeping::sweep(std::uint64_t now_ns) noexcept {

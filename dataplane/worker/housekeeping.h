@@ -8,12 +8,14 @@
 // that was corrected (dispatch.h) never went down for a reader.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "dataplane/contract/stats_abi.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/worker/config_exchange.h"
 #include "dataplane/worker/local_traffic.h"
+#include "dataplane/worker/nic_macs.h"
 
 namespace millrace::worker {
 
@@ -38,6 +40,7 @@ struct HousekeepingOptions {
   core::Forwarder* forwarder = nullptr;
   ConfigExchange* configs = nullptr;
   LocalTraffic* local_traffic = nullptr;      // null for all but worker 0
+  const NicMacs* nic_macs = nullptr;          // null: they never change
   const mr_worker_stats* counters = nullptr;  // the worker's own
   mr_worker_stats* published = nullptr;       // in the stats segment
 };
@@ -53,12 +56,14 @@ class Housekeeping {
 
  private:
   void adopt_newest() noexcept;
+  void take_nic_macs() noexcept;
   void sweep(std::uint64_t now_ns) noexcept;
   void publish(std::uint64_t now_ns) noexcept;
   [[nodiscard]] std::uint64_t jitter_ns() noexcept;
 
   HousekeepingOptions options_;
   const core::ConfigView* adopted_ = nullptr;
+  std::array<core::MacAddr, MR_NIC_COUNT_MAX> nic_macs_{};  // the forwarder's
   std::uint64_t next_ns_ = 0;
   std::uint64_t swept_ns_ = 0;      // until when the sweep has kept up
   std::uint32_t jitter_state_ = 1;  // xorshift32: cheap, and nothing depends on its quality

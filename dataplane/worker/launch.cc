@@ -23,6 +23,8 @@ namespace {
 // workers.
 constexpr std::uint64_t kTendNs = 1'000'000;
 constexpr std::uint64_t kLinkCheckNs = 500'000'000;
+// How long a nic whose MAC address changed is dead to the engine.
+constexpr std::uint64_t kMacCheckNs = 100'000'000;
 constexpr std::uint32_t kAnnouncementRingSize = 1024;
 // What DPDK itself wants besides packet buffers: rings, lcore and driver state.
 constexpr std::uint64_t kEalBytes = 16u << 20;
@@ -115,6 +117,7 @@ Status Engine::open_nics() {
   if (!pool) return pool.error();
   pool_.emplace(std::move(*pool));
   for (const NicChoice& choice : options_.nics) {
+    if (Status prepared = prepare_interface(choice.device); !prepared) return prepared;
     const auto index = static_cast<std::uint8_t>(nics_.size());
     Result<std::unique_ptr<dpdk::Nic>> nic =
         dpdk::Nic::open({.device = choice.device,
@@ -193,7 +196,7 @@ Status Engine::open_stats() {
   return ok();
 }
 
-std::vector<core::MacAddr> Engine::nic_macs() const {
+std::vector<core::MacAddr> Engine::macs_at_start() const {
   std::vector<core::MacAddr> macs;
   for (const auto& nic : nics_) macs.push_back(nic->mac());
   return macs;
@@ -204,7 +207,11 @@ Status Engine::make_announcer() {
       dpdk::MbufRing::create("announcements", kAnnouncementRingSize);
   if (!announcements) return announcements.error();
   announcements_.emplace(std::move(*announcements));
-  announcer_.emplace(nic_macs(), *pool_, *announcements_);
+  nic_macs_.reset(macs_at_start());
+  announcer_.emplace(macs_at_start(), *pool_, *announcements_);
+  std::vector<std::string> twins;
+  for (const NicChoice& choice : options_.nics) twins.push_back(choice.twin);
+  memberships_.emplace(twins);
   return ok();
 }
 
@@ -219,7 +226,8 @@ Status Engine::start_workers() {
                          .rx_queues = {},
                          .exits = {},
                          .flow_table = flow_tables_[index],
-                         .nic_macs = nic_macs(),
+                         .nic_macs = macs_at_start(),
+                         .changing_macs = &nic_macs_,
                          .configs = &configs_,
                          .handover_rings = handover_rings_ ? &*handover_rings_ : nullptr,
                          .announcements = index == 0 ? &*announcements_ : nullptr,
@@ -284,13 +292,32 @@ void Engine::tend(std::uint64_t now_ns) {
   watch_config(now_ns);
   configs_.collect();
   announcer_->run(now_ns);
+  if (const std::string problem = memberships_->run(now_ns); !problem.empty()) {
+    spdlog::warn("{}", problem);
+  }
   if (now_ns >= link_check_ns_) {
-    for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
-      stats_->set_link(nic, nics_[nic]->link_is_up());
-    }
+    watch_links(now_ns);
     link_check_ns_ = now_ns + kLinkCheckNs;
   }
+  if (now_ns >= mac_check_ns_) {
+    watch_macs(now_ns);
+    mac_check_ns_ = now_ns + kMacCheckNs;
+  }
   stats_->set_heartbeat(now_ns);
+}
+
+// The switch behind a link that was down has forgotten where VIPs are, or is another one.
+void Engine::watch_links(std::uint64_t now_ns) {
+  links_up_.resize(nics_.size(), true);
+  for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
+    const bool is_up = nics_[nic]->link_is_up();
+    stats_->set_link(nic, is_up);
+    if (is_up && !links_up_[nic]) {
+      announcer_->repeat(now_ns);
+      memberships_->renew(nic);
+    }
+    links_up_[nic] = is_up;
+  }
 }
 
 void Engine::watch_config(std::uint64_t now_ns) {
@@ -306,6 +333,8 @@ void Engine::watch_config(std::uint64_t now_ns) {
     case shm::ConfigEvent::Kind::adopted:
       spdlog::debug("config generation {} adopted", event.generation);
       announcer_->adopt(event.config.view, now_ns);
+      memberships_->adopt(event.config.view);
+      accept_local_macs(event.config.view);
       configs_.publish(std::move(event.config));
       stats_->set_adopted(event.generation);
       return;

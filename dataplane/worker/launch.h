@@ -33,6 +33,8 @@
 #include "dataplane/worker/announcer.h"
 #include "dataplane/worker/config_exchange.h"
 #include "dataplane/worker/handover.h"
+#include "dataplane/worker/memberships.h"
+#include "dataplane/worker/nic_macs.h"
 #include "dataplane/worker/poll_loop.h"
 
 namespace millrace::worker {
@@ -83,8 +85,13 @@ class Engine {
   void stop_workers();
   void tend(std::uint64_t now_ns);
   void watch_config(std::uint64_t now_ns);
+  void watch_links(std::uint64_t now_ns);
+  void watch_macs(std::uint64_t now_ns);
+  [[nodiscard]] std::optional<core::MacAddr> mac_now(std::size_t nic) const;
+  void accept_local_macs(const core::ConfigView& view);
+  [[nodiscard]] Status prepare_interface(const std::string& device) const;
   [[nodiscard]] std::uint32_t mbuf_count() const;
-  [[nodiscard]] std::vector<core::MacAddr> nic_macs() const;
+  [[nodiscard]] std::vector<core::MacAddr> macs_at_start() const;
 
   // In the order in which they are opened; the end undoes it backwards.
   EngineOptions options_;
@@ -100,12 +107,16 @@ class Engine {
   std::optional<HandoverRings> handover_rings_;
   std::optional<dpdk::MbufRing> announcements_;
   std::optional<Announcer> announcer_;
+  std::optional<Memberships> memberships_;
+  NicMacs nic_macs_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::function<void()>> work_;  // what each worker's lcore runs
   std::atomic<bool> workers_stop_{false};
   bool workers_run_ = false;
   shm::ConfigReader config_reader_;
   std::uint64_t link_check_ns_ = 0;
+  std::uint64_t mac_check_ns_ = 0;
+  std::vector<bool> links_up_;  // by nic, as of the last check
 };
 
 }  // namespace millrace::worker

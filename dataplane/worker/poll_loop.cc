@@ -103,6 +103,7 @@ Worker::Worker(const WorkerOptions& options)
                      .forwarder = &forwarder_,
                      .configs = options.configs,
                      .local_traffic = local_traffic_ ? &*local_traffic_ : nullptr,
+                     .nic_macs = options.changing_macs,
                      .counters = &counters_,
                      .published = options.published}),
       pace_(options.spins, counters_) {

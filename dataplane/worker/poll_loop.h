@@ -34,6 +34,7 @@ struct WorkerOptions {
   Exits exits;
   core::FlowTable flow_table = core::FlowTable::none();  // its own; its memory outlives it
   std::vector<core::MacAddr> nic_macs;
+  const NicMacs* changing_macs = nullptr;  // null: they never change
   ConfigExchange* configs = nullptr;
   HandoverRings* handover_rings = nullptr;  // null: there is one worker
   dpdk::MbufRing* announcements = nullptr;  // worker 0 only, with `pool`; else null

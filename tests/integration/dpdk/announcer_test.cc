@@ -77,6 +77,31 @@ TEST(Announcer, vip_that_stays_is_not_announced_again) {
   EXPECT_TRUE(workers.sent().empty());
 }
 
+TEST(Announcer, fault_71_all_vips_are_announced_anew_with_a_changed_mac_address) {
+  constexpr core::MacAddr kChanged{{2, 0, 0, 0, 0, 0x51}};
+  const Image image = balancer_image(1);
+  Workers workers({});
+  Announcer announcer({kNicMac}, workers.pool(), workers.announcements());
+  announcer.adopt(image.view(), kStartNs);
+  announcer.run(kStartNs);
+  workers.turn();
+  (void)workers.sent();
+  announcer.set_mac(0, kChanged);
+  announcer.repeat(kStartNs + 1);
+  for (std::uint32_t round = 0; round < kAnnounceRounds; ++round) {
+    announcer.run(kStartNs + 1 + round * kAnnounceIntervalNs);
+    workers.turn();
+    const std::vector<Bytes> sent = workers.sent();
+    ASSERT_EQ(sent.size(), 2u);
+    for (const Bytes& bytes : sent) {
+      EXPECT_TRUE(std::equal(kChanged.bytes.begin(), kChanged.bytes.end(), bytes.begin() + 6));
+    }
+  }
+  announcer.run(kStartNs + 10 * kAnnounceIntervalNs);
+  workers.turn();
+  EXPECT_TRUE(workers.sent().empty());
+}
+
 TEST(Announcer, vip_that_goes_is_not_announced_any_more_and_is_new_when_it_comes_back) {
   const Image with = balancer_image(1);
   ImageBuilder empty;

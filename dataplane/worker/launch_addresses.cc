@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The nics' MAC addresses and what else the link layer wants of an engine that has no kernel in
+// front: tags that stay in frames, further addresses of the node. Cold; the main thread.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "dataplane/shm/interface.h"
+#include "dataplane/worker/launch.h"
+
+namespace millrace::worker {
+
+Status Engine::prepare_interface(const std::string& device) const {
+  if (!dpdk::Nic::is_interface(device)) return ok();
+  const Result<std::vector<std::string>> changed = shm::keep_vlan_tags(device);
+  if (!changed) return changed.error().within("nic " + device);
+  for (const std::string& interface : *changed) {
+    spdlog::info("interface {}: leaves VLAN tags in frames from now on (rxvlan off)", interface);
+  }
+  return ok();
+}
+
+// A bond that fails over, a virtual machine that moves, an operator. The twin's goes with it:
+// neighbours must see one machine, whether the engine or the kernel answers them.
+void Engine::watch_macs(std::uint64_t now_ns) {
+  for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
+    const std::optional<core::MacAddr> mac = mac_now(nic);
+    if (!mac || *mac == nic_macs_.get(nic)) continue;
+    spdlog::info("nic {}: has another MAC address, VIPs are announced anew", nics_[nic]->name());
+    nic_macs_.set(nic, *mac);
+    stats_->set_mac(nic, *mac);
+    announcer_->set_mac(nic, *mac);
+    announcer_->repeat(now_ns);
+    if (!twins_[nic]) continue;
+    const Status set = twins_[nic]->set_mac(options_.nics[nic].twin, *mac);
+    if (!set) spdlog::warn("{}", set.error().message);
+  }
+}
+
+// AF_XDP's driver knows what the interface had when it was opened.
+std::optional<core::MacAddr> Engine::mac_now(std::size_t nic) const {
+  if (!dpdk::Nic::is_interface(options_.nics[nic].device)) return nics_[nic]->read_mac();
+  const Result<core::MacAddr> mac = shm::mac_of_interface(nics_[nic]->name());
+  return mac ? std::optional(*mac) : std::nullopt;  // gone for the moment
+}
+
+void Engine::accept_local_macs(const core::ConfigView& view) {
+  for (std::size_t nic = 0; nic < nics_.size(); ++nic) {
+    std::vector<core::MacAddr> macs;
+    for (const mr_local_mac& local : view.local_macs) {
+      core::MacAddr mac;
+      std::copy_n(local.mac, mac.bytes.size(), mac.bytes.begin());
+      if (local.nic == nic && mac != nic_macs_.get(nic)) macs.push_back(mac);
+    }
+    nics_[nic]->accept(macs);
+  }
+}
+
+}  // namespace millrace::worker
