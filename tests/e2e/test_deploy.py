@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,9 @@ def test_systemd_finds_nothing_wrong_with_the_units(installed: Path) -> None:
         assert own == []
 
 
-@pytest.mark.parametrize("words", [["--help"], ["hugepages", "x"], ["twin", "a", "nosuch0"], []])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["hugepages", "x"], ["twin", "a", "nosuch0"], ["neighbours", "x"], []]
+)
 def test_host_setup_says_what_is_wrong(words: list[str]) -> None:
     done = run([DEPLOY / "host-setup", *words], check=False)
     assert (done.returncode == 0) == (words == ["--help"])
@@ -85,6 +88,55 @@ def test_host_check_for_xdp_finds_an_interface_ready_and_a_missing_one(lab: Lab)
     assert "hugepages" not in ready.stdout
     lacking = node.run([DEPLOY / "host-check", "--engine", "xdp", "nosuch0"], check=False)
     assert lacking.returncode == 1 and "LACKS  nosuch0" in lacking.stdout
+
+
+NEIGHBOUR_LIMITS = [
+    Path(f"/proc/sys/net/{family}/neigh/default/gc_thresh{step}")
+    for family in ("ipv4", "ipv6")
+    for step in (1, 2, 3)
+]
+
+
+@pytest.fixture
+def neighbour_limits() -> Iterator[list[int]]:
+    """Those of the machine, which they are again afterwards."""
+    before = [int(path.read_text()) for path in NEIGHBOUR_LIMITS]
+    yield before
+    for path, limit in zip(NEIGHBOUR_LIMITS, before, strict=True):
+        path.write_text(str(limit))
+
+
+def test_fault_72_host_setup_raises_the_limits_of_neighbours_and_never_lowers_them(
+    neighbour_limits: list[int],
+) -> None:
+    for path in NEIGHBOUR_LIMITS:
+        path.write_text("1024")
+    low = run([DEPLOY / "host-check"], check=False).stdout
+    assert "note   neighbours  ipv4: 1024 at most" in low
+    assert "note   neighbours  ipv6: 1024 at most" in low
+    run([DEPLOY / "host-setup", "neighbours", "5000"])
+    raised = [int(path.read_text()) for path in NEIGHBOUR_LIMITS]
+    assert raised == [5000, 10000, 20000] * 2
+    assert "ok     neighbours  ipv6: 20000" in run([DEPLOY / "host-check"], check=False).stdout
+    run([DEPLOY / "host-setup", "neighbours", "100"])
+    assert [int(path.read_text()) for path in NEIGHBOUR_LIMITS] == raised
+
+
+def test_fault_71_host_setup_and_host_check_know_nics_that_take_tags_off(lab: Lab) -> None:
+    node, switch = lab.node.namespace, lab.namespaces["switch"]
+    switch.ip("link", "add", "tagged0", "type", "veth", "peer", "name", "nic9", "netns", node.name)
+    engine = ["--engine", lab.engine]
+    told = node.run([DEPLOY / "host-check", *engine, "nic9"], check=False).stdout
+    assert "takes VLAN tags off" in told
+    words = ["twin", "twin9", "nic9"] if lab.engine == "dpdk" else ["xdp", "nic9"]
+    try:
+        node.run([DEPLOY / "host-setup", *words])
+        told = node.run([DEPLOY / "host-check", *engine, "nic9"], check=False).stdout
+        assert "takes VLAN tags off" not in told
+    finally:
+        node.ip("link", "delete", "nic9")
+        if lab.engine == "dpdk":
+            node.ip("link", "delete", "twin9")
 
 
 def test_runbook_has_every_drop_reason() -> None:
