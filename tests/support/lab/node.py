@@ -76,23 +76,24 @@ class Node:
     def program(self, name: str) -> Path:
         return program_path(name, self.build)
 
+    def host_setup(self, *words: str) -> str:
+        """Runs the script that operators use; what it said."""
+        return self.namespace.run([REPOSITORY / "deploy" / "host-setup", *words]).stderr
+
     def take_nics(self, nics: Sequence[str]) -> None:
         """Prepares them by the script that operators use."""
         self.nics = list(nics)
-        setup = REPOSITORY / "deploy" / "host-setup"
         for index, nic in enumerate(self.nics):
             if self.engine == "xdp":
-                self.namespace.run([setup, "xdp", nic])
+                self.host_setup("xdp", nic)
                 continue
-            self.namespace.sysctl(f"net.ipv6.conf.{nic}.disable_ipv6", "1")
-            self.namespace.run([setup, "twin", f"twin{index}", nic])
+            self.host_setup("twin", f"twin{index}", nic)
         self._forward()
 
     def take_shared(self, nic: str, mac: str) -> None:
         """A NIC in shared memory, made by the engine; the DPDK engine alone has such."""
         self.nics = [nic]
-        setup = REPOSITORY / "deploy" / "host-setup"
-        self.namespace.run([setup, "twin", "twin0", mac])
+        self.host_setup("twin", "twin0", mac)
         self._forward()
 
     def _forward(self) -> None:
@@ -332,6 +333,7 @@ class Node:
             self.engine = engine
             self.take_nics(self.nics)
             self._move_addresses(own, before)
+            self.take_nics(self.nics)  # as the unit does: without addresses they are closed
             self.dataplane.stop()
             self.detach()
             self.start_dataplane()
@@ -342,6 +344,8 @@ class Node:
             self.engine = engine
             self.start_dataplane()
             self.take_nics(self.nics)
+            for nic in self.nics:
+                self.host_setup("open", nic)
             self._move_addresses(own, before)
             self.namespace.ip("link", "delete", before)
         self.disturbed_at = time.monotonic()
