@@ -10,32 +10,51 @@ namespace millrace::dpdk {
 
 namespace {
 
+__extension__ using Wide = unsigned __int128;
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+
 std::uint64_t monotonic_ns() noexcept {
   timespec now{};
   (void)::clock_gettime(CLOCK_MONOTONIC, &now);  // cannot fail with a valid clock
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
+  return static_cast<std::uint64_t>(now.tv_sec) * kSecondNs +
          static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 }  // namespace
 
-Clock::Clock() {
-  __extension__ using Wide = unsigned __int128;
-  ns_per_count_q32_ = static_cast<std::uint64_t>((Wide{1'000'000'000u} << 32) / ::rte_get_tsc_hz());
-  anchor();
-}
+Clock::Clock() : clock_(::rte_get_tsc_hz()) { (void)anchor(); }
 
 std::uint64_t Clock::now_ns() noexcept {
-  __extension__ using Wide = unsigned __int128;
-  const std::uint64_t counts = ::rte_rdtsc() - anchor_counter_;
-  const auto since_ns = static_cast<std::uint64_t>((Wide{counts} * ns_per_count_q32_) >> 32);
-  last_ns_ = std::max(last_ns_, anchor_ns_ + since_ns);
-  return last_ns_;
+  std::uint64_t counter = ::rte_rdtsc();
+  if (clock_.needs_anchor(counter)) [[unlikely]]
+    counter = anchor();
+  return clock_.at(counter);
 }
 
-void Clock::anchor() noexcept {
-  anchor_ns_ = monotonic_ns();
-  anchor_counter_ = ::rte_rdtsc();
+// The counter comes second: a thread that loses its CPU in between is late by that, and not early,
+// until the next anchor.
+std::uint64_t Clock::anchor() noexcept {
+  const std::uint64_t truth_ns = monotonic_ns();
+  const std::uint64_t counter = ::rte_rdtsc();
+  clock_.anchor(counter, truth_ns);
+  return counter;
+}
+
+CounterClock::CounterClock(std::uint64_t counts_per_second) noexcept
+    : ns_per_count_q32_(static_cast<std::uint64_t>((Wide{kSecondNs} << 32) / counts_per_second)),
+      believed_counts_(
+          static_cast<std::uint64_t>(Wide{kBelievedNs} * counts_per_second / kSecondNs)) {}
+
+void CounterClock::anchor(std::uint64_t counter, std::uint64_t monotonic_ns) noexcept {
+  anchor_counter_ = counter;
+  anchor_ns_ = monotonic_ns;
+}
+
+std::uint64_t CounterClock::at(std::uint64_t counter) noexcept {
+  const Wide since_ns = (Wide{counter - anchor_counter_} * ns_per_count_q32_) >> 32;
+  last_ns_ = std::max(last_ns_, anchor_ns_ + static_cast<std::uint64_t>(since_ns));
+  return last_ns_;
 }
 
 }  // namespace millrace::dpdk

@@ -282,7 +282,6 @@ void Engine::run(const std::atomic<bool>& stop) {
   const timespec pause{.tv_sec = 0, .tv_nsec = kTendNs};
   while (!stop.load(std::memory_order_relaxed)) {
     tend(clock.now_ns());
-    clock.anchor();
     (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);  // a signal may cut it short
   }
   stop_workers();

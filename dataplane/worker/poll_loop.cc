@@ -10,9 +10,6 @@ namespace millrace::worker {
 
 namespace {
 
-// CLOCK_MONOTONIC is taken as the truth again after this long (clock.h).
-constexpr std::uint64_t kAnchorNs = 1'000'000'000;
-
 void sleep_for(std::uint64_t duration_ns) noexcept {
   const timespec duration{.tv_sec = 0, .tv_nsec = static_cast<long>(duration_ns)};
   (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &duration, nullptr);  // waking early is fine
@@ -25,7 +22,6 @@ void Worker::run(const std::atomic<bool>& stop) noexcept {
   (void)::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
   dpdk::Clock clock;
   std::uint64_t now_ns = clock.now_ns();
-  std::uint64_t anchor_ns = now_ns + kAnchorNs;
   (void)keep_house(now_ns);  // takes the config before the first packet
   while (!stop.load(std::memory_order_relaxed)) {
     std::uint32_t handled = turn(now_ns);
@@ -36,10 +32,6 @@ void Worker::run(const std::atomic<bool>& stop) noexcept {
     if (sleep_ns != 0) {
       sleep_for(sleep_ns);
       now_ns = clock.now_ns();
-    }
-    if (now_ns >= anchor_ns) {
-      clock.anchor();
-      anchor_ns = now_ns + kAnchorNs;
     }
   }
   (void)keep_house(now_ns);
