@@ -31,6 +31,8 @@ using millrace::worker::Engine;
 using millrace::worker::EngineOptions;
 
 constexpr const char* kName = "millrace-dataplane";
+// Of one nic: more than workers can use.
+constexpr std::uint32_t kQueuesMax = 256;
 constexpr const char* kHelpHead = R"(Usage: millrace-dataplane --nic DEVICE [--twin TAP] [option...]
 
 Forwards packets of VIPs between nics as the control plane says (RUNTIME_DIR/config), and hands all
@@ -97,8 +99,9 @@ po::options_description describe_options() {
       "kernel twin of the nic; the n-th --twin belongs to the n-th --nic");
   add("workers", po::value<std::uint32_t>()->value_name("N")->default_value(1),
       "worker threads, 1 to 16");
-  add("queues", po::value<std::uint32_t>()->value_name("N")->default_value(1),
-      "rx queues per nic; a worker without a queue gets its packets from the others");
+  add("queues", po::value<std::uint32_t>()->value_name("N"),
+      "rx queues per nic (default: all of an interface's, else one for each worker); a worker may "
+      "have several, and one without gets its packets from the others");
   add("main-cpu", po::value<std::uint32_t>()->value_name("CPU"),
       "CPU of the main thread (default: the first allowed one)");
   add("worker-cpus", po::value<std::string>()->value_name("LIST"),
@@ -135,9 +138,12 @@ Result<EngineOptions> to_engine_options(const po::variables_map& values) {
     return Error{"--workers: " + std::to_string(options.worker_count) + " is not 1 to " +
                  std::to_string(millrace::worker::kWorkersMax)};
   }
-  options.queue_count = values["queues"].as<std::uint32_t>();
-  if (options.queue_count < 1 || options.queue_count > options.worker_count) {
-    return Error{"--queues: " + std::to_string(options.queue_count) + " is not 1 to --workers"};
+  if (values.count("queues") != 0) {
+    options.queue_count = values["queues"].as<std::uint32_t>();
+    if (options.queue_count < 1 || options.queue_count > kQueuesMax) {
+      return Error{"--queues: " + std::to_string(options.queue_count) + " is not 1 to " +
+                   std::to_string(kQueuesMax)};
+    }
   }
   options.flow_capacity = values["flows"].as<std::uint32_t>();
   if (options.flow_capacity < 1 || options.flow_capacity > MR_FLOW_CAPACITY_MAX) {

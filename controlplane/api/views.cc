@@ -66,8 +66,11 @@ json::object target_view(const TargetSnapshot& target) {
 json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns) {
   json::array nics;
   for (const NicSnapshot& nic : engine.nics) {
-    nics.push_back(
-        {{"name", nic.name}, {"twin", nic.twin}, {"mac", nic.mac}, {"link_up", nic.link_up}});
+    nics.push_back({{"name", nic.name},
+                    {"twin", nic.twin},
+                    {"mac", nic.mac},
+                    {"link_up", nic.link_up},
+                    {"unserved_queues", nic.unserved_queues}});
   }
   json::array workers;
   for (const WorkerSnapshot& worker : engine.workers) {

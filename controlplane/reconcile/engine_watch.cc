@@ -117,7 +117,8 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
       engine.nics.push_back({.name = nic.name,
                              .twin = nic.twin,
                              .mac = mac_text(nic.mac),
-                             .link_up = nic.link_up != 0});
+                             .link_up = nic.link_up != 0,
+                             .unserved_queues = nic.unserved_queues});
     }
     for (std::uint32_t i = 0; i < stats_->worker_count(); ++i) {
       engine.workers.push_back(worker_snapshot(*stats_, i, now_ns));

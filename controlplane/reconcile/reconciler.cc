@@ -378,6 +378,12 @@ std::vector<std::string> Reconciler::alarms(const EngineSnapshot& engine) const 
                      engine.wanted_kind);
   }
   add_own_vip_alarms(alarms);
+  for (const NicSnapshot& nic : engine.nics) {
+    if (!engine.running || nic.unserved_queues == 0) continue;
+    alarms.push_back("nic " + nic.name + ": frames on " + std::to_string(nic.unserved_queues) +
+                     " of its rx queues reach no worker, so that a part of the clients gets no "
+                     "service: restart the engine; its log says what happened");
+  }
   for (const auto& [name, group] : state_.groups) {
     if (!encapsulates(group.settings.forwarding)) continue;
     for (const auto& [key, target] : group.targets) {

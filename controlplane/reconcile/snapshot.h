@@ -80,6 +80,7 @@ struct NicSnapshot {
   std::string twin;
   std::string mac;
   bool link_up = false;
+  std::uint32_t unserved_queues = 0;  // rx queues that it spreads over and no worker reads
 };
 
 struct EngineSnapshot {

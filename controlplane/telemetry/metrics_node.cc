@@ -100,6 +100,9 @@ constexpr MetricRow<const NicSnapshot*> kNicRows[] = {
     {{"millrace_nic_link_up", MetricKind::gauge, "1 while the nic has link, else 0.", "nic,twin",
       ""},
      [](const NicSnapshot* const& s) { return claim(s->link_up); }},
+    {{"millrace_nic_unserved_queues", MetricKind::gauge,
+      "Rx queues that the nic spreads frames over and no worker reads.", "nic,twin", ""},
+     [](const NicSnapshot* const& s) { return number(s->unserved_queues); }},
 };
 
 // In the order of enum mr_counter from the seventh row on.

@@ -109,7 +109,7 @@ struct mr_nic {
   char twin[MR_NAME_BYTES];
   uint8_t mac[6];
   uint8_t link_up;
-  uint8_t reserved;
+  uint8_t unserved_queues;  // rx queues that the nic spreads over and nobody reads; at most 255
   // What the nic dropped before the engine saw it, since the engine started.
   uint64_t rx_missed;     // no free descriptor: the engine was too slow
   uint64_t rx_errors;     // bad or too long frames

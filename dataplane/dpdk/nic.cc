@@ -11,10 +11,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 
 #include "dataplane/dpdk/eal.h"
+#include "dataplane/dpdk/kernel_interface.h"
 #include "dataplane/dpdk/mbuf_pool.h"
+#include "dataplane/dpdk/queue_plan.h"
 
 namespace millrace::dpdk {
 
@@ -32,17 +33,6 @@ Error device_error(const std::string& what, int status) {
 std::string up_to_comma(const std::string& text) { return text.substr(0, text.find(',')); }
 
 bool is_af_xdp(const std::string& driver) { return driver == "net_af_xdp"; }
-
-// Of a kernel interface, as configured now; 0 when sysfs does not say.
-std::uint32_t rx_queue_count(const std::string& interface) {
-  std::error_code failure;  // leaves the iterator at its end
-  std::uint32_t count = 0;
-  const std::filesystem::path queues = "/sys/class/net/" + interface + "/queues";
-  for (const auto& entry : std::filesystem::directory_iterator(queues, failure)) {
-    if (entry.path().filename().string().rfind("rx-", 0) == 0) ++count;
-  }
-  return count;
-}
 
 bool is_virtual_device(const std::string& device) { return device.rfind("net_", 0) == 0; }
 
@@ -62,6 +52,15 @@ bool Nic::is_interface(const std::string& device) {
   return !is_pci_address(device) && !is_virtual_device(device);
 }
 
+std::uint32_t Nic::expected_queue_count(const NicOptions& options) {
+  if (options.queue_count != 0) return options.queue_count;
+  if (is_pci_address(options.device)) return options.worker_count;
+  if (!is_virtual_device(options.device)) {
+    return std::max<std::uint32_t>(rx_queue_count(options.device), 1);
+  }
+  return std::max(queues_argument(options.device), options.worker_count);
+}
+
 Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool& pool) {
   std::unique_ptr<Nic> nic(new Nic(up_to_comma(options.device)));
   const std::string place = "nic " + nic->name_;
@@ -70,7 +69,7 @@ Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool
     Status configured = nic->configure(device, options, pool);
     if (!configured) return configured.error().within(place);
   }
-  if (Status started = nic->start(options); !started) return started.error().within(place);
+  if (Status started = nic->start(); !started) return started.error().within(place);
   return nic;
 }
 
@@ -84,6 +83,17 @@ Nic::~Nic() {
     // start.
     if (!is_af_xdp(driver_)) (void)::rte_eth_dev_close(device);
   }
+}
+
+std::uint32_t Nic::unserved_queues() const {
+  if (!is_interface_) return 0;  // spreads over what configure() set up
+  const std::uint32_t has = rx_queue_count(name_);
+  return has > rx_queues_.size() ? has - static_cast<std::uint32_t>(rx_queues_.size()) : 0;
+}
+
+std::string Nic::queue_remedy() const {
+  return "restart the engine, or: " +
+         queue_command(name_, static_cast<std::uint32_t>(rx_queues_.size()));
 }
 
 bool Nic::link_is_up() const {
@@ -121,10 +131,26 @@ Status Nic::probe_interface(std::uint32_t queue_count, const MbufPool& pool) {
   if (::if_nametoindex(name_.c_str()) == 0) {
     return Error{"no such interface in this network namespace (ip link show)"};
   }
-  if (const std::uint32_t has = rx_queue_count(name_); has < queue_count) {
-    const std::string wanted = std::to_string(queue_count);
-    return Error{"has " + std::to_string(has) + " rx queues, " + wanted +
-                 " were asked for; try: ethtool -L " + name_ + " rx " + wanted + " tx " + wanted};
+  is_interface_ = true;
+  const std::uint32_t has = rx_queue_count(name_);
+  if (queue_count == 0) queue_count = has;
+  if (has < queue_count) {
+    return Error{"has " + std::to_string(has) + " rx queues, " + std::to_string(queue_count) +
+                 " were asked for; leave --queues out, or: " + queue_command(name_, queue_count)};
+  }
+  if (has > queue_count) {
+    return Error{"spreads frames over " + std::to_string(has) + " rx queues, --queues asks for " +
+                 std::to_string(queue_count) +
+                 ": a part of the clients would get no service; leave --queues out, or: " +
+                 queue_command(name_, queue_count)};
+  }
+  // Every queue is a device of DPDK's, which counts them all together.
+  if (const std::uint32_t more = queue_count + ::rte_eth_dev_count_total();
+      more > RTE_MAX_ETHPORTS) {
+    return Error{"has " + std::to_string(has) + " rx queues, " + std::to_string(more) +
+                 " with those of other nics; DPDK drives up to " +
+                 std::to_string(RTE_MAX_ETHPORTS) +
+                 " by AF_XDP; give it fewer: " + queue_command(name_, 1)};
   }
   if (!pool.is_contiguous()) {
     return Error{"AF_XDP needs the packet buffers in one piece, and hugepages are too fragmented"};
@@ -150,13 +176,15 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
     return device_error("cannot ask what the device can do", status);
   }
   driver_ = info.driver_name;
-  const bool is_split = devices_.size() > 1;  // the queues are devices
-  const auto rx_count = is_split ? std::uint16_t{1}
-                                 : static_cast<std::uint16_t>(std::min<std::uint32_t>(
-                                       options.queue_count, info.max_rx_queues));
-  const auto tx_count = is_split ? std::uint16_t{1}
-                                 : static_cast<std::uint16_t>(std::min<std::uint32_t>(
-                                       options.worker_count, info.max_tx_queues));
+  Result<QueuePlan> plan = QueuePlan{.rx = 1, .tx = 1};  // of a queue that is a device
+  if (!is_interface_) {
+    plan = plan_queues({.rx = options.queue_count, .worker_count = options.worker_count},
+                       {.driver = driver_,
+                        .rx_max = info.max_rx_queues,
+                        .tx_max = info.max_tx_queues});
+  }
+  if (!plan) return plan.error();
+  const auto [rx_count, tx_count] = *plan;
   rte_eth_conf conf{};
   const std::uint64_t rss = kRssFields & info.flow_type_rss_offloads;
   if (rx_count > 1 && rss != 0) {
@@ -176,7 +204,7 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
         ::rte_eth_rx_queue_setup(device, queue, rx_descriptors, numa_node, nullptr, pool.get());
     rx_queues_.push_back({.device = device, .queue = queue, .nic = options.index});
   }
-  const std::size_t tx_total = is_split ? devices_.size() : tx_count;
+  const std::size_t tx_total = is_interface_ ? devices_.size() : tx_count;
   for (std::uint16_t queue = 0; status == 0 && queue < tx_count; ++queue) {
     status = ::rte_eth_tx_queue_setup(device, queue, tx_descriptors, numa_node, nullptr);
     tx_queues_.push_back(std::make_unique<TxQueue>(device, queue, tx_total < options.worker_count));
@@ -189,7 +217,7 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
   return error;
 }
 
-Status Nic::start(const NicOptions& options) {
+Status Nic::start() {
   for (const std::uint16_t device : devices_) {
     if (int status = ::rte_eth_dev_start(device); status != 0) {
       return device_error("cannot start the device", status);
@@ -204,10 +232,6 @@ Status Nic::start(const NicOptions& options) {
     return device_error("cannot read its MAC", status);
   }
   std::memcpy(mac_.bytes.data(), mac.addr_bytes, mac_.bytes.size());
-  if (rx_queues_.size() < options.queue_count) {
-    return Error{"has only " + std::to_string(rx_queues_.size()) + " rx queues, " +
-                 std::to_string(options.queue_count) + " were asked for"};
-  }
   return ok();
 }
 

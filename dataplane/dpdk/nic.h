@@ -5,7 +5,9 @@
 //
 // A nic is one or more DPDK devices, hidden here. A kernel interface is driven by AF_XDP with one
 // device per queue, which works on veth too (it reports no combined channels, and the driver then
-// accepts one queue per device). Everything else is one device with as many queues as it offers.
+// accepts one queue per device). Everything else is one device with as many queues as it is told to
+// have. Either way every queue that the nic spreads frames over is read by some worker: what arrives
+// on another one would be a part of the clients that gets no service.
 //
 // Steering: with several rx queues a device spreads packets by RSS over addresses and ports. That
 // need not agree with who owns a flow (core::owner_of: the client's side only, in both directions),
@@ -38,7 +40,7 @@ struct NicOptions {
   // arguments ("net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap"), or a device that the EAL already has.
   std::string device;
   std::uint8_t index = 0;          // in the engine's table of nics
-  std::uint32_t queue_count = 1;   // rx queues wanted
+  std::uint32_t queue_count = 0;   // rx queues wanted; 0: all that it spreads frames over
   std::uint32_t worker_count = 1;  // tx queues wanted; the device may have fewer
 };
 
@@ -80,6 +82,10 @@ class Nic {
   // True when `device` must be known to the EAL before it starts (EalOptions::use_pci).
   [[nodiscard]] static bool is_pci_address(const std::string& device);
 
+  // Rx queues that open() will find or make, for what has to be known before: all of an interface's,
+  // and as many of another device as it is told to have.
+  [[nodiscard]] static std::uint32_t expected_queue_count(const NicOptions& options);
+
   Nic(const Nic&) = delete;
   Nic& operator=(const Nic&) = delete;
   // Stops the device; no worker may use its queues any more.
@@ -96,6 +102,12 @@ class Nic {
   // Makes the device take frames for `macs` as well as for its own address, and no longer for those
   // of the call before.
   void accept(const std::vector<core::MacAddr>& macs);
+  // Rx queues that the nic spreads frames over by now and that are not among rx_queues(), because
+  // somebody gave it more (ethtool -L, a driver that was loaded anew): what arrives there goes to the
+  // kernel, past all workers. About 20 us.
+  [[nodiscard]] std::uint32_t unserved_queues() const;
+  // What to do about them.
+  [[nodiscard]] std::string queue_remedy() const;
 
   [[nodiscard]] std::span<const RxQueue> rx_queues() const { return rx_queues_; }
   // The queue that `worker` sends on.
@@ -110,12 +122,13 @@ class Nic {
   [[nodiscard]] Status probe_interface(std::uint32_t queue_count, const MbufPool& pool);
   [[nodiscard]] Status configure(std::uint16_t device, const NicOptions& options,
                                  const MbufPool& pool);
-  [[nodiscard]] Status start(const NicOptions& options);
+  [[nodiscard]] Status start();
   // A tag that the device took off would leave packets of a VLAN like untagged ones.
   void keep_vlan_tags() const;
 
   std::string name_;
   std::string driver_;
+  bool is_interface_ = false;  // of the kernel, driven by AF_XDP
   core::MacAddr mac_;
   std::vector<core::MacAddr> accepted_;  // beside the device's own
   std::vector<std::uint16_t> devices_;

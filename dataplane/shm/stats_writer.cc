@@ -139,4 +139,10 @@ void StatsWriter::set_mac(std::uint32_t nic, const core::MacAddr& mac) const {
   }
 }
 
+bool StatsWriter::set_unserved_queues(std::uint32_t nic, std::uint32_t count) const {
+  const auto shown = static_cast<std::uint8_t>(std::min<std::uint32_t>(count, UINT8_MAX));
+  return std::atomic_ref<std::uint8_t>(header().nics[nic].unserved_queues)
+             .exchange(shown, std::memory_order_relaxed) != shown;
+}
+
 }  // namespace millrace::shm

@@ -60,6 +60,8 @@ class StatsWriter {
   void set_link(std::uint32_t nic, bool is_up) const;
   // A reader may see half of the one before for a moment; it only shows it.
   void set_mac(std::uint32_t nic, const core::MacAddr& mac) const;
+  // Returns whether that is another number than before.
+  [[nodiscard]] bool set_unserved_queues(std::uint32_t nic, std::uint32_t count) const;
 
  private:
   explicit StatsWriter(Segment segment) : segment_(std::move(segment)) {}

@@ -22,7 +22,8 @@ namespace {
 // How often the main thread looks for a new config: the largest part of a change's way to the
 // workers.
 constexpr std::uint64_t kTendNs = 1'000'000;
-constexpr std::uint64_t kLinkCheckNs = 500'000'000;
+// How often it looks at the nics: a lost link or a queue that nobody serves shows within a second.
+constexpr std::uint64_t kNicCheckNs = 500'000'000;
 // How long a nic whose MAC address changed is dead to the engine.
 constexpr std::uint64_t kMacCheckNs = 100'000'000;
 constexpr std::uint32_t kAnnouncementRingSize = 1024;
@@ -102,10 +103,19 @@ Status Engine::take_lock() {
   return ok();
 }
 
+dpdk::NicOptions Engine::nic_options(std::size_t nic) const {
+  return {.device = options_.nics[nic].device,
+          .index = static_cast<std::uint8_t>(nic),
+          .queue_count = options_.queue_count,
+          .worker_count = options_.worker_count};
+}
+
 // Everything that can hold an mbuf at once; the pool works best one below a power of two.
 std::uint32_t Engine::mbuf_count() const {
-  const auto nic_count = static_cast<std::uint32_t>(options_.nics.size());
-  const std::uint32_t queues = nic_count * (options_.queue_count + options_.worker_count);
+  std::uint32_t queues = 0;
+  for (std::size_t nic = 0; nic < options_.nics.size(); ++nic) {
+    queues += dpdk::Nic::expected_queue_count(nic_options(nic)) + options_.worker_count;
+  }
   // AF_XDP keeps twice its descriptors in the kernel's rings.
   const std::uint32_t in_queues = queues * 2 * dpdk::kQueueDescriptors;
   const std::uint32_t in_workers = (options_.worker_count + 1) * 2 * kHandoverRingSize;
@@ -119,12 +129,7 @@ Status Engine::open_nics() {
   for (const NicChoice& choice : options_.nics) {
     if (Status prepared = prepare_interface(choice.device); !prepared) return prepared;
     const auto index = static_cast<std::uint8_t>(nics_.size());
-    Result<std::unique_ptr<dpdk::Nic>> nic =
-        dpdk::Nic::open({.device = choice.device,
-                         .index = index,
-                         .queue_count = options_.queue_count,
-                         .worker_count = options_.worker_count},
-                        *pool_);
+    Result<std::unique_ptr<dpdk::Nic>> nic = dpdk::Nic::open(nic_options(index), *pool_);
     if (!nic) return nic.error();
     nics_.push_back(std::move(*nic));
     twins_.emplace_back();
@@ -294,9 +299,10 @@ void Engine::tend(std::uint64_t now_ns) {
   if (const std::string problem = memberships_->run(now_ns); !problem.empty()) {
     spdlog::warn("{}", problem);
   }
-  if (now_ns >= link_check_ns_) {
+  if (now_ns >= nic_check_ns_) {
     watch_links(now_ns);
-    link_check_ns_ = now_ns + kLinkCheckNs;
+    watch_queues();
+    nic_check_ns_ = now_ns + kNicCheckNs;
   }
   if (now_ns >= mac_check_ns_) {
     watch_macs(now_ns);
@@ -316,6 +322,22 @@ void Engine::watch_links(std::uint64_t now_ns) {
       memberships_->renew(nic);
     }
     links_up_[nic] = is_up;
+  }
+}
+
+void Engine::watch_queues() {
+  for (std::uint32_t index = 0; index < nics_.size(); ++index) {
+    const dpdk::Nic& nic = *nics_[index];
+    const std::uint32_t unserved = nic.unserved_queues();
+    if (!stats_->set_unserved_queues(index, unserved)) continue;
+    if (unserved == 0) {
+      spdlog::info("nic {}: all its queues are served again", nic.name());
+    } else {
+      spdlog::error(
+          "nic {}: frames on {} of its rx queues reach no worker: a part of the clients gets no "
+          "service; {}",
+          nic.name(), unserved, nic.queue_remedy());
+    }
   }
 }
 

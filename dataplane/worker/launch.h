@@ -50,7 +50,7 @@ struct NicChoice {
 struct EngineOptions {
   std::vector<NicChoice> nics;
   std::uint32_t worker_count = 1;  // 1 to kWorkersMax
-  std::uint32_t queue_count = 1;   // rx queues per nic
+  std::uint32_t queue_count = 0;   // rx queues per nic; 0: all that it spreads frames over
   std::uint32_t main_cpu = 0;
   std::vector<std::uint32_t> worker_cpus;   // one for each worker
   std::uint32_t flow_capacity = 1'000'000;  // per worker
@@ -86,10 +86,12 @@ class Engine {
   void tend(std::uint64_t now_ns);
   void watch_config(std::uint64_t now_ns);
   void watch_links(std::uint64_t now_ns);
+  void watch_queues();
   void watch_macs(std::uint64_t now_ns);
   [[nodiscard]] std::optional<core::MacAddr> mac_now(std::size_t nic) const;
   void accept_local_macs(const core::ConfigView& view);
   [[nodiscard]] Status prepare_interface(const std::string& device) const;
+  [[nodiscard]] dpdk::NicOptions nic_options(std::size_t nic) const;
   [[nodiscard]] std::uint32_t mbuf_count() const;
   [[nodiscard]] std::vector<core::MacAddr> macs_at_start() const;
 
@@ -114,7 +116,7 @@ class Engine {
   std::atomic<bool> workers_stop_{false};
   bool workers_run_ = false;
   shm::ConfigReader config_reader_;
-  std::uint64_t link_check_ns_ = 0;
+  std::uint64_t nic_check_ns_ = 0;
   std::uint64_t mac_check_ns_ = 0;
   std::vector<bool> links_up_;  // by nic, as of the last check
 };

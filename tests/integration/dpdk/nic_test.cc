@@ -6,6 +6,7 @@
 
 #include "dataplane/dpdk/exception_path.h"
 #include "dataplane/dpdk/mbuf_burst.h"
+#include "dataplane/dpdk/queue_plan.h"
 #include "tests/integration/dpdk/environment.h"
 
 namespace millrace::dpdk {
@@ -27,7 +28,8 @@ TEST(Nic, interface_with_too_few_queues_says_how_to_get_more) {
   const auto nic = Nic::open({.device = "lo", .queue_count = 2}, pool);  // has one
   ASSERT_FALSE(nic);
   EXPECT_EQ(nic.error().message,
-            "nic lo: has 1 rx queues, 2 were asked for; try: ethtool -L lo rx 2 tx 2");
+            "nic lo: has 1 rx queues, 2 were asked for; leave --queues out, or: ethtool -L lo rx 2 "
+            "tx 2");
 }
 
 TEST(Nic, missing_pci_device_says_what_to_look_at) {
@@ -63,6 +65,49 @@ TEST(Nic, virtual_device_with_several_queues_opens) {
   EXPECT_EQ((*nic)->driver(), "net_null");
   EXPECT_EQ((*nic)->rx_queues()[2].nic, 3);
   EXPECT_NE(&(*nic)->tx_queue(0), &(*nic)->tx_queue(1));
+}
+
+TEST(Nic, fault_63_device_gets_a_queue_for_each_worker_unless_told_otherwise) {
+  const MbufPool pool = test::make_pool();
+  const NicOptions options = {.device = test::unique_name("net_null"), .worker_count = 3};
+  EXPECT_EQ(Nic::expected_queue_count(options), 3u);
+  const auto nic = Nic::open(options, pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  EXPECT_EQ((*nic)->rx_queues().size(), 3u);
+  EXPECT_EQ((*nic)->tx_queue_count(), 3u);
+  EXPECT_EQ((*nic)->unserved_queues(), 0u);
+}
+
+TEST(QueuePlan, fault_63_paired_queues_are_never_more_for_sending_than_for_receiving) {
+  const QueueLimits pairs = {.driver = "net_virtio", .rx_max = 4, .tx_max = 4};
+  EXPECT_EQ(plan_queues({.rx = 0, .worker_count = 2}, pairs)->rx, 2u);
+  EXPECT_EQ(plan_queues({.rx = 0, .worker_count = 2}, pairs)->tx, 2u);
+  EXPECT_EQ(plan_queues({.rx = 1, .worker_count = 2}, pairs)->tx, 1u);
+  EXPECT_EQ(plan_queues({.rx = 3, .worker_count = 2}, pairs)->rx, 3u);
+  EXPECT_EQ(plan_queues({.rx = 0, .worker_count = 8}, pairs)->rx, 4u);
+  const QueueLimits single = {.driver = "net_ixgbe", .rx_max = 64, .tx_max = 64};
+  EXPECT_EQ(plan_queues({.rx = 1, .worker_count = 2}, single)->tx, 2u) << "spreads over rx alone";
+}
+
+TEST(Nic, fault_63_all_queues_of_a_vhost_device_are_served_or_it_is_refused) {
+  const MbufPool pool = test::make_pool();
+  const std::string name = test::unique_name("net_vhost");
+  NicOptions options = {
+      .device = name + ",iface=" + testing::TempDir() + "/" + name + ".sock,queues=2",
+      .queue_count = 1,
+      .worker_count = 1};
+  const auto refused = Nic::open(options, pool);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(
+      refused.error().message,
+      HasSubstr("was made with 2 queues, which its other side may all use, --queues asks for "
+                "1: a part of the clients would get no service"));
+  options.queue_count = 0;
+  EXPECT_EQ(Nic::expected_queue_count(options), 2u);
+  const auto nic = Nic::open(options, pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  EXPECT_EQ((*nic)->rx_queues().size(), 2u);
+  EXPECT_EQ((*nic)->tx_queue_count(), 1u);
 }
 
 TEST(Nic, received_packets_carry_the_index_of_the_nic) {

@@ -83,7 +83,7 @@ def refusal(*words: str) -> str:
         ((), "--nic is missing (see --help)"),
         (("--nic", "x", "--workers", "0"), "--workers: 0 is not 1 to 16"),
         (("--nic", "x", "--workers", "17"), "--workers: 17 is not 1 to 16"),
-        (("--nic", "x", "--queues", "2"), "--queues: 2 is not 1 to --workers"),
+        (("--nic", "x", "--queues", "0"), "--queues: 0 is not 1 to 256"),
         (("--nic", "x", "--flows", "0"), "--flows: 0 is not 1 to 268435456"),
         (("--nic", "x", "--twin", "a", "--twin", "b"), "--twin: there are more twins than nics"),
         (

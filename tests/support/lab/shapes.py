@@ -6,7 +6,7 @@ from __future__ import annotations
 
 # A second VIP per family and a second port, all to the same target ports.
 SEVERAL_LISTENERS = False
-NIC_QUEUES = 1
+NIC_QUEUES = 4
 SNOOPING = False
 SECOND_MAC = False
 BYSTANDER = False

@@ -99,6 +99,8 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   const std::string nics = run({"status"}).out;
   EXPECT_TRUE(has(nics, "eth1 (02:00:00:00:00:01), kernel twin twin0, link up"));
   EXPECT_TRUE(has(nics, "eth2 (02:00:00:00:00:02), link up")) << "the XDP engine needs no twin";
+  node_.controller.state.engine.nics[1].unserved_queues = 3;
+  EXPECT_TRUE(has(run({"status"}).out, "link up, 3 QUEUES UNSERVED"));
   node_.controller.state.engine.running = false;
   node_.controller.state.engine.problem = "no stats segment";
   EXPECT_TRUE(has(run({"status"}).out, "NOT RUNNING: no stats segment"));

@@ -314,6 +314,20 @@ TEST_F(ReconcilerTest, other_engine_than_the_config_names_is_an_alarm) {
   EXPECT_FALSE(world_->snapshot().engine.is_of_wrong_kind()) << "none runs, which is told anyway";
 }
 
+TEST_F(ReconcilerTest, fault_63_queues_that_the_engine_does_not_read_raise_an_alarm) {
+  (void)apply(web_config(kThree));
+  world_.pass(1);
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+  EXPECT_TRUE(world_.engine().writer().set_unserved_queues(0, 2));
+  world_.pass(1);
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0],
+              HasSubstr("nic lb0: frames on 2 of its rx queues reach no worker"));
+  EXPECT_TRUE(world_.engine().writer().set_unserved_queues(0, 0));
+  world_.pass(1);
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+}
+
 TEST_F(ReconcilerTest, probes_fail_nobody_while_the_engine_that_carries_them_is_down) {
   (void)apply(web_config(kThree));
   world_.pass(1);

@@ -72,6 +72,7 @@ TEST(Metrics, values_and_units_are_those_of_the_snapshot) {
            "millrace_config_last_success_timestamp_seconds{node=\"lb-1\",zone=\"a\"} "
            "1700000000.5\n",
            "millrace_nic_link_up{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} 1\n",
+           "millrace_nic_unserved_queues{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} 2\n",
            "millrace_worker_heartbeat_age_seconds{node=\"lb-1\",zone=\"a\",worker=\"1\"} 0.25\n",
            "millrace_worker_busy_seconds_total{node=\"lb-1\",zone=\"a\",worker=\"0\"} 2.5\n",
            "millrace_worker_longest_turn_seconds{node=\"lb-1\",zone=\"a\",worker=\"0\"} 0.0015\n",

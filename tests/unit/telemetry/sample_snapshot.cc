@@ -16,7 +16,11 @@ EngineSnapshot sample_engine() {
   engine.pid = 4242;
   engine.start_ns = 50'000'000'000;
   engine.adopted_generation = 7;
-  engine.nics = {{.name = "eth1", .twin = "mr0", .mac = "02:00:00:00:00:01", .link_up = true}};
+  engine.nics = {{.name = "eth1",
+                  .twin = "mr0",
+                  .mac = "02:00:00:00:00:01",
+                  .link_up = true,
+                  .unserved_queues = 2}};
   for (std::uint32_t index = 0; index < 2; ++index) {
     WorkerSnapshot worker;
     worker.index = index;
