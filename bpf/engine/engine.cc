@@ -219,6 +219,7 @@ Status Engine::open_stats() {
     std::copy(nic.mac.bytes.begin(), nic.mac.bytes.end(), shown.mac);
     shown.link_up = link_is_up(nic) ? 1 : 0;
     stats.nics.push_back(shown);
+    count_drops(nic, drops_before_.emplace_back());
   }
   Result<shm::StatsWriter> writer =
       shm::StatsWriter::create(options_.runtime_dir + "/stats", stats);
@@ -285,6 +286,7 @@ void Engine::watch_links(std::uint64_t now_ns) {
   for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
     const bool is_up = link_is_up(nics_[nic]);
     stats_->set_link(nic, is_up);
+    publish_drops(nic);
     if (is_up && !links_up_[nic]) announcer_->repeat(now_ns);
     links_up_[nic] = is_up;
   }
@@ -302,6 +304,15 @@ void Engine::watch_macs(std::uint64_t now_ns) {
     stats_->set_mac(nic, *mac);
     announcer_->set_mac(nic, *mac, now_ns);
   }
+}
+
+void Engine::publish_drops(std::uint32_t nic) {
+  mr_nic counted{};
+  count_drops(nics_[nic], counted);
+  const mr_nic& before = drops_before_[nic];
+  counted.rx_missed -= std::min(counted.rx_missed, before.rx_missed);
+  counted.rx_errors -= std::min(counted.rx_errors, before.rx_errors);
+  stats_->set_drops(nic, counted);
 }
 
 void Engine::watch_config(std::uint64_t now_ns) {

@@ -64,6 +64,7 @@ class Engine {
   void watch_config(std::uint64_t now_ns);
   void watch_links(std::uint64_t now_ns);
   void watch_macs(std::uint64_t now_ns);
+  void publish_drops(std::uint32_t nic);
   void adopt(shm::ConfigEvent event, std::uint64_t now_ns);
   [[nodiscard]] Status put_in_force(const core::ConfigView& view);
   [[nodiscard]] Status grow_config(std::uint64_t missing_bytes);
@@ -82,6 +83,7 @@ class Engine {
   std::optional<Memberships> memberships_;
   shm::ConfigReader config_reader_;
   shm::CheckedConfig config_;  // the one in force
+  std::vector<mr_nic> drops_before_;  // what the nics had dropped when the daemon started
   std::uint64_t link_check_due_ns_ = 0;
   std::uint64_t mac_check_due_ns_ = 0;
   std::vector<bool> links_up_;  // by nic, as of the last check

@@ -5,6 +5,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <cstring>
+#include <fstream>
+
 #include "dataplane/shm/file.h"
 #include "dataplane/shm/interface.h"
 
@@ -18,6 +21,12 @@ bool ask(const std::string& name, unsigned long request, ifreq& answer) {
   name.copy(answer.ifr_name, sizeof(answer.ifr_name) - 1);
   const shm::File socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   return socket.is_open() && ::ioctl(socket.fd(), request, &answer) == 0;
+}
+
+std::uint64_t statistic(const Nic& nic, const std::string& name) {
+  std::uint64_t count = 0;  // stays, when the interface is gone
+  std::ifstream("/sys/class/net/" + nic.name + "/statistics/" + name) >> count;
+  return count;
 }
 
 }  // namespace
@@ -36,6 +45,11 @@ Result<Nic> find_nic(const std::string& name) {
   if (!ask(name, SIOCGIFMTU, answer)) return Error{"--interface " + name + ": has no MTU"};
   nic.mtu = static_cast<std::uint32_t>(answer.ifr_mtu);
   return nic;
+}
+
+void count_drops(const Nic& nic, mr_nic& shown) {
+  shown.rx_missed = statistic(nic, "rx_missed_errors");
+  shown.rx_errors = statistic(nic, "rx_errors");
 }
 
 bool link_is_up(const Nic& nic) {

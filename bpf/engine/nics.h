@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "dataplane/contract/stats_abi.h"
 #include "dataplane/core/answer.h"
 #include "dataplane/core/result.h"
 
@@ -20,6 +21,11 @@ struct Nic {
 
 // Errors name the interface.
 [[nodiscard]] Result<Nic> find_nic(const std::string& name);
+
+// Writes the drop counters of `shown`: what the kernel says that the interface dropped before a
+// program could see it, since it exists. How many for want of a buffer, no driver says; frames that
+// the program or the kernel's stack dropped are not among them.
+void count_drops(const Nic& nic, mr_nic& shown);
 
 // False also when the interface is gone.
 [[nodiscard]] bool link_is_up(const Nic& nic);

@@ -63,6 +63,12 @@ json::object target_view(const TargetSnapshot& target) {
   return view;
 }
 
+json::object nic_drops_of(const NicSnapshot& nic) {
+  return {{"rx_missed", nic.rx_missed},
+          {"rx_errors", nic.rx_errors},
+          {"rx_no_buffer", nic.rx_no_buffer}};
+}
+
 json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns) {
   json::array nics;
   for (const NicSnapshot& nic : engine.nics) {
@@ -70,7 +76,8 @@ json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns
                     {"twin", nic.twin},
                     {"mac", nic.mac},
                     {"link_up", nic.link_up},
-                    {"unserved_queues", nic.unserved_queues}});
+                    {"unserved_queues", nic.unserved_queues},
+                    {"drops", nic_drops_of(nic)}});
   }
   json::array workers;
   for (const WorkerSnapshot& worker : engine.workers) {
@@ -196,10 +203,15 @@ json::value counters_view(const Snapshot& snapshot) {
                        {"counters", counters_of(worker.counters)},
                        {"drops", drops_of(worker.drops)}});
   }
+  json::array nics;
+  for (const NicSnapshot& nic : snapshot.engine.nics) {
+    nics.push_back({{"name", nic.name}, {"drops", nic_drops_of(nic)}});
+  }
   return {{"engine_running", snapshot.engine.running},
           {"counters", counters_of(counters)},
           {"drops", drops_of(drops)},
-          {"workers", std::move(workers)}};
+          {"workers", std::move(workers)},
+          {"nics", std::move(nics)}};
 }
 
 }  // namespace millrace::control

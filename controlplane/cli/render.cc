@@ -27,6 +27,15 @@ std::string fact(const std::string& name, const std::string& value) {
   return name + std::string(name.size() < 12 ? 12 - name.size() : 1, ' ') + value + "\n";
 }
 
+// ", dropped 3 rx_missed, 1 rx_errors"; nothing when it dropped nothing.
+std::string nic_drops_text(JsonView drops) {
+  std::vector<std::string> parts;
+  for (const auto& [reason, count] : drops.fields()) {
+    if (count.whole() != 0) parts.push_back(whole_text(count) + " " + reason);
+  }
+  return parts.empty() ? "" : ", dropped " + joined(parts, ", ");
+}
+
 std::string engine_facts(JsonView engine, std::uint64_t published) {
   if (!engine["running"].flag()) {
     return fact("Engine", "NOT RUNNING: " + or_dash(engine["problem"].text()));
@@ -51,7 +60,8 @@ std::string engine_facts(JsonView engine, std::uint64_t published) {
              nic["name"].text() + " (" + nic["mac"].text() + ")" +
                  (has_twin ? ", kernel twin " + or_dash(nic["twin"].text()) : "") +
                  (nic["link_up"].flag() ? ", link up" : ", LINK DOWN") +
-                 (unserved == 0 ? "" : ", " + std::to_string(unserved) + " QUEUES UNSERVED"));
+                 (unserved == 0 ? "" : ", " + std::to_string(unserved) + " QUEUES UNSERVED") +
+                 nic_drops_text(nic["drops"]));
   }
   return facts;
 }
@@ -205,7 +215,15 @@ std::string render_counters(JsonView counters, bool with_zeros) {
   if (!counters["engine_running"].flag()) text += "The engine is not running.\n\n";
   text += table_of("COUNTER", "counters", true).text();
   const Table drops = table_of("DROP REASON", "drops", with_zeros);
-  return text + "\n" + (drops.empty() ? "No packets dropped.\n" : drops.text());
+  text += "\n" + (drops.empty() ? "No packets dropped.\n" : drops.text());
+  Table nics({{"DROPPED BY NIC"}, {"REASON"}, {"TOTAL", Align::right}});
+  for (const JsonView nic : counters["nics"].items()) {
+    for (const auto& [reason, count] : nic["drops"].fields()) {
+      if (count.whole() == 0 && !with_zeros) continue;
+      nics.add({nic["name"].text(), reason, whole_text(count)});
+    }
+  }
+  return nics.empty() ? text : text + "\n" + nics.text();
 }
 
 std::string render_explain(JsonView explanation) {

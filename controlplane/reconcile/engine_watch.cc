@@ -118,7 +118,10 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
                              .twin = nic.twin,
                              .mac = mac_text(nic.mac),
                              .link_up = nic.link_up != 0,
-                             .unserved_queues = nic.unserved_queues});
+                             .unserved_queues = nic.unserved_queues,
+                             .rx_missed = nic.rx_missed,
+                             .rx_errors = nic.rx_errors,
+                             .rx_no_buffer = nic.rx_no_buffer});
     }
     for (std::uint32_t i = 0; i < stats_->worker_count(); ++i) {
       engine.workers.push_back(worker_snapshot(*stats_, i, now_ns));

@@ -81,6 +81,10 @@ struct NicSnapshot {
   std::string mac;
   bool link_up = false;
   std::uint32_t unserved_queues = 0;  // rx queues that it spreads over and no worker reads
+  // Dropped before a worker saw it, since engine start (mr_nic).
+  std::uint64_t rx_missed = 0;
+  std::uint64_t rx_errors = 0;
+  std::uint64_t rx_no_buffer = 0;
 };
 
 struct EngineSnapshot {

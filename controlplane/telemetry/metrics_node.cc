@@ -103,6 +103,16 @@ constexpr MetricRow<const NicSnapshot*> kNicRows[] = {
     {{"millrace_nic_unserved_queues", MetricKind::gauge,
       "Rx queues that the nic spreads frames over and no worker reads.", "nic,twin", ""},
      [](const NicSnapshot* const& s) { return number(s->unserved_queues); }},
+    {{"millrace_nic_missed_packets_total", MetricKind::counter,
+      "Packets that the nic dropped because its queue was full: nobody took them in time.",
+      "nic,twin", ""},
+     [](const NicSnapshot* const& s) { return number(s->rx_missed); }},
+    {{"millrace_nic_error_packets_total", MetricKind::counter,
+      "Frames that the nic dropped because they were damaged or too long.", "nic,twin", ""},
+     [](const NicSnapshot* const& s) { return number(s->rx_errors); }},
+    {{"millrace_nic_no_buffer_packets_total", MetricKind::counter,
+      "Packets that the nic dropped because the engine had no free packet buffer.", "nic,twin", ""},
+     [](const NicSnapshot* const& s) { return number(s->rx_no_buffer); }},
 };
 
 // In the order of enum mr_counter from the seventh row on.

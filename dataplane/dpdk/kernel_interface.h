@@ -4,8 +4,12 @@
 // requests, which needs no privilege, so that it can be asked while the engine runs.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "dataplane/contract/stats_abi.h"
 
 namespace millrace::dpdk {
 
@@ -14,5 +18,26 @@ namespace millrace::dpdk {
 
 // The command that gives it `count` queues, in the terms of its driver.
 [[nodiscard]] std::string queue_command(const std::string& interface, std::uint32_t count);
+
+// File descriptors of this process's AF_XDP sockets. DPDK's driver keeps its own to itself.
+[[nodiscard]] std::vector<int> af_xdp_sockets();
+
+// What was dropped before a worker could see it, by the interface or at its AF_XDP sockets. Counts
+// from when it was made.
+class InterfaceDrops {
+ public:
+  InterfaceDrops(const std::string& interface, std::vector<int> sockets);
+
+  // Writes the drop counters of `shown`. About 30 us, and 1 us for each socket.
+  void count(mr_nic& shown) const;
+
+ private:
+  enum Statistic { kRxMissed, kRxErrors, kRxDropped, kStatisticCount };
+  [[nodiscard]] std::uint64_t read(Statistic statistic) const;
+
+  std::string folder_;
+  std::vector<int> sockets_;
+  std::array<std::uint64_t, kStatisticCount> before_{};
+};
 
 }  // namespace millrace::dpdk

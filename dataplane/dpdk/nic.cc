@@ -65,11 +65,19 @@ Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool
   std::unique_ptr<Nic> nic(new Nic(up_to_comma(options.device)));
   const std::string place = "nic " + nic->name_;
   if (Status found = nic->probe(options, pool); !found) return found.error().within(place);
+  const std::vector<int> others = af_xdp_sockets();
   for (const std::uint16_t device : nic->devices_) {
     Status configured = nic->configure(device, options, pool);
     if (!configured) return configured.error().within(place);
   }
   if (Status started = nic->start(); !started) return started.error().within(place);
+  if (nic->is_interface_) {
+    std::vector<int> own = af_xdp_sockets();
+    std::erase_if(own, [&](int fd) { return std::ranges::count(others, fd) != 0; });
+    nic->interface_drops_.emplace(nic->name_, std::move(own));
+  } else {
+    nic->sum_device_drops(nic->drops_before_);
+  }
   return nic;
 }
 
@@ -94,6 +102,25 @@ std::uint32_t Nic::unserved_queues() const {
 std::string Nic::queue_remedy() const {
   return "restart the engine, or: " +
          queue_command(name_, static_cast<std::uint32_t>(rx_queues_.size()));
+}
+
+void Nic::count_drops(mr_nic& shown) const {
+  if (interface_drops_) return interface_drops_->count(shown);
+  sum_device_drops(shown);
+  shown.rx_missed -= std::min(shown.rx_missed, drops_before_.rx_missed);
+  shown.rx_errors -= std::min(shown.rx_errors, drops_before_.rx_errors);
+  shown.rx_no_buffer -= std::min(shown.rx_no_buffer, drops_before_.rx_no_buffer);
+}
+
+void Nic::sum_device_drops(mr_nic& sum) const {
+  sum.rx_missed = sum.rx_errors = sum.rx_no_buffer = 0;
+  for (const std::uint16_t device : devices_) {
+    rte_eth_stats stats{};
+    if (::rte_eth_stats_get(device, &stats) != 0) continue;  // a driver that does not count
+    sum.rx_missed += stats.imissed;
+    sum.rx_errors += stats.ierrors;
+    sum.rx_no_buffer += stats.rx_nombuf;
+  }
 }
 
 bool Nic::link_is_up() const {

@@ -23,8 +23,10 @@
 #include <string>
 #include <vector>
 
+#include "dataplane/contract/stats_abi.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/result.h"
+#include "dataplane/dpdk/kernel_interface.h"
 #include "dataplane/dpdk/mbuf.h"
 
 namespace millrace::dpdk {
@@ -108,6 +110,8 @@ class Nic {
   [[nodiscard]] std::uint32_t unserved_queues() const;
   // What to do about them.
   [[nodiscard]] std::string queue_remedy() const;
+  // Writes the drop counters of `shown`: what was dropped since open() before a worker saw it.
+  void count_drops(mr_nic& shown) const;
 
   [[nodiscard]] std::span<const RxQueue> rx_queues() const { return rx_queues_; }
   // The queue that `worker` sends on.
@@ -125,10 +129,13 @@ class Nic {
   [[nodiscard]] Status start();
   // A tag that the device took off would leave packets of a VLAN like untagged ones.
   void keep_vlan_tags() const;
+  void sum_device_drops(mr_nic& sum) const;
 
   std::string name_;
   std::string driver_;
   bool is_interface_ = false;  // of the kernel, driven by AF_XDP
+  std::optional<InterfaceDrops> interface_drops_;
+  mr_nic drops_before_{};  // of other devices, when they started
   core::MacAddr mac_;
   std::vector<core::MacAddr> accepted_;  // beside the device's own
   std::vector<std::uint16_t> devices_;

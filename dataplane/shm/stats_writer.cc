@@ -139,6 +139,13 @@ void StatsWriter::set_mac(std::uint32_t nic, const core::MacAddr& mac) const {
   }
 }
 
+void StatsWriter::set_drops(std::uint32_t nic, const mr_nic& counted) const {
+  mr_nic& shown = header().nics[nic];
+  store_relaxed(shown.rx_missed, counted.rx_missed);
+  store_relaxed(shown.rx_errors, counted.rx_errors);
+  store_relaxed(shown.rx_no_buffer, counted.rx_no_buffer);
+}
+
 bool StatsWriter::set_unserved_queues(std::uint32_t nic, std::uint32_t count) const {
   const auto shown = static_cast<std::uint8_t>(std::min<std::uint32_t>(count, UINT8_MAX));
   return std::atomic_ref<std::uint8_t>(header().nics[nic].unserved_queues)

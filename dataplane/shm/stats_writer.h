@@ -60,6 +60,8 @@ class StatsWriter {
   void set_link(std::uint32_t nic, bool is_up) const;
   // A reader may see half of the one before for a moment; it only shows it.
   void set_mac(std::uint32_t nic, const core::MacAddr& mac) const;
+  // Takes over the drop counters of `counted`.
+  void set_drops(std::uint32_t nic, const mr_nic& counted) const;
   // Returns whether that is another number than before.
   [[nodiscard]] bool set_unserved_queues(std::uint32_t nic, std::uint32_t count) const;
 

@@ -328,6 +328,9 @@ void Engine::watch_links(std::uint64_t now_ns) {
 void Engine::watch_queues() {
   for (std::uint32_t index = 0; index < nics_.size(); ++index) {
     const dpdk::Nic& nic = *nics_[index];
+    mr_nic counted{};
+    nic.count_drops(counted);
+    stats_->set_drops(index, counted);
     const std::uint32_t unserved = nic.unserved_queues();
     if (!stats_->set_unserved_queues(index, unserved)) continue;
     if (unserved == 0) {

@@ -101,6 +101,13 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   EXPECT_TRUE(has(nics, "eth2 (02:00:00:00:00:02), link up")) << "the XDP engine needs no twin";
   node_.controller.state.engine.nics[1].unserved_queues = 3;
   EXPECT_TRUE(has(run({"status"}).out, "link up, 3 QUEUES UNSERVED"));
+  node_.controller.state.engine.nics[0].rx_missed = 5;
+  node_.controller.state.engine.nics[0].rx_errors = 7;
+  EXPECT_TRUE(has(run({"status"}).out, "link up, dropped 5 rx_missed, 7 rx_errors\n"));
+  const std::string counters = run({"counters"}).out;
+  EXPECT_TRUE(has(counters, "DROPPED BY NIC"));
+  EXPECT_TRUE(has(counters, "eth1            rx_errors"));
+  EXPECT_FALSE(has(counters, "rx_no_buffer")) << "without --zeros only what was dropped";
   node_.controller.state.engine.running = false;
   node_.controller.state.engine.problem = "no stats segment";
   EXPECT_TRUE(has(run({"status"}).out, "NOT RUNNING: no stats segment"));

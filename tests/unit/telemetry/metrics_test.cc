@@ -73,6 +73,12 @@ TEST(Metrics, values_and_units_are_those_of_the_snapshot) {
            "1700000000.5\n",
            "millrace_nic_link_up{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} 1\n",
            "millrace_nic_unserved_queues{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} 2\n",
+           "millrace_nic_missed_packets_total{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} "
+           "31\n",
+           "millrace_nic_error_packets_total{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} "
+           "32\n",
+           "millrace_nic_no_buffer_packets_total{node=\"lb-1\",zone=\"a\",nic=\"eth1\","
+           "twin=\"mr0\"} 33\n",
            "millrace_worker_heartbeat_age_seconds{node=\"lb-1\",zone=\"a\",worker=\"1\"} 0.25\n",
            "millrace_worker_busy_seconds_total{node=\"lb-1\",zone=\"a\",worker=\"0\"} 2.5\n",
            "millrace_worker_longest_turn_seconds{node=\"lb-1\",zone=\"a\",worker=\"0\"} 0.0015\n",

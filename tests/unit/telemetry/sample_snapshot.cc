@@ -20,7 +20,10 @@ EngineSnapshot sample_engine() {
                   .twin = "mr0",
                   .mac = "02:00:00:00:00:01",
                   .link_up = true,
-                  .unserved_queues = 2}};
+                  .unserved_queues = 2,
+                  .rx_missed = 31,
+                  .rx_errors = 32,
+                  .rx_no_buffer = 33}};
   for (std::uint32_t index = 0; index < 2; ++index) {
     WorkerSnapshot worker;
     worker.index = index;
