@@ -19,7 +19,7 @@ Result<dpdk::MbufPool> make_zero_pool(const std::string& name, std::uint32_t mbu
     one.view.count = 1;
     std::uint64_t bytes = 0;
     (void)dpdk::view_mbufs(one, bytes);  // a new mbuf is in one piece
-    std::memset(one.view.packets[0].data, 0, dpdk::kFrameBytesMax);
+    std::memset(one.view.packets[0].data, 0, dpdk::kFrameBytesUsual);
   }
   dpdk::free_mbufs(taken);
   return pool;

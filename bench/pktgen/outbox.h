@@ -16,7 +16,7 @@ inline constexpr std::uint32_t kOutboxFrames = 512;
 
 class Outbox {
  public:
-  // `free` are frames with room for kFrameBytesMax, zero behind the headers; the first
+  // `free` are frames with room for kFrameBytesUsual, zero behind the headers; the first
   // written() of them have been filled when the burst is over.
   void lend(std::span<core::Packet> free) noexcept {
     free_ = free;

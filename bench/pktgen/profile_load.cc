@@ -59,7 +59,7 @@ void read_sizes(const Cursor& at, Stream& stream, ErrorList& errors) {
     add_size(1518, stream.sizes);
     return;
   }
-  const auto span = read_span(at, {64, dpdk::kFrameBytesMax}, errors);
+  const auto span = read_span(at, {64, dpdk::kFrameBytesUsual}, errors);
   if (!span) return;
   for (std::uint32_t size = span->first; size <= span->last; ++size) add_size(size, stream.sizes);
 }

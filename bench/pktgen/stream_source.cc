@@ -23,7 +23,7 @@ Result<std::vector<Frame>> frames_of(const Stream& stream) {
       }
       break;
     case Source::replay: {
-      auto captured = read_capture(stream.capture, dpdk::kFrameBytesMax);
+      auto captured = read_capture(stream.capture, dpdk::kFrameBytesUsual);
       if (!captured) return captured.error();
       frames = std::move(captured).value();
       FrameRewrite rewrite{.source_mac = stream.headers.source_mac,

@@ -36,7 +36,7 @@ class StreamSource {
   // How many packets are waiting to be written, at most core::kBurstMax: those that are due at
   // `now_ns`, or what is left of the last plan.
   [[nodiscard]] std::uint32_t plan(std::uint64_t now_ns) noexcept;
-  // Writes the next planned packet into `frame` (kFrameBytesMax bytes of room, zero if the stream
+  // Writes the next planned packet into `frame` (kFrameBytesUsual bytes of room, zero if the stream
   // is built from headers) and returns its length. `now_ns` goes into the mark.
   [[nodiscard]] std::uint32_t write_next(std::uint8_t* frame, std::uint64_t now_ns) noexcept;
 

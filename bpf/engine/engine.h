@@ -82,7 +82,7 @@ class Engine {
   std::optional<Announcer> announcer_;
   std::optional<Memberships> memberships_;
   shm::ConfigReader config_reader_;
-  shm::CheckedConfig config_;  // the one in force
+  shm::CheckedConfig config_;         // the one in force
   std::vector<mr_nic> drops_before_;  // what the nics had dropped when the daemon started
   std::uint64_t link_check_due_ns_ = 0;
   std::uint64_t mac_check_due_ns_ = 0;

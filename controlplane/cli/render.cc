@@ -55,13 +55,12 @@ std::string engine_facts(JsonView engine, std::uint64_t published) {
     // The XDP engine shares the kernel's interface.
     const bool has_twin = nic["twin"].text() != nic["name"].text();
     const std::uint64_t unserved = nic["unserved_queues"].whole();
-    facts +=
-        fact("Interface",
-             nic["name"].text() + " (" + nic["mac"].text() + ")" +
-                 (has_twin ? ", kernel twin " + or_dash(nic["twin"].text()) : "") +
-                 (nic["link_up"].flag() ? ", link up" : ", LINK DOWN") +
-                 (unserved == 0 ? "" : ", " + std::to_string(unserved) + " QUEUES UNSERVED") +
-                 nic_drops_text(nic["drops"]));
+    facts += fact("Interface",
+                  nic["name"].text() + " (" + nic["mac"].text() + ")" +
+                      (has_twin ? ", kernel twin " + or_dash(nic["twin"].text()) : "") +
+                      (nic["link_up"].flag() ? ", link up" : ", LINK DOWN") +
+                      (unserved == 0 ? "" : ", " + std::to_string(unserved) + " QUEUES UNSERVED") +
+                      nic_drops_text(nic["drops"]));
   }
   return facts;
 }

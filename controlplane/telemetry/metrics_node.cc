@@ -101,7 +101,7 @@ constexpr MetricRow<const NicSnapshot*> kNicRows[] = {
       ""},
      [](const NicSnapshot* const& s) { return claim(s->link_up); }},
     {{"millrace_nic_unserved_queues", MetricKind::gauge,
-      "Rx queues that the nic spreads frames over and no worker reads.", "nic,twin", ""},
+      "Rx queues of the nic whose frames reach no worker.", "nic,twin", ""},
      [](const NicSnapshot* const& s) { return number(s->unserved_queues); }},
     {{"millrace_nic_missed_packets_total", MetricKind::counter,
       "Packets that the nic dropped because its queue was full: nobody took them in time.",

@@ -94,11 +94,14 @@ bool ExceptionPath::punt(const core::Packet& packet) const noexcept {
   return ::write(fd_, packet.data, packet.length) == static_cast<ssize_t>(packet.length);
 }
 
-rte_mbuf* ExceptionPath::receive(const MbufPool& pool) const noexcept {
+rte_mbuf* ExceptionPath::receive(const MbufPool& pool, std::uint32_t& too_long) const noexcept {
   rte_mbuf* mbuf = pool.take(nic_);
   if (mbuf == nullptr) return nullptr;
-  const ssize_t bytes = ::read(fd_, rte_pktmbuf_mtod(mbuf, void*), ::rte_pktmbuf_tailroom(mbuf));
-  if (bytes <= 0) {
+  const ssize_t room = ::rte_pktmbuf_tailroom(mbuf);
+  const ssize_t bytes = ::read(fd_, rte_pktmbuf_mtod(mbuf, void*), static_cast<std::size_t>(room));
+  const bool is_cut_off = bytes == room;
+  if (is_cut_off) ++too_long;
+  if (bytes <= 0 || is_cut_off) {
     ::rte_pktmbuf_free(mbuf);
     return nullptr;
   }

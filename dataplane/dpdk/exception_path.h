@@ -47,9 +47,10 @@ class ExceptionPath {
   // when the kernel does not take it: the twin is down or out of memory.
   [[nodiscard]] bool punt(const core::Packet& packet) const noexcept;
 
-  // The next frame that the kernel sends, in an mbuf of `pool`; null when there is none. One
-  // thread.
-  [[nodiscard]] Mbuf* receive(const MbufPool& pool) const noexcept;
+  // The next frame that the kernel sends, in an mbuf of `pool`; null when there is none. One that
+  // does not fit, because somebody gave the twin a larger MTU than the nic's, is dropped and
+  // counted in `too_long`. One thread.
+  [[nodiscard]] Mbuf* receive(const MbufPool& pool, std::uint32_t& too_long) const noexcept;
 
  private:
   ExceptionPath(int fd, std::uint8_t nic) : fd_(fd), nic_(nic) {}

@@ -2,7 +2,10 @@
 #include "dataplane/dpdk/kernel_interface.h"
 
 #include <linux/ethtool.h>
+#include <linux/if_link.h>
 #include <linux/if_xdp.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
@@ -10,9 +13,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace millrace::dpdk {
@@ -24,9 +31,27 @@ bool ask(const std::string& interface, unsigned long what, ifreq& request) {
   if (interface.size() >= IFNAMSIZ) return false;
   interface.copy(request.ifr_name, IFNAMSIZ - 1);
   const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  const bool is_answered = fd >= 0 && ::ioctl(fd, what, &request) == 0;
-  if (fd >= 0) (void)::close(fd);
-  return is_answered;
+  if (fd < 0) return false;
+  const int status = ::ioctl(fd, what, &request);
+  const int reason = errno;
+  (void)::close(fd);
+  errno = reason;
+  return status == 0;
+}
+
+// What an attribute among others holds (netlink(7)).
+std::optional<std::string_view> find_attribute(std::string_view attributes, std::uint16_t type) {
+  while (attributes.size() >= sizeof(nlattr)) {
+    nlattr attribute;
+    std::memcpy(&attribute, attributes.data(), sizeof(attribute));
+    if (attribute.nla_len < sizeof(nlattr) || attribute.nla_len > attributes.size()) break;
+    if ((attribute.nla_type & NLA_TYPE_MASK) == type) {
+      return attributes.substr(sizeof(nlattr), attribute.nla_len - sizeof(nlattr));
+    }
+    attributes.remove_prefix(
+        std::min<std::size_t>(NLA_ALIGN(attribute.nla_len), attributes.size()));
+  }
+  return std::nullopt;
 }
 
 std::uint64_t less(std::uint64_t count, std::uint64_t known) {
@@ -50,11 +75,52 @@ std::string queue_command(const std::string& interface, std::uint32_t count) {
   channels.cmd = ETHTOOL_GCHANNELS;
   ifreq request{};
   request.ifr_data = reinterpret_cast<char*>(&channels);
-  const bool is_combined =
-      ask(interface, SIOCETHTOOL, request) && channels.max_combined != 0;
+  const bool is_combined = ask(interface, SIOCETHTOOL, request) && channels.max_combined != 0;
   const std::string wanted = std::to_string(count);
   return "ethtool -L " + interface +
          (is_combined ? " combined " + wanted : " rx " + wanted + " tx " + wanted);
+}
+
+std::uint32_t mtu_of(const std::string& interface) {
+  ifreq request{};
+  return ask(interface, SIOCGIFMTU, request) ? static_cast<std::uint32_t>(request.ifr_mtu) : 0;
+}
+
+Status set_mtu(const std::string& interface, std::uint32_t mtu) {
+  ifreq request{};
+  request.ifr_mtu = static_cast<int>(mtu);
+  if (ask(interface, SIOCSIFMTU, request)) return ok();
+  return Error{interface + ": cannot change its MTU from " + std::to_string(mtu_of(interface)) +
+               " to " + std::to_string(mtu) + ": " + std::generic_category().message(errno)};
+}
+
+std::optional<std::uint32_t> xdp_program(const std::string& interface) {
+  struct {
+    nlmsghdr header;
+    ifinfomsg link;
+  } request{};
+  request.header = {.nlmsg_len = sizeof(request),
+                    .nlmsg_type = RTM_GETLINK,
+                    .nlmsg_flags = NLM_F_REQUEST,
+                    .nlmsg_seq = 1,
+                    .nlmsg_pid = 0};
+  request.link.ifi_index = static_cast<int>(::if_nametoindex(interface.c_str()));
+  const int fd = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  if (fd < 0) return std::nullopt;
+  alignas(nlmsghdr) std::array<char, 32768> answer;
+  ssize_t bytes = ::send(fd, &request, sizeof(request), 0);
+  if (bytes > 0) bytes = ::recv(fd, answer.data(), answer.size(), 0);
+  (void)::close(fd);
+  const auto* header = reinterpret_cast<const nlmsghdr*>(answer.data());
+  const auto size = static_cast<std::uint32_t>(std::max<ssize_t>(bytes, 0));
+  if (!NLMSG_OK(header, size) || header->nlmsg_type != RTM_NEWLINK) return std::nullopt;
+
+  const std::string_view link(answer.data(), std::min(size, header->nlmsg_len));
+  const auto xdp = find_attribute(link.substr(NLMSG_SPACE(sizeof(ifinfomsg))), IFLA_XDP);
+  const auto id = xdp ? find_attribute(*xdp, IFLA_XDP_PROG_ID) : std::nullopt;
+  std::uint32_t found = 0;
+  if (id && id->size() == sizeof(found)) std::memcpy(&found, id->data(), sizeof(found));
+  return found;
 }
 
 std::vector<int> af_xdp_sockets() {

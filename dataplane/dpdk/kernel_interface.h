@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the kernel says of an interface that AF_XDP drives. Cold; asked by sysfs and read-only
-// requests, which needs no privilege, so that it can be asked while the engine runs.
+// What the kernel says of an interface: of one that AF_XDP drives, or a twin. Cold; asked by sysfs
+// and read-only requests, which needs no privilege, so that it can be asked while the engine runs.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "dataplane/contract/stats_abi.h"
+#include "dataplane/core/result.h"
 
 namespace millrace::dpdk {
 
@@ -18,6 +20,16 @@ namespace millrace::dpdk {
 
 // The command that gives it `count` queues, in the terms of its driver.
 [[nodiscard]] std::string queue_command(const std::string& interface, std::uint32_t count);
+
+// 0 when there is no such interface.
+[[nodiscard]] std::uint32_t mtu_of(const std::string& interface);
+
+// Needs CAP_NET_ADMIN. Errors name the interface and both values.
+[[nodiscard]] Status set_mtu(const std::string& interface, std::uint32_t mtu);
+
+// Id of the XDP program that is attached to the interface; 0: none, nothing: the kernel does not
+// say.
+[[nodiscard]] std::optional<std::uint32_t> xdp_program(const std::string& interface);
 
 // File descriptors of this process's AF_XDP sockets. DPDK's driver keeps its own to itself.
 [[nodiscard]] std::vector<int> af_xdp_sockets();

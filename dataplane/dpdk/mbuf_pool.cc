@@ -15,26 +15,36 @@ namespace {
 // Mbufs that an lcore may keep to itself: several bursts, so that the shared ring is touched
 // rarely.
 constexpr std::uint32_t kCacheMbufs = 256;
-constexpr std::uint16_t kDataRoomBytes = RTE_PKTMBUF_HEADROOM + kFrameBytesMax;
+constexpr std::uint32_t data_room(std::uint32_t frame_bytes) {
+  return RTE_PKTMBUF_HEADROOM + frame_bytes;
+}
 
 }  // namespace
 
-std::uint64_t MbufPool::bytes_for(std::uint32_t mbuf_count) {
-  return std::uint64_t{mbuf_count} * (sizeof(rte_mbuf) + kDataRoomBytes + RTE_CACHE_LINE_SIZE);
+std::uint64_t MbufPool::bytes_for(std::uint32_t mbuf_count, std::uint32_t frame_bytes) {
+  return std::uint64_t{mbuf_count} *
+         (sizeof(rte_mbuf) + data_room(frame_bytes) + RTE_CACHE_LINE_SIZE);
 }
 
-Result<MbufPool> MbufPool::create(const std::string& name, std::uint32_t mbuf_count) {
-  rte_mempool* pool = ::rte_pktmbuf_pool_create(name.c_str(), mbuf_count, kCacheMbufs, 0,
-                                                kDataRoomBytes, SOCKET_ID_ANY);
+Result<MbufPool> MbufPool::create(const std::string& name, std::uint32_t mbuf_count,
+                                  std::uint32_t frame_bytes) {
+  rte_mempool* pool = ::rte_pktmbuf_pool_create(
+      name.c_str(), mbuf_count, kCacheMbufs, 0,
+      static_cast<std::uint16_t>(std::min<std::uint32_t>(data_room(frame_bytes), UINT16_MAX)),
+      SOCKET_ID_ANY);
   if (pool != nullptr) return MbufPool{pool};
   return Error{"no memory for " + std::to_string(mbuf_count) + " packet buffers (" +
-               std::to_string(bytes_for(mbuf_count) >> 20) +
+               std::to_string(bytes_for(mbuf_count, frame_bytes) >> 20) +
                " MB of hugepages): " + ::rte_strerror(rte_errno)};
 }
 
 MbufPool::~MbufPool() { ::rte_mempool_free(pool_); }
 
 std::uint32_t MbufPool::available() const { return ::rte_mempool_avail_count(pool_); }
+
+std::uint32_t MbufPool::frame_bytes() const {
+  return static_cast<std::uint32_t>(::rte_pktmbuf_data_room_size(pool_)) - RTE_PKTMBUF_HEADROOM;
+}
 
 bool MbufPool::is_contiguous() const { return pool_->nb_mem_chunks == 1; }
 
@@ -53,7 +63,7 @@ bool MbufPool::take_all(std::uint8_t nic, std::span<rte_mbuf*> mbufs) const noex
 }
 
 rte_mbuf* MbufPool::take(std::uint8_t nic, std::span<const std::uint8_t> frame) const noexcept {
-  if (frame.size() > kFrameBytesMax) return nullptr;
+  if (frame.size() > frame_bytes()) return nullptr;
   rte_mbuf* mbuf = take(nic);
   if (mbuf == nullptr) return nullptr;
   std::ranges::copy(frame, rte_pktmbuf_mtod(mbuf, std::uint8_t*));

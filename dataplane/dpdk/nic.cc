@@ -23,6 +23,15 @@ namespace {
 
 // About 20 us of rte_pause().
 constexpr std::uint32_t kLockPausesMax = 500;
+// Ethernet header and two VLAN tags.
+constexpr std::uint32_t kLinkBytesMax = 14 + 8;
+// What the kernel keeps free in front of a frame for XDP programs (XDP_PACKET_HEADROOM).
+constexpr std::uint32_t kXdpHeadroom = 256;
+constexpr std::uint32_t kAfXdpFrameBytesMax = kAfXdpMtuMax + kLinkBytesMax + kXdpHeadroom;
+static_assert(sizeof(rte_mempool_objhdr) + sizeof(rte_mbuf) + RTE_PKTMBUF_HEADROOM +
+                      kAfXdpFrameBytesMax <=
+                  63 * RTE_CACHE_LINE_SIZE,
+              "with what stands before it, the frame lies within a page");
 constexpr std::uint64_t kRssFields = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 
 Error device_error(const std::string& what, int status) {
@@ -52,10 +61,18 @@ bool Nic::is_interface(const std::string& device) {
   return !is_pci_address(device) && !is_virtual_device(device);
 }
 
+std::uint32_t Nic::frame_bytes(const NicOptions& options) {
+  if (options.mtu <= kMtuUsual) return kFrameBytesUsual;
+  const std::uint32_t frame = options.mtu + kLinkBytesMax;
+  if (is_interface(options.device)) return std::max(frame + kXdpHeadroom, kFrameBytesUsual);
+  // Some nics count a buffer in KiB and leave the rest unused.
+  return std::max((frame + 1023) / 1024 * 1024, kFrameBytesUsual);
+}
+
 std::uint32_t Nic::expected_queue_count(const NicOptions& options) {
   if (options.queue_count != 0) return options.queue_count;
   if (is_pci_address(options.device)) return options.worker_count;
-  if (!is_virtual_device(options.device)) {
+  if (is_interface(options.device)) {
     return std::max<std::uint32_t>(rx_queue_count(options.device), 1);
   }
   return std::max(queues_argument(options.device), options.worker_count);
@@ -75,6 +92,7 @@ Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool
     std::vector<int> own = af_xdp_sockets();
     std::erase_if(own, [&](int fd) { return std::ranges::count(others, fd) != 0; });
     nic->interface_drops_.emplace(nic->name_, std::move(own));
+    nic->xdp_program_ = xdp_program(nic->name_).value_or(0);
   } else {
     nic->sum_device_drops(nic->drops_before_);
   }
@@ -96,10 +114,20 @@ Nic::~Nic() {
 std::uint32_t Nic::unserved_queues() const {
   if (!is_interface_) return 0;  // spreads over what configure() set up
   const std::uint32_t has = rx_queue_count(name_);
+  if (has_lost_program()) return has;
   return has > rx_queues_.size() ? has - static_cast<std::uint32_t>(rx_queues_.size()) : 0;
 }
 
+bool Nic::has_lost_program() const {
+  return xdp_program(name_).value_or(xdp_program_) != xdp_program_;
+}
+
 std::string Nic::queue_remedy() const {
+  if (has_lost_program()) {
+    return "somebody took off its XDP program: restart the engine, and if it got another one: ip "
+           "link set dev " +
+           name_ + " xdp off";
+  }
   return "restart the engine, or: " +
          queue_command(name_, static_cast<std::uint32_t>(rx_queues_.size()));
 }
@@ -141,7 +169,7 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
         "uio_pci_generic? (dpdk-devbind.py --status); or set node.engine: xdp and start "
         "millrace-xdp (see README)"};
   }
-  if (!is_virtual_device(name_)) return probe_interface(options.queue_count, pool);
+  if (!is_virtual_device(name_)) return probe_interface(options, pool);
 
   const std::string arguments =
       options.device.size() > name_.size() ? options.device.substr(name_.size() + 1) : "";
@@ -154,30 +182,22 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
   return ok();
 }
 
-Status Nic::probe_interface(std::uint32_t queue_count, const MbufPool& pool) {
+Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
   if (::if_nametoindex(name_.c_str()) == 0) {
     return Error{"no such interface in this network namespace (ip link show)"};
   }
   is_interface_ = true;
-  const std::uint32_t has = rx_queue_count(name_);
-  if (queue_count == 0) queue_count = has;
-  if (has < queue_count) {
-    return Error{"has " + std::to_string(has) + " rx queues, " + std::to_string(queue_count) +
-                 " were asked for; leave --queues out, or: " + queue_command(name_, queue_count)};
+  const std::uint32_t queue_count =
+      options.queue_count != 0 ? options.queue_count : rx_queue_count(name_);
+  if (Status checked = check_queues(queue_count); !checked) return checked;
+  if (options.mtu > kAfXdpMtuMax) {
+    return Error{"has an MTU of " + std::to_string(options.mtu) + ", AF_XDP takes up to " +
+                 std::to_string(kAfXdpMtuMax) + "; try: ip link set dev " + name_ + " mtu " +
+                 std::to_string(kAfXdpMtuMax) + "; or bind the NIC to vfio-pci"};
   }
-  if (has > queue_count) {
-    return Error{"spreads frames over " + std::to_string(has) + " rx queues, --queues asks for " +
-                 std::to_string(queue_count) +
-                 ": a part of the clients would get no service; leave --queues out, or: " +
-                 queue_command(name_, queue_count)};
-  }
-  // Every queue is a device of DPDK's, which counts them all together.
-  if (const std::uint32_t more = queue_count + ::rte_eth_dev_count_total();
-      more > RTE_MAX_ETHPORTS) {
-    return Error{"has " + std::to_string(has) + " rx queues, " + std::to_string(more) +
-                 " with those of other nics; DPDK drives up to " +
-                 std::to_string(RTE_MAX_ETHPORTS) +
-                 " by AF_XDP; give it fewer: " + queue_command(name_, 1)};
+  if (pool.frame_bytes() > kAfXdpFrameBytesMax) {
+    return Error{"AF_XDP takes an MTU of up to " + std::to_string(kAfXdpMtuMax) +
+                 ", and another nic of this engine, or its twin, has a larger one"};
   }
   if (!pool.is_contiguous()) {
     return Error{"AF_XDP needs the packet buffers in one piece, and hugepages are too fragmented"};
@@ -197,6 +217,26 @@ Status Nic::probe_interface(std::uint32_t queue_count, const MbufPool& pool) {
   return ok();
 }
 
+Status Nic::check_queues(std::uint32_t queue_count) const {
+  const std::uint32_t has = rx_queue_count(name_);
+  if (has < queue_count) {
+    return Error{"has " + std::to_string(has) + " rx queues, " + std::to_string(queue_count) +
+                 " were asked for; leave --queues out, or: " + queue_command(name_, queue_count)};
+  }
+  if (has > queue_count) {
+    return Error{"spreads frames over " + std::to_string(has) + " rx queues, --queues asks for " +
+                 std::to_string(queue_count) +
+                 ": a part of the clients would get no service; leave --queues out, or: " +
+                 queue_command(name_, queue_count)};
+  }
+  // Every queue is a device of DPDK's, which counts them all together.
+  const std::uint32_t all = queue_count + ::rte_eth_dev_count_total();
+  if (all <= RTE_MAX_ETHPORTS) return ok();
+  return Error{"has " + std::to_string(has) + " rx queues, which makes " + std::to_string(all) +
+               " with those of other nics; DPDK drives up to " + std::to_string(RTE_MAX_ETHPORTS) +
+               " by AF_XDP; give it fewer: " + queue_command(name_, 1)};
+}
+
 Status Nic::configure(std::uint16_t device, const NicOptions& options, const MbufPool& pool) {
   rte_eth_dev_info info{};
   if (int status = ::rte_eth_dev_info_get(device, &info); status != 0) {
@@ -205,14 +245,19 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
   driver_ = info.driver_name;
   Result<QueuePlan> plan = QueuePlan{.rx = 1, .tx = 1};  // of a queue that is a device
   if (!is_interface_) {
-    plan = plan_queues({.rx = options.queue_count, .worker_count = options.worker_count},
-                       {.driver = driver_,
-                        .rx_max = info.max_rx_queues,
-                        .tx_max = info.max_tx_queues});
+    plan = plan_queues(
+        {.rx = options.queue_count, .worker_count = options.worker_count},
+        {.driver = driver_, .rx_max = info.max_rx_queues, .tx_max = info.max_tx_queues});
   }
   if (!plan) return plan.error();
   const auto [rx_count, tx_count] = *plan;
+  if (!is_interface_ && options.mtu > kMtuUsual && options.mtu > info.max_mtu) {
+    return Error{"its driver takes an MTU of up to " + std::to_string(info.max_mtu) +
+                 ", its twin has " + std::to_string(options.mtu) +
+                 "; try: ip link set dev TWIN mtu " + std::to_string(info.max_mtu)};
+  }
   rte_eth_conf conf{};
+  if (!is_interface_ && options.mtu > kMtuUsual) conf.rxmode.mtu = options.mtu;
   const std::uint64_t rss = kRssFields & info.flow_type_rss_offloads;
   if (rx_count > 1 && rss != 0) {
     conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;

@@ -6,8 +6,8 @@
 // A nic is one or more DPDK devices, hidden here. A kernel interface is driven by AF_XDP with one
 // device per queue, which works on veth too (it reports no combined channels, and the driver then
 // accepts one queue per device). Everything else is one device with as many queues as it is told to
-// have. Either way every queue that the nic spreads frames over is read by some worker: what arrives
-// on another one would be a part of the clients that gets no service.
+// have. Either way every queue that the nic spreads frames over is read by some worker: what
+// arrives on another one would be a part of the clients that gets no service.
 //
 // Steering: with several rx queues a device spreads packets by RSS over addresses and ports. That
 // need not agree with who owns a flow (core::owner_of: the client's side only, in both directions),
@@ -37,6 +37,13 @@ class MbufPool;
 // power of two.
 inline constexpr std::uint16_t kQueueDescriptors = 1024;
 
+inline constexpr std::uint32_t kMtuUsual = 1500;
+// The largest MTU with AF_XDP, whose packet buffers lie within a page: 63 cache lines for DPDK's
+// own 320 bytes, the 256 that the kernel keeps free in front of a frame, and the frame. (With 64
+// lines DPDK adds one for a better spread over memory channels.) Drivers refuse XDP from about
+// there on.
+inline constexpr std::uint32_t kAfXdpMtuMax = 3434;
+
 struct NicOptions {
   // One of: a kernel interface ("eth1"), a PCI address ("0000:03:00.0"), a virtual device with its
   // arguments ("net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap"), or a device that the EAL already has.
@@ -44,6 +51,9 @@ struct NicOptions {
   std::uint8_t index = 0;          // in the engine's table of nics
   std::uint32_t queue_count = 0;   // rx queues wanted; 0: all that it spreads frames over
   std::uint32_t worker_count = 1;  // tx queues wanted; the device may have fewer
+  // That frames come by: an interface's own, of another device what its twin has. Smaller ones than
+  // usual make no difference, since neighbours may keep to another one.
+  std::uint32_t mtu = kMtuUsual;
 };
 
 // Read by one worker.
@@ -84,9 +94,13 @@ class Nic {
   // True when `device` must be known to the EAL before it starts (EalOptions::use_pci).
   [[nodiscard]] static bool is_pci_address(const std::string& device);
 
-  // Rx queues that open() will find or make, for what has to be known before: all of an interface's,
-  // and as many of another device as it is told to have.
+  // Rx queues that open() will find or make, for what has to be known before: all of an
+  // interface's, and as many of another device as it is told to have.
   [[nodiscard]] static std::uint32_t expected_queue_count(const NicOptions& options);
+  // True when `device` is an interface of the kernel's: neither PCI address nor virtual device.
+  [[nodiscard]] static bool is_interface(const std::string& device);
+  // Room for frames that the nic needs in the packet buffers (MbufPool::create).
+  [[nodiscard]] static std::uint32_t frame_bytes(const NicOptions& options);
 
   Nic(const Nic&) = delete;
   Nic& operator=(const Nic&) = delete;
@@ -104,9 +118,9 @@ class Nic {
   // Makes the device take frames for `macs` as well as for its own address, and no longer for those
   // of the call before.
   void accept(const std::vector<core::MacAddr>& macs);
-  // Rx queues that the nic spreads frames over by now and that are not among rx_queues(), because
-  // somebody gave it more (ethtool -L, a driver that was loaded anew): what arrives there goes to the
-  // kernel, past all workers. About 20 us.
+  // Rx queues whose frames reach no worker by now but go to the kernel: somebody gave the nic more
+  // (ethtool -L, a driver that was loaded anew), or took AF_XDP's program off it, which concerns
+  // them all. About 40 us.
   [[nodiscard]] std::uint32_t unserved_queues() const;
   // What to do about them.
   [[nodiscard]] std::string queue_remedy() const;
@@ -123,19 +137,22 @@ class Nic {
  private:
   explicit Nic(std::string name) : name_(std::move(name)) {}
   [[nodiscard]] Status probe(const NicOptions& options, const MbufPool& pool);
-  [[nodiscard]] Status probe_interface(std::uint32_t queue_count, const MbufPool& pool);
+  [[nodiscard]] Status probe_interface(const NicOptions& options, const MbufPool& pool);
+  [[nodiscard]] Status check_queues(std::uint32_t queue_count) const;
   [[nodiscard]] Status configure(std::uint16_t device, const NicOptions& options,
                                  const MbufPool& pool);
   [[nodiscard]] Status start();
   // A tag that the device took off would leave packets of a VLAN like untagged ones.
   void keep_vlan_tags() const;
   void sum_device_drops(mr_nic& sum) const;
+  [[nodiscard]] bool has_lost_program() const;
 
   std::string name_;
   std::string driver_;
   bool is_interface_ = false;  // of the kernel, driven by AF_XDP
   std::optional<InterfaceDrops> interface_drops_;
-  mr_nic drops_before_{};  // of other devices, when they started
+  std::uint32_t xdp_program_ = 0;  // AF_XDP's
+  mr_nic drops_before_{};          // of other devices, when they started
   core::MacAddr mac_;
   std::vector<core::MacAddr> accepted_;  // beside the device's own
   std::vector<std::uint16_t> devices_;

@@ -68,7 +68,8 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
 
   dpdk::EalOptions eal{.main_cpu = options.main_cpu,
                        .worker_cpus = options.worker_cpus,
-                       .memory_bytes = kEalBytes + dpdk::MbufPool::bytes_for(engine->mbuf_count()),
+                       .memory_bytes = kEalBytes + dpdk::MbufPool::bytes_for(engine->mbuf_count(),
+                                                                             engine->frame_bytes()),
                        .extra = options.eal_arguments};
   for (const NicChoice& nic : options.nics) {
     if (!dpdk::Nic::is_pci_address(nic.device)) continue;
@@ -104,10 +105,22 @@ Status Engine::take_lock() {
 }
 
 dpdk::NicOptions Engine::nic_options(std::size_t nic) const {
-  return {.device = options_.nics[nic].device,
+  const auto& [device, twin] = options_.nics[nic];
+  const std::uint32_t mtu = dpdk::mtu_of(dpdk::Nic::is_interface(device) ? device : twin);
+  return {.device = device,
           .index = static_cast<std::uint8_t>(nic),
           .queue_count = options_.queue_count,
-          .worker_count = options_.worker_count};
+          .worker_count = options_.worker_count,
+          .mtu = mtu != 0 ? mtu : dpdk::kMtuUsual};
+}
+
+// What the nic with the largest MTU needs: a packet that came in on one may leave on any.
+std::uint32_t Engine::frame_bytes() const {
+  std::uint32_t bytes = dpdk::kFrameBytesUsual;
+  for (std::size_t nic = 0; nic < options_.nics.size(); ++nic) {
+    bytes = std::max(bytes, dpdk::Nic::frame_bytes(nic_options(nic)));
+  }
+  return bytes;
 }
 
 // Everything that can hold an mbuf at once; the pool works best one below a power of two.
@@ -123,13 +136,14 @@ std::uint32_t Engine::mbuf_count() const {
 }
 
 Status Engine::open_nics() {
-  Result<dpdk::MbufPool> pool = dpdk::MbufPool::create("packets", mbuf_count());
+  Result<dpdk::MbufPool> pool = dpdk::MbufPool::create("packets", mbuf_count(), frame_bytes());
   if (!pool) return pool.error();
   pool_.emplace(std::move(*pool));
   for (const NicChoice& choice : options_.nics) {
     if (Status prepared = prepare_interface(choice.device); !prepared) return prepared;
     const auto index = static_cast<std::uint8_t>(nics_.size());
-    Result<std::unique_ptr<dpdk::Nic>> nic = dpdk::Nic::open(nic_options(index), *pool_);
+    const dpdk::NicOptions options = nic_options(index);
+    Result<std::unique_ptr<dpdk::Nic>> nic = dpdk::Nic::open(options, *pool_);
     if (!nic) return nic.error();
     nics_.push_back(std::move(*nic));
     twins_.emplace_back();
@@ -137,11 +151,23 @@ Status Engine::open_nics() {
       spdlog::warn("nic {}: has no --twin; what is not for a VIP is dropped", choice.device);
       continue;
     }
-    Result<dpdk::ExceptionPath> twin =
-        dpdk::ExceptionPath::open(choice.twin, index, nics_.back()->mac());
-    if (!twin) return twin.error();
-    twins_.back().emplace(std::move(*twin));
+    if (Status opened = open_twin(index, options.mtu); !opened) return opened;
   }
+  return ok();
+}
+
+// The node is one machine for its neighbours: what it sends through the twin is as long as what the
+// nic takes, and what the control plane tells clients of the way to a target holds for both.
+Status Engine::open_twin(std::uint8_t nic, std::uint32_t mtu) {
+  const std::string& name = options_.nics[nic].twin;
+  Result<dpdk::ExceptionPath> twin = dpdk::ExceptionPath::open(name, nic, nics_[nic]->mac());
+  if (!twin) return twin.error();
+  twins_[nic].emplace(std::move(*twin));
+  const std::uint32_t had = dpdk::mtu_of(name);
+  if (had == mtu || !dpdk::Nic::is_interface(options_.nics[nic].device)) return ok();
+  if (Status changed = dpdk::set_mtu(name, mtu); !changed) return changed.error().within("twin");
+  spdlog::info("twin {}: has the MTU of nic {} now, {} instead of {}", name,
+               options_.nics[nic].device, mtu, had);
   return ok();
 }
 

@@ -94,6 +94,8 @@ class Engine {
   [[nodiscard]] dpdk::NicOptions nic_options(std::size_t nic) const;
   [[nodiscard]] std::uint32_t mbuf_count() const;
   [[nodiscard]] std::vector<core::MacAddr> macs_at_start() const;
+  [[nodiscard]] std::uint32_t frame_bytes() const;
+  [[nodiscard]] Status open_twin(std::uint8_t nic, std::uint32_t mtu);
 
   // In the order in which they are opened; the end undoes it backwards.
   EngineOptions options_;
@@ -116,6 +118,7 @@ class Engine {
   std::atomic<bool> workers_stop_{false};
   bool workers_run_ = false;
   shm::ConfigReader config_reader_;
+  std::uint64_t link_check_ns_ = 0;
   std::uint64_t nic_check_ns_ = 0;
   std::uint64_t mac_check_ns_ = 0;
   std::vector<bool> links_up_;  // by nic, as of the last check

@@ -14,11 +14,14 @@ std::uint32_t LocalTraffic::send_from_twin(std::uint32_t nic) noexcept {
   if (twin == nullptr) return 0;
   std::array<dpdk::Mbuf*, kLocalFramesMax> mbufs;
   std::uint32_t count = 0;
+  std::uint32_t too_long = 0;
   while (count < kLocalFramesMax) {
-    dpdk::Mbuf* mbuf = twin->receive(pool_);
+    dpdk::Mbuf* mbuf = twin->receive(pool_, too_long);
     if (mbuf == nullptr) break;
     mbufs[count++] = mbuf;
   }
+  counters_.counters[MR_COUNTER_TWIN_RX_PACKETS] += too_long;
+  counters_.counters[MR_COUNTER_TWIN_DROPPED] += too_long;
   if (count == 0) return 0;
   const std::span<dpdk::Mbuf*> frames = std::span(mbufs).first(count);
   const std::uint32_t sent = exits_.tx_queues[nic]->send(frames);

@@ -110,3 +110,18 @@ def test_fault_63_queues_added_while_the_engine_runs_raise_an_alarm(spread: Lab)
     node.wait_adopted()
     node.wait_no_alarms()
     assert len(connect_many(spread.client, VIP_V4, FLOWS)) == FLOWS
+
+
+@DPDK_ALONE
+def test_fault_92_program_that_somebody_takes_off_raises_an_alarm(spread: Lab) -> None:
+    node = spread.node
+    node.namespace.ip("link", "set", "dev", "nic0", "xdp", "off")
+    wait_until(lambda: len(node.status()["alarms"]) >= 1, "an alarm is raised", timeout_s=2)
+    served = f"frames on {QUEUES} of its rx queues reach no worker"
+    assert served in node.status()["alarms"][0]
+    said = "somebody took off its XDP program: restart the engine"
+    wait_until(lambda: said in node.dataplane.log_tail(5), "the log says why", timeout_s=2)
+    node.dataplane.stop()
+    node.restart_dataplane()
+    node.wait_adopted()
+    assert len(connect_many(spread.client, VIP_V4, FLOWS)) == FLOWS

@@ -125,7 +125,7 @@ TEST(MbufBurst, what_the_forwarder_made_of_a_packet_is_written_back) {
 
 TEST(MbufPool, frame_longer_than_an_mbuf_is_refused) {
   const MbufPool pool = test::make_pool();
-  EXPECT_EQ(pool.take(0, pattern(kFrameBytesMax + 1)), nullptr);
+  EXPECT_EQ(pool.take(0, pattern(kFrameBytesUsual + 1)), nullptr);
   EXPECT_EQ(pool.available(), test::kPoolMbufs);
 }
 

@@ -142,6 +142,7 @@ class Lab:
             self.host("switch"),
             two_bridges=self.layout.two_nics,
             snooping=self.layout.snooping,
+            mtu=self.layout.mtu,
         )
 
     def _make_node(self) -> None:

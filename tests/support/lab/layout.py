@@ -24,6 +24,7 @@ class Layout:
     # engine and "veth" with the other; DPDK's memif driver may crash an engine when the generator
     # ends (bench/pktgen/README.md).
     generator: str = ""
+    mtu: int = 1500  # of every interface at the switch
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
 
     nic_queues: int = (

@@ -124,9 +124,10 @@ class LargeQuery:
         self._socket.close()
 
 
-def ping(client: Namespace, address: str, count: int = 3) -> int:
-    """Echo requests that were answered, of `count`."""
-    words = ["ping", "-n", "-i", "0.05", "-W", "1", "-c", str(count), address]
+def ping(client: Namespace, address: str, count: int = 3, *, data_bytes: int = 56) -> int:
+    """Echo requests that were answered, of `count`; none of them is fragmented."""
+    words = ["ping", "-n", "-M", "do", "-s", str(data_bytes)]
+    words += ["-i", "0.05", "-W", "1", "-c", str(count), address]
     said = client.run(words, check=False, timeout_s=count + 10).stdout
     found = re.search(r"(\d+) received", said)
     return int(found[1]) if found else 0

@@ -14,8 +14,11 @@ QUERY_INTERVAL_CENTISECONDS = 500
 class Switch:
     """One bridge for all, or one for the clients' side and one for the targets'."""
 
-    def __init__(self, namespace: Namespace, *, two_bridges: bool, snooping: bool) -> None:
+    def __init__(
+        self, namespace: Namespace, *, two_bridges: bool, snooping: bool, mtu: int
+    ) -> None:
         self.namespace = namespace
+        self._mtu = ("mtu", str(mtu))
         self._bridges = {CLIENT_BRIDGE: "br-clients", TARGET_BRIDGE: "br-clients"}
         if two_bridges:
             self._bridges[TARGET_BRIDGE] = "br-targets"
@@ -33,10 +36,11 @@ class Switch:
     ) -> None:
         """Connects `interface` of `host`, which has `queues` each way, as `port` has."""
         cable(host, interface, self.namespace, port, queues=queues)
+        host.ip("link", "set", interface, *self._mtu)
         self.add_port(port, bridge)
 
     def add_port(self, port: str, bridge: str) -> None:
-        self.namespace.ip("link", "set", port, "master", self._bridges[bridge], "up")
+        self.namespace.ip("link", "set", port, *self._mtu, "master", self._bridges[bridge], "up")
 
 
 def cable(
