@@ -97,6 +97,12 @@ bool is_shared(std::uint32_t ifindex) {
                                  own_ids(chain.get()).size();
 }
 
+bool is_in_chain(std::uint32_t ifindex) {
+  (void)::libxdp_set_print(log_of_libxdp);
+  const ChainHandle chain = chain_of(ifindex);
+  return chain != nullptr && !own_ids(chain.get()).empty();
+}
+
 Status join_chain(bpf_object* part, const Nic& nic, const Attachment& how) {
   (void)::libxdp_set_print(log_of_libxdp);
   xdp_program_opts options{};

@@ -23,6 +23,9 @@ namespace millrace::xdp {
 // Programs of others are in the chain of that interface.
 [[nodiscard]] bool is_shared(std::uint32_t ifindex);
 
+// A program of ours is in the chain of that interface, whichever daemon loaded it.
+[[nodiscard]] bool is_in_chain(std::uint32_t ifindex);
+
 // Loads `part`, which was opened and given its maps, into the chain of `nic`, and then takes
 // everything of earlier daemons out of it: for a moment both are there, and what one leaves to the
 // kernel the other one leaves, too. how.chain_priority must have a value.

@@ -16,6 +16,7 @@
 #include "bpf/engine/chain.h"
 #include "dataplane/shm/interface.h"
 #include "dataplane/shm/privileges.h"
+#include "dataplane/shm/renewal.h"
 
 namespace millrace::xdp {
 
@@ -26,6 +27,8 @@ constexpr long kTendNs = 1'000'000;
 constexpr std::uint64_t kLinkCheckNs = 500'000'000;
 // How long a nic whose MAC address changed is dead to the program.
 constexpr std::uint64_t kMacCheckNs = 100'000'000;
+// Soon enough that nobody takes this daemon for dead, who looks for its lock ten times a second.
+constexpr std::uint64_t kFileCheckNs = 50'000'000;
 constexpr std::uint64_t kConfigBytesMax = 16ull << 30;  // as --config-mib
 constexpr std::array<unsigned, 3> kKeptCapabilities = {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
 
@@ -64,7 +67,6 @@ std::vector<std::uint32_t> interfaces_of(const Pins& pins) {
 void report(const Import& import, const char* source) {
   if (import.flows != 0) spdlog::info("{} flows taken over from {}", import.flows, source);
   if (import.refused != 0) spdlog::warn("{} flows found no room", import.refused);
-  if (!import.problem.empty()) spdlog::warn("flows are left out: {}", import.problem);
 }
 
 }  // namespace
@@ -74,8 +76,8 @@ Engine::Engine(const EngineOptions& options)
 
 Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine(options));
-  for (const auto step : {&Engine::take_lock, &Engine::find_nics, &Engine::load_program,
-                          &Engine::prepare_control, &Engine::open_stats, &Engine::attach}) {
+  for (const auto step : {&Engine::take_lock, &Engine::find_nics, &Engine::lock_directories,
+                          &Engine::load_program, &Engine::prepare_control, &Engine::open_stats, &Engine::attach}) {
     if (Status done = (engine.get()->*step)(); !done) return done.error();
   }
   // An engine that keeps a privilege works as well, so that is worth a warning and no more. Those
@@ -90,6 +92,16 @@ Status Engine::take_lock() {
   Result<shm::ProcessLock> lock = lock_of(options_.runtime_dir);
   if (!lock) return lock.error();
   lock_.emplace(std::move(*lock));
+  return ok();
+}
+
+Status Engine::lock_directories() {
+  Result<Pins> pins = Pins::open(options_.pin_dir);
+  if (!pins) return pins.error();
+  pins_.emplace(std::move(*pins));
+  Result<shm::FlowSet> flow_set = shm::FlowSet::open(options_.flow_dir, options_.runtime_dir);
+  if (!flow_set) return flow_set.error();
+  flow_set_.emplace(std::move(*flow_set));
   return ok();
 }
 
@@ -125,9 +137,6 @@ Status Engine::load_program() {
                  std::to_string(MR_WORKER_COUNT_MAX) +
                  " that are counted one by one (kernel option possible_cpus=)"};
   }
-  Result<Pins> pins = Pins::open(options_.pin_dir);
-  if (!pins) return pins.error();
-  pins_.emplace(std::move(*pins));
   Result<Program> program =
       Program::load({.config_lines = lines_of(options_.config_bytes),
                      .flows = options_.flows,
@@ -151,21 +160,15 @@ Status Engine::prepare_control() {
   control.flow_inserts_per_ms = options_.flow_inserts_per_ms;
   control.replies_per_ms = options_.replies_per_ms;
   if (Status set = program_->set_clock(); !set) return set;
-  if (Status set = program_->set_nics(nics_); !set) return set;
   if (program_->has_kept_maps()) {
     spdlog::info("going on with the maps of an earlier daemon");
-  } else {
-    spdlog::info("new maps: {}", program_->why_new_maps());
-    if (Status drawn = draw_secrets(); !drawn) return drawn;
-    import_flows_of_others();
+    return ok();
   }
-  // Of maps that an earlier daemon made for less.
-  const std::uint32_t lines = lines_of(options_.config_bytes);
-  if (program_->maps().config_lines.size() < lines) {
-    Status grown = program_->grow_config(lines, nics_, options_.attachment.mode, *pins_);
-    if (!grown) return grown;
-  }
-  return open_mirror();
+  spdlog::info("new maps: {}", program_->why_new_maps());
+  if (Status drawn = draw_secrets(); !drawn) return drawn;
+  if (Status set = program_->set_nics(nics_); !set) return set;
+  import_flows_of_others();
+  return ok();
 }
 
 Status Engine::open_mirror() {
@@ -194,14 +197,16 @@ void Engine::import_flows_of_others() {
            "maps of another size");
     return;
   }
-  report(import_flow_files(options_.flow_dir, program_->maps()), options_.flow_dir.c_str());
+  for (const std::string& problem : flow_set_->problems()) {
+    spdlog::warn("flows are left out: {}", problem);
+  }
+  report(import_tables(flow_set_->left(), program_->maps()), options_.flow_dir.c_str());
 }
 
 Status Engine::open_stats() {
-  Result<FlowCopy> copy = FlowCopy::create(options_.flow_dir, options_.flows);
+  Result<FlowCopy> copy = FlowCopy::create(*flow_set_, options_.flows);
   if (!copy) return copy.error();
   flow_copy_.emplace(std::move(*copy));
-  // At once, so that flows that were taken over are not lost when a later step fails.
   flow_copy_->set_all(program_->maps().flows, program_->maps().last_hops);
   sweep_.emplace(program_->maps(), &*flow_copy_);
 
@@ -229,13 +234,14 @@ Status Engine::open_stats() {
   return ok();
 }
 
-// The program has the config before its first packet: without one it would leave replies of known
-// flows to the kernel, which forwards them untranslated, and clients answer with RST.
+// What an earlier daemon left is replaced step by step, and only from here on. A step that fails
+// takes back those before it; a kill in between leaves flows in pinned maps or in the old copy.
 Status Engine::attach() {
-  watch_config(now_ns());
   const std::vector<std::uint32_t> former = interfaces_of(*pins_);
-  if (Status attached = program_->attach(nics_, options_.attachment, *pins_); !attached) {
-    return attached;
+  if (Status entered = enter_nics(); !entered) return entered;
+  if (Status put = put_on_nics(); !put) {
+    if (program_->has_kept_maps()) program_->take_back_nics();
+    return put;
   }
   for (const std::uint32_t ifindex : former) {
     const auto is_it = [&](const Nic& nic) { return nic.ifindex == ifindex; };
@@ -244,8 +250,26 @@ Status Engine::attach() {
   if (!program_->has_kept_maps()) {
     if (Status pinned = program_->pin_maps(*pins_); !pinned) return pinned;
   }
+  if (Status committed = flow_set_->commit(); !committed) return committed;
   sweep_->run_round(config_.view, now_ns());
   return ok();
+}
+
+// Kept maps are in use.
+Status Engine::enter_nics() { return program_->has_kept_maps() ? program_->set_nics(nics_) : ok(); }
+
+// The program has the config before its first packet: without one it would leave replies of known
+// flows to the kernel, which forwards them untranslated, and clients answer with RST.
+Status Engine::put_on_nics() {
+  // Of maps that an earlier daemon made for less.
+  const std::uint32_t lines = lines_of(options_.config_bytes);
+  if (program_->maps().config_lines.size() < lines) {
+    Status grown = program_->grow_config(lines, nics_, options_.attachment.mode, *pins_);
+    if (!grown) return grown;
+  }
+  if (Status opened = open_mirror(); !opened) return opened;
+  watch_config(now_ns());
+  return program_->attach(nics_, options_.attachment, *pins_);
 }
 
 void Engine::run(const std::atomic<bool>& stop) {
@@ -276,6 +300,10 @@ void Engine::tend(std::uint64_t now_ns) {
     watch_macs(now_ns);
     mac_check_due_ns_ = now_ns + kMacCheckNs;
   }
+  if (now_ns >= file_check_due_ns_) {
+    check_files();
+    file_check_due_ns_ = now_ns + kFileCheckNs;
+  }
   stats_->set_heartbeat(now_ns);
 }
 
@@ -283,13 +311,28 @@ void Engine::tend(std::uint64_t now_ns) {
 // the kernel reports again by itself.
 void Engine::watch_links(std::uint64_t now_ns) {
   links_up_.resize(nics_.size(), true);
+  attach_problems_.resize(nics_.size());
   for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
-    const bool is_up = link_is_up(nics_[nic]);
+    const bool is_up = keep_attached(nic) && link_is_up(nics_[nic]);
     stats_->set_link(nic, is_up);
     publish_drops(nic);
     if (is_up && !links_up_[nic]) announcer_->repeat(now_ns);
     links_up_[nic] = is_up;
   }
+}
+
+// An interface from which somebody has taken the program forwards as little as one without a link,
+// and is reported as one unless the program can be put there again.
+bool Engine::keep_attached(std::uint32_t index) {
+  const Nic& nic = nics_[index];
+  if (program_->is_attached_to(nic, options_.attachment)) return true;
+  const Status again = program_->attach_again(nic, options_.attachment, *pins_);
+  const std::string said = again ? "attached again" : again.error().message;
+  if (again || said != attach_problems_[index]) {
+    spdlog::error("{}: somebody has detached the program: {}", nic.name, said);
+  }
+  attach_problems_[index] = again ? "" : said;
+  return static_cast<bool>(again);
 }
 
 // A bond that fails over, a virtual machine that moves, an operator.
@@ -313,6 +356,33 @@ void Engine::publish_drops(std::uint32_t nic) {
   counted.rx_missed -= std::min(counted.rx_missed, before.rx_missed);
   counted.rx_errors -= std::min(counted.rx_errors, before.rx_errors);
   stats_->set_drops(nic, counted);
+}
+
+// Whoever empties the runtime directory takes the control plane's view of this daemon, and from
+// the flow directory what another engine would go on with.
+void Engine::check_files() {
+  Result<bool> made = shm::renew_lost(options_.runtime_dir, *lock_, *stats_);
+  if (made && flow_set_->files().front().is_replaced()) {
+    Status again = make_copy_again();
+    made = again ? Result<bool>(true) : Result<bool>(again.error());
+  }
+  if (!made && made.error().message != file_problem_) {
+    spdlog::error("somebody has removed files of this daemon: {}", made.error().message);
+  }
+  if (made && *made) spdlog::warn("somebody has removed files of this daemon: made again");
+  file_problem_ = made ? "" : made.error().message;
+}
+
+Status Engine::make_copy_again() {
+  Result<shm::FlowSet> set = shm::FlowSet::open(options_.flow_dir, options_.runtime_dir);
+  if (!set) return set.error();
+  Result<FlowCopy> copy = FlowCopy::create(*set, options_.flows);
+  if (!copy) return copy.error();
+  copy->set_all(program_->maps().flows, program_->maps().last_hops);
+  if (Status committed = set->commit(); !committed) return committed;
+  *flow_copy_ = *copy;  // the sweep has its address
+  *flow_set_ = std::move(*set);
+  return ok();
 }
 
 void Engine::watch_config(std::uint64_t now_ns) {
@@ -363,6 +433,25 @@ Status Engine::grow_config(std::uint64_t missing_bytes) {
   return open_mirror();
 }
 
+namespace {
+
+Status remove_attachments(const Pins& pins) {
+  std::vector<PinnedLink> links = pins.links();
+  for (PinnedLink& link : links) {
+    spdlog::info("interface {}: detached", link.ifindex);
+    if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
+  }
+  const std::vector<std::uint32_t> chains = pins.chains();
+  for (const std::uint32_t ifindex : chains) {
+    spdlog::info("interface {}: detached, other programs of its chain stay", ifindex);
+    if (Status left = leave_chain(ifindex, pins); !left) return left;
+  }
+  if (links.empty() && chains.empty()) spdlog::info("nothing was attached");
+  return ok();
+}
+
+}  // namespace
+
 Status detach(const EngineOptions& options) {
   const Result<shm::ProcessLock> lock = lock_of(options.runtime_dir);
   if (!lock) return lock.error().within("a daemon runs, stop it first");
@@ -370,23 +459,24 @@ Status detach(const EngineOptions& options) {
   if (!pins) return pins.error();
   Result<Memberships> memberships = Memberships::open({});
   if (!memberships) return memberships.error();
-  for (const std::uint32_t ifindex : interfaces_of(*pins)) memberships->leave_all(ifindex);
-  std::vector<PinnedLink> links = pins->links();
-  for (PinnedLink& link : links) {
-    spdlog::info("interface {}: detached", link.ifindex);
-    if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
-  }
-  const std::vector<std::uint32_t> chains = pins->chains();
-  for (const std::uint32_t ifindex : chains) {
-    spdlog::info("interface {}: detached, other programs of its chain stay", ifindex);
-    if (Status left = leave_chain(ifindex, *pins); !left) return left;
-  }
-  if (links.empty() && chains.empty()) spdlog::info("nothing was attached");
-  if (Result<FormerFlows> former = pinned_flows(*pins); former) {
+  const Result<FormerFlows> former = pinned_flows(*pins);
+  // Room for the flows first: they are in the maps alone.
+  std::optional<shm::FlowSet> flow_set;
+  std::optional<FlowCopy> flow_copy;
+  if (former) {
+    Result<shm::FlowSet> set = shm::FlowSet::open(options.flow_dir, options.runtime_dir);
+    if (!set) return set.error();
+    flow_set.emplace(std::move(*set));
     const auto capacity = static_cast<std::uint32_t>(former->flows.size());
-    Result<FlowCopy> copy = FlowCopy::create(options.flow_dir, capacity);
+    Result<FlowCopy> copy = FlowCopy::create(*flow_set, capacity);
     if (!copy) return copy.error();
-    copy->set_all(former->flows, former->last_hops);
+    flow_copy.emplace(*copy);
+  }
+  for (const std::uint32_t ifindex : interfaces_of(*pins)) memberships->leave_all(ifindex);
+  if (Status removed = remove_attachments(*pins); !removed) return removed;
+  if (flow_copy) {
+    flow_copy->set_all(former->flows, former->last_hops);
+    if (Status committed = flow_set->commit(); !committed) return committed;
     spdlog::info("flows are in {}", options.flow_dir);
   }
   pins->remove_directory();

@@ -53,6 +53,7 @@ class Engine {
   explicit Engine(const EngineOptions& options);
   [[nodiscard]] Status take_lock();
   [[nodiscard]] Status find_nics();
+  [[nodiscard]] Status lock_directories();
   [[nodiscard]] Status load_program();
   [[nodiscard]] Status prepare_control();
   [[nodiscard]] Status open_mirror();
@@ -60,7 +61,12 @@ class Engine {
   void import_flows_of_others();
   [[nodiscard]] Status open_stats();
   [[nodiscard]] Status attach();
+  [[nodiscard]] Status enter_nics();
+  [[nodiscard]] Status put_on_nics();
   void tend(std::uint64_t now_ns);
+  [[nodiscard]] bool keep_attached(std::uint32_t index);
+  void check_files();
+  [[nodiscard]] Status make_copy_again();
   void watch_config(std::uint64_t now_ns);
   void watch_links(std::uint64_t now_ns);
   void watch_macs(std::uint64_t now_ns);
@@ -75,6 +81,7 @@ class Engine {
   std::optional<Pins> pins_;
   std::optional<Program> program_;
   std::optional<ConfigMirror> mirror_;  // of the program's config lines
+  std::optional<shm::FlowSet> flow_set_;
   std::optional<FlowCopy> flow_copy_;
   std::optional<shm::StatsWriter> stats_;
   std::optional<StatsCopy> stats_copy_;
@@ -87,6 +94,9 @@ class Engine {
   std::uint64_t link_check_due_ns_ = 0;
   std::uint64_t mac_check_due_ns_ = 0;
   std::vector<bool> links_up_;  // by nic, as of the last check
+  std::uint64_t file_check_due_ns_ = 0;
+  std::vector<std::string> attach_problems_;  // by nic: what was said last
+  std::string file_problem_;                  // likewise
 };
 
 // Ends forwarding on all interfaces and removes everything from the kernel; flows stay in the flow

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bpf/engine/flow_copy.h"
 
-#include <sys/random.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstring>
-#include <utility>
+#include <vector>
 
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/wire.h"
@@ -41,17 +36,7 @@ std::uint64_t to_word(const mr_last_hop& hop) {
 
 bool is_flow(std::uint8_t state) { return state != MR_FLOW_FREE && state < MR_FLOW_STATE_COUNT; }
 
-core::FlowTable::Layout layout_of(std::uint32_t capacity) {
-  timespec now{};
-  (void)::clock_gettime(CLOCK_BOOTTIME, &now);  // cannot fail with a valid clock
-  return {.capacity = capacity,
-          .worker_index = 0,
-          .worker_count = 1,
-          .secret = {},
-          .created_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-                        static_cast<std::uint64_t>(now.tv_nsec),
-          .creator_pid = static_cast<std::uint32_t>(::getpid())};
-}
+bool is_over(std::uint8_t state) { return state == MR_FLOW_CLOSED || state == MR_FLOW_EXPIRED; }
 
 // Enters flows one by one, each with the neighbour that its client's packets come from.
 class Importer {
@@ -72,7 +57,7 @@ class Importer {
       ++import.flows;
       return;
     }
-    ++import.refused;
+    if (!is_over(flow.state)) ++import.refused;
   }
 
   Import import;
@@ -94,55 +79,20 @@ class Importer {
   const Maps& into_;
 };
 
-// One worker's table, whatever its size and number of workers.
-Status import_file(const std::string& directory, std::uint32_t worker, Importer& importer) {
-  Result<shm::FlowFile> found = shm::FlowFile::open_read_only(directory, worker);
-  if (!found) return found.error();
-  const std::span<std::byte> read_only = found->bytes();
-  const std::uint64_t size = read_only.size();
-  mr_flow_table_header header{};
-  if (size < sizeof(header)) return Error{found->path() + ": has no header"};
-  std::memcpy(&header, read_only.data(), sizeof(header));
-  // Opened as its own engine would, which drops the records that cannot be believed.
-  Result<shm::FlowFile> file = shm::FlowFile::open(directory, worker, size);
-  if (!file) return file.error();
-  Result<core::FlowTable> table =
-      core::FlowTable::attach(file->bytes(), {.capacity = header.capacity,
-                                              .worker_index = header.worker_index,
-                                              .worker_count = header.worker_count,
-                                              .secret = {},
-                                              .created_ns = 0,
-                                              .creator_pid = 0});
-  if (!table) return table.error().within(file->path());
-  for (std::uint32_t index = 0; index < table->record_high(); ++index) {
-    const mr_flow_record& record = table->record(index);
-    if (!is_flow(record.state)) continue;
-    importer.enter(record, to_word(table->last_hop(record.last_hop)));
-  }
-  return ok();
-}
-
 }  // namespace
 
-FlowCopy::FlowCopy(shm::FlowFile file) : file_(std::move(file)) {
-  auto* header = reinterpret_cast<mr_flow_table_header*>(file_.bytes().data());
+FlowCopy::FlowCopy(std::span<std::byte> table) {
+  auto* header = reinterpret_cast<mr_flow_table_header*>(table.data());
   header->record_high = header->capacity;  // any of them may be in use
-  std::byte* start = file_.bytes().data();
+  std::byte* start = table.data();
   records_ = {reinterpret_cast<mr_flow_record*>(start + header->records_offset), header->capacity};
   last_hops_ = reinterpret_cast<mr_last_hop*>(start + header->last_hops_offset);
 }
 
-Result<FlowCopy> FlowCopy::create(const std::string& directory, std::uint32_t capacity) {
-  Result<shm::FlowFile> file =
-      shm::FlowFile::open(directory, 0, core::FlowTable::bytes_for(capacity));
-  if (!file) return file.error();
-  std::memset(file->bytes().data(), 0, file->bytes().size());
-  core::FlowTable::Layout layout = layout_of(capacity);
-  if (::getrandom(layout.secret, sizeof(layout.secret), 0) != sizeof(layout.secret)) {
-    return shm::os_error("no random numbers");
-  }
-  (void)core::FlowTable::format(file->bytes(), layout);  // the memory is what is wanted
-  return FlowCopy(std::move(*file));
+Result<FlowCopy> FlowCopy::create(shm::FlowSet& set, std::uint32_t capacity) {
+  Result<std::vector<core::FlowTable>> made = set.make({.worker_count = 1, .capacity = capacity});
+  if (!made) return made.error();
+  return FlowCopy(set.files().front().bytes());
 }
 
 void FlowCopy::set(std::uint32_t index, mr_flow_record& record) {
@@ -181,16 +131,17 @@ void FlowCopy::set_all(std::span<mr_flow_record> flows, std::span<mr_xdp_last_ho
   for (std::uint32_t index = 0; index < flows.size(); ++index) set(index, flows[index]);
 }
 
-Import import_flow_files(const std::string& directory, const Maps& into) {
+Import import_tables(std::span<const core::FlowTable::Left> left, const Maps& into) {
   Importer importer(into);
-  for (std::uint32_t worker = 0; worker < MR_WORKER_COUNT_MAX; ++worker) {
-    const std::string path = directory + "/flows." + std::to_string(worker);
-    if (::access(path.c_str(), F_OK) != 0) break;
-    if (Status read = import_file(directory, worker, importer); !read) {
-      importer.import.problem = read.error().message;
+  for (const bool wants_over : {false, true}) {
+    for (const core::FlowTable::Left& table : left) {
+      for (const mr_flow_record& record : table.records) {
+        if (!core::FlowTable::is_believable(record) || is_over(record.state) != wants_over)
+          continue;
+        const mr_last_hop& hop = table.last_hops[record.last_hop];
+        importer.enter(record, core::FlowTable::is_believable(hop) ? to_word(hop) : 0);
+      }
     }
-    // A DPDK engine with as many workers would take it for its own later, long out of date.
-    (void)::unlink(path.c_str());  // what cannot be removed is overwritten or refused by its number
   }
   return importer.import;
 }
@@ -198,13 +149,16 @@ Import import_flow_files(const std::string& directory, const Maps& into) {
 Import import_flows(std::span<mr_flow_record> records, std::span<const mr_xdp_last_hop> last_hops,
                     const Maps& into) {
   Importer importer(into);
-  for (mr_flow_record& record : records) {
-    const StateWord word = load_state(record);
-    const mr_flow_record taken = record;
-    std::atomic_thread_fence(std::memory_order_acquire);
-    // Programs may be using it: what changes meanwhile is left to the lookup table.
-    if (!is_flow(word.state()) || load_state(record).word != word.word) continue;
-    if (taken.last_hop < last_hops.size()) importer.enter(taken, last_hops[taken.last_hop].word);
+  for (const bool wants_over : {false, true}) {
+    for (mr_flow_record& record : records) {
+      const StateWord word = load_state(record);
+      const mr_flow_record taken = record;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      // Programs may be using it: what changes meanwhile is left to the lookup table.
+      if (!is_flow(word.state()) || load_state(record).word != word.word) continue;
+      if (is_over(word.state()) != wants_over || taken.last_hop >= last_hops.size()) continue;
+      importer.enter(taken, last_hops[taken.last_hop].word);
+    }
   }
   return importer.import;
 }

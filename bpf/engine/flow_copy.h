@@ -3,28 +3,28 @@
 // The copy of the flows outside the kernel: DIRECTORY/flows.0, in the format of the DPDK engine's
 // flow tables (flow_table_abi.h). Cold.
 //
-// `millrace flows` reads it, a DPDK engine with one worker takes it over, and an XDP engine that
-// finds no maps of an earlier one starts with it. Record i of the copy is record i of the map; the
-// buckets stay empty, because whoever takes a table over builds them anew. It lags by up to a round
-// of the sweep.
+// `millrace flows` reads it, a DPDK engine takes it over, and an XDP engine that finds no maps of
+// an earlier one starts with it. Record i of the copy is record i of the map; the buckets stay
+// empty, because whoever takes a table over builds them anew. It lags by up to a round of the
+// sweep.
 #pragma once
 
 #include <cstdint>
 #include <span>
-#include <string>
 
 #include "bpf/engine/maps.h"
 #include "dataplane/contract/flow_table_abi.h"
+#include "dataplane/core/flow_table.h"
 #include "dataplane/core/result.h"
-#include "dataplane/shm/flow_file.h"
+#include "dataplane/shm/flow_set.h"
 
 namespace millrace::xdp {
 
 class FlowCopy {
  public:
-  // An empty copy for `capacity` records, in place of what was there.
-  [[nodiscard]] static Result<FlowCopy> create(const std::string& directory,
-                                               std::uint32_t capacity);
+  // An empty copy for `capacity` records, as a new set in `set`, which must outlive it. It is found
+  // by others after set.commit().
+  [[nodiscard]] static Result<FlowCopy> create(shm::FlowSet& set, std::uint32_t capacity);
 
   // Makes the copy of record `index` say what `record` says. Only flows are copied: for a record in
   // any other state the copy's is free.
@@ -33,22 +33,19 @@ class FlowCopy {
   void set_all(std::span<mr_flow_record> flows, std::span<mr_xdp_last_hop> last_hops);
 
  private:
-  explicit FlowCopy(shm::FlowFile file);
+  explicit FlowCopy(std::span<std::byte> table);
 
-  shm::FlowFile file_;
   std::span<mr_flow_record> records_;
   mr_last_hop* last_hops_ = nullptr;
 };
 
-// Enters the flows of every table in DIRECTORY (of any engine and any number of workers) into maps
-// that no program uses yet, and removes the files. Returns how many there were. A table that cannot
-// be read is said in `problem` and left out.
+// Enters flows that were left (by any engine and any number of workers) into maps that no program
+// uses yet. Closed and expired ones come last, in what room there is.
 struct Import {
   std::uint64_t flows = 0;
-  std::uint64_t refused = 0;  // no free record within reach
-  std::string problem;
+  std::uint64_t refused = 0;  // no free record within reach; without closed and expired ones
 };
-[[nodiscard]] Import import_flow_files(const std::string& directory, const Maps& into);
+[[nodiscard]] Import import_tables(std::span<const core::FlowTable::Left> left, const Maps& into);
 
 // Likewise from the maps of an earlier daemon that this one does not go on with.
 [[nodiscard]] Import import_flows(std::span<mr_flow_record> records,

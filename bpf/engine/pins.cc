@@ -2,7 +2,9 @@
 #include "bpf/engine/pins.h"
 
 #include <bpf/bpf.h>
+#include <fcntl.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -15,6 +17,7 @@
 #include <utility>
 
 #include "dataplane/contract/shm_abi.h"
+#include "dataplane/shm/process_lock.h"
 
 namespace millrace::xdp {
 
@@ -25,6 +28,7 @@ namespace fs = std::filesystem;
 constexpr const char* kMapsPrefix = "abi-";
 constexpr const char* kLinkPrefix = "link-";
 constexpr const char* kChainPrefix = "chain-";
+constexpr const char* kNewSuffix = "-new";  // until it takes the place of what has the name
 
 bool is_on_bpf_file_system(const std::string& path) {
   struct statfs info {};
@@ -50,8 +54,9 @@ std::vector<std::string> entries_of(const std::string& directory, const std::str
 
 }  // namespace
 
-Pins::Pins(std::string directory)
-    : directory_(std::move(directory)),
+Pins::Pins(shm::File lock, std::string directory)
+    : lock_(std::move(lock)),
+      directory_(std::move(directory)),
       maps_directory_(directory_ + "/" + kMapsPrefix + std::to_string(MR_ABI_VERSION)) {}
 
 Result<Pins> Pins::open(const std::string& directory) {
@@ -63,7 +68,13 @@ Result<Pins> Pins::open(const std::string& directory) {
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
     return shm::os_error("cannot make --pin-dir " + directory);
   }
-  return Pins(directory);
+  Result<shm::File> lock = shm::lock_directory(directory);
+  if (!lock) {
+    return Error{"--pin-dir " + lock.error().message +
+                 "; one daemon serves several interfaces (--interface A --interface B), a second "
+                 "one needs its own --pin-dir, --runtime-dir and --flow-dir"};
+  }
+  return Pins(std::move(*lock), directory);
 }
 
 std::optional<shm::File> Pins::find_map(const std::string& name) const {
@@ -72,20 +83,41 @@ std::optional<shm::File> Pins::find_map(const std::string& name) const {
   return map;
 }
 
+// A name in a bpf file system may have no dot.
 Status Pins::pin_map(const std::string& name, int fd) const {
-  if (::mkdir(maps_directory_.c_str(), 0700) != 0 && errno != EEXIST) {
-    return shm::os_error("cannot make " + maps_directory_);
-  }
   const std::string path = maps_directory_ + "/" + name;
-  (void)::unlink(path.c_str());  // what cannot be removed is in the way of the next line
-  if (::bpf_obj_pin(fd, path.c_str()) != 0) return shm::os_error("cannot pin " + path);
+  const std::string beside = path + kNewSuffix;
+  (void)::unlink(beside.c_str());  // what cannot be removed is in the way of the next line
+  if (::bpf_obj_pin(fd, beside.c_str()) != 0) return shm::os_error("cannot pin " + beside);
+  if (::rename(beside.c_str(), path.c_str()) != 0) return shm::os_error("cannot pin " + path);
   return ok();
 }
 
-void Pins::remove_maps() const {
+Status Pins::pin_maps(std::span<const NamedMap> maps) const {
+  const std::string beside = maps_directory_ + kNewSuffix;
+  std::error_code ignored;  // what cannot be removed is in the way of the next line
+  fs::remove_all(beside, ignored);
+  if (::mkdir(beside.c_str(), 0700) != 0) return shm::os_error("cannot make " + beside);
+  for (const NamedMap& map : maps) {
+    const std::string path = beside + "/" + map.name;
+    if (::bpf_obj_pin(map.fd, path.c_str()) != 0) return shm::os_error("cannot pin " + path);
+  }
+  if (::renameat2(AT_FDCWD, beside.c_str(), AT_FDCWD, maps_directory_.c_str(), RENAME_EXCHANGE) !=
+      0) {
+    // There is nothing to exchange it with, or this kernel cannot.
+    fs::remove_all(maps_directory_, ignored);
+    if (::rename(beside.c_str(), maps_directory_.c_str()) != 0) {
+      return shm::os_error("cannot pin " + maps_directory_);
+    }
+  }
+  remove_maps_but(maps_directory_);
+  return ok();
+}
+
+void Pins::remove_maps_but(const std::string& kept) const {
   std::error_code ignored;  // what stays is found, and judged, by the next daemon
   for (const std::string& maps : entries_of(directory_, kMapsPrefix)) {
-    fs::remove_all(maps, ignored);
+    if (maps != kept) fs::remove_all(maps, ignored);
   }
 }
 
@@ -102,6 +134,7 @@ std::vector<PinnedLink> Pins::links() const {
 
 Status Pins::pin_link(std::uint32_t ifindex, int fd) const {
   const std::string path = directory_ + "/" + kLinkPrefix + std::to_string(ifindex);
+  (void)::unlink(path.c_str());  // absent is fine; what stays is in the way of the next line
   if (::bpf_obj_pin(fd, path.c_str()) != 0) return shm::os_error("cannot pin " + path);
   return ok();
 }
@@ -138,7 +171,7 @@ Status Pins::remove_chain(std::uint32_t ifindex) const {
 }
 
 void Pins::remove_directory() const {
-  remove_maps();
+  remove_maps_but("");
   std::error_code ignored;  // somebody else's pins in there stay
   fs::remove(directory_, ignored);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What outlives the daemon: maps and links pinned in a folder of a bpf file system. Cold.
+// What outlives the daemon: maps and links pinned in a folder of a bpf file system. Cold. The
+// folder is one daemon's: it detaches what it finds there and does not know.
 //
 //   DIRECTORY/abi-N/NAME     a map, for daemons with MR_ABI_VERSION N
 //   DIRECTORY/link-IFINDEX   the attachment of the program to an interface: it forwards as long as
@@ -11,6 +12,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,17 +29,24 @@ struct PinnedLink {
 
 class Pins {
  public:
-  // Makes the directory. Errors say how to mount a bpf file system.
+  // Makes the directory and locks it against other daemons, for as long as this lives. Errors say
+  // how to mount a bpf file system, or who has the directory.
   [[nodiscard]] static Result<Pins> open(const std::string& directory);
 
   // The pinned map, or nothing.
   [[nodiscard]] std::optional<shm::File> find_map(const std::string& name) const;
-  // In the place of the one that has been there.
+  // In the place of the one that has been there, in one step.
   [[nodiscard]] Status pin_map(const std::string& name, int fd) const;
-  // Of all ABI versions. Programs keep those that they use.
-  void remove_maps() const;
+  // All of a daemon, in the place of those of any ABI version, in one step: whoever is killed on
+  // the way leaves the ones or the others. Programs keep those that they use.
+  struct NamedMap {
+    std::string name;
+    int fd;
+  };
+  [[nodiscard]] Status pin_maps(std::span<const NamedMap> maps) const;
 
   [[nodiscard]] std::vector<PinnedLink> links() const;
+  // In the place of one that is no link of an interface any more.
   [[nodiscard]] Status pin_link(std::uint32_t ifindex, int fd) const;
   // Removes the pin; the program is detached when the last descriptor of the link is closed.
   [[nodiscard]] static Status remove_link(PinnedLink link);
@@ -51,8 +60,10 @@ class Pins {
   void remove_directory() const;
 
  private:
-  explicit Pins(std::string directory);
+  Pins(shm::File lock, std::string directory);
+  void remove_maps_but(const std::string& kept) const;
 
+  shm::File lock_;
   std::string directory_;
   std::string maps_directory_;
 };

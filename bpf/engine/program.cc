@@ -3,8 +3,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <linux/if_link.h>
-#include <nlb_xdp.skel.h>
 #include <spdlog/spdlog.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,8 +14,7 @@
 #include <cstring>
 #include <utility>
 
-#include "bpf/engine/attach_error.h"
-#include "bpf/engine/chain.h"
+#include "bpf/engine/program_object.h"
 
 namespace millrace::xdp {
 
@@ -40,11 +37,6 @@ constexpr int kJiffyMeasurements = 30;
 constexpr int kOffsetReadings = 24;
 constexpr long kOffsetPauseNs = 500'000;
 
-struct ClockReading {
-  std::uint64_t jiffies = 0;
-  std::uint64_t ktime_ns = 0;
-};
-
 void pause(long ns) {
   const timespec length{.tv_sec = 0, .tv_nsec = ns};
   (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &length, nullptr);  // shorter does no harm
@@ -59,6 +51,8 @@ __attribute__((format(printf, 2, 0))) int log_of_libbpf(libbpf_print_level, cons
   return length;
 }
 
+}  // namespace
+
 Error load_error(int error) {
   if (error == EPERM || error == EACCES) {
     return Error{
@@ -70,48 +64,6 @@ Error load_error(int error) {
       "the kernel refused the XDP program (it needs Linux 5.12 or newer; --log-level debug shows "
       "what the kernel said)");
 }
-
-}  // namespace
-
-constexpr std::size_t kSharedMaps = 8;
-constexpr std::size_t kConfigLinesMap = 0;  // in shared_maps()
-constexpr int kOwnMap = -1;                 // in the place of a descriptor
-
-struct Program::Object {
-  nlb_xdp* skeleton = nullptr;
-  ~Object() { nlb_xdp__destroy(skeleton); }
-
-  struct NamedMap {
-    const char* name;
-    bpf_map* map;
-  };
-  // Those that outlive the daemon.
-  [[nodiscard]] std::array<NamedMap, kSharedMaps> shared_maps() const {
-    auto& maps = skeleton->maps;
-    return {{{"config_lines", maps.config_lines},
-             {"control", maps.data_control},
-             {"cpus", maps.cpus},
-             {"flows", maps.flows},
-             {"last_hops", maps.last_hops},
-             {"listener_stats", maps.listener_stats},
-             {"target_stats", maps.target_stats},
-             {"tx_nics", maps.tx_nics}}};
-  }
-  [[nodiscard]] int program() const { return ::bpf_program__fd(skeleton->progs.nlb_xdp); }
-  // Descriptors of shared_maps(), once it is loaded.
-  [[nodiscard]] std::array<int, kSharedMaps> map_fds() const {
-    std::array<int, kSharedMaps> fds{};
-    std::ranges::transform(shared_maps(), fds.begin(),
-                           [](const NamedMap& shared) { return ::bpf_map__fd(shared.map); });
-    return fds;
-  }
-  // Before it is loaded: `maps` in the place of its own, in the order of shared_maps(), but for
-  // those that are kOwnMap.
-  [[nodiscard]] Status use_maps(std::span<const int> maps) const;
-  [[nodiscard]] Result<ClockReading> read_clock() const;
-  // The length of a jiffy in ns; 0 when what was measured fits none.
-  [[nodiscard]] Result<std::uint64_t> measure_jiffy() const;
-};
 
 namespace {
 
@@ -327,17 +279,17 @@ Status Program::set_clock() {
 
 Status Program::set_nics(const std::vector<Nic>& nics) {
   mr_xdp_control& control = *maps_.control;
-  const int tx_nics = ::bpf_map__fd(object_->skeleton->maps.tx_nics);
+  nics_before_ = {.nics = {}, .count = control.nic_count, .last_hops = {}};
+  std::copy(std::begin(control.nics), std::end(control.nics), nics_before_.nics.begin());
   std::array<mr_xdp_nic, MR_NIC_COUNT_MAX> wanted{};
   for (std::uint32_t i = 0; i < nics.size(); ++i) {
     wanted[i].ifindex = nics[i].ifindex;
     std::copy(nics[i].mac.bytes.begin(), nics[i].mac.bytes.end(), wanted[i].mac);
-    if (::bpf_map_update_elem(tx_nics, &i, &nics[i].ifindex, BPF_ANY) != 0) {
-      return shm::os_error(nics[i].name + ": cannot be sent to by XDP");
-    }
   }
-  for (std::uint32_t i = static_cast<std::uint32_t>(nics.size()); i < MR_NIC_COUNT_MAX; ++i) {
-    (void)::bpf_map_delete_elem(tx_nics, &i);  // absent is fine
+  if (const std::optional<std::uint32_t> refused = send_to(wanted, nics.size())) {
+    const Error error = shm::os_error(nics[*refused].name + ": cannot be sent to by XDP");
+    send_to(nics_before_.nics, control.nic_count);
+    return error;
   }
   const bool are_same =
       std::equal(wanted.begin(), wanted.end(), control.nics,
@@ -345,6 +297,7 @@ Status Program::set_nics(const std::vector<Nic>& nics) {
   if (!are_same) {
     // Neighbours are remembered with the number of a nic: with others in their place replies take
     // the default next hop until the next packet of a client.
+    nics_before_.last_hops.assign(maps_.last_hops.begin(), maps_.last_hops.end());
     std::memset(maps_.last_hops.data(), 0, maps_.last_hops.size_bytes());
   }
   std::copy(wanted.begin(), wanted.end(), control.nics);
@@ -352,44 +305,25 @@ Status Program::set_nics(const std::vector<Nic>& nics) {
   return ok();
 }
 
-Status Program::attach(const std::vector<Nic>& nics, const Attachment& how, const Pins& pins) {
-  return how.chain_priority ? attach_in_chains(nics, how, pins)
-                            : attach_alone(nics, how.mode, pins);
+std::optional<std::uint32_t> Program::send_to(const std::array<mr_xdp_nic, MR_NIC_COUNT_MAX>& nics,
+                                              std::size_t count) {
+  const int tx_nics = ::bpf_map__fd(object_->skeleton->maps.tx_nics);
+  for (std::uint32_t i = 0; i < nics.size(); ++i) {
+    if (i >= count) {
+      (void)::bpf_map_delete_elem(tx_nics, &i);  // absent is fine
+    } else if (::bpf_map_update_elem(tx_nics, &i, &nics[i].ifindex, BPF_ANY) != 0) {
+      return i;
+    }
+  }
+  return std::nullopt;
 }
 
-Status Program::attach_alone(const std::vector<Nic>& nics, Mode mode, const Pins& pins) {
-  for (const Nic& nic : nics) {
-    if (is_shared(nic.ifindex)) return attach_error(nic, mode, EBUSY);  // and forward as before
-  }
-  for (const std::uint32_t ifindex : pins.chains()) {
-    spdlog::warn("interface {}: leaving the chain detaches the program for a moment", ifindex);
-    if (Status left = leave_chain(ifindex, pins); !left) return left;
-  }
-  std::vector<PinnedLink> links = pins.links();
-  for (const Nic& nic : nics) {
-    const auto link = std::ranges::find(links, nic.ifindex, &PinnedLink::ifindex);
-    if (link != links.end()) {
-      bpf_xdp_query_opts query{};
-      query.sz = sizeof(query);
-      (void)::bpf_xdp_query(static_cast<int>(nic.ifindex), 0, &query);  // then its mode is unknown
-      const bool is_generic = query.attach_mode == XDP_ATTACHED_SKB;
-      PinnedLink own = std::move(*link);
-      links.erase(link);
-      if (is_generic == (mode == Mode::generic)) {
-        if (::bpf_link_update(own.fd.fd(), object_->program(), nullptr) == 0) continue;
-        return attach_error(nic, mode, errno);
-      }
-      spdlog::warn("{}: changing the mode detaches the program for a moment", nic.name);
-      if (Status removed = Pins::remove_link(std::move(own)); !removed) return removed;
-    }
-    if (Status attached = attach_new(nic, mode, pins); !attached) return attached;
-  }
-  for (PinnedLink& link : links) {
-    spdlog::info("interface {}: is no --interface any more, detached", link.ifindex);
-    if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
-  }
-  is_attached_ = true;
-  return ok();
+void Program::take_back_nics() {
+  mr_xdp_control& control = *maps_.control;
+  send_to(nics_before_.nics, nics_before_.count);  // an interface that is gone stays away
+  std::copy(nics_before_.nics.begin(), nics_before_.nics.end(), control.nics);
+  control.nic_count = nics_before_.count;
+  std::ranges::copy(nics_before_.last_hops, maps_.last_hops.begin());
 }
 
 // Old and new lines have the config in force at the same place, so that while some nics run one
@@ -434,55 +368,6 @@ Status Program::grow_config(std::uint32_t lines, const std::vector<Nic>& nics, M
 Status Program::replace_attached(const std::vector<Nic>& nics, Mode mode, const Pins& pins) {
   if (Status attached = attach_alone(nics, mode, pins); !attached) return attached;
   return pins.pin_map("config_lines", object_->map_fds()[kConfigLinesMap]);
-}
-
-Status Program::attach_new(const Nic& nic, Mode mode, const Pins& pins) const {
-  bpf_link_create_opts options{};
-  options.sz = sizeof(options);
-  options.flags = mode == Mode::native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
-  const shm::File link(
-      ::bpf_link_create(object_->program(), static_cast<int>(nic.ifindex), BPF_XDP, &options));
-  if (!link.is_open()) return attach_error(nic, mode, errno);
-  return pins.pin_link(nic.ifindex, link.fd());
-}
-
-Status Program::attach_in_chains(const std::vector<Nic>& nics, const Attachment& how,
-                                 const Pins& pins) const {
-  if (Status possible = check_chains(); !possible) return possible;
-  for (PinnedLink& link : pins.links()) {
-    spdlog::warn("interface {}: joining a chain detaches the program for a moment", link.ifindex);
-    if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
-  }
-  std::vector<std::uint32_t> others = pins.chains();
-  for (const Nic& nic : nics) {
-    std::erase(others, nic.ifindex);
-    if (Status joined = attach_in_chain(nic, how, pins); !joined) return joined;
-  }
-  for (const std::uint32_t ifindex : others) {
-    spdlog::info("interface {}: is no --interface any more, detached", ifindex);
-    if (Status left = leave_chain(ifindex, pins); !left) return left;
-  }
-  return ok();
-}
-
-// A part of a chain is another program to the kernel, and one for each interface: loaded anew, with
-// the same maps.
-Status Program::attach_in_chain(const Nic& nic, const Attachment& how, const Pins& pins) const {
-  Object part;
-  part.skeleton = nlb_xdp__open();
-  if (part.skeleton == nullptr) return load_error(errno);
-  (void)::bpf_program__set_autoload(part.skeleton->progs.read_clock, false);  // not loaded yet
-  if (Status used = part.use_maps(object_->map_fds()); !used) return used;
-  if (Status noted = pins.add_chain(nic.ifindex); !noted) return noted;
-  return join_chain(part.skeleton->obj, nic, how);
-}
-
-Status Program::pin_maps(const Pins& pins) const {
-  pins.remove_maps();
-  for (const auto& [name, map] : object_->shared_maps()) {
-    if (Status pinned = pins.pin_map(name, ::bpf_map__fd(map)); !pinned) return pinned;
-  }
-  return ok();
 }
 
 }  // namespace millrace::xdp

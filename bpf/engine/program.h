@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The XDP program in the kernel: its maps, new or an earlier daemon's, and its attachments. Cold.
-// The only user of libbpf beside pins.cc, chain.cc and attach_error.cc.
+// Beside it only pins.cc, chain.cc and attach_error.cc use libbpf.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -66,13 +69,19 @@ class Program {
 
   // Fills control.ns_per_jiffy and clock_offset_ns. Takes about a fifth of a second.
   [[nodiscard]] Status set_clock();
-  // nics[i] is nic i of the config, for sending and in `control`.
+  // nics[i] is nic i of the config, for sending and in `control`. An earlier daemon's program uses
+  // kept maps at once: where it is not followed by attach(), take_back_nics() makes all as it was.
   [[nodiscard]] Status set_nics(const std::vector<Nic>& nics);
+  void take_back_nics();
 
   // Attaches it to `nics`, in the place of an earlier daemon's programs without a gap, and detaches
   // those from all other interfaces. From then on it forwards.
+  // On failure all are as before, but where it joins a chain or leaves one.
   [[nodiscard]] Status attach(const std::vector<Nic>& nics, const Attachment& how,
                               const Pins& pins);
+  // Whether this program sees the frames of `nic`: somebody may have detached it.
+  [[nodiscard]] bool is_attached_to(const Nic& nic, const Attachment& how);
+  [[nodiscard]] Status attach_again(const Nic& nic, const Attachment& how, const Pins& pins) const;
   [[nodiscard]] Status pin_maps(const Pins& pins) const;
 
   // Puts a program in the place of this one that has `lines` lines for configs, at least as many as
@@ -92,7 +101,9 @@ class Program {
   [[nodiscard]] Status attach_in_chain(const Nic& nic, const Attachment& how,
                                        const Pins& pins) const;
   [[nodiscard]] Status replace_attached(const std::vector<Nic>& nics, Mode mode, const Pins& pins);
-  [[nodiscard]] Status attach_new(const Nic& nic, Mode mode, const Pins& pins) const;
+  // The first that the kernel refuses, and errno; nothing when all are taken.
+  std::optional<std::uint32_t> send_to(const std::array<mr_xdp_nic, MR_NIC_COUNT_MAX>& nics,
+                                       std::size_t count);
   [[nodiscard]] Result<std::uint64_t> ns_per_jiffy();
 
   std::unique_ptr<Object> object_;
@@ -101,6 +112,13 @@ class Program {
   std::string why_new_maps_;
   ProgramOptions options_;
   bool is_attached_ = false;
+  struct NicsBefore {
+    std::array<mr_xdp_nic, MR_NIC_COUNT_MAX> nics;
+    std::uint32_t count;
+    std::vector<mr_xdp_last_hop> last_hops;  // empty: they are as they were
+  };
+  NicsBefore nics_before_{};
+  std::map<std::uint32_t, std::uint32_t> dispatchers_;  // by interface: the last one with us behind
 };
 
 }  // namespace millrace::xdp

@@ -7,8 +7,12 @@
 //   mr_flow_bucket[bucket_count]        index: 8 tags and 8 record numbers per line
 //   mr_flow_record[capacity]            the flows (flow_abi.h)
 //
-// One worker writes. The control plane maps it read-only to show flows. A new process trusts only
-// the records (each checked) and rebuilds the buckets from them.
+// One worker writes. The control plane reads it to show flows. A new process trusts only the
+// records (each checked) and rebuilds the buckets from them, or enters them into tables of its own.
+//
+// The tables of all workers are a set. Whoever makes a new one gives it a generation above that of
+// every table it found, so that a table of an older one is known to be out of date
+// (shm/flow_set.h).
 #ifndef MILLRACE_CONTRACT_FLOW_TABLE_ABI_H_
 #define MILLRACE_CONTRACT_FLOW_TABLE_ABI_H_
 
@@ -47,10 +51,11 @@ struct mr_flow_table_header {
   uint64_t records_offset;
   uint64_t secret[4];  // of the flow hash: random per table, never leaves the node
   uint32_t worker_index;
-  uint32_t
-      worker_count;      // flows are shared out by this number: another one makes the table useless
-  uint32_t record_high;  // records [record_high, capacity) were never used
-  uint32_t reserved[13];
+  uint32_t worker_count;  // tables of the set: flows are shared out by this number
+  uint32_t record_high;   // records [record_high, capacity) were never used
+  uint32_t reserved0;
+  uint64_t set_generation;  // the same in all tables of a set, from 1
+  uint32_t reserved[10];
 };
 MR_ABI_ASSERT(sizeof(struct mr_flow_table_header) == 256, "four lines");
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cstdint>
 #include <string>
 
 namespace millrace::core {
@@ -49,8 +50,7 @@ Status refuse(const std::string& what, std::uint64_t found, std::uint64_t wanted
                std::to_string(wanted)};
 }
 
-Status check_header(const mr_flow_table_header& header, std::uint64_t memory_bytes,
-                    const FlowTable::Layout& layout) {
+Status check_header(const mr_flow_table_header& header, std::uint64_t memory_bytes) {
   const mr_segment_header& segment = header.segment;
   if (segment.magic != MR_SEGMENT_MAGIC) return refuse("magic", segment.magic, MR_SEGMENT_MAGIC);
   if (segment.abi_version != MR_ABI_VERSION) {
@@ -64,13 +64,17 @@ Status check_header(const mr_flow_table_header& header, std::uint64_t memory_byt
       segment.struct_bytes[2] != sizeof(mr_flow_record)) {
     return Error{"flow table: struct sizes differ from this build's"};
   }
-  if (header.capacity != layout.capacity)
-    return refuse("capacity", header.capacity, layout.capacity);
-  if (header.worker_count != layout.worker_count) {
-    return refuse("worker count", header.worker_count, layout.worker_count);
+  if (header.capacity == 0 || header.capacity > MR_FLOW_CAPACITY_MAX) {
+    return Error{"flow table: capacity is " + std::to_string(header.capacity) + ", expected 1 to " +
+                 std::to_string(MR_FLOW_CAPACITY_MAX)};
   }
-  if (header.worker_index != layout.worker_index) {
-    return refuse("worker index", header.worker_index, layout.worker_index);
+  if (header.worker_index >= header.worker_count) {
+    return Error{"flow table: of worker " + std::to_string(header.worker_index) + ", with " +
+                 std::to_string(header.worker_count) + " workers"};
+  }
+  // A set of a generation that cannot be would be in force for ever.
+  if (header.set_generation > INT64_MAX) {
+    return refuse("generation of the set", header.set_generation, INT64_MAX);
   }
   const std::uint64_t wanted_bytes = FlowTable::bytes_for(header.capacity);
   if (segment.total_bytes != wanted_bytes || memory_bytes < wanted_bytes) {
@@ -92,7 +96,24 @@ Status check_header(const mr_flow_table_header& header, std::uint64_t memory_byt
   return ok();
 }
 
+Status check_shape(const FlowTable::Left& left, const FlowTable::Layout& layout) {
+  if (left.capacity != layout.capacity) return refuse("capacity", left.capacity, layout.capacity);
+  if (left.worker_count != layout.worker_count) {
+    return refuse("worker count", left.worker_count, layout.worker_count);
+  }
+  if (left.worker_index != layout.worker_index) {
+    return refuse("worker index", left.worker_index, layout.worker_index);
+  }
+  return ok();
+}
+
 }  // namespace
+
+bool FlowTable::is_believable(const mr_flow_record& record) noexcept {
+  return core::is_believable(record);
+}
+
+bool FlowTable::is_believable(const mr_last_hop& hop) noexcept { return core::is_believable(hop); }
 
 std::uint64_t FlowTable::bytes_for(std::uint32_t capacity) noexcept {
   return records_offset_for(capacity) + std::uint64_t{capacity} * sizeof(mr_flow_record);
@@ -128,6 +149,7 @@ FlowTable FlowTable::format(std::span<std::byte> memory, const Layout& layout) n
   header->worker_index = layout.worker_index;
   header->worker_count = layout.worker_count;
   header->record_high = 0;
+  header->set_generation = layout.set_generation;
   // Pairs with the acquire in readers that join by magic.
   std::atomic_ref<std::uint64_t>(header->segment.magic)
       .store(MR_SEGMENT_MAGIC, std::memory_order_release);
@@ -136,14 +158,27 @@ FlowTable FlowTable::format(std::span<std::byte> memory, const Layout& layout) n
   return table;
 }
 
-Result<FlowTable> FlowTable::attach(std::span<std::byte> memory, const Layout& layout) {
+Result<FlowTable::Left> FlowTable::read(std::span<const std::byte> memory) {
   if (memory.size() < sizeof(mr_flow_table_header)) {
     return Error{"flow table: file of " + std::to_string(memory.size()) + " bytes has no header"};
   }
   const auto* header = reinterpret_cast<const mr_flow_table_header*>(memory.data());
-  if (Status status = check_header(*header, memory.size(), layout); !status) {
-    return status.error();
-  }
+  if (Status status = check_header(*header, memory.size()); !status) return status.error();
+  const std::byte* start = memory.data();
+  return Left{.capacity = header->capacity,
+              .worker_index = header->worker_index,
+              .worker_count = header->worker_count,
+              .set_generation = header->set_generation,
+              .records = {reinterpret_cast<const mr_flow_record*>(start + header->records_offset),
+                          header->record_high},
+              .last_hops = {reinterpret_cast<const mr_last_hop*>(start + kLastHopsOffset),
+                            MR_LAST_HOP_COUNT}};
+}
+
+Result<FlowTable> FlowTable::attach(std::span<std::byte> memory, const Layout& layout) {
+  const Result<Left> left = read(memory);
+  if (!left) return left.error();
+  if (Status status = check_shape(*left, layout); !status) return status.error();
   FlowTable table;
   table.bind(memory);
   table.rebuild();
@@ -195,6 +230,16 @@ std::uint32_t FlowTable::insert(std::uint64_t hash, const ClientKey& key,
   std::atomic_signal_fence(std::memory_order_release);
   record.state = static_cast<std::uint8_t>(state);
   return index;
+}
+
+bool FlowTable::insert_copy(const mr_flow_record& flow, const mr_last_hop& hop) noexcept {
+  if (used_ >= capacity_) return false;
+  const ClientKey key = ClientKey::of(flow);
+  const std::uint32_t index = insert(hash(key), key, static_cast<mr_flow_state>(flow.state));
+  if (index == MR_RECORD_NONE) return false;
+  records_[index] = flow;
+  records_[index].last_hop = is_believable(hop) ? learn_last_hop(hop.mac, hop.nic) : 0;
+  return true;
 }
 
 void FlowTable::remove(mr_flow_record& record) noexcept {

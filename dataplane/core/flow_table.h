@@ -55,6 +55,17 @@ class FlowTable {
     std::uint64_t secret[4];   // random
     std::uint64_t created_ns;  // CLOCK_BOOTTIME, for the segment header
     std::uint32_t creator_pid;
+    std::uint64_t set_generation = 0;
+  };
+
+  // What an earlier process left, of whatever capacity and number of workers.
+  struct Left {
+    std::uint32_t capacity = 0;
+    std::uint32_t worker_index = 0;
+    std::uint32_t worker_count = 0;
+    std::uint64_t set_generation = 0;
+    std::span<const mr_flow_record> records;  // those that were used at some time
+    std::span<const mr_last_hop> last_hops;   // all
   };
 
   // A table of no flows and no memory, to be assigned to.
@@ -67,8 +78,15 @@ class FlowTable {
   // and outlives the table.
   [[nodiscard]] static FlowTable format(std::span<std::byte> memory, const Layout& layout) noexcept;
 
+  // Looks at the table in `memory` without writing to it. Errors name what is wrong with its
+  // header; records and last hops are to be asked for with is_believable(), one by one.
+  [[nodiscard]] static Result<Left> read(std::span<const std::byte> memory);
+  [[nodiscard]] static bool is_believable(const mr_flow_record& record) noexcept;
+  [[nodiscard]] static bool is_believable(const mr_last_hop& hop) noexcept;
+
   // Takes over the table that an earlier process left in `memory`. Errors name what does not fit;
-  // the caller then formats anew. `layout.secret` is not used: the table's own stays.
+  // the caller then formats anew. `layout.secret` and `layout.set_generation` are not used: the
+  // table's own stay.
   // Walks all used records once: about 50 ns each.
   [[nodiscard]] static Result<FlowTable> attach(std::span<std::byte> memory, const Layout& layout);
 
@@ -148,6 +166,10 @@ class FlowTable {
   // and all else zero, or MR_RECORD_NONE when both buckets or the table are full.
   [[nodiscard]] std::uint32_t insert(std::uint64_t hash, const ClientKey& key,
                                      mr_flow_state state) noexcept;
+
+  // Enters a copy of a believable record of another table, whose client's packets came from `hop`.
+  // False when there is no room: nothing is given up for it.
+  [[nodiscard]] bool insert_copy(const mr_flow_record& flow, const mr_last_hop& hop) noexcept;
 
   // Forgets a flow; `record` is one of this table.
   void remove(mr_flow_record& record) noexcept;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The file behind one worker's flow table (core/flow_table.h), kept over restarts. Cold.
+// The file behind one worker's flow table (core/flow_table.h), kept over restarts. Cold. Which of
+// them belong together, and which of them are believed, says flow_set.h.
 //
 // On a hugetlbfs mount (what /dev/hugepages is) the file has huge pages: a lookup in a large table
 // then costs no TLB miss. Anywhere else it is an ordinary shared map: correct, slower, and the
@@ -19,20 +20,19 @@ namespace millrace::shm {
 
 class FlowFile {
  public:
-  // Opens or creates DIRECTORY/flows.WORKER (and the directory), rounds `bytes` up to whole pages,
-  // locks the file against other engines, maps it for writing and touches every page, so that no
-  // page fault or SIGBUS comes later. A file of another size is emptied first.
-  // Errors say how many huge pages are needed and how to reserve them.
-  [[nodiscard]] static Result<FlowFile> open(const std::string& directory, std::uint32_t worker,
-                                             std::uint64_t bytes);
+  // Makes a file of zeroes at `path`, in the place of what has that name, rounds `bytes` up to
+  // whole pages, maps it for writing and touches every page, so that no page fault or SIGBUS comes
+  // later. On failure nothing is left. Errors say how many huge pages are needed and how to reserve
+  // them.
+  [[nodiscard]] static Result<FlowFile> create(const std::string& path, std::uint64_t bytes);
 
-  // The file as the control plane sees it: read-only, whatever its size.
-  [[nodiscard]] static Result<FlowFile> open_read_only(const std::string& directory,
-                                                       std::uint32_t worker);
+  // What is at `path`, whatever its size; of an empty file no bytes.
+  [[nodiscard]] static Result<FlowFile> open(const std::string& path, Access access);
+
+  // Gives the file another name, in the place of what has it.
+  [[nodiscard]] Status rename_to(const std::string& path);
 
   [[nodiscard]] std::span<std::byte> bytes() const { return mapping_.bytes(); }
-  // False: the memory is all zeroes. True: it is what an earlier process left.
-  [[nodiscard]] bool existed() const { return existed_; }
   [[nodiscard]] bool has_huge_pages() const { return has_huge_pages_; }
   [[nodiscard]] const std::string& path() const { return path_; }
   // True when the path names another file by now, or none.
@@ -42,8 +42,12 @@ class FlowFile {
   std::string path_;
   File file_;
   Mapping mapping_;
-  bool existed_ = false;
   bool has_huge_pages_ = false;
 };
+
+// Room in the file system of `directory` for files of `bytes` bytes, one for each worker, once
+// `given_up_bytes` of its files are gone. Errors say what is lacking; ok() is no promise.
+[[nodiscard]] Status check_room(const std::string& directory, std::uint32_t count,
+                                std::uint64_t bytes, std::uint64_t given_up_bytes);
 
 }  // namespace millrace::shm

@@ -2,10 +2,17 @@
 #include "dataplane/shm/process_lock.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <fstream>
+#include <string>
 #include <utility>
 
 namespace millrace::shm {
@@ -29,6 +36,29 @@ std::string holder_of(const File& file) {
   return pid.empty() ? "another process" : "process " + pid;
 }
 
+// Who has locked `directory` with flock(2), from /proc/locks: "1: FLOCK ADVISORY WRITE 4711
+// 00:1f:30 0 EOF", with the device in hexadecimal and the inode's number.
+std::string holder_of_directory(const File& directory) {
+  struct stat info {};
+  if (::fstat(directory.fd(), &info) != 0) return "another process";
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::array<char, 16> kind{};
+    unsigned pid = 0;
+    unsigned device[2] = {};
+    std::uint64_t inode = 0;
+    if (std::sscanf(line.c_str(), "%*d: %15s %*s %*s %u %x:%x:%" SCNu64, kind.data(), &pid,
+                    &device[0], &device[1], &inode) != 5) {
+      continue;
+    }
+    if (std::string(kind.data()) == "FLOCK" && inode == info.st_ino &&
+        ::makedev(device[0], device[1]) == info.st_dev) {
+      return "process " + std::to_string(pid);
+    }
+  }
+  return "another process";
+}
+
 }  // namespace
 
 Result<ProcessLock> ProcessLock::acquire(const std::string& path) {
@@ -44,7 +74,14 @@ Result<ProcessLock> ProcessLock::acquire(const std::string& path) {
       ::pwrite(file->fd(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
     return os_error("cannot write our pid to " + path);
   }
-  return ProcessLock(std::move(*file));
+  return ProcessLock(path, std::move(*file));
+}
+
+Status ProcessLock::renew() {
+  Result<ProcessLock> anew = acquire(path_);
+  if (!anew) return anew.error();
+  *this = std::move(*anew);
+  return ok();
 }
 
 bool ProcessLock::is_held(const std::string& path) {
@@ -54,6 +91,18 @@ bool ProcessLock::is_held(const std::string& path) {
   struct flock lock = whole_file_lock();
   if (::fcntl(file->fd(), F_OFD_GETLK, &lock) != 0) return true;
   return lock.l_type != F_UNLCK;
+}
+
+Result<File> lock_directory(const std::string& path) {
+  Result<File> directory = File::open(path, O_RDONLY | O_DIRECTORY);
+  if (!directory) return directory.error();
+  if (::flock(directory->fd(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return os_error("cannot lock " + path);
+    return Error{path + ": in use by " + holder_of_directory(*directory)};
+  }
+  // Its holder may have removed it between the two.
+  if (identity_of(path) != identity_of(*directory)) return Error{path + ": was removed meanwhile"};
+  return directory;
 }
 
 }  // namespace millrace::shm

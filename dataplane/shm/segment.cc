@@ -3,9 +3,11 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <utility>
 
@@ -119,6 +121,38 @@ Status Segment::publish() {
     return os_error("cannot rename " + path_ + ".new into place");
   }
   return ok();
+}
+
+Status Segment::renew(const SegmentSpec& spec) {
+  const std::uint64_t total_bytes = mapping_.bytes().size();
+  const Result<Mapping> old = Mapping::map(file_, total_bytes, Access::read_only);
+  if (!old) return old.error().within(path_);
+  Result<Segment> anew = create(path_, spec, total_bytes, total_bytes);
+  if (!anew) return anew.error();
+
+  const auto words_of = [](const Mapping& mapping) {
+    return std::span(reinterpret_cast<std::uint64_t*>(mapping.bytes().data()),
+                     mapping.bytes().size() / sizeof(std::uint64_t))
+        .subspan(sizeof(mr_segment_header) / sizeof(std::uint64_t));
+  };
+  const std::span<std::uint64_t> before = words_of(*old);
+  const std::span<std::uint64_t> after = words_of(anew->mapping_);
+  for (std::size_t i = 0; i < before.size(); ++i) store_relaxed(after[i], load_relaxed(before[i]));
+  // From one store of another thread to the next, which then goes to the new file.
+  if (::mmap(mapping_.bytes().data(), total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             anew->file_.fd(), 0) == MAP_FAILED) {
+    return os_error("cannot map " + path_ + " anew");
+  }
+  file_ = std::move(anew->file_);
+  identity_ = anew->identity_;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const std::uint64_t last = load_relaxed(before[i]);
+    std::atomic_ref<std::uint64_t> word(after[i]);
+    for (std::uint64_t now = word.load(std::memory_order_relaxed);
+         now < last && !word.compare_exchange_weak(now, last, std::memory_order_relaxed);) {
+    }
+  }
+  return publish();
 }
 
 Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, Access access) {

@@ -48,6 +48,13 @@ class Segment {
   // Stores the magic and renames the file into place, replacing what was there.
   [[nodiscard]] Status publish();
 
+  // Makes the file again where somebody has removed it, with the contents that it has, and puts it
+  // in place. Addresses in bytes() stay good, also for other threads that store there meanwhile: of
+  // an 8-byte word the higher value counts, so that no counter and no generation goes back, and at
+  // most what was counted within microseconds is lost. For a segment that only this process writes;
+  // `spec` is the one that it was created with.
+  [[nodiscard]] Status renew(const SegmentSpec& spec);
+
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] const File& file() const { return file_; }
   [[nodiscard]] std::span<std::byte> bytes() const { return mapping_.bytes(); }

@@ -53,6 +53,10 @@ class StatsWriter {
   [[nodiscard]] std::span<mr_target_stats> targets(std::uint32_t worker) const;
 
   // The rest is the main thread's.
+  // The file was removed: the control plane sees nothing any more. renew() makes it again, with all
+  // that it says; what worker() and the like returned stays good.
+  [[nodiscard]] bool is_lost() const { return segment_.is_replaced(); }
+  [[nodiscard]] Status renew() { return segment_.renew(kStatsSpec); }
   void set_heartbeat(std::uint64_t monotonic_ns) const;
   void set_adopted(std::uint64_t generation) const;
   // `reason` is cut to fit. The generation is stored last.

@@ -2,18 +2,16 @@
 #include "dataplane/worker/launch.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstring>
 
 #include "dataplane/shm/file.h"
 #include "dataplane/shm/privileges.h"
+#include "dataplane/shm/renewal.h"
 
 namespace millrace::worker {
 
@@ -26,6 +24,8 @@ constexpr std::uint64_t kTendNs = 1'000'000;
 constexpr std::uint64_t kNicCheckNs = 500'000'000;
 // How long a nic whose MAC address changed is dead to the engine.
 constexpr std::uint64_t kMacCheckNs = 100'000'000;
+// Soon enough that nobody takes this engine for dead, who looks for its lock ten times a second.
+constexpr std::uint64_t kFileCheckNs = 50'000'000;
 constexpr std::uint32_t kAnnouncementRingSize = 1024;
 // What DPDK itself wants besides packet buffers: rings, lcore and driver state.
 constexpr std::uint64_t kEalBytes = 16u << 20;
@@ -172,37 +172,27 @@ Status Engine::open_twin(std::uint8_t nic, std::uint32_t mtu) {
 }
 
 Status Engine::open_flow_tables() {
-  for (std::uint32_t worker = 0; worker < options_.worker_count; ++worker) {
-    Result<shm::FlowFile> file = shm::FlowFile::open(
-        options_.flow_dir, worker, core::FlowTable::bytes_for(options_.flow_capacity));
-    if (!file) return file.error();
-    if (!file->has_huge_pages()) {
-      spdlog::warn("{}: not on hugetlbfs; lookups will miss the TLB", file->path());
-    }
-    core::FlowTable::Layout layout{.capacity = options_.flow_capacity,
-                                   .worker_index = worker,
-                                   .worker_count = options_.worker_count,
-                                   .secret = {},
-                                   .created_ns = clock_ns(CLOCK_BOOTTIME),
-                                   .creator_pid = static_cast<std::uint32_t>(::getpid())};
-    if (::getrandom(layout.secret, sizeof(layout.secret), 0) != sizeof(layout.secret)) {
-      return shm::os_error("no random numbers");
-    }
-    flow_files_.push_back(std::move(*file));
-    const std::span<std::byte> memory = flow_files_.back().bytes();
-    if (flow_files_.back().existed()) {
-      Result<core::FlowTable> kept = core::FlowTable::attach(memory, layout);
-      if (kept) {
-        spdlog::info("{}: {} flows kept", flow_files_.back().path(), kept->used());
-        flow_tables_.push_back(*kept);
-        continue;
-      }
-      spdlog::warn("{}: starting with an empty table: {}", flow_files_.back().path(),
-                   kept.error().message);
-      std::memset(memory.data(), 0, memory.size());
-    }
-    flow_tables_.push_back(core::FlowTable::format(memory, layout));
+  Result<shm::FlowSet> set = shm::FlowSet::open(options_.flow_dir, options_.runtime_dir);
+  if (!set) return set.error();
+  flow_set_.emplace(std::move(*set));
+  for (const std::string& problem : flow_set_->problems()) {
+    spdlog::warn("starting without its flows: {}", problem);
   }
+  const std::size_t left = flow_set_->left().size();
+  Result<shm::FlowSet::TakenOver> taken = flow_set_->take_over(
+      {.worker_count = options_.worker_count, .capacity = options_.flow_capacity});
+  if (!taken) return taken.error();
+  if (!flow_set_->files().front().has_huge_pages()) {
+    spdlog::warn("{}: not on hugetlbfs; lookups will miss the TLB", options_.flow_dir);
+  }
+  if (left != 0) {
+    spdlog::info("{}: {} flows kept of {} tables in {}", options_.flow_dir, taken->flows, left,
+                 options_.worker_count);
+  }
+  if (taken->refused != 0) {
+    spdlog::warn("{}: {} flows found no room (raise --flows)", options_.flow_dir, taken->refused);
+  }
+  flow_tables_ = std::move(taken->tables);
   return ok();
 }
 
@@ -282,6 +272,7 @@ Status Engine::start_workers() {
 }
 
 Status Engine::launch_workers() {
+  if (Status committed = flow_set_->commit(); !committed) return committed;
   for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
     work_.emplace_back([this, index] {
       warn_if_failed(shm::drop_privileges());
@@ -334,6 +325,10 @@ void Engine::tend(std::uint64_t now_ns) {
     watch_macs(now_ns);
     mac_check_ns_ = now_ns + kMacCheckNs;
   }
+  if (now_ns >= file_check_ns_) {
+    check_files();
+    file_check_ns_ = now_ns + kFileCheckNs;
+  }
   stats_->set_heartbeat(now_ns);
 }
 
@@ -368,6 +363,23 @@ void Engine::watch_queues() {
           nic.name(), unserved, nic.queue_remedy());
     }
   }
+}
+
+// Whoever empties the runtime directory takes the control plane's view of this engine. Flow tables
+// that are removed go on being used, but nobody can put them back.
+void Engine::check_files() {
+  Result<bool> made = shm::renew_lost(options_.runtime_dir, *lock_, *stats_);
+  if (made && *made) spdlog::warn("somebody has removed files of this engine: made again");
+  std::string problem = made ? "" : made.error().message;
+  const auto lost = std::ranges::find_if(
+      flow_set_->files(), [](const shm::FlowFile& file) { return file.is_replaced(); });
+  if (problem.empty() && lost != flow_set_->files().end()) {
+    problem = lost->path() + " was removed: flows end with this process";
+  }
+  if (!problem.empty() && problem != file_problem_) {
+    spdlog::error("somebody has removed files of this engine: {}", problem);
+  }
+  file_problem_ = problem;
 }
 
 void Engine::watch_config(std::uint64_t now_ns) {

@@ -7,7 +7,8 @@
 //   workers run()     every millisecond until told to stop; then the workers end and flow tables
 //   stay behind
 //
-// A failure on the way undoes what was opened: there is no partial start.
+// A failure on the way undoes what was opened: there is no partial start. What the last engine left
+// in the flow directory is replaced when nothing but the workers' start is to come.
 #pragma once
 
 #include <atomic>
@@ -27,7 +28,7 @@
 #include "dataplane/dpdk/mbuf_ring.h"
 #include "dataplane/dpdk/nic.h"
 #include "dataplane/shm/config_reader.h"
-#include "dataplane/shm/flow_file.h"
+#include "dataplane/shm/flow_set.h"
 #include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/stats_writer.h"
 #include "dataplane/worker/announcer.h"
@@ -92,6 +93,7 @@ class Engine {
   void accept_local_macs(const core::ConfigView& view);
   [[nodiscard]] Status prepare_interface(const std::string& device) const;
   [[nodiscard]] dpdk::NicOptions nic_options(std::size_t nic) const;
+  void check_files();
   [[nodiscard]] std::uint32_t mbuf_count() const;
   [[nodiscard]] std::vector<core::MacAddr> macs_at_start() const;
   [[nodiscard]] std::uint32_t frame_bytes() const;
@@ -104,7 +106,7 @@ class Engine {
   std::optional<dpdk::MbufPool> pool_;
   std::vector<std::unique_ptr<dpdk::Nic>> nics_;
   std::vector<std::optional<dpdk::ExceptionPath>> twins_;  // by nic
-  std::vector<shm::FlowFile> flow_files_;
+  std::optional<shm::FlowSet> flow_set_;
   std::vector<core::FlowTable> flow_tables_;
   std::optional<shm::StatsWriter> stats_;
   ConfigExchange configs_;
@@ -118,10 +120,11 @@ class Engine {
   std::atomic<bool> workers_stop_{false};
   bool workers_run_ = false;
   shm::ConfigReader config_reader_;
-  std::uint64_t link_check_ns_ = 0;
   std::uint64_t nic_check_ns_ = 0;
   std::uint64_t mac_check_ns_ = 0;
   std::vector<bool> links_up_;  // by nic, as of the last check
+  std::uint64_t file_check_ns_ = 0;
+  std::string file_problem_;  // what was said last
 };
 
 }  // namespace millrace::worker

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,6 +166,94 @@ def test_another_program_on_the_interface_is_named(lab: Lab, node: Node) -> None
     done = node.namespace.run(node.engine_words(), check=False)
     assert done.returncode == 1 and "'pass'" in done.stderr and "nic0" in done.stderr, done.stderr
     node.namespace.ip("link", "set", "dev", "nic0", "xdp", "off")
+
+
+def link_of(node: Node) -> Path:
+    (link,) = node.pin_dir.glob("link-*")
+    return link
+
+
+def link_is_up(node: Node) -> bool:
+    return bool(node.status()["engine"]["nics"][0]["link_up"])
+
+
+def test_fault_92_second_daemon_with_the_same_pins_is_refused_with_the_pid_of_the_first(
+    lab: Lab, node: Node
+) -> None:
+    node.namespace.ip("link", "add", "more0", "type", "veth", "peer", "name", "more1")
+    words = [str(word) for word in node.engine_words()]
+    words[words.index("--interface") + 1] = "more0"
+    for option in ("--runtime-dir", "--flow-dir"):
+        words[words.index(option) + 1] += "-second"
+    Path(words[words.index("--flow-dir") + 1]).mkdir()
+    with Load(lab) as load:
+        done = node.namespace.run(words, check=False, timeout_s=20)
+        assert done.returncode == 1, done.stderr
+        assert f"in use by process {node.dataplane.pid}" in done.stderr
+        assert "--pin-dir" in done.stderr and "--interface A --interface B" in done.stderr
+        assert is_attached(node)
+        assert_untouched(load.stop())
+    node.namespace.ip("link", "del", "more0")
+
+
+def test_fault_92_program_that_somebody_detaches_is_attached_again(lab: Lab, node: Node) -> None:
+    link_of(node).unlink()
+    wait_until(lambda: is_attached(node), "the program is there again", timeout_s=5)
+    wait_until(lambda: link_is_up(node), "the link counts as up", timeout_s=5)
+    for vip in (VIP_V4, VIP_V6):
+        assert len(connect_many(lab.client, vip, 50)) == 50
+    assert "somebody has detached the program: attached again" in node.dataplane.log.read_text()
+    # What is pinned now is what the next daemon finds.
+    with Load(lab) as load:
+        assert node.dataplane.stop() == 0
+        node.restart_dataplane()
+        assert_untouched(load.stop())
+
+
+def test_fault_92_program_whose_place_another_took_is_told_and_returns_after_it(
+    lab: Lab, node: Node
+) -> None:
+    passes = node.build / "tests/support/bpf/pass.bpf.o"
+    node.dataplane.send_signal(signal.SIGSTOP)
+    link_of(node).unlink()
+    node.namespace.ip("link", "set", "dev", "nic0", "xdp", "object", str(passes), "section", "xdp")
+    node.dataplane.send_signal(signal.SIGCONT)
+    wait_until(lambda: not link_is_up(node), "the link counts as down", timeout_s=5)
+    said = node.dataplane.log.read_text()
+    assert "nic0: somebody has detached the program: nic0: the XDP program 'pass'" in said
+    time.sleep(1.5)
+    assert node.dataplane.log.read_text().count("somebody has detached") == said.count(
+        "somebody has detached"
+    ), "once, not with every look"
+    node.namespace.ip("link", "set", "dev", "nic0", "xdp", "off")
+    wait_until(lambda: link_is_up(node), "the link counts as up", timeout_s=5)
+    node.wait_states("healthy")
+    assert len(connect_many(lab.client, VIP_V4, 50)) == 50
+
+
+def test_fault_91_start_that_cannot_attach_leaves_what_runs(lab: Lab, node: Node) -> None:
+    """With another interface before the first, where another program is."""
+    passes = node.build / "tests/support/bpf/pass.bpf.o"
+    node.namespace.ip("link", "add", "more0", "type", "veth", "peer", "name", "more1")
+    node.namespace.ip("link", "set", "dev", "more0", "xdp", "object", str(passes), "section", "xdp")
+    for flows in (65536, 2 * 65536):  # with the maps that are there, and with new ones
+        words = [str(word) for word in node.engine_words(flows=flows)]
+        at = words.index("--interface")
+        for names in (("more0", "nic0"), ("nic0", "more0")):
+            wrong = [word for name in names for word in ("--interface", name)]
+            with Load(lab) as load:
+                assert node.dataplane.stop() == 0
+                done = node.namespace.run(
+                    [*words[:at], *wrong, *words[at + 2 :]], check=False, timeout_s=20
+                )
+                assert done.returncode == 1 and "'pass'" in done.stderr, done.stderr
+                for vip in (VIP_V4, VIP_V6):
+                    assert len(connect_many(lab.client, vip, 50)) == 50
+                node.restart_dataplane()
+                time.sleep(0.5)
+                assert_untouched(load.stop())
+            assert "going on with the maps of an earlier" in node.dataplane.log.read_text()
+    node.namespace.ip("link", "del", "more0")
 
 
 def test_missing_bpf_file_system_is_told_with_the_remedy(node: Node) -> None:

@@ -166,11 +166,59 @@ def test_restart_goes_on_with_the_flow_tables(directory: Path) -> None:
     assert again.end(signal.SIGTERM) == 0
 
 
-def test_other_number_of_workers_starts_with_empty_flow_tables(directory: Path) -> None:
+def test_fault_88_other_number_of_workers_goes_on_with_the_flow_tables(directory: Path) -> None:
     assert Engine(directory).end(signal.SIGTERM) == 0
-    again = Engine(directory, "--workers", "2")
-    assert "starting with an empty table: flow table: worker count is 1, expected 2" in again.said
+    for workers in ("2", "1"):
+        again = Engine(directory, "--workers", workers)
+        assert f"flows kept of {3 - int(workers)} tables in {workers}" in again.said
+        assert again.end(signal.SIGTERM) == 0
+        assert len(list((directory / "flows").iterdir())) == int(workers)
+
+
+def test_fault_91_start_that_fails_leaves_flow_tables_as_they_were(directory: Path) -> None:
+    assert Engine(directory).end(signal.SIGTERM) == 0
+
+    def left() -> list[tuple[str, int, int]]:
+        files = sorted((directory / "flows").iterdir())
+        return [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
+
+    before = left()
+    ring = ("--nic", "net_ring0", *directories(directory), *NO_HUGEPAGES)
+    # Before the flow tables are opened, while they are made, and after that.
+    refusal("--nic", "no-such-if0", *directories(directory), *NO_HUGEPAGES, "--workers", "2")
+    assert left() == before
+    refusal("--nic", "no-such-if0", "--flows", "0")
+    assert left() == before
+    in_the_way = directory / "flows" / "flows.1.new"
+    in_the_way.mkdir()
+    assert "flows.1.new" in refusal(*ring, "--flows", "2000", "--workers", "2")
+    in_the_way.rmdir()
+    assert left() == before
+    (directory / "run" / "stats.new").mkdir()
+    said = refusal(*ring, "--flows", "2000", "--workers", "2")
+    assert "stats.new" in said
+    assert left() == before
+    (directory / "run" / "stats.new").rmdir()
+    again = Engine(directory)
+    assert "flows kept of 1 tables in 1" in again.said
     assert again.end(signal.SIGTERM) == 0
+
+
+def test_fault_92_runtime_directory_that_is_emptied_is_filled_again(directory: Path) -> None:
+    engine = Engine(directory)
+    for name in ("stats", "dataplane.lock"):
+        (directory / "run" / name).unlink()
+    deadline = time.monotonic() + 5
+    while not all((directory / "run" / name).exists() for name in ("stats", "dataplane.lock")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    said = refusal("--nic", "net_ring0", *directories(directory), *NO_HUGEPAGES)
+    assert f"dataplane.lock: already held by process {engine.process.pid}" in said
+    (directory / "flows" / "flows.0").unlink()
+    time.sleep(0.2)
+    assert engine.end(signal.SIGTERM) == 0
+    assert "made again" in engine.said
+    assert "flows.0 was removed: flows end with this process" in engine.said
 
 
 def test_fault_61_no_thread_keeps_a_capability(directory: Path) -> None:

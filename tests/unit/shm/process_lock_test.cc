@@ -77,5 +77,44 @@ TEST(ProcessLock, missing_directory_is_named) {
   EXPECT_THAT(lock.error().message, HasSubstr("/nonexistent/dir/lock: No such file"));
 }
 
+TEST(ProcessLock, fault_92_removed_lock_is_noticed_and_taken_anew) {
+  const test::TempDir dir;
+  Result<ProcessLock> lock = ProcessLock::acquire(dir.file("lock"));
+  ASSERT_TRUE(lock);
+  EXPECT_FALSE(lock->is_lost());
+  ASSERT_EQ(::unlink(dir.file("lock").c_str()), 0);
+  EXPECT_TRUE(lock->is_lost());
+  EXPECT_FALSE(ProcessLock::is_held(dir.file("lock")));
+  ASSERT_TRUE(lock->renew());
+  EXPECT_FALSE(lock->is_lost());
+  EXPECT_TRUE(ProcessLock::is_held(dir.file("lock")));
+}
+
+TEST(ProcessLock, fault_92_lock_that_another_took_meanwhile_is_told) {
+  const test::TempDir dir;
+  Result<ProcessLock> first = ProcessLock::acquire(dir.file("lock"));
+  ASSERT_TRUE(first);
+  ASSERT_EQ(::unlink(dir.file("lock").c_str()), 0);
+  Result<ProcessLock> second = ProcessLock::acquire(dir.file("lock"));
+  ASSERT_TRUE(second);
+  const Status renewed = first->renew();
+  ASSERT_FALSE(renewed);
+  EXPECT_THAT(renewed.error().message, HasSubstr("already held by process"));
+  EXPECT_TRUE(first->is_lost());
+}
+
+TEST(DirectoryLock, second_holder_is_refused_with_the_pid_of_the_first) {
+  const test::TempDir dir;
+  {
+    const Result<File> first = lock_directory(dir.path());
+    ASSERT_TRUE(first) << first.error().message;
+    const Result<File> second = lock_directory(dir.path());
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().message,
+              dir.path() + ": in use by process " + std::to_string(::getpid()));
+  }
+  EXPECT_TRUE(lock_directory(dir.path()));
+}
+
 }  // namespace
 }  // namespace millrace::shm

@@ -3,13 +3,18 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <random>
 #include <thread>
 
 #include "dataplane/shm/atomic.h"
+#include "dataplane/shm/process_lock.h"
+#include "dataplane/shm/renewal.h"
 #include "dataplane/shm/stats_reader.h"
 #include "dataplane/shm/stats_writer.h"
 #include "tests/support/cc/temp_dir.h"
@@ -201,6 +206,86 @@ TEST(Stats, fault_36_truncated_or_zeroed_segment_is_refused) {
   }
   test::write_file(path, std::vector<std::byte>(good.size()));
   EXPECT_FALSE(StatsReader::join(path));
+}
+
+TEST(Stats, fault_92_removed_segment_is_made_again_with_all_that_it_says) {
+  const test::TempDir dir;
+  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  ASSERT_TRUE(writer);
+  mr_worker_stats& worker = writer->worker(1);
+  store_relaxed(worker.counters[MR_COUNTER_RX_PACKETS], 41);
+  writer->set_refused(8, "image 8: checksum");
+  Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
+  ASSERT_TRUE(reader);
+  ASSERT_EQ(::unlink(dir.file("stats").c_str()), 0);
+  EXPECT_TRUE(writer->is_lost());
+
+  ASSERT_TRUE(writer->renew());
+
+  EXPECT_FALSE(writer->is_lost());
+  EXPECT_TRUE(reader->is_stale());
+  add_relaxed(worker.counters[MR_COUNTER_RX_PACKETS], 1);  // where the worker has always counted
+  reader = StatsReader::join(dir.file("stats"));
+  ASSERT_TRUE(reader) << reader.error().message;
+  EXPECT_EQ(reader->worker(1).counters[MR_COUNTER_RX_PACKETS], 42u);
+  EXPECT_EQ(reader->engine().refused_reason, "image 8: checksum");
+  EXPECT_EQ(reader->engine().engine_start_ns, 123u);
+}
+
+TEST(Stats, fault_92_counters_of_a_busy_worker_never_go_back_when_the_segment_is_made_again) {
+  const test::TempDir dir;
+  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  ASSERT_TRUE(writer);
+  std::uint64_t& counter = writer->worker(0).counters[MR_COUNTER_RX_PACKETS];
+  std::atomic<bool> stop{false};
+  std::thread busy([&] {
+    while (!stop.load(std::memory_order_relaxed)) add_relaxed(counter, 1);
+  });
+  std::uint64_t seen = 0;
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_EQ(::unlink(dir.file("stats").c_str()), 0);
+    seen = std::max(seen, load_relaxed(counter));
+    ASSERT_TRUE(writer->renew());
+    Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
+    ASSERT_TRUE(reader);
+    EXPECT_GE(reader->worker(0).counters[MR_COUNTER_RX_PACKETS], seen);
+  }
+  stop = true;
+  busy.join();
+}
+
+TEST(Renewal, fault_92_emptied_runtime_directory_is_filled_again) {
+  const test::TempDir parent;
+  const std::string dir = parent.file("run");
+  std::filesystem::create_directory(dir);
+  Result<ProcessLock> lock = ProcessLock::acquire(dir + "/lock");
+  Result<StatsWriter> writer = StatsWriter::create(dir + "/stats", two_workers());
+  ASSERT_TRUE(lock);
+  ASSERT_TRUE(writer);
+  const Result<bool> untouched = renew_lost(dir, *lock, *writer);
+  ASSERT_TRUE(untouched);
+  EXPECT_FALSE(*untouched);
+  std::filesystem::remove_all(dir);
+  const Result<bool> made = renew_lost(dir, *lock, *writer);
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_TRUE(*made);
+  EXPECT_TRUE(ProcessLock::is_held(dir + "/lock"));
+  EXPECT_TRUE(StatsReader::join(dir + "/stats"));
+}
+
+TEST(Renewal, fault_92_engine_that_took_the_place_of_this_one_keeps_its_segment) {
+  const test::TempDir dir;
+  Result<ProcessLock> lock = ProcessLock::acquire(dir.file("lock"));
+  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  ASSERT_TRUE(lock);
+  ASSERT_TRUE(writer);
+  ASSERT_EQ(::unlink(dir.file("lock").c_str()), 0);
+  Result<ProcessLock> other_lock = ProcessLock::acquire(dir.file("lock"));
+  Result<StatsWriter> other = StatsWriter::create(dir.file("stats"), two_workers());
+  ASSERT_TRUE(other_lock);
+  ASSERT_TRUE(other);
+  EXPECT_FALSE(renew_lost(dir.path(), *lock, *writer));
+  EXPECT_FALSE(other->is_lost());
 }
 
 }  // namespace
