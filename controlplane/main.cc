@@ -99,6 +99,8 @@ class ControlPlane {
   [[nodiscard]] ReconcilerHooks hooks();
   void reload();
   void tick();
+  void renew_lost_files();
+  [[nodiscard]] Result<bool> renew_lock_and_socket();
   void settle_soon();
   void await_signal();
 
@@ -113,6 +115,7 @@ class ControlPlane {
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<ApiServer> api_;
   std::unique_ptr<Exporter> exporter_;
+  std::string file_problem_;  // what was said last
 };
 
 Status ControlPlane::start() {
@@ -241,7 +244,30 @@ void ControlPlane::reload() {
   }
 }
 
+// Whoever empties the runtime directory takes the operator's way in, and the lock that keeps a second
+// control plane out. The config segment is the reconciler's to make again.
+void ControlPlane::renew_lost_files() {
+  const Result<bool> made = renew_lock_and_socket();
+  if (!made && made.error().message != file_problem_) {
+    spdlog::error("somebody has removed files of this program: {}", made.error().message);
+  }
+  if (made && *made) spdlog::warn("somebody has removed files of this program: made again");
+  file_problem_ = made ? "" : made.error().message;
+}
+
+Result<bool> ControlPlane::renew_lock_and_socket() {
+  const bool is_lock_lost = lock_->is_lost();
+  if (is_lock_lost) {
+    if (Status made = make_directory(options_.runtime_dir); !made) return made.error();
+    if (Status renewed = lock_->renew(); !renewed) return renewed.error();
+  }
+  const Result<bool> socket = api_->renew_if_lost();
+  if (!socket) return socket.error();
+  return is_lock_lost || *socket;
+}
+
 void ControlPlane::tick() {
+  renew_lost_files();
   reconciler_->tick();
   tick_timer_.expires_after(kTick);
   tick_timer_.async_wait([this](const boost::system::error_code& error) {

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "controlplane/api/commands.h"
+#include "dataplane/shm/file.h"
 
 namespace millrace::control {
 
@@ -168,6 +169,8 @@ class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
         limits_(limits) {}
 
   [[nodiscard]] Status open();
+  [[nodiscard]] bool is_lost() const { return shm::identity_of(path_) != identity_; }
+  [[nodiscard]] Status reopen();
   void accept();
   void stop();
   [[nodiscard]] std::size_t client_count() const { return sessions_.size(); }
@@ -179,6 +182,7 @@ class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
   stream_protocol::acceptor acceptor_;
   asio::steady_timer retry_;
   std::string path_;
+  shm::FileIdentity identity_;  // of the socket that we listen on
   Controller& controller_;
   ApiLimits limits_;
   std::set<std::shared_ptr<Session>> sessions_;
@@ -208,6 +212,15 @@ Status ApiServer::Acceptor::open() {
   }
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
   if (error) return Error{"API socket " + path_ + ": " + error.message()};
+  identity_ = shm::identity_of(path_);
+  return ok();
+}
+
+Status ApiServer::Acceptor::reopen() {
+  error_code ignored;  // nobody can reach it any more
+  acceptor_.close(ignored);
+  if (Status opened = open(); !opened) return opened;
+  accept();
   return ok();
 }
 
@@ -219,7 +232,7 @@ void ApiServer::Acceptor::accept() {
 }
 
 void ApiServer::Acceptor::handle_accept(const error_code& error, stream_protocol::socket socket) {
-  if (is_stopped_) return;
+  if (is_stopped_ || error == asio::error::operation_aborted) return;  // closed by ourselves
   if (error) {
     spdlog::warn("API socket {}: accept: {}", path_, error.message());
     retry_.expires_after(kAcceptRetry);
@@ -266,6 +279,11 @@ Result<std::unique_ptr<ApiServer>> ApiServer::listen(asio::io_context& io, const
 ApiServer::ApiServer(std::shared_ptr<Acceptor> acceptor) : acceptor_(std::move(acceptor)) {}
 // NOLINTNEXTLINE(bugprone-exception-escape): Asio declares that cancel() throws, it never does
 ApiServer::~ApiServer() { acceptor_->stop(); }
+Result<bool> ApiServer::renew_if_lost() {
+  if (!acceptor_->is_lost()) return false;
+  if (Status reopened = acceptor_->reopen(); !reopened) return reopened.error();
+  return true;
+}
 std::size_t ApiServer::client_count() const { return acceptor_->client_count(); }
 
 }  // namespace millrace::control

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from lab import Lab, Node
 from lab.addresses import VIP_V4, VIP_V6, target_v4
+from lab.configs import standard
 from lab.process import run, wait_until
 from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many, http_get
 
@@ -366,6 +367,27 @@ def damaged(path: Path, how: str) -> None:
         else:
             start = 4096
             data[start:size] = os.urandom(size - start)
+
+
+def test_fault_92_emptied_runtime_directory_is_filled_again_under_load(
+    lab: Lab, node: Node
+) -> None:
+    with Load(lab) as load:
+        for path in node.runtime_dir.iterdir():
+            path.unlink()
+        wait_until(node.controlplane_answers, "the control plane answers", timeout_s=5)
+        wait_until(
+            lambda: bool(node.status()["engine"]["running"]), "the engine is seen", timeout_s=5
+        )
+        node.apply(standard(weights={1: 100, 2: 100, 3: 50}))
+        node.wait_adopted()
+        node.apply(standard())
+        node.wait_adopted()
+        assert_untouched(load)
+    for service in (node.dataplane, node.controlplane):
+        assert "made again" in service.log.read_text()
+    second = node.namespace.run(node.controlplane_words(), check=False, timeout_s=20)
+    assert f"already held by process {node.controlplane.pid}" in second.stderr
 
 
 def test_a_stop_leaves_no_process_and_only_the_known_files(node: Node) -> None:

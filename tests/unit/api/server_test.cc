@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/json.hpp>
 #include <cstring>
 #include <fstream>
@@ -268,6 +269,31 @@ TEST_F(ServerTest, socket_of_a_dead_process_is_replaced) {
     client.send(kStatus);
     EXPECT_TRUE(is_ok(client.line()));
   });
+}
+
+TEST_F(ServerTest, fault_92_socket_that_somebody_removes_is_made_again) {
+  auto server = ApiServer::listen(io_, path_, node_.controller);
+  ASSERT_TRUE(server);
+  const Result<bool> untouched = (*server)->renew_if_lost();
+  ASSERT_TRUE(untouched);
+  EXPECT_FALSE(*untouched);
+  RawClient before(path_);
+  io_.poll();
+  ASSERT_EQ(unlink(path_.c_str()), 0);
+  const Result<bool> made = (*server)->renew_if_lost();
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_TRUE(*made);
+  std::thread clients([&] {
+    RawClient after(path_);
+    for (const RawClient* client : {&before, &after}) {
+      client->send(kStatus);
+      EXPECT_TRUE(is_ok(client->line()));
+    }
+    boost::asio::post(io_, [&] { io_.stop(); });
+  });
+  io_.run();
+  clients.join();
+  server->reset();
 }
 
 TEST_F(ServerTest, second_server_and_impossible_paths_are_refused) {
