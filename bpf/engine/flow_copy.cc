@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "dataplane/core/flow_class.h"
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/wire.h"
 
@@ -36,8 +37,6 @@ std::uint64_t to_word(const mr_last_hop& hop) {
 
 bool is_flow(std::uint8_t state) { return state != MR_FLOW_FREE && state < MR_FLOW_STATE_COUNT; }
 
-bool is_over(std::uint8_t state) { return state == MR_FLOW_CLOSED || state == MR_FLOW_EXPIRED; }
-
 // Enters flows one by one, each with the neighbour that its client's packets come from.
 class Importer {
  public:
@@ -57,7 +56,7 @@ class Importer {
       ++import.flows;
       return;
     }
-    if (!is_over(flow.state)) ++import.refused;
+    if (!core::is_over(flow)) ++import.refused;
   }
 
   Import import;
@@ -136,7 +135,7 @@ Import import_tables(std::span<const core::FlowTable::Left> left, const Maps& in
   for (const bool wants_over : {false, true}) {
     for (const core::FlowTable::Left& table : left) {
       for (const mr_flow_record& record : table.records) {
-        if (!core::FlowTable::is_believable(record) || is_over(record.state) != wants_over)
+        if (!core::FlowTable::is_believable(record) || core::is_over(record) != wants_over)
           continue;
         const mr_last_hop& hop = table.last_hops[record.last_hop];
         importer.enter(record, core::FlowTable::is_believable(hop) ? to_word(hop) : 0);
@@ -156,7 +155,7 @@ Import import_flows(std::span<mr_flow_record> records, std::span<const mr_xdp_la
       std::atomic_thread_fence(std::memory_order_acquire);
       // Programs may be using it: what changes meanwhile is left to the lookup table.
       if (!is_flow(word.state()) || load_state(record).word != word.word) continue;
-      if (is_over(word.state()) != wants_over || taken.last_hop >= last_hops.size()) continue;
+      if (core::is_over(taken) != wants_over || taken.last_hop >= last_hops.size()) continue;
       importer.enter(taken, last_hops[taken.last_hop].word);
     }
   }

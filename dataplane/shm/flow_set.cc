@@ -15,6 +15,7 @@
 #include <system_error>
 #include <utility>
 
+#include "dataplane/core/flow_class.h"
 #include "dataplane/core/steering.h"
 #include "dataplane/shm/process_lock.h"
 
@@ -140,8 +141,8 @@ constexpr std::uint32_t kRankOver = 3;
 constexpr std::uint32_t kRankCount = 4;
 
 std::uint32_t rank_of(const mr_flow_record& flow) {
-  if (flow.state == MR_FLOW_CLOSED || flow.state == MR_FLOW_EXPIRED) return kRankOver;
-  if ((flow.flags & MR_FLOW_CONFIRMED) != 0) return 0;
+  if (core::is_over(flow)) return kRankOver;
+  if (core::is_confirmed(flow)) return 0;
   return (flow.flags & MR_FLOW_PLAUSIBLE) != 0 ? 1 : 2;
 }
 
