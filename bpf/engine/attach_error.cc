@@ -16,11 +16,12 @@ namespace {
 // The kernel's own, without a name in errno.h: "operation is not supported".
 constexpr int kENotSupp = 524;
 
+// Empty when it is gone, and for a daemon that has given up CAP_SYS_ADMIN.
 std::string name_of_program(std::uint32_t id) {
   const shm::File program(::bpf_prog_get_fd_by_id(id));
   bpf_prog_info info{};
   std::uint32_t bytes = sizeof(info);
-  if (!program.is_open() || ::bpf_obj_get_info_by_fd(program.fd(), &info, &bytes) != 0) return "?";
+  if (!program.is_open() || ::bpf_obj_get_info_by_fd(program.fd(), &info, &bytes) != 0) return "";
   return info.name;
 }
 
@@ -37,8 +38,9 @@ Error attach_error(const Nic& nic, Mode mode, int error) {
   if ((error == EBUSY || error == EEXIST) &&
       ::bpf_xdp_query(static_cast<int>(nic.ifindex), 0, &query) == 0 && query.prog_id != 0) {
     const std::string name = name_of_program(query.prog_id);
-    return Error{nic.name + ": the XDP program '" + name + "' (id " +
-                 std::to_string(query.prog_id) +
+    const std::string which =
+        name.empty() ? "another XDP program" : "the XDP program '" + name + "'";
+    return Error{nic.name + ": " + which + " (id " + std::to_string(query.prog_id) +
                  ") is attached already, and an interface takes one (" + remedy(nic, name) + ")"};
   }
   if (mode == Mode::native && (error == EOPNOTSUPP || error == kENotSupp)) {
