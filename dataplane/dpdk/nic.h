@@ -97,7 +97,8 @@ class Nic {
   // Rx queues that open() will find or make, for what has to be known before: all of an
   // interface's, and as many of another device as it is told to have.
   [[nodiscard]] static std::uint32_t expected_queue_count(const NicOptions& options);
-  // True when `device` is an interface of the kernel's: neither PCI address nor virtual device.
+  // True when `device` is an interface of the kernel's, which the kernel may change behind the
+  // driver's back: neither PCI address nor virtual device.
   [[nodiscard]] static bool is_interface(const std::string& device);
   // Room for frames that the nic needs in the packet buffers (MbufPool::create).
   [[nodiscard]] static std::uint32_t frame_bytes(const NicOptions& options);
@@ -111,8 +112,6 @@ class Nic {
   [[nodiscard]] const core::MacAddr& mac() const { return mac_; }
   [[nodiscard]] const std::string& driver() const { return driver_; }
   [[nodiscard]] bool link_is_up() const;
-  // True for a kernel interface, which the kernel may change behind the driver's back.
-  [[nodiscard]] static bool is_interface(const std::string& device);
   // What the driver says now; mac() is what it said at start.
   [[nodiscard]] std::optional<core::MacAddr> read_mac() const;
   // Makes the device take frames for `macs` as well as for its own address, and no longer for those
