@@ -36,7 +36,7 @@ void BpfInterpreter::call_helper(std::int32_t helper) {
       break;
     }
     case BPF_FUNC_get_smp_processor_id:
-      result = 0;
+      result = cpu_;
       break;
     case BPF_FUNC_jiffies64:
       result = kJiffies;

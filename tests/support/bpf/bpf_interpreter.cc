@@ -4,6 +4,7 @@
 #include "tests/support/bpf/bpf_interpreter.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -263,40 +264,56 @@ void BpfInterpreter::store(const bpf_insn& insn) {
   write_sized(insn, registers_[insn.dst_reg] + widened(insn.off), value);
 }
 
-// Nobody else is there: reading, then writing, is atomic enough.
-void BpfInterpreter::change_atomically(const bpf_insn& insn) {
-  const std::uint64_t address = registers_[insn.dst_reg] + widened(insn.off);
-  const std::uint64_t before = read_sized(insn, address);
-  std::uint64_t& source = registers_[insn.src_reg];
-  if (insn.imm == BPF_CMPXCHG) {
-    const bool is_word = BPF_SIZE(insn.code) == BPF_W;
-    const std::uint64_t wanted =
-        is_word ? static_cast<std::uint32_t>(registers_[0]) : registers_[0];
-    if (before == wanted) write_sized(insn, address, source);
-    registers_[0] = before;
-    return;
-  }
-  std::uint64_t after = source;
+namespace {
+
+std::uint64_t changed(const bpf_insn& insn, std::uint64_t before, std::uint64_t source) {
   switch (insn.imm & ~BPF_FETCH) {
     case BPF_ADD:
-      after = before + source;
-      break;
+      return before + source;
     case BPF_OR:
-      after = before | source;
-      break;
+      return before | source;
     case BPF_AND:
-      after = before & source;
-      break;
+      return before & source;
     case BPF_XOR:
-      after = before ^ source;
-      break;
+      return before ^ source;
     case BPF_XCHG & ~BPF_FETCH:
-      break;
+      return source;
     default:
       refuse(insn);
   }
-  write_sized(insn, address, after);
-  if ((insn.imm & BPF_FETCH) != 0) source = before;
+}
+
+// What was there before. With BPF_CMPXCHG `source` replaces `wanted` only.
+template <typename T>
+std::uint64_t change(const bpf_insn& insn, std::uint64_t address, std::uint64_t source,
+                     std::uint64_t wanted) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): registers hold addresses
+  std::atomic_ref<T> value(*reinterpret_cast<T*>(address));
+  if (insn.imm == BPF_CMPXCHG) {
+    T before = static_cast<T>(wanted);
+    (void)value.compare_exchange_strong(before, static_cast<T>(source));
+    return before;
+  }
+  T before = value.load();
+  while (!value.compare_exchange_weak(before, static_cast<T>(changed(insn, before, source)))) {
+  }
+  return before;
+}
+
+}  // namespace
+
+// Other threads may interpret programs on the same maps.
+void BpfInterpreter::change_atomically(const bpf_insn& insn) {
+  const std::uint64_t address = registers_[insn.dst_reg] + widened(insn.off);
+  std::uint64_t& source = registers_[insn.src_reg];
+  const std::uint64_t before = BPF_SIZE(insn.code) == BPF_W
+                                   ? change<std::uint32_t>(insn, address, source, registers_[0])
+                                   : change<std::uint64_t>(insn, address, source, registers_[0]);
+  if (insn.imm == BPF_CMPXCHG) {
+    registers_[0] = before;
+  } else if ((insn.imm & BPF_FETCH) != 0) {
+    source = before;
+  }
 }
 
 std::size_t BpfInterpreter::jump(std::size_t at) {

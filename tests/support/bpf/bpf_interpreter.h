@@ -37,8 +37,12 @@ class BpfInterpreter {
   // `instructions`: the program and behind it the functions that it calls.
   BpfInterpreter(std::span<const bpf_insn> instructions, std::vector<Map> maps);
 
-  // Runs the program on `frame`, which came in by interface `ifindex`, as CPU 0. The clocks stand
-  // still. Ends the process at an instruction or helper that it does not know.
+  // The CPU that it runs as, 0 to begin with. Interpreters of one program that run as different
+  // CPUs may do so in different threads.
+  void set_cpu(std::uint32_t cpu) { cpu_ = cpu; }
+
+  // Runs the program on `frame`, which came in by interface `ifindex`. The clocks stand still. Ends
+  // the process at an instruction or helper that it does not know.
   [[nodiscard]] Run run(std::span<const std::uint8_t> frame, std::uint32_t ifindex);
 
  private:
@@ -75,6 +79,7 @@ class BpfInterpreter {
   [[nodiscard]] bool is_context(std::uint64_t address) const;
   [[nodiscard]] std::uint64_t context_field(std::uint64_t address) const;
 
+  std::uint32_t cpu_ = 0;
   std::span<const bpf_insn> instructions_;
   std::vector<Map> maps_;
   std::array<std::uint64_t, kRegisters> registers_{};
