@@ -164,7 +164,8 @@ enum {
   ECHO_REPLY_V6 = 129,
 };
 
-INLINE int answer_echo(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
+INLINE int answer_echo(struct xdp_md* ctx, struct packet* p) {
+  const _Bool is_v4 = p->is_v4;
   uint8_t* frame = packet_start(ctx);
   uint8_t* ip = frame + ETH_BYTES;
   uint8_t* icmp = frame + l4_offset(is_v4);
@@ -185,84 +186,6 @@ INLINE int answer_echo(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   }
   turn_link_header(frame, p);
   return reply(p);
-}
-
-OUT_OF_LINE int handle_icmp(struct xdp_md* ctx, struct packet* p) {
-  const uint8_t* ip = packet_start(ctx) + ETH_BYTES;
-  const uint8_t* end = packet_end(ctx);
-  if (!p->is_v4 && has_room(ip, IP6_BYTES + NEIGHBOUR_BYTES, end) && is_solicitation(ctx, p, ip)) {
-    const struct addr_words asked = words_at(ip + IP6_BYTES + 8);
-    if (is_vip(p->root_index, asked.low, asked.high)) return answer_solicitation(ctx, p);
-  }
-  if (!is_vip(p->root_index, p->destination.low, p->destination.high)) return punt(p);
-  const uint8_t* icmp = ip + (p->is_v4 ? IP4_BYTES : IP6_BYTES);
-  if (!has_room(icmp, ICMP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
-  if (icmp[0] != (p->is_v4 ? ECHO_REQUEST_V4 : ECHO_REQUEST_V6) || icmp[1] != 0) {
-    return drop(p, MR_DROP_ICMP);
-  }
-  if ((p->source.low | p->source.high) == 0) return drop(p, MR_DROP_MARTIAN);
-  if (!may_reply(p)) return drop(p, MR_DROP_RATE_LIMITED);
-  return p->is_v4 ? answer_echo(ctx, p, 1) : answer_echo(ctx, p, 0);
-}
-
-// ---- RST (RFC 9293 section 3.10.7.1, "If the state is CLOSED")
-
-INLINE void write_reset(uint8_t* l4, uint32_t l4_bytes, uint64_t addr_sum) {
-  const uint8_t flags = l4[TCP_FLAGS_OFFSET];
-  const uint32_t header_bytes = (l4[12] >> 4) * 4u;
-  const _Bool has_ack = (flags & TCP_ACK_BIT) != 0;
-  // SYN and FIN take one sequence number each.
-  const uint32_t occupied =
-      l4_bytes - header_bytes + ((flags & TCP_SYN_BIT) != 0) + ((flags & TCP_FIN_BIT) != 0);
-  const uint32_t sequence = bpf_ntohl(load32(l4 + 4));
-  const uint32_t acknowledgement = load32(l4 + 8);
-  const uint16_t source_port = load16(l4);
-  store16(l4, load16(l4 + 2));
-  store16(l4 + 2, source_port);
-  store32(l4 + 4, has_ack ? acknowledgement : 0);
-  store32(l4 + 8, has_ack ? 0 : bpf_htonl(sequence + occupied));
-  l4[12] = 5 << 4;
-  l4[TCP_FLAGS_OFFSET] = has_ack ? TCP_RST_BIT : TCP_RST_BIT | TCP_ACK_BIT;
-  store16(l4 + 14, 0);  // window
-  store32(l4 + 16, 0);  // checksum, urgent pointer
-  const uint64_t sum = (uint64_t)load32(l4) + load32(l4 + 4) + load32(l4 + 8) + load32(l4 + 12) +
-                       sum_of_pseudo_header(addr_sum, IPPROTO_TCP, TCP_BYTES);
-  store16(l4 + 16, (uint16_t)~fold(sum));
-}
-
-INLINE int turn_into_reset(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
-  uint8_t* frame = packet_start(ctx);
-  uint8_t* ip = frame + ETH_BYTES;
-  uint8_t* l4 = frame + l4_offset(is_v4);
-  if (!has_room(l4, TCP_BYTES, packet_end(ctx))) return drop(p, MR_DROP_BAD_L4);
-  const uint32_t l4_bytes = p->ip_bytes - (is_v4 ? IP4_BYTES : IP6_BYTES);
-  if (is_v4) {
-    write_reset(l4, l4_bytes, (uint64_t)load32(ip + 12) + load32(ip + 16));
-    swap32(ip + 12, ip + 16);
-    store16(ip + 2, bpf_htons(IP4_BYTES + TCP_BYTES));
-    ip[8] = OWN_HOPS;
-    write_ipv4_checksum(ip);
-  } else {
-    write_reset(l4, l4_bytes, sum_of_words(p->source) + sum_of_words(p->destination));
-    swap_addrs_v6(ip);
-    store16(ip + 4, bpf_htons(TCP_BYTES));
-    ip[7] = OWN_HOPS;
-  }
-  turn_link_header(frame, p);
-  if (!cut_frame(ctx, p->frame_bytes, l4_offset(is_v4) + TCP_BYTES)) {
-    return drop(p, MR_DROP_BAD_L4);
-  }
-  return reply(p);
-}
-
-// Answers a TCP segment of a flow that is over; a RST itself gets no answer.
-OUT_OF_LINE int answer_with_reset(struct xdp_md* ctx, struct packet* p, uint32_t listener_slot) {
-  if ((p->tcp_flags & TCP_RST_BIT) != 0) return drop(p, MR_DROP_UNWANTED_RST);
-  if (!may_reply(p)) return drop(p, MR_DROP_RATE_LIMITED);
-  count(p->cpu, MR_COUNTER_RST_SENT);
-  struct mr_listener_stats* stats = listener_stats_of(p, listener_slot);
-  if (stats != 0) stats->balancer_resets += 1;
-  return p->is_v4 ? turn_into_reset(ctx, p, 1) : turn_into_reset(ctx, p, 0);
 }
 
 // ---- "fragmentation needed" (RFC 792, RFC 1191) and "packet too big" (RFC 4443 section 3.2)
@@ -320,7 +243,7 @@ INLINE int turn_into_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu,
 // Tells the client how large its packets may be for the way to `target`. Also when IPv4's "do not
 // fragment" is not set: the node can't fragment, and silence would be a black hole.
 OUT_OF_LINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
-  if (!may_reply(p)) return drop(p, MR_DROP_RATE_LIMITED);
+  if (!take(p, &p->cpu->too_bigs_left)) return drop(p, MR_DROP_RATE_LIMITED);
   if (p->is_v4) return turn_into_too_big(ctx, p, mtu, 1);
   return turn_into_too_big(ctx, p, mtu < 1280 ? 1280 : mtu, 0);  // RFC 8200 section 5
 }

@@ -66,15 +66,16 @@ INLINE _Bool may_be_vip(const struct mr_xdp_root* root, struct addr_words addr) 
          ((const struct mr_table_entry*)(line + (index & 1) * 32))->slot != MR_TABLE_EMPTY;
 }
 
-// Slot of the target that has this address and port, with the slot of its only listener above;
-// MR_TABLE_EMPTY there when there is no target, or more than one listener.
+// Slot of the target that has this address and port, with the slot of its only listener above,
+// MR_TABLE_EMPTY when there is more than one; NO_TARGET when there is none.
+static const uint64_t NO_TARGET = ~0ULL;
 VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, uint32_t port_be,
                                     uint32_t protocol) {
   const struct mr_xdp_root* at = &control.roots[root & 1];
   const struct mr_table_entry* entry =
       find_entry(at->reverse_table_line, at->reverse_table_mask, (struct addr_words){low, high},
                  (uint16_t)port_be, (uint8_t)protocol);
-  if (entry == 0) return (uint64_t)MR_TABLE_EMPTY << 32;
+  if (entry == 0) return NO_TARGET;
   return (uint64_t)entry->next << 32 | entry->slot;
 }
 
@@ -120,45 +121,50 @@ INLINE uint32_t member_slot(const struct mr_xdp_root* root, const struct mr_targ
   return slot == 0 ? MR_TABLE_EMPTY : *slot;
 }
 
-struct choice {
-  uint32_t target_slot;  // MR_TABLE_EMPTY: the group has no target
-  _Bool is_orphan;       // went to `prev` on trust
-  _Bool fails_open;
+// What choose_target() says.
+enum {
+  NO_CHOICE = MR_TABLE_EMPTY,  // the group has no target
 };
+static const uint64_t IS_ORPHAN = 1ULL << 32;   // went to `prev` on trust
+static const uint64_t FAILS_OPEN = 1ULL << 33;  // the group has no healthy target
 
-// The target that the client's flow to `listener` gets (architecture: lookup table, two epochs).
-INLINE int choose_target(const struct packet* p, const struct mr_listener* listener,
-                         _Bool may_be_orphan, struct choice* choice) {
-  choice->target_slot = MR_TABLE_EMPTY;
-  choice->is_orphan = 0;
-  choice->fails_open = 0;
-  if (listener == 0) return 0;
-  const struct mr_xdp_root* root = p->root;
+// {slot of the target that a client's flow to a listener gets, IS_ORPHAN, FAILS_OPEN}
+// (architecture: lookup table, two epochs). `client` is {port and protocol, root's index};
+// `listener_slot` is one of that root.
+VERIFIED_ONCE uint64_t choose_target(uint64_t low, uint64_t high, uint64_t client,
+                                     uint32_t listener_slot, uint32_t may_be_orphan) {
+  const struct mr_xdp_root* root = &control.roots[client >> 32 & 1];
+  const struct mr_listener* listener = listener_at(root, listener_slot);
+  if (listener == 0) return NO_CHOICE;
   const struct mr_target_group* group = group_at(root, listener->group_slot);
-  if (group == 0 || group->table_offset == 0) return 0;
-  choice->fails_open = (group->flags & MR_GROUP_FAIL_OPEN) != 0;
+  if (group == 0 || group->table_offset == 0) return NO_CHOICE;
+  const uint64_t fails_open = (group->flags & MR_GROUP_FAIL_OPEN) != 0 ? FAILS_OPEN : 0;
   struct mr_flow_tuple tuple = {};
-  store64(tuple.client_addr.bytes, p->client.low);
-  store64(tuple.client_addr.bytes + 8, p->client.high);
+  store64(tuple.client_addr.bytes, low);
+  store64(tuple.client_addr.bytes + 8, high);
   tuple.vip_addr = listener->vip_addr;
-  tuple.client_port_be = (uint16_t)p->client_port_protocol;
+  tuple.client_port_be = (uint16_t)client;
   tuple.vip_port_be = listener->port_be;
-  tuple.protocol = p->protocol;
+  tuple.protocol = (uint8_t)(client >> 16);
   const uint64_t hash = mr_selection_hash(&root->selection_key, &tuple);
   const uint32_t* found =
       word_at(root, group->table_offset, mr_slot_of_hash(hash, group->table_slots));
-  if (found == 0) return 0;
+  if (found == 0) return NO_CHOICE;
   const uint32_t slot = *found;  // struct mr_lookup_slot: cur below, prev above
   const uint32_t prev = slot >> 16;
-  if (may_be_orphan && prev != MR_MEMBER_NONE) {
+  if (may_be_orphan != 0 && prev != MR_MEMBER_NONE) {
     const uint32_t prev_slot = member_slot(root, group, prev);
     const struct mr_target* target = target_at(root, prev_slot);
     if (target != 0 && (target->flags & MR_TARGET_KEEPS_FLOWS) != 0) {
-      choice->target_slot = prev_slot;
-      choice->is_orphan = 1;
-      return 0;
+      return prev_slot | IS_ORPHAN | fails_open;
     }
   }
-  choice->target_slot = member_slot(root, group, slot & 0xffff);
-  return 0;
+  return member_slot(root, group, slot & 0xffff) | fails_open;
+}
+
+// For the packet's client and listener.
+INLINE uint64_t choose_for(const struct packet* p, _Bool may_be_orphan) {
+  return choose_target(p->client.low, p->client.high,
+                       p->client_port_protocol | (uint64_t)p->root_index << 32, p->listener_slot,
+                       may_be_orphan);
 }

@@ -24,7 +24,31 @@ enum {
 INLINE uint32_t* flags_word(struct mr_flow_record* flow) { return (uint32_t*)&flow->last_hop; }
 enum {
   FLAGS_SHIFT = 16,
+  FIN_FLAGS = MR_FLOW_FIN_CLIENT | MR_FLOW_FIN_TARGET,
+  RST_FLAGS = MR_FLOW_RST_CLIENT | MR_FLOW_RST_TARGET,
 };
+INLINE uint32_t flags_of(struct mr_flow_record* flow) {
+  return *(volatile uint32_t*)flags_word(flow) >> FLAGS_SHIFT;
+}
+// Returns the flags as they were.
+INLINE uint32_t set_flags(struct mr_flow_record* flow, uint32_t flags) {
+  return __sync_fetch_and_or(flags_word(flow), flags << FLAGS_SHIFT) >> FLAGS_SHIFT;
+}
+INLINE void clear_flags(struct mr_flow_record* flow, uint32_t flags) {
+  __sync_fetch_and_and(flags_word(flow), ~(flags << FLAGS_SHIFT));
+}
+
+// Over by a RST, which may be forged: then the connection goes on (RFC 5961 section 1.1).
+INLINE _Bool is_reset(struct mr_flow_record* flow, uint32_t state) {
+  return state == MR_FLOW_CLOSED && (flags_of(flow) & RST_FLAGS) != 0;
+}
+INLINE _Bool is_over(uint32_t state) { return state == MR_FLOW_CLOSED || state == MR_FLOW_EXPIRED; }
+
+// Both checksum deltas of a flow as one word. Volatile, so that the state word can be looked at
+// after it.
+INLINE uint32_t deltas_in(const struct mr_flow_record* flow) {
+  return *(const volatile uint32_t*)&flow->ip_checksum_delta;
+}
 
 INLINE uint32_t flow_hash(struct addr_words addr, uint32_t port_protocol) {
   return mr_xdp_flow_hash(&control, addr.low, addr.high, port_protocol);
@@ -49,14 +73,21 @@ INLINE void fetch_record(struct packet* p) {
   if (flow != 0) *(volatile uint32_t*)&flow->reserved = 0;
 }
 
-// The flow of the packet's client to `listener_id`, or null.
+// The flow of the packet's client to `listener_id`, or null; then p->has_sibling says whether there
+// is one to another listener. What is read of it holds if it has still p->word afterwards: another
+// CPU may enter another flow in its place.
 INLINE struct mr_flow_record* find_to_listener(struct packet* p, uint32_t listener_id) {
+  p->has_sibling = 0;
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
     struct mr_flow_record* flow = record_at(p->hash + probe);
     if (flow == 0) return 0;
     const uint32_t word = load_state_word(flow);
-    if (is_of_client(p, flow, word) && flow->listener_id == listener_id) return flow;
+    if (is_of_client(p, flow, word)) {
+      p->word = word;
+      if (flow->listener_id == listener_id) return flow;
+      p->has_sibling = 1;
+    }
     if (word == 0) return 0;
   }
   return 0;
@@ -70,49 +101,20 @@ INLINE _Bool is_reply_of(const struct packet* p, struct mr_flow_record* flow, ui
          is_same_addr(words_at(target->addr.bytes), p->source);
 }
 
-// The flow that a reply belongs to, or null.
+// The first flow that a reply may belong to, or null; with p->word likewise.
 INLINE struct mr_flow_record* find_from_target(struct packet* p) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
     struct mr_flow_record* flow = record_at(p->hash + probe);
     if (flow == 0) return 0;
     const uint32_t word = load_state_word(flow);
-    if (is_reply_of(p, flow, word)) return flow;
+    if (is_reply_of(p, flow, word)) {
+      p->word = word;
+      return flow;
+    }
     if (word == 0) return 0;
   }
   return 0;
-}
-
-// Claims a record for the packet's client, with this packet accounted, or null. The caller fills
-// in the rest and then calls publish().
-// Two CPUs that insert the same flow at once make two records of it: the first one found counts,
-// the other ages out.
-INLINE struct mr_flow_record* claim(struct packet* p, uint32_t probe_max) {
-  const uint32_t busy = p->client_port_protocol | (uint32_t)MR_XDP_FLOW_BUSY << STATE_SHIFT;
-#pragma clang loop unroll(disable)
-  for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
-    if (probe >= probe_max) return 0;
-    struct mr_flow_record* flow = record_at(p->hash + probe);
-    if (flow == 0) return 0;
-    const uint32_t word = load_state_word(flow);
-    if (word != 0 && word >> STATE_SHIFT != MR_XDP_FLOW_REUSABLE) continue;
-    if (__sync_val_compare_and_swap(state_word(flow), word, busy) != word) continue;
-    store64(flow->client_addr.bytes, p->client.low);
-    store64(flow->client_addr.bytes + 8, p->client.high);
-    flow->bytes = p->ip_bytes;
-    flow->packets = 1;
-    flow->last_seen_tick = p->tick;
-    *flags_word(flow) = 0;
-    return flow;
-  }
-  return 0;
-}
-
-INLINE void publish(struct packet* p, struct mr_flow_record* flow, uint32_t state) {
-  const uint32_t busy = p->client_port_protocol | (uint32_t)MR_XDP_FLOW_BUSY << STATE_SHIFT;
-  // A compare-and-swap for its ordering: what was filled in is visible before.
-  __sync_val_compare_and_swap(state_word(flow), busy,
-                              p->client_port_protocol | state << STATE_SHIFT);
 }
 
 // False when another CPU or the sweep changed the record meanwhile: theirs holds.
@@ -121,22 +123,30 @@ INLINE _Bool change_state(struct mr_flow_record* flow, uint32_t from_word, uint3
   return __sync_val_compare_and_swap(state_word(flow), from_word, to_word) == from_word;
 }
 
-INLINE void account(struct packet* p, struct mr_flow_record* flow) {
-  flow->last_seen_tick = p->tick;
+INLINE void count_packet(struct packet* p, struct mr_flow_record* flow) {
   __sync_fetch_and_add(&flow->bytes, p->ip_bytes);
   __sync_fetch_and_add(&flow->packets, 1);
 }
+INLINE void account(struct packet* p, struct mr_flow_record* flow) {
+  flow->last_seen_tick = p->tick;
+  count_packet(p, flow);
+}
 
 // Signed, so that CPUs whose jiffies differ by one age nothing by 52 days.
-INLINE _Bool is_idle(const struct packet* p, const struct mr_flow_record* flow,
+INLINE _Bool is_silent(const struct packet* p, const struct mr_flow_record* flow, uint32_t ticks) {
+  return (int32_t)(p->tick - *(const volatile uint32_t*)&flow->last_seen_tick) > (int32_t)ticks;
+}
+INLINE _Bool is_idle(const struct packet* p, struct mr_flow_record* flow,
                      const struct mr_listener* listener, uint32_t state) {
-  return (int32_t)(p->tick - flow->last_seen_tick) > (int32_t)listener->timeout_ticks[state & 7];
+  const uint32_t timeout = is_reset(flow, state) ? MR_FLOW_TIMEOUT_RESET : state & 7;
+  return is_silent(p, flow, listener->timeout_ticks[timeout]);
 }
 
 // ---- neighbours that clients' packets come from
 
 enum {
   LAST_HOP_NIC_SHIFT = 48,
+  LAST_HOP_FRESH_TICKS = 512,  // less than a round of the sweep
 };
 static const uint64_t LAST_HOP_IN_USE = 1ULL << 56;
 
@@ -151,7 +161,7 @@ INLINE uint64_t last_hop_at(uint32_t index) {
   return hop == 0 ? 0 : *(const volatile uint64_t*)&hop->word;
 }
 
-VERIFIED_ONCE uint32_t enter_last_hop(uint64_t word) {
+VERIFIED_ONCE uint32_t enter_last_hop(uint64_t word, uint32_t tick) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_LAST_HOP_PROBE_MAX; ++probe) {
     const uint32_t index = mr_xdp_last_hop_index(word, probe);
@@ -159,67 +169,25 @@ VERIFIED_ONCE uint32_t enter_last_hop(uint64_t word) {
     struct mr_xdp_last_hop* hop = bpf_map_lookup_elem(&last_hops, &index);
     if (hop == 0) return 0;
     uint64_t known = *(volatile uint64_t*)&hop->word;
-    if (known == 0) known = __sync_val_compare_and_swap(&hop->word, 0, word);
-    if (known == 0 || known == word) return index;
-  }
-  return 0;
-}
-
-// Index of the neighbour, entered if new; 0 when there is no room.
-INLINE uint16_t learn_last_hop(uint64_t word) {
-  const uint32_t first = mr_xdp_last_hop_index(word, 0);
-  return (uint16_t)(LIKELY(last_hop_at(first) == word) ? first : enter_last_hop(word));
-}
-
-// ---- TCP, as far as timeouts need it (RFC 9293 section 3.3.2, seen from the middle)
-
-INLINE void count_reset(const struct packet* p, const struct mr_flow_record* flow,
-                        _Bool from_client) {
-  struct mr_listener_stats* listener = listener_stats_of(p, flow->listener_slot);
-  if (listener != 0) {
-    if (from_client) {
-      listener->client_resets += 1;
-    } else {
-      listener->target_resets += 1;
+    if (known == 0) {
+      hop->learned_tick = tick;  // before it is one: the sweep may look at once
+      known = __sync_val_compare_and_swap(&hop->word, 0, word);
     }
-  }
-  struct mr_target_stats* target = from_client ? 0 : target_stats_of(p, flow->target_slot);
-  if (target != 0) target->target_resets += 1;
-}
-
-// A RST is believed only provisionally: if its sender speaks on, somebody else had forged it (RFC
-// 5961).
-OUT_OF_LINE int track_tcp(struct packet* p, struct mr_flow_record* flow, _Bool from_client) {
-  if (flow == 0) return 0;
-  const uint32_t word = load_state_word(flow);
-  const uint32_t state = word >> STATE_SHIFT;
-  const uint32_t own_fin = from_client ? MR_FLOW_FIN_CLIENT : MR_FLOW_FIN_TARGET;
-  const uint32_t own_reset = from_client ? MR_FLOW_RST_CLIENT : MR_FLOW_RST_TARGET;
-  if ((p->tcp_flags & TCP_RST_BIT) != 0) {
-    __sync_fetch_and_or(flags_word(flow), own_reset << FLAGS_SHIFT);
-    count_reset(p, flow, from_client);
-    change_state(flow, word, MR_FLOW_CLOSED);
-    return 0;
-  }
-  if ((p->tcp_flags & TCP_FIN_BIT) != 0) {
-    const uint32_t before = __sync_fetch_and_or(flags_word(flow), own_fin << FLAGS_SHIFT);
-    const uint32_t both = MR_FLOW_FIN_CLIENT | MR_FLOW_FIN_TARGET;
-    const _Bool is_over = ((before >> FLAGS_SHIFT | own_fin) & both) == both;
-    change_state(flow, word, is_over ? MR_FLOW_CLOSED : MR_FLOW_CLOSING);
-    return 0;
-  }
-  if ((p->tcp_flags & TCP_SYN_BIT) != 0) return 0;
-  if (state == MR_FLOW_CLOSED && (flow->flags & own_reset) != 0) {
-    __sync_fetch_and_and(flags_word(flow), ~(own_reset << FLAGS_SHIFT));
-    change_state(flow, word, MR_FLOW_ESTABLISHED);
-    return 0;
-  }
-  if (state != MR_FLOW_SYN || !from_client) return 0;
-  // Where replies go past the node the client's own ACK has to do as confirmation.
-  const struct mr_target* target = target_at(p->root, flow->target_slot);
-  const _Bool sees_replies = target != 0 && target->forwarding == MR_FORWARDING_NAT;
-  if ((flow->flags & MR_FLOW_REPLY_SEEN) != 0 || !sees_replies) {
-    change_state(flow, word, MR_FLOW_ESTABLISHED);
+    if (known != 0 && known != word) continue;
+    hop->learned_tick = tick;
+    return index;
   }
   return 0;
+}
+
+// Index of the neighbour, entered if new; 0 when there is no room. A line that all CPUs read is
+// written about twice a second.
+INLINE uint16_t learn_last_hop(const struct packet* p, uint64_t word) {
+  const uint32_t first = mr_xdp_last_hop_index(word, 0);
+  const struct mr_xdp_last_hop* hop = bpf_map_lookup_elem(&last_hops, &first);
+  if (LIKELY(hop != 0 && first != 0 && *(const volatile uint64_t*)&hop->word == word &&
+             p->tick - hop->learned_tick < LAST_HOP_FRESH_TICKS)) {
+    return (uint16_t)first;
+  }
+  return (uint16_t)enter_last_hop(word, p->tick);
 }

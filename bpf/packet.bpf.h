@@ -97,15 +97,20 @@ struct packet {
   struct addr_words client;
   uint32_t client_port_protocol;  // port_be | protocol << 16, as the record holds them
   uint32_t hash;
+  uint32_t word;  // of the flow that was found, when it was
   // Where a packet to a VIP goes.
   const struct mr_target* target;
   uint32_t target_slot;
   uint32_t listener_slot;
   const struct mr_listener* listener;
-  struct mr_flow_record* known_flow;  // set by start_flow() with REVISIT
-  uint16_t ip_delta;
+  struct mr_flow_record* known_flow;  // of this client to this listener, see start_flow()
+  uint16_t ip_delta;                  // first of two that are read and written as one word
   uint16_t l4_delta;
+  _Bool has_sibling;  // the client's port may have a flow to another listener
+  _Bool has_payload;  // a TCP segment with data; set for what is tracked
+  uint16_t last_hop;  // of a packet to a client: index of its neighbour
 };
+INLINE uint32_t* deltas_of(struct packet* p) { return (uint32_t*)&p->ip_delta; }
 
 // This CPU's counters of a listener or target; null when it is not counted one by one.
 INLINE struct mr_listener_stats* listener_stats_of(const struct packet* p, uint32_t slot) {
@@ -159,12 +164,16 @@ INLINE void renew_budgets(struct packet* p) {
   if (p->cpu->budget_tick == p->tick) return;
   p->cpu->budget_tick = p->tick;
   p->cpu->inserts_left = control.flow_inserts_per_ms;
-  p->cpu->replies_left = control.replies_per_ms;
+  p->cpu->resets_left = control.replies_per_ms;
+  p->cpu->echoes_left = control.replies_per_ms;
+  p->cpu->too_bigs_left = control.replies_per_ms;
 }
-INLINE _Bool may_reply(struct packet* p) {
+// `left`: one of this CPU's budgets. Apart, so that a flood that one of them answers silences none
+// of the others.
+INLINE _Bool take(struct packet* p, uint32_t* left) {
   renew_budgets(p);
-  if (p->cpu->replies_left == 0) return 0;
-  p->cpu->replies_left -= 1;
+  if (*left == 0) return 0;
+  *left -= 1;
   return 1;
 }
 

@@ -38,8 +38,7 @@ INLINE enum shape parse_transport(struct packet* p, const uint8_t* l4, uint32_t 
       return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_BAD_L4);
     }
     const uint32_t udp_bytes = bpf_ntohs(load16(l4 + 4));
-    const _Bool lacks_checksum = !p->is_v4 && load16(l4 + 6) == 0;
-    if (udp_bytes < UDP_BYTES || udp_bytes > bytes || lacks_checksum) {
+    if (udp_bytes < UDP_BYTES || udp_bytes > bytes) {
       return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_BAD_L4);
     }
     p->tcp_flags = 0;

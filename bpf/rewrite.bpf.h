@@ -18,15 +18,15 @@ INLINE _Bool has_room(const uint8_t* at, uint32_t bytes, const uint8_t* end) {
   return at + bytes <= end;
 }
 
-INLINE void update_l4_checksum(uint8_t* l4, const uint8_t* end, uint8_t protocol, _Bool is_v4,
-                               uint16_t delta) {
+INLINE void update_l4_checksum(uint8_t* l4, const uint8_t* end, uint8_t protocol, uint16_t delta) {
   if (protocol == IPPROTO_TCP) {
     if (!has_room(l4, TCP_BYTES, end)) return;
     store16(l4 + 16, updated_checksum(load16(l4 + 16), delta));
     return;
   }
   const uint16_t before = load16(l4 + 6);
-  if (before == 0 && is_v4) return;  // RFC 768: the sender computed none
+  // The sender computed none (RFC 768), over IPv6 too (RFC 6935): its receiver decides.
+  if (before == 0) return;
   const uint16_t after = updated_checksum(before, delta);
   store16(l4 + 6, after == 0 ? 0xffff : after);  // RFC 768: zero would say so
 }
@@ -58,7 +58,7 @@ INLINE int translate_to_target(struct xdp_md* ctx, struct packet* p, const struc
   if (hops_left(frame, is_v4) < 2) return drop(p, MR_DROP_TTL_EXPIRED);
   rewrite_ip(frame + ETH_BYTES, is_v4, 0, &target->addr, p->ip_delta);
   store16(l4 + 2, target->port_be);
-  update_l4_checksum(l4, end, p->protocol, is_v4, p->l4_delta);
+  update_l4_checksum(l4, end, p->protocol, p->l4_delta);
   write_link_header(frame, target->next_hop.mac, nic_mac(target->next_hop.nic));
   return forward(p, target->next_hop.nic, p->frame_bytes);
 }
@@ -72,6 +72,13 @@ INLINE int redirect_to_target(struct xdp_md* ctx, struct packet* p,
 }
 
 // ---- encapsulation
+
+// UDP without a checksum. GUE's over IPv6 is derived from it.
+INLINE _Bool lacks_checksum(struct xdp_md* ctx, const struct packet* p) {
+  if (p->protocol != IPPROTO_UDP) return 0;
+  const uint8_t* udp = packet_start(ctx) + l4_offset(0);
+  return !has_room(udp, UDP_BYTES, packet_end(ctx)) || load16(udp + 6) == 0;
+}
 
 INLINE uint32_t encap_overhead(_Bool is_v4, _Bool is_gue) {
   return (is_v4 ? IP4_BYTES : IP6_BYTES) + (is_gue ? UDP_BYTES : 0);
@@ -171,7 +178,7 @@ INLINE int translate_to_client(struct xdp_md* ctx, struct packet* p,
   if (hops_left(frame, is_v4) < 2) return drop(p, MR_DROP_TTL_EXPIRED);
   rewrite_ip(frame + ETH_BYTES, is_v4, 1, &listener->vip_addr, (uint16_t)~p->ip_delta);
   store16(l4, listener->port_be);
-  update_l4_checksum(l4, end, p->protocol, is_v4, (uint16_t)~p->l4_delta);
+  update_l4_checksum(l4, end, p->protocol, (uint16_t)~p->l4_delta);
   write_link_header(frame, mac, nic_mac(nic));
   return forward(p, nic, p->frame_bytes);
 }

@@ -44,9 +44,10 @@ class Trace {
     program_.adopt(image_.view());
     if (chosen.way == Way::opening) return;
     for (std::uint32_t i = 0; i < flows_; ++i) static_cast<void>(forward(request(i)));
-    // The first reply of a flow takes longer: it confirms the flow.
-    for (std::uint32_t i = 0; chosen.way == Way::reply && i < flows_; ++i) {
+    // An answer, and what the client says to that: both take longer than what follows.
+    for (std::uint32_t i = 0; chosen.forwarding == MR_FORWARDING_NAT && i < flows_; ++i) {
       static_cast<void>(forward(reply(i)));
+      static_cast<void>(forward(request(i)));
     }
   }
 

@@ -286,6 +286,7 @@ void Engine::run(const std::atomic<bool>& stop) {
 
 void Engine::tend(std::uint64_t now_ns) {
   watch_config(now_ns);
+  if (!sweep_->has_counted()) sweep_->run_round(config_.view, now_ns);  // the first config has come
   sweep_->run(config_.view, now_ns);
   stats_copy_->add_announced(announcer_->run(now_ns));
   stats_copy_->publish(*sweep_, config_.view, now_ns);

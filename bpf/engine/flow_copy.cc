@@ -65,6 +65,7 @@ class Importer {
   // Where programs look for it first, so that they find it again.
   [[nodiscard]] std::uint16_t index_of(std::uint64_t word) {
     if (word == 0) return 0;
+    word |= kInUse;
     for (std::uint32_t probe = 0; probe < MR_XDP_LAST_HOP_PROBE_MAX; ++probe) {
       const std::uint32_t index = mr_xdp_last_hop_index(word, probe);
       if (index == 0) continue;
@@ -117,11 +118,16 @@ void FlowCopy::set(std::uint32_t index, mr_flow_record& record) {
   state.store(word.state(), std::memory_order_release);
 }
 
+void FlowCopy::set_last_hop(std::uint32_t index, const mr_xdp_last_hop& hop) {
+  if (index == 0) return;
+  const std::uint64_t word = std::atomic_ref<std::uint64_t>(const_cast<std::uint64_t&>(hop.word))
+                                 .load(std::memory_order_relaxed);
+  last_hops_[index] = to_last_hop(word);
+}
+
 void FlowCopy::set_last_hops(std::span<mr_xdp_last_hop> last_hops) {
-  for (std::size_t index = 1; index < last_hops.size(); ++index) {
-    const std::uint64_t word =
-        std::atomic_ref<std::uint64_t>(last_hops[index].word).load(std::memory_order_relaxed);
-    last_hops_[index] = to_last_hop(word);
+  for (std::uint32_t index = 1; index < last_hops.size(); ++index) {
+    set_last_hop(index, last_hops[index]);
   }
 }
 

@@ -27,8 +27,9 @@ class FlowCopy {
   [[nodiscard]] static Result<FlowCopy> create(shm::FlowSet& set, std::uint32_t capacity);
 
   // Makes the copy of record `index` say what `record` says. Only flows are copied: for a record in
-  // any other state the copy's is free.
   void set(std::uint32_t index, mr_flow_record& record);
+  // Likewise the neighbour that a record names: it may be another one than a round ago.
+  void set_last_hop(std::uint32_t index, const mr_xdp_last_hop& hop);
   void set_last_hops(std::span<mr_xdp_last_hop> last_hops);
   void set_all(std::span<mr_flow_record> flows, std::span<mr_xdp_last_hop> last_hops);
 

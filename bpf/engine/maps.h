@@ -18,7 +18,8 @@ struct Maps {
   std::span<mr_config_line> config_lines;
   std::span<mr_flow_record> flows;  // a power of two
   std::span<mr_xdp_last_hop> last_hops;
-  std::span<mr_xdp_cpu> cpus;  // by CPU
+  std::span<std::uint64_t> no_room;  // two halves
+  std::span<mr_xdp_cpu> cpus;        // by CPU
   // Rows of control->listener_slots and control->target_slots: one per CPU, and the daemon's.
   std::span<mr_listener_stats> listener_stats;
   std::span<mr_target_stats> target_stats;

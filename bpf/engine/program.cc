@@ -185,9 +185,10 @@ Status Program::map_memory() {
            .config_lines = elements<mr_config_line>(memory_[kConfigLinesMap], options.config_lines),
            .flows = elements<mr_flow_record>(memory_[3], options.flows),
            .last_hops = elements<mr_xdp_last_hop>(memory_[4], MR_LAST_HOP_COUNT),
+           .no_room = elements<std::uint64_t>(memory_[6], 2 * MR_XDP_NO_ROOM_WORDS),
            .cpus = elements<mr_xdp_cpu>(memory_[2], options.cpu_count),
            .listener_stats = elements<mr_listener_stats>(memory_[5], rows * options.listener_slots),
-           .target_stats = elements<mr_target_stats>(memory_[6], rows * options.target_slots)};
+           .target_stats = elements<mr_target_stats>(memory_[7], rows * options.target_slots)};
   return ok();
 }
 

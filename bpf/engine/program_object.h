@@ -17,7 +17,7 @@
 
 namespace millrace::xdp {
 
-constexpr std::size_t kSharedMaps = 8;
+constexpr std::size_t kSharedMaps = 9;
 constexpr std::size_t kConfigLinesMap = 0;  // in shared_maps()
 constexpr int kOwnMap = -1;                 // in the place of a descriptor
 
@@ -46,6 +46,7 @@ struct Program::Object {
              {"flows", maps.flows},
              {"last_hops", maps.last_hops},
              {"listener_stats", maps.listener_stats},
+             {"no_room", maps.no_room},
              {"target_stats", maps.target_stats},
              {"tx_nics", maps.tx_nics}}};
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include "dataplane/shm/atomic.h"
 
@@ -85,6 +86,7 @@ void StatsCopy::publish(const Sweep& sweep, const core::ConfigView& view, std::u
                                             target_slots_, control.target_slots);
   own_[MR_COUNTER_FLOW_REMOVED] = sweep.removed();
   own_[MR_COUNTER_FLOW_EXPIRED] = sweep.expired();
+  own_[MR_COUNTER_FLOW_GIVEN_UP] = sweep.given_up();
   for (std::uint32_t cpu = 0; cpu < control.cpu_count; ++cpu) publish_worker(cpu, now_ns);
   publish_slots(next_slots_);
   next_slots_ = (next_slots_ + 1) % control.cpu_count;
@@ -93,10 +95,15 @@ void StatsCopy::publish(const Sweep& sweep, const core::ConfigView& view, std::u
 
 void StatsCopy::acknowledge(std::uint64_t generation) {
   ++own_[MR_COUNTER_CONFIG_ADOPTED];
+  acknowledged_ = generation;
+  if (has_gauges_) publish_acknowledged();
+}
+
+void StatsCopy::publish_acknowledged() {
   for (std::uint32_t cpu = 0; cpu < maps_.control->cpu_count; ++cpu) {
     // Pairs with the acquire of control::Publisher before it reuses the memory of older
     // generations.
-    shm::store_release(stats_.worker(cpu).acknowledged_generation, generation);
+    shm::store_release(stats_.worker(cpu).acknowledged_generation, acknowledged_);
   }
 }
 
@@ -141,11 +148,13 @@ void StatsCopy::publish_slots(std::uint32_t cpu) {
 }
 
 void StatsCopy::publish_gauges(const Sweep& sweep) {
+  if (!sweep.has_counted()) return;  // "0" would say that nobody needs a target
   store_relaxed(stats_.worker(0).flows_active, sweep.active_flows());
   const std::span<mr_target_stats> targets = stats_.targets(0);
   for (std::size_t slot = 0; slot < target_slots_; ++slot) {
     store_relaxed(targets[slot].active_flows, sweep.target_flows()[slot]);
   }
+  if (!std::exchange(has_gauges_, true)) publish_acknowledged();
 }
 
 }  // namespace millrace::xdp

@@ -26,7 +26,8 @@ class StatsCopy {
   // each call: those are many. `view` says how many there are to look at.
   void publish(const Sweep& sweep, const core::ConfigView& view, std::uint64_t now_ns);
 
-  // No program reads anything older than `generation` any more.
+  // No program reads anything older than `generation` any more. Whoever reads that takes the gauges
+  // for those of its targets, so the first one waits for the publish() that has gauges.
   void acknowledge(std::uint64_t generation);
   void add_announced(std::uint32_t frames) { own_[MR_COUNTER_ANNOUNCED] += frames; }
 
@@ -34,6 +35,7 @@ class StatsCopy {
   void publish_worker(std::uint32_t cpu, std::uint64_t now_ns);
   void publish_slots(std::uint32_t cpu);
   void publish_gauges(const Sweep& sweep);
+  void publish_acknowledged();
 
   Maps maps_;
   const shm::StatsWriter& stats_;
@@ -43,6 +45,8 @@ class StatsCopy {
   // As many slots as any config had: those of a smaller one keep what they counted.
   std::uint32_t listener_slots_ = 0;
   std::uint32_t target_slots_ = 0;
+  std::uint64_t acknowledged_ = 0;
+  bool has_gauges_ = false;
   std::uint32_t next_slots_ = 0;                       // the CPU whose turn it is
   std::array<std::uint64_t, MR_COUNTER_COUNT> own_{};  // what only the daemon counts
 };

@@ -4,8 +4,12 @@
 #include <time.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <utility>
+
+#include "dataplane/core/wire.h"
 
 namespace millrace::xdp {
 
@@ -30,12 +34,52 @@ std::uint32_t load_tick(const mr_flow_record& flow) {
       .load(std::memory_order_relaxed);
 }
 
+// Flags share their word with the last hop, as programs have it.
+constexpr unsigned kFlagsShift = 16;
+static_assert(offsetof(mr_flow_record, flags) == offsetof(mr_flow_record, last_hop) + 2);
+
+std::atomic_ref<std::uint32_t> flags_word_of(const mr_flow_record& flow) {
+  auto* word = const_cast<std::uint16_t*>(&flow.last_hop);
+  return std::atomic_ref<std::uint32_t>(*reinterpret_cast<std::uint32_t*>(word));
+}
+
+std::uint32_t flags_of(const mr_flow_record& flow) {
+  return flags_word_of(flow).load(std::memory_order_relaxed) >> kFlagsShift;
+}
+
 // Signed, because a program's clock may be a jiffy ahead of ours.
+bool is_silent(const mr_flow_record& flow, std::uint32_t ticks, std::uint32_t tick) {
+  return static_cast<std::int32_t>(tick - load_tick(flow)) > static_cast<std::int32_t>(ticks);
+}
+
 bool is_idle(const mr_flow_record& flow, std::uint8_t state, const mr_listener& listener,
              std::uint32_t tick) {
-  return static_cast<std::int32_t>(tick - load_tick(flow)) >
-         static_cast<std::int32_t>(listener.timeout_ticks[state & 7u]);
+  constexpr std::uint32_t kResets = MR_FLOW_RST_CLIENT | MR_FLOW_RST_TARGET;
+  const bool is_reset = state == MR_FLOW_CLOSED && (flags_of(flow) & kResets) != 0;
+  const std::uint32_t timeout = is_reset ? std::uint32_t{MR_FLOW_TIMEOUT_RESET} : state & 7u;
+  return is_silent(flow, listener.timeout_ticks[timeout], tick);
 }
+
+bool is_over(std::uint8_t state) { return state == MR_FLOW_CLOSED || state == MR_FLOW_EXPIRED; }
+
+// A fuller table gives flows up that have been silent for less long. The program makes room, too,
+// where it finds none in reach; this keeps that rare, and searches short. In sixteenths of the
+// table and ticks; a second is the least, so that an answer that is on its way finds its flow.
+struct Pressure {
+  std::uint64_t fill;
+  std::uint32_t silent_ticks;
+};
+constexpr std::uint32_t kSecondTicks = 1'000'000'000u >> MR_TICK_SHIFT;
+constexpr std::array<Pressure, 4> kPressures = {{{.fill = 15, .silent_ticks = kSecondTicks},
+                                                 {.fill = 14, .silent_ticks = 2 * kSecondTicks},
+                                                 {.fill = 13, .silent_ticks = 4 * kSecondTicks},
+                                                 {.fill = 12, .silent_ticks = 8 * kSecondTicks}}};
+constexpr std::uint64_t kPlausibleFill = 14;
+// A neighbour that was learned so recently may have a flow that this round has missed.
+constexpr std::uint32_t kLastHopTicks = 3 * kSecondTicks;
+// As long as NLB's idle timeout of TCP: replies that come later are nobody's.
+constexpr std::uint32_t kNoRoomTicks = 350'000'000'000u >> MR_TICK_SHIFT;
+constexpr std::uint64_t kLastHopInUse = std::uint64_t{1} << 56;
 
 }  // namespace
 
@@ -45,7 +89,8 @@ Sweep::Sweep(const Maps& maps, FlowCopy* copy)
       next_(static_cast<std::uint32_t>(maps.flows.size())),
       last_state_(maps.flows.size()),
       target_counted_(maps.control->target_slots),
-      target_flows_(maps.control->target_slots) {}
+      target_flows_(maps.control->target_slots),
+      last_hop_is_used_(maps.last_hops.size()) {}
 
 void Sweep::run(const core::ConfigView& view, std::uint64_t now_ns) {
   if (view.image == nullptr)
@@ -92,7 +137,7 @@ void Sweep::visit(std::uint32_t index) {
   if (word.word == 0) {
     if (was_same) return;  // its copy is free already
   } else if (state < MR_FLOW_STATE_COUNT) {
-    visit_flow(record, word);
+    visit_flow(index, record, word);
   } else if (state == MR_XDP_FLOW_REUSABLE) {
     if (was_same) visit_reusable(index, record, word);
   } else if (was_same) {
@@ -100,43 +145,160 @@ void Sweep::visit(std::uint32_t index) {
     if (state == MR_XDP_FLOW_GONE) fold_counts(record);
     (void)change_state(record, word, MR_XDP_FLOW_REUSABLE);  // only the sweep ends these states
   }
+  used_counted_ += word.word != 0;
   last_state_[index] = load_state(record).state();
-  if (copy_ != nullptr) copy_->set(index, record);
+  if (copy_ == nullptr) return;
+  copy_->set_last_hop(record.last_hop % MR_LAST_HOP_COUNT,
+                      maps_.last_hops[record.last_hop % MR_LAST_HOP_COUNT]);
+  copy_->set(index, record);
 }
 
-void Sweep::visit_flow(mr_flow_record& flow, StateWord word) {
+void Sweep::visit_flow(std::uint32_t index, mr_flow_record& flow, StateWord word) {
   const std::uint8_t state = word.state();
+  note_last_hop(flow.last_hop);
+  if (std::atomic_ref<std::uint32_t>(flow.packets).load(std::memory_order_relaxed) != 0) {
+    make_plausible(flow, word);
+  }
   fold_counts(flow);
-  ++used_counted_;
   const mr_listener* listener = listener_of(flow);
-  if (listener == nullptr || !has_target(flow)) {
+  if (listener == nullptr || !has_target(flow) || is_double(index, flow, word)) {
     (void)end_flow(flow, word, MR_XDP_FLOW_GONE);
     return;
   }
-  if (state == MR_FLOW_EXPIRED) {
-    const std::uint64_t kept_below = maps_.flows.size() - maps_.flows.size() / 8;
-    if (used_ > kept_below || is_idle(flow, state, *listener, tick_)) {
-      (void)end_flow(flow, word, MR_XDP_FLOW_GONE);
-    }
+  if (is_idle(flow, state, *listener, tick_)) {
+    const bool is_worth_a_reset = state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING;
+    const auto end =
+        is_worth_a_reset ? std::uint8_t{MR_FLOW_EXPIRED} : std::uint8_t{MR_XDP_FLOW_GONE};
+    const bool has_ended = end_flow(flow, word, end);
+    if (state != MR_FLOW_EXPIRED) expired_ += has_ended;
     return;
   }
-  if (!is_idle(flow, state, *listener, tick_)) {
-    ++active_counted_;
-    if (flow.target_slot < target_counted_.size()) ++target_counted_[flow.target_slot];
-    return;
-  }
-  const bool is_worth_a_reset = state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING;
-  const auto end =
-      is_worth_a_reset ? std::uint8_t{MR_FLOW_EXPIRED} : std::uint8_t{MR_XDP_FLOW_GONE};
-  expired_ += end_flow(flow, word, end);
+  if (gives_way(flow, state)) return give_up(flow, word);
+  if (is_over(state)) return;
+  ++active_counted_;
+  if (flow.target_slot < target_counted_.size()) ++target_counted_[flow.target_slot];
 }
 
 // A packet may come between the look at the record and this: whoever changed the state first wins.
+// A program may even have ended the flow and entered another one with the same word: then it has
+// been seen since.
 bool Sweep::end_flow(mr_flow_record& flow, StateWord word, std::uint8_t state) {
+  const std::uint32_t seen_tick = load_tick(flow);
   if (!change_state(flow, word, state)) return false;
-  std::atomic_ref<std::uint32_t>(flow.last_seen_tick).store(tick_, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (load_tick(flow) != seen_tick) {
+    (void)change_state(flow, word.with(state), word.state());  // or it is claimed already
+    return false;
+  }
+  if (state == MR_FLOW_EXPIRED) {
+    constexpr std::uint32_t kOfItsLife =
+        MR_FLOW_CONFIRMED | MR_FLOW_TOLD_CLIENT | MR_FLOW_TOLD_TARGET;
+    flags_word_of(flow).fetch_and(~(kOfItsLife << kFlagsShift));
+    std::atomic_ref<std::uint32_t>(flow.last_seen_tick).store(tick_, std::memory_order_relaxed);
+  }
   removed_ += state == MR_XDP_FLOW_GONE;
   return true;
+}
+
+// Whether a probe meets another record of the same client and listener before this one, which is
+// never found then: two CPUs entered the flow at the same moment.
+bool Sweep::is_double(std::uint32_t index, const mr_flow_record& flow, StateWord word) {
+  const core::AddrWords addr = core::words_of(flow.client_addr);
+  const std::uint32_t mask = maps_.control->flow_mask;
+  const std::uint32_t key = word.word & 0xffffffu;
+  const std::uint32_t first = mr_xdp_flow_hash(maps_.control, addr.low, addr.high, key) & mask;
+  const std::uint32_t distance = std::min((index - first) & mask, MR_XDP_PROBE_MAX);
+  for (std::uint32_t probe = 0; probe < distance; ++probe) {
+    mr_flow_record& other = maps_.flows[(first + probe) & mask];
+    const StateWord other_word = load_state(other);
+    if ((other_word.word & 0xffffffu) == key && other_word.state() < MR_FLOW_STATE_COUNT &&
+        other.listener_id == flow.listener_id && core::words_of(other.client_addr) == addr) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// One more round in which the client spoke (core/flow_class.h).
+void Sweep::make_plausible(mr_flow_record& flow, StateWord word) {
+  const std::uint8_t state = word.state();
+  const std::uint32_t flags = flags_of(flow);
+  if (is_over(state) || state == MR_FLOW_SYN ||
+      (flags & (MR_FLOW_CONFIRMED | MR_FLOW_PLAUSIBLE)) != 0) {
+    return;
+  }
+  std::uint32_t next = MR_FLOW_SPOKE_ONCE;
+  if ((flags & MR_FLOW_SPOKE_ONCE) != 0) next = MR_FLOW_SPOKE_TWICE;
+  if ((flags & MR_FLOW_SPOKE_TWICE) != 0) next = MR_FLOW_PLAUSIBLE;
+  flags_word_of(flow).fetch_or(next << kFlagsShift);
+  if (next == MR_FLOW_PLAUSIBLE && state == MR_FLOW_UDP_NEW) {
+    (void)change_state(flow, word, MR_FLOW_UDP);
+  }
+}
+
+bool Sweep::gives_way(const mr_flow_record& flow, std::uint8_t state) const {
+  const std::uint64_t sixteenth = maps_.flows.size() / 16;
+  const std::uint32_t flags = flags_of(flow);
+  if (!is_over(state) && (flags & MR_FLOW_CONFIRMED) != 0) return false;
+  const bool is_plausible = !is_over(state) && (flags & MR_FLOW_PLAUSIBLE) != 0;
+  if (is_plausible && used_ <= kPlausibleFill * sixteenth) return false;
+  const auto* pressure = std::ranges::find_if(
+      kPressures, [&](const Pressure& at) { return used_ > at.fill * sixteenth; });
+  return pressure != kPressures.end() && is_silent(flow, pressure->silent_ticks, tick_);
+}
+
+void Sweep::give_up(mr_flow_record& flow, StateWord word) {
+  const core::AddrWords addr = core::words_of(flow.client_addr);
+  const bool has_replies =
+      view_->targets[flow.target_slot].forwarding == MR_FORWARDING_NAT && !is_over(word.state());
+  const std::uint32_t hash =
+      mr_xdp_flow_hash(maps_.control, addr.low, addr.high, word.word & 0xffffffu);
+  if (!end_flow(flow, word, MR_XDP_FLOW_GONE)) return;
+  ++given_up_;
+  if (!has_replies) return;
+  const std::size_t half = (maps_.control->no_room_newer & 1) * std::size_t{MR_XDP_NO_ROOM_WORDS};
+  std::atomic_ref<std::uint64_t>(maps_.no_room[half + hash % MR_XDP_NO_ROOM_BITS / 64])
+      .fetch_or(std::uint64_t{1} << hash % 64);
+}
+
+void Sweep::age_no_room() {
+  if (no_room_tick_ == 0) no_room_tick_ = tick_;
+  if (tick_ - no_room_tick_ < kNoRoomTicks) return;
+  no_room_tick_ = tick_;
+  const std::uint32_t older = ~maps_.control->no_room_newer & 1;
+  for (std::uint64_t& word :
+       maps_.no_room.subspan(std::size_t{older} * MR_XDP_NO_ROOM_WORDS, MR_XDP_NO_ROOM_WORDS)) {
+    std::atomic_ref<std::uint64_t>(word).store(0, std::memory_order_relaxed);
+  }
+  std::atomic_ref<std::uint32_t>(maps_.control->no_room_newer)
+      .store(older, std::memory_order_release);
+}
+
+// A flow may have learned a neighbour in the very moment in which it went out of use.
+void Sweep::note_last_hop(std::uint16_t index) {
+  const std::size_t at = index % maps_.last_hops.size();
+  if (at == 0) return;
+  last_hop_is_used_[at] = true;
+  const std::atomic_ref<std::uint64_t> word(maps_.last_hops[at].word);
+  const std::uint64_t known = word.load(std::memory_order_relaxed);
+  if (known != 0 && (known & kLastHopInUse) == 0) word.store(known | kLastHopInUse);
+}
+
+void Sweep::give_back_last_hops() {
+  for (std::size_t index = 1; index < maps_.last_hops.size(); ++index) {
+    const bool is_used = last_hop_is_used_[index];
+    last_hop_is_used_[index] = false;
+    mr_xdp_last_hop& hop = maps_.last_hops[index];
+    std::atomic_ref<std::uint64_t> word(hop.word);
+    std::uint64_t known = word.load(std::memory_order_relaxed);
+    const std::uint32_t learned_tick =
+        std::atomic_ref<std::uint32_t>(hop.learned_tick).load(std::memory_order_relaxed);
+    const bool is_fresh =
+        static_cast<std::int32_t>(tick_ - learned_tick) < static_cast<std::int32_t>(kLastHopTicks);
+    if (known == 0 || is_used || is_fresh) continue;
+    const bool is_in_use = (known & kLastHopInUse) != 0;
+    (void)word.compare_exchange_strong(known, is_in_use ? known & ~kLastHopInUse : 0);
+  }
 }
 
 // Free when no probe has to go on behind it. A program may claim the next record at this very
@@ -167,6 +329,9 @@ void Sweep::fold_counts(mr_flow_record& flow) {
 }
 
 void Sweep::finish_round() {
+  has_counted_ = true;
+  age_no_room();
+  give_back_last_hops();
   used_ = std::exchange(used_counted_, 0);
   active_flows_ = std::exchange(active_counted_, 0);
   target_flows_.swap(target_counted_);

@@ -9,6 +9,7 @@
 //   control       one mr_xdp_control: two roots and which of them is in force, nics, clock, secrets
 //   flows         array of mr_flow_record: open addressing, see below
 //   last_hops     array of mr_xdp_last_hop: neighbours that clients' packets came from
+//   no_room       array of words of 64 bits: clients whose flows found no room, see below
 //   cpus          array of mr_xdp_cpu, by CPU id: counters
 //   listener_stats, target_stats   arrays of mr_listener_stats and mr_target_stats:
 //                 [CPU * slots + slot], and one more row (CPU == cpu_count) that the daemon writes
@@ -84,24 +85,26 @@ struct mr_xdp_control {
   uint32_t target_slots;    // of target_stats, per CPU
   uint32_t cpu_count;
   uint32_t flow_inserts_per_ms;  // per CPU; over it a flow is forwarded untracked
-  uint32_t replies_per_ms;       // per CPU; RST, echo, "too big"
+  uint32_t replies_per_ms;       // per CPU; of RST, of echo, of "too big"
   // Of the flow hash: random per table. Six words for the addition in NH, one odd multiplier.
   uint32_t flow_secret[6];
   uint64_t flow_multiplier;
   // For tests, which can set neither the clock nor the nic of a packet (rodata `is_under_test`).
   uint64_t test_now_ns;
   uint32_t test_nic;
-  uint32_t reserved;
+  uint32_t no_room_newer;  // which half of no_room is written: 0 or 1
   struct mr_xdp_nic nics[MR_NIC_COUNT_MAX];
   struct mr_xdp_root roots[2];
 };
 
 // The flow table. A client's half of the 5-tuple hashes to a first record; a flow sits in the first
-// free one from there on, at most MR_XDP_PROBE_MAX further. A probe ends at a FREE record. A record
-// that is given up becomes REUSABLE, so that probes go on behind it, and FREE again when nothing
-// can lie behind. Programs claim records (compare-and-swap of the word that holds port, protocol
-// and state); only the daemon's sweep gives them up, one round after they ended, so that no program
-// is still using them.
+// free one from there on, at most MR_XDP_PROBE_MAX further. A probe ends at a FREE record. Programs
+// claim records by compare-and-swap of the word that holds port, protocol and state: FREE ones,
+// REUSABLE ones, what is left of a flow of the same client to the same listener, and where all that
+// is in reach is taken, flows that may be given up. Other CPUs may have looked such a record up
+// before: whoever reads several of its fields looks at the word again. A record that the sweep
+// gives up becomes REUSABLE, so that probes go on behind it, and FREE again when nothing can lie
+// behind.
 #define MR_XDP_PROBE_MAX 32u
 // Flows that no target has confirmed go no further than this: a flood of them leaves room.
 #define MR_XDP_PROBE_UNCONFIRMED_MAX 16u
@@ -125,16 +128,26 @@ static inline uint32_t mr_xdp_flow_hash(const struct mr_xdp_control* control, ui
 
 // States of records in `flows` beyond enum mr_flow_state.
 enum mr_xdp_flow_state {
-  MR_XDP_FLOW_GONE = 13,      // forgotten by a program: no flow; the sweep folds it and gives it up
+  MR_XDP_FLOW_GONE = 13,      // forgotten: no flow; its counts wait to be folded
   MR_XDP_FLOW_BUSY = 14,      // claimed, being filled; not a flow yet
   MR_XDP_FLOW_REUSABLE = 15,  // given up; the client part is that of the flow before
 };
 
 // mac in the low 48 bits as loaded from a frame, nic index above, bit 56 set when in use: one word,
-// so that programs claim an empty one by compare-and-swap. Entry 0 stays empty ("not known").
+// so that programs claim an empty one by compare-and-swap. Entry 0 stays empty ("not known"). The
+// sweep gives back what no flow needs: first without the bit, so that nobody learns it any more.
 struct mr_xdp_last_hop {
   uint64_t word;
+  uint32_t learned_tick;  // roughly when a flow was last given it: the sweep may not know that yet
+  uint32_t reserved;
 };
+MR_ABI_ASSERT(sizeof(struct mr_xdp_last_hop) == 16, "four to a line");
+
+// Clients that may have a flow which the flow table does not know, because it was refused or given
+// up for want of room: one bit per flow hash, in two halves, of which one is written and both are
+// read. The daemon turns to the other half, emptied, every few minutes.
+#define MR_XDP_NO_ROOM_BITS (1u << 20)
+#define MR_XDP_NO_ROOM_WORDS (MR_XDP_NO_ROOM_BITS / 64)
 
 // Where the neighbour with this word is looked for, by probe; 0 is skipped.
 #define MR_XDP_LAST_HOP_PROBE_MAX 16u
@@ -148,14 +161,18 @@ struct mr_xdp_cpu {
   struct mr_worker_stats stats;
   uint32_t budget_tick;  // the millisecond that the budgets below are for
   uint32_t inserts_left;
-  uint32_t replies_left;
+  uint32_t resets_left;
+  uint32_t echoes_left;
+  uint32_t too_bigs_left;
   // For tests: what became of the last packet (rodata `is_under_test`).
   uint8_t test_nic;
   uint8_t test_reason;
   uint8_t reserved0[2];
-  uint8_t reserved[48];
+  uint8_t reserved[40];
+  // The program's own, of the packet under way.
+  uint64_t scratch[16];
 };
-MR_ABI_ASSERT(sizeof(struct mr_xdp_cpu) == 640, "two-line units, so CPUs never share one");
+MR_ABI_ASSERT(sizeof(struct mr_xdp_cpu) == 768, "two-line units, so CPUs never share one");
 
 #ifdef __cplusplus
 #pragma GCC diagnostic pop

@@ -91,6 +91,7 @@ class XdpEngine final : public Engine {
     }
     out.counters[MR_COUNTER_FLOW_REMOVED] += sweep_->removed();
     out.counters[MR_COUNTER_FLOW_EXPIRED] += sweep_->expired();
+    out.counters[MR_COUNTER_FLOW_GIVEN_UP] += sweep_->given_up();
     return out;
   }
 
@@ -102,7 +103,7 @@ class XdpEngine final : public Engine {
     std::vector<std::uint64_t> by_target(sweep_->target_flows().size());
     for (const mr_flow_record& record : maps_.flows) {
       const bool is_flow = record.state != MR_FLOW_FREE && record.state < MR_FLOW_STATE_COUNT;
-      if (!is_flow || record.state == MR_FLOW_EXPIRED) continue;
+      if (!is_flow || record.state == MR_FLOW_EXPIRED || record.state == MR_FLOW_CLOSED) continue;
       ++active;
       ++by_target.at(record.target_slot);
     }

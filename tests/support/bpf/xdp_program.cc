@@ -61,6 +61,7 @@ XdpProgram::XdpProgram(const Options& options)
            .config_lines = values<mr_config_line>("config_lines"),
            .flows = values<mr_flow_record>("flows"),
            .last_hops = values<mr_xdp_last_hop>("last_hops"),
+           .no_room = values<std::uint64_t>("no_room"),
            .cpus = values<mr_xdp_cpu>("cpus"),
            .listener_stats = values<mr_listener_stats>("listener_stats"),
            .target_stats = values<mr_target_stats>("target_stats")};
@@ -72,7 +73,9 @@ XdpProgram::~XdpProgram() { bpf_object__close(object_); }
 void XdpProgram::reset() {
   clear(maps_.flows);
   clear(maps_.last_hops);
+  clear(maps_.no_room);
   clear(maps_.cpus);
+  clear(map_memory(".bss"));
   clear(maps_.listener_stats);
   clear(maps_.target_stats);
   mr_xdp_control& control = *maps_.control;

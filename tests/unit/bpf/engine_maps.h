@@ -27,6 +27,7 @@ class EngineMaps {
       : config_lines_(options.config_lines),
         flows_(options.flows),
         last_hops_(MR_LAST_HOP_COUNT),
+        no_room_(2 * MR_XDP_NO_ROOM_WORDS),
         cpus_(options.cpus),
         listener_stats_(std::size_t{options.cpus + 1} * options.listener_slots),
         target_stats_(std::size_t{options.cpus + 1} * options.target_slots) {
@@ -46,6 +47,7 @@ class EngineMaps {
             .config_lines = config_lines_,
             .flows = flows_,
             .last_hops = last_hops_,
+            .no_room = no_room_,
             .cpus = cpus_,
             .listener_stats = listener_stats_,
             .target_stats = target_stats_};
@@ -58,6 +60,7 @@ class EngineMaps {
   std::vector<mr_config_line> config_lines_;
   std::vector<mr_flow_record> flows_;
   std::vector<mr_xdp_last_hop> last_hops_;
+  std::vector<std::uint64_t> no_room_;
   std::vector<mr_xdp_cpu> cpus_;
   std::vector<mr_listener_stats> listener_stats_;
   std::vector<mr_target_stats> target_stats_;

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "bpf/engine/sweep.h"
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/steering.h"
 #include "dataplane/shm/flow_set.h"
@@ -224,6 +225,41 @@ TEST_F(Copy, empty_file_and_no_file_are_no_flows) {
   const shm::FlowSet set = open();
   EXPECT_TRUE(set.left().empty());
   EXPECT_EQ(set.problems().size(), 1u);
+}
+
+TEST_F(Copy, neighbour_is_copied_with_the_flow_that_names_it) {
+  Result<FlowCopy> copy = FlowCopy::create(dir_.path(), 256);
+  ASSERT_TRUE(copy.has_value());
+  mr_flow_record& record = maps_.maps().flows[77];
+  record = flow_of(image_.view(), 1234, kTcpListener, MR_FLOW_ESTABLISHED);
+  record.last_seen_tick = 1;
+  record.last_hop = 5;
+  maps_.maps().last_hops[5].word = 0x0101'0900'0000'0002;
+  xdp::Sweep sweep(maps_.maps(), &*copy);
+  sweep.run_round(image_.view(), 2u << MR_TICK_SHIFT);
+  // Given back, and learned anew for another neighbour: the copy follows before the round ends.
+  maps_.maps().last_hops[5].word = 0x0100'0a00'0000'0002;
+  copy->set_last_hop(5, maps_.maps().last_hops[5]);
+  copy->set(77, record);
+  copy = Error{"closed"};
+  EngineMaps other;
+  ASSERT_EQ(xdp::import_flow_files(dir_.path(), other.maps()).flows, 1u);
+  const auto taken = std::ranges::find_if(
+      other.maps().flows, [](const mr_flow_record& flow) { return flow.state != MR_FLOW_FREE; });
+  EXPECT_EQ(other.maps().last_hops[taken->last_hop].word, 0x0100'0a00'0000'0002u);
+}
+
+// A flow of a neighbour that has just gone out of use keeps its neighbour.
+TEST_F(Copy, neighbour_out_of_use_is_imported_in_use) {
+  EngineMaps former;
+  former.maps().flows[3] = flow_of(image_.view(), 1234, kTcpListener, MR_FLOW_ESTABLISHED);
+  former.maps().flows[3].last_hop = 5;
+  former.maps().last_hops[5].word = 0x0001'0900'0000'0002;
+  ASSERT_EQ(xdp::import_flows(former.maps().flows, former.maps().last_hops, maps_.maps()).flows,
+            1u);
+  const mr_flow_record* flow = find(1234);
+  ASSERT_NE(flow, nullptr);
+  EXPECT_EQ(maps_.maps().last_hops[flow->last_hop].word, 0x0101'0900'0000'0002u);
 }
 
 }  // namespace

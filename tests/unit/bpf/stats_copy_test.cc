@@ -98,10 +98,32 @@ TEST_F(StatsCopyTest, gauges_are_those_of_the_last_round) {
 TEST_F(StatsCopyTest, acknowledgement_is_every_workers) {
   xdp::StatsCopy copy(maps_.maps(), *stats_);
   copy.acknowledge(12);
+  sweep_.run_round(image_.view(), 1'000'000);
   publish(copy);
   EXPECT_EQ(stats_->worker(0).acknowledged_generation, 12u);
   EXPECT_EQ(stats_->worker(1).acknowledged_generation, 12u);
   EXPECT_EQ(stats_->worker(0).counters[MR_COUNTER_CONFIG_ADOPTED], 1u);
+}
+
+// "0" of a daemon that has just started would say that nobody needs a drained target any more.
+TEST_F(StatsCopyTest, fault_74_acknowledgement_waits_for_the_first_count_of_flows) {
+  xdp::Maps maps = maps_.maps();
+  maps.flows[3] = flow_of(image_.view(), 1000, kTcpListener, MR_FLOW_ESTABLISHED);
+  xdp::StatsCopy copy(maps, *stats_);
+  copy.acknowledge(7);
+  publish(copy);
+  EXPECT_EQ(stats_->worker(0).acknowledged_generation, 0u);
+  EXPECT_EQ(stats_->worker(1).acknowledged_generation, 0u);
+  sweep_.run_round(core::ConfigView{}, 1'000'000);  // of no config: counts nothing
+  publish(copy);
+  EXPECT_EQ(stats_->worker(0).acknowledged_generation, 0u);
+  sweep_.run_round(image_.view(), 1'000'000);
+  publish(copy);
+  EXPECT_EQ(stats_->targets(0)[0].active_flows, 1u);
+  EXPECT_EQ(stats_->worker(0).acknowledged_generation, 7u);
+  EXPECT_EQ(stats_->worker(1).acknowledged_generation, 7u);
+  copy.acknowledge(8);
+  EXPECT_EQ(stats_->worker(1).acknowledged_generation, 8u) << "at once from then on";
 }
 
 }  // namespace

@@ -6,6 +6,11 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "dataplane/core/wire.h"
 #include "tests/unit/bpf/engine_maps.h"
 
 namespace millrace::test {
@@ -175,6 +180,160 @@ TEST_F(SweepTest, nothing_ends_before_there_is_a_config) {
   sweep_.run(core::ConfigView{}, now_ns_);
   sweep_.run_round(core::ConfigView{}, now_ns_);
   EXPECT_EQ(flow.state, MR_FLOW_ESTABLISHED);
+}
+
+TEST_F(SweepTest, flow_closed_by_a_rst_stays_longer_than_one_that_both_sides_closed) {
+  mr_flow_record& reset = put(5, kTcpListener, MR_FLOW_CLOSED);
+  reset.flags = MR_FLOW_RST_TARGET;
+  mr_flow_record& closed = put(9, kTcpListener, MR_FLOW_CLOSED);
+  closed.flags = MR_FLOW_FIN_CLIENT | MR_FLOW_FIN_TARGET;
+  pass_seconds(kClosedTimeoutSeconds);
+  round();
+  EXPECT_EQ(closed.state, MR_XDP_FLOW_GONE);
+  EXPECT_EQ(reset.state, MR_FLOW_CLOSED);
+  EXPECT_EQ(sweep_.active_flows(), 0u);
+  pass_seconds(kResetTimeoutSeconds);
+  round();
+  EXPECT_EQ(reset.state, MR_XDP_FLOW_GONE);
+}
+
+TEST_F(SweepTest, client_that_speaks_in_three_rounds_is_plausible) {
+  mr_flow_record& udp = put(5, kUdpListener, MR_FLOW_UDP_NEW);
+  mr_flow_record& tcp = put(9, kTcpListener, MR_FLOW_ESTABLISHED);
+  mr_flow_record& opening = put(12, kTcpListener, MR_FLOW_SYN);
+  mr_flow_record& silent = put(15, kUdpListener, MR_FLOW_UDP_NEW);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(udp.flags & MR_FLOW_PLAUSIBLE, 0);
+    for (mr_flow_record* flow : {&udp, &tcp, &opening}) flow->packets = 1;
+    round();
+    round();  // nobody spoke in this one
+  }
+  EXPECT_NE(udp.flags & MR_FLOW_PLAUSIBLE, 0);
+  EXPECT_EQ(udp.state, MR_FLOW_UDP);
+  EXPECT_NE(tcp.flags & MR_FLOW_PLAUSIBLE, 0);
+  EXPECT_EQ(opening.flags & MR_FLOW_PLAUSIBLE, 0);
+  EXPECT_EQ(silent.state, MR_FLOW_UDP_NEW);
+}
+
+TEST_F(SweepTest, table_that_fills_up_gives_new_flows_up_and_keeps_confirmed_ones) {
+  for (std::uint32_t index = 0; index < 62; ++index) put(index, kUdpListener, MR_FLOW_UDP_NEW);
+  mr_flow_record& confirmed = maps_.maps().flows[5];
+  confirmed.flags = MR_FLOW_CONFIRMED;
+  round();
+  EXPECT_EQ(maps_.maps().flows[7].state, MR_FLOW_UDP_NEW) << "not known to be full yet";
+  pass_seconds(1);
+  maps_.maps().flows[9].last_seen_tick =
+      static_cast<std::uint32_t>((now_ns_ + kSecondNs) >> MR_TICK_SHIFT);
+  round();
+  EXPECT_EQ(maps_.maps().flows[7].state, MR_XDP_FLOW_GONE);
+  EXPECT_EQ(maps_.maps().flows[9].state, MR_FLOW_UDP_NEW) << "has just spoken";
+  EXPECT_EQ(confirmed.state, MR_FLOW_UDP_NEW);
+  EXPECT_EQ(sweep_.given_up(), 60u);
+  const mr_flow_record& given_up = maps_.maps().flows[7];
+  const core::AddrWords addr = core::words_of(given_up.client_addr);
+  const std::uint32_t hash =
+      mr_xdp_flow_hash(&maps_.control(), addr.low, addr.high,
+                       given_up.client_port_be | std::uint32_t{given_up.protocol} << 16);
+  EXPECT_NE(maps_.maps().no_room[hash % MR_XDP_NO_ROOM_BITS / 64] >> hash % 64 & 1, 0u)
+      << "its replies are translated";
+}
+
+TEST_F(SweepTest, clients_that_found_no_room_are_forgotten_in_two_steps) {
+  maps_.maps().no_room[17] = 1;
+  round();
+  pass_seconds(360);
+  round();
+  EXPECT_EQ(maps_.control().no_room_newer, 1u);
+  EXPECT_EQ(maps_.maps().no_room[17], 1u);
+  pass_seconds(360);
+  round();
+  EXPECT_EQ(maps_.control().no_room_newer, 0u);
+  EXPECT_EQ(maps_.maps().no_room[17], 0u);
+}
+
+TEST_F(SweepTest, fault_90_second_record_of_one_flow_goes) {
+  const mr_flow_record flow = flow_of(image_.view(), 4242, kTcpListener, MR_FLOW_ESTABLISHED);
+  const core::AddrWords addr = core::words_of(flow.client_addr);
+  const std::uint32_t first =
+      mr_xdp_flow_hash(&maps_.control(), addr.low, addr.high,
+                       flow.client_port_be | std::uint32_t{flow.protocol} << 16);
+  std::vector<mr_flow_record*> records;
+  for (const std::uint32_t probe : {1u, 3u, 4u}) {
+    records.push_back(&maps_.maps().flows[(first + probe) & maps_.control().flow_mask]);
+    *records.back() = flow;
+    records.back()->last_seen_tick = static_cast<std::uint32_t>(now_ns_ >> MR_TICK_SHIFT);
+  }
+  records[2]->listener_id += 1'000;  // of a listener that is gone: no double
+  round();
+  EXPECT_EQ(records[0]->state, MR_FLOW_ESTABLISHED);
+  EXPECT_EQ(records[1]->state, MR_XDP_FLOW_GONE);
+  EXPECT_EQ(sweep_.active_flows(), 1u);
+}
+
+// A program ends an idle flow and enters a new one with the same word while the sweep looks at it.
+TEST_F(SweepTest, fault_90_flow_that_takes_an_idle_ones_place_beside_the_sweep_lives) {
+  mr_flow_record& flow = put(5, kTcpListener, MR_FLOW_SYN);
+  pass_seconds(kSynTimeoutSeconds + 1);
+  const std::uint32_t idle_tick = flow.last_seen_tick;
+  const auto fresh_tick = static_cast<std::uint32_t>((now_ns_ + kSecondNs) >> MR_TICK_SHIFT);
+  const std::uint32_t opening = xdp::load_state(flow).word;
+  const std::uint32_t busy = xdp::load_state(flow).with(MR_XDP_FLOW_BUSY).word;
+  std::atomic<bool> is_over = false;
+  std::uint64_t killed = 0;
+  std::thread program([&] {
+    const auto word = xdp::state_word_of(flow);
+    const std::atomic_ref<std::uint32_t> seen(flow.last_seen_tick);
+    for (int i = 0; i < 20'000; ++i) {
+      seen.store(idle_tick);
+      word.store(opening);
+      for (int pause = 0; pause < i % 64; ++pause) (void)word.load();
+      word.exchange(busy);
+      seen.store(fresh_tick);
+      std::uint32_t expected = busy;
+      (void)word.compare_exchange_strong(expected, opening);
+      // The sweep may be about to find out that the flow is fresh.
+      int looks = 0;
+      while (word.load() != opening && ++looks < 1'000'000) std::this_thread::yield();
+      killed += word.load() != opening;
+    }
+    is_over = true;
+  });
+  while (!is_over) sweep_.run_round(image_.view(), now_ns_);
+  program.join();
+  EXPECT_EQ(killed, 0u);
+}
+
+TEST_F(SweepTest, neighbour_that_no_flow_needs_is_given_back_after_two_rounds) {
+  constexpr std::uint64_t kInUse = std::uint64_t{1} << 56;
+  put(5, kTcpListener, MR_FLOW_ESTABLISHED).last_hop = 3;
+  xdp::Maps maps = maps_.maps();
+  for (const std::size_t index : {3u, 4u, 6u}) maps.last_hops[index].word = kInUse | index;
+  maps.last_hops[6].learned_tick =
+      static_cast<std::uint32_t>((now_ns_ + kSecondNs) >> MR_TICK_SHIFT);
+  round();
+  EXPECT_EQ(maps.last_hops[3].word, kInUse | 3);
+  EXPECT_EQ(maps.last_hops[4].word, 4u) << "out of use";
+  EXPECT_EQ(maps.last_hops[6].word, kInUse | 6) << "its flow may not have been seen yet";
+  round();
+  EXPECT_EQ(maps.last_hops[4].word, 0u) << "forgotten";
+  EXPECT_EQ(maps.last_hops[3].word, kInUse | 3);
+}
+
+TEST_F(SweepTest, neighbour_that_a_flow_learned_as_it_went_out_of_use_comes_back) {
+  xdp::Maps maps = maps_.maps();
+  maps.last_hops[4].word = (std::uint64_t{1} << 56) | 4;
+  round();
+  ASSERT_EQ(maps.last_hops[4].word, 4u);
+  put(5, kTcpListener, MR_FLOW_ESTABLISHED).last_hop = 4;
+  round();
+  EXPECT_EQ(maps.last_hops[4].word, (std::uint64_t{1} << 56) | 4);
+}
+
+TEST_F(SweepTest, nothing_is_said_to_be_counted_before_a_round_with_a_config) {
+  sweep_.run_round(core::ConfigView{}, now_ns_);
+  EXPECT_FALSE(sweep_.has_counted());
+  round();
+  EXPECT_TRUE(sweep_.has_counted());
 }
 
 }  // namespace

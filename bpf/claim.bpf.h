@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// A record for a new flow: the place that it finds, and what makes way for it. What confirms a flow
+// and which ones a full table gives up says core/flow_class.h; there the whole table is looked at,
+// here what is in reach of the client's hash.
+//
+// Two CPUs may look for a place for the same flow at once. Both walk the same records in the same
+// order, so they meet: what one of them claims is BUSY with the client's port until it is filled,
+// and the other waits for that and goes on with it.
+#pragma once
+
+#include "bpf/flows.bpf.h"
+
+// ---- clients whose flows found no room
+
+INLINE uint64_t* no_room_word(uint32_t half, uint32_t hash) {
+  const uint32_t index = (half & 1) * MR_XDP_NO_ROOM_WORDS + hash % MR_XDP_NO_ROOM_BITS / 64;
+  return bpf_map_lookup_elem(&no_room, &index);
+}
+INLINE void remember_no_room(uint32_t hash) {
+  uint64_t* word = no_room_word(*(volatile uint32_t*)&control.no_room_newer, hash);
+  if (word != 0) __sync_fetch_and_or(word, 1ULL << (hash & 63));
+}
+INLINE _Bool found_no_room(uint32_t hash) {
+  const uint64_t* first = no_room_word(0, hash);
+  const uint64_t* second = no_room_word(1, hash);
+  return first != 0 && second != 0 && ((*first | *second) >> (hash & 63) & 1) != 0;
+}
+
+// ---- places
+
+// {index of a record, its word above}; NO_PLACE when there is none. With IS_KNOWN: the flow itself,
+// which somebody else has entered.
+static const uint64_t NO_PLACE = ~0ULL;
+static const uint64_t IS_KNOWN = 1ULL << 31;  // no table has so many records
+
+enum {
+  CLAIM_ATTEMPTS = 16,  // times some 50 ns: another CPU fills a record in less
+  // Flows that have spoken within this time are not given up: their answers are on the way.
+  GIVE_UP_SILENT_TICKS = 1000000000u >> MR_TICK_SHIFT,
+};
+
+INLINE uint64_t place_of(uint32_t index, uint32_t word) {
+  return index | (uint64_t)(word + unknown_zero()) << 32;
+}
+
+// Where the client's flow to a listener goes: a record that it has already (BUSY: perhaps), or the
+// first that is not a flow. `client` is {port and protocol, listener's id}, `limits` {hash, number
+// of records}.
+VERIFIED_ONCE uint64_t find_place(uint64_t low, uint64_t high, uint64_t client, uint64_t limits) {
+  const uint32_t port_protocol = (uint32_t)client;
+  uint64_t place = NO_PLACE;
+#pragma clang loop unroll(disable)
+  for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
+    if (probe >= (uint32_t)(limits >> 32)) break;
+    const uint32_t index = ((uint32_t)limits + probe) & control.flow_mask;
+    struct mr_flow_record* flow = bpf_map_lookup_elem(&flows, &index);
+    if (flow == 0) break;
+    const uint32_t word = load_state_word(flow);
+    const uint32_t state = word >> STATE_SHIFT;
+    const _Bool is_empty = word == 0 || state == MR_XDP_FLOW_REUSABLE;
+    if (is_empty && place == NO_PLACE) place = place_of(index, word);
+    if (word == 0) break;
+    if ((word & KEY_MASK) != port_protocol || state == MR_XDP_FLOW_REUSABLE) continue;
+    const _Bool is_own = load64(flow->client_addr.bytes) == low &&
+                         load64(flow->client_addr.bytes + 8) == high &&
+                         flow->listener_id == (uint32_t)(client >> 32);
+    // While it is BUSY its address may be that of the flow before.
+    if (is_own || state == MR_XDP_FLOW_BUSY) return place_of(index, word);
+  }
+  return place;
+}
+
+// Higher goes first; 0 stays.
+INLINE uint32_t rank_to_give_up(struct mr_flow_record* flow, uint32_t state, uint32_t tick) {
+  if (state == MR_XDP_FLOW_GONE) return 4;
+  if (state >= MR_FLOW_STATE_COUNT) return 0;
+  const uint32_t flags = flags_of(flow);
+  const uint32_t last_seen_tick = *(volatile uint32_t*)&flow->last_seen_tick;
+  if ((int32_t)(tick - last_seen_tick) < GIVE_UP_SILENT_TICKS) return 0;
+  if (is_over(state)) return 3;
+  if ((flags & MR_FLOW_CONFIRMED) != 0) return 0;
+  return (flags & MR_FLOW_PLAUSIBLE) != 0 ? 1 : 2;
+}
+
+// The record that makes way where all in reach are flows.
+VERIFIED_ONCE uint64_t find_to_give_up(uint32_t hash, uint32_t probe_max, uint32_t tick) {
+  uint64_t place = NO_PLACE;
+  uint32_t best = 0;
+#pragma clang loop unroll(disable)
+  for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
+    if (probe >= probe_max) break;
+    const uint32_t index = (hash + probe) & control.flow_mask;
+    struct mr_flow_record* flow = bpf_map_lookup_elem(&flows, &index);
+    if (flow == 0) break;
+    const uint32_t word = load_state_word(flow);
+    const uint32_t rank = rank_to_give_up(flow, word >> STATE_SHIFT, tick) + unknown_zero();
+    if (rank <= best) continue;
+    best = rank;
+    place = place_of(index, word);
+  }
+  return place;
+}
+
+// Claims a record: {index, word before}, and it is BUSY; or one that IS_KNOWN, or NO_PLACE.
+// `client` and `limits` as find_place() has them.
+VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client, uint64_t limits,
+                                   uint32_t tick) {
+  const uint32_t busy = (uint32_t)client | (uint32_t)MR_XDP_FLOW_BUSY << STATE_SHIFT;
+#pragma clang loop unroll(disable)
+  for (uint32_t attempt = 0; attempt < CLAIM_ATTEMPTS; ++attempt) {
+    _Bool is_own = 1;
+    uint64_t place = find_place(low, high, client, limits);
+    if (place == NO_PLACE) {
+      place = find_to_give_up((uint32_t)limits, (uint32_t)(limits >> 32), tick);
+      is_own = 0;
+    }
+    if (place == NO_PLACE) return NO_PLACE;
+    const uint32_t index = (uint32_t)place;
+    struct mr_flow_record* flow = bpf_map_lookup_elem(&flows, &index);
+    if (flow == 0) return NO_PLACE;
+    const uint32_t word = (uint32_t)(place >> 32);
+    const uint32_t state = word >> STATE_SHIFT;
+    if (word == busy) continue;  // being filled, perhaps with this very flow
+    const _Bool is_flow = word != 0 && state < MR_FLOW_STATE_COUNT;
+    if (is_own && is_flow && (!is_over(state) || is_reset(flow, state))) return place | IS_KNOWN;
+    if (__sync_val_compare_and_swap(state_word(flow), word, busy) == word) return place;
+  }
+  return NO_PLACE;
+}
+
+// The counts of what the record was before, which wait for the sweep otherwise.
+INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow) {
+  const uint32_t packets = __sync_lock_test_and_set(&flow->packets, 0);
+  const uint64_t bytes = __sync_lock_test_and_set(&flow->bytes, 0);
+  struct mr_listener_stats* listener = listener_stats_of(p, flow->listener_slot);
+  if (listener != 0) {
+    listener->packets += packets;
+    listener->bytes += bytes;
+  }
+  struct mr_target_stats* target = target_stats_of(p, flow->target_slot);
+  if (target != 0) {
+    target->packets += packets;
+    target->bytes += bytes;
+  }
+}
+
+// Of a claimed record that was not empty: `word` says what it was.
+OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
+  if (flow == 0) return 0;
+  fold_counts(p, flow);
+  const uint32_t state = word >> STATE_SHIFT;
+  if (state == MR_XDP_FLOW_GONE) return 0;  // counted by who forgot it
+  count(p->cpu, MR_COUNTER_FLOW_REMOVED);
+  const struct addr_words client = words_at(flow->client_addr.bytes);
+  const uint32_t hash = flow_hash(client, word & KEY_MASK);
+  if (hash == p->hash && is_same_addr(client, p->client)) return 0;  // opened again
+  count(p->cpu, MR_COUNTER_FLOW_GIVEN_UP);
+  const struct mr_target* target = target_at(p->root, flow->target_slot);
+  const _Bool has_replies = target != 0 && target->forwarding == MR_FORWARDING_NAT;
+  if (has_replies && !is_over(state)) remember_no_room(hash);
+  return 0;
+}
+
+// Claims a record for the packet's client, with this packet accounted, or null; then p->known_flow
+// is the flow if somebody else has entered it. The caller fills in the rest and calls publish().
+INLINE struct mr_flow_record* claim(struct packet* p, uint32_t listener_id, uint32_t probe_max) {
+  const uint64_t place = claim_place(p->client.low, p->client.high,
+                                     p->client_port_protocol | (uint64_t)listener_id << 32,
+                                     p->hash | (uint64_t)probe_max << 32, p->tick);
+  if (place == NO_PLACE) return 0;
+  struct mr_flow_record* flow = record_at((uint32_t)place);
+  if (UNLIKELY((place & IS_KNOWN) != 0)) {
+    p->known_flow = flow;
+    return 0;
+  }
+  if (flow == 0) return 0;
+  const uint32_t word = (uint32_t)(place >> 32);
+  const _Bool was_empty = word == 0 || word >> STATE_SHIFT == MR_XDP_FLOW_REUSABLE;
+  if (!was_empty) end_former(p, flow, word);
+  store64(flow->client_addr.bytes, p->client.low);
+  store64(flow->client_addr.bytes + 8, p->client.high);
+  flow->bytes = p->ip_bytes;
+  flow->packets = 1;
+  flow->last_seen_tick = p->tick;
+  *flags_word(flow) = 0;
+  return flow;
+}
+
+// The record is a flow from now on. A compare-and-swap for its ordering: what was filled in is
+// visible before.
+INLINE void publish(struct packet* p, struct mr_flow_record* flow, uint32_t state) {
+  const uint32_t busy = p->client_port_protocol | (uint32_t)MR_XDP_FLOW_BUSY << STATE_SHIFT;
+  __sync_val_compare_and_swap(state_word(flow), busy,
+                              p->client_port_protocol | state << STATE_SHIFT);
+}

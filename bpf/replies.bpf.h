@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// Packets towards clients whose flow is in doubt: it does not simply go on, there are several that
+// it could be, or none: core/forwarder_reply.cc for the other engine. HOT (a few packets of each
+// flow).
+#pragma once
+
+#include "bpf/known.bpf.h"
+
+// The listener of a flow, or null when it is there no more; with what a reply needs of the flow.
+INLINE const struct mr_listener* load_listener(struct packet* p, struct mr_flow_record* flow) {
+  const struct mr_listener* listener =
+      listener_at(p->root, *(volatile uint32_t*)&flow->listener_slot);
+  const uint32_t listener_id = *(volatile uint32_t*)&flow->listener_id;
+  *deltas_of(p) = deltas_in(flow);
+  p->last_hop = *(volatile uint16_t*)&flow->last_hop;
+  return listener != 0 && listener->id == listener_id ? listener : 0;
+}
+
+// From a target to a client, but no flow. It is a reply only if the client may have a flow that
+// found no room; else a host talks to the target past the VIP, or the target asks somebody. Returns
+// SEND_TO_TARGET (here: to the client) with p->listener and the deltas set, or a verdict.
+OUT_OF_LINE int find_untracked_reply(struct packet* p) {
+  if (p->root->generation == 0) return punt(p);
+  if (is_vip(p->root_index, p->destination.low, p->destination.high)) {
+    return drop(p, MR_DROP_NO_LISTENER);
+  }
+  const uint64_t found =
+      find_reverse(p->root_index, p->source.low, p->source.high, p->source_port_be, p->protocol);
+  if (found == NO_TARGET || (p->tcp_flags & TCP_SYN_BIT) != 0 || !found_no_room(p->hash) ||
+      is_local(p->root_index, p->destination.low, p->destination.high)) {
+    return punt(p);
+  }
+  const uint32_t listener_slot = (uint32_t)(found >> 32);
+  if (listener_slot == MR_TABLE_EMPTY) return drop(p, MR_DROP_NO_FLOW);
+  const struct mr_listener* listener = listener_at(p->root, listener_slot);
+  const struct mr_target* target = target_at(p->root, (uint32_t)found);
+  if (listener == 0 || listener->id == 0 || target == 0 || target->id == 0) return punt(p);
+  count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
+  p->listener = listener;
+  p->last_hop = 0;
+  set_deltas(p, listener, target);
+  return SEND_TO_TARGET;
+}
+
+// `prev` does not know the orphan that it was sent on trust: the flow was opened after the slot's
+// change. Its RST goes nowhere and the flow moves to `cur`, where the client's retransmission finds
+// its connection. True when that was done.
+OUT_OF_LINE _Bool swallow_orphan_reset(struct packet* p, struct mr_flow_record* flow,
+                                       const struct mr_listener* listener) {
+  if (flow == 0 || listener == 0) return 0;
+  if ((flow->flags & MR_FLOW_ORPHAN_PREV) == 0 || (flow->flags & MR_FLOW_REPLY_SEEN) != 0) {
+    return 0;
+  }
+  p->listener_slot = flow->listener_slot;
+  const uint32_t target_slot = (uint32_t)choose_for(p, 0);
+  const struct mr_target* target = target_at(p->root, target_slot);
+  if (target == 0 || target_slot == flow->target_slot) return 0;
+  // Nobody shall see half of the change.
+  const uint32_t word = p->word;
+  if (!change_state(flow, word, MR_XDP_FLOW_BUSY)) return 0;
+  clear_flags(flow, MR_FLOW_ORPHAN_PREV);
+  p->target = target;
+  p->target_slot = target_slot;
+  set_deltas(p, listener, target);
+  bind_flow(p, flow);
+  publish(p, flow, word >> STATE_SHIFT);
+  count(p->cpu, MR_COUNTER_ORPHANS_MOVED);
+  return 1;
+}
+
+// The target answers with SYN and ACK. On a flow past its opening that says that it has forgotten
+// the connection and accepts a new one, if the client asked for that; a server that waits for data
+// repeats its answer, too. False when a draining target must not have the new one.
+INLINE _Bool accept_again(struct packet* p, struct mr_flow_record* flow) {
+  if (p->word >> STATE_SHIFT == MR_FLOW_SYN || (flags_of(flow) & MR_FLOW_SYN_AGAIN) == 0) return 1;
+  const struct mr_target* target = target_at(p->root, flow->target_slot);
+  if (target != 0 && target->id == flow->target_id && (target->flags & MR_TARGET_DRAINING) != 0) {
+    return 0;
+  }
+  if (!change_state(flow, p->word, MR_FLOW_SYN)) return 1;
+  clear_flags(flow, FIN_FLAGS | RST_FLAGS | MR_FLOW_CONFIRMED | MR_FLOW_SYN_AGAIN);
+  p->word = (p->word & KEY_MASK) | MR_FLOW_SYN << STATE_SHIFT;
+  return 1;
+}
+
+// What a reply that is no SYN, FIN or RST says of a flow that none had confirmed. That a target
+// goes on with a connection confirms it; a datagram of its own may be to anybody.
+INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
+  const uint32_t state = load_state_word(flow) >> STATE_SHIFT;
+  const _Bool is_plain = (p->tcp_flags & (TCP_SYN_BIT | TCP_FIN_BIT | TCP_RST_BIT)) == 0;
+  const _Bool confirms = is_plain && (state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING);
+  const uint32_t flags = MR_FLOW_REPLY_SEEN | (confirms ? MR_FLOW_CONFIRMED : 0);
+  if ((flags_of(flow) & flags) != flags) set_flags(flow, flags);
+}
+
+// A packet to no listener: `flow` is null or what it seems to be a reply of. Returns a verdict, or
+// SEND_TO_TARGET with p->listener set: it goes to the client.
+OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
+  if (flow == 0) return find_untracked_reply(p);
+  if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {
+    ask_about(p, p->source, p->source_port_be, 0);
+    const _Bool opens = (p->tcp_flags & TCP_SYN_BIT) != 0;
+    const uint32_t best = best_of_shared(p->cpu_index, opens);
+    flow = best == NO_RECORD ? 0 : record_at(best);
+    if (flow == 0) return find_untracked_reply(p);
+    p->word = load_state_word(flow);
+    if (!is_reply_of(p, flow, p->word)) return find_untracked_reply(p);
+  }
+  p->listener = load_listener(p, flow);
+  if (p->listener == 0) return find_untracked_reply(p);
+  p->has_payload = has_payload(ctx, p);
+  const _Bool is_tcp = p->protocol == IPPROTO_TCP;
+  expire_if_idle(p, flow, p->listener, p->word);
+  const uint32_t now = load_state_word(flow);
+  if (!is_reply_of(p, flow, now)) return find_untracked_reply(p);  // another CPU has ended it
+  p->word = now;
+  if (now >> STATE_SHIFT == MR_FLOW_EXPIRED) {
+    return is_tcp ? end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT) : find_untracked_reply(p);
+  }
+  if ((p->tcp_flags & TCP_RST_BIT) != 0 && swallow_orphan_reset(p, flow, p->listener)) {
+    return drop(p, MR_DROP_UNWANTED_RST);
+  }
+  if ((p->tcp_flags & TCP_SYN_BIT) != 0 && !accept_again(p, flow)) {
+    forget_flow(p, flow, p->word);
+    return answer_with_reset(ctx, p, flow->listener_slot);
+  }
+  count(p->cpu, MR_COUNTER_FLOW_HITS);
+  if (is_tcp) track_tcp(p, flow, p->word, 0);
+  note_reply(p, flow);
+  account(p, flow);
+  return SEND_TO_TARGET;
+}

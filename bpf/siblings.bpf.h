@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// Flows of one client port that lead to one target, address and port, through several listeners: a
+// packet of the target fits them all (core/forwarder_reply.cc says which gets it). Their loops are
+// verified once; so what they are about is handed over in the CPU's own memory.
+#pragma once
+
+#include "bpf/claim.bpf.h"
+#include "bpf/track.bpf.h"
+
+struct query {
+  struct addr_words client;
+  struct addr_words target;
+  uint32_t client_port_protocol;
+  uint32_t hash;
+  uint32_t tick;
+  uint32_t root_index;
+  uint32_t target_port_be;
+  uint32_t listener_id;
+};
+_Static_assert(sizeof(struct query) <= sizeof(((struct mr_xdp_cpu*)0)->scratch), "fits");
+
+// Flows of the packet's client to the target with this address and port.
+INLINE void ask_about(struct packet* p, struct addr_words target, uint16_t port_be,
+                      uint32_t listener_id) {
+  struct query* query = (struct query*)p->cpu->scratch;
+  query->client = p->client;
+  query->target = target;
+  query->client_port_protocol = p->client_port_protocol;
+  query->hash = p->hash;
+  query->tick = p->tick;
+  query->root_index = p->root_index;
+  query->target_port_be = port_be;
+  query->listener_id = listener_id;
+}
+
+INLINE _Bool is_sibling(const struct query* query, struct mr_flow_record* flow, uint32_t word) {
+  if (((load64(flow->client_addr.bytes) ^ query->client.low) |
+       (load64(flow->client_addr.bytes + 8) ^ query->client.high) |
+       ((word & KEY_MASK) ^ query->client_port_protocol)) != 0 ||
+      word >> STATE_SHIFT >= MR_FLOW_STATE_COUNT) {
+    return 0;
+  }
+  const struct mr_xdp_root* root = &control.roots[query->root_index & 1];
+  const struct mr_target* target = target_at(root, flow->target_slot);
+  return target != 0 &&
+         ((load64(target->addr.bytes) ^ query->target.low) |
+          (load64(target->addr.bytes + 8) ^ query->target.high) | (target->id ^ flow->target_id) |
+          (target->port_be ^ query->target_port_be)) == 0;
+}
+
+// Those through other listeners lead to the same target as one through `listener_id`, which the
+// client has just used. Nonzero if there are any.
+VERIFIED_ONCE int mark_siblings(uint32_t cpu_index) {
+  struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
+  if (cpu == 0) return 0;
+  const struct query* query = (const struct query*)cpu->scratch;
+  int found = 0;
+#pragma clang loop unroll(disable)
+  for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
+    struct mr_flow_record* flow = record_at(query->hash + probe);
+    if (flow == 0) break;
+    const uint32_t word = load_state_word(flow);
+    if (word == 0) break;
+    if (flow->listener_id == query->listener_id || !is_sibling(query, flow, word)) continue;
+    clear_flags(flow, MR_FLOW_ASKED);
+    set_flags(flow, MR_FLOW_SHARED);
+    found = 1;
+  }
+  return found;
+}
+
+enum {
+  NO_RECORD = 0xffffffffu,
+};
+
+// Higher is better.
+INLINE uint32_t rank_of(const struct query* query, struct mr_flow_record* flow, uint32_t state,
+                        _Bool opens) {
+  const struct mr_xdp_root* root = &control.roots[query->root_index & 1];
+  const struct mr_listener* listener = listener_at(root, flow->listener_slot);
+  if (listener == 0 || listener->id != flow->listener_id || state == MR_FLOW_EXPIRED) return 0;
+  const uint32_t timeout = is_reset(flow, state) ? MR_FLOW_TIMEOUT_RESET : state & 7;
+  if ((int32_t)(query->tick - flow->last_seen_tick) > (int32_t)listener->timeout_ticks[timeout]) {
+    return 0;
+  }
+  const uint32_t is_asked = (flags_of(flow) & MR_FLOW_ASKED) != 0;
+  if (state == MR_FLOW_CLOSED) return 1 + is_asked;
+  if (state == MR_FLOW_SYN) return (opens ? 7 : 3) + is_asked;
+  return 5 + is_asked;
+}
+
+// All but those that open.
+VERIFIED_ONCE int forget_past(uint32_t cpu_index) {
+  struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
+  if (cpu == 0) return 0;
+  const struct query* query = (const struct query*)cpu->scratch;
+  uint64_t forgotten = unknown_zero();
+#pragma clang loop unroll(disable)
+  for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
+    struct mr_flow_record* flow = record_at(query->hash + probe);
+    if (flow == 0) break;
+    const uint32_t word = load_state_word(flow);
+    if (word == 0) break;
+    if (word >> STATE_SHIFT == MR_FLOW_SYN || !is_sibling(query, flow, word)) continue;
+    forgotten += change_state(flow, word + unknown_zero(), MR_XDP_FLOW_GONE);
+  }
+  cpu->stats.counters[MR_COUNTER_FLOW_REMOVED] += forgotten;
+  return 0;
+}
+
+// The index of the flow that a packet of the target belongs to, or NO_RECORD. A connection that is
+// accepted (`opens`) is the one that opens, and what was there before is over. Else the flow that
+// lives counts, then the one that the client used last.
+VERIFIED_ONCE uint32_t best_of_shared(uint32_t cpu_index, uint32_t opens) {
+  struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
+  if (cpu == 0) return NO_RECORD;
+  const struct query* query = (const struct query*)cpu->scratch;
+  uint32_t best = NO_RECORD;
+  uint32_t best_rank = 0;
+  uint32_t best_tick = 0;
+#pragma clang loop unroll(disable)
+  for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
+    struct mr_flow_record* flow = record_at(query->hash + probe);
+    if (flow == 0) break;
+    const uint32_t word = load_state_word(flow);
+    if (word == 0) break;
+    if (!is_sibling(query, flow, word)) continue;
+    const uint32_t rank = rank_of(query, flow, word >> STATE_SHIFT, opens != 0) + unknown_zero();
+    const uint32_t tick = flow->last_seen_tick;
+    const _Bool is_later = rank == best_rank && (int32_t)(tick - best_tick) > 0;
+    if (best != NO_RECORD && rank <= best_rank && !is_later) continue;
+    best = (query->hash + probe) & control.flow_mask;
+    best_rank = rank;
+    best_tick = tick;
+  }
+  struct mr_flow_record* flow = best == NO_RECORD || opens == 0 ? 0 : record_at(best);
+  if (flow != 0 && load_state_word(flow) >> STATE_SHIFT == MR_FLOW_SYN) forget_past(cpu_index);
+  return best;
+}
