@@ -18,8 +18,9 @@ INLINE const struct mr_listener* load_listener(struct packet* p, struct mr_flow_
 }
 
 // From a target to a client, but no flow. It is a reply only if the client may have a flow that
-// found no room; else a host talks to the target past the VIP, or the target asks somebody. Returns
-// SEND_TO_TARGET (here: to the client) with p->listener and the deltas set, or a verdict.
+// found no room, or that another node has; else a host talks to the target past the VIP, or the
+// target asks somebody. Returns SEND_TO_TARGET (here: to the client) with p->listener and the
+// deltas set, or a verdict.
 OUT_OF_LINE int find_untracked_reply(struct packet* p) {
   if (p->root->generation == 0) return punt(p);
   if (is_vip(p->root_index, p->destination.low, p->destination.high)) {
@@ -27,15 +28,18 @@ OUT_OF_LINE int find_untracked_reply(struct packet* p) {
   }
   const uint64_t found =
       find_reverse(p->root_index, p->source.low, p->source.high, p->source_port_be, p->protocol);
-  if (found == NO_TARGET || (p->tcp_flags & TCP_SYN_BIT) != 0 || !found_no_room(p->hash) ||
+  const _Bool opens = (p->tcp_flags & (TCP_SYN_BIT | TCP_ACK_BIT)) == TCP_SYN_BIT;
+  if (found == NO_TARGET || opens ||
       is_local(p->root_index, p->destination.low, p->destination.high)) {
     return punt(p);
   }
+  const struct mr_target* target = target_at(p->root, (uint32_t)found);
+  if (target == 0 || target->id == 0) return punt(p);
+  if ((target->flags & MR_TARGET_ASYMMETRIC) == 0 && !found_no_room(p->hash)) return punt(p);
   const uint32_t listener_slot = (uint32_t)(found >> 32);
   if (listener_slot == MR_TABLE_EMPTY) return drop(p, MR_DROP_NO_FLOW);
   const struct mr_listener* listener = listener_at(p->root, listener_slot);
-  const struct mr_target* target = target_at(p->root, (uint32_t)found);
-  if (listener == 0 || listener->id == 0 || target == 0 || target->id == 0) return punt(p);
+  if (listener == 0 || listener->id == 0) return punt(p);
   count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
   p->listener = listener;
   p->last_hop = 0;

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "bpf/engine/sweep.h"
 #include "dataplane/core/flow_table.h"
@@ -228,7 +229,8 @@ TEST_F(Copy, empty_file_and_no_file_are_no_flows) {
 }
 
 TEST_F(Copy, neighbour_is_copied_with_the_flow_that_names_it) {
-  Result<FlowCopy> copy = FlowCopy::create(dir_.path(), 256);
+  std::optional<shm::FlowSet> set = open();
+  Result<FlowCopy> copy = FlowCopy::create(*set, 256);
   ASSERT_TRUE(copy.has_value());
   mr_flow_record& record = maps_.maps().flows[77];
   record = flow_of(image_.view(), 1234, kTcpListener, MR_FLOW_ESTABLISHED);
@@ -241,9 +243,10 @@ TEST_F(Copy, neighbour_is_copied_with_the_flow_that_names_it) {
   maps_.maps().last_hops[5].word = 0x0100'0a00'0000'0002;
   copy->set_last_hop(5, maps_.maps().last_hops[5]);
   copy->set(77, record);
-  copy = Error{"closed"};
+  ASSERT_TRUE(set->commit());
+  set.reset();
   EngineMaps other;
-  ASSERT_EQ(xdp::import_flow_files(dir_.path(), other.maps()).flows, 1u);
+  ASSERT_EQ(import_into(other).flows, 1u);
   const auto taken = std::ranges::find_if(
       other.maps().flows, [](const mr_flow_record& flow) { return flow.state != MR_FLOW_FREE; });
   EXPECT_EQ(other.maps().last_hops[taken->last_hop].word, 0x0100'0a00'0000'0002u);
