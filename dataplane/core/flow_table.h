@@ -138,6 +138,19 @@ class FlowTable {
     return find_in(buckets_[second_bucket(hash)], hash, key, is_match);
   }
 
+  // A record for which `is_match(record)` holds in either bucket of `hash`, of whatever client;
+  // null when there is none. For an insertion that failed: it reads up to 16 records.
+  template <typename IsMatch>
+  [[nodiscard]] mr_flow_record* find_in_the_way(std::uint64_t hash, IsMatch is_match) noexcept {
+    for (const std::uint32_t bucket : {first_bucket(hash), second_bucket(hash)}) {
+      for (std::uint32_t way = 0; way < MR_BUCKET_WAYS; ++way) {
+        mr_flow_record& record = records_[buckets_[bucket].records[way]];
+        if (buckets_[bucket].tags[way] != 0 && is_match(record)) return &record;
+      }
+    }
+    return nullptr;
+  }
+
   // Bytes 16 to 19 of a record: port_be, protocol and state, in the order of ClientKey's word.
   [[nodiscard]] static std::uint32_t head_of(const mr_flow_record& record) noexcept {
     return load<std::uint32_t>(reinterpret_cast<const std::uint8_t*>(&record.client_port_be));

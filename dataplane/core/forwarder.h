@@ -222,6 +222,7 @@ class Forwarder {
   [[nodiscard]] Verdict forward_untracked(Packet& packet, const Work& work,
                                           std::uint32_t target_slot) noexcept;
   [[nodiscard]] bool make_room() noexcept;
+  [[nodiscard]] bool clear_way(std::uint64_t hash) noexcept;
   void give_up_flow(mr_flow_record& flow) noexcept;
   void set_state(mr_flow_record& flow, mr_flow_state state) noexcept;
   void confirm(mr_flow_record& flow) noexcept;
