@@ -29,17 +29,16 @@ OUT_OF_LINE int find_untracked_reply(struct packet* p) {
   const uint64_t found =
       find_reverse(p->root_index, p->source.low, p->source.high, p->source_port_be, p->protocol);
   const _Bool opens = (p->tcp_flags & (TCP_SYN_BIT | TCP_ACK_BIT)) == TCP_SYN_BIT;
-  if (found == NO_TARGET || opens ||
-      is_local(p->root_index, p->destination.low, p->destination.high)) {
+  const struct mr_target* target = found == NO_TARGET ? 0 : target_at(p->root, (uint32_t)found);
+  if (target == 0 || opens || is_local(p->root_index, p->destination.low, p->destination.high)) {
     return punt(p);
   }
-  const struct mr_target* target = target_at(p->root, (uint32_t)found);
-  if (target == 0 || target->id == 0) return punt(p);
-  if ((target->flags & MR_TARGET_ASYMMETRIC) == 0 && !found_no_room(p->hash)) return punt(p);
+  const _Bool may_be_known_elsewhere = (target->flags & MR_TARGET_ASYMMETRIC) != 0;
+  if (!may_be_known_elsewhere && !found_no_room(p->hash)) return punt(p);
   const uint32_t listener_slot = (uint32_t)(found >> 32);
   if (listener_slot == MR_TABLE_EMPTY) return drop(p, MR_DROP_NO_FLOW);
   const struct mr_listener* listener = listener_at(p->root, listener_slot);
-  if (listener == 0 || listener->id == 0) return punt(p);
+  if (listener == 0 || listener->id == 0 || target->id == 0) return punt(p);
   count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
   p->listener = listener;
   p->last_hop = 0;
