@@ -18,7 +18,7 @@ INLINE uint64_t* no_room_word(uint32_t half, uint32_t hash) {
   return bpf_map_lookup_elem(&no_room, &index);
 }
 INLINE void remember_no_room(uint32_t hash) {
-  uint64_t* word = no_room_word(*(volatile uint32_t*)&control.no_room_newer, hash);
+  uint64_t* word = no_room_word(read32(&control.no_room_newer), hash);
   if (word != 0) __sync_fetch_and_or(word, 1ULL << (hash & 63));
 }
 INLINE _Bool found_no_room(uint32_t hash) {
@@ -76,7 +76,7 @@ INLINE uint32_t rank_to_give_up(struct mr_flow_record* flow, uint32_t state, uin
   if (state == MR_XDP_FLOW_GONE) return 4;
   if (state >= MR_FLOW_STATE_COUNT) return 0;
   const uint32_t flags = flags_of(flow);
-  const uint32_t last_seen_tick = *(volatile uint32_t*)&flow->last_seen_tick;
+  const uint32_t last_seen_tick = read32(&flow->last_seen_tick);
   if ((int32_t)(tick - last_seen_tick) < GIVE_UP_SILENT_TICKS) return 0;
   if (is_over(state)) return 3;
   if ((flags & MR_FLOW_CONFIRMED) != 0) return 0;

@@ -19,8 +19,8 @@ INLINE _Bool has_payload(struct xdp_md* ctx, const struct packet* p) {
 // p->word. False when another CPU has changed the flow meanwhile.
 INLINE _Bool load_target(struct packet* p, struct mr_flow_record* flow) {
   p->word = load_state_word(flow);
-  p->target_slot = *(volatile uint32_t*)&flow->target_slot;
-  const uint32_t target_id = *(volatile uint32_t*)&flow->target_id;
+  p->target_slot = read32(&flow->target_slot);
+  const uint32_t target_id = read32(&flow->target_id);
   *deltas_of(p) = deltas_in(flow);
   const struct mr_target* target = target_at(p->root, p->target_slot);
   p->target = target != 0 && target->id == target_id ? target : 0;

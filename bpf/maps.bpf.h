@@ -97,6 +97,11 @@ INLINE const uint8_t* packet_end(const struct xdp_md* ctx) {
   return (const uint8_t*)(long)ctx->data_end;
 }
 
+// Of what others change meanwhile: read at this place, once.
+INLINE uint16_t read16(const void* at) { return *(const volatile uint16_t*)at; }
+INLINE uint32_t read32(const void* at) { return *(const volatile uint32_t*)at; }
+INLINE uint64_t read64(const void* at) { return *(const volatile uint64_t*)at; }
+
 // 0, which the verifier does not know. It follows every way that a comparison may go, but keeps
 // apart what it knows of both sides when it knows how one ends: a loop that looks for the greatest
 // of some constants has a way for each order of them. With this added they are not constants.

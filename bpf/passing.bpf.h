@@ -61,8 +61,8 @@ OUT_OF_LINE _Bool is_fragment_of_target(struct xdp_md* ctx, const struct packet*
     l4 = header + FRAGMENT_BYTES;
   }
   const uint64_t hash = datagram_hash(p, id);
-  volatile uint64_t* entry = &fragmented[hash >> 58];
-  if (!is_first) return *entry == hash;
+  uint64_t* entry = &fragmented[hash >> 58];
+  if (!is_first) return read64(entry) == hash;
   if (!has_room(l4, 4, end) || p->ip_bytes < l4_bytes + 2) return 0;
   if (!has_target(p, p->source, load16(l4), protocol)) return 0;
   *entry = hash;

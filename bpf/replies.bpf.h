@@ -9,11 +9,10 @@
 
 // The listener of a flow, or null when it is there no more; with what a reply needs of the flow.
 INLINE const struct mr_listener* load_listener(struct packet* p, struct mr_flow_record* flow) {
-  const struct mr_listener* listener =
-      listener_at(p->root, *(volatile uint32_t*)&flow->listener_slot);
-  const uint32_t listener_id = *(volatile uint32_t*)&flow->listener_id;
+  const struct mr_listener* listener = listener_at(p->root, read32(&flow->listener_slot));
+  const uint32_t listener_id = read32(&flow->listener_id);
   *deltas_of(p) = deltas_in(flow);
-  p->last_hop = *(volatile uint16_t*)&flow->last_hop;
+  p->last_hop = read16(&flow->last_hop);
   return listener != 0 && listener->id == listener_id ? listener : 0;
 }
 

@@ -67,8 +67,8 @@ INLINE struct mr_flow_record* claim_for(struct packet* p, const struct mr_listen
 // False when that is over already.
 INLINE _Bool join_flow(struct packet* p, struct mr_flow_record* flow) {
   const uint32_t word = load_state_word(flow);
-  const uint32_t target_slot = *(volatile uint32_t*)&flow->target_slot;
-  const uint32_t target_id = *(volatile uint32_t*)&flow->target_id;
+  const uint32_t target_slot = read32(&flow->target_slot);
+  const uint32_t target_id = read32(&flow->target_id);
   const uint32_t deltas = deltas_in(flow);
   const struct mr_target* target = target_at(p->root, target_slot);
   if (target == 0 || target->id != target_id || !is_of_client(p, flow, word) ||

@@ -51,6 +51,11 @@ Error out_of_range(const char* field, std::uint64_t value, std::uint64_t max) {
                std::to_string(max)};
 }
 
+std::uint8_t load_byte(const std::uint8_t& field) {
+  return std::atomic_ref<std::uint8_t>(const_cast<std::uint8_t&>(field))
+      .load(std::memory_order_relaxed);
+}
+
 }  // namespace
 
 Result<StatsReader> StatsReader::join(const std::string& path) {
@@ -122,8 +127,11 @@ EngineInfo StatsReader::engine() const {
     std::memcpy(nic.name, from.name, MR_NAME_BYTES - 1);
     std::memcpy(nic.twin, from.twin, MR_NAME_BYTES - 1);
     std::memcpy(nic.mac, from.mac, sizeof(nic.mac));
-    nic.link_up = std::atomic_ref<std::uint8_t>(const_cast<std::uint8_t&>(from.link_up))
-                      .load(std::memory_order_relaxed);
+    nic.link_up = load_byte(from.link_up);
+    nic.unserved_queues = load_byte(from.unserved_queues);
+    nic.rx_missed = load_relaxed(from.rx_missed);
+    nic.rx_errors = load_relaxed(from.rx_errors);
+    nic.rx_no_buffer = load_relaxed(from.rx_no_buffer);
     info.nics.push_back(nic);
   }
   return info;

@@ -22,7 +22,7 @@ from lab.talker import TALK_PORT
 from lab.talks import Talk, listen, open_talks, talking
 from lab.traffic import family_of
 
-LAYOUT = Layout(clients=2, router=True)
+LAYOUT = Layout(clients=2)
 CONNECTIONS = 3  # of each client to each VIP
 AWAY_SECONDS = 0.5
 LINES = 20

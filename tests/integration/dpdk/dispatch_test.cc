@@ -152,6 +152,8 @@ TEST(Dispatch, what_others_own_reaches_their_rings_in_order_and_is_counted_by_wh
       burst.view.verdicts[k] = core::Verdict::hand_over(owner);
       given[owner].push_back(frame[0]);
     }
+    std::uint64_t bytes = 0;
+    (void)dpdk::view_mbufs(burst, bytes);
     dispatch.act(burst);
   }
   constexpr std::uint32_t kRoom = worker::kHandoverRingSize - 1;

@@ -315,6 +315,7 @@ TEST_F(ReconcilerTest, other_engine_than_the_config_names_is_an_alarm) {
 }
 
 TEST_F(ReconcilerTest, fault_63_queues_that_the_engine_does_not_read_raise_an_alarm) {
+  world_.start_engine();
   (void)apply(web_config(kThree));
   world_.pass(1);
   EXPECT_TRUE(world_->snapshot().alarms.empty());

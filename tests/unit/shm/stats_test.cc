@@ -66,6 +66,13 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   writer->set_adopted(7);
   writer->set_refused(8, "image 8: checksum " + std::string(200, 'x'));
   writer->set_link(0, false);
+  EXPECT_TRUE(writer->set_unserved_queues(0, 3));
+  EXPECT_FALSE(writer->set_unserved_queues(0, 3)) << "as before";
+  mr_nic counted{};
+  counted.rx_missed = 11;
+  counted.rx_errors = 12;
+  counted.rx_no_buffer = 13;
+  writer->set_drops(0, counted);
 
   const EngineInfo engine = reader->engine();
   EXPECT_EQ(engine.engine_pid, static_cast<std::uint32_t>(::getpid()));
@@ -80,6 +87,10 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   EXPECT_STREQ(engine.nics[0].name, "lb0");
   EXPECT_STREQ(engine.nics[0].twin, "mr0");
   EXPECT_EQ(engine.nics[0].link_up, 0);
+  EXPECT_EQ(engine.nics[0].unserved_queues, 3);
+  EXPECT_EQ(engine.nics[0].rx_missed, 11u);
+  EXPECT_EQ(engine.nics[0].rx_errors, 12u);
+  EXPECT_EQ(engine.nics[0].rx_no_buffer, 13u);
 }
 
 TEST(Stats, slots_are_summed_over_workers) {
