@@ -202,6 +202,7 @@ class ControlPlane {
             .local_addresses = [] { return std::vector<IpAddress>{}; },
             .local_macs = [] { return std::vector<LocalMac>{}; },
             .own_interface = [](const IpAddress&) { return std::string(); },
+            .highest_flow_id = [](const auto&, auto) { return 0u; },
             .alarms = [] { return std::vector<std::string>{}; },
             .wake = [this] { settle_soon(); },
             .log = [](const std::string&) {}};

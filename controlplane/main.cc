@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -20,11 +21,13 @@
 #include <csignal>
 #include <functional>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "controlplane/api/flow_reader.h"
 #include "controlplane/api/server.h"
 #include "controlplane/config/dump.h"
 #include "controlplane/config/load.h"
@@ -165,6 +168,24 @@ Status ControlPlane::open_reconciler() {
   return ok();
 }
 
+std::uint32_t highest_flow_id(const std::string& directory, std::uint32_t table_count) {
+  std::uint32_t highest = 0;
+  const FlowScan scan =
+      scan_flows({.directory = directory,
+                  .table_count = table_count,
+                  .from = {},
+                  .found_max = 1,  // none is kept
+                  .records_max = std::numeric_limits<std::uint64_t>::max(),
+                  .matches = [&](const mr_flow_record& record) {
+                    highest = std::max({highest, record.listener_id, record.target_id});
+                    return false;
+                  }});
+  for (const std::string& problem : scan.problems) {
+    spdlog::warn("flows cannot be asked for the ids in use: {}", problem);
+  }
+  return highest;
+}
+
 ReconcilerHooks ControlPlane::hooks() {
   return {
       .now =
@@ -173,7 +194,7 @@ ReconcilerHooks ControlPlane::hooks() {
           },
       .config_text = dump_config,
       .set_health_targets = [this](auto targets) { health_->set_targets(std::move(targets)); },
-      .set_health_hold = [this](auto reason) { health_->set_hold(std::move(reason)); },
+      .set_health_hold = [this](auto hold) { health_->set_hold(std::move(hold)); },
       .set_twins = [this](auto twins) { next_hops_->set_twins(std::move(twins)); },
       .watch_next_hops = [this](auto addresses) { next_hops_->watch(std::move(addresses)); },
       .find_next_hop = [this](const IpAddress& address) { return next_hops_->find(address); },
@@ -183,6 +204,7 @@ ReconcilerHooks ControlPlane::hooks() {
       .local_macs = [this] { return next_hops_->local_macs(); },
       .own_interface =
           [this](const IpAddress& address) { return next_hops_->interface_of(address); },
+      .highest_flow_id = highest_flow_id,
       .alarms =
           [this] {
             std::vector<std::string> alarms;

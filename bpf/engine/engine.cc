@@ -24,7 +24,11 @@ namespace {
 
 // How often the daemon looks for a new config: a part of a change's way to the program.
 constexpr long kTendNs = 1'000'000;
-constexpr std::uint64_t kLinkCheckNs = 500'000'000;
+// Sooner than two health checks can fail (interval 100 ms): the control plane must know before that
+// the link is to blame.
+constexpr std::uint64_t kLinkCheckNs = 20'000'000;
+// What else there is to see of a nic: drops, and whether the program is still there.
+constexpr std::uint64_t kNicCheckNs = 500'000'000;
 // How long a nic whose MAC address changed is dead to the program.
 constexpr std::uint64_t kMacCheckNs = 100'000'000;
 // Soon enough that nobody takes this daemon for dead, who looks for its lock ten times a second.
@@ -294,8 +298,12 @@ void Engine::tend(std::uint64_t now_ns) {
     spdlog::warn("{}", problem);
   }
   if (now_ns >= link_check_due_ns_) {
-    watch_links(now_ns);
+    if (note_links(nics_, carriers_)) nic_check_due_ns_ = now_ns;
     link_check_due_ns_ = now_ns + kLinkCheckNs;
+  }
+  if (now_ns >= nic_check_due_ns_) {
+    watch_links(now_ns);
+    nic_check_due_ns_ = now_ns + kNicCheckNs;
   }
   if (now_ns >= mac_check_due_ns_) {
     watch_macs(now_ns);

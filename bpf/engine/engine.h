@@ -93,6 +93,8 @@ class Engine {
   std::vector<mr_nic> drops_before_;  // what the nics had dropped when the daemon started
   std::uint64_t link_check_due_ns_ = 0;
   std::uint64_t mac_check_due_ns_ = 0;
+  std::uint64_t nic_check_due_ns_ = 0;
+  std::vector<bool> carriers_;  // by nic, as of the last check of links
   std::vector<bool> links_up_;  // by nic, as of the last check
   std::uint64_t file_check_due_ns_ = 0;
   std::vector<std::string> attach_problems_;  // by nic: what was said last

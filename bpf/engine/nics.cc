@@ -57,4 +57,15 @@ bool link_is_up(const Nic& nic) {
   return ask(nic.name, SIOCGIFFLAGS, answer) && (answer.ifr_flags & IFF_RUNNING) != 0;
 }
 
+bool note_links(const std::vector<Nic>& nics, std::vector<bool>& links_up) {
+  links_up.resize(nics.size(), true);
+  bool has_changed = false;
+  for (std::size_t i = 0; i < nics.size(); ++i) {
+    const bool is_up = link_is_up(nics[i]);
+    has_changed = has_changed || is_up != links_up[i];
+    links_up[i] = is_up;
+  }
+  return has_changed;
+}
+
 }  // namespace millrace::xdp

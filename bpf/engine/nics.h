@@ -29,5 +29,7 @@ void count_drops(const Nic& nic, mr_nic& shown);
 
 // False also when the interface is gone.
 [[nodiscard]] bool link_is_up(const Nic& nic);
+// Brings `links_up`, by nic, up to date (at first: all up). True when some link changed.
+[[nodiscard]] bool note_links(const std::vector<Nic>& nics, std::vector<bool>& links_up);
 
 }  // namespace millrace::xdp

@@ -47,6 +47,7 @@ json::object target_view(const TargetSnapshot& target) {
                     {"state", to_string(target.state)},
                     {"reason", to_string(target.reason)},
                     {"description", target.description},
+                    {"health", to_string(target.health)},
                     {"operator_drained", target.operator_drained},
                     {"next_hop_resolved", target.next_hop_resolved},
                     {"next_hop", target.next_hop},

@@ -125,6 +125,12 @@ std::string render_status(JsonView status) {
   return text + worker_table(status["engine"]) + group_table(status);
 }
 
+std::string target_state(JsonView target) {
+  const std::string state = target["state"].text();
+  const bool is_hidden = target["health"].text() == "unhealthy" && state != "unhealthy";
+  return is_hidden ? state + ", unhealthy" : state;
+}
+
 std::string target_note(JsonView target) {
   std::vector<std::string> parts = {target["reason"].text(), target["description"].text()};
   if (!target["drain_seconds_left"].is_null()) {
@@ -151,7 +157,7 @@ std::string render_targets(JsonView targets) {
   std::string notes;
   for (const JsonView group : targets["target_groups"].items()) {
     for (const JsonView target : group["targets"].items()) {
-      table.add({target["target"].text(), target["state"].text(), whole_text(target["weight"]),
+      table.add({target["target"].text(), target_state(target), whole_text(target["weight"]),
                  share_text(target["lookup_share"].number()),
                  count_text(target["active_flows"].number()),
                  count_text(target["new_flows"].number()), count_text(target["packets"].number()),

@@ -18,6 +18,8 @@ namespace millrace::control {
 [[nodiscard]] std::string render_flows(JsonView flows);
 [[nodiscard]] std::string render_applied(JsonView outcome, const std::string& file);
 
+// State, and health where the state does not tell it: "draining, unhealthy".
+[[nodiscard]] std::string target_state(JsonView target);
 // What the state of a target needs beside its name: reason, countdown, missing next hop.
 [[nodiscard]] std::string target_note(JsonView target);
 

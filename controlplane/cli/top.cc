@@ -139,8 +139,8 @@ std::string Screen::targets() const {
     for (const JsonView now : group["targets"].items()) {
       const auto found = before.find(now["id"].whole());
       const JsonView then = found == before.end() ? now : found->second;
-      table.add({now["target"].text(), now["state"].text(),
-                 share_text(now["lookup_share"].number()), count_text(now["active_flows"].number()),
+      table.add({now["target"].text(), target_state(now), share_text(now["lookup_share"].number()),
+                 count_text(now["active_flows"].number()),
                  count_text(rate(then["new_flows"], now["new_flows"])),
                  count_text(rate(then["packets"], now["packets"])),
                  bit_rate_text(rate(then["bytes"], now["bytes"])), target_note(now)});

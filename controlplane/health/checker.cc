@@ -43,7 +43,7 @@ class HealthChecker::Impl {
       : io_(io), on_change_(std::move(on_change)), probes_max_(probes_max_of_process()) {}
 
   void set_targets(std::vector<HealthTarget> targets);
-  void set_hold(std::string reason);
+  void set_hold(HealthHold hold);
   [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;
   [[nodiscard]] std::string problem() const;
   [[nodiscard]] std::size_t probes_max() const { return probes_max_; }
@@ -71,13 +71,16 @@ class HealthChecker::Impl {
   void on_due(Entry& entry);
   void start(Entry& entry);
   void start_waiting();
+  [[nodiscard]] bool holds(const TargetKey& key) const {
+    return !hold_.reason.empty() && (hold_.targets.empty() || hold_.targets.contains(key));
+  }
   void on_outcome(Entry& entry, ProbeOutcome outcome);
 
   boost::asio::io_context& io_;
   OnChange on_change_;
   std::size_t probes_max_;
   std::size_t probes_open_ = 0;
-  std::string hold_;
+  HealthHold hold_;
   std::map<TargetKey, std::shared_ptr<Entry>> entries_;
   std::deque<Entry*> waiting_;  // due, in order, for want of a free probe
 };
@@ -149,7 +152,7 @@ void HealthChecker::Impl::start(Entry& entry) {
   const std::uint16_t port = entry.target.check.port.value_or(key.port);
   ++probes_open_;
   entry.started = std::chrono::steady_clock::now();
-  entry.hold = hold_;
+  entry.hold = holds(key) ? hold_.reason : "";
   const std::uint16_t listener_port = entry.target.listener_port;
   entry.probe =
       start_probe(io_,
@@ -189,10 +192,14 @@ void HealthChecker::Impl::on_outcome(Entry& entry, ProbeOutcome outcome) {
   on_change_(key, health);
 }
 
-void HealthChecker::Impl::set_hold(std::string reason) {
-  hold_ = std::move(reason);
-  if (hold_.empty()) return;
-  for (auto& [key, entry] : entries_) entry->hold = hold_;
+void HealthChecker::Impl::set_hold(HealthHold hold) {
+  hold_ = std::move(hold);
+  if (hold_.reason.empty()) return;
+  for (auto& [key, entry] : entries_) {
+    if (!holds(key)) continue;
+    entry->hold = hold_.reason;
+    if (hold_.forgets_failures) entry->state.forget_failures();
+  }
 }
 
 std::optional<TargetHealth> HealthChecker::Impl::find(const TargetKey& key) const {
@@ -221,7 +228,7 @@ HealthChecker::~HealthChecker() = default;
 void HealthChecker::set_targets(std::vector<HealthTarget> targets) {
   impl_->set_targets(std::move(targets));
 }
-void HealthChecker::set_hold(std::string reason) { impl_->set_hold(std::move(reason)); }
+void HealthChecker::set_hold(HealthHold hold) { impl_->set_hold(std::move(hold)); }
 std::optional<TargetHealth> HealthChecker::find(const TargetKey& key) const {
   return impl_->find(key);
 }

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,15 @@ struct HealthTarget {
   std::optional<TargetHealth> restored;
 };
 
+// Failures of probes are no evidence while the node itself cannot reach a target, as when the
+// engine, which carries the probes, is down.
+struct HealthHold {
+  std::string reason;           // for the operator; "": nobody is held
+  std::set<TargetKey> targets;  // only these are; empty: all
+  // The probes that failed just before the hold may have failed for the same reason.
+  bool forgets_failures = false;
+};
+
 class HealthChecker {
  public:
   // `on_change` is called on the io_context, never from within a call of this class, for every
@@ -44,10 +54,9 @@ class HealthChecker {
   // target that is gone are cancelled and its health is forgotten.
   void set_targets(std::vector<HealthTarget> targets);
 
-  // Failures of probes are no evidence while the node itself cannot reach anything, as when the
-  // engine, which carries the probes, is down. `reason` is for the operator; "" ends the hold.
-  // Probes go on and passes count; a probe that was under way during a hold cannot fail.
-  void set_hold(std::string reason);
+  // Replaces the hold before. Probes go on and passes count; a probe that was under way during a
+  // hold cannot fail.
+  void set_hold(HealthHold hold);
 
   [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;
 

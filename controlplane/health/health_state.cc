@@ -48,6 +48,10 @@ bool HealthState::observe(const ProbeOutcome& outcome, const HealthCheck& check)
 
 void HealthState::forget_runs() {
   passes_ = 0;
+  forget_failures();
+}
+
+void HealthState::forget_failures() {
   failures_ = 0;
   bad_codes_.clear();
 }

@@ -57,6 +57,8 @@ class HealthState {
 
   // For changed settings: the state stays, the runs of passes and failures start anew.
   void forget_runs();
+  // Those that failed may have failed for a reason of this node's.
+  void forget_failures();
 
  private:
   [[nodiscard]] bool become(TargetHealth next);

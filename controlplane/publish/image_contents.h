@@ -23,6 +23,7 @@ struct GroupContents {
   std::uint32_t id = 0;  // 0: empty slot, all else ignored
   std::uint8_t forwarding = MR_FORWARDING_NAT;
   std::uint8_t flags = 0;                    // enum mr_group_flag
+  std::uint64_t identity = 0;                // of name and protocol
   std::vector<std::uint32_t> members;        // target slots
   std::shared_ptr<const LookupTable> table;  // null: no target may get new flows
 
@@ -41,6 +42,7 @@ struct ImageContents {
   mr_selection_key selection_key{};
   mr_addr encap_source_v4{};
   mr_addr encap_source_v6{};
+  std::uint32_t id_floor = 1;  // every id below it may have been used
 };
 
 }  // namespace millrace::control

@@ -157,6 +157,8 @@ Result<std::uint64_t> Publisher::publish(const ImageContents& contents) {
     give_back();
     return image.error();
   }
+  // First: an id that shows must be below it, wherever this process ends.
+  header().id_floor = std::max(header().id_floor, contents.id_floor);
   step("root");
   mr_root& root = header().roots[generation % MR_ROOT_COUNT];
   root.image_offset = *image;
@@ -304,6 +306,7 @@ Status Publisher::write_group(const GroupContents& group, Draft& draft, mr_targe
   out.members_offset = *members;
   out.forwarding = group.forwarding;
   out.flags = group.flags;
+  out.identity = group.identity;
   if (group.table == nullptr) return ok();
   const Result<std::uint64_t> table =
       share(bytes_of(group.table->slots), group.table->checksum, draft, group.table);

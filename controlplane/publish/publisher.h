@@ -62,6 +62,8 @@ class Publisher {
   [[nodiscard]] std::uint64_t generation() const { return published_.generation; }
   // The newest image; generation 0 and no image before the first publish().
   [[nodiscard]] const core::ConfigView& published() const { return published_; }
+  // As published last, by this process or the one before it; 0 in a new segment.
+  [[nodiscard]] std::uint32_t id_floor() const { return header().id_floor; }
   [[nodiscard]] bool rejoined() const { return rejoined_; }
   [[nodiscard]] const std::string& rejoin_error() const { return rejoin_error_; }
   // True when somebody put another file in place of ours, or cut it short.

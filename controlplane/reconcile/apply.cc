@@ -41,6 +41,12 @@ std::uint64_t new_targets(const ControlState& state, const TargetGroup& wanted) 
       }));
 }
 
+// All are new when the group starts over.
+bool starts_over(const ControlState& state, const TargetGroup& wanted) {
+  const auto known = state.groups.find(wanted.name);
+  return known != state.groups.end() && known->second.settings.protocol != wanted.protocol;
+}
+
 Error too_many(const char* what, std::uint64_t count, std::uint64_t max) {
   return Error{std::to_string(count) + " " + what + " are more than the " + std::to_string(max) +
                " that fit"};
@@ -79,6 +85,9 @@ Status check_capacity(const ControlState& state, const Config& config,
       listeners.size() * (sizeof(mr_listener) + 4 * sizeof(mr_table_entry)) +
       target_count * (sizeof(mr_target) + 4 * sizeof(mr_table_entry)) +
       group_count * sizeof(mr_target_group);
+  if (ids_needed(state, config) > state.ids.room()) {
+    return too_many("new ids", ids_needed(state, config), state.ids.room());
+  }
   if (table_bytes + array_bytes > arena_bytes) {
     return Error{"the config needs " + std::to_string(table_bytes + array_bytes) +
                  " bytes of lookup tables and arrays, but the config segment holds " +
@@ -143,11 +152,8 @@ void Application::apply_group(const TargetGroup& wanted) {
   if (is_new) {
     group.slot = state_.group_slots.take().value_or(0);
     group.id = state_.ids.take();
-  } else if (group.settings.protocol != wanted.protocol) {
+  } else if (starts_over(state_, wanted)) {
     start_over(group);
-  }
-  if (!group.is_configured) {  // not probed meanwhile
-    for (auto& [key, target] : group.targets) target.health = TargetHealth{};
   }
   group.settings = wanted;
   group.is_configured = true;
@@ -208,13 +214,35 @@ void Application::remove_groups_except(const std::set<std::string>& names) {
   }
 }
 
+// What was known of a target that nobody probes is out of date when it is used again.
+void forget_health_of_unprobed(ControlState& state) {
+  for (auto& [name, group] : state.groups) {
+    for (auto& [key, target] : group.targets) {
+      if (!is_probed(target, group)) target.health = TargetHealth{};
+    }
+  }
+}
+
 }  // namespace
+
+std::uint32_t ids_needed(const ControlState& state, const Config& config) {
+  std::uint64_t count = 0;
+  for (const auto& [key, listener] : wanted_listeners(config)) {
+    count += state.listeners.contains(key) ? 0 : 1;
+  }
+  for (const TargetGroup& wanted : config.target_groups) {
+    const bool is_new = !state.groups.contains(wanted.name) || starts_over(state, wanted);
+    count += is_new ? 1 + wanted.targets.size() : new_targets(state, wanted);
+  }
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(count, UINT32_MAX));
+}
 
 Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
                                   std::uint64_t arena_bytes, std::uint64_t now_ns) {
   const WantedListeners listeners = wanted_listeners(config);
   if (Status s = check_capacity(state, config, listeners, arena_bytes); !s) return s.error();
 
+  forget_health_of_unprobed(state);
   Application application(state, now_ns);
   std::set<std::string> names;
   application.apply_listeners(listeners);
@@ -227,11 +255,7 @@ Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
 
   std::set<std::string> used;
   for (const auto& [key, listener] : state.listeners) used.insert(listener.target_group);
-  for (auto& [name, group] : state.groups) {
-    group.is_in_use = used.contains(name);
-    if (group.is_in_use) continue;
-    for (auto& [key, target] : group.targets) target.health = TargetHealth{};
-  }
+  for (auto& [name, group] : state.groups) group.is_in_use = used.contains(name);
   return application.outcome();
 }
 

@@ -15,9 +15,12 @@
 
 namespace millrace::control {
 
-// Applies `config`, which config/ has checked. Fails without any effect when it does not fit the
-// contract's ceilings, or its lookup tables do not fit `arena_bytes`.
-// The outcome's generation is left 0.
+// How many ids apply_config() would take: for listeners, groups and targets that are new.
+[[nodiscard]] std::uint32_t ids_needed(const ControlState& state, const Config& config);
+
+// Applies `config`, which config/ has checked. `state.ids` has room for what it needs. Fails
+// without any effect when it does not fit the contract's ceilings, or its lookup tables do not fit
+// `arena_bytes`. The outcome's generation is left 0.
 [[nodiscard]] Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
                                                 std::uint64_t arena_bytes, std::uint64_t now_ns);
 

@@ -31,11 +31,11 @@ struct ListenerRecord {
   std::uint32_t tcp_idle_timeout_seconds = 0;
 };
 
-// Ids are taken from the store this many at a time.
+// Ids and generations are taken from the store this many at a time, ahead of use.
 inline constexpr std::uint32_t kNumberStep = 1000;
 
 struct ControlState {
-  explicit ControlState(std::uint32_t id_floor = 1) : ids(id_floor, kNumberStep) {}
+  explicit ControlState(std::uint32_t id_floor = 1) : ids(id_floor) {}
 
   Node node;
   std::map<ListenerKey, ListenerRecord> listeners;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/wire.h"
@@ -30,6 +31,11 @@ std::uint64_t target_identity(const TargetKey& key, Protocol protocol) {
   return core::checksum64(bytes);
 }
 
+std::uint64_t group_identity(const std::string& name, Protocol protocol) {
+  const std::string text = name + "/" + to_string(protocol);
+  return core::checksum64(std::as_bytes(std::span(text)));
+}
+
 void begin_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_t now_ns) {
   if (target.registration != Registration::registered) return;
   target.registration = Registration::draining;
@@ -38,7 +44,8 @@ void begin_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_
 
 void end_drain(TargetRecord& target) {
   if (!target.is_configured || target.is_operator_drained) return;
-  if (target.registration == Registration::drained) target.health = TargetHealth{};
+  const bool was_probed = target.registration != Registration::drained || target.may_have_flows;
+  if (!was_probed) target.health = TargetHealth{};
   target.registration = Registration::registered;
   target.drain_deadline_ns = 0;
 }
@@ -61,6 +68,7 @@ std::uint64_t next_drain_end_ns(const GroupState& group) {
 }
 
 bool fails_open(const GroupState& group) {
+  if (!group.is_in_use) return false;  // few of its targets are probed, and none gets a new flow
   bool has_registered = false;
   for (const auto& [key, target] : group.targets) {
     if (!gets_new_flows_if_healthy(target)) continue;
@@ -77,45 +85,58 @@ std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open) {
 
 std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& settings,
                           bool is_fail_open) {
-  const std::uint8_t ended =
-      settings.protocol == Protocol::tcp ? std::uint8_t{MR_TARGET_RESETS_FLOWS} : std::uint8_t{0};
-  const std::uint8_t healthy =
-      is_healthy(target) ? std::uint8_t{MR_TARGET_HEALTHY} : std::uint8_t{0};
-  switch (target.registration) {
-    case Registration::draining:
-      return healthy | MR_TARGET_KEEPS_FLOWS;
-    case Registration::drained:
-      return settings.deregistration_connection_termination ? ended
-                                                            : std::uint8_t{MR_TARGET_KEEPS_FLOWS};
-    case Registration::registered:
-      break;
-  }
-  const bool is_unhealthy = target.health.state == TargetState::unhealthy && !is_fail_open;
+  std::uint8_t marks = is_healthy(target) ? std::uint8_t{MR_TARGET_HEALTHY} : std::uint8_t{0};
+  if (target.registration != Registration::registered) marks |= MR_TARGET_DRAINING;
   // UDP has no connection that could be ended: its flows simply choose another target.
-  const bool ends_flows = is_unhealthy && (settings.protocol == Protocol::udp ||
-                                           settings.unhealthy_connection_termination);
-  return ends_flows ? ended : static_cast<std::uint8_t>(healthy | MR_TARGET_KEEPS_FLOWS);
+  const bool is_udp = settings.protocol == Protocol::udp;
+  const bool is_unhealthy = target.health.state == TargetState::unhealthy && !is_fail_open;
+  const bool is_terminated = target.registration == Registration::drained &&
+                             settings.deregistration_connection_termination;
+  const bool ends_flows =
+      is_terminated || (is_unhealthy && (is_udp || settings.unhealthy_connection_termination));
+  if (!ends_flows) return static_cast<std::uint8_t>(marks | MR_TARGET_KEEPS_FLOWS);
+  return static_cast<std::uint8_t>((marks & MR_TARGET_DRAINING) |
+                                   (is_udp ? 0 : MR_TARGET_RESETS_FLOWS));
+}
+
+bool gets_flows(const TargetRecord& target, const GroupState& group) {
+  return group.is_in_use && target.registration != Registration::drained;
 }
 
 bool is_probed(const TargetRecord& target, const GroupState& group) {
-  return group.is_configured && group.is_in_use && target.registration != Registration::drained;
+  return gets_flows(target, group) || target.may_have_flows;
+}
+
+bool note_flows(TargetRecord& target, const GroupState& group,
+                std::optional<std::uint64_t> active_flows) {
+  const bool before = is_probed(target, group);
+  if (gets_flows(target, group)) {
+    target.may_have_flows = true;  // until the engine says otherwise
+  } else if (active_flows) {
+    target.may_have_flows = *active_flows != 0;
+  }
+  return is_probed(target, group) != before;
 }
 
 ShownState shown_state(const TargetRecord& target, const GroupState& group) {
+  const std::string but = target.health.state == TargetState::unhealthy
+                              ? "; unhealthy: " + target.health.description
+                              : "";
   switch (target.registration) {
     case Registration::draining:
       return {TargetState::draining, HealthReason::deregistration_in_progress,
-              "Target deregistration is in progress"};
+              "Target deregistration is in progress" + but};
     case Registration::drained:
       return {TargetState::unused, HealthReason::not_registered,
-              target.is_operator_drained ? "Drained by the operator; undrain registers it again"
-                                         : "Target is not registered to the target group"};
+              (target.is_operator_drained ? "Drained by the operator; undrain registers it again"
+                                          : "Target is not registered to the target group") +
+                  but};
     case Registration::registered:
       break;
   }
   if (!group.is_in_use) {
     return {TargetState::unused, HealthReason::not_in_use,
-            "Target group is not configured to receive traffic from the load balancer"};
+            "Target group is not configured to receive traffic from the load balancer" + but};
   }
   return {target.health.state, target.health.reason, target.health.description};
 }

@@ -10,8 +10,10 @@
 //
 // New flows: registered, healthy, weight > 0. When no target is that, the group fails open: all
 // registered ones get new flows (nlb-reference section 1.6).
-// Known flows: kept, except when the target is unhealthy (TCP with unhealthy connection
-// termination: reset; UDP: chosen anew), or drained with connection termination.
+// Known flows: kept, except when the target is unhealthy and the group does not fail open (TCP with
+// unhealthy connection termination: reset; UDP: chosen anew), or drained with connection
+// termination. Registration and health are two facts, of which neither hides the other: a target
+// that is taken out and then switched off is unhealthy as any, for as long as it may have flows.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +41,9 @@ struct TargetRecord {
   Registration registration = Registration::registered;
   std::uint64_t drain_deadline_ns = 0;  // CLOCK_MONOTONIC, while draining
   TargetHealth health;                  // as last told by the checker
+  // While it gets no flows any more (drained, or nobody uses the group): it may still have some.
+  bool may_have_flows = false;
+  std::optional<std::uint8_t> nic = std::nullopt;  // of the engine, by which it was last reached
 };
 
 // A target group with all its targets, those on their way out included.
@@ -47,13 +52,17 @@ struct GroupState {
   std::uint32_t slot = 0;
   std::uint32_t id = 0;
   bool is_configured = true;
-  bool is_in_use = false;  // some listener forwards to it
+  bool is_in_use = false;           // some listener forwards to it
+  std::uint16_t listener_port = 0;  // of the first that did last: what HTTP probes say in Host
   std::map<TargetKey, TargetRecord> targets;
   Epochs epochs;
 };
 
 // Equal on every node that has this target in its config; Maglev chooses by it.
 [[nodiscard]] std::uint64_t target_identity(const TargetKey& key, Protocol protocol);
+
+// Of the group itself: the same name for another protocol is another group.
+[[nodiscard]] std::uint64_t group_identity(const std::string& name, Protocol protocol);
 
 // Starts the deregistration delay, unless it runs or is over already.
 void begin_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_t now_ns);
@@ -65,7 +74,8 @@ void end_drain(TargetRecord& target);
 // When advance_drain() has something to do for some target of the group; kNever: no drain runs.
 [[nodiscard]] std::uint64_t next_drain_end_ns(const GroupState& group);
 
-// True when there are registered targets but none of them is healthy with a weight.
+// True when the group is in use and has registered targets, but none of them is healthy with a
+// weight. Then health says nothing about any target of the group, draining ones included.
 [[nodiscard]] bool fails_open(const GroupState& group);
 
 // The weight that the target has in the lookup table; 0 while it gets no new flows.
@@ -75,11 +85,18 @@ void end_drain(TargetRecord& target);
 [[nodiscard]] std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& settings,
                                         bool is_fail_open);
 
-// Whether the checker probes it: in use, and not yet drained. Draining ones stay probed, so that
-// one that is put back need not start from `initial`.
+// Whether the checker probes it: in use and not yet drained, or with flows that would end if it
+// died. Draining ones stay probed also so that one that is put back need not start from `initial`.
 [[nodiscard]] bool is_probed(const TargetRecord& target, const GroupState& group);
 
-// State, reason and description in NLB's words.
+// `active_flows` as far as known. True when may_have_flows, and with it is_probed, is another now.
+[[nodiscard]] bool note_flows(TargetRecord& target, const GroupState& group,
+                              std::optional<std::uint64_t> active_flows);
+// Whether note_flows() has anything to find out.
+[[nodiscard]] bool gets_flows(const TargetRecord& target, const GroupState& group);
+
+// State, reason and description in NLB's words, which has one state for both facts; so the
+// description of a target that is on its way out also says when it is unhealthy.
 struct ShownState {
   TargetState state = TargetState::unused;
   HealthReason reason = HealthReason::none;

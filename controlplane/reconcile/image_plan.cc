@@ -65,6 +65,7 @@ GroupContents planned_group(const GroupState& group, bool is_fail_open) {
   return {.id = group.id,
           .forwarding = static_cast<std::uint8_t>(group.settings.forwarding),
           .flags = is_fail_open ? std::uint8_t{MR_GROUP_FAIL_OPEN} : std::uint8_t{0},
+          .identity = group_identity(group.settings.name, group.settings.protocol),
           .members = group.epochs.member_slots(),
           .table = group.epochs.table()};
 }
@@ -157,6 +158,7 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
   contents.default_next_hop_v6 = around.default_next_hop_v6;
   contents.encap_source_v4 = around.encap_source_v4;
   contents.encap_source_v6 = around.encap_source_v6;
+  contents.id_floor = state.ids.floor();
   contents.selection_key = {.k0 = state.node.selection_key[0], .k1 = state.node.selection_key[1]};
   return contents;
 }

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <set>
-#include <unordered_set>
 #include <utility>
 
 #include "controlplane/reconcile/apply.h"
+#include "controlplane/reconcile/recover.h"
 #include "controlplane/reconcile/snapshot_builder.h"
 
 namespace millrace::control {
@@ -15,11 +15,9 @@ namespace {
 
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
-// Probes travel through the engine: it must have run for so long before a failed one says anything.
-constexpr std::uint64_t kEngineWarmUpNs = 2 * kSecondNs;
-// Far below the shortest time in which two probes can fail (interval 100 ms), far above the
-// millisecond at which the engine's main thread beats.
-constexpr std::uint64_t kProbeSilenceNs = kSecondNs / 20;
+// How often to ask whether targets that get no flows any more still have some: with a counter read
+// per worker and target, too dear for every tick, and far less than a health check takes.
+constexpr std::uint64_t kFlowsCheckNs = kSecondNs;
 
 // How long to wait before trying a failed save again. A failed publish is tried with every tick.
 constexpr std::uint64_t kSaveRetryNs = kSecondNs;
@@ -61,7 +59,6 @@ Result<std::unique_ptr<Reconciler>> Reconciler::open(Options options, StateStore
   Result<std::unique_ptr<Publisher>> publisher =
       open_publisher(options, store.state().generation_floor);
   if (!publisher) return publisher.error();
-  restore_epochs(*state, (*publisher)->published(), now.monotonic_ns);
 
   std::unique_ptr<Reconciler> reconciler(new Reconciler(std::move(options), std::move(store),
                                                         std::move(hooks), std::move(*state),
@@ -75,6 +72,8 @@ Result<std::unique_ptr<Reconciler>> Reconciler::open(Options options, StateStore
 
 Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
   const Moment now = hooks_.now();
+  if (!is_applied_) take_over_what_is_in_force(config, now);
+  if (Status reserved = reserve_ids(ids_needed(state_, config)); !reserved) return reserved.error();
   Result<ApplyOutcome> outcome =
       apply_config(state_, config, publisher_->arena_bytes(), now.monotonic_ns);
   if (!outcome) return outcome;
@@ -87,6 +86,51 @@ Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
   settle();
   outcome->generation = publisher_->generation();
   return outcome;
+}
+
+// Before the first config is applied, and so before anything is published.
+void Reconciler::take_over_what_is_in_force(const Config& config, const Moment& now) {
+  const core::ConfigView& in_force = publisher_->published();
+  const Recovered recovered = recover_in_force(state_, in_force, config);
+  if (recovered.is_anything()) hooks_.log(to_string(recovered));
+  state_.ids.skip_to(publisher_->id_floor());
+  if (in_force.image == nullptr) state_.ids.skip_to(unseen_id_floor(now));
+  restore_epochs(state_, in_force, now.monotonic_ns);
+}
+
+// Nothing is in force that could vouch for the store, which may be new, or as old as a backup. So
+// ids start above all that flows name, and above the clock's seconds: who has taken fewer than one
+// id a second since 1970 is never where somebody was before, whatever was lost.
+std::uint32_t Reconciler::unseen_id_floor(const Moment& now) const {
+  // A clock that is far ahead must not use up the numbers: half of what is left stays.
+  constexpr std::uint64_t kSecondsMax = 3'000'000'000;
+  const std::uint64_t seconds = std::min(now.realtime_ns / kSecondNs, kSecondsMax);
+  const EngineSnapshot engine = engine_.snapshot(0, 0, now.monotonic_ns);
+  std::uint32_t highest = 0;
+  if (engine.flow_table_count != 0) {
+    highest = hooks_.highest_flow_id(engine.flow_table_dir, engine.flow_table_count);
+  }
+  return std::max(static_cast<std::uint32_t>(seconds), std::min(highest, UINT32_MAX - 1) + 1);
+}
+
+// No id is given out before the store knows: one that was forgotten would be given out twice.
+Status Reconciler::reserve_ids(std::uint32_t count) {
+  if (count <= state_.ids.room()) return ok();
+  const std::uint64_t floor = std::uint64_t{state_.ids.next()} + count + kNumberStep;
+  if (floor > UINT32_MAX) {
+    return Error{"no ids are left for " + std::to_string(count) +
+                 " new listeners, target groups and targets"};
+  }
+  const auto new_floor = static_cast<std::uint32_t>(floor);
+  const Status saved = store_.save_id_floor(new_floor);
+  note_saved(saved);
+  if (!saved) {
+    return saved.error().within(std::to_string(count) +
+                                " new listeners, target groups and targets get no ids while these "
+                                "cannot be stored");
+  }
+  state_.ids.raise(new_floor);
+  return ok();
 }
 
 Status Reconciler::drain(const TargetKey& key) {
@@ -157,7 +201,12 @@ void Reconciler::tick() {
   is_grace_over_ = is_grace_over;
   const bool is_retry_due =
       !publish_alarm_.empty() || (!store_alarm_.empty() && now_ns >= saved_at_ns_ + kSaveRetryNs);
-  if (is_retired || is_grace_ending || is_retry_due || now_ns >= drain_due_ns_) is_dirty_ = true;
+  const bool is_probing_stale =
+      now_ns >= flows_checked_ns_ + kFlowsCheckNs && note_all_flows(now_ns);
+  if (is_retired || is_grace_ending || is_retry_due || is_probing_stale ||
+      now_ns >= drain_due_ns_) {
+    is_dirty_ = true;
+  }
   for (const auto& [name, group] : state_.groups) {
     if (now_ns >= group.epochs.next_expiry_ns()) stale_groups_.add(name);
   }
@@ -186,6 +235,7 @@ void Reconciler::settle_all(const Moment& now) {
     }
     drain_due_ns_ = std::min(drain_due_ns_, next_drain_end_ns(group));
   }
+  (void)note_all_flows(now.monotonic_ns);
   update_epochs(state_, now.monotonic_ns);
   begin_counters();
   tell_health_and_net();
@@ -197,6 +247,7 @@ void Reconciler::settle_all(const Moment& now) {
     return;
   }
   contents_ = std::move(contents);
+  note_nics();
   publish(now);
 }
 
@@ -218,24 +269,30 @@ void Reconciler::settle_groups(const std::vector<std::string>& names, const Mome
 }
 
 void Reconciler::tell_health_and_net() {
-  std::map<std::string, std::uint16_t> listener_ports;
+  // The first listener's, and when it is gone the last one's: a changed Host would start anew what
+  // was counted of the probes, and might fail them.
+  std::set<std::string> named;
   for (const auto& [key, listener] : state_.listeners) {
-    listener_ports.emplace(listener.target_group, key.port);
+    if (!named.insert(listener.target_group).second) continue;
+    state_.groups.at(listener.target_group).listener_port = key.port;
   }
   std::vector<HealthTarget> probed;
   std::set<IpAddress> addresses;
+  std::uint32_t timeout_min_ms = UINT32_MAX;
   for (const auto& [name, group] : state_.groups) {
     for (const auto& [key, target] : group.targets) {
       addresses.insert(key.address);
       if (!is_probed(target, group)) continue;
       HealthTarget health{.key = key,
                           .check = group.settings.health_check,
-                          .listener_port = listener_ports[name],
+                          .listener_port = group.listener_port,
                           .restored = std::nullopt};
       if (target.health.state != TargetState::initial) health.restored = target.health;
+      timeout_min_ms = std::min(timeout_min_ms, health.check.timeout_ms);
       probed.push_back(std::move(health));
     }
   }
+  probe_timeout_min_ns_ = std::uint64_t{timeout_min_ms} * 1'000'000;
   hooks_.set_health_targets(std::move(probed));
   hooks_.watch_next_hops({addresses.begin(), addresses.end()});
 }
@@ -284,93 +341,11 @@ void Reconciler::replace_lost_segment() {
   is_dirty_ = true;
 }
 
-void Reconciler::poll_engine() {
-  const EngineWatch::Poll poll = engine_.poll();
-  if (poll.is_new_engine) {
-    listener_sums_.restart();
-    target_sums_.restart();
-    hooks_.log("engine is process " + std::to_string(engine_.info().engine_pid));
-    engine_since_ns_ = 0;
-  }
-  if (poll.nics_changed) {
-    std::vector<std::string> twins;
-    for (const mr_nic& nic : engine_.info().nics) twins.emplace_back(nic.twin);
-    hooks_.set_twins(std::move(twins));
-    note_change();
-  }
-  observe_counters();
-  hold_health_without_engine(hooks_.now().monotonic_ns);
-}
-
-void Reconciler::observe_counters() {
-  const shm::StatsReader* stats = engine_.stats();
-  if (stats == nullptr) return;
-  for (const auto& [key, listener] : state_.listeners) {
-    if (const auto raw = stats->listener(listener.slot)) {
-      listener_sums_.observe(listener.id, *raw);
-    }
-  }
-  for (const auto& [name, group] : state_.groups) {
-    for (const auto& [key, target] : group.targets) {
-      if (const auto raw = stats->target(target.slot)) target_sums_.observe(target.id, *raw);
-    }
-  }
-}
-
-// Whoever got a slot just now starts from where the slot's counters stand.
-void Reconciler::begin_counters() {
-  const shm::StatsReader* stats = engine_.stats();
-  std::unordered_set<std::uint32_t> listener_ids;
-  std::unordered_set<std::uint32_t> target_ids;
-  for (const auto& [key, listener] : state_.listeners) {
-    listener_ids.insert(listener.id);
-    const auto raw = stats == nullptr ? std::nullopt : stats->listener(listener.slot);
-    if (raw) listener_sums_.begin(listener.id, *raw);
-  }
-  for (const auto& [name, group] : state_.groups) {
-    for (const auto& [key, target] : group.targets) {
-      target_ids.insert(target.id);
-      const auto raw = stats == nullptr ? std::nullopt : stats->target(target.slot);
-      if (raw) target_sums_.begin(target.id, *raw);
-    }
-  }
-  listener_sums_.retain(listener_ids);
-  target_sums_.retain(target_ids);
-}
-
-void Reconciler::hold_health_without_engine(std::uint64_t now_ns) {
-  const EngineSnapshot engine =
-      engine_.snapshot(publisher_->generation(), published_at_ns_, now_ns);
-  if (!engine.running) {
-    engine_since_ns_ = 0;
-    hooks_.set_health_hold(engine.problem);
-    return;
-  }
-  if (engine_since_ns_ == 0) engine_since_ns_ = now_ns;
-  // An engine that was killed and started again at once holds its lock from its first moment, long
-  // before it forwards probes: until it makes its own segment, the old one's silence tells.
-  if (engine_.silence_ns(now_ns) > kProbeSilenceNs) {
-    hooks_.set_health_hold("the engine gives no sign of life");
-    return;
-  }
-  const bool is_warm = now_ns >= engine_since_ns_ + kEngineWarmUpNs;
-  hooks_.set_health_hold(is_warm ? "" : "the engine has just started");
-}
-
-std::optional<std::uint64_t> Reconciler::active_flows(std::uint32_t target_slot) const {
-  // A starting engine counts its flows before it adopts its first config.
-  const shm::StatsReader* stats = engine_.stats();
-  if (stats == nullptr || !engine_.is_alive() || stats->acknowledged_by_all() == 0) {
-    return std::nullopt;
-  }
-  const std::optional<mr_target_stats> target = stats->target(target_slot);
-  if (!target) return std::nullopt;
-  return target->active_flows;
 }
 
 std::vector<std::string> Reconciler::alarms(const EngineSnapshot& engine) const {
   std::vector<std::string> alarms = hooks_.alarms();
-  for (const std::string& alarm : {publish_alarm_, store_alarm_}) {
+  for (const std::string& alarm : {publish_alarm_, store_alarm_, hold_alarm_}) {
     if (!alarm.empty()) alarms.push_back(alarm);
   }
   if (engine.is_of_wrong_kind()) {

@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@
 #include "controlplane/reconcile/controller.h"
 #include "controlplane/reconcile/engine_watch.h"
 #include "controlplane/reconcile/group_queue.h"
+#include "controlplane/reconcile/health_hold.h"
 #include "controlplane/reconcile/image_plan.h"
 #include "controlplane/reconcile/observations.h"
 #include "controlplane/reconcile/restore.h"
@@ -39,7 +41,7 @@ struct ReconcilerHooks {
   std::function<std::string(const Config&)> config_text;
   // health/
   std::function<void(std::vector<HealthTarget>)> set_health_targets;
-  std::function<void(std::string)> set_health_hold;
+  std::function<void(HealthHold)> set_health_hold;
   // net/
   std::function<void(std::vector<std::string>)> set_twins;
   std::function<void(std::vector<IpAddress>)> watch_next_hops;
@@ -48,6 +50,10 @@ struct ReconcilerHooks {
   std::function<std::vector<IpAddress>()> local_addresses;
   std::function<std::vector<LocalMac>()> local_macs;
   std::function<std::string(const IpAddress&)> own_interface;
+  // The highest id of a listener or target in the first `table_count` flow tables in `directory`, 0
+  // when there is none. Reads them whole; asked only when no config is in force.
+  std::function<std::uint32_t(const std::string& directory, std::uint32_t table_count)>
+      highest_flow_id;
   // What the parts outside find wrong, for the operator.
   std::function<std::vector<std::string>()> alarms;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
@@ -103,6 +109,9 @@ class Reconciler final : public Controller {
   [[nodiscard]] static Result<std::unique_ptr<Publisher>> open_publisher(
       const Options& options, std::uint64_t generation_floor);
 
+  void take_over_what_is_in_force(const Config& config, const Moment& now);
+  [[nodiscard]] std::uint32_t unseen_id_floor(const Moment& now) const;
+  [[nodiscard]] Status reserve_ids(std::uint32_t count);
   void note_change();
   void wake();
   void settle_all(const Moment& now);
@@ -110,7 +119,9 @@ class Reconciler final : public Controller {
   void poll_engine();
   void observe_counters();
   void begin_counters();
-  void hold_health_without_engine(std::uint64_t now_ns);
+  void hold_health(std::uint64_t now_ns);
+  [[nodiscard]] std::set<TargetKey> targets_behind(NicMask nics) const;
+  void note_nics();
   void save();
   void save_targets(const std::vector<StoredTarget>& rows);
   [[nodiscard]] bool is_floor_reached() const {
@@ -119,6 +130,7 @@ class Reconciler final : public Controller {
   void note_saved(const Status& saved);
   void publish(const Moment& now);
   void replace_lost_segment();
+  [[nodiscard]] bool note_all_flows(std::uint64_t now_ns);
   void tell_health_and_net();
   [[nodiscard]] core::ConfigView stand_in(std::uint64_t now_ns) const;
   [[nodiscard]] FindWay way_to_targets(std::uint64_t now_ns) const;
@@ -141,13 +153,17 @@ class Reconciler final : public Controller {
 
   std::uint64_t opened_at_ns_ = 0;  // CLOCK_MONOTONIC, as all below
   std::uint64_t published_at_ns_ = 0;
-  std::uint64_t engine_since_ns_ = 0;  // 0: not running
   std::uint64_t saved_at_ns_ = 0;
+  std::uint64_t flows_checked_ns_ = 0;
   bool is_applied_ = false;
   bool is_grace_over_ = false;
   bool is_woken_ = false;
-  bool is_dirty_ = false;           // anything may have changed
-  GroupQueue stale_groups_;         // in these, health or the end of a window
+  bool is_dirty_ = false;    // anything may have changed
+  GroupQueue stale_groups_;  // in these, health or the end of a window
+  HoldWatch hold_watch_;
+  NicMask target_nics_ = 0;
+  std::uint64_t probe_timeout_min_ns_ = 0;
+  std::string hold_alarm_;
   std::uint64_t drain_due_ns_ = 0;  // when the next drain ends; kNever: none runs
   ImageContents contents_;          // as published last, while has_contents_
   bool has_contents_ = false;

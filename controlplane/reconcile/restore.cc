@@ -23,7 +23,9 @@ StoredGroup stored(const GroupState& group) {
           .deregistration_connection_termination = settings.deregistration_connection_termination,
           .unhealthy_connection_termination = settings.unhealthy_connection_termination,
           .lookup_slots = settings.lookup_slots,
-          .gue_port = settings.gue_port};
+          .gue_port = settings.gue_port,
+          .health_check = settings.health_check,
+          .listener_port = group.listener_port};
 }
 
 GroupState restored(const StoredGroup& row) {
@@ -37,6 +39,8 @@ GroupState restored(const StoredGroup& row) {
   group.settings.unhealthy_connection_termination = row.unhealthy_connection_termination;
   group.settings.lookup_slots = row.lookup_slots;
   group.settings.gue_port = row.gue_port;
+  group.settings.health_check = row.health_check;
+  group.listener_port = row.listener_port;
   group.slot = row.slot;
   group.id = row.id;
   return group;
@@ -55,7 +59,8 @@ TargetRecord restored(const StoredTarget& row, const GroupState& group, const Mo
                       .drain_deadline_ns = 0,
                       .health = {.state = row.health_state,
                                  .reason = row.health_reason,
-                                 .description = row.health_description}};
+                                 .description = row.health_description},
+                      .may_have_flows = true};
   if (row.registration == Registration::draining) {
     const std::uint64_t left_ns =
         row.drain_deadline_ns - std::min(row.drain_deadline_ns, now.realtime_ns);

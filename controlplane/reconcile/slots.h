@@ -6,6 +6,7 @@
 // flow record that names (slot, id) can never mean the slot's next owner.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <set>
@@ -34,26 +35,32 @@ class SlotAllocator {
   std::set<std::uint32_t> gaps_;  // free slots below high_; the slot below high_ is taken
 };
 
-// Numbers that are never given out twice, not even over a crash: the store holds a floor that is
-// raised in steps, ahead of use.
+// Numbers that are never given out twice, not even over a crash: only those below a floor are given
+// out, and the floor is stored before it is raised here.
 template <typename Number>
 class NumberSource {
  public:
-  // `floor`: as stored; numbers below it may have been used.
-  NumberSource(Number floor, Number step) : next_(floor), floor_(floor), step_(step) {}
+  // Numbers below `floor` may have been used by somebody before.
+  explicit NumberSource(Number floor) : next_(floor), floor_(floor) {}
 
-  [[nodiscard]] Number take() {
-    const Number taken = next_++;
-    if (next_ >= floor_) floor_ = next_ + step_;
-    return taken;
-  }
-  // To be stored before the numbers taken so far show anywhere.
+  // How many can be taken before the floor must be raised.
+  [[nodiscard]] Number room() const { return floor_ - next_; }
+  // Only while there is room.
+  [[nodiscard]] Number take() { return next_++; }
+  [[nodiscard]] Number next() const { return next_; }
   [[nodiscard]] Number floor() const { return floor_; }
+
+  // `floor` is stored: numbers below it may be given out.
+  void raise(Number floor) { floor_ = std::max(floor_, floor); }
+  // Numbers below `floor` were used by somebody after all.
+  void skip_to(Number floor) {
+    next_ = std::max(next_, floor);
+    floor_ = std::max(floor_, next_);
+  }
 
  private:
   Number next_;
   Number floor_;
-  Number step_;
 };
 
 }  // namespace millrace::control

@@ -23,7 +23,9 @@ struct TargetSnapshot {
   std::string zone;
   TargetState state = TargetState::initial;
   HealthReason reason = HealthReason::none;
-  std::string description;        // e.g. "Health checks failed with these codes: [503]"
+  std::string description;  // e.g. "Health checks failed with these codes: [503]"
+  // As probed: healthy or unhealthy, whatever the state; initial when it is not known or probed.
+  TargetState health = TargetState::initial;
   bool operator_drained = false;  // by `millrace drain`, as opposed to removed from the file
   std::optional<std::uint32_t> drain_seconds_left;  // while draining
   bool next_hop_resolved = false;

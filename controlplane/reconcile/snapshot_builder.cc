@@ -19,6 +19,7 @@ TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& gro
   target.state = shown.state;
   target.reason = shown.reason;
   target.description = shown.description;
+  if (is_probed(record, group)) target.health = record.health.state;
   target.operator_drained = record.is_operator_drained;
   if (record.registration == Registration::draining) {
     const std::uint64_t left_ns =

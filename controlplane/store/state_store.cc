@@ -31,6 +31,15 @@ const std::vector<std::vector<std::string>> kSchemaSteps = {
      " health_state INTEGER NOT NULL, health_reason INTEGER NOT NULL,"
      " health_description TEXT NOT NULL, PRIMARY KEY (target_group, address, port))"},
     {"ALTER TABLE target_groups ADD COLUMN gue_port INTEGER NOT NULL DEFAULT 6080"},
+    {"ALTER TABLE target_groups ADD COLUMN health_protocol INTEGER NOT NULL DEFAULT 0",
+     "ALTER TABLE target_groups ADD COLUMN health_port INTEGER NOT NULL DEFAULT 0",
+     "ALTER TABLE target_groups ADD COLUMN health_path TEXT NOT NULL DEFAULT '/'",
+     "ALTER TABLE target_groups ADD COLUMN health_interval_ms INTEGER NOT NULL DEFAULT 30000",
+     "ALTER TABLE target_groups ADD COLUMN health_timeout_ms INTEGER NOT NULL DEFAULT 10000",
+     "ALTER TABLE target_groups ADD COLUMN healthy_threshold INTEGER NOT NULL DEFAULT 5",
+     "ALTER TABLE target_groups ADD COLUMN unhealthy_threshold INTEGER NOT NULL DEFAULT 2",
+     "ALTER TABLE target_groups ADD COLUMN health_matcher TEXT NOT NULL DEFAULT '200-399'",
+     "ALTER TABLE target_groups ADD COLUMN listener_port INTEGER NOT NULL DEFAULT 0"},
 };
 const std::uint64_t kSchemaVersion = kSchemaSteps.size();
 
@@ -48,6 +57,25 @@ void bind_key(Statement& statement, const StoredTarget& row) {
   statement.bind(row.key.group).bind(row.key.address.to_string()).bind(row.key.port);
 }
 
+std::string matcher_text(const HealthCheck& check) {
+  std::string text;
+  for (const auto& [first, last] : check.matcher) {
+    text += (text.empty() ? "" : ",") + std::to_string(first) + "-" + std::to_string(last);
+  }
+  return text;
+}
+
+void bind_check(Statement& statement, const HealthCheck& check) {
+  statement.bind(static_cast<int>(check.protocol))
+      .bind(check.port.value_or(0))
+      .bind(check.path)
+      .bind(check.interval_ms)
+      .bind(check.timeout_ms)
+      .bind(check.healthy_threshold)
+      .bind(check.unhealthy_threshold)
+      .bind(matcher_text(check));
+}
+
 void bind_rest(Statement& statement, const StoredListener& row) {
   statement.bind(row.slot).bind(row.id);
 }
@@ -62,6 +90,8 @@ void bind_rest(Statement& statement, const StoredGroup& row) {
       .bind(row.unhealthy_connection_termination ? 1 : 0)
       .bind(row.lookup_slots)
       .bind(row.gue_port);
+  bind_check(statement, row.health_check);
+  statement.bind(row.listener_port);
 }
 void bind_rest(Statement& statement, const StoredTarget& row) {
   statement.bind(row.slot)
@@ -85,7 +115,9 @@ constexpr TableSql kListenerSql = {
     .put = "INSERT OR REPLACE INTO listeners VALUES (?, ?, ?, ?, ?)",
     .remove = "DELETE FROM listeners WHERE vip = ? AND protocol = ? AND port = ?"};
 constexpr TableSql kGroupSql = {
-    .put = "INSERT OR REPLACE INTO target_groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    .put =
+        "INSERT OR REPLACE INTO target_groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+        " ?, ?, ?, ?, ?, ?)",
     .remove = "DELETE FROM target_groups WHERE name = ?"};
 constexpr TableSql kTargetSql = {
     .put = "INSERT OR REPLACE INTO targets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -184,12 +216,11 @@ class RowReader {
     return address.value_or(IpAddress{});
   }
   [[nodiscard]] const std::string& bad() const { return bad_; }
-
- private:
   void note(const char* what, const std::string& value) {
     if (bad_.empty()) bad_ = std::string(what) + " '" + value + "' is impossible";
   }
 
+ private:
   Statement statement_;
   int column_ = 0;
   std::string bad_;
@@ -209,6 +240,42 @@ StoredListener read_row(RowReader& row, const StoredListener&) {
   return out;
 }
 
+// The inverse of matcher_text(); nullopt for anything else.
+std::optional<std::vector<std::pair<std::uint16_t, std::uint16_t>>> parse_matcher(
+    const std::string& text) {
+  std::vector<std::pair<std::uint16_t, std::uint16_t>> ranges;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  for (;;) {
+    std::pair<std::uint16_t, std::uint16_t> range;
+    auto [dash, first_error] = std::from_chars(at, end, range.first);
+    if (first_error != std::errc() || dash == end || *dash != '-') return std::nullopt;
+    auto [next, last_error] = std::from_chars(dash + 1, end, range.second);
+    if (last_error != std::errc() || (next != end && *next != ',')) return std::nullopt;
+    ranges.push_back(range);
+    if (next == end) return ranges;
+    at = next + 1;
+  }
+}
+
+// Ranges as config/ gives them; the store only keeps what the contract's timers can bear.
+HealthCheck read_check(RowReader& row) {
+  HealthCheck check;
+  check.protocol = row.number<HealthCheckProtocol>(0, 1, "health check protocol");
+  const auto port = row.number<std::uint16_t>(0, 65535, "health check port");
+  if (port != 0) check.port = port;
+  check.path = row.text();
+  check.interval_ms = row.number<std::uint32_t>(100, 300000, "health check interval");
+  check.timeout_ms = row.number<std::uint32_t>(50, 120000, "health check timeout");
+  check.healthy_threshold = row.number<std::uint32_t>(2, 10, "healthy threshold");
+  check.unhealthy_threshold = row.number<std::uint32_t>(2, 10, "unhealthy threshold");
+  const std::string matcher = row.text();
+  auto ranges = parse_matcher(matcher);
+  if (!ranges) row.note("health check matcher", matcher);
+  check.matcher = std::move(ranges).value_or(check.matcher);
+  return check;
+}
+
 StoredGroup read_row(RowReader& row, const StoredGroup&) {
   StoredGroup out;
   out.name = row.text();
@@ -224,6 +291,8 @@ StoredGroup read_row(RowReader& row, const StoredGroup&) {
   out.unhealthy_connection_termination = row.flag("connection termination");
   out.lookup_slots = row.number<std::uint32_t>(2, MR_LOOKUP_SLOTS_MAX, "lookup slots");
   out.gue_port = row.number<std::uint16_t>(1, 65535, "gue port");
+  out.health_check = read_check(row);
+  out.listener_port = row.number<std::uint16_t>(0, 65535, "listener port");
   return out;
 }
 
@@ -274,7 +343,8 @@ std::uint64_t parse_number(const std::string& text) {
 
 Error damaged(const std::string& path, const Error& cause) {
   return Error{path + ": damaged (" + cause.message +
-               "); move it away to start without it (targets get new ids, their flows start anew)"};
+               "); move it away to start without it (what is in force is kept as it is, operators' "
+               "drains are forgotten)"};
 }
 
 }  // namespace
@@ -347,6 +417,12 @@ Status StateStore::save(StoredState state) {
   sort_rows(state);
   Status written = transact([&] { return write_changes(state); });
   if (written) state_ = std::move(state);
+  return written;
+}
+
+Status StateStore::save_id_floor(std::uint32_t id_floor) {
+  Status written = transact([&] { return put_setting("id_floor", std::to_string(id_floor)); });
+  if (written) state_.id_floor = id_floor;
   return written;
 }
 

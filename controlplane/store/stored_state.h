@@ -44,6 +44,8 @@ struct StoredGroup {
   bool unhealthy_connection_termination = false;
   std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;
   std::uint16_t gue_port = kGuePortDefault;
+  HealthCheck health_check;
+  std::uint16_t listener_port = 0;  // that HTTP probes say in Host; 0: none was known
 
   friend bool operator==(const StoredGroup&, const StoredGroup&) = default;
 };
@@ -67,7 +69,7 @@ struct StoredTarget {
 
 struct StoredState {
   // Every id and generation below its floor may have been used. They are raised in steps, ahead of
-  // use, so that a disk that is full for a while does not lead to a number being used twice.
+  // use; no id is given out before a floor above it is stored.
   std::uint32_t id_floor = 1;
   std::uint64_t generation_floor = 0;
   std::string config_text;    // the last config that was applied, as YAML; "" before the first

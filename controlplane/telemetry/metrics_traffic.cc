@@ -119,8 +119,9 @@ constexpr MetricRow<const TargetSnapshot*> kTargetRows[] = {
        return Labels{{"state", to_string(s->state)}, {"reason", to_string(s->reason)}};
      }},
     {{"millrace_target_healthy", MetricKind::gauge,
-      "1 while the target's health checks pass, else 0.", "target_group,target", ""},
-     [](const TargetSnapshot* const& s) { return claim(s->state == TargetState::healthy); }},
+      "1 while the target's health checks pass, whatever its state, else 0.", "target_group,target",
+      ""},
+     [](const TargetSnapshot* const& s) { return claim(s->health == TargetState::healthy); }},
     {{"millrace_target_weight", MetricKind::gauge, "Weight of the target.", "target_group,target",
       ""},
      [](const TargetSnapshot* const& s) { return number(s->weight); }},

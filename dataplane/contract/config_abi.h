@@ -53,7 +53,10 @@ struct mr_config_header {
   uint64_t generation;
   // CLOCK_MONOTONIC of the control plane's last sign of life; engines only report its age.
   uint64_t heartbeat_ns;
-  uint64_t reserved0[6];
+  // Every id below it may have been used in some image of this segment. For a control plane that
+  // has lost its store or found an older one; nothing to engines.
+  uint32_t id_floor;
+  uint32_t reserved0[11];
   struct mr_root roots[MR_ROOT_COUNT];
   uint8_t reserved1[64];
 };
@@ -131,7 +134,8 @@ struct mr_target_group {
   uint8_t reserved0[2];
   uint64_t table_digest;    // core/maglev.h: over the identities that `cur` names, slot by slot
   uint64_t table_checksum;  // core/checksum64.h: over the bytes of the table as published
-  uint8_t reserved1[16];
+  uint64_t identity;        // of name and protocol, for a control plane that has lost its store
+  uint8_t reserved1[8];
 };
 MR_ABI_ASSERT(sizeof(struct mr_target_group) == 64, "one line");
 

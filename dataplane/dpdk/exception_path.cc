@@ -90,6 +90,11 @@ Status ExceptionPath::set_mac(const std::string& twin, const core::MacAddr& mac)
   return set ? ok() : Status(set.error().within("twin " + twin));
 }
 
+void ExceptionPath::set_carrier(bool is_up) const noexcept {
+  int carrier = is_up ? 1 : 0;
+  (void)::ioctl(fd_, TUNSETCARRIER, &carrier);  // Linux 5.0
+}
+
 bool ExceptionPath::punt(const core::Packet& packet) const noexcept {
   return ::write(fd_, packet.data, packet.length) == static_cast<ssize_t>(packet.length);
 }

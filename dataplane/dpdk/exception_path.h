@@ -43,6 +43,10 @@ class ExceptionPath {
   // privilege on an open TAP.
   [[nodiscard]] Status set_mac(const std::string& twin, const core::MacAddr& mac) const;
 
+  // Gives the twin the carrier that its nic has, so that the kernel and whoever listens to it (BGP,
+  // bonds) see what they would see of the nic. A kernel that cannot leaves the twin as it is.
+  void set_carrier(bool is_up) const noexcept;
+
   // Hands one frame to the kernel, which copies it. Any worker, at the same time as others. False
   // when the kernel does not take it: the twin is down or out of memory.
   [[nodiscard]] bool punt(const core::Packet& packet) const noexcept;

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "dataplane/dpdk/carrier.h"
 #include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/kernel_interface.h"
 #include "dataplane/dpdk/mbuf_pool.h"
@@ -152,6 +153,7 @@ void Nic::sum_device_drops(mr_nic& sum) const {
 }
 
 bool Nic::link_is_up() const {
+  if (is_af_xdp(driver_)) return interface_has_link(name_);
   rte_eth_link link{};
   return ::rte_eth_link_get_nowait(devices_.front(), &link) == 0 &&
          link.link_status == RTE_ETH_LINK_UP;

@@ -20,8 +20,11 @@ namespace {
 // How often the main thread looks for a new config: the largest part of a change's way to the
 // workers.
 constexpr std::uint64_t kTendNs = 1'000'000;
-// How often it looks at the nics: a lost link or a queue that nobody serves shows within a second.
+// How often it looks at the nics: a queue that nobody serves shows within a second.
 constexpr std::uint64_t kNicCheckNs = 500'000'000;
+// Sooner than two health checks can fail (interval 100 ms): the control plane must know before that
+// the link is to blame.
+constexpr std::uint64_t kLinkCheckNs = 20'000'000;
 // How long a nic whose MAC address changed is dead to the engine.
 constexpr std::uint64_t kMacCheckNs = 100'000'000;
 // Soon enough that nobody takes this engine for dead, who looks for its lock ten times a second.
@@ -207,7 +210,9 @@ Status Engine::open_stats() {
     copy_name(nic.name, nics_[i]->name());
     copy_name(nic.twin, options_.nics[i].twin);
     std::copy(nics_[i]->mac().bytes.begin(), nics_[i]->mac().bytes.end(), nic.mac);
-    nic.link_up = nics_[i]->link_is_up() ? 1 : 0;
+    links_up_.push_back(nics_[i]->link_is_up());
+    nic.link_up = links_up_[i] ? 1 : 0;
+    if (twins_[i]) twins_[i]->set_carrier(links_up_[i]);
     stats.nics.push_back(nic);
   }
   Result<shm::StatsWriter> writer =
@@ -316,8 +321,11 @@ void Engine::tend(std::uint64_t now_ns) {
   if (const std::string problem = memberships_->run(now_ns); !problem.empty()) {
     spdlog::warn("{}", problem);
   }
-  if (now_ns >= nic_check_ns_) {
+  if (now_ns >= link_check_ns_) {
     watch_links(now_ns);
+    link_check_ns_ = now_ns + kLinkCheckNs;
+  }
+  if (now_ns >= nic_check_ns_) {
     watch_queues();
     nic_check_ns_ = now_ns + kNicCheckNs;
   }
@@ -334,15 +342,19 @@ void Engine::tend(std::uint64_t now_ns) {
 
 // The switch behind a link that was down has forgotten where VIPs are, or is another one.
 void Engine::watch_links(std::uint64_t now_ns) {
-  links_up_.resize(nics_.size(), true);
   for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
     const bool is_up = nics_[nic]->link_is_up();
-    stats_->set_link(nic, is_up);
-    if (is_up && !links_up_[nic]) {
-      announcer_->repeat(now_ns);
-      memberships_->renew(nic);
-    }
+    if (is_up == links_up_[nic]) continue;
     links_up_[nic] = is_up;
+    stats_->set_link(nic, is_up);
+    if (twins_[nic]) twins_[nic]->set_carrier(is_up);
+    if (!is_up) {
+      spdlog::warn("nic {}: no link", nics_[nic]->name());
+      continue;
+    }
+    spdlog::info("nic {}: link", nics_[nic]->name());
+    announcer_->repeat(now_ns);
+    memberships_->renew(nic);
   }
 }
 

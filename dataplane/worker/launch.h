@@ -123,6 +123,7 @@ class Engine {
   std::uint64_t nic_check_ns_ = 0;
   std::uint64_t mac_check_ns_ = 0;
   std::vector<bool> links_up_;  // by nic, as of the last check
+  std::uint64_t link_check_ns_ = 0;
   std::uint64_t file_check_ns_ = 0;
   std::string file_problem_;  // what was said last
 };

@@ -145,6 +145,10 @@ class Lab:
             mtu=self.layout.mtu,
         )
 
+    def set_port(self, port: str, is_up: bool) -> None:
+        """A port of the switch: the host behind it has link, or not."""
+        self.namespaces["switch"].ip("link", "set", port, "up" if is_up else "down")
+
     def _make_node(self) -> None:
         self.node = self._build_node("node", self.engine, two_nics=self.layout.two_nics)
         self.endpoints = Endpoints(self.node)

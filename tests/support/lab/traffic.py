@@ -25,6 +25,7 @@ from lab.target import WHOAMI
 ANSWER = re.compile(r"target=(\S+) client=(\S+) port=(\d+)")
 CURLED = re.compile(ANSWER.pattern + r"\nasked=http://\[?([^]/]+)\]?:(\d+)/")
 CURL_TIMEOUT_S = 5
+TCP_REPAIR = 19  # linux/tcp.h
 SETTLE_S = 1.0  # how long a stream waits for the last answers
 
 
@@ -219,6 +220,11 @@ class TcpConnection:
             said += self._socket.recv(4096)
 
     def close(self) -> None:
+        self._socket.close()
+
+    def vanish(self) -> None:
+        """Ends like a client that lost its power: nobody is told, and the port is free again."""
+        self._socket.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
         self._socket.close()
 
     def __enter__(self) -> Self:

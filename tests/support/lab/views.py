@@ -21,6 +21,7 @@ class TargetView:
     state: str
     reason: str
     description: str
+    health: str
     share: float
     operator_drained: bool
     drain_seconds_left: int | None
@@ -36,6 +37,7 @@ class TargetView:
             state=target["state"],
             reason=target["reason"],
             description=target["description"],
+            health=target["health"],
             share=target["lookup_share"],
             operator_drained=target["operator_drained"],
             drain_seconds_left=target["drain_seconds_left"],

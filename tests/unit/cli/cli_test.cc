@@ -122,7 +122,9 @@ TEST_F(CliTest, targets_show_state_and_why) {
   target.lookup_share = 0.25;
   node_.target(0, 0).state = TargetState::draining;
   node_.target(0, 0).drain_seconds_left = 61;
+  node_.target(0, 0).health = TargetState::unhealthy;
   const Outcome outcome = run({"targets", "web-4"});
+  EXPECT_TRUE(has(outcome.out, "web-4/10.0.1.11:8080  draining, unhealthy"));
   EXPECT_TRUE(has(outcome.out, "web-4/10.0.1.12:8080  unhealthy"));
   EXPECT_TRUE(has(outcome.out, "25.0 %"));
   EXPECT_TRUE(has(outcome.out, "Target.ResponseCodeMismatch; Health checks failed with these"));

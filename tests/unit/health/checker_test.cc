@@ -160,15 +160,30 @@ TEST_F(CheckerTest, hold_turns_failures_into_no_evidence_and_passes_count) {
   gone.restored = TargetHealth{TargetState::healthy, HealthReason::none, ""};
   const HealthTarget web = target(server.port(), quick(HealthCheckProtocol::http));
   HealthChecker checker = make();
-  checker.set_hold("the engine is down");
+  checker.set_hold({.reason = "the engine is down", .targets = {}});
   checker.set_targets({gone, web});
   ASSERT_TRUE(is_told(web, TargetState::healthy));
   run_for(milliseconds(1500));
   EXPECT_EQ(checker.find(gone.key)->state, TargetState::healthy);
   EXPECT_EQ(checker.problem(), "1 of 2 targets not probed: the engine is down");
-  checker.set_hold("");
+  checker.set_hold({});
   EXPECT_TRUE(is_told(gone, TargetState::unhealthy));
   EXPECT_EQ(checker.problem(), "");
+}
+
+TEST_F(CheckerTest, fault_76_hold_of_some_leaves_the_others_to_be_judged) {
+  const ClosedPort closed(io_);
+  const ClosedPort other(io_);
+  HealthTarget held = target(closed.port(), quick(HealthCheckProtocol::tcp));
+  held.restored = TargetHealth{TargetState::healthy, HealthReason::none, ""};
+  HealthTarget judged = target(other.port(), quick(HealthCheckProtocol::tcp));
+  judged.restored = held.restored;
+  HealthChecker checker = make();
+  checker.set_hold({.reason = "nic nic0 has no link", .targets = {held.key}});
+  checker.set_targets({held, judged});
+  EXPECT_TRUE(is_told(judged, TargetState::unhealthy));
+  run_for(milliseconds(500));
+  EXPECT_EQ(checker.find(held.key)->state, TargetState::healthy);
 }
 
 TEST_F(CheckerTest, running_out_of_descriptors_is_no_targets_fault) {

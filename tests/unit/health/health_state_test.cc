@@ -107,6 +107,18 @@ TEST(HealthState, restored_health_goes_on_until_thresholds_say_otherwise) {
   EXPECT_EQ(after(unhealthy, thresholds(2, 3), {kPass}).state, TargetState::healthy);
 }
 
+TEST(HealthState, forgotten_failures_leave_passes_counted) {
+  HealthState state;
+  const HealthCheck check = thresholds(3, 2);
+  (void)after(state, check, {kPass, kRefused});
+  state.forget_failures();
+  EXPECT_EQ(after(state, check, {kRefused}).state, TargetState::healthy);
+  (void)after(state, check, {kRefused, kPass, kPass});
+  ASSERT_EQ(state.health().state, TargetState::unhealthy);
+  state.forget_failures();
+  EXPECT_EQ(after(state, check, {kPass}).state, TargetState::healthy);
+}
+
 TEST(HealthState, forgetting_runs_keeps_the_state) {
   HealthState state;
   EXPECT_EQ(after(state, thresholds(2, 2), {kPass, kRefused}).state, TargetState::healthy);

@@ -43,6 +43,7 @@ Config small_config() {
 
 class ApplyTest : public ::testing::Test {
  protected:
+  ApplyTest() { state_.ids.raise(1'000'000); }
   ApplyOutcome apply(const Config& config, std::uint64_t now_ns = 0) {
     Result<ApplyOutcome> outcome = apply_config(state_, config, kArena, now_ns);
     EXPECT_TRUE(outcome) << outcome.error().message;
@@ -163,7 +164,7 @@ TEST_F(ApplyTest, removed_listener_frees_its_slot_and_its_id_is_not_used_again) 
   }
 }
 
-TEST_F(ApplyTest, group_that_is_no_longer_used_forgets_health) {
+TEST_F(ApplyTest, group_that_is_no_longer_used_forgets_health_once_nobody_probes_it) {
   Config config = small_config();
   (void)apply(config);
   target("web", "10.0.1.11").health.state = TargetState::healthy;
@@ -171,8 +172,13 @@ TEST_F(ApplyTest, group_that_is_no_longer_used_forgets_health) {
   (void)apply(config);
   EXPECT_EQ(target("web", "10.0.1.11").health.state, TargetState::healthy) << "443 uses it";
   config.load_balancers[0].listeners[1].default_target_group_v4 = "spare";
+  target("web", "10.0.1.11").may_have_flows = true;
   (void)apply(config);
-  EXPECT_EQ(target("web", "10.0.1.11").health.state, TargetState::initial);
+  (void)apply(config);
+  EXPECT_EQ(target("web", "10.0.1.11").health.state, TargetState::healthy) << "still probed";
+  target("web", "10.0.1.11").may_have_flows = false;
+  (void)apply(small_config());
+  EXPECT_EQ(target("web", "10.0.1.11").health.state, TargetState::initial) << "used again";
 }
 
 TEST_F(ApplyTest, group_that_changes_its_protocol_starts_over) {

@@ -52,6 +52,7 @@ class FakeEngine {
   static shm::StatsOptions options(std::uint64_t start_ns, mr_engine_kind kind) {
     mr_nic nic{};
     std::strcpy(nic.name, "lb0");
+    nic.link_up = 1;
     std::strcpy(nic.twin, kind == MR_ENGINE_XDP ? "lb0" : "mr0");
     return {.engine_kind = kind,
             .engine_start_ns = start_ns,

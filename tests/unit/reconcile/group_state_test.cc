@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/reconcile/group_state.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace millrace::control {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
 
@@ -61,19 +64,92 @@ TEST_F(GroupStateTest, draining_target_keeps_known_flows_and_gets_no_new_ones) {
   (void)add(81);
   begin_drain(target, group_.settings, 0);
   EXPECT_EQ(weight(target), 0u);
-  EXPECT_TRUE(flags(target) & MR_TARGET_KEEPS_FLOWS);
-  target.health.state = TargetState::unhealthy;
-  EXPECT_TRUE(flags(target) & MR_TARGET_KEEPS_FLOWS) << "NLB lets flows of a draining target be";
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING | MR_TARGET_HEALTHY);
+}
+
+TEST_F(GroupStateTest, fault_67_draining_and_drained_targets_that_died_are_as_any_unhealthy_one) {
+  TargetRecord& target = add(80, TargetState::unhealthy);
+  (void)add(81);
+  for (const Registration way : {Registration::draining, Registration::drained}) {
+    target.registration = way;
+    group_.settings.protocol = Protocol::tcp;
+    group_.settings.unhealthy_connection_termination = true;
+    EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS | MR_TARGET_DRAINING);
+    group_.settings.unhealthy_connection_termination = false;
+    EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING);
+    group_.settings.protocol = Protocol::udp;
+    EXPECT_EQ(flags(target), MR_TARGET_DRAINING) << "UDP flows choose another target";
+  }
+}
+
+TEST_F(GroupStateTest, fault_67_group_that_fails_open_believes_no_death_of_draining_ones_either) {
+  TargetRecord& target = add(80, TargetState::unhealthy);
+  (void)add(81, TargetState::unhealthy);
+  begin_drain(target, group_.settings, 0);
+  ASSERT_TRUE(fails_open(group_));
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING);
+  EXPECT_EQ(weight(target), 0u) << "to fail open is no way back";
+}
+
+TEST_F(GroupStateTest, fault_67_last_target_of_a_group_that_is_taken_out_and_dies_ends_its_flows) {
+  TargetRecord& target = add(80, TargetState::unhealthy);
+  begin_drain(target, group_.settings, 0);
+  EXPECT_FALSE(fails_open(group_));
+  EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS | MR_TARGET_DRAINING);
+}
+
+TEST_F(GroupStateTest, fault_67_state_and_health_are_both_shown) {
+  TargetRecord& target = add(80, TargetState::unhealthy);
+  target.health.description = "Request timed out";
+  for (const Registration way : {Registration::draining, Registration::drained}) {
+    target.registration = way;
+    EXPECT_THAT(shown_state(target, group_).description, HasSubstr("; unhealthy: Request timed"));
+  }
+  target.registration = Registration::registered;
+  group_.is_in_use = false;
+  EXPECT_EQ(shown_state(target, group_).state, TargetState::unused);
+  EXPECT_THAT(shown_state(target, group_).description, HasSubstr("; unhealthy: Request timed"));
+}
+
+TEST_F(GroupStateTest, fault_67_target_is_probed_for_as_long_as_it_may_have_flows) {
+  TargetRecord& drained = add(80);
+  TargetRecord& unused = add(81);
+  EXPECT_FALSE(note_flows(drained, group_, std::nullopt)) << "in use: probed anyway";
+  EXPECT_FALSE(note_flows(unused, group_, std::nullopt));
+  drained.registration = Registration::drained;
+  EXPECT_TRUE(is_probed(drained, group_)) << "nobody has said that it has none";
+  EXPECT_FALSE(note_flows(drained, group_, std::nullopt));
+  EXPECT_FALSE(note_flows(drained, group_, 3));
+  EXPECT_TRUE(is_probed(drained, group_));
+  EXPECT_TRUE(note_flows(drained, group_, 0));
+  EXPECT_FALSE(is_probed(drained, group_));
+  EXPECT_TRUE(note_flows(drained, group_, 1)) << "one that another node had";
+
+  group_.is_in_use = false;
+  EXPECT_TRUE(is_probed(unused, group_));
+  group_.is_configured = false;
+  begin_drain(unused, group_.settings, 0);
+  EXPECT_TRUE(is_probed(unused, group_)) << "the whole group was taken out";
+  EXPECT_TRUE(note_flows(unused, group_, 0));
+  EXPECT_FALSE(is_probed(unused, group_));
+}
+
+TEST_F(GroupStateTest, group_that_nobody_uses_does_not_fail_open) {
+  TargetRecord& target = add(80, TargetState::unhealthy);
+  (void)add(81, TargetState::initial);
+  group_.is_in_use = false;
+  EXPECT_FALSE(fails_open(group_));
+  EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS) << "its last flows are told, too";
 }
 
 TEST_F(GroupStateTest, flows_go_on_after_the_delay_unless_termination_is_asked_for) {
   TargetRecord& target = add(80);
   target.registration = Registration::drained;
-  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS);
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING | MR_TARGET_HEALTHY);
   group_.settings.deregistration_connection_termination = true;
-  EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS);
+  EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS | MR_TARGET_DRAINING);
   group_.settings.protocol = Protocol::udp;
-  EXPECT_EQ(flags(target), 0) << "UDP flows choose another target";
+  EXPECT_EQ(flags(target), MR_TARGET_DRAINING) << "UDP flows choose another target";
 }
 
 TEST_F(GroupStateTest, undrain_within_the_delay_returns_with_its_health) {

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <set>
+
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/wire.h"
 #include "tests/unit/reconcile/world.h"
@@ -366,6 +368,102 @@ TEST_F(ReconcilerTest, targets_of_an_unused_group_are_not_probed) {
   EXPECT_EQ(world_.health_targets.size(), 3u);
   EXPECT_EQ(world_.health_targets[0].listener_port, 80);
   EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::initial);
+}
+
+TEST_F(ReconcilerTest, fault_76_link_without_carrier_holds_health_and_is_an_alarm) {
+  world_.start_engine();
+  for (const std::string& address : kThree) world_.resolve(address, 0x11);
+  three_healthy_targets();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(1);
+  world_.pass(2);
+  ASSERT_EQ(world_.hold, "");
+  world_.engine().writer().set_link(0, false);
+  world_.forget_next_hops();  // a kernel does, with its carrier
+  world_.pass(1);
+  EXPECT_EQ(world_.hold, "nic lb0 has no link");
+  EXPECT_TRUE(world_.held_targets.empty()) << "all";
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("nic lb0 has no link"));
+  world_.engine().writer().set_link(0, true);
+  world_.pass(1);
+  EXPECT_EQ(world_.hold, "nic lb0 had no link until now");
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+  world_.pass(3);
+  EXPECT_EQ(world_.hold, "");
+}
+
+TEST_F(ReconcilerTest, fault_92_stalled_worker_holds_health_and_is_an_alarm) {
+  world_.start_engine();
+  three_healthy_targets();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(1);
+  world_.pass(2);
+  ASSERT_EQ(world_.hold, "");
+  world_.now_ns += 12 * kSecond;
+  world_.engine().writer().set_heartbeat(world_.now_ns);  // the main thread's alone
+  world_->tick();
+  EXPECT_EQ(world_.hold, "worker 0 of the engine stands still");
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("stands still (since 12 s)"));
+  world_.pass(5);
+  EXPECT_EQ(world_.hold, "");
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+}
+
+std::set<std::string> probed(const World& world) {
+  std::set<std::string> addresses;
+  for (const HealthTarget& target : world.health_targets) {
+    addresses.insert(target.key.address.to_string());
+  }
+  return addresses;
+}
+
+TEST_F(ReconcilerTest, fault_67_death_of_a_target_that_was_taken_out_is_noticed_and_published) {
+  world_.start_engine();
+  three_healthy_targets();
+  (void)apply(web_config({"10.0.1.11", "10.0.1.12"}));
+  EXPECT_EQ(probed(world_).count("10.0.1.13"), 1u);
+  EXPECT_EQ(world_.published_target("10.0.1.13")->flags,
+            MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING | MR_TARGET_HEALTHY);
+  world_.set_health("10.0.1.13", TargetState::unhealthy);
+  EXPECT_EQ(world_.published_target("10.0.1.13")->flags,
+            MR_TARGET_RESETS_FLOWS | MR_TARGET_DRAINING);
+  EXPECT_EQ(world_.target("10.0.1.13").state, TargetState::draining);
+  EXPECT_EQ(world_.target("10.0.1.13").health, TargetState::unhealthy);
+}
+
+TEST_F(ReconcilerTest, fault_67_targets_with_flows_are_probed_whatever_they_were_taken_out_of) {
+  Config without_listener = web_config(kThree);
+  without_listener.load_balancers.clear();
+  Config without_group = without_listener;
+  without_group.target_groups.clear();
+  for (const Config& config : {without_listener, without_group}) {
+    world_.start_engine();
+    three_healthy_targets();
+    ASSERT_NE(world_.engine().adopt(), nullptr);
+    const std::uint32_t slot = world_.target("10.0.1.13").slot;
+    world_.engine().writer().targets(0)[slot].active_flows = 1;
+    world_.pass(1);
+    (void)apply(config);
+    ASSERT_EQ(probed(world_), std::set<std::string>{"10.0.1.13"});
+    EXPECT_EQ(world_.health_targets[0].listener_port, 80) << "the same question as before";
+    world_.set_health("10.0.1.13", TargetState::unhealthy);
+    EXPECT_TRUE(world_.published_target("10.0.1.13")->flags & MR_TARGET_RESETS_FLOWS);
+
+    (void)world_.start();  // with the health check of a group that no config has any more
+    (void)apply(config);
+    ASSERT_EQ(probed(world_), std::set<std::string>{"10.0.1.13"});
+    EXPECT_EQ(world_.health_targets[0].check, web_config(kThree).target_groups[0].health_check);
+    EXPECT_EQ(world_.health_targets[0].listener_port, 80);
+    EXPECT_TRUE(world_.published_target("10.0.1.13")->flags & MR_TARGET_RESETS_FLOWS);
+
+    world_.engine().writer().targets(0)[slot].active_flows = 0;
+    world_.pass(2);
+    EXPECT_TRUE(world_.health_targets.empty());
+    (void)apply(web_config(kThree));
+    EXPECT_EQ(world_.target("10.0.1.13").state, TargetState::initial) << "nobody knew any more";
+  }
 }
 
 TEST_F(ReconcilerTest, counters_go_on_over_a_restart_of_the_engine) {

@@ -79,24 +79,37 @@ TEST(NumberSource, number_taken_after_a_crash_was_never_taken_before) {
     std::uint64_t stored_floor = 1;
     std::set<std::uint64_t> taken;
     for (const std::uint8_t run : *rc::gen::arbitrary<std::vector<std::uint8_t>>()) {
-      NumberSource<std::uint64_t> numbers(stored_floor, 10);
+      NumberSource<std::uint64_t> numbers(stored_floor);
       for (int i = 0; i < run % 37; ++i) {
+        if (numbers.room() == 0) {
+          stored_floor = numbers.next() + 10;
+          numbers.raise(stored_floor);
+        }
         RC_ASSERT(taken.insert(numbers.take()).second);
-        stored_floor = numbers.floor();  // stored before the number shows
       }
     }
   });
   EXPECT_TRUE(holds);
 }
 
-TEST(NumberSource, full_disk_for_a_step_of_numbers_is_survived) {
-  NumberSource<std::uint32_t> numbers(1, 10);
-  (void)numbers.take();
-  const std::uint32_t stored = numbers.floor();
-  std::uint32_t last = 0;
-  for (int i = 0; i < 9; ++i) last = numbers.take();
-  NumberSource<std::uint32_t> after_crash(stored, 10);
-  EXPECT_GT(after_crash.take(), last);
+TEST(NumberSource, has_no_room_beyond_what_was_stored) {
+  NumberSource<std::uint32_t> numbers(7);
+  EXPECT_EQ(numbers.room(), 0u);
+  numbers.raise(9);
+  EXPECT_EQ(numbers.room(), 2u);
+  EXPECT_EQ(numbers.take(), 7u);
+  numbers.raise(8);
+  EXPECT_EQ(numbers.room(), 1u) << "a floor never sinks";
+}
+
+TEST(NumberSource, numbers_that_others_used_are_skipped_and_leave_no_room) {
+  NumberSource<std::uint32_t> numbers(7);
+  numbers.raise(20);
+  numbers.skip_to(10);
+  EXPECT_EQ(numbers.room(), 10u);
+  numbers.skip_to(500);
+  EXPECT_EQ(numbers.room(), 0u);
+  EXPECT_EQ(numbers.floor(), 500u);
 }
 
 }  // namespace

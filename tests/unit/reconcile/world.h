@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -153,6 +154,8 @@ class World {
   std::vector<control::LocalMac> own_macs;
   std::vector<std::string> twins;
   std::string hold;
+  std::set<TargetKey> held_targets;
+  std::uint32_t highest_flow_id = 0;
   bool is_woken = false;
 
  private:
@@ -163,7 +166,11 @@ class World {
                 },
             .config_text = control::dump_config,
             .set_health_targets = [this](auto targets) { health_targets = std::move(targets); },
-            .set_health_hold = [this](auto reason) { hold = std::move(reason); },
+            .set_health_hold =
+                [this](auto now_held) {
+                  hold = now_held.reason;
+                  held_targets = std::move(now_held.targets);
+                },
             .set_twins = [this](auto names) { twins = std::move(names); },
             .watch_next_hops = [this](auto addresses) { watched = std::move(addresses); },
             .find_next_hop = [this](const IpAddress& address) -> std::optional<NextHopInfo> {
@@ -179,6 +186,7 @@ class World {
                   const bool is_own = std::ranges::count(own_addresses, address) != 0;
                   return std::string(is_own ? "mr0" : "");
                 },
+            .highest_flow_id = [this](const auto&, auto) { return highest_flow_id; },
             .alarms = [] { return std::vector<std::string>{}; },
             .wake = [this] { is_woken = true; },
             .log = [](const std::string&) {}};

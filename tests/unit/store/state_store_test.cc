@@ -44,6 +44,15 @@ StoredState rich_state() {
   group.deregistration_connection_termination = true;
   group.unhealthy_connection_termination = true;
   group.lookup_slots = MR_LOOKUP_SLOTS_MAX;
+  group.health_check.protocol = HealthCheckProtocol::http;
+  group.health_check.port = 9000;
+  group.health_check.path = "/health?deep='yes'";
+  group.health_check.interval_ms = 100;
+  group.health_check.timeout_ms = 50;
+  group.health_check.healthy_threshold = 3;
+  group.health_check.unhealthy_threshold = 10;
+  group.health_check.matcher = {{200, 299}, {418, 418}};
+  group.listener_port = 443;
   state.groups = {group};
   StoredTarget target;
   target.key = {.group = "web-80", .address = ip("fd00::11"), .port = 8080};
@@ -203,6 +212,24 @@ TEST_F(StateStoreTest, impossible_row_is_named) {
   }
 }
 
+TEST_F(StateStoreTest, impossible_health_check_is_named) {
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(rich_state()));
+  }
+  for (const char* sql :
+       {"UPDATE target_groups SET health_matcher = ''",
+        "UPDATE target_groups SET health_matcher = '200'",
+        "UPDATE target_groups SET health_matcher = '200-299,'",
+        "UPDATE target_groups SET health_matcher = '200-70000'",
+        "UPDATE target_groups SET health_matcher = '200-299', health_interval_ms = 0"}) {
+    run_sql(sql);
+    Result<StateStore> store = StateStore::open(path_);
+    ASSERT_FALSE(store) << sql;
+    EXPECT_THAT(store.error().message, HasSubstr("is impossible"));
+  }
+}
+
 TEST_F(StateStoreTest, slot_used_twice_is_refused) {
   StoredState state = rich_state();
   state.listeners[1].slot = 0;
@@ -218,11 +245,17 @@ TEST_F(StateStoreTest, slot_used_twice_is_refused) {
 TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
   StoredState state = rich_state();
   state.groups[0].gue_port = kGuePortDefault;  // which version 1 knew nothing of
+  state.groups[0].health_check = {};
+  state.groups[0].listener_port = 0;
   {
     StateStore store = open();
     ASSERT_TRUE(store.save(state));
   }
-  run_sql("ALTER TABLE target_groups DROP COLUMN gue_port");
+  for (const char* column : {"gue_port", "health_protocol", "health_port", "health_path",
+                             "health_interval_ms", "health_timeout_ms", "healthy_threshold",
+                             "unhealthy_threshold", "health_matcher", "listener_port"}) {
+    run_sql((std::string("ALTER TABLE target_groups DROP COLUMN ") + column).c_str());
+  }
   run_sql("PRAGMA user_version = 1");
   {
     StateStore store = open();

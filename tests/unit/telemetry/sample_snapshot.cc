@@ -47,6 +47,7 @@ TargetSnapshot sample_target(const std::string& group, const char* address, std:
   target.weight = 100;
   target.zone = "a";
   target.state = TargetState::healthy;
+  target.health = TargetState::healthy;
   target.next_hop_resolved = true;
   target.lookup_share = 0.5;
   target.stats.new_flows = 11;
@@ -99,6 +100,7 @@ Snapshot sample_snapshot() {
   web.targets[1].state = TargetState::draining;
   web.targets[1].reason = HealthReason::deregistration_in_progress;
   web.targets[1].drain_seconds_left = 120;
+  web.targets[1].health = TargetState::unhealthy;
   TargetGroupSnapshot dns;
   dns.name = "dns";
   dns.protocol = Protocol::udp;
@@ -108,6 +110,7 @@ Snapshot sample_snapshot() {
   dns.unhealthy = 1;
   dns.targets = {sample_target("dns", "2001:db8::5", 53)};
   dns.targets[0].state = TargetState::unhealthy;
+  dns.targets[0].health = TargetState::unhealthy;
   dns.targets[0].reason = HealthReason::timeout;
   snapshot.target_groups = {web, dns};
   return snapshot;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// When a failed probe says nothing about its target: probes travel through the engine, by its nics,
+// and their answers by any of its workers. Cold and pure; time is an argument.
+//
+//   no engine, or one that just started or is silent --> nobody's health gets worse
+//   a worker that stands still                        --> nobody's: any answer may be in its queue
+//   a nic without link                                --> not that of the targets behind it
+//
+// What held health goes on doing so for a while after it has passed: the first probes ask a kernel
+// that must look for its neighbours again.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "controlplane/reconcile/snapshot.h"
+
+namespace millrace::control {
+
+using NicMask = std::uint32_t;  // bit i: nic i
+static_assert(MR_NIC_COUNT_MAX <= 32, "a bit for each");
+
+struct HoldDecision {
+  std::string reason{};     // for the operator; "": health goes on
+  bool is_for_all = false;  // else for the targets behind these
+  NicMask held_nics = 0;
+  std::string alarm{};  // what needs the operator's attention, "" while it may pass by itself
+};
+
+class HoldWatch {
+ public:
+  struct Inputs {
+    const EngineSnapshot& engine;
+    std::uint64_t silence_ns = 0;  // of its main thread
+    std::uint64_t now_ns = 0;      // CLOCK_MONOTONIC
+    std::uint64_t probe_timeout_min_ns = 0;
+    NicMask target_nics = 0;  // those by which targets are reached
+  };
+  [[nodiscard]] HoldDecision decide(const Inputs& inputs);
+  // Another engine runs: it warms up, and its nics are others.
+  void restart() { *this = HoldWatch(); }
+
+ private:
+  struct Link {
+    bool is_up = true;
+    std::uint64_t down_since_ns = 0;
+    std::uint64_t down_until_ns = 0;  // 0: was never seen down
+  };
+  void note_links(const Inputs& inputs);
+  [[nodiscard]] HoldDecision for_worker(const Inputs& inputs);
+  [[nodiscard]] HoldDecision for_links(const Inputs& inputs) const;
+  [[nodiscard]] bool is_held(std::size_t nic, const Inputs& inputs) const;
+
+  std::uint64_t engine_since_ns_ = 0;  // 0: not running
+  std::uint64_t stalled_until_ns_ = 0;
+  std::uint32_t stalled_worker_ = 0;
+  std::array<Link, MR_NIC_COUNT_MAX> links_{};
+};
+
+}  // namespace millrace::control

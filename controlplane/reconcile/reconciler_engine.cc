@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the reconciler makes of the engine: its counters, which targets still have flows, and
+// whether a failed probe says anything about a target. Cold.
+#include <set>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "controlplane/reconcile/reconciler.h"
+
+namespace millrace::control {
+
+void Reconciler::poll_engine() {
+  const EngineWatch::Poll poll = engine_.poll();
+  if (poll.is_new_engine) {
+    listener_sums_.restart();
+    target_sums_.restart();
+    hooks_.log("engine is process " + std::to_string(engine_.info().engine_pid));
+    hold_watch_.restart();
+  }
+  if (poll.nics_changed) {
+    std::vector<std::string> twins;
+    for (const mr_nic& nic : engine_.info().nics) twins.emplace_back(nic.twin);
+    hooks_.set_twins(std::move(twins));
+    note_change();
+  }
+  observe_counters();
+  hold_health(hooks_.now().monotonic_ns);
+}
+
+void Reconciler::observe_counters() {
+  const shm::StatsReader* stats = engine_.stats();
+  if (stats == nullptr) return;
+  for (const auto& [key, listener] : state_.listeners) {
+    if (const auto raw = stats->listener(listener.slot)) {
+      listener_sums_.observe(listener.id, *raw);
+    }
+  }
+  for (const auto& [name, group] : state_.groups) {
+    for (const auto& [key, target] : group.targets) {
+      if (const auto raw = stats->target(target.slot)) target_sums_.observe(target.id, *raw);
+    }
+  }
+}
+
+// Whoever got a slot just now starts from where the slot's counters stand.
+void Reconciler::begin_counters() {
+  const shm::StatsReader* stats = engine_.stats();
+  std::unordered_set<std::uint32_t> listener_ids;
+  std::unordered_set<std::uint32_t> target_ids;
+  for (const auto& [key, listener] : state_.listeners) {
+    listener_ids.insert(listener.id);
+    const auto raw = stats == nullptr ? std::nullopt : stats->listener(listener.slot);
+    if (raw) listener_sums_.begin(listener.id, *raw);
+  }
+  for (const auto& [name, group] : state_.groups) {
+    for (const auto& [key, target] : group.targets) {
+      target_ids.insert(target.id);
+      const auto raw = stats == nullptr ? std::nullopt : stats->target(target.slot);
+      if (raw) target_sums_.begin(target.id, *raw);
+    }
+  }
+  listener_sums_.retain(listener_ids);
+  target_sums_.retain(target_ids);
+}
+
+void Reconciler::hold_health(std::uint64_t now_ns) {
+  const EngineSnapshot engine =
+      engine_.snapshot(publisher_->generation(), published_at_ns_, now_ns);
+  const HoldDecision decided = hold_watch_.decide({.engine = engine,
+                                                   .silence_ns = engine_.silence_ns(now_ns),
+                                                   .now_ns = now_ns,
+                                                   .probe_timeout_min_ns = probe_timeout_min_ns_,
+                                                   .target_nics = target_nics_});
+  if (decided.alarm.empty() != hold_alarm_.empty()) {
+    hooks_.log(decided.alarm.empty() ? "over: " + hold_alarm_ : decided.alarm);
+  }
+  hold_alarm_ = decided.alarm;
+  HealthHold hold{.reason = decided.reason, .targets = {}, .forgets_failures = false};
+  if (decided.held_nics != 0) {
+    // The link was down for a moment before anybody saw it.
+    hold.forgets_failures = true;
+    if (!decided.is_for_all) hold.targets = targets_behind(decided.held_nics);
+    if (!decided.is_for_all && hold.targets.empty()) hold.reason.clear();
+  }
+  hooks_.set_health_hold(std::move(hold));
+}
+
+// Those whose nic was never known are behind any.
+std::set<TargetKey> Reconciler::targets_behind(NicMask nics) const {
+  std::set<TargetKey> keys;
+  for (const auto& [name, group] : state_.groups) {
+    for (const auto& [key, target] : group.targets) {
+      const bool is_behind = !target.nic || (nics >> *target.nic & 1) != 0;
+      if (is_behind) keys.insert(key);
+    }
+  }
+  return keys;
+}
+
+// By which nic each target is reached, or was while the kernel still knew.
+void Reconciler::note_nics() {
+  target_nics_ = 0;
+  for (auto& [name, group] : state_.groups) {
+    for (auto& [key, target] : group.targets) {
+      const mr_next_hop& hop = contents_.targets[target.slot].next_hop;
+      if ((hop.flags & MR_NEXT_HOP_RESOLVED) != 0) target.nic = hop.nic;
+      if (target.nic) target_nics_ |= NicMask{1} << *target.nic;
+    }
+  }
+}
+
+std::optional<std::uint64_t> Reconciler::active_flows(std::uint32_t target_slot) const {
+  // A starting engine counts its flows before it adopts its first config.
+  const shm::StatsReader* stats = engine_.stats();
+  if (stats == nullptr || !engine_.is_alive() || stats->acknowledged_by_all() == 0) {
+    return std::nullopt;
+  }
+  const std::optional<mr_target_stats> target = stats->target(target_slot);
+  if (!target) return std::nullopt;
+  return target->active_flows;
+}
+
+// True when that changes who is probed.
+bool Reconciler::note_all_flows(std::uint64_t now_ns) {
+  flows_checked_ns_ = now_ns;
+  bool is_changed = false;
+  for (auto& [name, group] : state_.groups) {
+    for (auto& [key, target] : group.targets) {
+      const auto flows = gets_flows(target, group) ? std::nullopt : active_flows(target.slot);
+      is_changed = note_flows(target, group, flows) || is_changed;
+    }
+  }
+  return is_changed;
+}
+
+}  // namespace millrace::control

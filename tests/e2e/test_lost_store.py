@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control plane's store is lost, emptied, put back from an older copy, or on a full disk."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lab import Lab, Node
+from lab.addresses import VIP_V4, VIP_V6, target_v4
+from lab.configs import Config, standard
+from lab.process import run
+from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many
+
+CONFIG = standard()
+
+
+@pytest.fixture(autouse=True)
+def as_at_first(lab: Lab, node: Node) -> Iterator[None]:
+    yield
+    if not node.controlplane.running:
+        node.start_controlplane()
+    node.apply(CONFIG)
+    node.wait_states("healthy", count=12)
+    node.wait_adopted()
+
+
+@contextmanager
+def connections(lab: Lab) -> Iterator[list[StreamReport]]:
+    """Streams of all four kinds; their reports are in the list afterwards."""
+    reports: list[StreamReport] = []
+    tcp = [TcpStreams(lab.client, vip, connections=20) for vip in (VIP_V4, VIP_V6)]
+    udp = [UdpStream(lab.client, vip, per_second=50) for vip in (VIP_V4, VIP_V6)]
+    for stream in (*tcp, *udp):
+        stream.__enter__()
+    try:
+        yield reports
+    finally:
+        reports += [stream.stop() for stream in (*tcp, *udp)]
+
+
+def store_files(node: Node) -> list[Path]:
+    return sorted(node.state_dir.glob("state.db*"))
+
+
+def identities(node: Node) -> dict[tuple[str, str, int], int]:
+    return {(view.group, view.address, view.port): view.id for view in node.targets()}
+
+
+def with_another_port(port: int) -> Config:
+    """t1 and t3 get a second place in the group: machines that were not there before."""
+    changed: Config = copy.deepcopy(CONFIG)
+    for index in (1, 3):
+        changed["target_groups"][0]["targets"].append({"id": target_v4(index), "port": port})
+    return changed
+
+
+@pytest.mark.parametrize("loss", ["lost", "empty", "older"])
+def test_fault_75_connections_go_on_whatever_becomes_of_the_store(
+    lab: Lab, node: Node, tmp_path: Path, loss: str
+) -> None:
+    node.controlplane.stop()
+    for file in store_files(node):
+        shutil.copy(file, tmp_path)
+    node.start_controlplane()
+    node.apply(with_another_port(80))
+    node.wait_states("healthy", count=14)
+    node.wait_adopted()
+    before = identities(node)
+    with connections(lab) as reports:
+        node.controlplane.stop()
+        for file in store_files(node):
+            file.unlink()
+        if loss == "empty":
+            (node.state_dir / "state.db").touch()
+        if loss == "older":
+            for file in tmp_path.iterdir():
+                shutil.copy(file, node.state_dir)
+        node.start_controlplane()
+        node.wait_adopted()
+        assert identities(node) == before
+        assert {view.state for view in node.targets()} == {"healthy"}
+        # Others get slots that were free; nobody's flows lead to them.
+        node.apply(with_another_port(8080))
+        node.wait_adopted()
+        assert len(connect_many(lab.client, VIP_V4, 50)) == 50
+    for report in reports:
+        assert report.sent > 20 and report.errors == [] and report.moved == 0, report
+        assert report.lost == 0 and len(report.targets) <= 3, report
+    new = {key: number for key, number in identities(node).items() if key not in before}
+    assert new and not set(new.values()) & set(before.values())
+
+
+@contextmanager
+def small_disk(node: Node) -> Iterator[Path]:
+    """The store on a file system of its own; yields a file that may fill it."""
+    node.controlplane.stop()
+    kept = [(file.name, file.read_bytes()) for file in store_files(node)]
+    run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", node.state_dir])
+    try:
+        for name, content in kept:
+            (node.state_dir / name).write_bytes(content)
+        yield node.state_dir / "filler"
+    finally:
+        node.controlplane.stop()
+        files = [(file.name, file.read_bytes()) for file in store_files(node)]
+        run(["umount", node.state_dir])
+        for name, content in files:
+            (node.state_dir / name).write_bytes(content)
+        for file in store_files(node):
+            if file.name not in {name for name, _ in files}:
+                file.unlink()
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        try:
+            for size in (1 << 16, 1 << 12, 1):
+                while file.write(bytes(size)) == size:
+                    pass
+        except OSError:
+            pass
+    with path.open("ab", buffering=0) as file:
+        try:
+            while file.write(bytes(64)):
+                pass
+        except OSError:
+            pass
+
+
+def test_fault_75_full_disk_gives_no_id_to_two_machines(lab: Lab, node: Node) -> None:
+    with small_disk(node) as filler:
+        node.start_controlplane()
+        node.wait_adopted()
+        fill(filler)
+        with connections(lab) as reports:
+            names: dict[int, tuple[str, str, int]] = {}
+            for port in (80, 8080, 8081):
+                node.write_config(with_another_port(port))
+                said = node.cli("apply", str(node.config_file), check=False)
+                if said.returncode != 0:
+                    assert "cannot be stored" in said.stderr and "state.db" in said.stderr
+                assert any("state is not saved" in alarm for alarm in node.status()["alarms"])
+                node.controlplane.kill()
+                node.start_controlplane()
+                node.wait_adopted()
+                for key, number in identities(node).items():
+                    assert names.setdefault(number, key) == key
+            filler.unlink()
+            node.apply(with_another_port(8082))
+            node.wait_no_alarms()
+        for report in reports:
+            assert report.errors == [] and report.lost == 0 and report.moved == 0, report

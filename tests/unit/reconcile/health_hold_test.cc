@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/health_hold.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace millrace::control {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr std::uint64_t kMs = 1'000'000;
+constexpr std::uint64_t kSecond = 1000 * kMs;
+
+class HoldTest : public ::testing::Test {
+ protected:
+  HoldTest() {
+    engine_.running = true;
+    engine_.nics = {{.name = "nic0", .twin = "mr0", .mac = "", .link_up = true},
+                    {.name = "nic1", .twin = "mr1", .mac = "", .link_up = true}};
+    engine_.workers = {{.index = 0}, {.index = 1}};
+    (void)decide();
+    pass(5 * kSecond);
+  }
+  HoldDecision decide() {
+    return watch_.decide({.engine = engine_,
+                          .silence_ns = silence_ns_,
+                          .now_ns = now_ns_,
+                          .probe_timeout_min_ns = probe_timeout_min_ns_,
+                          .target_nics = target_nics_});
+  }
+  // The control plane looks ten times a second.
+  void pass(std::uint64_t ns) {
+    for (const std::uint64_t end_ns = now_ns_ + ns; now_ns_ < end_ns;) {
+      now_ns_ += 100 * kMs;
+      (void)decide();
+    }
+  }
+  void set_link(std::size_t nic, bool is_up) { engine_.nics[nic].link_up = is_up; }
+
+  EngineSnapshot engine_;
+  std::uint64_t now_ns_ = 1000 * kSecond;
+  std::uint64_t silence_ns_ = 0;
+  std::uint64_t probe_timeout_min_ns_ = 6 * kSecond;
+  NicMask target_nics_ = 0b01;
+  HoldWatch watch_;
+};
+
+TEST_F(HoldTest, engine_that_forwards_holds_nothing) {
+  EXPECT_EQ(decide().reason, "");
+  EXPECT_EQ(decide().alarm, "");
+}
+
+TEST_F(HoldTest, no_engine_a_young_one_and_a_silent_one_hold_everybody) {
+  engine_.running = false;
+  engine_.problem = "the engine is not running";
+  EXPECT_EQ(decide().reason, "the engine is not running");
+  EXPECT_TRUE(decide().is_for_all);
+  engine_.running = true;
+  EXPECT_THAT(decide().reason, HasSubstr("just started"));
+  pass(2 * kSecond);
+  EXPECT_EQ(decide().reason, "");
+  silence_ns_ = 51 * kMs;
+  EXPECT_THAT(decide().reason, HasSubstr("no sign of life"));
+}
+
+TEST_F(HoldTest, fault_76_link_that_is_down_holds_those_behind_it_until_a_while_after) {
+  set_link(0, false);
+  EXPECT_EQ(decide().reason, "nic nic0 has no link");
+  EXPECT_TRUE(decide().is_for_all) << "there is no other way to targets";
+  EXPECT_THAT(decide().alarm, HasSubstr("nic nic0 has no link"));
+  pass(60 * kSecond);
+  EXPECT_EQ(decide().held_nics, 0b01u) << "for as long as nobody can be reached";
+  set_link(0, true);
+  EXPECT_EQ(decide().reason, "nic nic0 had no link until now");
+  EXPECT_EQ(decide().alarm, "");
+  pass(2 * kSecond);
+  EXPECT_NE(decide().reason, "");
+  pass(kSecond);
+  EXPECT_EQ(decide().reason, "");
+}
+
+TEST_F(HoldTest, fault_76_flapping_link_holds_from_its_last_time) {
+  for (int flap = 0; flap < 5; ++flap) {
+    set_link(0, false);
+    pass(kSecond);
+    set_link(0, true);
+    pass(kSecond);
+    EXPECT_NE(decide().reason, "") << flap;
+  }
+}
+
+TEST_F(HoldTest, fault_76_targets_behind_another_nic_are_judged_as_ever) {
+  target_nics_ = 0b11;
+  set_link(1, false);
+  EXPECT_EQ(decide().held_nics, 0b10u);
+  EXPECT_FALSE(decide().is_for_all);
+  EXPECT_THAT(decide().alarm, HasSubstr("nic1"));
+  pass(29 * kSecond);
+  EXPECT_EQ(decide().held_nics, 0b10u);
+  pass(2 * kSecond);
+  EXPECT_EQ(decide().held_nics, 0u) << "others are better than ones that nobody reaches";
+}
+
+TEST_F(HoldTest, nic_without_targets_is_not_held_against_those_of_others) {
+  set_link(1, false);
+  EXPECT_FALSE(decide().is_for_all);
+  EXPECT_EQ(decide().alarm, "") << "shown where nics are shown";
+}
+
+TEST_F(HoldTest, fault_92_worker_that_stands_still_holds_everybody) {
+  engine_.workers[1].heartbeat_age_ms = 999;
+  EXPECT_EQ(decide().reason, "") << "less than a sixth of what a probe waits";
+  engine_.workers[1].heartbeat_age_ms = 12'000;
+  EXPECT_EQ(decide().reason, "worker 1 of the engine stands still");
+  EXPECT_TRUE(decide().is_for_all);
+  EXPECT_THAT(decide().alarm, HasSubstr("(since 12 s)"));
+  engine_.workers[1].heartbeat_age_ms = 0;
+  EXPECT_NE(decide().reason, "") << "answers are still in its queue";
+  EXPECT_EQ(decide().alarm, "");
+  pass(1100 * kMs);
+  EXPECT_EQ(decide().reason, "");
+}
+
+TEST_F(HoldTest, fault_92_quick_probes_are_held_sooner) {
+  probe_timeout_min_ns_ = 150 * kMs;
+  engine_.workers[0].heartbeat_age_ms = 74;
+  EXPECT_EQ(decide().reason, "");
+  engine_.workers[0].heartbeat_age_ms = 76;
+  EXPECT_NE(decide().reason, "");
+  EXPECT_EQ(decide().alarm, "") << "a hiccup";
+}
+
+}  // namespace
+}  // namespace millrace::control
