@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "dataplane/contract/stats_abi.h"
 #include "dataplane/core/answer.h"
