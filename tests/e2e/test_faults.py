@@ -314,10 +314,10 @@ def test_fault_37_foreign_config_segment_is_refused_with_its_reason(
 
 
 @pytest.mark.parametrize("damage", ["other abi", "cut short", "zeroed", "random"])
-def test_fault_37_foreign_stats_segment_is_refused_with_its_reason(
+def test_fault_37_foreign_stats_segment_is_replaced_by_the_engines_own(
     lab: Lab, node: Node, damage: str
 ) -> None:
-    """The engine goes on with its own; the control plane finds a damaged one in its place."""
+    """The engine notices that its name leads to another file, and makes its own anew there."""
     node.controlplane.stop()
     stats = node.runtime_dir / "stats"
     foreign = node.runtime_dir / "stats.foreign"
@@ -325,10 +325,9 @@ def test_fault_37_foreign_stats_segment_is_refused_with_its_reason(
     damaged(foreign, damage)
     foreign.replace(stats)
     node.start_controlplane()
-    engine = node.status()["engine"]
-    assert engine["running"] is False and engine["problem"]
-    if damage == "other abi":
-        assert "999" in engine["problem"]
+    wait_until(
+        lambda: node.status()["engine"]["running"], "the engine is seen to run", timeout_s=5
+    )
     assert len(connect_many(lab.client, VIP_V4, 50)) == 50
     assert node.dataplane.stop() == 0
     node.restart_dataplane()
