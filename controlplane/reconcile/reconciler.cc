@@ -341,8 +341,6 @@ void Reconciler::replace_lost_segment() {
   is_dirty_ = true;
 }
 
-}
-
 std::vector<std::string> Reconciler::alarms(const EngineSnapshot& engine) const {
   std::vector<std::string> alarms = hooks_.alarms();
   for (const std::string& alarm : {publish_alarm_, store_alarm_, hold_alarm_}) {
