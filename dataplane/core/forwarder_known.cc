@@ -7,6 +7,7 @@
 // and RST are taken back when the connection goes on, and a SYN goes where the flow is.
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
+#include "dataplane/core/rewrite.h"
 
 namespace millrace::core {
 namespace {
@@ -82,6 +83,10 @@ Verdict Forwarder::open_again(Packet& packet, Work& work, mr_flow_record& flow,
   }
   ++burst_counts_.hits;
   if (!is_opening) flow.flags |= MR_FLOW_SYN_AGAIN;
+  // The group may be forwarded in another way by now.
+  const NatDeltas deltas = nat_deltas(*work.listener, target);
+  flow.ip_checksum_delta = deltas.ip;
+  flow.l4_checksum_delta = deltas.l4;
   if ((flow.flags & MR_FLOW_SHARED) != 0) claim_replies(work.hash, flow, target);
   account(flow, work.parsed);
   // A client that tries for ever does not keep the flow at its old target.

@@ -124,6 +124,7 @@ def send_frames(host: Namespace, frame: bytes, count: int) -> None:
             raw.send(frame)
 
 
+@pytest.mark.exact
 def test_fault_71_other_machines_frames_are_the_kernels_but_none_for_a_vip(
     lab: Lab, node: Node
 ) -> None:
@@ -278,6 +279,7 @@ def test_fault_71_engine_makes_the_nic_leave_vlan_tags_alone(lab: Lab, node: Nod
     wait_all_answer(lab.client, "VIPs answer")
 
 
+@pytest.mark.exact
 def test_fault_71_frames_of_a_vlan_are_the_kernels_and_priority_tags_are_none(
     lab: Lab, node: Node
 ) -> None:

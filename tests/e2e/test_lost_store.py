@@ -85,7 +85,7 @@ def test_fault_75_connections_go_on_whatever_becomes_of_the_store(
         assert identities(node) == before
         assert {view.state for view in node.targets()} == {"healthy"}
         # Others get slots that were free; nobody's flows lead to them.
-        node.apply(with_another_port(8080))
+        node.apply(with_another_port(8081))
         node.wait_adopted()
         assert len(connect_many(lab.client, VIP_V4, 50)) == 50
     for report in reports:
@@ -139,7 +139,7 @@ def test_fault_75_full_disk_gives_no_id_to_two_machines(lab: Lab, node: Node) ->
         fill(filler)
         with connections(lab) as reports:
             names: dict[int, tuple[str, str, int]] = {}
-            for port in (80, 8080, 8081):
+            for port in (80, 8081, 8083):
                 node.write_config(with_another_port(port))
                 said = node.cli("apply", str(node.config_file), check=False)
                 if said.returncode != 0:

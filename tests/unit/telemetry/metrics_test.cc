@@ -92,7 +92,7 @@ TEST(Metrics, values_and_units_are_those_of_the_snapshot) {
            "target=\"[2001:db8::5]:53\",state=\"unhealthy\",reason=\"Target.Timeout\"} 1\n",
            "millrace_target_state_info{node=\"lb-1\",zone=\"a\",target_group=\"web-80\","
            "target=\"10.0.1.12:8081\",state=\"draining\","
-           "reason=\"Elb.DeregistrationInProgress\"} 1\n",
+           "reason=\"Target.DeregistrationInProgress\"} 1\n",
            "millrace_target_healthy{node=\"lb-1\",zone=\"a\",target_group=\"web-80\","
            "target=\"10.0.1.12:8081\"} 0\n",
            "millrace_target_lookup_ratio{node=\"lb-1\",zone=\"a\",target_group=\"web-80\","
