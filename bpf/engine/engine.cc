@@ -80,8 +80,9 @@ Engine::Engine(const EngineOptions& options)
 
 Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine(options));
-  for (const auto step : {&Engine::take_lock, &Engine::find_nics, &Engine::lock_directories,
-                          &Engine::load_program, &Engine::prepare_control, &Engine::open_stats, &Engine::attach}) {
+  for (const auto step :
+       {&Engine::take_lock, &Engine::find_nics, &Engine::lock_directories, &Engine::load_program,
+        &Engine::prepare_control, &Engine::open_stats, &Engine::attach}) {
     if (Status done = (engine.get()->*step)(); !done) return done.error();
   }
   // An engine that keeps a privilege works as well, so that is worth a warning and no more. Those
@@ -238,29 +239,22 @@ Status Engine::open_stats() {
   return ok();
 }
 
-// What an earlier daemon left is replaced step by step, and only from here on. A step that fails
-// takes back those before it; a kill in between leaves flows in pinned maps or in the old copy.
+// What an earlier daemon left is replaced from here on only. Attaching is what may well fail, and
+// then is taken back; a kill in between leaves flows in pinned maps or in the old copy.
 Status Engine::attach() {
   const std::vector<std::uint32_t> former = interfaces_of(*pins_);
-  if (Status entered = enter_nics(); !entered) return entered;
-  if (Status put = put_on_nics(); !put) {
-    if (program_->has_kept_maps()) program_->take_back_nics();
-    return put;
-  }
+  if (Status put = put_on_nics(); !put) return put;
+  Status entered =
+      program_->has_kept_maps() ? program_->set_nics(nics_) : program_->pin_maps(*pins_);
+  if (!entered) return entered;
   for (const std::uint32_t ifindex : former) {
     const auto is_it = [&](const Nic& nic) { return nic.ifindex == ifindex; };
     if (std::ranges::none_of(nics_, is_it)) memberships_->leave_all(ifindex);
-  }
-  if (!program_->has_kept_maps()) {
-    if (Status pinned = program_->pin_maps(*pins_); !pinned) return pinned;
   }
   if (Status committed = flow_set_->commit(); !committed) return committed;
   sweep_->run_round(config_.view, now_ns());
   return ok();
 }
-
-// Kept maps are in use.
-Status Engine::enter_nics() { return program_->has_kept_maps() ? program_->set_nics(nics_) : ok(); }
 
 // The program has the config before its first packet: without one it would leave replies of known
 // flows to the kernel, which forwards them untranslated, and clients answer with RST.

@@ -61,7 +61,6 @@ class Engine {
   void import_flows_of_others();
   [[nodiscard]] Status open_stats();
   [[nodiscard]] Status attach();
-  [[nodiscard]] Status enter_nics();
   [[nodiscard]] Status put_on_nics();
   void tend(std::uint64_t now_ns);
   [[nodiscard]] bool keep_attached(std::uint32_t index);

@@ -280,8 +280,8 @@ Status Program::set_clock() {
 
 Status Program::set_nics(const std::vector<Nic>& nics) {
   mr_xdp_control& control = *maps_.control;
-  nics_before_ = {.nics = {}, .count = control.nic_count, .last_hops = {}};
-  std::copy(std::begin(control.nics), std::end(control.nics), nics_before_.nics.begin());
+  std::array<mr_xdp_nic, MR_NIC_COUNT_MAX> before{};
+  std::copy(std::begin(control.nics), std::end(control.nics), before.begin());
   std::array<mr_xdp_nic, MR_NIC_COUNT_MAX> wanted{};
   for (std::uint32_t i = 0; i < nics.size(); ++i) {
     wanted[i].ifindex = nics[i].ifindex;
@@ -289,7 +289,7 @@ Status Program::set_nics(const std::vector<Nic>& nics) {
   }
   if (const std::optional<std::uint32_t> refused = send_to(wanted, nics.size())) {
     const Error error = shm::os_error(nics[*refused].name + ": cannot be sent to by XDP");
-    send_to(nics_before_.nics, control.nic_count);
+    send_to(before, control.nic_count);
     return error;
   }
   const bool are_same =
@@ -298,7 +298,6 @@ Status Program::set_nics(const std::vector<Nic>& nics) {
   if (!are_same) {
     // Neighbours are remembered with the number of a nic: with others in their place replies take
     // the default next hop until the next packet of a client.
-    nics_before_.last_hops.assign(maps_.last_hops.begin(), maps_.last_hops.end());
     std::memset(maps_.last_hops.data(), 0, maps_.last_hops.size_bytes());
   }
   std::copy(wanted.begin(), wanted.end(), control.nics);
@@ -317,14 +316,6 @@ std::optional<std::uint32_t> Program::send_to(const std::array<mr_xdp_nic, MR_NI
     }
   }
   return std::nullopt;
-}
-
-void Program::take_back_nics() {
-  mr_xdp_control& control = *maps_.control;
-  send_to(nics_before_.nics, nics_before_.count);  // an interface that is gone stays away
-  std::copy(nics_before_.nics.begin(), nics_before_.nics.end(), control.nics);
-  control.nic_count = nics_before_.count;
-  std::ranges::copy(nics_before_.last_hops, maps_.last_hops.begin());
 }
 
 // Old and new lines have the config in force at the same place, so that while some nics run one

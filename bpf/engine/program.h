@@ -69,10 +69,10 @@ class Program {
 
   // Fills control.ns_per_jiffy and clock_offset_ns. Takes about a fifth of a second.
   [[nodiscard]] Status set_clock();
-  // nics[i] is nic i of the config, for sending and in `control`. An earlier daemon's program uses
-  // kept maps at once: where it is not followed by attach(), take_back_nics() makes all as it was.
+  // nics[i] is nic i of the config, for sending and in `control`. In kept maps an earlier daemon's
+  // program uses them at once: after attach() there. Until then a program leaves the frames of an
+  // interface that is new to the kernel.
   [[nodiscard]] Status set_nics(const std::vector<Nic>& nics);
-  void take_back_nics();
 
   // Attaches it to `nics`, in the place of an earlier daemon's programs without a gap, and detaches
   // those from all other interfaces. From then on it forwards.
@@ -112,12 +112,6 @@ class Program {
   std::string why_new_maps_;
   ProgramOptions options_;
   bool is_attached_ = false;
-  struct NicsBefore {
-    std::array<mr_xdp_nic, MR_NIC_COUNT_MAX> nics;
-    std::uint32_t count;
-    std::vector<mr_xdp_last_hop> last_hops;  // empty: they are as they were
-  };
-  NicsBefore nics_before_{};
   std::map<std::uint32_t, std::uint32_t> dispatchers_;  // by interface: the last one with us behind
 };
 

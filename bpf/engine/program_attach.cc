@@ -121,8 +121,14 @@ Status Program::attach_alone(const std::vector<Nic>& nics, Mode mode, const Pins
     if (Status left = leave_chain(ifindex, pins); !left) return left;
   }
   std::vector<PinnedLink> links = pins.links();
+  // First those of which the kernel may refuse one; the exchange of a program is always taken.
+  std::vector<Nic> order = nics;
+  std::ranges::stable_partition(order, [&](const Nic& nic) {
+    return std::ranges::find(links, nic.ifindex, &PinnedLink::ifindex) == links.end() ||
+           attached_to(nic.ifindex).mode != mode;
+  });
   std::vector<Before> done;
-  for (const Nic& nic : nics) {
+  for (const Nic& nic : order) {
     done.push_back(state_of(nic, links));
     Status attached = attach_one(object_->program(), nic, mode, pins, links);
     if (attached) continue;
