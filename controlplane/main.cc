@@ -266,8 +266,8 @@ void ControlPlane::reload() {
   }
 }
 
-// Whoever empties the runtime directory takes the operator's way in, and the lock that keeps a second
-// control plane out. The config segment is the reconciler's to make again.
+// Whoever empties the runtime directory takes the operator's way in, and the lock that keeps a
+// second control plane out. The config segment is the reconciler's to make again.
 void ControlPlane::renew_lost_files() {
   const Result<bool> made = renew_lock_and_socket();
   if (!made && made.error().message != file_problem_) {

@@ -43,8 +43,8 @@ class ApiServer {
   ApiServer(const ApiServer&) = delete;
   ApiServer& operator=(const ApiServer&) = delete;
 
-  // Listens at the path anew where somebody has removed the socket; clients that are connected stay.
-  // False when it is there. Fails as listen() does, and then it may be tried again.
+  // Listens at the path anew where somebody has removed the socket; clients that are connected
+  // stay. False when it is there. Fails as listen() does, and then it may be tried again.
   [[nodiscard]] Result<bool> renew_if_lost();
 
   [[nodiscard]] std::size_t client_count() const;
