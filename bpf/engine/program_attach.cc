@@ -123,7 +123,7 @@ Status Program::attach_alone(const std::vector<Nic>& nics, Mode mode, const Pins
   std::vector<PinnedLink> links = pins.links();
   // First those of which the kernel may refuse one; the exchange of a program is always taken.
   std::vector<Nic> order = nics;
-  std::ranges::stable_partition(order, [&](const Nic& nic) {
+  (void)std::stable_partition(order.begin(), order.end(), [&](const Nic& nic) {
     return std::ranges::find(links, nic.ifindex, &PinnedLink::ifindex) == links.end() ||
            attached_to(nic.ifindex).mode != mode;
   });

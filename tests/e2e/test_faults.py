@@ -326,7 +326,7 @@ def test_fault_37_foreign_stats_segment_is_replaced_by_the_engines_own(
     foreign.replace(stats)
     node.start_controlplane()
     wait_until(
-        lambda: node.status()["engine"]["running"], "the engine is seen to run", timeout_s=5
+        lambda: bool(node.status()["engine"]["running"]), "the engine is seen to run", timeout_s=5
     )
     assert len(connect_many(lab.client, VIP_V4, 50)) == 50
     assert node.dataplane.stop() == 0

@@ -112,7 +112,7 @@ def right_checksum(data: bytes) -> int:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
-    return 0xFFFF - total
+    return 0xFFFF - int(total)
 
 
 def send_frames(host: Namespace, frame: bytes, count: int) -> None:

@@ -178,7 +178,8 @@ TEST_F(LostStoreTest, fault_75_older_copy_gives_way_to_what_is_in_force) {
     EXPECT_EQ(std::pair(world_.target(address).slot, world_.target(address).id), place) << address;
   }
   std::set<std::uint32_t> slots;
-  for (const TargetSnapshot& target : world_->snapshot().target_groups[0].targets) {
+  const Snapshot snapshot = world_->snapshot();
+  for (const TargetSnapshot& target : snapshot.target_groups[0].targets) {
     EXPECT_TRUE(slots.insert(target.slot).second);
   }
 }

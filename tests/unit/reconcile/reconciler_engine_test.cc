@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the reconciler makes of what the engine says of itself, and of its silence.
+#include "controlplane/reconcile/reconciler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "dataplane/core/checksum64.h"
+#include "dataplane/core/wire.h"
+#include "tests/unit/reconcile/world.h"
+
+namespace millrace::control {
+namespace {
+
+using test::kSecond;
+using test::web_config;
+using test::World;
+using ::testing::HasSubstr;
+
+const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
+
+class ReconcilerEngineTest : public ::testing::Test {
+ protected:
+  ReconcilerEngineTest() { (void)world_.start(); }
+  ApplyOutcome apply(const Config& config) {
+    Result<ApplyOutcome> outcome = world_->apply(config, "test");
+    EXPECT_TRUE(outcome) << outcome.error().message;
+    return outcome ? *outcome : ApplyOutcome{};
+  }
+  void three_healthy_targets() {
+    (void)apply(web_config(kThree));
+    for (const std::string& address : kThree) world_.set_health(address, TargetState::healthy);
+  }
+
+  World world_;
+};
+
+TEST_F(ReconcilerEngineTest, other_engine_than_the_config_names_is_an_alarm) {
+  world_.start_engine();
+  Config config = web_config(kThree);
+  (void)apply(config);
+  world_.pass(1);
+  EXPECT_FALSE(world_->snapshot().engine.is_of_wrong_kind());
+  config.node.engine = EngineKind::xdp;
+  (void)apply(config);
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_EQ(world_->snapshot().alarms[0], "the engine that runs is dpdk, but node.engine is xdp");
+  world_.kill_engine();
+  world_.pass(1);
+  EXPECT_FALSE(world_->snapshot().engine.is_of_wrong_kind()) << "none runs, which is told anyway";
+}
+
+TEST_F(ReconcilerEngineTest, fault_63_queues_that_the_engine_does_not_read_raise_an_alarm) {
+  world_.start_engine();
+  (void)apply(web_config(kThree));
+  world_.pass(1);
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+  EXPECT_TRUE(world_.engine().writer().set_unserved_queues(0, 2));
+  world_.pass(1);
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0],
+              HasSubstr("nic lb0: frames on 2 of its rx queues reach no worker"));
+  EXPECT_TRUE(world_.engine().writer().set_unserved_queues(0, 0));
+  world_.pass(1);
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+}
+
+TEST_F(ReconcilerEngineTest, probes_fail_nobody_while_the_engine_that_carries_them_is_down) {
+  (void)apply(web_config(kThree));
+  world_.pass(1);
+  EXPECT_THAT(world_.hold, HasSubstr("not running"));
+  world_.start_engine();
+  world_.pass(1);
+  EXPECT_THAT(world_.hold, HasSubstr("just started"));
+  world_.pass(2);
+  EXPECT_EQ(world_.hold, "");
+  world_.kill_engine();
+  world_.pass(1);
+  EXPECT_THAT(world_.hold, HasSubstr("not running"));
+}
+
+TEST_F(ReconcilerEngineTest, fault_34_probes_fail_nobody_after_an_engine_was_replaced_at_once) {
+  (void)apply(web_config(kThree));
+  world_.start_engine();
+  world_.pass(1);
+  world_.pass(2);
+  ASSERT_EQ(world_.hold, "");
+  world_.start_engine();  // the lock was never seen free
+  world_.pass(1);
+  EXPECT_THAT(world_.hold, HasSubstr("just started"));
+  world_.pass(2);
+  EXPECT_EQ(world_.hold, "");
+}
+
+TEST_F(ReconcilerEngineTest, targets_of_an_unused_group_are_not_probed) {
+  Config config = web_config(kThree);
+  config.load_balancers.clear();
+  (void)apply(config);
+  EXPECT_TRUE(world_.health_targets.empty());
+  EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::unused);
+  (void)apply(web_config(kThree));
+  EXPECT_EQ(world_.health_targets.size(), 3u);
+  EXPECT_EQ(world_.health_targets[0].listener_port, 80);
+  EXPECT_EQ(world_.target("10.0.1.11").state, TargetState::initial);
+}
+
+TEST_F(ReconcilerEngineTest, fault_76_link_without_carrier_holds_health_and_is_an_alarm) {
+  world_.start_engine();
+  for (const std::string& address : kThree) world_.resolve(address, 0x11);
+  three_healthy_targets();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(1);
+  world_.pass(2);
+  ASSERT_EQ(world_.hold, "");
+  world_.engine().writer().set_link(0, false);
+  world_.forget_next_hops();  // a kernel does, with its carrier
+  world_.pass(1);
+  EXPECT_EQ(world_.hold, "nic lb0 has no link");
+  EXPECT_TRUE(world_.held_targets.empty()) << "all";
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("nic lb0 has no link"));
+  world_.engine().writer().set_link(0, true);
+  world_.pass(1);
+  EXPECT_EQ(world_.hold, "nic lb0 had no link until now");
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+  world_.pass(3);
+  EXPECT_EQ(world_.hold, "");
+}
+
+TEST_F(ReconcilerEngineTest, fault_92_stalled_worker_holds_health_and_is_an_alarm) {
+  world_.start_engine();
+  three_healthy_targets();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(1);
+  world_.pass(2);
+  ASSERT_EQ(world_.hold, "");
+  world_.now_ns += 12 * kSecond;
+  world_.engine().writer().set_heartbeat(world_.now_ns);  // the main thread's alone
+  world_->tick();
+  EXPECT_EQ(world_.hold, "worker 0 of the engine stands still");
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("stands still (since 12 s)"));
+  world_.pass(5);
+  EXPECT_EQ(world_.hold, "");
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+}
+
+std::set<std::string> probed(const World& world) {
+  std::set<std::string> addresses;
+  for (const HealthTarget& target : world.health_targets) {
+    addresses.insert(target.key.address.to_string());
+  }
+  return addresses;
+}
+
+TEST_F(ReconcilerEngineTest,
+       fault_67_death_of_a_target_that_was_taken_out_is_noticed_and_published) {
+  world_.start_engine();
+  three_healthy_targets();
+  (void)apply(web_config({"10.0.1.11", "10.0.1.12"}));
+  EXPECT_EQ(probed(world_).count("10.0.1.13"), 1u);
+  EXPECT_EQ(world_.published_target("10.0.1.13")->flags,
+            MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING | MR_TARGET_HEALTHY);
+  world_.set_health("10.0.1.13", TargetState::unhealthy);
+  EXPECT_EQ(world_.published_target("10.0.1.13")->flags,
+            MR_TARGET_RESETS_FLOWS | MR_TARGET_DRAINING);
+  EXPECT_EQ(world_.target("10.0.1.13").state, TargetState::draining);
+  EXPECT_EQ(world_.target("10.0.1.13").health, TargetState::unhealthy);
+}
+
+TEST_F(ReconcilerEngineTest,
+       fault_67_targets_with_flows_are_probed_whatever_they_were_taken_out_of) {
+  Config without_listener = web_config(kThree);
+  without_listener.load_balancers.clear();
+  Config without_group = without_listener;
+  without_group.target_groups.clear();
+  for (const Config& config : {without_listener, without_group}) {
+    world_.start_engine();
+    three_healthy_targets();
+    ASSERT_NE(world_.engine().adopt(), nullptr);
+    const std::uint32_t slot = world_.target("10.0.1.13").slot;
+    world_.engine().writer().targets(0)[slot].active_flows = 1;
+    world_.pass(1);
+    (void)apply(config);
+    ASSERT_EQ(probed(world_), std::set<std::string>{"10.0.1.13"});
+    EXPECT_EQ(world_.health_targets[0].listener_port, 80) << "the same question as before";
+    world_.set_health("10.0.1.13", TargetState::unhealthy);
+    EXPECT_TRUE(world_.published_target("10.0.1.13")->flags & MR_TARGET_RESETS_FLOWS);
+
+    (void)world_.start();  // with the health check of a group that no config has any more
+    (void)apply(config);
+    ASSERT_EQ(probed(world_), std::set<std::string>{"10.0.1.13"});
+    EXPECT_EQ(world_.health_targets[0].check, web_config(kThree).target_groups[0].health_check);
+    EXPECT_EQ(world_.health_targets[0].listener_port, 80);
+    EXPECT_TRUE(world_.published_target("10.0.1.13")->flags & MR_TARGET_RESETS_FLOWS);
+
+    world_.engine().writer().targets(0)[slot].active_flows = 0;
+    world_.pass(2);
+    EXPECT_TRUE(world_.health_targets.empty());
+    (void)apply(web_config(kThree));
+    EXPECT_EQ(world_.target("10.0.1.13").state, TargetState::initial) << "nobody knew any more";
+  }
+}
+
+TEST_F(ReconcilerEngineTest, counters_go_on_over_a_restart_of_the_engine) {
+  world_.start_engine();
+  (void)apply(web_config(kThree));
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.engine().writer().listeners(0)[0].new_flows = 7;
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().listeners[0].stats.new_flows, 7u);
+  world_.start_engine();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.engine().writer().listeners(0)[0].new_flows = 2;
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().listeners[0].stats.new_flows, 9u);
+}
+
+TEST_F(ReconcilerEngineTest, stalled_worker_blocks_publishing_with_an_alarm_and_never_overwrites) {
+  world_.kill();
+  world_.segment_bytes = 700 << 10;  // one table of 256 KiB and one more, not three
+  ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
+  (void)world_.start();
+  world_.start_engine();
+  (void)apply(web_config(kThree));
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  const std::uint64_t read_by_worker = world_.engine().config().groups[0].table_checksum;
+  // From here on the worker adopts nothing: each health change wants another table.
+  for (const char* address : {"10.0.1.11", "10.0.1.12", "10.0.1.13"}) {
+    world_.set_health(address, TargetState::healthy);
+    world_.pass(1);
+  }
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("config is not published"));
+  EXPECT_THAT(world_->snapshot().engine.problem, HasSubstr("not acknowledged"));
+  const core::ConfigView& held = world_.engine().config();
+  EXPECT_EQ(core::checksum64(std::as_bytes(held.lookup_table(held.groups[0]))), read_by_worker);
+
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(1);
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  EXPECT_NEAR(world_.target("10.0.1.13").lookup_share, 1.0 / 3, 0.01);
+}
+
+}  // namespace
+}  // namespace millrace::control
