@@ -91,18 +91,16 @@ TEST(QueuePlan, fault_63_paired_queues_are_never_more_for_sending_than_for_recei
 
 TEST(Nic, fault_63_all_queues_of_a_vhost_device_are_served_or_it_is_refused) {
   const MbufPool pool = test::make_pool();
-  const std::string name = test::unique_name("net_vhost");
-  NicOptions options = {
-      .device = name + ",iface=" + testing::TempDir() + "/" + name + ".sock,queues=2",
-      .queue_count = 1,
-      .worker_count = 1};
-  const auto refused = Nic::open(options, pool);
+  const auto two_queues = [] {
+    const std::string name = test::unique_name("net_vhost");
+    return name + ",iface=" + testing::TempDir() + "/" + name + ".sock,queues=2";
+  };
+  const auto refused = Nic::open({.device = two_queues(), .queue_count = 1}, pool);
   ASSERT_FALSE(refused);
-  EXPECT_THAT(
-      refused.error().message,
-      HasSubstr("was made with 2 queues, which its other side may all use, --queues asks for "
-                "1: a part of the clients would get no service"));
-  options.queue_count = 0;
+  EXPECT_THAT(refused.error().message,
+              HasSubstr("was made with 2 queues, which its other side may all use, --queues asks "
+                        "for 1: a part of the clients would get no service"));
+  const NicOptions options = {.device = two_queues()};
   EXPECT_EQ(Nic::expected_queue_count(options), 2u);
   const auto nic = Nic::open(options, pool);
   ASSERT_TRUE(nic) << nic.error().message;
