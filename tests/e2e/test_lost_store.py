@@ -51,11 +51,12 @@ def identities(node: Node) -> dict[tuple[str, str, int], int]:
     return {(view.group, view.address, view.port): view.id for view in node.targets()}
 
 
-def with_another_port(port: int) -> Config:
+def with_another_port(port: int, weight: int = 0) -> Config:
     """t1 and t3 get a second place in the group: machines that were not there before."""
     changed: Config = copy.deepcopy(CONFIG)
     for index in (1, 3):
-        changed["target_groups"][0]["targets"].append({"id": target_v4(index), "port": port})
+        new = {"id": target_v4(index), "port": port, "weight": weight}
+        changed["target_groups"][0]["targets"].append(new)
     return changed
 
 
@@ -67,10 +68,10 @@ def test_fault_75_connections_go_on_whatever_becomes_of_the_store(
     for file in store_files(node):
         shutil.copy(file, tmp_path)
     node.start_controlplane()
-    node.apply(with_another_port(80))
+    node.apply(with_another_port(80, weight=100))
     node.wait_states("healthy", count=14)
     node.wait_adopted()
-    before = identities(node)
+    before, states = identities(node), [view.state for view in node.targets()]
     with connections(lab) as reports:
         node.controlplane.stop()
         for file in store_files(node):
@@ -83,9 +84,9 @@ def test_fault_75_connections_go_on_whatever_becomes_of_the_store(
         node.start_controlplane()
         node.wait_adopted()
         assert identities(node) == before
-        assert {view.state for view in node.targets()} == {"healthy"}
+        assert [view.state for view in node.targets()] == states
         # Others get slots that were free; nobody's flows lead to them.
-        node.apply(with_another_port(8081))
+        node.apply(with_another_port({"lost": 81, "empty": 82, "older": 83}[loss]))
         node.wait_adopted()
         assert len(connect_many(lab.client, VIP_V4, 50)) == 50
     for report in reports:
@@ -139,7 +140,7 @@ def test_fault_75_full_disk_gives_no_id_to_two_machines(lab: Lab, node: Node) ->
         fill(filler)
         with connections(lab) as reports:
             names: dict[int, tuple[str, str, int]] = {}
-            for port in (80, 8081, 8083):
+            for port in (84, 85, 86):
                 node.write_config(with_another_port(port))
                 said = node.cli("apply", str(node.config_file), check=False)
                 if said.returncode != 0:
@@ -151,7 +152,7 @@ def test_fault_75_full_disk_gives_no_id_to_two_machines(lab: Lab, node: Node) ->
                 for key, number in identities(node).items():
                     assert names.setdefault(number, key) == key
             filler.unlink()
-            node.apply(with_another_port(8082))
+            node.apply(with_another_port(87))
             node.wait_no_alarms()
         for report in reports:
             assert report.errors == [] and report.lost == 0 and report.moved == 0, report
