@@ -44,7 +44,7 @@ INLINE int open_again(struct packet* p, struct mr_flow_record* flow, uint32_t wo
   if (!is_opening) set_flags(flow, MR_FLOW_SYN_AGAIN);
   // The group may be forwarded in another way by now.
   set_deltas(p, p->listener, target);
-  *(volatile uint32_t*)&flow->ip_checksum_delta = *deltas_of(p);
+  store32(&flow->ip_checksum_delta, *deltas_of(p));
   // A client that tries for ever does not keep the flow at its old target.
   if (is_draining) {
     count_packet(p, flow);
