@@ -252,6 +252,7 @@ Status Engine::attach() {
     if (std::ranges::none_of(nics_, is_it)) memberships_->leave_all(ifindex);
   }
   if (Status committed = flow_set_->commit(); !committed) return committed;
+  if (Status published = stats_->publish(); !published) return published;
   sweep_->run_round(config_.view, now_ns());
   return ok();
 }

@@ -86,7 +86,6 @@ Result<StatsWriter> StatsWriter::create(const std::string& path, const StatsOpti
   header.target_stats_offset = layout.target_stats_offset;
   copy_text(header.flow_table_dir, options.flow_table_dir);
   std::copy(options.nics.begin(), options.nics.end(), header.nics);
-  if (Status published = writer.segment_.publish(); !published) return published.error();
   return writer;
 }
 

@@ -42,10 +42,13 @@ struct StatsLayout {
 
 class StatsWriter {
  public:
-  // Creates the segment at `path`, in place of what an earlier engine left, with all counters 0.
-  // From then on the control plane can see it.
+  // Creates the segment for `path`, with all counters 0. Nobody sees it before publish().
   [[nodiscard]] static Result<StatsWriter> create(const std::string& path,
                                                   const StatsOptions& options);
+
+  // Puts it in place of what an earlier engine left, and the control plane takes this engine's nics
+  // for what next hops are numbered by: for when nothing can fail any more.
+  [[nodiscard]] Status publish() { return segment_.publish(); }
 
   // Each worker's own part; valid as long as the writer. `worker` < worker_count.
   [[nodiscard]] mr_worker_stats& worker(std::uint32_t worker) const;

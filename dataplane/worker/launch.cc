@@ -278,6 +278,7 @@ Status Engine::start_workers() {
 
 Status Engine::launch_workers() {
   if (Status committed = flow_set_->commit(); !committed) return committed;
+  if (Status published = stats_->publish(); !published) return published;
   for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
     work_.emplace_back([this, index] {
       warn_if_failed(shm::drop_privileges());

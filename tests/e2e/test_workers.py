@@ -81,6 +81,7 @@ def flows_for(pages: int) -> int:
     return ((pages - 1) << 21) // 96
 
 
+@pytest.mark.alone  # it counts the machine's huge pages, which other labs take and give back
 def test_fault_91_tables_that_do_not_fit_beside_the_old_ones_take_their_place(
     lab: Lab, node: Node
 ) -> None:

@@ -210,9 +210,6 @@ def test_fault_92_program_that_somebody_detaches_is_attached_again(lab: Lab, nod
         assert_untouched(load.stop())
 
 
-@pytest.mark.xfail(
-    strict=False, reason="passed alone; not yet beside other labs, where it was not looked into"
-)
 def test_fault_92_program_whose_place_another_took_is_told_and_returns_after_it(
     lab: Lab, node: Node
 ) -> None:
@@ -234,10 +231,6 @@ def test_fault_92_program_whose_place_another_took_is_told_and_returns_after_it(
     assert len(connect_many(lab.client, VIP_V4, 50)) == 50
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a start that another program refuses costs some UDP packets, seen as 60 of 2,064",
-)
 def test_fault_91_start_that_cannot_attach_leaves_what_runs(lab: Lab, node: Node) -> None:
     """With another interface before the first, where another program is."""
     passes = node.build / "tests/support/bpf/pass.bpf.o"

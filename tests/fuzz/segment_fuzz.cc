@@ -47,12 +47,12 @@ Bytes config_file() {
 Bytes stats_file() {
   const test::TempDir dir;
   const std::string path = dir.path() + "/stats";
-  const auto writer = shm::StatsWriter::create(path, {.worker_count = 2,
-                                                      .listener_slots = 4,
-                                                      .target_slots = 4,
-                                                      .nics = {mr_nic{}},
-                                                      .flow_table_dir = ""});
-  require(writer.has_value(), "a stats segment can be made");
+  auto writer = shm::StatsWriter::create(path, {.worker_count = 2,
+                                                .listener_slots = 4,
+                                                .target_slots = 4,
+                                                .nics = {mr_nic{}},
+                                                .flow_table_dir = ""});
+  require(writer.has_value() && writer->publish(), "a stats segment can be made");
   std::ifstream file(path, std::ios::binary);
   const std::vector<char> read{std::istreambuf_iterator<char>(file), {}};
   Bytes bytes(read.size());

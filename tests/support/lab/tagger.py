@@ -16,6 +16,7 @@ import select
 import socket
 import struct
 import sys
+from contextlib import suppress
 
 ETH_P_ALL = 3
 TAG = b"\x81\x00"
@@ -56,10 +57,13 @@ def main() -> int:
     device = open_tap(tap)
     while True:
         readable, _, _ = select.select([wire, device], [], [])
-        if wire in readable and (frame := untagged(wire, vlan, own)) is not None:
-            os.write(device, frame)
-        if device in readable:
-            wire.send(tagged(os.read(device, 65536), vlan))
+        # A frame is lost, as on any wire, while an end of it is down or has no room.
+        with suppress(OSError):
+            if wire in readable and (frame := untagged(wire, vlan, own)) is not None:
+                os.write(device, frame)
+        with suppress(OSError):
+            if device in readable:
+                wire.send(tagged(os.read(device, 65536), vlan))
     return 0
 
 

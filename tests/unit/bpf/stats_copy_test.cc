@@ -23,6 +23,7 @@ class StatsCopyTest : public ::testing::Test {
                                                       .flow_table_dir = {}});
     EXPECT_TRUE(stats.has_value());
     stats_.emplace(std::move(*stats));
+    EXPECT_TRUE(stats_->publish());
   }
 
   // Each CPU's slots have their turn.

@@ -23,7 +23,9 @@ class FakeEngine {
                       mr_engine_kind kind = MR_ENGINE_DPDK)
       : lock_(take(shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock"))),
         writer_(take(shm::StatsWriter::create(runtime_dir + "/stats", options(start_ns, kind)))),
-        reader_(runtime_dir + "/config") {}
+        reader_(runtime_dir + "/config") {
+    EXPECT_TRUE(writer_.publish());
+  }
 
   [[nodiscard]] const shm::StatsWriter& writer() const { return writer_; }
   void acknowledge(std::uint64_t generation) const {

@@ -39,6 +39,13 @@ StatsOptions two_workers() {
           .flow_table_dir = "/dev/hugepages/millrace"};
 }
 
+Result<StatsWriter> published(const std::string& path) {
+  Result<StatsWriter> writer = StatsWriter::create(path, two_workers());
+  if (!writer) return writer.error();
+  if (Status done = writer->publish(); !done) return done.error();
+  return writer;
+}
+
 TEST(Stats, layout_keeps_writers_apart_and_everything_inside) {
   for (std::uint32_t workers : {1u, 2u, MR_WORKER_COUNT_MAX}) {
     for (std::uint32_t slots : {1u, 3u, 1024u}) {
@@ -57,7 +64,7 @@ TEST(Stats, layout_keeps_writers_apart_and_everything_inside) {
 
 TEST(Stats, reader_sees_what_engine_and_workers_say) {
   const test::TempDir dir;
-  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> writer = published(dir.file("stats"));
   ASSERT_TRUE(writer) << writer.error().message;
   Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
   ASSERT_TRUE(reader) << reader.error().message;
@@ -95,7 +102,7 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
 
 TEST(Stats, slots_are_summed_over_workers) {
   const test::TempDir dir;
-  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> writer = published(dir.file("stats"));
   Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
   ASSERT_TRUE(writer && reader);
 
@@ -116,7 +123,7 @@ TEST(Stats, slots_are_summed_over_workers) {
 
 TEST(Stats, acknowledged_by_all_is_the_slowest_worker) {
   const test::TempDir dir;
-  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> writer = published(dir.file("stats"));
   Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
   ASSERT_TRUE(writer && reader);
   store_release(writer->worker(0).acknowledged_generation, 9);
@@ -127,17 +134,27 @@ TEST(Stats, acknowledged_by_all_is_the_slowest_worker) {
 
 TEST(Stats, restarted_engine_makes_the_old_reader_stale) {
   const test::TempDir dir;
-  Result<StatsWriter> first = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> first = published(dir.file("stats"));
   Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
   ASSERT_TRUE(first && reader);
   EXPECT_FALSE(reader->is_stale());
-  ASSERT_TRUE(StatsWriter::create(dir.file("stats"), two_workers()));
+  ASSERT_TRUE(published(dir.file("stats")));
   EXPECT_TRUE(reader->is_stale());
+}
+
+TEST(Stats, fault_91_start_that_fails_leaves_what_the_engine_before_said) {
+  const test::TempDir dir;
+  ASSERT_TRUE(published(dir.file("stats")));
+  Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
+  ASSERT_TRUE(reader);
+  { ASSERT_TRUE(StatsWriter::create(dir.file("stats"), two_workers())); }
+  EXPECT_FALSE(reader->is_stale());
+  EXPECT_TRUE(StatsReader::join(dir.file("stats")));
 }
 
 TEST(Stats, one_writer_and_one_reader_agree_on_whole_numbers) {
   const test::TempDir dir;
-  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> writer = published(dir.file("stats"));
   Result<StatsReader> reader = StatsReader::join(dir.file("stats"));
   ASSERT_TRUE(writer && reader);
   constexpr std::uint64_t kStep = 0x1'0000'0001;  // a torn read shows as unequal halves
@@ -181,7 +198,7 @@ TEST(Stats, fault_36_damaged_headers_never_lead_to_a_wild_read) {
   std::mt19937 random(seed);
   const test::TempDir dir;
   const std::string path = dir.file("stats");
-  { ASSERT_TRUE(StatsWriter::create(path, two_workers())); }
+  { ASSERT_TRUE(published(path)); }
   const std::vector<std::byte> good = test::read_file(path);
   constexpr std::size_t kLayoutStart = sizeof(mr_segment_header);
   int joined = 0;
@@ -208,7 +225,7 @@ TEST(Stats, fault_36_damaged_headers_never_lead_to_a_wild_read) {
 TEST(Stats, fault_36_truncated_or_zeroed_segment_is_refused) {
   const test::TempDir dir;
   const std::string path = dir.file("stats");
-  { ASSERT_TRUE(StatsWriter::create(path, two_workers())); }
+  { ASSERT_TRUE(published(path)); }
   const std::vector<std::byte> good = test::read_file(path);
   for (std::size_t length : {0ul, 127ul, 128ul, 200ul, sizeof(mr_stats_header) - 1,
                              sizeof(mr_stats_header), good.size() - 1}) {
@@ -221,7 +238,7 @@ TEST(Stats, fault_36_truncated_or_zeroed_segment_is_refused) {
 
 TEST(Stats, fault_92_removed_segment_is_made_again_with_all_that_it_says) {
   const test::TempDir dir;
-  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> writer = published(dir.file("stats"));
   ASSERT_TRUE(writer);
   mr_worker_stats& worker = writer->worker(1);
   store_relaxed(worker.counters[MR_COUNTER_RX_PACKETS], 41);
@@ -245,7 +262,7 @@ TEST(Stats, fault_92_removed_segment_is_made_again_with_all_that_it_says) {
 
 TEST(Stats, fault_92_counters_of_a_busy_worker_never_go_back_when_the_segment_is_made_again) {
   const test::TempDir dir;
-  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> writer = published(dir.file("stats"));
   ASSERT_TRUE(writer);
   std::uint64_t& counter = writer->worker(0).counters[MR_COUNTER_RX_PACKETS];
   std::atomic<bool> stop{false};
@@ -270,7 +287,7 @@ TEST(Renewal, fault_92_emptied_runtime_directory_is_filled_again) {
   const std::string dir = parent.file("run");
   std::filesystem::create_directory(dir);
   Result<ProcessLock> lock = ProcessLock::acquire(dir + "/lock");
-  Result<StatsWriter> writer = StatsWriter::create(dir + "/stats", two_workers());
+  Result<StatsWriter> writer = published(dir + "/stats");
   ASSERT_TRUE(lock);
   ASSERT_TRUE(writer);
   const Result<bool> untouched = renew_lost(dir, *lock, *writer);
@@ -287,12 +304,12 @@ TEST(Renewal, fault_92_emptied_runtime_directory_is_filled_again) {
 TEST(Renewal, fault_92_engine_that_took_the_place_of_this_one_keeps_its_segment) {
   const test::TempDir dir;
   Result<ProcessLock> lock = ProcessLock::acquire(dir.file("lock"));
-  Result<StatsWriter> writer = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> writer = published(dir.file("stats"));
   ASSERT_TRUE(lock);
   ASSERT_TRUE(writer);
   ASSERT_EQ(::unlink(dir.file("lock").c_str()), 0);
   Result<ProcessLock> other_lock = ProcessLock::acquire(dir.file("lock"));
-  Result<StatsWriter> other = StatsWriter::create(dir.file("stats"), two_workers());
+  Result<StatsWriter> other = published(dir.file("stats"));
   ASSERT_TRUE(other_lock);
   ASSERT_TRUE(other);
   EXPECT_FALSE(renew_lost(dir.path(), *lock, *writer));
