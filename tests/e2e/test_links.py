@@ -87,7 +87,7 @@ def test_fault_92_targets_stay_healthy_while_a_worker_stands_still(lab: Lab, nod
     for stream in streams:
         stream.__enter__()
     time.sleep(0.5)
-    with thread_stopped(node.dataplane.pid, "worker"):
+    with node.outage.lasting(), thread_stopped(node.dataplane.pid, "worker"):
         states, alarms = watch(node, 6)
     assert any("of the engine stands still" in alarm for alarm in alarms), alarms
     later, _ = watch(node, 3)

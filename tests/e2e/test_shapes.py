@@ -103,8 +103,6 @@ def test_a_nic_with_several_queues_gets_frames_in_all(lab: Lab, node: Node) -> N
 
 @VIPS
 def test_second_mac_address_answers_and_routes(lab: Lab, node: Node, vip: str) -> None:
-    if not lab.layout.second_mac:
-        pytest.skip("the engines do not know frames for a second MAC address yet")
     second = SECOND_MAC_V6 if ":" in vip else SECOND_MAC_V4
     assert ping(lab.target("t1").namespace, second, 3) == 3
     shown = json.loads(lab.target("t1").namespace.ip("-json", "neighbour", "show", second))
@@ -115,8 +113,6 @@ def test_second_mac_address_answers_and_routes(lab: Lab, node: Node, vip: str) -
 
 def test_bystander_and_asking_targets_are_served(lab: Lab, node: Node) -> None:
     """Every test with `node` fails when one of them is not; here they are known to have asked."""
-    if not lab.layout.bystander:
-        pytest.skip("the engines take a target's own packets for replies yet")
     time.sleep(2)
     asked = lab.surroundings.questions()
     wait_until(

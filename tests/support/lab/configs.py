@@ -189,6 +189,7 @@ def emulated(
                 "unhealthy_threshold": 10,
             }
             groups.append(own)
-    return config(
-        [*listeners("TCP", HTTP_PORTS, "tcp"), *listeners("UDP", DNS_PORTS, "udp")], groups
-    )
+    ports = HTTP_PORTS, DNS_PORTS
+    if forwarding != "nat":  # then a target's port is the listener's
+        ports = HTTP_PORTS[:1], DNS_PORTS[:1]
+    return config([*listeners("TCP", ports[0], "tcp"), *listeners("UDP", ports[1], "udp")], groups)

@@ -146,8 +146,13 @@ class Lab:
         )
 
     def set_port(self, port: str, is_up: bool) -> None:
-        """A port of the switch: the host behind it has link, or not."""
+        """A port of the switch: the node or the target behind it has link, or not."""
+        outage = next((one.outage for one in self.targets if one.name == port), self.node.outage)
+        if not is_up:
+            outage.begin()
         self.namespaces["switch"].ip("link", "set", port, "up" if is_up else "down")
+        if is_up:
+            outage.end()
 
     def _make_node(self) -> None:
         self.node = self._build_node("node", self.engine, two_nics=self.layout.two_nics)

@@ -15,6 +15,7 @@ from typing import Any
 from lab.addresses import NODE_MAC
 from lab.machine import RunDirectory
 from lab.namespace import Namespace
+from lab.outage import Outage
 from lab.process import LabError, Service, run, wait_until
 from lab.views import Balance, Json, TargetView
 
@@ -66,7 +67,7 @@ class Node:
         self.nics: list[str] = []
         self.config: Mapping[str, Any] | None = None  # as last written, if a test made it
         self.dress: Callable[[], None] = lambda: None  # interfaces on top of its own
-        self.disturbed_at = 0.0  # when somebody took the node's way of forwarding apart
+        self.outage = Outage()  # of its way of forwarding, beside its engine's
         self.xdp_mode = "native"
         self.config_mib = 8  # of the XDP engine, to start with
         self.xdp_options: list[str] = []
@@ -326,7 +327,11 @@ class Node:
         """To the other engine, as the runbook says: addresses are on the twin while none runs, so
         that the kernel does not forward what belongs to flows."""
         self.controlplane.stop()
-        self.disturbed_at = time.monotonic()
+        with self.outage.lasting():
+            self._exchange_engine(engine)
+        self.start_controlplane()
+
+    def _exchange_engine(self, engine: str) -> None:
         before = self.interface(0)
         own = self._addresses_of(before)
         if self.engine == "xdp":
@@ -348,8 +353,6 @@ class Node:
                 self.host_setup("open", nic)
             self._move_addresses(own, before)
             self.namespace.ip("link", "delete", before)
-        self.disturbed_at = time.monotonic()
-        self.start_controlplane()
 
     def _addresses_of(self, interface: str) -> list[str]:
         shown = json.loads(self.namespace.ip("-json", "address", "show", "dev", interface))
@@ -381,7 +384,7 @@ class Node:
 
     def detach(self) -> str:
         """Ends the XDP engine's forwarding, which its daemon leaves on; what it said."""
-        self.disturbed_at = time.monotonic()
+        self.outage.end()
         words: list[str | Path] = [self.program("millrace-xdp"), "detach"]
         words += ["--runtime-dir", self.runtime_dir]
         words += ["--flow-dir", self.flow_dir, "--pin-dir", self.pin_dir]

@@ -5,8 +5,8 @@ take for granted. ARCHITECTURE.md, "The lab's shapes", says why each is there.""
 from __future__ import annotations
 
 # A second VIP per family and a second port, all to the same target ports.
-SEVERAL_LISTENERS = False
+SEVERAL_LISTENERS = True
 NIC_QUEUES = 4
-SNOOPING = False
-SECOND_MAC = False
-BYSTANDER = False
+SNOOPING = True
+SECOND_MAC = True
+BYSTANDER = True

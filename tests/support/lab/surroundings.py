@@ -36,15 +36,17 @@ SETTLE_S = 5.0
 def add_second_mac(node: Node) -> None:
     """As VRRP daemons set it up: each address is told of by the interface that has it."""
     host, below = node.namespace, node.interface(len(node.nics) - 1)
-    with host.batched():
-        words = ("link", "add", "link", below, SECOND_MAC_INTERFACE, "type", "macvlan")
-        host.ip(*words, "mode", "bridge")
-        host.ip("link", "set", SECOND_MAC_INTERFACE, "up")
-        host.add_address(SECOND_MAC_INTERFACE, f"{addresses.SECOND_MAC_V4}/32")
-        host.add_address(SECOND_MAC_INTERFACE, f"{addresses.SECOND_MAC_V6}/128")
+    host.run(["ip", "link", "delete", SECOND_MAC_INTERFACE], check=False)  # of an earlier time
+    words = ("link", "add", "link", below, SECOND_MAC_INTERFACE, "type", "macvlan")
+    host.ip(*words, "mode", "bridge")
+    # Before there is an address that the interface below would tell of.
     for interface in (below, SECOND_MAC_INTERFACE):
         host.sysctl(f"net.ipv4.conf.{interface}.arp_ignore", "1")
     host.sysctl(f"net.ipv4.conf.{SECOND_MAC_INTERFACE}.send_redirects", "0")
+    with host.batched():
+        host.ip("link", "set", SECOND_MAC_INTERFACE, "up")
+        host.add_address(SECOND_MAC_INTERFACE, f"{addresses.SECOND_MAC_V4}/32")
+        host.add_address(SECOND_MAC_INTERFACE, f"{addresses.SECOND_MAC_V6}/128")
 
 
 class Surroundings:
@@ -205,17 +207,13 @@ class Surroundings:
     def _is_excused(self, event: Mapping[str, Any]) -> bool:
         if " a packet from " in f" {event['result']}" or "saw" in event["result"]:
             return False
-        name = event["what"].split()[1]
-        involved = [self._lab.node.dataplane]
-        involved += [
-            one for target in self._lab.targets if target.name == name for one in target.services
-        ]
-        return (
-            any(
-                not service.running or service.changed_at > event["since"] - SETTLE_S
-                for service in involved
-            )
-            or self._lab.node.disturbed_at > event["since"] - SETTLE_S - TIMEOUT_S
+        target = self._lab.target(event["what"].split()[1])
+        return any(
+            not service.running or service.changed_at > event["since"] - SETTLE_S
+            for service in (self._lab.node.dataplane, *target.services)
+        ) or any(
+            outage.reaches(event["since"] - SETTLE_S - TIMEOUT_S)
+            for outage in (self._lab.node.outage, target.outage)
         )
 
 

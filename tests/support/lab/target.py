@@ -18,6 +18,7 @@ from shutil import which
 
 from lab.decapsulator import DEVICE, GUE_PORT
 from lab.namespace import Namespace
+from lab.outage import Outage
 from lab.process import LabError, Service, wait_until
 
 HTTP_PORT = 8080
@@ -78,6 +79,7 @@ class Target:
         decapsulates: bool = False,
     ) -> None:
         self.name = name
+        self.outage = Outage()  # of its link
         self.dns_port = dns_port
         self.namespace = namespace
         self.v4, self.v6 = addresses

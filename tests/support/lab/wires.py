@@ -7,8 +7,20 @@ from lab.namespace import Namespace
 
 CLIENT_BRIDGE = "clients"
 TARGET_BRIDGE = "targets"
-# Between queries of the switch: soon, so that who is quiet does not stay in a group for long.
-QUERY_INTERVAL_CENTISECONDS = 500
+# Of a switch that snoops, in hundredths of a second: short, so that it floods no longer than it must
+# at first (for a response interval), and who does not answer its queries is soon in no group. The
+# querier comes last, because it starts with what is set then.
+SNOOPING = {
+    "mcast_mld_version": "2",
+    "mcast_query_interval": "200",
+    "mcast_query_response_interval": "100",
+    "mcast_membership_interval": "500",
+    "mcast_startup_query_interval": "50",
+    "mcast_snooping": "1",
+    "mcast_querier": "1",
+}
+# Longer than it takes the switch to forget who does not answer.
+FORGETS_WITHIN_S = 6.0
 
 
 class Switch:
@@ -22,13 +34,12 @@ class Switch:
         self._bridges = {CLIENT_BRIDGE: "br-clients", TARGET_BRIDGE: "br-clients"}
         if two_bridges:
             self._bridges[TARGET_BRIDGE] = "br-targets"
-        words = ["mcast_snooping", "0"]
-        if snooping:
-            words = ["mcast_snooping", "1", "mcast_querier", "1", "mcast_mld_version", "2"]
-            words += ["mcast_query_interval", str(QUERY_INTERVAL_CENTISECONDS)]
+        options = SNOOPING if snooping else {"mcast_snooping": "0"}
         with namespace.batched():
             for bridge in sorted(set(self._bridges.values())):
-                namespace.ip("link", "add", bridge, "type", "bridge", *words)
+                namespace.ip("link", "add", bridge, "type", "bridge")
+                for option, value in options.items():
+                    namespace.ip("link", "set", "dev", bridge, "type", "bridge", option, value)
                 namespace.ip("link", "set", bridge, "up")
 
     def plug(

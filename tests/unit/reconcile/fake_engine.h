@@ -4,6 +4,8 @@
 // memory is real; only the packets are missing.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstring>
 #include <optional>
 #include <string>
