@@ -6,8 +6,9 @@
 //   publish_bench ENGINE GROUPS TARGETS FLIPS SECONDS [RATE]    prints one line of JSON
 //     ENGINE   path of millrace-dataplane, started on a null device with one worker
 //     TARGETS  in all, shared out over GROUPS; every group has a listener and a default lookup
-//     table FLIPS    changes of health made one by one, each waited for SECONDS  how long changes
-//     then come at RATE (1000) a second, whether or not they keep up
+//              table
+//     FLIPS    changes of health made one by one, each waited for
+//     SECONDS  how long changes then come at RATE (1000) a second, whether or not they keep up
 //
 // The engine is the real program. The control plane is the real reconciler, store and publisher on
 // one thread with the timers of controlplane/main.cc; probes and the kernel's routes are not part

@@ -35,7 +35,7 @@ struct ProbeOutcome {
   std::string detail{};           // cause of failed and local_fault, for people
 };
 
-// What the checker knows of a target, in NLB's words (nlb-reference section 1.6).
+// What the checker knows of a target, in NLB's words.
 struct TargetHealth {
   TargetState state = TargetState::initial;  // initial, healthy or unhealthy
   HealthReason reason = HealthReason::initial_health_checking;

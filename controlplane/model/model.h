@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The configuration as values, in the words of the ELBv2 API (ARCHITECTURE.md, "Words"). Cold.
+// The configuration as values, in the words of the ELBv2 API (STYLE.md, "Words"). Cold.
 //
 // config/ builds a Config from YAML and guarantees every range and reference stated here;
 // reconcile/ turns it, with health and next hops, into what is published. Nothing in here does I/O.
@@ -86,7 +86,7 @@ struct LoadBalancer {
   friend bool operator==(const LoadBalancer&, const LoadBalancer&) = default;
 };
 
-// nlb-reference section 1.6: names, defaults, ranges.
+// As NLB has them: names, defaults, ranges.
 struct HealthCheck {
   HealthCheckProtocol protocol = HealthCheckProtocol::tcp;
   std::optional<std::uint16_t> port;  // nullopt: traffic-port
@@ -167,7 +167,7 @@ struct Config {
   friend bool operator==(const Config&, const Config&) = default;
 };
 
-// States and reasons of nlb-reference section 1.6.
+// States and reasons as NLB names them.
 enum class TargetState : std::uint8_t { initial, healthy, unhealthy, unused, draining };
 [[nodiscard]] const char* to_string(TargetState state);
 

@@ -9,7 +9,7 @@
 //   drained    --put back--------------------------------------------> registered, health initial
 //
 // New flows: registered, healthy, weight > 0. When no target is that, the group fails open: all
-// registered ones get new flows (nlb-reference section 1.6).
+// registered ones get new flows, as with NLB.
 // Known flows: kept, except when the target is unhealthy and the group does not fail open (TCP with
 // unhealthy connection termination: reset; UDP: chosen anew), or drained with connection
 // termination. Registration and health are two facts, of which neither hides the other: a target

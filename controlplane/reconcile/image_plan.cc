@@ -15,8 +15,7 @@ namespace {
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 // How long a flow may be silent, in seconds. Established TCP flows have the listener's attribute.
-// SYN: NLB's targets must answer a new flow within 30 s (nlb-reference section 1.1); longer only
-// feeds a SYN flood.
+// SYN: NLB's targets must answer a new flow within 30 s; longer only feeds a SYN flood.
 constexpr std::uint32_t kSynTimeout = 30;
 // Both sides have sent FIN: only retransmissions of the last segments are to come. A flow that one
 // side has closed may be silent as long as any other (RFC 9293 section 3.6: half-close).

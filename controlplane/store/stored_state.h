@@ -14,7 +14,7 @@
 
 namespace millrace::control {
 
-// Where a target is on its way out (nlb-reference section 1.2).
+// Where a target is on its way out.
 enum class Registration : std::uint8_t {
   registered = 0,
   draining = 1,  // deregistration delay is running: known flows go on, no new ones

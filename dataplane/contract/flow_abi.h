@@ -182,7 +182,7 @@ enum mr_drop_reason {
   MR_DROP_BAD_IP_CHECKSUM = 3,  // IPv4 header checksum wrong
   MR_DROP_IP_OPTIONS = 4,       // IPv4 source route, or options to a VIP
   MR_DROP_IPV6_EXTENSION = 5,   // extension header chain to a VIP that the engine does not walk
-  MR_DROP_FRAGMENT = 6,         // fragment to a VIP
+  MR_DROP_FRAGMENT = 6,         // fragment to a VIP, or of a target towards a client
   MR_DROP_BAD_L4 = 7,           // TCP or UDP header cut short or impossible
   MR_DROP_BAD_TCP_FLAGS = 8,    // null, SYN+FIN, SYN+RST and the like
   MR_DROP_MARTIAN = 9,          // source that can be no client: loopback, multicast, the VIP
@@ -198,7 +198,7 @@ enum mr_drop_reason {
   MR_DROP_PUNT_FULL = 18,      // kernel twin's queue full
   MR_DROP_HANDOVER_FULL = 19,  // ring to the owning worker full
   MR_DROP_NO_NIC = 20,         // next hop on an interface that this engine does not run
-  MR_DROP_ICMP = 21,           // ICMP other than echo, to a VIP
+  MR_DROP_ICMP = 21,           // ICMP other than echo, to a VIP; error about a packet to a target
   MR_DROP_MULTI_SEGMENT = 22,  // frame in more pieces than the engine linearises
   MR_DROP_OTHER_MAC =
       23,  // to another MAC address (flooded by a switch), or to a VIP by link-layer multicast
@@ -206,7 +206,7 @@ enum mr_drop_reason {
                          // answer so (MR_COUNTER_TOO_BIG_SENT counts those that were answered)
   MR_DROP_NO_ENCAP_SOURCE =
       25,                // the node has no address of the target's family to encapsulate from
-  MR_DROP_NO_FLOW = 26,  // reply of a flow that was given up; several listeners lead to its target
+  MR_DROP_NO_FLOW = 26,  // reply of a flow without room; several listeners lead to its target
   MR_DROP_REASON_COUNT = 27,
 };
 

@@ -46,7 +46,7 @@ enum mr_counter {
   MR_COUNTER_FLOW_REMOVED = 14,
   MR_COUNTER_FLOW_EXPIRED = 15,       // idle timeouts among the removed
   MR_COUNTER_UNTRACKED_PACKETS = 16,  // forwarded by lookup table alone
-  MR_COUNTER_INSERT_REFUSED = 17,     // buckets or table full, or over the insert budget
+  MR_COUNTER_INSERT_REFUSED = 17,     // nothing to give up in a full table, or over the budget
   MR_COUNTER_ORPHANS_TO_PREV = 18,    // first packets without an entry that went to `prev`
   MR_COUNTER_ORPHANS_MOVED = 19,      // of those, moved to `cur` by a RST
   MR_COUNTER_RST_SENT = 20,           // TCP_ELB_Reset_Count

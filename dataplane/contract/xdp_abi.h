@@ -4,8 +4,7 @@
 // all of them memory-mapped by the daemon. C subset.
 //
 //   config_lines  array of mr_config_line: the blocks of the image in force (config_abi.h), where
-//   the
-//                 daemon had room for them; offsets in groups are from base_line of the root
+//                 the daemon had room for them; offsets in groups are from base_line of the root
 //   control       one mr_xdp_control: two roots and which of them is in force, nics, clock, secrets
 //   flows         array of mr_flow_record: open addressing, see below
 //   last_hops     array of mr_xdp_last_hop: neighbours that clients' packets came from

@@ -5,13 +5,11 @@
 //
 //   DIRECTORY/flows.N          table of worker N; the XDP engine's copy is flows.0
 //   DIRECTORY/flows.N.new      of a set that is being made
-//   SPARE/flows.saved-NAME     a set of one table, in ordinary memory: the flows of DIRECTORY while
-//   a
-//                              new set needs the room of the old one
+//   SPARE/flows.saved-NAME     a set of one table, in ordinary memory: the flows of DIRECTORY,
+//                              while a new set needs the room of the old one
 //
 //   open()       locks DIRECTORY against other engines and finds what was left, of either engine
-//   and
-//                any number of workers
+//                and any number of workers
 //   take_over()  tables of the wanted number and size with those flows, beside what was left
 //   commit()     from now on the new set is what is found
 //

@@ -4,8 +4,7 @@
 // place; joined by others after their header was checked. Cold.
 //
 //   creator   create() -> fill -> publish(): magic stored last, then rename(2): a reader finds
-//   either
-//             no segment, or the one before, or a complete one
+//             either no segment, or the one before, or a complete one
 //   reader    join(): magic, ABI version, kind, size, struct sizes, in this order (shm_abi.h);
 //             is_replaced() says when the path names another file and it is time to join again
 //

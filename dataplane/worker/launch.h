@@ -3,9 +3,9 @@
 // The engine: opens everything, starts the workers, and is then the main thread, which watches for
 // configs, announces VIPs and beats the heart. Cold.
 //
-//   start()   lock -> EAL -> packet pool -> nics -> twins -> flow tables -> stats segment ->
-//   workers run()     every millisecond until told to stop; then the workers end and flow tables
-//   stay behind
+//   start()   lock -> EAL -> packet pool -> nics -> twins -> flow tables -> stats segment
+//             -> workers
+//   run()     every millisecond until told to stop; then the workers end and flow tables stay
 //
 // A failure on the way undoes what was opened: there is no partial start. What the last engine left
 // in the flow directory is replaced when nothing but the workers' start is to come.
