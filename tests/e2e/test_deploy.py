@@ -96,7 +96,11 @@ def spare(lab: Lab) -> Iterator[str]:
 
 
 def settings(lab: Lab, interface: str) -> list[str]:
-    keys = ("net.ipv4.conf.{}.forwarding", "net.ipv6.conf.{}.disable_ipv6")
+    keys = (
+        "net.ipv4.conf.{}.forwarding",
+        "net.ipv4.conf.{}.arp_ignore",
+        "net.ipv6.conf.{}.disable_ipv6",
+    )
     words = [key.format(interface) for key in keys]
     return lab.node.namespace.run(["sysctl", "--values", *words]).stdout.split()
 
@@ -118,7 +122,7 @@ def test_fault_89_host_setup_closes_a_nic_once_its_addresses_are_gone(lab: Lab, 
     lab.node.namespace.ip("address", "flush", "dev", spare, "scope", "global")
     for _ in range(2):
         assert lab.node.host_setup("twin", "twin9", spare) == ""
-        assert settings(lab, spare) == ["0", "1"] and spare in closed_nics(lab)
+        assert settings(lab, spare) == ["0", "8", "1"] and spare in closed_nics(lab)
     said = lab.node.namespace.run([DEPLOY / "host-check", spare], check=False).stdout
     assert f"LACKS  {spare}" not in said, said
     lab.node.host_setup("open", spare)

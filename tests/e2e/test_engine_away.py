@@ -20,7 +20,7 @@ from lab.addresses import VIP_V4, VIP_V6
 from lab.configs import Config, config, listener, pair, standard
 from lab.talker import TALK_PORT
 from lab.talks import Talk, listen, open_talks, talking
-from lab.traffic import family_of
+from lab.traffic import family_of, ping
 
 LAYOUT = Layout(clients=2)
 CONNECTIONS = 3  # of each client to each VIP
@@ -192,6 +192,24 @@ def test_fault_89_nothing_on_a_closed_nic_is_forwarded_even_when_forwarding_is_t
     assert grown >= count * len(on_link_clients(lab))
     node.wait_states("healthy")
     node.wait_adopted()
+
+
+@pytest.mark.only_engine("dpdk", "the XDP engine's NIC carries the node's addresses itself")
+def test_fault_89_closed_nic_answers_for_none_of_the_nodes_addresses(lab: Lab, node: Node) -> None:
+    """It would tell its own MAC address for those that have another one."""
+    host = lab.target("t1").namespace
+    stop(node, "stop")
+    try:
+        for address in (addresses.SECOND_MAC_V4, addresses.NODE_TARGET_V4):
+            host.forget_neighbours("eth0")
+            assert ping(host, address, 1) == 0
+            assert "lladdr" not in host.ip("neighbour", "show", address)
+    finally:
+        node.restart_dataplane()
+        node.wait_adopted()
+        node.wait_states("healthy")
+    assert ping(host, addresses.SECOND_MAC_V4) > 0
+    assert addresses.SECOND_MAC in host.ip("neighbour", "show", addresses.SECOND_MAC_V4)
 
 
 @pytest.mark.only_engine("xdp", "the DPDK engine's NIC is closed for good")

@@ -30,6 +30,7 @@ SECOND_CLIENT_V6 = "2001:db8:2::2"
 SECOND_TARGET_V4 = "10.0.1.2"
 SECOND_TARGET_V6 = "fd00:10:1::2"
 
+SECOND_MAC = "00:00:5e:00:01:01"  # as VRRP has it (RFC 5798): the same wherever the addresses go
 SECOND_MAC_V4 = "10.0.1.3"
 SECOND_MAC_V6 = "fd00:10:1::3"
 BYSTANDER_V4 = "192.0.2.200"

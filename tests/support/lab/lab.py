@@ -141,7 +141,8 @@ class Lab:
         self.switch = Switch(
             self.host("switch"),
             two_bridges=self.layout.two_nics,
-            snooping=self.layout.snooping,
+            # A generator reports no groups of the addresses that it emulates.
+            snooping=self.layout.snooping and self.layout.has_surroundings,
             mtu=self.layout.mtu,
         )
 

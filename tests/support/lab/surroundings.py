@@ -37,8 +37,8 @@ def add_second_mac(node: Node) -> None:
     """As VRRP daemons set it up: each address is told of by the interface that has it."""
     host, below = node.namespace, node.interface(len(node.nics) - 1)
     host.run(["ip", "link", "delete", SECOND_MAC_INTERFACE], check=False)  # of an earlier time
-    words = ("link", "add", "link", below, SECOND_MAC_INTERFACE, "type", "macvlan")
-    host.ip(*words, "mode", "bridge")
+    words = ["link", "add", "link", below, SECOND_MAC_INTERFACE, "address", addresses.SECOND_MAC]
+    host.ip(*words, "type", "macvlan", "mode", "bridge")
     # Before there is an address that the interface below would tell of.
     for interface in (below, SECOND_MAC_INTERFACE):
         host.sysctl(f"net.ipv4.conf.{interface}.arp_ignore", "1")
