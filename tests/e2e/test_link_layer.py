@@ -284,7 +284,9 @@ def test_fault_79_vip_that_is_the_nodes_own_is_refused(lab: Lab, node: Node) -> 
     generation = node.status()["generation"]
     config = standard()
     for balancer in config["load_balancers"]:
-        balancer["addresses"] = [NODE_CLIENT_V4 if a == VIP_V4 else a for a in balancer["addresses"]]
+        balancer["addresses"] = [
+            NODE_CLIENT_V4 if a == VIP_V4 else a for a in balancer["addresses"]
+        ]
     before = node.config_file.read_text()
     node.write_config(config)
     refused = node.cli("apply", str(node.config_file), check=False)

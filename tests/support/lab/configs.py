@@ -189,7 +189,6 @@ def emulated(
                 "unhealthy_threshold": 10,
             }
             groups.append(own)
-    ports = HTTP_PORTS, DNS_PORTS
-    if forwarding != "nat":  # then a target's port is the listener's
-        ports = HTTP_PORTS[:1], DNS_PORTS[:1]
-    return config([*listeners("TCP", ports[0], "tcp"), *listeners("UDP", ports[1], "udp")], groups)
+    count = 2 if forwarding == "nat" else 1  # else a target's port is the listener's
+    tcp = listeners("TCP", HTTP_PORTS[:count], "tcp")
+    return config([*tcp, *listeners("UDP", DNS_PORTS[:count], "udp")], groups)

@@ -7,9 +7,9 @@ from lab.namespace import Namespace
 
 CLIENT_BRIDGE = "clients"
 TARGET_BRIDGE = "targets"
-# Of a switch that snoops, in hundredths of a second: short, so that it floods no longer than it must
-# at first (for a response interval), and who does not answer its queries is soon in no group. The
-# querier comes last, because it starts with what is set then.
+# Of a switch that snoops, in hundredths of a second: short, so that it floods no longer than it
+# must at first (for a response interval), and who does not answer its queries is soon in no group.
+# The querier comes last, because it starts with what is set then.
 SNOOPING = {
     "mcast_mld_version": "2",
     "mcast_query_interval": "200",
