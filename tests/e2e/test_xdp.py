@@ -95,6 +95,38 @@ def test_fault_39_upgrade_under_load_is_an_exchange_without_a_gap(lab: Lab, node
         assert_untouched(load.stop())
 
 
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_fault_74_connections_of_a_drained_target_outlive_the_daemon(
+    lab: Lab, node: Node, how: str
+) -> None:
+    """What it has not counted yet is no sign that nobody is there: the target stays until then."""
+    delay = {"deregistration_delay.timeout_seconds": 1}
+    node.apply(standard(attributes=delay))
+    node.wait_adopted()
+    streams = [TcpStreams(lab.client, vip, connections=20) for vip in (VIP_V4, VIP_V6)]
+    try:
+        for stream in streams:
+            stream.__enter__()
+        wait_until(lambda: all(stream.targets["t2"] for stream in streams), "t2 has some", timeout_s=10)
+        node.apply(standard(members=(1, 3), attributes=delay))
+        time.sleep(2.5)  # the delay is over
+        for _ in range(2):
+            if how == "kill":
+                node.dataplane.kill()
+            else:
+                assert node.dataplane.stop() == 0
+            node.restart_dataplane()
+            node.wait_adopted()
+            time.sleep(1.5)
+        reports = [stream.stop() for stream in streams]
+    finally:
+        node.apply(standard())
+        node.wait_states("healthy", count=12)
+        node.wait_adopted()
+    for report in reports:
+        assert report.errors == [] and report.lost == 0 and report.moved == 0, report
+
+
 def test_flows_of_other_sized_maps_are_taken_over(lab: Lab, node: Node) -> None:
     with Load(lab) as load:
         assert node.dataplane.stop() == 0
