@@ -118,8 +118,11 @@ std::uint32_t Forwarder::rank_of(const mr_flow_record& flow, bool opens) const n
       listener == nullptr || flow.state == MR_FLOW_EXPIRED || is_idle(flow, *listener);
   if (is_late) return asked;
   if (flow.state == MR_FLOW_CLOSED) return 2 + asked;
-  if (flow.state == MR_FLOW_SYN) return (opens ? 8u : 4u) + asked;
-  return 6 + asked;
+  if (flow.state == MR_FLOW_SYN) return (opens ? 10u : 4u) + asked;
+  // A target has one connection with that client's port: the one that it was seen to take part in.
+  // Any single packet, its numbers wrong, may have begun the other. Datagrams belong to none.
+  const bool is_sure = is_confirmed(flow) || flow.protocol == MR_PROTOCOL_UDP;
+  return (is_sure ? 8u : 6u) + asked;
 }
 
 // Of the flows of one client port to the target, address and port, the client has just used this
