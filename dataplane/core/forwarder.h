@@ -246,7 +246,7 @@ class Forwarder {
                                  bool from_client) noexcept;
   void learn_last_hop(mr_flow_record& flow, const Packet& packet) noexcept {
     const std::uint8_t* source_mac = packet.data + eth::kSource;
-    if (flows_.is_last_hop(flow.last_hop, source_mac)) [[likely]]
+    if (flows_.is_last_hop(flow.last_hop, source_mac, packet.nic)) [[likely]]
       return;
     flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
   }
