@@ -158,7 +158,7 @@ OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32
   count(p->cpu, MR_COUNTER_FLOW_GIVEN_UP);
   const struct mr_target* target = target_at(p->root, flow->target_slot);
   const _Bool has_replies = target != 0 && target->forwarding == MR_FORWARDING_NAT;
-  if (has_replies && !is_over(state)) remember_no_room(hash);
+  if (has_replies && (!is_over(state) || is_reset(flow, state))) remember_no_room(hash);
   return 0;
 }
 
