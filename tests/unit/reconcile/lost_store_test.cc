@@ -165,7 +165,7 @@ TEST_F(LostStoreTest, fault_75_older_copy_gives_way_to_what_is_in_force) {
   world_.start_engine();
   world_.pass(301);
   ASSERT_NE(world_.engine().adopt(), nullptr);
-  world_.pass(1);
+  world_.pass(3);
   ASSERT_FALSE(world_.has_target("10.0.1.13")) << "retired: its slot is free";
   apply({"10.0.1.11", "10.0.1.12", "10.0.1.14", "10.0.1.15"});  // gets it
   std::map<std::string, std::pair<std::uint32_t, std::uint32_t>> before;

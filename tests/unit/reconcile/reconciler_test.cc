@@ -215,6 +215,25 @@ TEST_F(ReconcilerTest, removed_target_is_kept_until_its_flows_are_gone) {
   EXPECT_FALSE(world_.published_target("10.0.1.13").has_value());
 }
 
+// What the engine says of a target's flows may be a second old.
+TEST_F(ReconcilerTest, fault_49_flow_that_began_as_its_target_was_removed_is_counted_first) {
+  world_.start_engine();
+  three_healthy_targets();
+  Config without = web_config({"10.0.1.11", "10.0.1.12"});
+  without.target_groups[0].deregistration_delay_seconds = 0;
+  (void)apply(without);
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  const std::uint32_t slot = world_.target("10.0.1.13").slot;
+  world_.pass(1);
+  ASSERT_TRUE(world_.has_target("10.0.1.13"));
+  world_.engine().writer().targets(0)[slot].active_flows = 1;
+  world_.pass(300);
+  EXPECT_TRUE(world_.has_target("10.0.1.13"));
+  world_.engine().writer().targets(0)[slot].active_flows = 0;
+  world_.pass(1);
+  EXPECT_FALSE(world_.has_target("10.0.1.13"));
+}
+
 TEST_F(ReconcilerTest, without_an_engine_no_slot_is_given_away) {
   three_healthy_targets();
   (void)apply(web_config({"10.0.1.11", "10.0.1.12"}));
