@@ -33,6 +33,9 @@ INLINE _Bool found_no_room(uint32_t hash) {
 // which somebody else has entered.
 static const uint64_t NO_PLACE = ~0ULL;
 static const uint64_t IS_KNOWN = 1ULL << 31;  // no table has so many records
+// Likewise: the client's port has a flow to another listener, which another CPU may have entered
+// after find_to_listener() looked.
+static const uint64_t HAS_SIBLING = 1ULL << 30;
 
 enum {
   CLAIM_ATTEMPTS = 16,  // times some 50 ns: another CPU fills a record in less
@@ -50,6 +53,7 @@ INLINE uint64_t place_of(uint32_t index, uint32_t word) {
 VERIFIED_ONCE uint64_t find_place(uint64_t low, uint64_t high, uint64_t client, uint64_t limits) {
   const uint32_t port_protocol = (uint32_t)client;
   uint64_t place = NO_PLACE;
+  uint64_t siblings = 0;
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
     if (probe >= (uint32_t)(limits >> 32)) break;
@@ -62,13 +66,14 @@ VERIFIED_ONCE uint64_t find_place(uint64_t low, uint64_t high, uint64_t client, 
     if (is_empty && place == NO_PLACE) place = place_of(index, word);
     if (word == 0) break;
     if ((word & KEY_MASK) != port_protocol || state == MR_XDP_FLOW_REUSABLE) continue;
-    const _Bool is_own = load64(flow->client_addr.bytes) == low &&
-                         load64(flow->client_addr.bytes + 8) == high &&
-                         flow->listener_id == (uint32_t)(client >> 32);
+    const _Bool is_of_client =
+        load64(flow->client_addr.bytes) == low && load64(flow->client_addr.bytes + 8) == high;
+    const _Bool is_own = is_of_client && flow->listener_id == (uint32_t)(client >> 32);
     // While it is BUSY its address may be that of the flow before.
-    if (is_own || state == MR_XDP_FLOW_BUSY) return place_of(index, word);
+    if (is_own || state == MR_XDP_FLOW_BUSY) return place_of(index, word) | siblings;
+    if (is_of_client) siblings = HAS_SIBLING | unknown_zero();
   }
-  return place;
+  return place | siblings;
 }
 
 // Higher goes first; 0 stays.
@@ -116,8 +121,7 @@ VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client,
       is_own = 0;
     }
     if (place == NO_PLACE) return NO_PLACE;
-    const uint32_t index = (uint32_t)place;
-    struct mr_flow_record* flow = bpf_map_lookup_elem(&flows, &index);
+    struct mr_flow_record* flow = record_at((uint32_t)place);
     if (flow == 0) return NO_PLACE;
     const uint32_t word = (uint32_t)(place >> 32);
     const uint32_t state = word >> STATE_SHIFT;
@@ -158,7 +162,7 @@ OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32
   count(p->cpu, MR_COUNTER_FLOW_GIVEN_UP);
   const struct mr_target* target = target_at(p->root, flow->target_slot);
   const _Bool has_replies = target != 0 && target->forwarding == MR_FORWARDING_NAT;
-  if (has_replies && !is_over(state)) remember_no_room(hash);
+  if (has_replies && (!is_over(state) || is_reset(flow, state))) remember_no_room(hash);
   return 0;
 }
 
@@ -169,6 +173,7 @@ INLINE struct mr_flow_record* claim(struct packet* p, uint32_t listener_id, uint
                                      p->client_port_protocol | (uint64_t)listener_id << 32,
                                      p->hash | (uint64_t)probe_max << 32, p->tick);
   if (place == NO_PLACE) return 0;
+  p->has_sibling |= (place & HAS_SIBLING) != 0;
   struct mr_flow_record* flow = record_at((uint32_t)place);
   if (UNLIKELY((place & IS_KNOWN) != 0)) {
     p->known_flow = flow;

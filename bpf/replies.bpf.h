@@ -67,6 +67,7 @@ OUT_OF_LINE _Bool swallow_orphan_reset(struct packet* p, struct mr_flow_record* 
   set_deltas(p, listener, target);
   bind_flow(p, flow);
   publish(p, flow, word >> STATE_SHIFT);
+  claim_replies(p, flow);
   count(p->cpu, MR_COUNTER_ORPHANS_MOVED);
   return 1;
 }

@@ -84,10 +84,13 @@ INLINE uint32_t rank_of(const struct query* query, struct mr_flow_record* flow, 
   if ((int32_t)(query->tick - flow->last_seen_tick) > (int32_t)listener->timeout_ticks[timeout]) {
     return 0;
   }
-  const uint32_t is_asked = (flags_of(flow) & MR_FLOW_ASKED) != 0;
+  const uint32_t flags = flags_of(flow);
+  const uint32_t is_asked = (flags & MR_FLOW_ASKED) != 0;
   if (state == MR_FLOW_CLOSED) return 1 + is_asked;
-  if (state == MR_FLOW_SYN) return (opens ? 7 : 3) + is_asked;
-  return 5 + is_asked;
+  if (state == MR_FLOW_SYN) return (opens ? 9 : 3) + is_asked;
+  // What any single packet, its numbers wrong, may have begun comes after what is confirmed.
+  const _Bool is_sure = (flags & MR_FLOW_CONFIRMED) != 0 || flow->protocol == IPPROTO_UDP;
+  return (is_sure ? 7 : 5) + is_asked;
 }
 
 // All but those that open.

@@ -85,13 +85,14 @@ INLINE _Bool join_flow(struct packet* p, struct mr_flow_record* flow) {
 
 // Of the flows of the packet's client to p->target, address and port, the client has just used this
 // one: answers are its own. Marks them all, so that known flows without a double need not ask.
-INLINE void claim_replies(struct packet* p, struct mr_flow_record* flow) {
+OUT_OF_LINE int claim_replies(struct packet* p, struct mr_flow_record* flow) {
   const struct mr_target* target = p->target;
-  if (target == 0 || p->listener == 0) return;
+  if (flow == 0 || target == 0 || p->listener == 0) return 0;
   ask_about(p, words_at(target->addr.bytes), target->port_be, p->listener->id);
   const _Bool is_shared = mark_siblings(p->cpu_index) != 0;
   clear_flags(flow, MR_FLOW_SHARED | MR_FLOW_ASKED);
   if (is_shared) set_flags(flow, MR_FLOW_SHARED | MR_FLOW_ASKED);
+  return 0;
 }
 
 INLINE void count_new_flow(struct packet* p, uint64_t choice) {

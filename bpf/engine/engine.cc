@@ -378,7 +378,7 @@ void Engine::check_files() {
 }
 
 Status Engine::make_copy_again() {
-  Result<shm::FlowSet> set = shm::FlowSet::open(options_.flow_dir, options_.runtime_dir);
+  Result<shm::FlowSet> set = flow_set_->open_again();
   if (!set) return set.error();
   Result<FlowCopy> copy = FlowCopy::create(*set, options_.flows);
   if (!copy) return copy.error();

@@ -52,11 +52,16 @@ bool is_silent(const mr_flow_record& flow, std::uint32_t ticks, std::uint32_t ti
   return static_cast<std::int32_t>(tick - load_tick(flow)) > static_cast<std::int32_t>(ticks);
 }
 
+// As core/flow_class.h has it.
+bool is_reset(const mr_flow_record& flow, std::uint8_t state) {
+  constexpr std::uint32_t kResets = MR_FLOW_RST_CLIENT | MR_FLOW_RST_TARGET;
+  return state == MR_FLOW_CLOSED && (flags_of(flow) & kResets) != 0;
+}
+
 bool is_idle(const mr_flow_record& flow, std::uint8_t state, const mr_listener& listener,
              std::uint32_t tick) {
-  constexpr std::uint32_t kResets = MR_FLOW_RST_CLIENT | MR_FLOW_RST_TARGET;
-  const bool is_reset = state == MR_FLOW_CLOSED && (flags_of(flow) & kResets) != 0;
-  const std::uint32_t timeout = is_reset ? std::uint32_t{MR_FLOW_TIMEOUT_RESET} : state & 7u;
+  const std::uint32_t timeout =
+      is_reset(flow, state) ? std::uint32_t{MR_FLOW_TIMEOUT_RESET} : state & 7u;
   return is_silent(flow, listener.timeout_ticks[timeout], tick);
 }
 
@@ -249,8 +254,9 @@ bool Sweep::gives_way(const mr_flow_record& flow, std::uint8_t state) const {
 
 void Sweep::give_up(mr_flow_record& flow, StateWord word) {
   const core::AddrWords addr = core::words_of(flow.client_addr);
+  const bool may_go_on = !is_over(word.state()) || is_reset(flow, word.state());
   const bool has_replies =
-      view_->targets[flow.target_slot].forwarding == MR_FORWARDING_NAT && !is_over(word.state());
+      view_->targets[flow.target_slot].forwarding == MR_FORWARDING_NAT && may_go_on;
   const std::uint32_t hash =
       mr_xdp_flow_hash(maps_.control, addr.low, addr.high, word.word & 0xffffffu);
   if (!end_flow(flow, word, MR_XDP_FLOW_GONE)) return;

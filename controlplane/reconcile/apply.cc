@@ -259,14 +259,14 @@ Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
   return application.outcome();
 }
 
-bool retire_targets(ControlState& state, const ActiveFlows& active_flows) {
+bool retire_targets(ControlState& state, const ActiveFlows& active_flows, std::uint64_t now_ns) {
   bool is_changed = false;
   for (auto group = state.groups.begin(); group != state.groups.end();) {
     auto& targets = group->second.targets;
     for (auto target = targets.begin(); target != targets.end();) {
       // Asking for flows is the dear part, and nearly all targets are configured.
       if (target->second.is_configured ||
-          !may_retire(target->second, active_flows(target->second.slot))) {
+          !may_retire(target->second, active_flows(target->second.slot), now_ns)) {
         ++target;
         continue;
       }

@@ -27,6 +27,7 @@ namespace millrace::control {
 // Frees targets and groups that left the config and have no flows any more. `active_flows` of a
 // target slot, or nullopt when nobody knows. True when something was freed.
 using ActiveFlows = std::function<std::optional<std::uint64_t>(std::uint32_t target_slot)>;
-[[nodiscard]] bool retire_targets(ControlState& state, const ActiveFlows& active_flows);
+[[nodiscard]] bool retire_targets(ControlState& state, const ActiveFlows& active_flows,
+                                  std::uint64_t now_ns);
 
 }  // namespace millrace::control

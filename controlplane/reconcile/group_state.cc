@@ -13,6 +13,8 @@ namespace millrace::control {
 namespace {
 
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
+// The XDP engine counts flows once a second, and tells of them when it has seen all.
+constexpr std::uint64_t kCountedNs = 3 * kSecondNs;
 
 bool is_healthy(const TargetRecord& target) { return target.health.state == TargetState::healthy; }
 
@@ -54,6 +56,7 @@ bool advance_drain(TargetRecord& target, std::uint64_t now_ns) {
   if (target.registration != Registration::draining) return false;
   if (now_ns < target.drain_deadline_ns) return false;
   target.registration = Registration::drained;
+  target.drain_deadline_ns = now_ns;  // none begins any more from here on, if later than planned
   return true;
 }
 
@@ -141,9 +144,10 @@ ShownState shown_state(const TargetRecord& target, const GroupState& group) {
   return {target.health.state, target.health.reason, target.health.description};
 }
 
-bool may_retire(const TargetRecord& target, std::optional<std::uint64_t> active_flows) {
+bool may_retire(const TargetRecord& target, std::optional<std::uint64_t> active_flows,
+                std::uint64_t now_ns) {
   return !target.is_configured && target.registration == Registration::drained &&
-         active_flows == 0u;
+         now_ns >= target.drain_deadline_ns + kCountedNs && active_flows == 0u;
 }
 
 std::vector<EpochMember> epoch_members(const GroupState& group) {

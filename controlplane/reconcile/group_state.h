@@ -39,8 +39,9 @@ struct TargetRecord {
   bool is_configured = true;
   bool is_operator_drained = false;
   Registration registration = Registration::registered;
-  std::uint64_t drain_deadline_ns = 0;  // CLOCK_MONOTONIC, while draining
-  TargetHealth health;                  // as last told by the checker
+  // CLOCK_MONOTONIC: when the delay of a draining target ends, and that of a drained one ended.
+  std::uint64_t drain_deadline_ns = 0;
+  TargetHealth health;  // as last told by the checker
   // While it gets no flows any more (drained, or nobody uses the group): it may still have some.
   bool may_have_flows = false;
   std::optional<std::uint8_t> nic = std::nullopt;  // of the engine, by which it was last reached
@@ -104,10 +105,10 @@ struct ShownState {
 };
 [[nodiscard]] ShownState shown_state(const TargetRecord& target, const GroupState& group);
 
-// True when nothing keeps the slot of a target that left the config: its delay is over and
-// `active_flows`, as far as known, is 0.
-[[nodiscard]] bool may_retire(const TargetRecord& target,
-                              std::optional<std::uint64_t> active_flows);
+// True when nothing keeps the slot of a target that left the config: its delay is over for so long
+// that the last flow to begin has been counted, and `active_flows`, as far as known, is 0.
+[[nodiscard]] bool may_retire(const TargetRecord& target, std::optional<std::uint64_t> active_flows,
+                              std::uint64_t now_ns);
 
 // The group's members for its lookup table.
 [[nodiscard]] std::vector<EpochMember> epoch_members(const GroupState& group);

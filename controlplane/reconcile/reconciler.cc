@@ -194,8 +194,8 @@ void Reconciler::tick() {
   publisher_->beat(now_ns);
   poll_engine();
   publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
-  const bool is_retired =
-      retire_targets(state_, [this](std::uint32_t slot) { return active_flows(slot); });
+  const bool is_retired = retire_targets(
+      state_, [this](std::uint32_t slot) { return active_flows(slot); }, now_ns);
   const bool is_grace_over = now_ns >= opened_at_ns_ + kGraceNs;
   const bool is_grace_ending = is_grace_over && !is_grace_over_;
   is_grace_over_ = is_grace_over;

@@ -145,6 +145,8 @@ void Recovery::take_member(GroupState& group, const Members& members, std::uint3
   const auto* stored = members.stored == nullptr ? nullptr : &members.stored->targets;
   if (stored != nullptr && stored->contains(key)) {
     target = stored->at(key);
+    // An older copy must not end flows of a target that is well; a newer one sees in a few probes.
+    if (health_of(image).state == TargetState::healthy) target.health = health_of(image);
   } else {
     target.key = key;
     target.identity = image.identity;

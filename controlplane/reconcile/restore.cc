@@ -61,6 +61,7 @@ TargetRecord restored(const StoredTarget& row, const GroupState& group, const Mo
                                  .reason = row.health_reason,
                                  .description = row.health_description},
                       .may_have_flows = true};
+  if (row.registration == Registration::drained) target.drain_deadline_ns = now.monotonic_ns;
   if (row.registration == Registration::draining) {
     const std::uint64_t left_ns =
         row.drain_deadline_ns - std::min(row.drain_deadline_ns, now.realtime_ns);

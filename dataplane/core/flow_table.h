@@ -220,10 +220,13 @@ class FlowTable {
     last_hop_is_used_[index % MR_LAST_HOP_COUNT] = true;
   }
   void forget_unused_last_hops() noexcept;
-  // True when entry `index` has the 6-byte `mac`. Reads 8 bytes from `mac`: it is in a frame.
-  [[nodiscard]] bool is_last_hop(std::uint16_t index, const std::uint8_t* mac) const noexcept {
+  // True when entry `index` has the 6-byte `mac` and the nic: a router may have one address for all
+  // its interfaces. Reads 8 bytes from `mac`: it is in a frame.
+  [[nodiscard]] bool is_last_hop(std::uint16_t index, const std::uint8_t* mac,
+                                 std::uint8_t nic) const noexcept {
     const auto known = load<std::uint64_t>(last_hop(index).mac);
-    return (load<std::uint64_t>(mac) ^ known) << 16 == 0;
+    const std::uint64_t seen = load<std::uint64_t>(mac) << 16 >> 16 | std::uint64_t{nic} << 48;
+    return (seen ^ known) << 8 == 0;
   }
 
  private:

@@ -246,7 +246,7 @@ class Forwarder {
                                  bool from_client) noexcept;
   void learn_last_hop(mr_flow_record& flow, const Packet& packet) noexcept {
     const std::uint8_t* source_mac = packet.data + eth::kSource;
-    if (flows_.is_last_hop(flow.last_hop, source_mac)) [[likely]]
+    if (flows_.is_last_hop(flow.last_hop, source_mac, packet.nic)) [[likely]]
       return;
     flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
   }
@@ -258,7 +258,7 @@ class Forwarder {
   void claim_replies(std::uint64_t hash, mr_flow_record& flow, const mr_target& target) noexcept;
   [[nodiscard]] bool accept_again(mr_flow_record& flow) noexcept;
   [[gnu::noinline]] void note_reply(mr_flow_record& flow) noexcept;
-  [[nodiscard]] bool swallow_orphan_reset(mr_flow_record& flow,
+  [[nodiscard]] bool swallow_orphan_reset(std::uint64_t hash, mr_flow_record& flow,
                                           const mr_listener& listener) noexcept;
   [[nodiscard, gnu::noinline]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
 

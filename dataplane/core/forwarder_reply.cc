@@ -33,7 +33,7 @@ Verdict Forwarder::revisit_reply(Packet& packet, Work& work) noexcept {
     if (flow.state != MR_FLOW_EXPIRED) expire_flow(flow);
     return is_tcp ? end_late(packet, parsed, flow, false) : forward_untracked_reply(packet, work);
   }
-  if ((parsed.tcp_flags & tcp::kRst) != 0 && swallow_orphan_reset(flow, *listener)) {
+  if ((parsed.tcp_flags & tcp::kRst) != 0 && swallow_orphan_reset(work.hash, flow, *listener)) {
     return drop(MR_DROP_UNWANTED_RST);
   }
   if ((parsed.tcp_flags & tcp::kSyn) != 0 && !accept_again(flow)) {
@@ -118,8 +118,11 @@ std::uint32_t Forwarder::rank_of(const mr_flow_record& flow, bool opens) const n
       listener == nullptr || flow.state == MR_FLOW_EXPIRED || is_idle(flow, *listener);
   if (is_late) return asked;
   if (flow.state == MR_FLOW_CLOSED) return 2 + asked;
-  if (flow.state == MR_FLOW_SYN) return (opens ? 8u : 4u) + asked;
-  return 6 + asked;
+  if (flow.state == MR_FLOW_SYN) return (opens ? 10u : 4u) + asked;
+  // A target has one connection with that client's port: the one that it was seen to take part in.
+  // Any single packet, its numbers wrong, may have begun the other. Datagrams belong to none.
+  const bool is_sure = is_confirmed(flow) || flow.protocol == MR_PROTOCOL_UDP;
+  return (is_sure ? 8u : 6u) + asked;
 }
 
 // Of the flows of one client port to the target, address and port, the client has just used this
@@ -147,7 +150,8 @@ void Forwarder::claim_replies(std::uint64_t hash, mr_flow_record& flow,
 // `prev` does not know the orphan that it was sent on trust: the flow was opened after the slot's
 // change. Its RST goes nowhere and the flow moves to `cur`, where the client's retransmission finds
 // its connection. True when that was done.
-bool Forwarder::swallow_orphan_reset(mr_flow_record& flow, const mr_listener& listener) noexcept {
+bool Forwarder::swallow_orphan_reset(std::uint64_t hash, mr_flow_record& flow,
+                                     const mr_listener& listener) noexcept {
   if ((flow.flags & MR_FLOW_ORPHAN_PREV) == 0 || (flow.flags & MR_FLOW_REPLY_SEEN) != 0) {
     return false;
   }
@@ -156,6 +160,7 @@ bool Forwarder::swallow_orphan_reset(mr_flow_record& flow, const mr_listener& li
   clear(flow, MR_FLOW_ORPHAN_PREV);
   if (is_active(flow)) adjust_active(flow, -1);
   bind_flow(flow, listener, target_slot);
+  claim_replies(hash, flow, config_.targets[target_slot]);
   count(MR_COUNTER_ORPHANS_MOVED);
   return true;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/shm/flow_set.h"
 
+#include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -164,12 +165,19 @@ Result<File> lock(const std::string& directory) {
   return Error{locked.error().message + " (each engine needs its own --flow-dir)"};
 }
 
+// Of one lock, which lasts as long as either.
+Result<File> duplicate_of(const File& lock) {
+  File same(::fcntl(lock.fd(), F_DUPFD_CLOEXEC, 0));
+  if (!same.is_open()) return os_error("cannot share a lock");
+  return same;
+}
+
 }  // namespace
 
-FlowSet::FlowSet(File lock, std::string directory, const std::string& spare_directory)
+FlowSet::FlowSet(File lock, std::string directory, std::string saved_path)
     : lock_(std::move(lock)),
       directory_(std::move(directory)),
-      saved_path_(saved_path_for(directory_, spare_directory)) {}
+      saved_path_(std::move(saved_path)) {}
 
 FlowSet& FlowSet::operator=(FlowSet&& other) noexcept {
   std::swap(lock_, other.lock_);
@@ -188,7 +196,16 @@ FlowSet& FlowSet::operator=(FlowSet&& other) noexcept {
 Result<FlowSet> FlowSet::open(const std::string& directory, const std::string& spare_directory) {
   Result<File> locked = lock(directory);
   if (!locked) return locked.error();
-  FlowSet set(std::move(*locked), directory, spare_directory);
+  FlowSet set(std::move(*locked), directory, saved_path_for(directory, spare_directory));
+  if (Status found = set.find_left(); !found) return found.error();
+  return set;
+}
+
+Result<FlowSet> FlowSet::open_again() const {
+  const bool is_same = identity_of(directory_) == identity_of(lock_);
+  Result<File> locked = is_same ? duplicate_of(lock_) : lock(directory_);
+  if (!locked) return locked.error();
+  FlowSet set(std::move(*locked), directory_, saved_path_);
   if (Status found = set.find_left(); !found) return found.error();
   return set;
 }

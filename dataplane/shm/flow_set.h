@@ -53,6 +53,9 @@ class FlowSet {
   // out.
   [[nodiscard]] static Result<FlowSet> open(const std::string& directory,
                                             const std::string& spare_directory);
+  // The directory once more, to make a set anew whose files somebody removed. Shares this one's
+  // lock as long as the directory is the same.
+  [[nodiscard]] Result<FlowSet> open_again() const;
   FlowSet(FlowSet&& other) noexcept = default;
   FlowSet& operator=(FlowSet&& other) noexcept;
   // Without commit() all is as open() found it.
@@ -74,7 +77,7 @@ class FlowSet {
   [[nodiscard]] Status commit();
 
  private:
-  FlowSet(File lock, std::string directory, const std::string& spare_directory);
+  FlowSet(File lock, std::string directory, std::string saved_path);
 
   [[nodiscard]] Status find_left();
   [[nodiscard]] bool is_left_as(const Shape& shape) const;

@@ -139,6 +139,18 @@ def test_fault_89_host_setup_leaves_alone_what_it_did_not_close(lab: Lab, spare:
     lab.node.host_setup("open", spare)
 
 
+def test_fault_89_host_setup_opens_a_nic_whatever_came_and_went_on_it(lab: Lab, spare: str) -> None:
+    """A VRRP daemon makes its macvlans when it starts, and takes them along when it ends."""
+    node = lab.node.namespace
+    node.ip("link", "add", "vrrp8", "link", spare, "type", "macvlan")
+    lab.node.host_setup("close", spare)
+    assert closed_nics(lab) >= {spare, "vrrp8"}
+    node.ip("link", "delete", "vrrp8")
+    node.ip("link", "add", "vrrp9", "link", spare, "type", "macvlan")
+    lab.node.host_setup("open", spare)
+    assert closed_nics(lab).isdisjoint({spare, "vrrp8", "vrrp9"})
+
+
 @pytest.mark.only_engine("dpdk", "it is about the kernel twin")
 def test_host_check_finds_the_lab_node_ready_and_a_missing_nic(lab: Lab) -> None:
     node = lab.node.namespace

@@ -359,7 +359,9 @@ class PlainForwarder:
             flow.flags.add(f"fin_{side}")
             flow.settle_by_fins()
         elif flow.state == "syn":
-            flow.state = "established" if side == "client" else "syn"
+            if side == "client":
+                flow.state = "established"
+                flow.flags |= {"confirmed"} if "reply" in flow.flags else set()
         else:
             before = set(flow.flags)
             if flow.is_reset:
@@ -368,6 +370,8 @@ class PlainForwarder:
                 flow.flags.discard(f"fin_{side}")
             if flow.flags != before:
                 flow.settle_by_fins()
+        if flow.state == "closed":
+            flow.flags.discard("confirmed")
 
     def from_target(self, packet: Packet, is_to_vip: bool) -> str:
         place = (packet.source, packet.ports[0], packet.protocol)
@@ -386,15 +390,16 @@ class PlainForwarder:
         return self.punt(packet.frame)  # a bystander's, or a question of the target's own
 
     def best_of(self, found: list[Flow], packet: Packet) -> Flow:
-        """The flow that lives, then the one that its client used last."""
+        """The flow that lives, best a confirmed one, then the one that its client used last."""
         opens = bool(packet.flags & SYN)
 
         def rank(flow: Flow) -> tuple[int, int]:
             if flow.state == "expired" or self.is_idle(flow):
                 return (0, flow.asked)
             if flow.state == "syn" and opens:
-                return (4, flow.asked)
-            return (RANKS.get(flow.state, 3), flow.asked)
+                return (5, flow.asked)
+            is_sure = "confirmed" in flow.flags or packet.protocol == UDP
+            return (RANKS.get(flow.state, 4 if is_sure else 3), flow.asked)
 
         best = max(found, key=rank)
         if opens and best.state == "syn":
@@ -412,9 +417,11 @@ class PlainForwarder:
             return self.punt(packet.frame)
         if packet.flags & SYN and flow.state != "syn" and "syn_again" in flow.flags:
             flow.state = "syn"
-            flow.flags -= {*FINS, *RESETS, "syn_again"}
+            flow.flags -= {*FINS, *RESETS, "syn_again", "confirmed"}
         self.track(flow, packet, "target")
         flow.flags.add("reply")
+        if not packet.flags & (SYN | FIN | RST) and flow.state in ("established", "closing"):
+            flow.flags.add("confirmed")
         flow.seen, flow.has_spoken = self.now, True
         return self.to_client(packet, flow.listener, flow.router)
 

@@ -37,6 +37,7 @@ constexpr int kKernelRounds = 100;
 constexpr std::uint64_t kBudgetNs = 2'000'000;  // then a CPU may insert flows anew
 const std::string kClient = "198.51.100.7";
 const std::string kVip = "203.0.113.10";
+const std::string kSecondVip = "203.0.113.20";
 const std::string kOldTarget = "10.0.1.11";
 const std::string kNewTarget = "10.0.1.12";
 
@@ -84,8 +85,10 @@ class XdpFlows : public ::testing::Test {
                          .addr = addr_of(kNewTarget),
                          .port = 5353,
                          .protocol = MR_PROTOCOL_UDP});
-    builder_.add_listener(
-        {.vip_addr = addr_of(kVip), .port = 53, .protocol = MR_PROTOCOL_UDP, .group_slot = dns});
+    for (const std::string& vip : {kVip, kSecondVip}) {
+      builder_.add_listener(
+          {.vip_addr = addr_of(vip), .port = 53, .protocol = MR_PROTOCOL_UDP, .group_slot = dns});
+    }
     image_.emplace(builder_.build(1));
     program().reset();
     constexpr std::array<std::uint8_t, 6> kMac = {2, 0, 0, 0, 0, 1};
@@ -305,6 +308,28 @@ TEST_F(XdpFlows, fault_90_fins_of_both_sides_at_once_close_the_flow) {
         << "round " << round;
     flow = mr_flow_record{};
   }
+}
+
+// A resolver that asks all its servers at once, from one port.
+TEST_F(XdpFlows, fault_90_flows_of_one_port_through_two_listeners_know_of_each_other) {
+  Twice both;
+  int tracked = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string port = std::to_string(1024 + round % 512);
+    const auto ask = [&](const std::string& vip) {
+      return frame(kLinks + "ip " + kClient + " > " + vip + " / udp " + port + " > 53");
+    };
+    pass_ns(kBudgetNs);
+    both.run(ask(kVip), ask(kSecondVip), round % 200);
+    const auto records = records_of(std::stoi(port));
+    // A thread that was held up while it filled its record leaves the other's without one.
+    tracked += records.size() == 2;
+    for (mr_flow_record* record : records) {
+      EXPECT_TRUE(records.size() == 1 || (record->flags & MR_FLOW_SHARED) != 0) << round;
+      *record = mr_flow_record{};
+    }
+  }
+  EXPECT_GT(tracked, kRounds / 2);
 }
 
 // A busy client takes its ports again as soon as they are closed: no sweep comes between.

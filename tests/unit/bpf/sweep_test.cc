@@ -219,6 +219,9 @@ TEST_F(SweepTest, table_that_fills_up_gives_new_flows_up_and_keeps_confirmed_one
   for (std::uint32_t index = 0; index < 62; ++index) put(index, kUdpListener, MR_FLOW_UDP_NEW);
   mr_flow_record& confirmed = maps_.maps().flows[5];
   confirmed.flags = MR_FLOW_CONFIRMED;
+  // A RST may be forged.
+  const mr_flow_record& reset = put(62, kTcpListener, MR_FLOW_CLOSED);
+  maps_.maps().flows[62].flags = MR_FLOW_RST_CLIENT;
   round();
   EXPECT_EQ(maps_.maps().flows[7].state, MR_FLOW_UDP_NEW) << "not known to be full yet";
   pass_seconds(1);
@@ -228,14 +231,15 @@ TEST_F(SweepTest, table_that_fills_up_gives_new_flows_up_and_keeps_confirmed_one
   EXPECT_EQ(maps_.maps().flows[7].state, MR_XDP_FLOW_GONE);
   EXPECT_EQ(maps_.maps().flows[9].state, MR_FLOW_UDP_NEW) << "has just spoken";
   EXPECT_EQ(confirmed.state, MR_FLOW_UDP_NEW);
-  EXPECT_EQ(sweep_.given_up(), 60u);
-  const mr_flow_record& given_up = maps_.maps().flows[7];
-  const core::AddrWords addr = core::words_of(given_up.client_addr);
-  const std::uint32_t hash =
-      mr_xdp_flow_hash(&maps_.control(), addr.low, addr.high,
-                       given_up.client_port_be | std::uint32_t{given_up.protocol} << 16);
-  EXPECT_NE(maps_.maps().no_room[hash % MR_XDP_NO_ROOM_BITS / 64] >> hash % 64 & 1, 0u)
-      << "its replies are translated";
+  EXPECT_EQ(sweep_.given_up(), 61u);
+  for (const mr_flow_record& given_up : {maps_.maps().flows[7], reset}) {
+    const core::AddrWords addr = core::words_of(given_up.client_addr);
+    const std::uint32_t hash =
+        mr_xdp_flow_hash(&maps_.control(), addr.low, addr.high,
+                         given_up.client_port_be | std::uint32_t{given_up.protocol} << 16);
+    EXPECT_NE(maps_.maps().no_room[hash % MR_XDP_NO_ROOM_BITS / 64] >> hash % 64 & 1, 0u)
+        << "its replies are translated";
+  }
 }
 
 TEST_F(SweepTest, clients_that_found_no_room_are_forgotten_in_two_steps) {

@@ -154,6 +154,20 @@ TEST_P(FullTableTest, reply_of_a_flow_that_was_given_up_never_leaves_with_the_ta
   EXPECT_EQ(node.send(from_target(0, 20000, kAck)).reason, MR_DROP_NO_FLOW);
 }
 
+TEST_P(FullTableTest, fault_70_connection_that_a_reset_seems_to_end_is_not_the_kernels_when_full) {
+  if (!is_tcp()) GTEST_SKIP() << "UDP has no reset";
+  node.reset({.capacity = 16});
+  const mr_next_hop router = next_hop_of("02:00:00:00:00:64");
+  node.builder.set_default_next_hops(router, router);
+  balance(1);
+  (void)open_flow(20000);
+  (void)node.send(to_vip(20000, kRst));  // forged: the target goes on
+  flood(100);
+  const Outcome back = node.send(from_target(0, 20000, kAck));
+  ASSERT_EQ(back.kind, VerdictKind::forward);
+  EXPECT_EQ(read_frame(back.frame).source, vip());
+}
+
 TEST_P(FullTableTest, what_found_no_room_is_forgotten_in_the_end) {
   node.reset({.capacity = 16});
   balance(1);

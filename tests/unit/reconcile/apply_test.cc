@@ -12,6 +12,8 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr std::uint64_t kArena = 256ull << 20;
+// Long after the drains of these tests.
+constexpr std::uint64_t kRetiredNs = 303'000'000'000;
 
 IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
 
@@ -116,8 +118,11 @@ TEST_F(ApplyTest, fault_49_same_address_after_retirement_is_another_target) {
   without.target_groups[0].targets.erase(without.target_groups[0].targets.begin() + 1);
   (void)apply(without);
   ASSERT_TRUE(advance_drain(target("web", "10.0.1.12"), 300'000'000'000));
-  EXPECT_FALSE(retire_targets(state_, [](auto) { return 1; })) << "flows remain";
-  EXPECT_TRUE(retire_targets(state_, [](auto) { return 0; }));
+  EXPECT_FALSE(retire_targets(
+      state_, [](auto) { return 1; }, kRetiredNs))
+      << "flows remain";
+  EXPECT_TRUE(retire_targets(
+      state_, [](auto) { return 0; }, kRetiredNs));
   (void)apply(config);
   EXPECT_EQ(target("web", "10.0.1.12").slot, slot);
   EXPECT_NE(target("web", "10.0.1.12").id, id);
@@ -129,9 +134,12 @@ TEST_F(ApplyTest, removed_group_goes_when_its_last_target_has_gone) {
   config.target_groups.pop_back();
   EXPECT_EQ(apply(config).targets_removed, 1u);
   ASSERT_TRUE(state_.groups.contains("spare"));
-  EXPECT_FALSE(retire_targets(state_, [](auto) { return 0; })) << "still draining";
+  EXPECT_FALSE(retire_targets(
+      state_, [](auto) { return 0; }, kRetiredNs))
+      << "still draining";
   ASSERT_TRUE(advance_drain(target("spare", "10.0.1.11"), 300'000'000'000));
-  EXPECT_TRUE(retire_targets(state_, [](auto) { return 0; }));
+  EXPECT_TRUE(retire_targets(
+      state_, [](auto) { return 0; }, kRetiredNs));
   EXPECT_FALSE(state_.groups.contains("spare"));
   EXPECT_EQ(state_.group_slots.slot_count(), 1u);
 }

@@ -239,15 +239,18 @@ TEST_F(GroupStateTest, unused_group_shows_not_in_use_and_is_not_probed) {
 TEST_F(GroupStateTest, slot_is_kept_while_flows_remain_or_are_not_known) {
   TargetRecord& target = add(80);
   target.is_configured = false;
-  EXPECT_FALSE(may_retire(target, 0)) << "still registered";
+  const std::uint64_t over_ns = 1000 * kSecond;
+  const std::uint64_t later_ns = over_ns + 3 * kSecond;
+  EXPECT_FALSE(may_retire(target, 0, later_ns)) << "still registered";
   target.registration = Registration::draining;
-  EXPECT_FALSE(may_retire(target, 0));
-  target.registration = Registration::drained;
-  EXPECT_FALSE(may_retire(target, 1));
-  EXPECT_FALSE(may_retire(target, std::nullopt));
-  EXPECT_TRUE(may_retire(target, 0));
+  EXPECT_FALSE(may_retire(target, 0, later_ns));
+  ASSERT_TRUE(advance_drain(target, over_ns));
+  EXPECT_FALSE(may_retire(target, 1, later_ns));
+  EXPECT_FALSE(may_retire(target, std::nullopt, later_ns));
+  EXPECT_FALSE(may_retire(target, 0, over_ns)) << "the last flow may not have been counted yet";
+  EXPECT_TRUE(may_retire(target, 0, later_ns));
   target.is_configured = true;
-  EXPECT_FALSE(may_retire(target, 0)) << "drained by the operator, still in the config";
+  EXPECT_FALSE(may_retire(target, 0, later_ns)) << "drained by the operator, still in the config";
 }
 
 TEST(TargetIdentity, depends_on_address_port_and_protocol_and_nothing_else) {

@@ -159,13 +159,24 @@ TEST_F(LostStoreTest, fault_75_targets_that_share_an_address_or_keep_the_listene
   }
 }
 
+TEST_F(LostStoreTest, fault_75_older_copy_ends_no_flows_of_a_target_that_is_well_by_now) {
+  world_.set_health("10.0.1.13", TargetState::unhealthy);
+  back_up_store();
+  restart(kThree);
+  ASSERT_TRUE(world_.published_target("10.0.1.13")->flags & MR_TARGET_RESETS_FLOWS);
+  world_.set_health("10.0.1.13", TargetState::healthy);
+  restore_backup();
+  restart(kThree);
+  EXPECT_EQ(world_.published_target("10.0.1.13")->flags, MR_TARGET_KEEPS_FLOWS | MR_TARGET_HEALTHY);
+}
+
 TEST_F(LostStoreTest, fault_75_older_copy_gives_way_to_what_is_in_force) {
   back_up_store();
   restart({"10.0.1.11", "10.0.1.12", "10.0.1.14"});
   world_.start_engine();
   world_.pass(301);
   ASSERT_NE(world_.engine().adopt(), nullptr);
-  world_.pass(1);
+  world_.pass(3);
   ASSERT_FALSE(world_.has_target("10.0.1.13")) << "retired: its slot is free";
   apply({"10.0.1.11", "10.0.1.12", "10.0.1.14", "10.0.1.15"});  // gets it
   std::map<std::string, std::pair<std::uint32_t, std::uint32_t>> before;

@@ -215,6 +215,25 @@ TEST_F(ReconcilerTest, removed_target_is_kept_until_its_flows_are_gone) {
   EXPECT_FALSE(world_.published_target("10.0.1.13").has_value());
 }
 
+// What the engine says of a target's flows may be a second old.
+TEST_F(ReconcilerTest, fault_49_flow_that_began_as_its_target_was_removed_is_counted_first) {
+  world_.start_engine();
+  three_healthy_targets();
+  Config without = web_config({"10.0.1.11", "10.0.1.12"});
+  without.target_groups[0].deregistration_delay_seconds = 0;
+  (void)apply(without);
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  const std::uint32_t slot = world_.target("10.0.1.13").slot;
+  world_.pass(1);
+  ASSERT_TRUE(world_.has_target("10.0.1.13"));
+  world_.engine().writer().targets(0)[slot].active_flows = 1;
+  world_.pass(300);
+  EXPECT_TRUE(world_.has_target("10.0.1.13"));
+  world_.engine().writer().targets(0)[slot].active_flows = 0;
+  world_.pass(1);
+  EXPECT_FALSE(world_.has_target("10.0.1.13"));
+}
+
 TEST_F(ReconcilerTest, without_an_engine_no_slot_is_given_away) {
   three_healthy_targets();
   (void)apply(web_config({"10.0.1.11", "10.0.1.12"}));
@@ -258,6 +277,18 @@ Config ipip_config() {
   Config config = web_config(kThree);
   config.target_groups[0].forwarding = Forwarding::ipip;
   return config;
+}
+
+// A server that speaks first may do so at any time, and the RST may have been anybody's.
+TEST_F(ReconcilerTest, fault_70_reset_flow_is_found_for_as_long_as_any_where_answers_pass) {
+  Config config = web_config(kThree);
+  for (const Forwarding forwarding : {Forwarding::nat, Forwarding::dsr}) {
+    config.target_groups[0].forwarding = forwarding;
+    (void)apply(config);
+    const auto& timeouts = world_->published().listeners[0].timeout_ticks;
+    const bool is_as_long = timeouts[MR_FLOW_TIMEOUT_RESET] == timeouts[MR_FLOW_ESTABLISHED];
+    EXPECT_EQ(is_as_long, forwarding == Forwarding::nat);
+  }
 }
 
 TEST_F(ReconcilerTest, encapsulation_takes_mtu_and_source_from_the_kernel) {

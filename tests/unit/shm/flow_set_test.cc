@@ -130,6 +130,24 @@ TEST_F(FlowSetTest, fault_88_any_number_of_workers_takes_over_what_any_other_lef
   }
 }
 
+TEST_F(FlowSetTest, fault_92_set_is_made_again_whether_its_files_or_the_directory_were_removed) {
+  const Shape shape{.worker_count = 1, .capacity = 100};
+  FlowSet set = open();
+  ASSERT_TRUE(set.make(shape));
+  ASSERT_TRUE(set.commit());
+  for (const std::string& removed : {directory_ + "/flows.0", directory_}) {
+    fs::remove_all(removed);
+    ASSERT_TRUE(set.files().front().is_replaced());
+    Result<FlowSet> again = set.open_again();
+    ASSERT_TRUE(again) << removed << ": " << again.error().message;
+    ASSERT_TRUE(again->make(shape));
+    ASSERT_TRUE(again->commit());
+    set = std::move(*again);
+    EXPECT_FALSE(set.files().front().is_replaced());
+    EXPECT_FALSE(FlowSet::open(directory_, spare_.path())) << "still this one's";
+  }
+}
+
 TEST_F(FlowSetTest, fault_88_workers_change_and_change_back_and_nothing_ended_returns) {
   const Shape two{.worker_count = 2, .capacity = 1000};
   const Shape one{.worker_count = 1, .capacity = 1000};
