@@ -20,9 +20,7 @@ constexpr std::uint32_t kSynTimeout = 30;
 // Both sides have sent FIN: only retransmissions of the last segments are to come. A flow that one
 // side has closed may be silent as long as any other (RFC 9293 section 3.6: half-close).
 constexpr std::uint32_t kClosedTimeout = 10;
-// A RST may be forged: then the connection goes on, and must be found. Where its target's answers
-// pass the node, for as long as without the RST: the target may speak first, and what is of no flow
-// is the kernel's. Elsewhere this is enough.
+// A RST may be forged: then the connection goes on, and must be found.
 constexpr std::uint32_t kResetTimeout = 120;
 constexpr std::uint32_t kUdpTimeout = 120;  // NLB's, fixed
 // One question and its answer, as Linux's nf_conntrack_udp_timeout.
@@ -95,21 +93,18 @@ std::uint64_t window_ns(const TargetGroup& group) {
 }  // namespace
 
 mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& record,
-                             const GroupState& group) {
-  const std::uint32_t idle_timeout = record.tcp_idle_timeout_seconds;
-  const bool sees_answers = sees_replies(group.settings.forwarding);
+                             std::uint32_t group_slot) {
   mr_listener listener{};
   listener.vip_addr = key.vip.addr;
   listener.id = record.id;
-  listener.group_slot = group.slot;
+  listener.group_slot = group_slot;
   listener.port_be = core::to_be16(key.port);
   listener.protocol = static_cast<std::uint8_t>(key.protocol);
   listener.timeout_ticks[MR_FLOW_SYN] = ticks(kSynTimeout);
-  listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks(idle_timeout);
-  listener.timeout_ticks[MR_FLOW_CLOSING] = ticks(idle_timeout);
+  listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks(record.tcp_idle_timeout_seconds);
+  listener.timeout_ticks[MR_FLOW_CLOSING] = ticks(record.tcp_idle_timeout_seconds);
   listener.timeout_ticks[MR_FLOW_CLOSED] = ticks(kClosedTimeout);
-  listener.timeout_ticks[MR_FLOW_TIMEOUT_RESET] =
-      ticks(sees_answers ? std::max(idle_timeout, kResetTimeout) : kResetTimeout);
+  listener.timeout_ticks[MR_FLOW_TIMEOUT_RESET] = ticks(kResetTimeout);
   listener.timeout_ticks[MR_FLOW_UDP] = ticks(kUdpTimeout);
   listener.timeout_ticks[MR_FLOW_UDP_NEW] = ticks(kUdpNewTimeout);
   listener.timeout_ticks[MR_FLOW_EXPIRED] = ticks(kExpiredTimeout);
@@ -151,7 +146,7 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
   for (const auto& [key, listener] : state.listeners) {
     if (own.contains(key.vip)) continue;  // the kernel owns it; Reconciler::alarms() says so
     contents.listeners[listener.slot] =
-        planned_listener(key, listener, state.groups.at(listener.target_group));
+        planned_listener(key, listener, state.groups.at(listener.target_group).slot);
   }
   for (const auto& [name, group] : state.groups) {
     (void)replan_group(contents, group, around.way_to);  // of course: it was empty

@@ -31,7 +31,7 @@ struct Surroundings {
 
 // Idle timeouts of a listener's flows, by enum mr_flow_state.
 [[nodiscard]] mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& record,
-                                           const GroupState& group);
+                                           std::uint32_t group_slot);
 
 // Brings every group's lookup table up to date with its targets.
 void update_epochs(ControlState& state, std::uint64_t now_ns);

@@ -279,18 +279,6 @@ Config ipip_config() {
   return config;
 }
 
-// A server that speaks first may do so at any time, and the RST may have been anybody's.
-TEST_F(ReconcilerTest, fault_70_reset_flow_is_found_for_as_long_as_any_where_answers_pass) {
-  Config config = web_config(kThree);
-  for (const Forwarding forwarding : {Forwarding::nat, Forwarding::dsr}) {
-    config.target_groups[0].forwarding = forwarding;
-    (void)apply(config);
-    const auto& timeouts = world_->published().listeners[0].timeout_ticks;
-    const bool is_as_long = timeouts[MR_FLOW_TIMEOUT_RESET] == timeouts[MR_FLOW_ESTABLISHED];
-    EXPECT_EQ(is_as_long, forwarding == Forwarding::nat);
-  }
-}
-
 TEST_F(ReconcilerTest, encapsulation_takes_mtu_and_source_from_the_kernel) {
   world_.start_engine();
   for (const std::string& address : kThree) world_.resolve(address, 1);
