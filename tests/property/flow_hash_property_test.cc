@@ -103,9 +103,10 @@ std::vector<KeyBits> silent_differences(std::size_t first, std::uint64_t mask) {
 Keys colliding_keys(const KeyBits& base, std::size_t first_bit, std::uint64_t mask) {
   const std::vector<KeyBits> differences = silent_differences(first_bit, mask);
   Keys keys;
-  for (std::uint32_t i = 0; i < kFlows && i >> differences.size() == 0; ++i) {
+  const std::size_t used = std::min<std::size_t>(differences.size(), 31);
+  for (std::uint32_t i = 0; i < kFlows && i >> used == 0; ++i) {
     KeyBits bits = base;
-    for (std::size_t bit = 0; bit < differences.size(); ++bit) {
+    for (std::size_t bit = 0; bit < used; ++bit) {
       if ((i >> bit & 1) != 0) bits ^= differences[bit];
     }
     EXPECT_EQ((linear_hash(bits) ^ linear_hash(base)) & mask, 0u);

@@ -137,7 +137,7 @@ def run_part(part: Part) -> Outcome:
         **os.environ,
         "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-        "TSAN_OPTIONS": "halt_on_error=1",
+        "TSAN_OPTIONS": f"halt_on_error=1:suppressions={Path(__file__).with_name('tsan.supp')}",
     }
     subprocess.run([*words, *part.tests], env=environment, check=False)
     return read_meson_log(part, log)
