@@ -107,7 +107,9 @@ def test_fault_74_connections_of_a_drained_target_outlive_the_daemon(
     try:
         for stream in streams:
             stream.__enter__()
-        wait_until(lambda: all(stream.targets["t2"] for stream in streams), "t2 has some", timeout_s=10)
+        wait_until(
+            lambda: all(stream.targets["t2"] for stream in streams), "t2 has some", timeout_s=10
+        )
         node.apply(standard(members=(1, 3), attributes=delay))
         time.sleep(2.5)  # the delay is over
         for _ in range(2):
