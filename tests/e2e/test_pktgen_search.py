@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from lab.generator import PROGRAM
-from lab.machine import RUNS
+from lab.machine import reap_dead_runs
 from lab.node import REPOSITORY, build_directory
 
 pytestmark = pytest.mark.alone
@@ -33,7 +33,7 @@ def searched(engine: str, folder: Path, *words: str) -> str:
     command += ["--json", folder, *SHORT, *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=80, check=False)
     assert done.returncode == 0, done.stderr
-    assert not RUNS.exists()
+    assert not reap_dead_runs(), "nothing is left behind"
     said: str = done.stdout
     return said
 
