@@ -104,6 +104,16 @@ INLINE void count_new_flow(struct packet* p, uint64_t choice) {
   if ((choice & FAILS_OPEN) != 0) stats->unhealthy_routing_flows += 1;
 }
 
+// Sources that begin no flow, but for those that parsing refuses. The node's own are forged: a flow
+// from one would take the answers to probes from the kernel.
+INLINE _Bool is_no_client(const struct packet* p) {
+  const struct addr_words source = p->source;
+  const _Bool is_link_local = (source.low & 0xc0ff) == 0x80fe;  // RFC 4291 section 2.5.6
+  return is_link_local ||
+         (may_be_vip(p->root, source) && is_vip(p->root_index, source.low, source.high)) ||
+         is_local(p->root_index, source.low, source.high);
+}
+
 // The first packet of a flow that this node sees. With `may_be_known` that is yet to be found out:
 // a SYN's target is chosen while the record's line comes from memory, which takes longer.
 OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_known) {
@@ -117,9 +127,7 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
     p->known_flow = find_to_listener(p, listener->id);
     if (p->known_flow != 0) return REVISIT;
   }
-  if (may_be_vip(p->root, p->source) && is_vip(p->root_index, p->source.low, p->source.high)) {
-    return drop(p, MR_DROP_MARTIAN);
-  }
+  if (is_no_client(p)) return drop(p, MR_DROP_MARTIAN);
   const struct mr_target* target = target_at(p->root, (uint32_t)choice);
   if (target == 0) {
     struct mr_listener_stats* stats = listener_stats_of(p, p->listener_slot);

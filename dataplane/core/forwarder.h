@@ -215,6 +215,7 @@ class Forwarder {
                                      bool may_be_orphan) const noexcept;
   [[nodiscard]] std::uint32_t current_target(const ClientKey& client,
                                              const mr_listener& listener) const noexcept;
+  [[nodiscard]] bool is_no_client(const Parsed& parsed) const noexcept;
   void bind_flow(mr_flow_record& flow, const mr_listener& listener,
                  std::uint32_t target_slot) noexcept;
   [[nodiscard]] std::uint32_t insert_flow(const Work& work, mr_flow_state state,

@@ -87,11 +87,18 @@ std::uint32_t Forwarder::current_target(const ClientKey& client,
   return choose_target(listener, selection_hash_of(client, listener), false).target_slot;
 }
 
+// Sources that begin no flow. The node's own are forged: a flow from one would take the answers to
+// probes from the kernel.
+bool Forwarder::is_no_client(const Parsed& parsed) const noexcept {
+  return is_martian(parsed) || is_link_local(parsed.source) || is_vip(parsed.source) ||
+         is_local(parsed.source);
+}
+
 // The first packet of a flow that this worker sees.
 Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const mr_listener& listener = *work.listener;
   const Parsed& parsed = work.parsed;
-  if (is_martian(parsed) || is_vip(parsed.source)) return drop(MR_DROP_MARTIAN);
+  if (is_no_client(parsed)) return drop(MR_DROP_MARTIAN);
   const std::uint32_t listener_slot = slot_of(listener);
   const bool is_tcp = parsed.protocol == ip_protocol::kTcp;
   const bool is_syn = (parsed.tcp_flags & tcp::kSyn) != 0;

@@ -220,6 +220,12 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
   return parsed.is_v4 ? detail::is_martian_v4(parsed) : detail::is_martian_v6(parsed);
 }
 
+// fe80::/10, which means something on one link only and is forwarded by nobody (RFC 4291 section
+// 2.5.6). Not part of parse(): neighbours ask for VIPs from such addresses.
+[[nodiscard]] inline bool is_link_local(const AddrWords& addr) noexcept {
+  return (addr.low & 0xc0ff) == 0x80fe;
+}
+
 // Bytes of data in a TCP segment; `parsed` has Shape::transport.
 [[nodiscard]] inline std::uint32_t tcp_payload_bytes(const Packet& packet,
                                                      const Parsed& parsed) noexcept {

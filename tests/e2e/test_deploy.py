@@ -106,8 +106,8 @@ def settings(lab: Lab, interface: str) -> list[str]:
 
 
 def closed_nics(lab: Lab) -> set[str]:
-    shown = lab.node.namespace.run(["nft", "list", "table", "inet", "millrace"]).stdout
-    elements = shown.partition("elements = {")[2].partition("}")[0]
+    words = ["nft", "list", "set", "inet", "millrace", "closed_nics"]
+    elements = lab.node.namespace.run(words).stdout.partition("elements = {")[2].partition("}")[0]
     return set(re.findall(r'"(\w+)"', elements))
 
 

@@ -25,7 +25,7 @@ from lab.addresses import (
 from lab.configs import standard
 from lab.namespace import Namespace
 from lab.process import wait_until as wait_until_within
-from lab.traffic import dns_query, http_get, ping
+from lab.traffic import connect_many, dns_query, http_get, ping
 from lab.wires import FORGETS_WITHIN_S
 
 VIPS = (VIP_V4, VIP_V6)
@@ -94,6 +94,33 @@ def test_fault_71_replies_come_by_a_vrrp_address_of_the_node(lab: Lab, node: Nod
                 assert VRRP_MAC in shown, shown
         assert all_answer(lab.client)
     wait_all_answer(lab.client, "VIPs answer as before")
+
+
+def link_local_of(host: Namespace, interface: str) -> str:
+    shown = json.loads(host.ip("-json", "-6", "address", "show", "dev", interface))
+    own = (str(entry["local"]) for entry in shown[0]["addr_info"])
+    return next(address for address in own if address.startswith("fe80:"))
+
+
+def test_fault_93_nobody_is_told_of_a_way_past_the_node(lab: Lab, node: Node) -> None:
+    """A host on the targets' wire asks them past the VIP; told of the shorter way to it, they would
+    send it all answers by that. IPv6 takes such news from a router's link-local address alone."""
+    hosts = [target.namespace for target in lab.targets]
+    router = link_local_of(node.namespace, node.interface(0))
+    for host in hosts:
+        host.add_route("0.0.0.0/0", "via", NODE_TARGET_V4)
+        host.add_route("::/0", "via", router, "dev", "eth0")
+    try:
+        for _ in range(4):  # the kernel tells a host once a second
+            for target in lab.targets:
+                for address in (target.v4, target.v6):
+                    assert ping(lab.client, address, 5) > 0
+            time.sleep(1)
+        for vip in VIPS:
+            assert len(connect_many(lab.client, vip, 30)) == 30
+    finally:
+        for host in hosts:
+            host.add_route("::/0", "via", NODE_TARGET_V6)
 
 
 def frame_to(mac: str, source_mac: str, destination: str, *, tag: int | None = None) -> bytes:

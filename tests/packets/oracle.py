@@ -330,7 +330,9 @@ class PlainForwarder:
         flow.seen, flow.asked, flow.has_spoken = self.now, self.asked, True
 
     def start_flow(self, packet: Packet, listener: Listener, client: Client) -> str:
-        if packet.source in self.config.vips:
+        if packet.source in [*self.config.vips, *self.config.local]:
+            raise Drop("martian")
+        if packet.version == 6 and packet.source.is_link_local:
             raise Drop("martian")
         if listener.target.is_nat and packet.source == listener.target.address:
             raise Drop("martian")

@@ -101,7 +101,6 @@ class Node:
         self.namespace.sysctl("net.ipv4.ip_forward", "1")
         self.namespace.sysctl("net.ipv6.conf.all.forwarding", "1")
         self.namespace.sysctl("net.ipv4.conf.all.rp_filter", "0")
-        self.namespace.sysctl("net.ipv4.conf.all.send_redirects", "0")
 
     def interface(self, index: int) -> str:
         """Which carries the node's own addresses on that NIC's wire."""

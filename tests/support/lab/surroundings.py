@@ -42,7 +42,6 @@ def add_second_mac(node: Node) -> None:
     # Before there is an address that the interface below would tell of.
     for interface in (below, SECOND_MAC_INTERFACE):
         host.sysctl(f"net.ipv4.conf.{interface}.arp_ignore", "1")
-    host.sysctl(f"net.ipv4.conf.{SECOND_MAC_INTERFACE}.send_redirects", "0")
     with host.batched():
         host.ip("link", "set", SECOND_MAC_INTERFACE, "up")
         host.add_address(SECOND_MAC_INTERFACE, f"{addresses.SECOND_MAC_V4}/32")
