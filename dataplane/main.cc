@@ -5,6 +5,7 @@
 // status.
 #include <sched.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <boost/program_options.hpp>
@@ -157,6 +158,12 @@ Result<EngineOptions> to_engine_options(const po::variables_map& values) {
   return options;
 }
 
+// As DPDK asks. A CPU that is isolated from other work is not among allowed_cpus().
+bool is_online(std::uint32_t cpu) {
+  const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology";
+  return ::access(topology.c_str(), F_OK) == 0;
+}
+
 Result<EngineOptions> with_cpus(EngineOptions options, const po::variables_map& values) {
   const std::vector<std::uint32_t> allowed = allowed_cpus();
   options.main_cpu =
@@ -173,6 +180,12 @@ Result<EngineOptions> with_cpus(EngineOptions options, const po::variables_map& 
   if (cpus->size() != options.worker_count) {
     return Error{"--worker-cpus: names " + std::to_string(cpus->size()) + " CPUs for " +
                  std::to_string(options.worker_count) + " workers"};
+  }
+  for (const std::uint32_t cpu : *cpus) {
+    if (!is_online(cpu)) {
+      return Error{"--worker-cpus: there is no CPU " + std::to_string(cpu) +
+                   " that is online (lscpu shows them)"};
+    }
   }
   options.worker_cpus = std::move(*cpus);
   return options;

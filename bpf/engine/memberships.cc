@@ -103,10 +103,12 @@ std::string Memberships::bring_about(const Nic& nic, const Groups& has) {
     const int error = change(RTM_NEWADDR, nic.ifindex, group);
     // In use: by the membership that stays when an interface goes down.
     if (error == 0 || error == EEXIST || error == EADDRINUSE) continue;
+    const std::string remedy = error == EACCES
+                                   ? "IPv6 is off there, as on a closed NIC (host-setup open)"
+                                   : "with many VIPs raise net.core.optmem_max";
     return nic.name + ": cannot join the multicast groups of all IPv6 VIPs (" +
            std::generic_category().message(error) +
-           "): switches that snoop on MLD do not deliver solicitations for them; with many VIPs "
-           "raise net.core.optmem_max";
+           "): switches that snoop on MLD do not deliver solicitations for them; " + remedy;
   }
   return "";
 }

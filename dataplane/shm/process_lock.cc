@@ -67,7 +67,8 @@ Result<ProcessLock> ProcessLock::acquire(const std::string& path) {
   struct flock lock = whole_file_lock();
   if (::fcntl(file->fd(), F_OFD_SETLK, &lock) != 0) {
     if (errno != EAGAIN && errno != EACCES) return os_error("cannot lock " + path);
-    return Error{path + ": already held by " + holder_of(*file)};
+    return Error{path + ": already held by " + holder_of(*file) +
+                 ", which runs with this directory"};
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
   if (::ftruncate(file->fd(), 0) != 0 ||

@@ -129,6 +129,24 @@ def test_fault_89_host_setup_closes_a_nic_once_its_addresses_are_gone(lab: Lab, 
     assert settings(lab, spare) == before and closed_nics(lab) == {"nic0"}
 
 
+def test_twin_and_nic_in_the_wrong_order_are_told_apart(lab: Lab, spare: str) -> None:
+    before = settings(lab, spare)
+    refused = lab.node.namespace.run([DEPLOY / "host-setup", "twin", spare, "nic0"], check=False)
+    assert refused.returncode != 0
+    assert f"'{spare}' is no TAP device, which a twin is" in refused.stderr
+    assert settings(lab, spare) == before and spare not in closed_nics(lab)
+
+
+def test_fault_89_nic_that_got_addresses_since_is_opened_whole(lab: Lab, spare: str) -> None:
+    before = settings(lab, spare)
+    lab.node.namespace.ip("address", "flush", "dev", spare, "scope", "global")
+    lab.node.host_setup("close", spare)
+    assert settings(lab, spare) == ["0", "8", "1"]
+    lab.node.namespace.add_address(spare, "192.0.2.34/28")
+    lab.node.host_setup("open", spare)
+    assert settings(lab, spare) == before
+
+
 def test_fault_89_host_setup_leaves_alone_what_it_did_not_close(lab: Lab, spare: str) -> None:
     lab.node.namespace.sysctl(f"net.ipv4.conf.{spare}.forwarding", "0")
     before = settings(lab, spare)

@@ -91,6 +91,10 @@ def refusal(*words: str) -> str:
             "--worker-cpus: '1-' is no list of CPUs such as 2,4-6",
         ),
         (("--nic", "x", "--worker-cpus", "0,0"), "--worker-cpus: names 2 CPUs for 1 workers"),
+        (
+            ("--nic", "x", "--worker-cpus", "9999"),
+            "--worker-cpus: there is no CPU 9999 that is online (lscpu shows them)",
+        ),
         (("--nic", "x", "--config", "/nonexistent"), "--config: cannot read /nonexistent"),
         (
             ("--nic", "x", "--log-level", "loud"),
