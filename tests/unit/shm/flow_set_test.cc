@@ -307,6 +307,7 @@ class FlowSetStart : public FlowSetTest, public ::testing::WithParamInterface<Ch
 
   // With trouble at every step, one after the other, all flows are there for the next start.
   void expect_flows_to_survive(test::Trouble trouble, const std::function<void()>& start_anew) {
+    if (!test::kCanMakeTrouble) GTEST_SKIP() << "not under ThreadSanitizer";
     int step = 0;
     do {
       ++step;

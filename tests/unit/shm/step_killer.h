@@ -21,6 +21,13 @@ enum class Trouble {
   fail,  // the call is not made and returns ENOSYS
 };
 
+// ThreadSanitizer makes calls of its own, and does not live when one fails.
+#ifdef __SANITIZE_THREAD__
+constexpr bool kCanMakeTrouble = false;
+#else
+constexpr bool kCanMakeTrouble = true;
+#endif
+
 // False when the work ended before its call number `step`, which counts from 1.
 inline bool run_with_trouble(const std::function<void()>& work, Trouble trouble, int step) {
   const pid_t child = ::fork();
