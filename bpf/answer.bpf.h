@@ -181,6 +181,8 @@ INLINE int answer_echo(struct xdp_md* ctx, struct packet* p) {
     ip[8] = OWN_HOPS;
     write_ipv4_checksum(ip);
   } else {
+    // Again, for verifiers that forget which family l4_offset() was for (Linux 6.1).
+    if (!has_room(ip, IP6_BYTES, packet_end(ctx))) return drop(p, MR_DROP_BAD_L4);
     swap_addrs_v6(ip);
     ip[7] = OWN_HOPS;
   }

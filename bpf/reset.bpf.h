@@ -81,7 +81,7 @@ INLINE void count_own_reset(struct packet* p, uint32_t listener_slot) {
 // Makes a TCP segment of a connection that is over here the RST that its sender would send to its
 // receiver, for the caller to forward; `p` is then the RST's. core/answer.h says which number the
 // receiver believes. False when there is no room, which can't be.
-INLINE _Bool become_reset(struct xdp_md* ctx, struct packet* p) {
+OUT_OF_LINE _Bool become_reset(struct xdp_md* ctx, struct packet* p) {
   const _Bool is_v4 = p->is_v4;
   uint8_t* frame = packet_start(ctx);
   uint8_t* l4 = frame + l4_offset(is_v4);

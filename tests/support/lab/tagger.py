@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import sys
 from contextlib import suppress
 
@@ -27,6 +28,8 @@ _VLAN_VALID = 0x10
 
 
 def open_tap(name: str) -> int:
+    if not os.path.exists("/dev/net/tun"):
+        subprocess.run(["modprobe", "tun"], check=True)
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
     return device
