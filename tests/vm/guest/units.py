@@ -31,7 +31,8 @@ CAPABILITIES = {"millrace-xdp": 1 << 39 | 1 << 38 | 1 << 12, "millrace-dataplane
 @pytest.fixture(scope="module")
 def lab() -> Iterator[node.WireLab]:
     layout = Layout(targets=1, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
-    with node.WireLab(layout) as lab:
+    lab = node.WireLab(layout)
+    with lab:
         node.install()
         node.give_addresses(node.NIC)
         yield lab
