@@ -81,7 +81,9 @@ def _frame(title: str, x_axis: Axis, y_axis: Axis) -> list[str]:
         x = _x(x_axis, tick)
         bottom = HEIGHT - BOTTOM
         parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" {GRID}/>')
-        parts.append(_text(x, bottom + 15, x_axis.text(tick)))
+        # Centred at the left edge it would meet the lowest text of the other axis.
+        anchor = "middle" if x > LEFT + 24 else "start"
+        parts.append(_text(x, bottom + 15, x_axis.text(tick), anchor))
     for tick in y_axis.ticks():
         y = _y(y_axis, tick)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" {GRID}/>')
