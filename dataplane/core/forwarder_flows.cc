@@ -219,8 +219,8 @@ bool Forwarder::clear_way(std::uint64_t hash) noexcept {
 void Forwarder::give_up_flow(mr_flow_record& flow) noexcept {
   const mr_target* target = target_of(flow);
   const bool has_replies = target != nullptr && target->forwarding == MR_FORWARDING_NAT;
-  if (has_replies && (!is_over(flow) || is_reset(flow)))
-    no_room_.add(flows_.hash(ClientKey::of(flow)));
+  const bool may_go_on = !is_over(flow) || is_reset(flow);
+  if (has_replies && may_go_on) no_room_.add(flows_.hash(ClientKey::of(flow)));
   forget_flow(flow);
   count(MR_COUNTER_FLOW_GIVEN_UP);
 }

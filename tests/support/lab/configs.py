@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab import addresses, shapes
+from lab import addresses
 from lab.process import PATIENCE
 from lab.target import DNS_PORT, HTTP_PORT
 
@@ -70,14 +70,15 @@ def listener(protocol: str, port: int, name: str, **attributes: Any) -> Config:
 def listeners(protocol: str, ports: Sequence[int], name: str) -> list[Config]:
     """One or several ports to the same targets: the first is what tests name, the others are asked
     by turns with it."""
-    used = ports if shapes.SEVERAL_LISTENERS else ports[:1]
-    return [listener(protocol, port, name) for port in used]
+    return [listener(protocol, port, name) for port in ports]
 
 
 def vips() -> list[str]:
-    first = [addresses.VIP_V4, addresses.VIP_V6]
-    others = [addresses.OTHER_VIP_V4, addresses.OTHER_VIP_V6]
-    return [*first, *(others if shapes.SEVERAL_LISTENERS else [])]
+    """Two of each family; the first of each is what tests name."""
+    return [
+        *(addresses.VIP_V4, addresses.VIP_V6),
+        *(addresses.OTHER_VIP_V4, addresses.OTHER_VIP_V6),
+    ]
 
 
 def config(

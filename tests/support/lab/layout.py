@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab import shapes
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -27,16 +25,12 @@ class Layout:
     mtu: int = 1500  # of every interface at the switch
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
 
-    nic_queues: int = (
-        shapes.NIC_QUEUES
-    )  # rx queues of the node's NICs, which the switch spreads frames over
-    snooping: bool = shapes.SNOOPING  # the switch sends multicast where groups were reported (MLD)
+    nic_queues: int = 4  # rx queues of the node's NICs, which the switch spreads frames over
+    snooping: bool = True  # the switch sends multicast where groups were reported (MLD)
     default_route: bool = True  # of the node, by the router
     tagged: bool = True  # a VLAN between client and node, on the same wires
-    second_mac: bool = shapes.SECOND_MAC  # the targets' router is an address with its own
-    bystander: bool = (
-        shapes.BYSTANDER
-    )  # asks targets' service ports by the node, and is asked by targets' own
+    second_mac: bool = True  # the targets' router is an address with its own
+    bystander: bool = True  # asks targets past the VIPs, and is asked by targets' service ports
     noise_per_second: int = 200  # SYNs and datagrams to the VIPs from addresses that do not exist
 
     @property
