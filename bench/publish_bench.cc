@@ -47,8 +47,6 @@ namespace asio = boost::asio;
 // As in controlplane/main.cc.
 constexpr std::chrono::milliseconds kTick{100};
 constexpr std::chrono::milliseconds kGather{2};
-// For a thousand default lookup tables in several generations.
-constexpr std::uint64_t kSegmentBytes = std::uint64_t{2} << 30;
 constexpr double kPatienceMs = 60'000;
 constexpr double kStartMs = 5'500;
 
@@ -156,7 +154,7 @@ class ControlPlane {
                        .port = 8080});
     }
     reconciler_ = take(Reconciler::open({.runtime_dir = runtime_dir,
-                                         .segment_bytes = kSegmentBytes,
+                                         .config_file = "bench",
                                          .version = "bench",
                                          .start_ns = clock_ns(CLOCK_BOOTTIME)},
                                         take(StateStore::open(state_dir + "/state.db")), hooks()));
@@ -206,6 +204,7 @@ class ControlPlane {
             .highest_flow_id = [](const auto&, auto) { return 0u; },
             .alarms = [] { return std::vector<std::string>{}; },
             .wake = [this] { settle_soon(); },
+            .config_file_digest = [] { return std::string(); },
             .log = [](const std::string&) {}};
   }
   void settle_soon() {

@@ -23,6 +23,7 @@
 #include <iostream>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -36,6 +37,7 @@
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/store/state_store.h"
 #include "controlplane/telemetry/exporter.h"
+#include "dataplane/core/checksum64.h"
 #include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/ready.h"
 
@@ -58,7 +60,8 @@ Prometheus on --metrics. The engine goes on by itself while this program is stop
 
 constexpr const char* kHelpTail = R"(
 SIGHUP reads the config file again; a wrong one changes nothing. SIGTERM and SIGINT end the program.
-A wrong file at start: the config that was applied last goes on, if there is one.
+A start reads the config file. The config that was applied last goes on instead when the file is
+wrong, or when `millrace apply` brought it in and the file has not changed since.
 )";
 
 // The engine reports the age of the last of these; the control plane looks at the engine as often.
@@ -72,7 +75,6 @@ struct Options {
   std::string state_dir;
   std::string metrics;
   std::string log_level;
-  std::uint64_t config_bytes = 0;
 };
 
 std::uint64_t clock_ns(clockid_t clock) {
@@ -98,6 +100,7 @@ class ControlPlane {
  private:
   [[nodiscard]] Status open_reconciler();
   [[nodiscard]] Status load_first_config();
+  [[nodiscard]] Status resume_stored_config();
   [[nodiscard]] LoadResult load_file() const;
   [[nodiscard]] ReconcilerHooks hooks();
   void reload();
@@ -159,13 +162,21 @@ Status ControlPlane::open_reconciler() {
   if (!next_hops) return next_hops.error();
   next_hops_ = std::move(*next_hops);
   auto reconciler = Reconciler::open({.runtime_dir = options_.runtime_dir,
-                                      .segment_bytes = options_.config_bytes,
+                                      .config_file = options_.config,
                                       .version = MILLRACE_VERSION,
                                       .start_ns = clock_ns(CLOCK_BOOTTIME)},
                                      std::move(*store), hooks());
   if (!reconciler) return reconciler.error();
   reconciler_ = std::move(*reconciler);
   return ok();
+}
+
+// A file that cannot be read is like any other one: it changes when it can.
+std::string digest_of(const std::string& file) {
+  const auto text = read_config_file(file);
+  if (const auto* error = std::get_if<ConfigError>(&text)) return "unreadable: " + error->reason;
+  return std::to_string(
+      millrace::core::checksum64(std::as_bytes(std::span(std::get<std::string>(text)))));
 }
 
 std::uint32_t highest_flow_id(const std::string& directory, std::uint32_t table_count) {
@@ -214,6 +225,7 @@ ReconcilerHooks ControlPlane::hooks() {
             return alarms;
           },
       .wake = [this] { settle_soon(); },
+      .config_file_digest = [this] { return digest_of(options_.config); },
       .log = [](const std::string& line) { spdlog::info("{}", line); },
   };
 }
@@ -224,8 +236,15 @@ std::string joined(const std::vector<ConfigError>& errors) {
   return text;
 }
 
-// The file, or else what was applied last: a wrong file must not take down what runs.
+// The last word of the operator: the file, or else what was applied past it. A wrong file must not
+// take down what runs.
 Status ControlPlane::load_first_config() {
+  if (reconciler_->is_stored_config_newer_than_file()) {
+    const AppliedConfig& stored = reconciler_->stored_config();
+    spdlog::warn("the config in force is that of {}; {} has not changed since and is not used",
+                 stored.source, options_.config);
+    if (resume_stored_config()) return ok();
+  }
   LoadResult loaded = load_file();
   if (Config* config = std::get_if<Config>(&loaded)) {
     auto applied = reconciler_->apply(std::move(*config), options_.config);
@@ -233,14 +252,19 @@ Status ControlPlane::load_first_config() {
     loaded = std::vector<ConfigError>{{options_.config, applied.error().message}};
   }
   const std::string errors = joined(std::get<std::vector<ConfigError>>(loaded));
-  LoadResult last = load_config(reconciler_->stored_config(), "the config applied last");
-  Config* config = std::get_if<Config>(&last);
-  if (config == nullptr || reconciler_->stored_config().empty()) return Error{errors};
+  if (reconciler_->stored_config().text.empty()) return Error{errors};
   spdlog::error("{} is not used; the config applied last goes on:\n{}", options_.config, errors);
-  auto applied = reconciler_->apply(std::move(*config), "the config applied last");
-  if (!applied) return applied.error();
+  if (Status resumed = resume_stored_config(); !resumed) return resumed;
   reconciler_->report_config_error(errors);
   return ok();
+}
+
+Status ControlPlane::resume_stored_config() {
+  LoadResult stored = load_config(reconciler_->stored_config().text, "the config applied last");
+  if (const auto* errors = std::get_if<std::vector<ConfigError>>(&stored)) {
+    return Error{joined(*errors)};
+  }
+  return reconciler_->resume(std::get<Config>(stored));
 }
 
 LoadResult ControlPlane::load_file() const {
@@ -330,11 +354,6 @@ po::options_description describe(Options& options) {
   add("metrics",
       po::value(&options.metrics)->value_name("ADDRESS:PORT")->default_value("127.0.0.1:9465"),
       "where Prometheus finds /metrics");
-  add("config-bytes",
-      po::value(&options.config_bytes)
-          ->value_name("BYTES")
-          ->default_value(Publisher::Options{}.segment_bytes),
-      "size of a new config segment; memory is taken as it is used");
   add("log-level", po::value(&options.log_level)->value_name("LEVEL")->default_value("info"),
       "trace, debug, info, warning, error, critical, off");
   add("help", "this text");

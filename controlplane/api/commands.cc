@@ -151,23 +151,50 @@ Outcome run_counters(const Call& call) {
   return counters_view(call.controller.snapshot());
 }
 
+std::string name_of(const Call& call) {
+  return RequestReader(call.request, {"text", "name"}).text("name").value_or("config");
+}
+
 // The config in the request, or why there is none.
 std::variant<Config, Errors> load_request(const Call& call) {
   RequestReader reader(call.request, {"text", "name"});
   const auto text = reader.text("text", true);
-  const auto name = reader.text("name");
+  (void)reader.text("name");
   if (reader.failed()) return reader.take_errors();
-  return load_config(*text, name.value_or("config"), [&call](const IpAddress& address) {
+  return load_config(*text, name_of(call), [&call](const IpAddress& address) {
     return call.controller.own_interface(address);
   });
 }
 
+json::array array_of(const std::vector<std::string>& texts) {
+  json::array array;
+  for (const std::string& text : texts) array.push_back(json::value(text));
+  return array;
+}
+
+json::value outcome_view(const ApplyOutcome& outcome) {
+  return {{"generation", outcome.generation},
+          {"listeners_added", outcome.listeners_added},
+          {"listeners_removed", outcome.listeners_removed},
+          {"listeners_changed", outcome.listeners_changed},
+          {"targets_added", outcome.targets_added},
+          {"targets_removed", outcome.targets_removed},
+          {"targets_changed", outcome.targets_changed},
+          {"target_groups_added", outcome.target_groups_added},
+          {"target_groups_removed", outcome.target_groups_removed},
+          {"target_groups_changed", outcome.target_groups_changed},
+          {"node_changed", outcome.is_node_changed},
+          {"warnings", array_of(outcome.warnings)}};
+}
+
+// As apply, without any effect: what the file alone does not show, such as the node's own addresses
+// and the room that draining targets take, counts too.
 Outcome run_validate(const Call& call) {
   auto loaded = load_request(call);
   if (auto* errors = std::get_if<Errors>(&loaded)) return std::move(*errors);
-  const Config& config = std::get<Config>(loaded);
-  return json::value{{"load_balancers", config.load_balancers.size()},
-                     {"target_groups", config.target_groups.size()}};
+  const auto rehearsed = call.controller.rehearse(std::get<Config>(loaded));
+  if (!rehearsed) return Errors{{"apply", rehearsed.error().message}};
+  return outcome_view(*rehearsed);
 }
 
 Outcome run_apply(const Call& call) {
@@ -177,7 +204,9 @@ Outcome run_apply(const Call& call) {
                  call.peer.pid, errors->size(), to_string(errors->front()));
     return std::move(*errors);
   }
-  const auto applied = call.controller.apply(std::move(std::get<Config>(loaded)), "apply");
+  const std::string source =
+      "apply of " + quote(name_of(call)) + " by uid " + std::to_string(call.peer.uid);
+  const auto applied = call.controller.apply(std::move(std::get<Config>(loaded)), source);
   if (!applied) {
     spdlog::warn("apply by uid {} (pid {}) failed: {}", call.peer.uid, call.peer.pid,
                  applied.error().message);
@@ -186,13 +215,7 @@ Outcome run_apply(const Call& call) {
   const ApplyOutcome& outcome = *applied;
   spdlog::info("apply by uid {} (pid {}): generation {}", call.peer.uid, call.peer.pid,
                outcome.generation);
-  return json::value{{"generation", outcome.generation},
-                     {"listeners_added", outcome.listeners_added},
-                     {"listeners_removed", outcome.listeners_removed},
-                     {"listeners_changed", outcome.listeners_changed},
-                     {"targets_added", outcome.targets_added},
-                     {"targets_removed", outcome.targets_removed},
-                     {"targets_changed", outcome.targets_changed}};
+  return outcome_view(outcome);
 }
 
 // Finds the one target that the request means; the port may be left out when that is clear.
@@ -228,15 +251,15 @@ std::variant<TargetKey, Errors> find_target(const Call& call) {
 }
 
 Outcome change_drain(const Call& call, const char* verb,
-                     Status (Controller::*change)(const TargetKey&)) {
+                     Result<Controller::Warnings> (Controller::*change)(const TargetKey&)) {
   const auto found = find_target(call);
   if (const auto* errors = std::get_if<Errors>(&found)) return *errors;
   const TargetKey& key = std::get<TargetKey>(found);
-  const Status done = (call.controller.*change)(key);
+  const Result<Controller::Warnings> done = (call.controller.*change)(key);
   spdlog::info("{} {} by uid {} (pid {}): {}", verb, key.to_string(), call.peer.uid, call.peer.pid,
                done ? "done" : done.error().message);
   if (!done) return Errors{{key.to_string(), done.error().message}};
-  return json::value{{"target", key.to_string()}};
+  return json::value{{"target", key.to_string()}, {"warnings", array_of(*done)}};
 }
 
 Outcome run_drain(const Call& call) { return change_drain(call, "drain", &Controller::drain); }

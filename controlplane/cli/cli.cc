@@ -34,6 +34,8 @@ class Cli {
 
   [[nodiscard]] int show(const json::object& request, Render render);
   [[nodiscard]] int validate();
+  [[nodiscard]] int rehearse(const std::string& file, const std::string& text,
+                             const Config& config);
   [[nodiscard]] int apply();
   [[nodiscard]] int drain(const char* command);
   [[nodiscard]] int explain();
@@ -48,6 +50,7 @@ class Cli {
   [[nodiscard]] bool add_endpoint(json::object& request, const std::string& key,
                                   const std::string& text, bool needs_port);
   void print_errors(const json::value& answer);
+  void print_warnings(const json::value& result);
   [[nodiscard]] int print(const json::value& result, const std::string& text) {
     out_ << (line_.json ? json::serialize(result) + "\n" : text);
     return kExitDone;
@@ -130,10 +133,6 @@ void Cli::print_errors(const json::value& answer) {
   if (line_.json) out_ << json::serialize(answer) << "\n";
 }
 
-std::string counted(std::size_t count, const char* what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
-}
-
 json::value answer_of(const std::vector<ConfigError>& errors) {
   json::array list;
   for (const ConfigError& error : errors) {
@@ -161,19 +160,41 @@ int Cli::validate() {
         {{file, std::string("node.engine is ") + to_string(*engine) + ", not " + line_.engine}}));
     return kExitFailed;
   }
-  const Config& config = std::get<Config>(loaded);
+  return rehearse(file, std::get<std::string>(text), std::get<Config>(loaded));
+}
+
+// A control plane that runs here knows what the file does not show: the node's own addresses, and
+// what else takes room.
+int Cli::rehearse(const std::string& file, const std::string& text, const Config& config) {
   std::size_t listeners = 0;
   std::size_t targets = 0;
   for (const LoadBalancer& balancer : config.load_balancers) listeners += balancer.listeners.size();
   for (const TargetGroup& group : config.target_groups) targets += group.targets.size();
-  return print({{"load_balancers", config.load_balancers.size()},
-                {"listeners", listeners},
-                {"target_groups", config.target_groups.size()},
-                {"targets", targets}},
-               file + ": good. " + counted(config.load_balancers.size(), "load balancer") + ", " +
-                   counted(listeners, "listener") + ", " +
-                   counted(config.target_groups.size(), "target group") + ", " +
-                   counted(targets, "target") + "\n");
+  json::object answer{{"load_balancers", config.load_balancers.size()},
+                      {"listeners", listeners},
+                      {"target_groups", config.target_groups.size()},
+                      {"targets", targets},
+                      {"apply", nullptr}};
+  std::string here;
+  if (const auto client = ApiClient::connect(line_.socket); !client) {
+    here = "No control plane answers at " + line_.socket + " to say what apply would change";
+  } else {
+    const auto outcome = ask({{"command", "validate"}, {"name", file}, {"text", text}});
+    if (!outcome) return kExitFailed;
+    print_warnings(*outcome);
+    here = render_rehearsed(&*outcome);
+    answer["apply"] = *outcome;
+  }
+  return print(answer, file + ": good. " + counted(config.load_balancers.size(), "load balancer") +
+                           ", " + counted(listeners, "listener") + ", " +
+                           counted(config.target_groups.size(), "target group") + ", " +
+                           counted(targets, "target") + ". " + here + "\n");
+}
+
+void Cli::print_warnings(const json::value& result) {
+  for (const JsonView warning : JsonView(&result)["warnings"].items()) {
+    err_ << "millrace: warning: " << warning.text() << "\n";
+  }
 }
 
 int Cli::apply() {
@@ -196,6 +217,7 @@ int Cli::apply() {
     err_ << "millrace: nothing was changed\n";
     return kExitFailed;
   }
+  print_warnings(*result);
   return print(*result, render_applied(&*result, file));
 }
 
@@ -221,6 +243,7 @@ int Cli::drain(const char* command) {
   if (!add_endpoint(request, "address", line_.words[1], false)) return kExitUsage;
   const auto result = ask(request);
   if (!result) return kExitFailed;
+  print_warnings(*result);
   const bool is_drain = line_.command == CommandKind::drain;
   return print(*result, JsonView(&*result)["target"].text() +
                             (is_drain ? ": gets no new flows; `millrace targets` shows the rest\n"

@@ -117,6 +117,9 @@ std::string render_status(JsonView status) {
   text += fact("Config", "generation " + whole_text(status["generation"]) + " from " +
                              or_dash(config["source"].text()) +
                              (applied == 0 ? "" : ", applied " + time_text(applied)));
+  if (config["source"].text() != config["file"].text()) {
+    text += fact("", config["file"].text() + " is not in force; `millrace reload` reads it");
+  }
   const std::string error = config["error"].text();
   if (!error.empty()) text += fact("Refused", "the last config; what runs stays: " + error);
   for (const JsonView alarm : status["alarms"].items()) text += fact("ALARM", alarm.text());
@@ -269,18 +272,38 @@ std::string render_flows(JsonView flows) {
   return text;
 }
 
-std::string render_applied(JsonView outcome, const std::string& file) {
+namespace {
+
+// "2 listeners added, settings of 1 target group changed".
+std::string changes_text(JsonView outcome) {
+  const std::pair<const char*, const char*> kinds[] = {
+      {"listeners", "listener"}, {"target_groups", "target group"}, {"targets", "target"}};
   std::vector<std::string> changes;
-  for (const char* what : {"listeners", "targets"}) {
+  for (const auto& [key, word] : kinds) {
     for (const char* how : {"added", "removed", "changed"}) {
-      const std::uint64_t count = outcome[std::string(what) + "_" + how].whole();
-      if (count == 0) continue;
-      changes.push_back(std::to_string(count) + " " + what + " " + how);
+      const std::uint64_t count = outcome[std::string(key) + "_" + how].whole();
+      if (count != 0) changes.push_back(counted(count, word) + " " + how);
     }
   }
-  const std::string summary = joined(changes, ", ");
+  if (outcome["node_changed"].flag()) changes.emplace_back("settings of the node changed");
+  return joined(changes, ", ");
+}
+
+}  // namespace
+
+std::string render_applied(JsonView outcome, const std::string& file) {
+  const std::string changes = changes_text(outcome);
   return file + ": generation " + whole_text(outcome["generation"]) + ", " +
-         (summary.empty() ? "no listener or target changed" : summary) + "\n";
+         (changes.empty() ? "nothing changed" : changes) + "\n";
+}
+
+std::string render_rehearsed(JsonView outcome) {
+  const std::string changes = changes_text(outcome);
+  return changes.empty() ? "Apply would change nothing" : "Apply would say: " + changes;
+}
+
+std::string counted(std::size_t count, const char* what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
 
 }  // namespace millrace::control

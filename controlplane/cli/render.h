@@ -17,6 +17,11 @@ namespace millrace::control {
 [[nodiscard]] std::string render_explain(JsonView explanation);
 [[nodiscard]] std::string render_flows(JsonView flows);
 [[nodiscard]] std::string render_applied(JsonView outcome, const std::string& file);
+// What an apply would change, without a line end.
+[[nodiscard]] std::string render_rehearsed(JsonView outcome);
+
+// "1 target", "2 targets".
+[[nodiscard]] std::string counted(std::size_t count, const char* what);
 
 // State, and health where the state does not tell it: "draining, unhealthy".
 [[nodiscard]] std::string target_state(JsonView target);

@@ -1,427 +1,79 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/publish/publisher.h"
 
-#include <algorithm>
-#include <array>
-#include <cstring>
-#include <set>
 #include <utility>
 
-#include "dataplane/core/checksum64.h"
-#include "dataplane/shm/atomic.h"
+#include "dataplane/shm/file.h"
 
 namespace millrace::control {
 
 namespace {
 
-constexpr std::uint64_t kArenaStart = sizeof(mr_config_header);
-// Whole cache lines only.
-std::uint64_t arena_end(std::uint64_t segment_bytes) {
-  return segment_bytes / MR_CACHE_LINE_BYTES * MR_CACHE_LINE_BYTES;
-}
-
-template <typename T>
-std::span<const std::byte> bytes_of(const std::vector<T>& values) {
-  return std::as_bytes(std::span<const T>(values));
-}
-
-bool are_same(std::span<const std::byte> a, std::span<const std::byte> b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
-}
+// The arena over the image: see the head of publisher.h.
+constexpr std::uint64_t kRoomFactor = 3;
 
 }  // namespace
 
-struct Publisher::Draft {
-  std::uint64_t generation;
-  // Offsets, once for each use. What stands in both is in use as before.
-  std::vector<std::uint64_t> begun;
-  std::vector<std::uint64_t> ended;
-  std::vector<std::uint64_t> made;  // of the blocks that are new: given back on failure
-  std::vector<std::size_t> groups;  // slots of those that are not as before
-};
-
-Publisher::Publisher(Options options, shm::Segment segment, std::uint64_t generation)
-    : options_(std::move(options)),
-      segment_(std::move(segment)),
-      arena_(kArenaStart, arena_end(segment_.bytes().size())),
-      last_generation_(generation) {}
-
 Result<std::unique_ptr<Publisher>> Publisher::open(const Options& options) {
+  const ImageWriter::Options of_writer{.path = options.path,
+                                       .segment_bytes = options.segment_bytes,
+                                       .generation_floor = options.generation_floor,
+                                       .step_hook = options.step_hook};
   std::string why_not;
   if (shm::identity_of(options.path) != shm::FileIdentity{}) {
-    Result<std::unique_ptr<Publisher>> joined = rejoin(options);
-    if (joined) return joined;
+    Result<std::unique_ptr<ImageWriter>> joined = ImageWriter::join(of_writer);
+    if (joined) return std::unique_ptr<Publisher>(new Publisher(options, std::move(*joined)));
     why_not = joined.error().message;
   }
-  Result<std::unique_ptr<Publisher>> created = create(options);
-  if (created) (*created)->rejoin_error_ = std::move(why_not);
-  return created;
-}
-
-Result<std::unique_ptr<Publisher>> Publisher::create(const Options& options) {
-  if (options.segment_bytes < 2 * kArenaStart) {
-    return Error{options.path + ": a config segment of " + std::to_string(options.segment_bytes) +
-                 " bytes is too small"};
-  }
-  Result<shm::Segment> segment =
-      shm::Segment::create(options.path, shm::kConfigSpec, options.segment_bytes, kArenaStart);
-  if (!segment) return segment.error();
-  if (Status published = segment->publish(); !published) return published.error();
-  return std::unique_ptr<Publisher>(
-      new Publisher(options, std::move(*segment), options.generation_floor));
-}
-
-Result<std::unique_ptr<Publisher>> Publisher::rejoin(const Options& options) {
-  Result<shm::Segment> segment =
-      shm::Segment::join(options.path, shm::kConfigSpec, shm::Access::read_write);
-  if (!segment) return segment.error();
-  const std::uint64_t generation =
-      shm::load_acquire(segment->header<mr_config_header>()->generation);
-  std::unique_ptr<Publisher> publisher(new Publisher(options, std::move(*segment), generation));
-  publisher->rejoined_ = true;
-  if (generation == 0) {  // its creator died before the first image
-    publisher->last_generation_ = options.generation_floor;
-    return publisher;
-  }
-  Result<core::ConfigView> view =
-      core::check_image(publisher->segment_.bytes(), generation, nullptr);
-  if (!view) return view.error().within(options.path);
-  publisher->published_ = *view;
-  if (Status adopted = publisher->adopt_blocks(); !adopted) return adopted.error();
+  Result<std::unique_ptr<ImageWriter>> created = ImageWriter::create(of_writer);
+  if (!created) return created.error();
+  std::unique_ptr<Publisher> publisher(new Publisher(options, std::move(*created)));
+  publisher->rejoin_error_ = std::move(why_not);
   return publisher;
 }
 
-// Takes the current image's blocks over, and everything else as blocks of the generation before it:
-// unknown, and readable until all workers have acknowledged the current one.
-Status Publisher::adopt_blocks() {
-  std::set<std::uint64_t> seen;
-  auto adopt = [&](auto array) -> Status {
-    const auto bytes = std::as_bytes(array);
-    const auto offset = static_cast<std::uint64_t>(bytes.data() - published_.segment);
-    if (seen.insert(offset).second) return adopt_block(bytes);
-    ++blocks_.at(offset).uses;  // shared within the image
-    return ok();
-  };
-  std::vector<Status> results = {adopt(std::span(published_.image, 1)),
-                                 adopt(published_.listener_table),
-                                 adopt(published_.listeners),
-                                 adopt(published_.groups),
-                                 adopt(published_.targets),
-                                 adopt(published_.reverse_table),
-                                 adopt(published_.local_addrs),
-                                 adopt(published_.local_macs)};
-  for (const mr_target_group& group : published_.groups) {
-    if (group.id == 0) continue;
-    results.push_back(adopt(published_.members(group)));
-    if (group.table_offset != 0) results.push_back(adopt(published_.lookup_table(group)));
+Status Publisher::prepare(const ImageContents& contents) {
+  abandon();
+  const std::uint64_t wanted = kRoomFactor * ImageWriter::bytes_of_image(contents);
+  if (wanted > writer_->arena_bytes()) return prepare_larger(contents, wanted);
+  Status prepared = writer_->prepare(contents);
+  // Where nobody keeps blocks that are not in use, the rest of the room is in pieces too small.
+  if (!prepared && writer_->is_out_of_room() && !writer_->is_waiting()) {
+    return prepare_larger(contents, 2 * writer_->arena_bytes());
   }
-  for (const Status& result : results) {
-    if (!result) return result.error();
-  }
-  for (const shm::ArenaRange& range : arena_.free_ranges()) {
-    if (!arena_.occupy(range.offset, range.bytes)) return Error{"arena bookkeeping is wrong"};
-    remember(range.offset, Block{.bytes = range.bytes,
-                                 .checksum = 0,
-                                 .uses = 0,
-                                 .last_generation = 0,
-                                 .is_content_known = false,
-                                 .table = nullptr});
-    retire(range.offset, published_.generation - 1);
-  }
+  return prepared;
+}
+
+Status Publisher::prepare_larger(const ImageContents& contents, std::uint64_t arena_bytes) {
+  std::uint64_t segment_bytes = options_.segment_bytes;
+  while (segment_bytes < arena_bytes + sizeof(mr_config_header)) segment_bytes *= 2;
+  Result<std::unique_ptr<ImageWriter>> larger =
+      ImageWriter::create_aside({.path = options_.path,
+                                 .segment_bytes = segment_bytes,
+                                 .generation_floor = writer_->last_generation(),
+                                 .step_hook = options_.step_hook});
+  if (!larger) return larger.error();
+  if (Status prepared = (*larger)->prepare(contents); !prepared) return prepared;
+  larger_ = std::move(*larger);
   return ok();
 }
 
-Status Publisher::adopt_block(std::span<const std::byte> bytes) {
-  const auto offset = static_cast<std::uint64_t>(bytes.data() - published_.segment);
-  if (!arena_.occupy(offset, bytes.size())) {
-    return Error{options_.path + ": blocks of image " + std::to_string(published_.generation) +
-                 " overlap at offset " + std::to_string(offset)};
-  }
-  remember(offset, Block{.bytes = bytes.size(),
-                         .checksum = core::checksum64(bytes),
-                         .uses = 1,
-                         .last_generation = 0,
-                         .is_content_known = true,
-                         .table = nullptr});
-  return ok();
-}
-
-Result<std::uint64_t> Publisher::publish(const ImageContents& contents) {
-  const std::uint64_t generation = last_generation_ + 1;
-  Draft draft{.generation = generation, .begun = {}, .ended = {}, .made = {}, .groups = {}};
-  Result<std::uint64_t> image = write_image(contents, draft);
-  auto give_back = [&] {
-    for (const std::uint64_t offset : draft.made) forget(offset);
-  };
-  if (!image) {
-    give_back();
-    return image.error();
-  }
-  // First: an id that shows must be below it, wherever this process ends.
-  header().id_floor = std::max(header().id_floor, contents.id_floor);
-  step("root");
-  mr_root& root = header().roots[generation % MR_ROOT_COUNT];
-  root.image_offset = *image;
-  root.generation = generation;
-  // What an engine would refuse must not replace what it has.
-  Result<core::ConfigView> view = core::check_image(
-      segment_.bytes(), generation, published_.image == nullptr ? nullptr : &published_);
-  if (!view) {
-    give_back();
-    return view.error().within("refused to publish");
-  }
-  step("generation");
-  // Pairs with the acquire in shm::ConfigReader::poll.
-  shm::store_release(header().generation, generation);
-  take_over(contents, draft);
-  last_generation_ = generation;
-  published_ = *view;
-  reclaim(oldest_read_);
-  step("published");
+Result<std::uint64_t> Publisher::commit() {
+  if (larger_ == nullptr) return writer_->commit();
+  std::unique_ptr<ImageWriter> larger = std::move(larger_);
+  const Result<std::uint64_t> generation = larger->commit();
+  if (generation) writer_ = std::move(larger);
   return generation;
 }
 
-// Enters in the books what the draft, now the newest image, uses and no longer uses.
-void Publisher::take_over(const ImageContents& contents, const Draft& draft) {
-  for (const std::uint64_t offset : draft.begun) ++blocks_.at(offset).uses;
-  for (const std::uint64_t offset : draft.ended) {
-    if (--blocks_.at(offset).uses == 0) retire(offset, published_.generation);
-  }
-  published_tables_ = tables_.version();
-  published_groups_.resize(contents.groups.size());
-  for (const std::size_t slot : draft.groups) published_groups_[slot] = contents.groups[slot];
+void Publisher::abandon() {
+  larger_.reset();
+  writer_->abandon();
 }
 
-void Publisher::retire(std::uint64_t offset, std::uint64_t last_generation) {
-  blocks_.at(offset).last_generation = last_generation;
-  retired_.push_back({.last_generation = last_generation, .offset = offset});
-}
-
-void Publisher::reclaim(std::uint64_t oldest_read) {
-  oldest_read_ = std::max(oldest_read_, oldest_read);
-  const std::uint64_t limit = std::min(oldest_read_, published_.generation);
-  for (; !retired_.empty() && retired_.front().last_generation < limit; retired_.pop_front()) {
-    const Retired& retired = retired_.front();
-    const auto found = blocks_.find(retired.offset);
-    // Else it came into use again, and may have been retired again since.
-    const bool is_current = found != blocks_.end() && found->second.uses == 0 &&
-                            found->second.last_generation == retired.last_generation;
-    if (is_current) forget(retired.offset);
-  }
-}
-
-void Publisher::beat(std::uint64_t now_ns) { shm::store_relaxed(header().heartbeat_ns, now_ns); }
-
-Result<std::uint64_t> Publisher::write_image(const ImageContents& contents, Draft& draft) {
-  std::vector<mr_target_group> groups(contents.groups.size());
-  if (Status written = write_groups(contents, draft, groups); !written) return written.error();
-  tables_.update(contents);
-  const bool are_tables_same = published_tables_ == tables_.version();
-  std::vector<mr_addr> local_addrs = contents.local_addrs;
-  local_addrs.resize(std::min<std::size_t>(local_addrs.size(), MR_LOCAL_ADDRS_MAX));
-  std::vector<mr_local_mac> local_macs = contents.local_macs;
-  local_macs.resize(std::min<std::size_t>(local_macs.size(), MR_LOCAL_MACS_MAX));
-
-  core::ConfigView view;  // of what is to be, wherever it lies
-  view.listener_table = are_tables_same ? published_.listener_table : tables_.listeners();
-  view.listeners = contents.listeners;
-  view.groups = groups;
-  view.targets = contents.targets;
-  view.reverse_table = are_tables_same ? published_.reverse_table : tables_.reverse();
-  view.local_addrs = local_addrs;
-  view.local_macs = local_macs;
-  const core::ConfigView& before = published_;
-  const std::array<Result<std::uint64_t>, 7> offsets = {
-      place_array(view.listener_table, before.listener_table, draft),
-      place_array(view.listeners, before.listeners, draft),
-      place_array(view.groups, before.groups, draft),
-      place_array(view.targets, before.targets, draft),
-      place_array(view.reverse_table, before.reverse_table, draft),
-      place_array(view.local_addrs, before.local_addrs, draft),
-      place_array(view.local_macs, before.local_macs, draft)};
-  for (const Result<std::uint64_t>& offset : offsets) {
-    if (!offset) return offset.error();
-  }
-  mr_image image{};
-  image.magic = MR_IMAGE_MAGIC;
-  image.generation = draft.generation;
-  image.listener_table_offset = *offsets[0];
-  image.listeners_offset = *offsets[1];
-  image.groups_offset = *offsets[2];
-  image.targets_offset = *offsets[3];
-  image.reverse_table_offset = *offsets[4];
-  image.local_addrs_offset = *offsets[5];
-  image.local_macs_offset = *offsets[6];
-  image.listener_table_mask = static_cast<std::uint32_t>(view.listener_table.size()) - 1;
-  image.listener_slots = static_cast<std::uint32_t>(view.listeners.size());
-  image.group_slots = static_cast<std::uint32_t>(view.groups.size());
-  image.target_slots = static_cast<std::uint32_t>(view.targets.size());
-  image.reverse_table_mask = static_cast<std::uint32_t>(view.reverse_table.size()) - 1;
-  image.local_addr_count = static_cast<std::uint32_t>(local_addrs.size());
-  image.local_mac_count = static_cast<std::uint32_t>(local_macs.size());
-  image.default_next_hop_v4 = contents.default_next_hop_v4;
-  image.default_next_hop_v6 = contents.default_next_hop_v6;
-  image.selection_key = contents.selection_key;
-  image.encap_source_v4 = contents.encap_source_v4;
-  image.encap_source_v6 = contents.encap_source_v6;
-  view.image = &image;
-  image.checksum = core::image_checksum(view);
-  return place_array(std::span<const mr_image>(&image, 1),
-                     std::span<const mr_image>(before.image, before.image == nullptr ? 0 : 1),
-                     draft);
-}
-
-// Rows of groups that are as they were published are taken as they are.
-Status Publisher::write_groups(const ImageContents& contents, Draft& draft,
-                               std::vector<mr_target_group>& out) {
-  for (std::size_t slot = 0; slot < std::max(out.size(), published_.groups.size()); ++slot) {
-    const bool is_kept = slot < out.size() && slot < published_groups_.size() &&
-                         published_groups_[slot] == contents.groups[slot];
-    if (is_kept) {
-      out[slot] = published_.groups[slot];
-      continue;
-    }
-    if (slot < published_.groups.size() && published_.groups[slot].id != 0) {
-      const mr_target_group& ended = published_.groups[slot];
-      draft.ended.push_back(ended.members_offset);
-      if (ended.table_offset != 0) draft.ended.push_back(ended.table_offset);
-    }
-    if (slot >= out.size()) continue;
-    draft.groups.push_back(slot);
-    if (contents.groups[slot].id == 0) continue;
-    if (Status written = write_group(contents.groups[slot], draft, out[slot]); !written) {
-      return written;
-    }
-  }
-  return ok();
-}
-
-Status Publisher::write_group(const GroupContents& group, Draft& draft, mr_target_group& out) {
-  const auto members_bytes = bytes_of(group.members);
-  const Result<std::uint64_t> members =
-      share(members_bytes, core::checksum64(members_bytes), draft);
-  if (!members) return members.error();
-  out.id = group.id;
-  out.member_count = static_cast<std::uint32_t>(group.members.size());
-  out.members_offset = *members;
-  out.forwarding = group.forwarding;
-  out.flags = group.flags;
-  out.identity = group.identity;
-  if (group.table == nullptr) return ok();
-  const Result<std::uint64_t> table =
-      share(bytes_of(group.table->slots), group.table->checksum, draft, group.table);
-  if (!table) return table.error();
-  out.table_offset = *table;
-  out.table_slots = static_cast<std::uint32_t>(group.table->slots.size());
-  out.table_digest = group.table->digest;
-  out.table_checksum = group.table->checksum;
-  return ok();
-}
-
-// The offset of a block with these bytes: an earlier generation's, or a new one.
-Result<std::uint64_t> Publisher::share(std::span<const std::byte> bytes, std::uint64_t checksum,
-                                       Draft& draft, std::shared_ptr<const LookupTable> table) {
-  if (const std::uint64_t* found = find_block(bytes, checksum, table.get())) {
-    if (table != nullptr) blocks_.at(*found).table = std::move(table);
-    draft.begun.push_back(*found);
-    return *found;
-  }
-  return place(bytes,
-               Block{.bytes = bytes.size(),
-                     .checksum = checksum,
-                     .uses = 0,
-                     .last_generation = 0,
-                     .is_content_known = true,
-                     .table = std::move(table)},
-               draft);
-}
-
-// An array of the image itself: the offset of the one before, when it says the same, or of a new
-// block. Nobody looks for these in earlier generations, which saves their checksums.
-template <typename T>
-Result<std::uint64_t> Publisher::place_array(std::span<const T> values, std::span<const T> before,
-                                             Draft& draft) {
-  if (published_.image != nullptr) {
-    const auto offset =
-        static_cast<std::uint64_t>(std::as_bytes(before).data() - published_.segment);
-    const bool is_same =
-        values.data() == before.data() || are_same(std::as_bytes(values), std::as_bytes(before));
-    draft.ended.push_back(offset);
-    if (is_same) {
-      draft.begun.push_back(offset);
-      return offset;
-    }
-  }
-  return place(std::as_bytes(values),
-               Block{.bytes = values.size_bytes(),
-                     .checksum = 0,
-                     .uses = 0,
-                     .last_generation = 0,
-                     .is_content_known = false,
-                     .table = nullptr},
-               draft);
-}
-
-Result<std::uint64_t> Publisher::place(std::span<const std::byte> bytes, Block block,
-                                       Draft& draft) {
-  step("block");
-  const std::optional<std::uint64_t> offset = arena_.allocate(bytes.size());
-  if (!offset) return arena_full(bytes.size());
-  remember(*offset, std::move(block));
-  draft.begun.push_back(*offset);
-  draft.made.push_back(*offset);
-  // Real memory first: the segment is sparse, and a full tmpfs would answer a store with SIGBUS.
-  const std::uint64_t reserved_bytes = std::max<std::uint64_t>(bytes.size(), 1);
-  if (Status reserved = segment_.file().reserve(*offset, reserved_bytes); !reserved) {
-    return reserved.error().within(options_.path);
-  }
-  if (!bytes.empty()) {
-    std::memcpy(segment_.bytes().data() + *offset, bytes.data(), bytes.size());
-  }
-  return *offset;
-}
-
-const std::uint64_t* Publisher::find_block(std::span<const std::byte> bytes, std::uint64_t checksum,
-                                           const LookupTable* table) const {
-  const auto [first, last] = by_checksum_.equal_range(checksum);
-  for (auto candidate = first; candidate != last; ++candidate) {
-    const Block& block = blocks_.at(candidate->second);
-    if (block.bytes != bytes.size()) continue;
-    if (table != nullptr && block.table.get() == table) return &candidate->second;
-    if (are_same(segment_.bytes().subspan(candidate->second, block.bytes), bytes)) {
-      return &candidate->second;
-    }
-  }
-  return nullptr;
-}
-
-void Publisher::remember(std::uint64_t offset, Block block) {
-  if (block.is_content_known) by_checksum_.emplace(block.checksum, offset);
-  blocks_.emplace(offset, std::move(block));
-}
-
-void Publisher::forget(std::uint64_t offset) {
-  const auto block = blocks_.find(offset);
-  const auto [first, last] = by_checksum_.equal_range(block->second.checksum);
-  for (auto entry = first; entry != last; ++entry) {
-    if (entry->second != offset) continue;
-    by_checksum_.erase(entry);
-    break;
-  }
-  arena_.release(offset, block->second.bytes);
-  blocks_.erase(block);
-}
-
-Error Publisher::arena_full(std::uint64_t bytes) const {
-  const bool is_waiting = oldest_read_ < published_.generation;
-  return Error{options_.path + ": no room for a block of " + std::to_string(bytes) + " bytes (" +
-               std::to_string(arena_.used_bytes()) + " of " + std::to_string(arena_.total_bytes()) +
-               " in use" +
-               (is_waiting ? ", kept until every worker has acknowledged generation " +
-                                 std::to_string(published_.generation)
-                           : std::string(", all for the current generation: raise "
-                                         "--config-bytes")) +
-               ")"};
+Result<std::uint64_t> Publisher::publish(const ImageContents& contents) {
+  if (Status prepared = prepare(contents); !prepared) return prepared.error();
+  return commit();
 }
 
 }  // namespace millrace::control

@@ -1,32 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The only writer of the config segment: lays images out, publishes them, reuses memory when nobody
-// can read it any more. Cold.
+// The config segment's only writer, as the control plane knows it: puts images in force, in a
+// segment that always has room for the next one. Cold.
 //
-//   place blocks -> image -> root -> generation (store release)
-//
-// Until the last of these a reader sees the generation before, whole; after it the new one, whole:
-// the process may die between any two steps (tests/unit/publish, fault_32). Blocks are immutable
-// once placed; what did not change is shared with earlier generations. A restarted control plane
-// joins the segment, keeps the current image, and treats all else as possibly still read until
-// every worker has acknowledged the current generation.
+// An image in force stays whole until every worker has left it, so the next one needs room beside
+// it. The segment is at least three times as large as the image: for both, and for what is lost
+// between blocks. When a config needs more, a larger segment takes the place of the one in use.
+// Engines join it as they join any new one, and read the old one until then.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
-#include <vector>
 
 #include "controlplane/publish/image_contents.h"
-#include "controlplane/publish/tables.h"
+#include "controlplane/publish/image_writer.h"
 #include "dataplane/core/config_view.h"
 #include "dataplane/core/result.h"
-#include "dataplane/shm/arena.h"
-#include "dataplane/shm/segment.h"
 
 namespace millrace::control {
 
@@ -34,8 +26,7 @@ class Publisher {
  public:
   struct Options {
     std::string path;  // of the config segment
-    // Size of a new segment. Memory is taken as it is used. 256 MiB hold about 500 groups with
-    // default lookup tables, each in two generations; too small and publishing stops with an alarm.
+    // Size of a new segment, unless the config needs more. Memory is taken as it is used.
     std::uint64_t segment_bytes = 256ull << 20;
     // A new segment goes on after this one, so that no acknowledgement of an older segment's
     // generation can be taken for one of its own.
@@ -48,92 +39,48 @@ class Publisher {
   // a new one in its place. rejoin_error() says why an existing one was not kept.
   [[nodiscard]] static Result<std::unique_ptr<Publisher>> open(const Options& options);
 
-  // Writes `contents` as the next generation and returns its number. On failure nothing changed for
-  // anybody: the segment is full, either for good or until workers acknowledge newer generations.
+  // Makes `contents` ready as the next generation, which commit() puts in force, and drops what was
+  // prepared before. On failure nothing changed for anybody: the machine has no memory left, or
+  // there is no room until workers acknowledge newer generations.
+  [[nodiscard]] Status prepare(const ImageContents& contents);
+  // Returns the generation that is in force now. Only after prepare(). Fails only when a new
+  // segment cannot take its path.
+  [[nodiscard]] Result<std::uint64_t> commit();
+  // Gives the memory of what was prepared back.
+  void abandon();
+  // Both at once.
   [[nodiscard]] Result<std::uint64_t> publish(const ImageContents& contents);
 
   // Generations below `oldest_read` are read by no worker any more. Pass generation() when no
   // engine is running (shm::ProcessLock::is_held): one that starts later begins with the newest.
-  void reclaim(std::uint64_t oldest_read);
+  // Not between prepare() and commit().
+  void reclaim(std::uint64_t oldest_read) { writer_->reclaim(oldest_read); }
 
   // CLOCK_MONOTONIC now: the control plane's sign of life.
-  void beat(std::uint64_t now_ns);
+  void beat(std::uint64_t now_ns) { writer_->beat(now_ns); }
 
-  [[nodiscard]] std::uint64_t generation() const { return published_.generation; }
-  // The newest image; generation 0 and no image before the first publish().
-  [[nodiscard]] const core::ConfigView& published() const { return published_; }
-  // As published last, by this process or the one before it; 0 in a new segment.
-  [[nodiscard]] std::uint32_t id_floor() const { return header().id_floor; }
-  [[nodiscard]] bool rejoined() const { return rejoined_; }
+  [[nodiscard]] std::uint64_t generation() const { return writer_->generation(); }
+  // The newest image; generation 0 and no image before the first commit().
+  [[nodiscard]] const core::ConfigView& published() const { return writer_->published(); }
+  // As put in force last, by this process or the one before it; 0 in a new segment.
+  [[nodiscard]] std::uint32_t id_floor() const { return writer_->id_floor(); }
   [[nodiscard]] const std::string& rejoin_error() const { return rejoin_error_; }
   // True when somebody put another file in place of ours, or cut it short.
-  [[nodiscard]] bool is_lost() const { return segment_.is_replaced() || segment_.is_truncated(); }
-  [[nodiscard]] std::uint64_t arena_bytes() const { return arena_.total_bytes(); }
-  [[nodiscard]] std::uint64_t arena_used_bytes() const { return arena_.used_bytes(); }
-  [[nodiscard]] std::span<const std::byte> segment_bytes() const { return segment_.bytes(); }
+  [[nodiscard]] bool is_lost() const { return writer_->is_lost(); }
+  [[nodiscard]] std::uint64_t arena_bytes() const { return writer_->arena_bytes(); }
+  [[nodiscard]] std::uint64_t arena_used_bytes() const { return writer_->arena_used_bytes(); }
+  [[nodiscard]] std::span<const std::byte> segment_bytes() const {
+    return writer_->segment_bytes();
+  }
 
  private:
-  struct Block {
-    std::uint64_t bytes = 0;
-    std::uint64_t checksum = 0;
-    std::uint32_t uses = 0;                    // in the newest image
-    std::uint64_t last_generation = 0;         // newest one that used it, when none does now
-    bool is_content_known = false;             // may be shared by equal content
-    std::shared_ptr<const LookupTable> table;  // whose bytes these are, if a table's
-  };
-  // What no image uses any more, but workers may still read.
-  struct Retired {
-    std::uint64_t last_generation;
-    std::uint64_t offset;
-  };
-  // Of the image that is being written, what differs from the one before.
-  struct Draft;
-
-  Publisher(Options options, shm::Segment segment, std::uint64_t generation);
-  [[nodiscard]] static Result<std::unique_ptr<Publisher>> rejoin(const Options& options);
-  [[nodiscard]] static Result<std::unique_ptr<Publisher>> create(const Options& options);
-  [[nodiscard]] Status adopt_blocks();
-  [[nodiscard]] Status adopt_block(std::span<const std::byte> bytes);
-
-  [[nodiscard]] mr_config_header& header() const { return *segment_.header<mr_config_header>(); }
-  void step(const char* name) const {
-    if (options_.step_hook) options_.step_hook(name);
-  }
-  [[nodiscard]] Result<std::uint64_t> write_image(const ImageContents& contents, Draft& draft);
-  [[nodiscard]] Status write_groups(const ImageContents& contents, Draft& draft,
-                                    std::vector<mr_target_group>& out);
-  [[nodiscard]] Status write_group(const GroupContents& group, Draft& draft, mr_target_group& out);
-  [[nodiscard]] Result<std::uint64_t> share(std::span<const std::byte> bytes,
-                                            std::uint64_t checksum, Draft& draft,
-                                            std::shared_ptr<const LookupTable> table = nullptr);
-  template <typename T>
-  [[nodiscard]] Result<std::uint64_t> place_array(std::span<const T> values,
-                                                  std::span<const T> before, Draft& draft);
-  [[nodiscard]] Result<std::uint64_t> place(std::span<const std::byte> bytes, Block block,
-                                            Draft& draft);
-  [[nodiscard]] const std::uint64_t* find_block(std::span<const std::byte> bytes,
-                                                std::uint64_t checksum,
-                                                const LookupTable* table) const;
-  void take_over(const ImageContents& contents, const Draft& draft);
-  void retire(std::uint64_t offset, std::uint64_t last_generation);
-  void remember(std::uint64_t offset, Block block);
-  void forget(std::uint64_t offset);
-  [[nodiscard]] Error arena_full(std::uint64_t bytes) const;
+  Publisher(Options options, std::unique_ptr<ImageWriter> writer)
+      : options_(std::move(options)), writer_(std::move(writer)) {}
+  [[nodiscard]] Status prepare_larger(const ImageContents& contents, std::uint64_t arena_bytes);
 
   Options options_;
-  shm::Segment segment_;
-  shm::Arena arena_;
-  std::unordered_map<std::uint64_t, Block> blocks_;                    // by offset
-  std::unordered_multimap<std::uint64_t, std::uint64_t> by_checksum_;  // -> offset
-  std::deque<Retired> retired_;                                        // oldest first
-  TableMaker tables_;
-  core::ConfigView published_;
-  // What `published_` was made of: nothing when it was adopted.
-  std::uint64_t published_tables_ = 0;  // TableMaker::version()
-  std::vector<GroupContents> published_groups_;
-  std::uint64_t last_generation_ = 0;  // the next one is one more
-  std::uint64_t oldest_read_ = 0;
-  bool rejoined_ = false;
+  std::unique_ptr<ImageWriter> writer_;
+  std::unique_ptr<ImageWriter> larger_;  // has what was prepared, when writer_ has no room for it
   std::string rejoin_error_;
 };
 

@@ -47,6 +47,12 @@ bool starts_over(const ControlState& state, const TargetGroup& wanted) {
   return known != state.groups.end() && known->second.settings.protocol != wanted.protocol;
 }
 
+bool has_same_settings(const TargetGroup& before, const TargetGroup& wanted) {
+  TargetGroup settings = before;
+  settings.targets = wanted.targets;  // counted one by one
+  return settings == wanted;
+}
+
 Error too_many(const char* what, std::uint64_t count, std::uint64_t max) {
   return Error{std::to_string(count) + " " + what + " are more than the " + std::to_string(max) +
                " that fit"};
@@ -54,13 +60,12 @@ Error too_many(const char* what, std::uint64_t count, std::uint64_t max) {
 
 // Everything that could fail, before anything is changed.
 Status check_capacity(const ControlState& state, const Config& config,
-                      const WantedListeners& listeners, std::uint64_t arena_bytes) {
+                      const WantedListeners& listeners) {
   if (listeners.size() > MR_LISTENER_SLOTS_MAX) {
     return too_many("listeners", listeners.size(), MR_LISTENER_SLOTS_MAX);
   }
   std::uint64_t group_count = state.groups.size();
   std::uint64_t target_count = 0;
-  std::uint64_t table_bytes = 0;
   for (const auto& [name, group] : state.groups) target_count += group.targets.size();
   for (const TargetGroup& wanted : config.target_groups) {
     const std::uint64_t added = new_targets(state, wanted);
@@ -73,7 +78,6 @@ Status check_capacity(const ControlState& state, const Config& config,
     }
     target_count += added;
     group_count += known == state.groups.end() ? 1 : 0;
-    table_bytes += std::uint64_t{wanted.lookup_slots} * sizeof(mr_lookup_slot);
   }
   if (group_count > MR_GROUP_SLOTS_MAX) {
     return too_many("target groups (draining ones included)", group_count, MR_GROUP_SLOTS_MAX);
@@ -81,17 +85,8 @@ Status check_capacity(const ControlState& state, const Config& config,
   if (target_count > MR_TARGET_SLOTS_MAX) {
     return too_many("targets (draining ones included)", target_count, MR_TARGET_SLOTS_MAX);
   }
-  const std::uint64_t array_bytes =
-      listeners.size() * (sizeof(mr_listener) + 4 * sizeof(mr_table_entry)) +
-      target_count * (sizeof(mr_target) + 4 * sizeof(mr_table_entry)) +
-      group_count * sizeof(mr_target_group);
   if (ids_needed(state, config) > state.ids.room()) {
     return too_many("new ids", ids_needed(state, config), state.ids.room());
-  }
-  if (table_bytes + array_bytes > arena_bytes) {
-    return Error{"the config needs " + std::to_string(table_bytes + array_bytes) +
-                 " bytes of lookup tables and arrays, but the config segment holds " +
-                 std::to_string(arena_bytes) + ": raise --config-bytes"};
   }
   return ok();
 }
@@ -104,6 +99,7 @@ class Application {
   void apply_listeners(const WantedListeners& wanted);
   void apply_group(const TargetGroup& wanted);
   void remove_groups_except(const std::set<std::string>& names);
+  void apply_node(const Node& wanted);
   [[nodiscard]] const ApplyOutcome& outcome() const { return outcome_; }
 
  private:
@@ -154,6 +150,11 @@ void Application::apply_group(const TargetGroup& wanted) {
     group.id = state_.ids.take();
   } else if (starts_over(state_, wanted)) {
     start_over(group);
+  }
+  if (is_new || !group.is_configured) {
+    ++outcome_.target_groups_added;
+  } else if (!has_same_settings(group.settings, wanted)) {
+    ++outcome_.target_groups_changed;
   }
   group.settings = wanted;
   group.is_configured = true;
@@ -209,9 +210,15 @@ void Application::remove_target(const GroupState& group, TargetRecord& target) {
 void Application::remove_groups_except(const std::set<std::string>& names) {
   for (auto& [name, group] : state_.groups) {
     if (names.contains(name)) continue;
+    if (group.is_configured) ++outcome_.target_groups_removed;
     group.is_configured = false;
     for (auto& [key, target] : group.targets) remove_target(group, target);
   }
+}
+
+void Application::apply_node(const Node& wanted) {
+  outcome_.is_node_changed = !(state_.node == wanted);
+  state_.node = wanted;
 }
 
 // What was known of a target that nobody probes is out of date when it is used again.
@@ -238,9 +245,9 @@ std::uint32_t ids_needed(const ControlState& state, const Config& config) {
 }
 
 Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
-                                  std::uint64_t arena_bytes, std::uint64_t now_ns) {
+                                  std::uint64_t now_ns) {
   const WantedListeners listeners = wanted_listeners(config);
-  if (Status s = check_capacity(state, config, listeners, arena_bytes); !s) return s.error();
+  if (Status s = check_capacity(state, config, listeners); !s) return s.error();
 
   forget_health_of_unprobed(state);
   Application application(state, now_ns);
@@ -251,7 +258,7 @@ Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
     application.apply_group(group);
   }
   application.remove_groups_except(names);
-  state.node = config.node;
+  application.apply_node(config.node);
 
   std::set<std::string> used;
   for (const auto& [key, listener] : state.listeners) used.insert(listener.target_group);

@@ -19,10 +19,10 @@ namespace millrace::control {
 [[nodiscard]] std::uint32_t ids_needed(const ControlState& state, const Config& config);
 
 // Applies `config`, which config/ has checked. `state.ids` has room for what it needs. Fails
-// without any effect when it does not fit the contract's ceilings, or its lookup tables do not fit
-// `arena_bytes`. The outcome's generation is left 0.
+// without any effect when it does not fit the contract's ceilings. The outcome's generation is left
+// 0.
 [[nodiscard]] Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
-                                                std::uint64_t arena_bytes, std::uint64_t now_ns);
+                                                std::uint64_t now_ns);
 
 // Frees targets and groups that left the config and have no flows any more. `active_flows` of a
 // target slot, or nullopt when nobody knows. True when something was freed.

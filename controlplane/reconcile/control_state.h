@@ -45,9 +45,7 @@ struct ControlState {
   SlotAllocator target_slots{MR_TARGET_SLOTS_MAX};
   NumberSource<std::uint32_t> ids;
 
-  std::string config_text;  // of the last apply, as YAML
-  std::string config_source;
-  std::uint64_t config_applied_ns = 0;  // CLOCK_REALTIME
+  AppliedConfig config;
 };
 
 }  // namespace millrace::control

@@ -81,6 +81,15 @@ bool fails_open(const GroupState& group) {
   return has_registered;
 }
 
+std::string lack_of_targets(const GroupState& group) {
+  const bool has_some = std::ranges::any_of(group.targets, [](const auto& entry) {
+    return gets_new_flows_if_healthy(entry.second);
+  });
+  if (!group.is_in_use || has_some) return "";
+  return "no target of group " + group.settings.name +
+         " gets new flows: its listeners refuse new connections";
+}
+
 std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open) {
   if (target.registration != Registration::registered) return 0;
   return is_healthy(target) || is_fail_open ? target.weight : 0;

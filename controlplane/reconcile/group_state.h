@@ -79,6 +79,10 @@ void end_drain(TargetRecord& target);
 // weight. Then health says nothing about any target of the group, draining ones included.
 [[nodiscard]] bool fails_open(const GroupState& group);
 
+// A sentence for the operator when listeners forward to the group and no target of it may get new
+// flows, whatever its health; "" otherwise.
+[[nodiscard]] std::string lack_of_targets(const GroupState& group);
+
 // The weight that the target has in the lookup table; 0 while it gets no new flows.
 [[nodiscard]] std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open);
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "controlplane/reconcile/apply.h"
-#include "controlplane/reconcile/recover.h"
 #include "controlplane/reconcile/snapshot_builder.h"
 
 namespace millrace::control {
@@ -70,94 +69,6 @@ Result<std::unique_ptr<Reconciler>> Reconciler::open(Options options, StateStore
   return reconciler;
 }
 
-Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
-  const Moment now = hooks_.now();
-  if (!is_applied_) take_over_what_is_in_force(config, now);
-  if (Status reserved = reserve_ids(ids_needed(state_, config)); !reserved) return reserved.error();
-  Result<ApplyOutcome> outcome =
-      apply_config(state_, config, publisher_->arena_bytes(), now.monotonic_ns);
-  if (!outcome) return outcome;
-  state_.config_text = hooks_.config_text(config);
-  state_.config_source = std::move(source);
-  state_.config_applied_ns = now.realtime_ns;
-  config_error_.clear();
-  is_applied_ = true;
-  is_dirty_ = true;
-  settle();
-  outcome->generation = publisher_->generation();
-  return outcome;
-}
-
-// Before the first config is applied, and so before anything is published.
-void Reconciler::take_over_what_is_in_force(const Config& config, const Moment& now) {
-  const core::ConfigView& in_force = publisher_->published();
-  const Recovered recovered = recover_in_force(state_, in_force, config);
-  if (recovered.is_anything()) hooks_.log(to_string(recovered));
-  state_.ids.skip_to(publisher_->id_floor());
-  if (in_force.image == nullptr) state_.ids.skip_to(unseen_id_floor(now));
-  restore_epochs(state_, in_force, now.monotonic_ns);
-}
-
-// Nothing is in force that could vouch for the store, which may be new, or as old as a backup. So
-// ids start above all that flows name, and above the clock's seconds: who has taken fewer than one
-// id a second since 1970 is never where somebody was before, whatever was lost.
-std::uint32_t Reconciler::unseen_id_floor(const Moment& now) const {
-  // A clock that is far ahead must not use up the numbers: half of what is left stays.
-  constexpr std::uint64_t kSecondsMax = 3'000'000'000;
-  const std::uint64_t seconds = std::min(now.realtime_ns / kSecondNs, kSecondsMax);
-  const EngineSnapshot engine = engine_.snapshot(0, 0, now.monotonic_ns);
-  std::uint32_t highest = 0;
-  if (engine.flow_table_count != 0) {
-    highest = hooks_.highest_flow_id(engine.flow_table_dir, engine.flow_table_count);
-  }
-  return std::max(static_cast<std::uint32_t>(seconds), std::min(highest, UINT32_MAX - 1) + 1);
-}
-
-// No id is given out before the store knows: one that was forgotten would be given out twice.
-Status Reconciler::reserve_ids(std::uint32_t count) {
-  if (count <= state_.ids.room()) return ok();
-  const std::uint64_t floor = std::uint64_t{state_.ids.next()} + count + kNumberStep;
-  if (floor > UINT32_MAX) {
-    return Error{"no ids are left for " + std::to_string(count) +
-                 " new listeners, target groups and targets"};
-  }
-  const auto new_floor = static_cast<std::uint32_t>(floor);
-  const Status saved = store_.save_id_floor(new_floor);
-  note_saved(saved);
-  if (!saved) {
-    return saved.error().within(std::to_string(count) +
-                                " new listeners, target groups and targets get no ids while these "
-                                "cannot be stored");
-  }
-  state_.ids.raise(new_floor);
-  return ok();
-}
-
-Status Reconciler::drain(const TargetKey& key) {
-  TargetRecord* target = find_target(key);
-  if (target == nullptr) return Error{"no target " + key.to_string()};
-  if (target->is_operator_drained) return ok();
-  target->is_operator_drained = true;
-  begin_drain(*target, state_.groups.at(key.group).settings, hooks_.now().monotonic_ns);
-  is_dirty_ = true;
-  settle();
-  return ok();
-}
-
-Status Reconciler::undrain(const TargetKey& key) {
-  TargetRecord* target = find_target(key);
-  if (target == nullptr) return Error{"no target " + key.to_string()};
-  if (!target->is_operator_drained) {
-    return Error{key.to_string() + " is not drained by the operator" +
-                 (target->is_configured ? "" : "; it left the config, which alone brings it back")};
-  }
-  target->is_operator_drained = false;
-  end_drain(*target);
-  is_dirty_ = true;
-  settle();
-  return ok();
-}
-
 TargetRecord* Reconciler::find_target(const TargetKey& key) {
   const auto group = state_.groups.find(key.group);
   if (group == state_.groups.end()) return nullptr;
@@ -218,16 +129,16 @@ void Reconciler::settle() {
   if (!is_applied_) return;
   const Moment now = hooks_.now();
   if (is_dirty_ || !has_contents_) {
-    stale_groups_.clear();
-    settle_all(now);
+    (void)settle_all(now, OnFailure::retry);  // it has its alarms
   } else if (!stale_groups_.is_empty()) {
     settle_groups(stale_groups_.take(kGroupsPerImage), now);
   }
   if (!stale_groups_.is_empty()) wake();
 }
 
-void Reconciler::settle_all(const Moment& now) {
+Status Reconciler::settle_all(const Moment& now, OnFailure on_failure) {
   is_dirty_ = false;
+  stale_groups_.clear();
   drain_due_ns_ = kNever;
   for (auto& [name, group] : state_.groups) {
     for (auto& [key, target] : group.targets) {
@@ -237,18 +148,32 @@ void Reconciler::settle_all(const Moment& now) {
   }
   (void)note_all_flows(now.monotonic_ns);
   update_epochs(state_, now.monotonic_ns);
-  begin_counters();
-  tell_health_and_net();
-  save();  // before anything shows: ids and slots must not be forgotten once an engine has seen
-           // them
-  ImageContents contents = plan_image(state_, surroundings(now.monotonic_ns));
-  if (has_contents_ && are_equal(contents, contents_)) {
-    publish_alarm_.clear();
-    return;
+  choose_listener_ports();
+  watch_ways();
+  return put_in_force(plan_image(state_, surroundings(now.monotonic_ns)), now, on_failure);
+}
+
+// All that can fail comes first, then the store, and only then does anything show: ids and slots
+// must not be forgotten once an engine has seen them.
+Status Reconciler::put_in_force(ImageContents contents, const Moment& now, OnFailure on_failure) {
+  const bool is_new = !has_contents_ || !are_equal(contents, contents_);
+  publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
+  Status prepared = is_new ? publisher_->prepare(contents) : ok();
+  if (!prepared && on_failure == OnFailure::refuse) return prepared;
+  Status saved = save(now);
+  if (!saved && on_failure == OnFailure::refuse) {
+    publisher_->abandon();
+    return saved;
   }
-  contents_ = std::move(contents);
-  note_nics();
-  publish(now);
+  begin_counters();
+  tell_health();
+  if (prepared && is_new) {
+    contents_ = std::move(contents);
+    note_nics();
+    prepared = commit(now);
+  }
+  note_published(prepared);
+  return prepared ? saved : prepared;
 }
 
 // For changes that leave every other group, the sets of targets and all settings as they were.
@@ -265,23 +190,37 @@ void Reconciler::settle_groups(const std::vector<std::string>& names, const Mome
     for (const auto& [key, target] : group.targets) rows.push_back(to_store(target, now));
   }
   save_targets(rows);
-  if (is_changed) publish(now);
+  if (!is_changed) return;
+  publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
+  Status published = publisher_->prepare(contents_);
+  if (published) published = commit(now);
+  has_contents_ = static_cast<bool>(published);  // else everything is planned anew
+  note_published(published);
 }
 
-void Reconciler::tell_health_and_net() {
-  // The first listener's, and when it is gone the last one's: a changed Host would start anew what
-  // was counted of the probes, and might fail them.
+// The first listener's, and when it is gone the last one's: a changed Host would start anew what was
+// counted of the probes, and might fail them.
+void Reconciler::choose_listener_ports() {
   std::set<std::string> named;
   for (const auto& [key, listener] : state_.listeners) {
     if (!named.insert(listener.target_group).second) continue;
     state_.groups.at(listener.target_group).listener_port = key.port;
   }
-  std::vector<HealthTarget> probed;
+}
+
+void Reconciler::watch_ways() {
   std::set<IpAddress> addresses;
+  for (const auto& [name, group] : state_.groups) {
+    for (const auto& [key, target] : group.targets) addresses.insert(key.address);
+  }
+  hooks_.watch_next_hops({addresses.begin(), addresses.end()});
+}
+
+void Reconciler::tell_health() {
+  std::vector<HealthTarget> probed;
   std::uint32_t timeout_min_ms = UINT32_MAX;
   for (const auto& [name, group] : state_.groups) {
     for (const auto& [key, target] : group.targets) {
-      addresses.insert(key.address);
       if (!is_probed(target, group)) continue;
       HealthTarget health{.key = key,
                           .check = group.settings.health_check,
@@ -294,19 +233,22 @@ void Reconciler::tell_health_and_net() {
   }
   probe_timeout_min_ns_ = std::uint64_t{timeout_min_ms} * 1'000'000;
   hooks_.set_health_targets(std::move(probed));
-  hooks_.watch_next_hops({addresses.begin(), addresses.end()});
 }
 
-void Reconciler::save() {
-  const Moment now = hooks_.now();
+Status Reconciler::save(const Moment& now) {
   saved_at_ns_ = now.monotonic_ns;
   // One publish follows at most; the floor stays ahead of it.
   if (is_floor_reached()) generation_floor_ = publisher_->generation() + 1 + kNumberStep;
-  note_saved(store_.save(to_store(state_, generation_floor_, now)));
+  Status saved = store_.save(to_store(state_, generation_floor_, now));
+  note_saved(saved);
+  return saved;
 }
 
 void Reconciler::save_targets(const std::vector<StoredTarget>& rows) {
-  if (is_floor_reached() || !store_alarm_.empty()) return save();
+  if (is_floor_reached() || !store_alarm_.empty()) {
+    (void)save(hooks_.now());  // it has its alarm
+    return;
+  }
   note_saved(store_.save_targets(rows));
 }
 
@@ -316,15 +258,19 @@ void Reconciler::note_saved(const Status& saved) {
   store_alarm_ = alarm;
 }
 
-void Reconciler::publish(const Moment& now) {
-  publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
-  const Result<std::uint64_t> generation = publisher_->publish(contents_);
+Status Reconciler::commit(const Moment& now) {
+  const Result<std::uint64_t> generation = publisher_->commit();
+  has_contents_ = static_cast<bool>(generation);
+  if (!generation) return generation.error();
+  published_at_ns_ = now.monotonic_ns;
+  return ok();
+}
+
+void Reconciler::note_published(const Status& published) {
   const std::string alarm =
-      generation ? "" : "config is not published: " + generation.error().message;
+      published ? "" : "config is not published: " + published.error().message;
   if (alarm != publish_alarm_) hooks_.log(alarm.empty() ? "config is published again" : alarm);
   publish_alarm_ = alarm;
-  has_contents_ = static_cast<bool>(generation);
-  if (has_contents_) published_at_ns_ = now.monotonic_ns;
 }
 
 // Somebody removed or replaced the file. Engines that still read the old one join the new one.
@@ -400,8 +346,9 @@ Snapshot Reconciler::snapshot() const {
   out.version = options_.version;
   out.start_ns = options_.start_ns;
   out.generation = publisher_->generation();
-  out.config_applied_ns = state_.config_applied_ns;
-  out.config_source = state_.config_source;
+  out.config_applied_ns = state_.config.applied_ns;
+  out.config_source = state_.config.source;
+  out.config_file = options_.config_file;
   out.config_error = config_error_;
   out.arena_bytes = publisher_->arena_bytes();
   out.arena_used_bytes = publisher_->arena_used_bytes();

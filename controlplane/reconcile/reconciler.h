@@ -58,6 +58,8 @@ struct ReconcilerHooks {
   std::function<std::vector<std::string>()> alarms;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
   std::function<void()> wake;
+  // Of the config file as it is now; any text, equal as long as the file is.
+  std::function<std::string()> config_file_digest;
   // For the log: one line about what happened.
   std::function<void(const std::string&)> log;
 };
@@ -66,6 +68,7 @@ class Reconciler final : public Controller {
  public:
   struct Options {
     std::string runtime_dir;
+    std::string config_file;  // whose path is the source of what is read from it
     std::uint64_t segment_bytes = Publisher::Options{}.segment_bytes;
     std::string version;
     std::uint64_t start_ns = 0;  // CLOCK_BOOTTIME
@@ -75,8 +78,9 @@ class Reconciler final : public Controller {
                                                                 ReconcilerHooks hooks);
 
   [[nodiscard]] Result<ApplyOutcome> apply(Config config, std::string source) override;
-  [[nodiscard]] Status drain(const TargetKey& key) override;
-  [[nodiscard]] Status undrain(const TargetKey& key) override;
+  [[nodiscard]] Result<ApplyOutcome> rehearse(const Config& config) override;
+  [[nodiscard]] Result<Warnings> drain(const TargetKey& key) override;
+  [[nodiscard]] Result<Warnings> undrain(const TargetKey& key) override;
   [[nodiscard]] Snapshot snapshot() const override;
   [[nodiscard]] core::ConfigView published() const override { return publisher_->published(); }
   [[nodiscard]] std::string own_interface(const IpAddress& address) const override {
@@ -84,8 +88,13 @@ class Reconciler final : public Controller {
   }
   void report_config_error(std::string error) override { config_error_ = std::move(error); }
 
-  // The last config that was applied, by this process or one before it; "" when there is none.
-  [[nodiscard]] const std::string& stored_config() const { return state_.config_text; }
+  // The last config that was applied, by this process or one before it.
+  [[nodiscard]] const AppliedConfig& stored_config() const { return state_.config; }
+  // True when an operator applied it past the config file, which has not changed since: then it is
+  // the last word, and goes on over a restart.
+  [[nodiscard]] bool is_stored_config_newer_than_file() const;
+  // Goes on with the stored config after a start; `config` is what its text says.
+  [[nodiscard]] Status resume(const Config& config);
 
   void on_health(const TargetKey& key, const TargetHealth& health);
   void on_next_hops() { note_change(); }
@@ -109,12 +118,22 @@ class Reconciler final : public Controller {
   [[nodiscard]] static Result<std::unique_ptr<Publisher>> open_publisher(
       const Options& options, std::uint64_t generation_floor);
 
+  // What to do when something that was decided cannot be published or stored.
+  enum class OnFailure : std::uint8_t {
+    refuse,  // leave no trace outside, and say why
+    retry,   // bring what can be into force, with an alarm, and try the rest again
+  };
+
+  [[nodiscard]] Result<ApplyOutcome> bring_in(const Config& config, AppliedConfig applied);
+  [[nodiscard]] Status carry_out(ControlState before, const Moment& now);
   void take_over_what_is_in_force(const Config& config, const Moment& now);
   [[nodiscard]] std::uint32_t unseen_id_floor(const Moment& now) const;
   [[nodiscard]] Status reserve_ids(std::uint32_t count);
   void note_change();
   void wake();
-  void settle_all(const Moment& now);
+  [[nodiscard]] Status settle_all(const Moment& now, OnFailure on_failure);
+  [[nodiscard]] Status put_in_force(ImageContents contents, const Moment& now,
+                                    OnFailure on_failure);
   void settle_groups(const std::vector<std::string>& names, const Moment& now);
   void poll_engine();
   void observe_counters();
@@ -122,16 +141,19 @@ class Reconciler final : public Controller {
   void hold_health(std::uint64_t now_ns);
   [[nodiscard]] std::set<TargetKey> targets_behind(NicMask nics) const;
   void note_nics();
-  void save();
+  [[nodiscard]] Status save(const Moment& now);
   void save_targets(const std::vector<StoredTarget>& rows);
   [[nodiscard]] bool is_floor_reached() const {
     return publisher_->generation() + 1 >= generation_floor_;
   }
   void note_saved(const Status& saved);
-  void publish(const Moment& now);
+  [[nodiscard]] Status commit(const Moment& now);
+  void note_published(const Status& published);
   void replace_lost_segment();
   [[nodiscard]] bool note_all_flows(std::uint64_t now_ns);
-  void tell_health_and_net();
+  void choose_listener_ports();
+  void watch_ways();
+  void tell_health();
   [[nodiscard]] core::ConfigView stand_in(std::uint64_t now_ns) const;
   [[nodiscard]] FindWay way_to_targets(std::uint64_t now_ns) const;
   [[nodiscard]] Surroundings surroundings(std::uint64_t now_ns) const;

@@ -104,9 +104,7 @@ StoredState to_store(const ControlState& state, std::uint64_t generation_floor, 
   StoredState out;
   out.id_floor = state.ids.floor();
   out.generation_floor = generation_floor;
-  out.config_text = state.config_text;
-  out.config_source = state.config_source;
-  out.config_applied_ns = state.config_applied_ns;
+  out.config = state.config;
   for (const auto& [key, listener] : state.listeners) {
     out.listeners.push_back({.vip = key.vip,
                              .protocol = key.protocol,
@@ -123,9 +121,7 @@ StoredState to_store(const ControlState& state, std::uint64_t generation_floor, 
 
 Result<ControlState> from_store(const StoredState& stored, const Moment& now) {
   ControlState state(stored.id_floor);
-  state.config_text = stored.config_text;
-  state.config_source = stored.config_source;
-  state.config_applied_ns = stored.config_applied_ns;
+  state.config = stored.config;
   for (const StoredListener& row : stored.listeners) {
     ListenerRecord record;
     record.slot = row.slot;

@@ -401,9 +401,10 @@ Status StateStore::load() {
     const std::string value = settings->text(1);
     if (name == "id_floor") state_.id_floor = static_cast<std::uint32_t>(parse_number(value));
     if (name == "generation_floor") state_.generation_floor = parse_number(value);
-    if (name == "config_text") state_.config_text = value;
-    if (name == "config_source") state_.config_source = value;
-    if (name == "config_applied_ns") state_.config_applied_ns = parse_number(value);
+    if (name == "config_text") state_.config.text = value;
+    if (name == "config_source") state_.config.source = value;
+    if (name == "config_applied_ns") state_.config.applied_ns = parse_number(value);
+    if (name == "config_file_digest") state_.config.file_digest = value;
   }
   state_.id_floor = std::max<std::uint32_t>(state_.id_floor, 1);
   if (Status read = read_rows(database_, "listeners", state_.listeners); !read) return read;
@@ -477,10 +478,11 @@ Status StateStore::write_settings(const StoredState& state) {
       {"id_floor", std::to_string(state_.id_floor), std::to_string(state.id_floor)},
       {"generation_floor", std::to_string(state_.generation_floor),
        std::to_string(state.generation_floor)},
-      {"config_text", state_.config_text, state.config_text},
-      {"config_source", state_.config_source, state.config_source},
-      {"config_applied_ns", std::to_string(state_.config_applied_ns),
-       std::to_string(state.config_applied_ns)}};
+      {"config_text", state_.config.text, state.config.text},
+      {"config_source", state_.config.source, state.config.source},
+      {"config_applied_ns", std::to_string(state_.config.applied_ns),
+       std::to_string(state.config.applied_ns)},
+      {"config_file_digest", state_.config.file_digest, state.config.file_digest}};
   for (const Setting& setting : settings) {
     if (setting.before == setting.after) continue;
     if (Status put = put_setting(setting.name, setting.after); !put) return put;

@@ -67,14 +67,24 @@ struct StoredTarget {
   friend bool operator==(const StoredTarget&, const StoredTarget&) = default;
 };
 
+// The config that was applied last.
+struct AppliedConfig {
+  std::string text;    // as YAML; "" before the first
+  std::string source;  // the config file's path, or who applied it
+  std::uint64_t applied_ns = 0;  // CLOCK_REALTIME
+  // Of the config file at that moment, whether or not it is the source: a file that changes later
+  // is a newer word than an apply.
+  std::string file_digest;
+
+  friend bool operator==(const AppliedConfig&, const AppliedConfig&) = default;
+};
+
 struct StoredState {
   // Every id and generation below its floor may have been used. They are raised in steps, ahead of
   // use; no id is given out before a floor above it is stored.
   std::uint32_t id_floor = 1;
   std::uint64_t generation_floor = 0;
-  std::string config_text;    // the last config that was applied, as YAML; "" before the first
-  std::string config_source;  // where it came from
-  std::uint64_t config_applied_ns = 0;  // CLOCK_REALTIME
+  AppliedConfig config;
   std::vector<StoredListener> listeners;
   std::vector<StoredGroup> groups;
   std::vector<StoredTarget> targets;

@@ -123,6 +123,8 @@ Status Segment::publish() {
   return ok();
 }
 
+void Segment::discard() const { (void)::unlink((path_ + ".new").c_str()); }
+
 Status Segment::renew(const SegmentSpec& spec) {
   const std::uint64_t total_bytes = mapping_.bytes().size();
   const Result<Mapping> old = Mapping::map(file_, total_bytes, Access::read_only);

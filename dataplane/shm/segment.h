@@ -47,6 +47,9 @@ class Segment {
   // Stores the magic and renames the file into place, replacing what was there.
   [[nodiscard]] Status publish();
 
+  // Removes the file of a segment that was not published.
+  void discard() const;
+
   // Makes the file again where somebody has removed it, with the contents that it has, and puts it
   // in place. Addresses in bytes() stay good, also for other threads that store there meanwhile: of
   // an 8-byte word the higher value counts, so that no counter and no generation goes back, and at

@@ -137,7 +137,9 @@ TEST_F(CommandsTest, counters_are_summed_and_named) {
 TEST_F(CommandsTest, validate_checks_and_changes_nothing) {
   const json::object good =
       result(std::string(R"({"command": "validate", "text": ")") + kGoodConfig + "\"}");
-  EXPECT_EQ(good.at("target_groups").to_number<int>(), 1);
+  EXPECT_EQ(good.at("targets_added").to_number<int>(), 3) << "what apply would answer";
+  ASSERT_EQ(node_.controller.rehearsed.size(), 1u);
+  EXPECT_EQ(node_.controller.rehearsed[0].target_groups[0].name, "g");
   EXPECT_EQ(errors(R"({"command": "validate", "name": "a.yaml", "text": "node: 5"})"),
             (Texts{"a.yaml:1:1: the key `load_balancers` is missing: a list, [] for none",
                    "a.yaml:1:7: node: is a single value; must be a map with the keys: name, zone, "
@@ -152,7 +154,7 @@ TEST_F(CommandsTest, apply_hands_over_a_checked_config) {
   EXPECT_EQ(applied.at("targets_added").to_number<int>(), 3);
   ASSERT_EQ(node_.controller.applied.size(), 1u);
   EXPECT_EQ(node_.controller.applied[0].first.target_groups[0].name, "g");
-  EXPECT_EQ(node_.controller.applied[0].second, "apply");
+  EXPECT_EQ(node_.controller.applied[0].second, "apply of \"config\" by uid 0");
 }
 
 TEST_F(CommandsTest, apply_of_a_wrong_or_empty_config_reaches_nobody) {
@@ -160,6 +162,19 @@ TEST_F(CommandsTest, apply_of_a_wrong_or_empty_config_reaches_nobody) {
   EXPECT_EQ(errors(R"({"command": "apply", "text": ""})").size(), 1u);
   EXPECT_EQ(errors(R"({"command": "apply"})"), Texts{"request.text: is missing"});
   EXPECT_TRUE(node_.controller.applied.empty());
+}
+
+TEST_F(CommandsTest, validate_calls_nothing_good_that_apply_refuses) {
+  node_.controller.apply_error = "the arena is full";
+  EXPECT_EQ(errors(std::string(R"({"command": "validate", "text": ")") + kGoodConfig + "\"}"),
+            Texts{"apply: the arena is full"});
+}
+
+TEST_F(CommandsTest, drain_hands_on_what_the_operator_should_know) {
+  node_.controller.outcome.warnings = {"no healthy target is left"};
+  const json::object drained =
+      result(R"({"command": "drain", "target_group": "web-4", "address": "10.0.1.11"})");
+  EXPECT_EQ(drained.at("warnings").as_array().at(0).as_string(), "no healthy target is left");
 }
 
 TEST_F(CommandsTest, apply_that_the_controller_refuses_names_its_reason) {

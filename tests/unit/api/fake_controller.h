@@ -21,18 +21,22 @@ class FakeController final : public Controller {
   Result<ApplyOutcome> apply(Config config, std::string source) override {
     if (apply_error) return Error{*apply_error};
     applied.emplace_back(std::move(config), std::move(source));
-    ApplyOutcome outcome;
     outcome.generation = applied.size();
-    outcome.targets_added = 3;
     return outcome;
   }
-  Status drain(const TargetKey& key) override {
-    drained.push_back(key);
-    return drain_error ? Status(Error{*drain_error}) : ok();
+  Result<ApplyOutcome> rehearse(const Config& config) override {
+    if (apply_error) return Error{*apply_error};
+    rehearsed.push_back(config);
+    return outcome;
   }
-  Status undrain(const TargetKey& key) override {
+  Result<Warnings> drain(const TargetKey& key) override {
+    drained.push_back(key);
+    if (drain_error) return Error{*drain_error};
+    return outcome.warnings;
+  }
+  Result<Warnings> undrain(const TargetKey& key) override {
     undrained.push_back(key);
-    return ok();
+    return Warnings{};
   }
   Snapshot snapshot() const override { return state; }
   core::ConfigView published() const override { return image ? image->view() : core::ConfigView{}; }
@@ -47,7 +51,9 @@ class FakeController final : public Controller {
   std::map<IpAddress, std::string> own_interfaces;
   std::optional<std::string> apply_error;
   std::optional<std::string> drain_error;
+  ApplyOutcome outcome{.targets_added = 3, .warnings = {}};
   std::vector<std::pair<Config, std::string>> applied;
+  std::vector<Config> rehearsed;
   std::vector<TargetKey> drained;
   std::vector<TargetKey> undrained;
   std::string config_error;
@@ -69,6 +75,7 @@ struct SmallNode {
     state.version = "0.1.0";
     state.generation = 1;
     state.config_source = "/etc/millrace/millrace.yaml";
+    state.config_file = state.config_source;
     state.engine.running = true;
     state.engine.kind = "dpdk";
     state.engine.adopted_generation = 1;

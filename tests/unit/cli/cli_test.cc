@@ -181,11 +181,51 @@ TEST_F(CliTest, validate_needs_no_daemon) {
   const std::string path = write(kGoodConfig);
   const Outcome good = run_without_server({"validate", path});
   EXPECT_EQ(good.code, kExitDone);
-  EXPECT_EQ(good.out, path + ": good. 1 load balancer, 1 listener, 1 target group, 1 target\n");
+  EXPECT_TRUE(has(good.out, path + ": good. 1 load balancer, 1 listener, 1 target group, 1 target. "
+                                   "No control plane answers at "))
+      << good.out;
   const Outcome bad = run_without_server({"validate", write("node: 1\n"), "--json"});
   EXPECT_EQ(bad.code, kExitFailed);
   EXPECT_EQ(json::parse(bad.out).at("errors").as_array().size(), 2u);
   EXPECT_TRUE(has(bad.err, ":1:7: node: is a single value"));
+}
+
+TEST_F(CliTest, validate_asks_the_control_plane_what_apply_would_do) {
+  const std::string path = write(kGoodConfig);
+  const Outcome good = run({"validate", path});
+  EXPECT_EQ(good.out, path + ": good. 1 load balancer, 1 listener, 1 target group, 1 target. "
+                             "Apply would say: 3 targets added\n");
+  node_.controller.outcome = {};
+  EXPECT_TRUE(has(run({"validate", path}).out, "Apply would change nothing"));
+  EXPECT_TRUE(node_.controller.applied.empty());
+
+  node_.controller.apply_error = "17000 target groups are more than the 16384 that fit";
+  const Outcome refused = run({"validate", path});
+  EXPECT_EQ(refused.code, kExitFailed);
+  EXPECT_TRUE(has(refused.err, "17000 target groups"));
+}
+
+TEST_F(CliTest, apply_and_drain_pass_warnings_on_and_name_settings_that_changed) {
+  node_.controller.outcome = {.target_groups_changed = 1,
+                              .is_node_changed = true,
+                              .warnings = {"no target of group web gets new flows"}};
+  const Outcome applied = run({"apply", write(kGoodConfig)});
+  EXPECT_EQ(applied.code, kExitDone);
+  EXPECT_TRUE(has(applied.out, "1 target group changed, settings of the node changed"))
+      << applied.out;
+  EXPECT_EQ(applied.err, "millrace: warning: no target of group web gets new flows\n");
+  const Outcome drained = run({"drain", "web-4", "10.0.1.11"});
+  EXPECT_EQ(drained.code, kExitDone);
+  EXPECT_EQ(drained.err, "millrace: warning: no target of group web gets new flows\n");
+
+  node_.controller.outcome = {};
+  EXPECT_TRUE(has(run({"apply", write(kGoodConfig)}).out, "nothing changed"));
+}
+
+TEST_F(CliTest, status_says_when_the_file_is_not_what_is_in_force) {
+  EXPECT_FALSE(has(run({"status"}).out, "is not in force"));
+  node_.controller.state.config_source = "apply of 'new.yaml' by uid 0";
+  EXPECT_TRUE(has(run({"status"}).out, "/etc/millrace/millrace.yaml is not in force"));
 }
 
 TEST_F(CliTest, validate_says_which_engine_a_node_is_to_run) {

@@ -78,7 +78,7 @@ TEST(PublisherCrash, fault_32_killed_at_every_step_readers_see_one_generation_or
     }
     Result<std::unique_ptr<Publisher>> successor = Publisher::open(options_for(path));
     ASSERT_TRUE(successor) << successor.error().message;
-    EXPECT_TRUE((*successor)->rejoined());
+    EXPECT_EQ((*successor)->rejoin_error(), "");
     (*successor)->reclaim((*successor)->generation());
     ASSERT_TRUE((*successor)->publish(test::numbered_contents(3))) << "step " << steps;
     const shm::ConfigEvent last = running.poll();

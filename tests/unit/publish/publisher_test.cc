@@ -133,7 +133,7 @@ TEST_F(PublisherTest, restarted_publisher_goes_on_and_shares_what_is_unchanged) 
     table_offset = first->published().groups[0].table_offset;
   }
   const auto second = open();
-  EXPECT_TRUE(second->rejoined());
+  EXPECT_EQ(second->rejoin_error(), "");
   EXPECT_EQ(second->generation(), 2u);
   EXPECT_EQ(number_of(second->published()), 4u);
   second->reclaim(2);
@@ -172,7 +172,6 @@ TEST_F(PublisherTest, damaged_segment_is_replaced_and_generations_go_on_after_th
 
   const auto second = open(1 << 20, 1000);
 
-  EXPECT_FALSE(second->rejoined());
   EXPECT_THAT(second->rejoin_error(), HasSubstr("checksum"));
   ASSERT_TRUE(second->publish(numbered_contents(4)));
   EXPECT_EQ(second->generation(), 1001u);
@@ -184,6 +183,84 @@ TEST_F(PublisherTest, loss_of_the_file_is_noticed) {
   EXPECT_FALSE(publisher->is_lost());
   ASSERT_EQ(::unlink(path_.c_str()), 0);
   EXPECT_TRUE(publisher->is_lost());
+}
+
+TEST_F(PublisherTest, what_was_prepared_shows_to_nobody_until_it_is_committed) {
+  const auto publisher = open();
+  ASSERT_TRUE(publisher->publish(numbered_contents(1)));
+  const std::uint64_t used = publisher->arena_used_bytes();
+  shm::ConfigReader reader(path_);
+  EXPECT_EQ(adopted_number(reader), 1u);
+
+  ASSERT_TRUE(publisher->prepare(numbered_contents(2)));
+  EXPECT_EQ(reader.poll().kind, Kind::none);
+  publisher->abandon();
+  EXPECT_EQ(publisher->arena_used_bytes(), used);
+  EXPECT_EQ(reader.poll().kind, Kind::none);
+
+  ASSERT_TRUE(publisher->prepare(numbered_contents(3)));
+  ASSERT_TRUE(publisher->prepare(numbered_contents(4))) << "in place of the one before";
+  ASSERT_EQ(*publisher->commit(), 2u);
+  EXPECT_EQ(adopted_number(reader), 4u);
+}
+
+// Contents with `count` groups, each with a table of its own of about 1 KiB.
+ImageContents many_groups(std::uint32_t number, std::uint32_t count) {
+  ImageContents contents = numbered_contents(number);
+  for (std::uint32_t i = 1; i < count; ++i) {
+    GroupContents group = contents.groups[0];
+    group.id = 1000 + i;
+    auto table = std::make_shared<LookupTable>(*test::table_of(0));
+    table->slots[i % table->slots.size()].cur = 1;
+    table->slots[(i / table->slots.size() + number) % table->slots.size()].prev = 0;
+    table->checksum = core::checksum64(std::as_bytes(std::span(table->slots)));
+    group.table = std::move(table);
+    contents.groups.push_back(std::move(group));
+  }
+  return contents;
+}
+
+TEST_F(PublisherTest, config_that_needs_more_room_gets_a_larger_segment) {
+  const auto publisher = open(64 << 10);
+  ASSERT_TRUE(publisher->publish(numbered_contents(1)));
+  shm::ConfigReader reader(path_);
+  EXPECT_EQ(reader.poll().kind, Kind::adopted);
+
+  // No worker has left the first image, and none will before the test ends.
+  for (std::uint32_t number = 2; number < 4; ++number) {
+    const Result<std::uint64_t> published = publisher->publish(many_groups(number, 200));
+    ASSERT_TRUE(published) << published.error().message;
+    EXPECT_EQ(*published, number) << "generations go on";
+    const shm::ConfigEvent event = reader.poll();
+    ASSERT_EQ(event.kind, Kind::adopted) << event.reason;
+    EXPECT_EQ(event.config.view.groups.size(), 200u);
+  }
+  EXPECT_GE(publisher->arena_bytes(), 3 * (200u << 10));
+  EXPECT_FALSE(publisher->is_lost());
+  publisher->beat(7);
+  EXPECT_EQ(reader.control_plane_heartbeat_ns(), 7u) << "it is the larger one that engines read";
+}
+
+TEST_F(PublisherTest, every_group_may_change_at_once) {
+  const auto publisher = open(64 << 10);
+  for (std::uint32_t number = 1; number < 20; ++number) {
+    const Result<std::uint64_t> published = publisher->publish(many_groups(number, 200));
+    ASSERT_TRUE(published) << published.error().message;
+    publisher->reclaim(publisher->generation());
+  }
+}
+
+TEST_F(PublisherTest, larger_segment_that_is_not_wanted_leaves_nothing_behind) {
+  const auto publisher = open(64 << 10);
+  ASSERT_TRUE(publisher->publish(numbered_contents(1)));
+  ASSERT_TRUE(publisher->prepare(many_groups(2, 200)));
+  EXPECT_EQ(::access((path_ + ".new").c_str(), F_OK), 0);
+  publisher->abandon();
+  EXPECT_NE(::access((path_ + ".new").c_str(), F_OK), 0);
+
+  ASSERT_TRUE(publisher->publish(numbered_contents(5)));
+  shm::ConfigReader reader(path_);
+  EXPECT_EQ(adopted_number(reader), 5u);
 }
 
 TEST_F(PublisherTest, image_that_an_engine_would_refuse_is_not_published) {

@@ -11,7 +11,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kArena = 256ull << 20;
 // Long after the drains of these tests.
 constexpr std::uint64_t kRetiredNs = 303'000'000'000;
 
@@ -47,7 +46,7 @@ class ApplyTest : public ::testing::Test {
  protected:
   ApplyTest() { state_.ids.raise(1'000'000); }
   ApplyOutcome apply(const Config& config, std::uint64_t now_ns = 0) {
-    Result<ApplyOutcome> outcome = apply_config(state_, config, kArena, now_ns);
+    Result<ApplyOutcome> outcome = apply_config(state_, config, now_ns);
     EXPECT_TRUE(outcome) << outcome.error().message;
     return outcome ? *outcome : ApplyOutcome{};
   }
@@ -221,18 +220,34 @@ TEST_F(ApplyTest, config_that_does_not_fit_changes_nothing) {
          .weight = 1,
          .zone = ""});
   }
-  Result<ApplyOutcome> outcome = apply_config(state_, large, kArena, 0);
+  Result<ApplyOutcome> outcome = apply_config(state_, large, 0);
   ASSERT_FALSE(outcome);
   EXPECT_THAT(outcome.error().message, HasSubstr("group web"));
   EXPECT_EQ(state_.groups.at("web").targets.size(), 3u);
   for (const auto& [key, listener] : state_.listeners) EXPECT_NE(key.port, 81);
 }
 
-TEST_F(ApplyTest, tables_that_do_not_fit_the_segment_are_refused_with_advice) {
-  Result<ApplyOutcome> outcome = apply_config(state_, small_config(), 300'000, 0);
-  ASSERT_FALSE(outcome);
-  EXPECT_THAT(outcome.error().message, HasSubstr("--config-bytes"));
-  EXPECT_TRUE(state_.listeners.empty());
+TEST_F(ApplyTest, what_it_changes_is_counted_settings_too) {
+  ApplyOutcome outcome = apply(small_config());
+  EXPECT_EQ(outcome.target_groups_added, state_.groups.size());
+  outcome = apply(small_config());
+  EXPECT_EQ(outcome.target_groups_added + outcome.target_groups_changed, 0u);
+  EXPECT_FALSE(outcome.is_node_changed);
+
+  Config other = small_config();
+  other.target_groups[0].health_check.interval_ms += 1000;
+  other.node.zone = "elsewhere";
+  outcome = apply(other);
+  EXPECT_EQ(outcome.target_groups_changed, 1u);
+  EXPECT_TRUE(outcome.is_node_changed);
+  EXPECT_EQ(outcome.targets_changed, 0u);
+
+  other.load_balancers[0].listeners.clear();
+  other.target_groups.clear();
+  outcome = apply(other);
+  EXPECT_EQ(outcome.target_groups_removed, small_config().target_groups.size());
+  outcome = apply(other);
+  EXPECT_EQ(outcome.target_groups_removed, 0u) << "those that drain were told of";
 }
 
 }  // namespace

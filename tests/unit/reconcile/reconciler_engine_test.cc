@@ -199,6 +199,7 @@ TEST_F(ReconcilerEngineTest,
     EXPECT_TRUE(world_.published_target("10.0.1.13")->flags & MR_TARGET_RESETS_FLOWS);
 
     world_.engine().writer().targets(0)[slot].active_flows = 0;
+    ASSERT_NE(world_.engine().adopt(), nullptr);
     world_.pass(2);
     EXPECT_TRUE(world_.health_targets.empty());
     (void)apply(web_config(kThree));
@@ -222,7 +223,7 @@ TEST_F(ReconcilerEngineTest, counters_go_on_over_a_restart_of_the_engine) {
 
 TEST_F(ReconcilerEngineTest, stalled_worker_blocks_publishing_with_an_alarm_and_never_overwrites) {
   world_.kill();
-  world_.segment_bytes = 700 << 10;  // one table of 256 KiB and one more, not three
+  world_.segment_bytes = 850 << 10;  // three tables of 256 KiB, not four
   ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
   (void)world_.start();
   world_.start_engine();

@@ -188,10 +188,10 @@ TEST_F(ReconcilerTest, undrain_brings_the_same_target_back) {
 
 TEST_F(ReconcilerTest, drain_errors_name_what_was_not_found) {
   three_healthy_targets();
-  const Status unknown = world_->drain(World::key("10.9.9.9"));
+  const auto unknown = world_->drain(World::key("10.9.9.9"));
   ASSERT_FALSE(unknown);
   EXPECT_THAT(unknown.error().message, HasSubstr("web/10.9.9.9:8080"));
-  const Status idle = world_->undrain(World::key("10.0.1.11"));
+  const auto idle = world_->undrain(World::key("10.0.1.11"));
   ASSERT_FALSE(idle);
   EXPECT_THAT(idle.error().message, HasSubstr("not drained"));
 }

@@ -132,7 +132,7 @@ TEST_F(RestartTest, restart_after_restart_uses_no_id_twice) {
 
 TEST_F(RestartTest, last_good_config_is_remembered) {
   (void)world_.start();
-  EXPECT_EQ(test::config_of(world_->stored_config()), web_config(kThree));
+  EXPECT_EQ(test::config_of(world_->stored_config().text), web_config(kThree));
 }
 
 TEST_F(RestartTest, lost_segment_and_lost_engine_are_made_up_for_from_the_store) {
@@ -169,6 +169,39 @@ TEST_F(RestartTest, fault_31_engine_sees_one_generation_after_the_other) {
     EXPECT_EQ(world_.engine().config().generation, before + 1);
     EXPECT_TRUE(world_->snapshot().alarms.empty());
   }
+}
+
+TEST_F(RestartTest, fault_81_what_was_applied_past_the_file_goes_on) {
+  const Config file = web_config(kThree);
+  const Config applied = web_config({"10.0.1.11"});
+  const auto apply_as = [&](const Config& config, const char* source) {
+    ASSERT_TRUE(world_->apply(config, source));
+  };
+  const auto is_apply_newer = [&] {
+    (void)world_.start();
+    return world_->is_stored_config_newer_than_file();
+  };
+  apply_as(file, World::kConfigFile);
+  EXPECT_FALSE(is_apply_newer()) << "the file is the source";
+
+  ASSERT_TRUE(world_->resume(file));
+  apply_as(applied, "apply by somebody");
+  const Snapshot before = world_->snapshot();
+  ASSERT_TRUE(is_apply_newer());
+  const LoadResult stored = load_config(world_->stored_config().text, "stored");
+  ASSERT_TRUE(world_->resume(std::get<Config>(stored)));
+  world_.realtime_ns += 1000 * kSecond;
+  const Snapshot after = world_->snapshot();
+  EXPECT_EQ(after.config_source, "apply by somebody");
+  EXPECT_EQ(after.config_applied_ns, before.config_applied_ns);
+  EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::draining);
+  ASSERT_TRUE(is_apply_newer()) << "over any number of restarts";
+
+  world_.config_file_digest = "edited";
+  EXPECT_FALSE(is_apply_newer()) << "then the file is the newer word";
+  ASSERT_TRUE(world_->resume(applied));
+  apply_as(applied, "apply by somebody");
+  EXPECT_TRUE(is_apply_newer()) << "the file as it was when somebody applied";
 }
 
 }  // namespace

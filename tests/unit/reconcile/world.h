@@ -64,6 +64,8 @@ target_groups:
 
 class World {
  public:
+  static constexpr const char* kConfigFile = "/etc/millrace/millrace.yaml";
+
   World() { realtime_ns = 1'700'000'000 * kSecond; }
 
   // Starts a control plane; one that runs already is ended first, like by a kill.
@@ -73,6 +75,7 @@ class World {
     Result<control::StateStore> store = control::StateStore::open(dir_.file("state.db"));
     EXPECT_TRUE(store) << store.error().message;
     Result<std::unique_ptr<Reconciler>> opened = Reconciler::open({.runtime_dir = dir_.path(),
+                                                                   .config_file = kConfigFile,
                                                                    .segment_bytes = segment_bytes,
                                                                    .version = "test",
                                                                    .start_ns = 1},
@@ -156,6 +159,7 @@ class World {
   std::string hold;
   std::set<TargetKey> held_targets;
   std::uint32_t highest_flow_id = 0;
+  std::string config_file_digest = "as installed";
   bool is_woken = false;
 
  private:
@@ -189,6 +193,7 @@ class World {
             .highest_flow_id = [this](const auto&, auto) { return highest_flow_id; },
             .alarms = [] { return std::vector<std::string>{}; },
             .wake = [this] { is_woken = true; },
+            .config_file_digest = [this] { return config_file_digest; },
             .log = [](const std::string&) {}};
   }
 

@@ -25,9 +25,10 @@ StoredState rich_state() {
   StoredState state;
   state.id_floor = 1007;
   state.generation_floor = 1ull << 40;
-  state.config_text = "node: {name: lb-1}\n# ünïcode and 'quotes'\n";
-  state.config_source = "/etc/millrace/millrace.yaml";
-  state.config_applied_ns = 1'700'000'000'000'000'000;
+  state.config.text = "node: {name: lb-1}\n# ünïcode and 'quotes'\n";
+  state.config.source = "/etc/millrace/millrace.yaml";
+  state.config.applied_ns = 1'700'000'000'000'000'000;
+  state.config.file_digest = "0123456789abcdef";
   state.listeners = {
       {.vip = ip("203.0.113.10"), .protocol = Protocol::tcp, .port = 80, .slot = 0, .id = 1},
       {.vip = ip("203.0.113.10"), .protocol = Protocol::udp, .port = 80, .slot = 1, .id = 2},
@@ -290,7 +291,7 @@ TEST_F(StateStoreTest, fault_40_full_disk_is_an_error_and_the_next_save_makes_up
   const struct rlimit tiny { .rlim_cur = 100 << 10, .rlim_max = before.rlim_max };
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tiny), 0);
   StoredState large = rich_state();
-  large.config_text.assign(1 << 20, 'y');
+  large.config.text.assign(1 << 20, 'y');
   const Status failed = store.save(large);
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
   (void)::signal(SIGXFSZ, ignored);

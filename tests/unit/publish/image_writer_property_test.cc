@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Laws of the publisher's books, against random histories of contents, acknowledgements, restarts
-// and a segment that is sometimes too small.
+// Laws of a segment's books, against random histories of contents, acknowledgements, restarts and a
+// segment that is sometimes too small.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
 #include <algorithm>
 
-#include "controlplane/publish/publisher.h"
+#include "controlplane/publish/image_writer.h"
 #include "tests/support/cc/temp_dir.h"
 #include "tests/unit/publish/numbered_contents.h"
 
@@ -38,51 +38,58 @@ ImageContents random_contents(const std::vector<std::shared_ptr<const LookupTabl
   return contents;
 }
 
-std::unique_ptr<Publisher> open(const std::string& path, std::uint64_t bytes) {
-  auto opened = Publisher::open({.path = path, .segment_bytes = bytes, .step_hook = {}});
-  RC_ASSERT(static_cast<bool>(opened));
-  return std::move(*opened);
+std::unique_ptr<ImageWriter> create(const std::string& path, std::uint64_t bytes) {
+  auto created = ImageWriter::create({.path = path, .segment_bytes = bytes, .step_hook = {}});
+  RC_ASSERT(static_cast<bool>(created));
+  return std::move(*created);
+}
+
+bool publish(ImageWriter& writer, const ImageContents& contents) {
+  if (!writer.prepare(contents)) return false;
+  RC_ASSERT(static_cast<bool>(writer.commit()));
+  return true;
 }
 
 // Every image that a worker may still read passes every check of an engine that knows none.
-void check_readable_images(const Publisher& publisher, std::uint64_t oldest_read) {
-  const std::uint64_t newest = publisher.generation();
+void check_readable_images(const ImageWriter& writer, std::uint64_t oldest_read) {
+  const std::uint64_t newest = writer.generation();
   const std::uint64_t oldest_root = newest >= MR_ROOT_COUNT ? newest - MR_ROOT_COUNT + 1 : 1;
   for (std::uint64_t i = std::max({oldest_read, oldest_root, std::uint64_t{1}}); i <= newest; ++i) {
-    const auto view = core::check_image(publisher.segment_bytes(), i, nullptr);
+    const auto view = core::check_image(writer.segment_bytes(), i, nullptr);
     RC_ASSERT((view ? "" : view.error().message) == "");
   }
 }
 
-TEST(PublisherLaw, what_may_be_read_stays_whole_and_nothing_else_is_kept) {
+TEST(ImageWriterLaw, what_may_be_read_stays_whole_and_nothing_else_is_kept) {
   const bool holds = rc::check("what_may_be_read_stays_whole_and_nothing_else_is_kept", [] {
     const test::TempDir directory;
     const std::string path = directory.file("config");
     const auto bytes = *rc::gen::element<std::uint64_t>(12 << 10, 64 << 10, 1 << 20);
     const std::vector tables{test::table_of(0), test::table_of(1), test::table_of(0, 127)};
-    auto publisher = open(path, bytes);
+    auto writer = create(path, bytes);
     std::uint64_t oldest_read = 0;
     ImageContents published;
     for (const auto step : *rc::gen::arbitrary<std::vector<std::uint8_t>>()) {
       if (step % 16 == 0) {
-        publisher = nullptr;
-        publisher = open(path, bytes);
-        RC_ASSERT(publisher->rejoin_error() == "");
+        writer = nullptr;
+        auto joined = ImageWriter::join({.path = path, .segment_bytes = bytes, .step_hook = {}});
+        RC_ASSERT(static_cast<bool>(joined));
+        writer = std::move(*joined);
       } else if (step % 4 == 0) {
-        oldest_read += step % (publisher->generation() - oldest_read + 1);
-        publisher->reclaim(oldest_read);
+        oldest_read += step % (writer->generation() - oldest_read + 1);
+        writer->reclaim(oldest_read);
       } else {
         ImageContents contents = random_contents(tables);
-        if (publisher->publish(contents)) published = std::move(contents);
+        if (publish(*writer, contents)) published = std::move(contents);
       }
-      check_readable_images(*publisher, oldest_read);
+      check_readable_images(*writer, oldest_read);
     }
-    if (publisher->generation() == 0) return;
-    publisher->reclaim(publisher->generation());
-    check_readable_images(*publisher, publisher->generation());
-    const auto fresh = open(directory.file("fresh"), 1 << 20);
-    RC_ASSERT(static_cast<bool>(fresh->publish(published)));
-    RC_ASSERT(publisher->arena_used_bytes() <= fresh->arena_used_bytes());
+    if (writer->generation() == 0) return;
+    writer->reclaim(writer->generation());
+    check_readable_images(*writer, writer->generation());
+    const auto fresh = create(directory.file("fresh"), 1 << 20);
+    RC_ASSERT(publish(*fresh, published));
+    RC_ASSERT(writer->arena_used_bytes() <= fresh->arena_used_bytes());
   });
   EXPECT_TRUE(holds);
 }
