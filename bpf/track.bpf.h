@@ -14,16 +14,17 @@ INLINE void forget_flow(struct packet* p, struct mr_flow_record* flow, uint32_t 
   if (change_state(flow, word, MR_XDP_FLOW_GONE)) count(p->cpu, MR_COUNTER_FLOW_REMOVED);
 }
 
-// The record stays for a while so that late packets are told. False when it is no longer what
-// `word` says.
-INLINE void note_expiry(struct packet* p, struct mr_flow_record* flow) {
+// A flow that was over by itself is none that ended for being idle.
+INLINE void note_expiry(struct packet* p, struct mr_flow_record* flow, uint32_t state) {
   clear_flags(flow, MR_FLOW_TOLD_CLIENT | MR_FLOW_TOLD_TARGET | MR_FLOW_CONFIRMED);
   flow->last_seen_tick = p->tick;
-  count(p->cpu, MR_COUNTER_FLOW_EXPIRED);
+  if (!is_over(state)) count(p->cpu, MR_COUNTER_FLOW_EXPIRED);
 }
+// The record stays for a while so that late packets are told. False when it is no longer what
+// `word` says.
 INLINE _Bool expire_flow(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   if (!change_state(flow, word, MR_FLOW_EXPIRED)) return 0;
-  note_expiry(p, flow);
+  note_expiry(p, flow, word >> STATE_SHIFT);
   return 1;
 }
 
@@ -39,7 +40,7 @@ INLINE void expire_if_idle(struct packet* p, struct mr_flow_record* flow,
     change_state(flow, expired, state);
     return;
   }
-  note_expiry(p, flow);
+  note_expiry(p, flow, state);
 }
 
 INLINE void count_reset(const struct packet* p, const struct mr_flow_record* flow,

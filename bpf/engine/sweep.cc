@@ -175,7 +175,7 @@ void Sweep::visit_flow(std::uint32_t index, mr_flow_record& flow, StateWord word
     const auto end =
         is_worth_a_reset ? std::uint8_t{MR_FLOW_EXPIRED} : std::uint8_t{MR_XDP_FLOW_GONE};
     const bool has_ended = end_flow(flow, word, end);
-    if (state != MR_FLOW_EXPIRED) expired_ += has_ended;
+    if (!is_over(state)) expired_ += has_ended;  // else it had ended by itself
     return;
   }
   if (gives_way(flow, state)) return give_up(flow, word);

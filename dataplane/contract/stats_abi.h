@@ -44,7 +44,7 @@ enum mr_counter {
   MR_COUNTER_FLOW_HITS = 12,  // packets that found their flow
   MR_COUNTER_FLOW_INSERTED = 13,
   MR_COUNTER_FLOW_REMOVED = 14,
-  MR_COUNTER_FLOW_EXPIRED = 15,       // idle timeouts among the removed
+  MR_COUNTER_FLOW_EXPIRED = 15,       // by idle timeout: not those that ended by FIN or RST
   MR_COUNTER_UNTRACKED_PACKETS = 16,  // forwarded by lookup table alone
   MR_COUNTER_INSERT_REFUSED = 17,     // nothing to give up in a full table, or over the budget
   MR_COUNTER_ORPHANS_TO_PREV = 18,    // first packets without an entry that went to `prev`

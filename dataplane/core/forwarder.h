@@ -229,6 +229,7 @@ class Forwarder {
   void confirm(mr_flow_record& flow) noexcept;
   void take_confirmation(mr_flow_record& flow) noexcept;
   void make_plausible(mr_flow_record& flow) noexcept;
+  void count_expiry(const mr_flow_record& flow) noexcept;
   void expire_flow(mr_flow_record& flow) noexcept;
   void forget_flow(mr_flow_record& flow) noexcept;
   void fold_counts(mr_flow_record& flow) noexcept;

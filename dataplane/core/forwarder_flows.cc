@@ -293,13 +293,18 @@ void Forwarder::make_plausible(mr_flow_record& flow) noexcept {
   flow.flags |= has_spoken ? MR_FLOW_SPOKE_TWICE : MR_FLOW_SPOKE_ONCE;
 }
 
+// A flow that was over by itself is none that ended for being idle.
+void Forwarder::count_expiry(const mr_flow_record& flow) noexcept {
+  if (!is_over(flow)) count(MR_COUNTER_FLOW_EXPIRED);
+}
+
 // Idle for too long. The record stays for a while so that late packets are told (MR_FLOW_EXPIRED).
 void Forwarder::expire_flow(mr_flow_record& flow) noexcept {
   fold_counts(flow);
+  count_expiry(flow);
   set_state(flow, MR_FLOW_EXPIRED);
   flow.flags &= static_cast<std::uint16_t>(~(MR_FLOW_TOLD_CLIENT | MR_FLOW_TOLD_TARGET));
   flow.last_seen_tick = tick_;
-  count(MR_COUNTER_FLOW_EXPIRED);
 }
 
 void Forwarder::forget_flow(mr_flow_record& flow) noexcept {
@@ -328,7 +333,7 @@ void Forwarder::sweep_record(std::uint32_t index) noexcept {
   if (!is_idle(flow, *listener)) return;
   const bool is_worth_a_reset = flow.state == MR_FLOW_ESTABLISHED || flow.state == MR_FLOW_CLOSING;
   if (is_worth_a_reset) return expire_flow(flow);
-  if (flow.state != MR_FLOW_EXPIRED) count(MR_COUNTER_FLOW_EXPIRED);
+  count_expiry(flow);
   forget_flow(flow);
 }
 

@@ -14,7 +14,7 @@ import pytest
 from lab import Lab, Node
 from lab.addresses import VIP_V4, VIP_V6, target_v4
 from lab.configs import Config, standard
-from lab.process import run
+from lab.small_disk import fill, small_disk, store_files
 from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many
 
 CONFIG = standard()
@@ -45,10 +45,6 @@ def connections(lab: Lab) -> Iterator[list[StreamReport]]:
         time.sleep(1)
     finally:
         reports += [stream.stop() for stream in (*tcp, *udp)]
-
-
-def store_files(node: Node) -> list[Path]:
-    return sorted(node.state_dir.glob("state.db*"))
 
 
 def identities(node: Node) -> dict[tuple[str, str, int], int]:
@@ -98,43 +94,6 @@ def test_fault_75_connections_go_on_whatever_becomes_of_the_store(
         assert report.lost == 0 and len(report.targets) <= 3, report
     new = {key: number for key, number in identities(node).items() if key not in before}
     assert new and not set(new.values()) & set(before.values())
-
-
-@contextmanager
-def small_disk(node: Node) -> Iterator[Path]:
-    """The store on a file system of its own; yields a file that may fill it."""
-    node.controlplane.stop()
-    kept = [(file.name, file.read_bytes()) for file in store_files(node)]
-    run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", node.state_dir])
-    try:
-        for name, content in kept:
-            (node.state_dir / name).write_bytes(content)
-        yield node.state_dir / "filler"
-    finally:
-        node.controlplane.stop()
-        files = [(file.name, file.read_bytes()) for file in store_files(node)]
-        run(["umount", node.state_dir])
-        for name, content in files:
-            (node.state_dir / name).write_bytes(content)
-        for file in store_files(node):
-            if file.name not in {name for name, _ in files}:
-                file.unlink()
-
-
-def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        try:
-            for size in (1 << 16, 1 << 12, 1):
-                while file.write(bytes(size)) == size:
-                    pass
-        except OSError:
-            pass
-    with path.open("ab", buffering=0) as file:
-        try:
-            while file.write(bytes(64)):
-                pass
-        except OSError:
-            pass
 
 
 def test_fault_75_full_disk_gives_no_id_to_two_machines(lab: Lab, node: Node) -> None:

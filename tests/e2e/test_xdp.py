@@ -7,19 +7,16 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab import Lab, Node
 from lab.addresses import VIP_V4, VIP_V6
-from lab.configs import config, listener, pair, standard
+from lab.configs import FIRST_OF_MORE_PORTS, standard, with_more_groups
 from lab.process import wait_until
-from lab.target import HTTP_PORT
 from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many
 
 pytestmark = pytest.mark.only_engine("xdp", "its process forwards itself")
 NAMES = ("t1", "t2", "t3")
-FIRST_PORT = 20_000  # of the listeners of many groups
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 
 
@@ -298,24 +295,6 @@ def test_missing_bpf_file_system_is_told_with_the_remedy(node: Node) -> None:
     assert done.returncode == 1 and "mount -t bpf" in done.stderr, done.stderr
 
 
-def with_groups(count: int) -> dict[str, Any]:
-    """The standard config and `count` more groups, each with a listener and its own table."""
-    slowly = {
-        "millrace.health_check.interval_milliseconds": 20_000,
-        "millrace.health_check.timeout_milliseconds": 2_000,
-    }
-    listeners, groups = [], []
-    for index in range(count // 2):
-        listeners.append(listener("TCP", FIRST_PORT + index, f"more-{index}"))
-        groups += pair(
-            f"more-{index}", "TCP", HTTP_PORT, weights={1: 100 + index}, attributes=slowly
-        )
-    own = standard()
-    return config(
-        [*own["load_balancers"][0]["listeners"], *listeners], [*own["target_groups"], *groups]
-    )
-
-
 def growths(node: Node) -> int:
     return node.dataplane.log.read_text().count("config memory has grown")
 
@@ -324,11 +303,11 @@ def growths(node: Node) -> int:
 def test_fault_42_config_memory_grows_with_the_config_under_load(lab: Lab, node: Node) -> None:
     """300 lookup tables of 256 KiB, where there is room for 32."""
     with Load(lab) as load:
-        node.apply(with_groups(300))
+        node.apply(with_more_groups(300))
         node.wait_adopted(timeout_s=60)
         for index in (0, 149):
             for vip in (VIP_V4, VIP_V6):
-                answers = connect_many(lab.client, vip, 10, port=FIRST_PORT + index)
+                answers = connect_many(lab.client, vip, 10, port=FIRST_OF_MORE_PORTS + index)
                 assert len(answers) == 10 and {a.target for a in answers} <= set(NAMES)
         grown = growths(node)
         assert grown > 0

@@ -193,3 +193,25 @@ def emulated(
     count = 2 if forwarding == "nat" else 1  # else a target's port is the listener's
     tcp = listeners("TCP", HTTP_PORTS[:count], "tcp")
     return config([*tcp, *listeners("UDP", DNS_PORTS[:count], "udp")], groups)
+
+
+FIRST_OF_MORE_PORTS = 20_000
+
+
+def with_more_groups(count: int) -> Config:
+    """The standard config and `count` more groups, each with its own table, behind a listener for
+    two of them from port FIRST_OF_MORE_PORTS on."""
+    slowly = {
+        "millrace.health_check.interval_milliseconds": 20_000,
+        "millrace.health_check.timeout_milliseconds": 2_000,
+    }
+    more, groups = [], []
+    for index in range(count // 2):
+        more.append(listener("TCP", FIRST_OF_MORE_PORTS + index, f"more-{index}"))
+        groups += pair(
+            f"more-{index}", "TCP", HTTP_PORT, weights={1: 100 + index}, attributes=slowly
+        )
+    own = standard()
+    return config(
+        [*own["load_balancers"][0]["listeners"], *more], [*own["target_groups"], *groups]
+    )
