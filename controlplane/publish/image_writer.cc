@@ -73,8 +73,7 @@ Result<std::unique_ptr<ImageWriter>> ImageWriter::join(const Options& options) {
     writer->last_generation_ = options.generation_floor;
     return writer;
   }
-  Result<core::ConfigView> view =
-      core::check_image(writer->segment_.bytes(), generation, nullptr);
+  Result<core::ConfigView> view = core::check_image(writer->segment_.bytes(), generation, nullptr);
   if (!view) return view.error().within(options.path);
   writer->published_ = *view;
   if (Status adopted = writer->adopt_blocks(); !adopted) return adopted.error();
@@ -301,7 +300,7 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
 
 // Rows of groups that are as they were published are taken as they are.
 Status ImageWriter::write_groups(const ImageContents& contents, Draft& draft,
-                               std::vector<mr_target_group>& out) {
+                                 std::vector<mr_target_group>& out) {
   for (std::size_t slot = 0; slot < std::max(out.size(), published_.groups.size()); ++slot) {
     const bool is_kept = slot < out.size() && slot < published_groups_.size() &&
                          published_groups_[slot] == contents.groups[slot];
@@ -348,7 +347,7 @@ Status ImageWriter::write_group(const GroupContents& group, Draft& draft, mr_tar
 
 // The offset of a block with these bytes: an earlier generation's, or a new one.
 Result<std::uint64_t> ImageWriter::share(std::span<const std::byte> bytes, std::uint64_t checksum,
-                                       Draft& draft, std::shared_ptr<const LookupTable> table) {
+                                         Draft& draft, std::shared_ptr<const LookupTable> table) {
   if (const std::uint64_t* found = find_block(bytes, checksum, table.get())) {
     if (table != nullptr) blocks_.at(*found).table = std::move(table);
     draft.begun.push_back(*found);
@@ -368,7 +367,7 @@ Result<std::uint64_t> ImageWriter::share(std::span<const std::byte> bytes, std::
 // block. Nobody looks for these in earlier generations, which saves their checksums.
 template <typename T>
 Result<std::uint64_t> ImageWriter::place_array(std::span<const T> values, std::span<const T> before,
-                                             Draft& draft) {
+                                               Draft& draft) {
   if (published_.image != nullptr) {
     const auto offset =
         static_cast<std::uint64_t>(std::as_bytes(before).data() - published_.segment);
@@ -391,7 +390,7 @@ Result<std::uint64_t> ImageWriter::place_array(std::span<const T> values, std::s
 }
 
 Result<std::uint64_t> ImageWriter::place(std::span<const std::byte> bytes, Block block,
-                                       Draft& draft) {
+                                         Draft& draft) {
   step("block");
   const std::optional<std::uint64_t> offset = arena_.allocate(bytes.size());
   is_out_of_room_ = !offset;
@@ -410,8 +409,9 @@ Result<std::uint64_t> ImageWriter::place(std::span<const std::byte> bytes, Block
   return *offset;
 }
 
-const std::uint64_t* ImageWriter::find_block(std::span<const std::byte> bytes, std::uint64_t checksum,
-                                           const LookupTable* table) const {
+const std::uint64_t* ImageWriter::find_block(std::span<const std::byte> bytes,
+                                             std::uint64_t checksum,
+                                             const LookupTable* table) const {
   const auto [first, last] = by_checksum_.equal_range(checksum);
   for (auto candidate = first; candidate != last; ++candidate) {
     const Block& block = blocks_.at(candidate->second);
@@ -446,8 +446,8 @@ Error ImageWriter::arena_full(std::uint64_t bytes) const {
                std::to_string(arena_.used_bytes()) + " of " + std::to_string(arena_.total_bytes()) +
                " in use" +
                (is_waiting() ? ", kept until every worker has acknowledged generation " +
-                                 std::to_string(published_.generation)
-                           : std::string(", all for the current generation")) +
+                                   std::to_string(published_.generation)
+                             : std::string(", all for the current generation")) +
                ")"};
 }
 

@@ -244,8 +244,7 @@ std::uint32_t ids_needed(const ControlState& state, const Config& config) {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(count, UINT32_MAX));
 }
 
-Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
-                                  std::uint64_t now_ns) {
+Result<ApplyOutcome> apply_config(ControlState& state, const Config& config, std::uint64_t now_ns) {
   const WantedListeners listeners = wanted_listeners(config);
   if (Status s = check_capacity(state, config, listeners); !s) return s.error();
 

@@ -82,9 +82,8 @@ bool fails_open(const GroupState& group) {
 }
 
 std::string lack_of_targets(const GroupState& group) {
-  const bool has_some = std::ranges::any_of(group.targets, [](const auto& entry) {
-    return gets_new_flows_if_healthy(entry.second);
-  });
+  const bool has_some = std::ranges::any_of(
+      group.targets, [](const auto& entry) { return gets_new_flows_if_healthy(entry.second); });
   if (!group.is_in_use || has_some) return "";
   return "no target of group " + group.settings.name +
          " gets new flows: its listeners refuse new connections";

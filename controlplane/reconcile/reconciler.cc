@@ -198,8 +198,8 @@ void Reconciler::settle_groups(const std::vector<std::string>& names, const Mome
   note_published(published);
 }
 
-// The first listener's, and when it is gone the last one's: a changed Host would start anew what was
-// counted of the probes, and might fail them.
+// The first listener's, and when it is gone the last one's: a changed Host would start anew what
+// was counted of the probes, and might fail them.
 void Reconciler::choose_listener_ports() {
   std::set<std::string> named;
   for (const auto& [key, listener] : state_.listeners) {

@@ -10,7 +10,6 @@
 #include <vector>
 
 namespace millrace::control {
-
 namespace {
 
 // What makes a file of schema version i one of version i + 1; an older program refuses a newer

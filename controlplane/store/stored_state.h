@@ -69,8 +69,8 @@ struct StoredTarget {
 
 // The config that was applied last.
 struct AppliedConfig {
-  std::string text;    // as YAML; "" before the first
-  std::string source;  // the config file's path, or who applied it
+  std::string text;              // as YAML; "" before the first
+  std::string source;            // the config file's path, or who applied it
   std::uint64_t applied_ns = 0;  // CLOCK_REALTIME
   // Of the config file at that moment, whether or not it is the source: a file that changes later
   // is a newer word than an apply.

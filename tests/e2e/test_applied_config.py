@@ -66,7 +66,7 @@ def test_fault_81_restart_undoes_no_apply(lab: Lab, node: Node, tmp_path: Path) 
     # Whoever reads the file again says a newer word.
     node.controlplane.send_signal(signal.SIGHUP)
     wait_until(
-        lambda: node.status()["config"]["source"] == str(node.config_file),
+        lambda: bool(node.status()["config"]["source"] == str(node.config_file)),
         "the file is in force",
         timeout_s=5,
     )

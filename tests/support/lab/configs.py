@@ -212,6 +212,4 @@ def with_more_groups(count: int) -> Config:
             f"more-{index}", "TCP", HTTP_PORT, weights={1: 100 + index}, attributes=slowly
         )
     own = standard()
-    return config(
-        [*own["load_balancers"][0]["listeners"], *more], [*own["target_groups"], *groups]
-    )
+    return config([*own["load_balancers"][0]["listeners"], *more], [*own["target_groups"], *groups])

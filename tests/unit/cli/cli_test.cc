@@ -193,8 +193,9 @@ TEST_F(CliTest, validate_needs_no_daemon) {
 TEST_F(CliTest, validate_asks_the_control_plane_what_apply_would_do) {
   const std::string path = write(kGoodConfig);
   const Outcome good = run({"validate", path});
-  EXPECT_EQ(good.out, path + ": good. 1 load balancer, 1 listener, 1 target group, 1 target. "
-                             "Apply would say: 3 targets added\n");
+  EXPECT_EQ(good.out, path +
+                          ": good. 1 load balancer, 1 listener, 1 target group, 1 target. "
+                          "Apply would say: 3 targets added\n");
   node_.controller.outcome = {};
   EXPECT_TRUE(has(run({"validate", path}).out, "Apply would change nothing"));
   EXPECT_TRUE(node_.controller.applied.empty());

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// A disk without room, for tests of what must be stored. Cold.
 #pragma once
 
 #include <gtest/gtest.h>

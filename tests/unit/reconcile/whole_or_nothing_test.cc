@@ -32,7 +32,8 @@ Config many_groups(int count) {
     const std::string n = std::to_string(i);
     listeners += "      - {protocol: TCP, port: " + std::to_string(1000 + i) +
                  ", default_target_group: g" + n + "}\n";
-    groups += "  - name: g" + n + "\n    protocol: TCP\n    port: 8080\n    targets: [{id: 10.1.1." +
+    groups += "  - name: g" + n +
+              "\n    protocol: TCP\n    port: 8080\n    targets: [{id: 10.1.1." +
               std::to_string(i + 1) + "}, {id: 10.1.2." + std::to_string(i + 1) + "}]\n";
   }
   return test::config_of(
