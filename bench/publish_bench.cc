@@ -204,7 +204,7 @@ class ControlPlane {
             .highest_flow_id = [](const auto&, auto) { return 0u; },
             .alarms = [] { return std::vector<std::string>{}; },
             .wake = [this] { settle_soon(); },
-            .config_file_digest = [] { return std::string(); },
+            .config_file_text = [] { return std::string(); },
             .log = [](const std::string&) {}};
   }
   void settle_soon() {

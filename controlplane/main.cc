@@ -23,7 +23,6 @@
 #include <iostream>
 #include <limits>
 #include <memory>
-#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -37,7 +36,6 @@
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/store/state_store.h"
 #include "controlplane/telemetry/exporter.h"
-#include "dataplane/core/checksum64.h"
 #include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/ready.h"
 
@@ -171,12 +169,17 @@ Status ControlPlane::open_reconciler() {
   return ok();
 }
 
-// A file that cannot be read is like any other one: it changes when it can.
-std::string digest_of(const std::string& file) {
-  const auto text = read_config_file(file);
-  if (const auto* error = std::get_if<ConfigError>(&text)) return "unreadable: " + error->reason;
-  return std::to_string(
-      millrace::core::checksum64(std::as_bytes(std::span(std::get<std::string>(text)))));
+std::string joined(const std::vector<ConfigError>& errors) {
+  std::string text;
+  for (const ConfigError& error : errors) text += (text.empty() ? "" : "\n") + to_string(error);
+  return text;
+}
+
+// A wrong file is like any other one: it says something else when it is mended.
+std::string text_of(const LoadResult& loaded) {
+  const auto* config = std::get_if<Config>(&loaded);
+  return config != nullptr ? dump_config(*config)
+                           : joined(std::get<std::vector<ConfigError>>(loaded));
 }
 
 std::uint32_t highest_flow_id(const std::string& directory, std::uint32_t table_count) {
@@ -225,15 +228,9 @@ ReconcilerHooks ControlPlane::hooks() {
             return alarms;
           },
       .wake = [this] { settle_soon(); },
-      .config_file_digest = [this] { return digest_of(options_.config); },
+      .config_file_text = [this] { return text_of(load_config_file(options_.config)); },
       .log = [](const std::string& line) { spdlog::info("{}", line); },
   };
-}
-
-std::string joined(const std::vector<ConfigError>& errors) {
-  std::string text;
-  for (const ConfigError& error : errors) text += (text.empty() ? "" : "\n") + to_string(error);
-  return text;
 }
 
 // The last word of the operator: the file, or else what was applied past it. A wrong file must not

@@ -149,6 +149,7 @@ json::value status_view(const Snapshot& snapshot, std::uint64_t boottime_ns) {
           {"config",
            {{"source", snapshot.config_source},
             {"file", snapshot.config_file},
+            {"file_in_force", snapshot.is_config_file_in_force},
             {"applied_unix_seconds", snapshot.config_applied_ns / 1'000'000'000},
             {"error", snapshot.config_error}}},
           {"arena", {{"bytes", snapshot.arena_bytes}, {"used_bytes", snapshot.arena_used_bytes}}},

@@ -117,7 +117,7 @@ std::string render_status(JsonView status) {
   text += fact("Config", "generation " + whole_text(status["generation"]) + " from " +
                              or_dash(config["source"].text()) +
                              (applied == 0 ? "" : ", applied " + time_text(applied)));
-  if (config["source"].text() != config["file"].text()) {
+  if (!config["file_in_force"].flag()) {
     text += fact("", config["file"].text() + " is not in force; `millrace reload` reads it");
   }
   const std::string error = config["error"].text();

@@ -349,6 +349,7 @@ Snapshot Reconciler::snapshot() const {
   out.config_applied_ns = state_.config.applied_ns;
   out.config_source = state_.config.source;
   out.config_file = options_.config_file;
+  out.is_config_file_in_force = is_as_file(state_.config);
   out.config_error = config_error_;
   out.arena_bytes = publisher_->arena_bytes();
   out.arena_used_bytes = publisher_->arena_used_bytes();

@@ -58,8 +58,8 @@ struct ReconcilerHooks {
   std::function<std::vector<std::string>()> alarms;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
   std::function<void()> wake;
-  // Of the config file as it is now; any text, equal as long as the file is.
-  std::function<std::string()> config_file_digest;
+  // What the config file says now, as config_text() would write it; any text when it is wrong.
+  std::function<std::string()> config_file_text;
   // For the log: one line about what happened.
   std::function<void(const std::string&)> log;
 };
@@ -68,7 +68,7 @@ class Reconciler final : public Controller {
  public:
   struct Options {
     std::string runtime_dir;
-    std::string config_file;  // whose path is the source of what is read from it
+    std::string config_file;  // its path, for the operator
     std::uint64_t segment_bytes = Publisher::Options{}.segment_bytes;
     std::string version;
     std::uint64_t start_ns = 0;  // CLOCK_BOOTTIME
@@ -90,7 +90,7 @@ class Reconciler final : public Controller {
 
   // The last config that was applied, by this process or one before it.
   [[nodiscard]] const AppliedConfig& stored_config() const { return state_.config; }
-  // True when an operator applied it past the config file, which has not changed since: then it is
+  // True when it is not what the config file says, and the file has not changed since: then it is
   // the last word, and goes on over a restart.
   [[nodiscard]] bool is_stored_config_newer_than_file() const;
   // Goes on with the stored config after a start; `config` is what its text says.

@@ -2,11 +2,13 @@
 //
 // What an operator asks for, and how it comes into force: as a whole or not at all. Cold.
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "controlplane/reconcile/apply.h"
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/reconcile/recover.h"
+#include "dataplane/core/checksum64.h"
 
 namespace millrace::control {
 
@@ -23,13 +25,21 @@ std::vector<std::string> lacks_of_targets(const ControlState& state) {
   return sentences;
 }
 
+std::string digest_of(const std::string& text) {
+  return std::to_string(core::checksum64(std::as_bytes(std::span(text))));
+}
+
 }  // namespace
+
+bool is_as_file(const AppliedConfig& config) {
+  return digest_of(config.text) == config.file_digest;
+}
 
 Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
   return bring_in(config, {.text = hooks_.config_text(config),
                            .source = std::move(source),
                            .applied_ns = hooks_.now().realtime_ns,
-                           .file_digest = hooks_.config_file_digest()});
+                           .file_digest = digest_of(hooks_.config_file_text())});
 }
 
 Status Reconciler::resume(const Config& config) {
@@ -40,8 +50,8 @@ Status Reconciler::resume(const Config& config) {
 
 bool Reconciler::is_stored_config_newer_than_file() const {
   const AppliedConfig& stored = state_.config;
-  return !stored.text.empty() && stored.source != options_.config_file &&
-         stored.file_digest == hooks_.config_file_digest();
+  return !stored.text.empty() && !is_as_file(stored) &&
+         stored.file_digest == digest_of(hooks_.config_file_text());
 }
 
 Result<ApplyOutcome> Reconciler::bring_in(const Config& config, AppliedConfig applied) {

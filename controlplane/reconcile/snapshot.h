@@ -117,6 +117,7 @@ struct Snapshot {
   std::uint64_t config_applied_ns = 0;  // CLOCK_REALTIME of the last successful apply
   std::string config_source;            // path of the file, or who applied it
   std::string config_file;              // the path itself
+  bool is_config_file_in_force = true;  // it said the same when the config was applied
   std::string config_error;             // last refused config, empty when the last one was good
   std::vector<std::string> alarms;      // what needs the operator's attention; empty: nothing
   std::uint64_t arena_bytes = 0;

@@ -72,8 +72,8 @@ struct AppliedConfig {
   std::string text;              // as YAML; "" before the first
   std::string source;            // the config file's path, or who applied it
   std::uint64_t applied_ns = 0;  // CLOCK_REALTIME
-  // Of the config file at that moment, whether or not it is the source: a file that changes later
-  // is a newer word than an apply.
+  // Of what the config file said at that moment, whether or not it was the source: a file that
+  // says something else later is a newer word than an apply.
   std::string file_digest;
 
   friend bool operator==(const AppliedConfig&, const AppliedConfig&) = default;

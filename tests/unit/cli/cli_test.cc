@@ -225,7 +225,7 @@ TEST_F(CliTest, apply_and_drain_pass_warnings_on_and_name_settings_that_changed)
 
 TEST_F(CliTest, status_says_when_the_file_is_not_what_is_in_force) {
   EXPECT_FALSE(has(run({"status"}).out, "is not in force"));
-  node_.controller.state.config_source = "apply of 'new.yaml' by uid 0";
+  node_.controller.state.is_config_file_in_force = false;
   EXPECT_TRUE(has(run({"status"}).out, "/etc/millrace/millrace.yaml is not in force"));
 }
 

@@ -181,8 +181,10 @@ TEST_F(RestartTest, fault_81_what_was_applied_past_the_file_goes_on) {
     (void)world_.start();
     return world_->is_stored_config_newer_than_file();
   };
-  apply_as(file, World::kConfigFile);
-  EXPECT_FALSE(is_apply_newer()) << "the file is the source";
+  world_.config_file_text = dump_config(file);
+  apply_as(file, "apply of the file");
+  EXPECT_TRUE(world_->snapshot().is_config_file_in_force) << "whoever brought it in";
+  EXPECT_FALSE(is_apply_newer()) << "the file says the same";
 
   ASSERT_TRUE(world_->resume(file));
   apply_as(applied, "apply by somebody");
@@ -195,9 +197,10 @@ TEST_F(RestartTest, fault_81_what_was_applied_past_the_file_goes_on) {
   EXPECT_EQ(after.config_source, "apply by somebody");
   EXPECT_EQ(after.config_applied_ns, before.config_applied_ns);
   EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::draining);
+  EXPECT_FALSE(after.is_config_file_in_force);
   ASSERT_TRUE(is_apply_newer()) << "over any number of restarts";
 
-  world_.config_file_digest = "edited";
+  world_.config_file_text = "edited";
   EXPECT_FALSE(is_apply_newer()) << "then the file is the newer word";
   ASSERT_TRUE(world_->resume(applied));
   apply_as(applied, "apply by somebody");

@@ -159,7 +159,7 @@ class World {
   std::string hold;
   std::set<TargetKey> held_targets;
   std::uint32_t highest_flow_id = 0;
-  std::string config_file_digest = "as installed";
+  std::string config_file_text = "as installed";
   bool is_woken = false;
 
  private:
@@ -193,7 +193,7 @@ class World {
             .highest_flow_id = [this](const auto&, auto) { return highest_flow_id; },
             .alarms = [] { return std::vector<std::string>{}; },
             .wake = [this] { is_woken = true; },
-            .config_file_digest = [this] { return config_file_digest; },
+            .config_file_text = [this] { return config_file_text; },
             .log = [](const std::string&) {}};
   }
 
