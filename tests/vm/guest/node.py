@@ -74,6 +74,12 @@ def write_environment(unit: str, values: Mapping[str, str]) -> None:
     (ETC / f"{unit.removeprefix('millrace-')}.env").write_text("".join(lines))
 
 
+def environment(unit: str) -> dict[str, str]:
+    """As it was written last."""
+    lines = (ETC / f"{unit.removeprefix('millrace-')}.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
 def give_addresses(interface: str) -> None:
     for address in NODE_ADDRESSES:
         words = ["nodad"] if ":" in address else []
@@ -83,13 +89,8 @@ def give_addresses(interface: str) -> None:
         run(["sysctl", "--quiet", "--write", f"{key}=1"])
 
 
-def bind(pci_address: str, driver: str) -> None:
-    """What dpdk-devbind.py does."""
-    run(["modprobe", driver])
-    device = Path("/sys/bus/pci/devices", pci_address)
-    (device / "driver" / "unbind").write_text(pci_address)
-    (device / "driver_override").write_text(driver)
-    Path("/sys/bus/pci/drivers_probe").write_text(pci_address)
+def driver_of(pci_address: str) -> str:
+    return Path("/sys/bus/pci/devices", pci_address, "driver").resolve().name
 
 
 def pci_address_of(interface: str) -> str:

@@ -112,8 +112,6 @@ def test_stop_of_the_xdp_engine_leaves_it_forwarding_until_detach(lab: node.Wire
 def test_dpdk_engine_drives_the_pci_nic(lab: node.WireLab) -> None:
     pci_address = node.pci_address_of(node.NIC)
     mac = Path(f"/sys/class/net/{node.NIC}/address").read_text().strip()
-    run(["ip", "link", "set", node.NIC, "down"])
-    node.bind(pci_address, "uio_pci_generic")
     node.write_config(CONFIG, "dpdk")
     node.write_environment(
         "millrace-dataplane",
@@ -121,6 +119,7 @@ def test_dpdk_engine_drives_the_pci_nic(lab: node.WireLab) -> None:
             "NIC": pci_address,
             "NIC_OR_MAC": mac,
             "TWIN": node.TWIN,
+            "FORWARD": node.TWIN,
             "HUGEPAGES": str(HUGEPAGES),
             "DATAPLANE_OPTIONS": "--workers 1 --flows 65536",
         },
@@ -133,7 +132,7 @@ def test_dpdk_engine_drives_the_pci_nic(lab: node.WireLab) -> None:
     assert_answers(lab)
     assert_capabilities("millrace-dataplane")
     said = node.host_check(pci_address)
-    assert "LACKS" not in said, said
+    assert "LACKS" not in said and "targets have a way out" in said, said
     assert node.millrace("status")["engine"]["kind"] == "dpdk"
 
 
@@ -151,6 +150,19 @@ def test_crash_beside_the_dpdk_engine_keeps_connections(lab: node.WireLab, unit:
         report = streams.stop()
     assert report.errors == [] and report.moved == 0, report
     assert_running(unit)
+    assert_answers(lab)
+
+
+def test_unit_takes_the_pci_nic_from_the_kernel_at_each_start(lab: node.WireLab) -> None:
+    """As after a reboot, when the kernel's own driver has it."""
+    pci_address = node.environment("millrace-dataplane")["NIC"]
+    node.systemctl("stop", "millrace-dataplane")
+    run([node.LIBEXEC / "host-setup", "release", pci_address])
+    assert node.driver_of(pci_address) == "virtio-pci"
+    assert f"LACKS  {pci_address}" in node.host_check(pci_address)
+    node.systemctl("start", "millrace-dataplane")
+    assert node.driver_of(pci_address) == "uio_pci_generic"
+    node.wait_forwarding()
     assert_answers(lab)
 
 
