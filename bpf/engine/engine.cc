@@ -230,6 +230,7 @@ Status Engine::open_stats() {
     shown.link_up = link_is_up(nic) ? 1 : 0;
     stats.nics.push_back(shown);
     count_drops(nic, drops_before_.emplace_back());
+    has_told_of_drops_.push_back(false);
   }
   Result<shm::StatsWriter> writer =
       shm::StatsWriter::create(options_.runtime_dir + "/stats", stats);
@@ -359,7 +360,12 @@ void Engine::publish_drops(std::uint32_t nic) {
   const mr_nic& before = drops_before_[nic];
   counted.rx_missed -= std::min(counted.rx_missed, before.rx_missed);
   counted.rx_errors -= std::min(counted.rx_errors, before.rx_errors);
+  counted.tx_dropped -= std::min(counted.tx_dropped, before.tx_dropped);
   stats_->set_drops(nic, counted);
+  if (counted.tx_dropped == 0 || has_told_of_drops_[nic]) return;
+  has_told_of_drops_[nic] = true;
+  spdlog::error("interface {}: its driver dropped {} frames that it was given to send, {}",
+                nics_[nic].name, counted.tx_dropped, remedy_of_lost_sends(nics_[nic]));
 }
 
 // Whoever empties the runtime directory takes the control plane's view of this daemon, and from

@@ -88,8 +88,9 @@ class Engine {
   std::optional<Announcer> announcer_;
   std::optional<Memberships> memberships_;
   shm::ConfigReader config_reader_;
-  shm::CheckedConfig config_;         // the one in force
-  std::vector<mr_nic> drops_before_;  // what the nics had dropped when the daemon started
+  shm::CheckedConfig config_;            // the one in force
+  std::vector<mr_nic> drops_before_;     // what the nics had dropped when the daemon started
+  std::vector<bool> has_told_of_drops_;  // by nic: that its driver dropped what it was to send
   std::uint64_t link_check_due_ns_ = 0;
   std::uint64_t mac_check_due_ns_ = 0;
   std::uint64_t nic_check_due_ns_ = 0;

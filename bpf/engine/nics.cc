@@ -5,9 +5,11 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 
+#include "bpf/engine/driver_statistics.h"
 #include "dataplane/shm/file.h"
 #include "dataplane/shm/interface.h"
 
@@ -50,6 +52,15 @@ Result<Nic> find_nic(const std::string& name) {
 void count_drops(const Nic& nic, mr_nic& shown) {
   shown.rx_missed = statistic(nic, "rx_missed_errors");
   shown.rx_errors = statistic(nic, "rx_errors");
+  // Some drivers count XDP's sends among the interface's, too: of the two the larger one holds.
+  shown.tx_dropped = std::max(statistic(nic, "tx_dropped") + statistic(nic, "tx_errors"),
+                              lost_sends(driver_statistics(nic.name)));
+}
+
+std::string remedy_of_lost_sends(const Nic& nic) {
+  if (driver_of(nic.name) != "veth") return "see ethtool --statistics " + nic.name;
+  return "as a veth does whose other end has neither an XDP program nor GRO on: there, ethtool "
+         "--offload PEER gro on";
 }
 
 bool link_is_up(const Nic& nic) {

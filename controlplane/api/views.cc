@@ -67,7 +67,8 @@ json::object target_view(const TargetSnapshot& target) {
 json::object nic_drops_of(const NicSnapshot& nic) {
   return {{"rx_missed", nic.rx_missed},
           {"rx_errors", nic.rx_errors},
-          {"rx_no_buffer", nic.rx_no_buffer}};
+          {"rx_no_buffer", nic.rx_no_buffer},
+          {"tx_dropped", nic.tx_dropped}};
 }
 
 json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns) {

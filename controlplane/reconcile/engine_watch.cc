@@ -121,7 +121,8 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
                              .unserved_queues = nic.unserved_queues,
                              .rx_missed = nic.rx_missed,
                              .rx_errors = nic.rx_errors,
-                             .rx_no_buffer = nic.rx_no_buffer});
+                             .rx_no_buffer = nic.rx_no_buffer,
+                             .tx_dropped = nic.tx_dropped});
     }
     for (std::uint32_t i = 0; i < stats_->worker_count(); ++i) {
       engine.workers.push_back(worker_snapshot(*stats_, i, now_ns));

@@ -87,6 +87,7 @@ struct NicSnapshot {
   std::uint64_t rx_missed = 0;
   std::uint64_t rx_errors = 0;
   std::uint64_t rx_no_buffer = 0;
+  std::uint64_t tx_dropped = 0;  // given to it to send, and thrown away by it
 };
 
 struct EngineSnapshot {

@@ -113,6 +113,10 @@ constexpr MetricRow<const NicSnapshot*> kNicRows[] = {
     {{"millrace_nic_no_buffer_packets_total", MetricKind::counter,
       "Packets that the nic dropped because the engine had no free packet buffer.", "nic,twin", ""},
      [](const NicSnapshot* const& s) { return number(s->rx_no_buffer); }},
+    {{"millrace_nic_tx_dropped_packets_total", MetricKind::counter,
+      "Packets that the nic was given to send and dropped: counted as forwarded, but lost.",
+      "nic,twin", ""},
+     [](const NicSnapshot* const& s) { return number(s->tx_dropped); }},
 };
 
 // In the order of enum mr_counter from the seventh row on.

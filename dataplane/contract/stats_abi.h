@@ -114,8 +114,11 @@ struct mr_nic {
   uint64_t rx_missed;     // no free descriptor: the engine was too slow
   uint64_t rx_errors;     // bad or too long frames
   uint64_t rx_no_buffer;  // no packet buffer
+  // And what it was given to send and threw away: such packets are counted as forwarded or replied.
+  uint64_t tx_dropped;
+  uint8_t reserved[56];
 };
-MR_ABI_ASSERT(sizeof(struct mr_nic) == 64, "one line");
+MR_ABI_ASSERT(sizeof(struct mr_nic) == 128, "two lines");
 
 struct mr_stats_header {
   struct mr_segment_header segment;

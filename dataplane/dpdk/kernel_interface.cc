@@ -138,7 +138,7 @@ std::vector<int> af_xdp_sockets() {
 
 InterfaceDrops::InterfaceDrops(const std::string& interface, std::vector<int> sockets)
     : folder_("/sys/class/net/" + interface + "/statistics/"), sockets_(std::move(sockets)) {
-  for (const Statistic statistic : {kRxMissed, kRxErrors, kRxDropped}) {
+  for (const Statistic statistic : {kRxMissed, kRxErrors, kRxDropped, kTxErrors, kTxDropped}) {
     before_[statistic] = read(statistic);
   }
 }
@@ -164,11 +164,13 @@ void InterfaceDrops::count(mr_nic& shown) const {
   shown.rx_missed = ring_full + less(read(kRxMissed), before_[kRxMissed]);
   shown.rx_errors = too_long + less(read(kRxErrors), before_[kRxErrors]);
   shown.rx_no_buffer = no_buffer;
+  shown.tx_dropped =
+      less(read(kTxErrors), before_[kTxErrors]) + less(read(kTxDropped), before_[kTxDropped]);
 }
 
 std::uint64_t InterfaceDrops::read(Statistic statistic) const {
-  constexpr std::array<const char*, kStatisticCount> kFiles = {"rx_missed_errors", "rx_errors",
-                                                               "rx_dropped"};
+  constexpr std::array<const char*, kStatisticCount> kFiles = {
+      "rx_missed_errors", "rx_errors", "rx_dropped", "tx_errors", "tx_dropped"};
   std::uint64_t count = 0;  // stays, when the interface is gone
   std::ifstream(folder_ + kFiles[statistic]) >> count;
   return count;

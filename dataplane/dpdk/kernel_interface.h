@@ -34,8 +34,8 @@ namespace millrace::dpdk {
 // File descriptors of this process's AF_XDP sockets. DPDK's driver keeps its own to itself.
 [[nodiscard]] std::vector<int> af_xdp_sockets();
 
-// What was dropped before a worker could see it, by the interface or at its AF_XDP sockets. Counts
-// from when it was made.
+// What was dropped before a worker could see it, by the interface or at its AF_XDP sockets, and
+// what the interface did not send. Counts from when it was made.
 class InterfaceDrops {
  public:
   InterfaceDrops(const std::string& interface, std::vector<int> sockets);
@@ -44,7 +44,7 @@ class InterfaceDrops {
   void count(mr_nic& shown) const;
 
  private:
-  enum Statistic { kRxMissed, kRxErrors, kRxDropped, kStatisticCount };
+  enum Statistic { kRxMissed, kRxErrors, kRxDropped, kTxErrors, kTxDropped, kStatisticCount };
   [[nodiscard]] std::uint64_t read(Statistic statistic) const;
 
   std::string folder_;

@@ -132,6 +132,7 @@ EngineInfo StatsReader::engine() const {
     nic.rx_missed = load_relaxed(from.rx_missed);
     nic.rx_errors = load_relaxed(from.rx_errors);
     nic.rx_no_buffer = load_relaxed(from.rx_no_buffer);
+    nic.tx_dropped = load_relaxed(from.tx_dropped);
     info.nics.push_back(nic);
   }
   return info;

@@ -143,6 +143,7 @@ void StatsWriter::set_drops(std::uint32_t nic, const mr_nic& counted) const {
   store_relaxed(shown.rx_missed, counted.rx_missed);
   store_relaxed(shown.rx_errors, counted.rx_errors);
   store_relaxed(shown.rx_no_buffer, counted.rx_no_buffer);
+  store_relaxed(shown.tx_dropped, counted.tx_dropped);
 }
 
 bool StatsWriter::set_unserved_queues(std::uint32_t nic, std::uint32_t count) const {

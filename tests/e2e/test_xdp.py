@@ -13,7 +13,7 @@ from lab import Lab, Node
 from lab.addresses import VIP_V4, VIP_V6
 from lab.configs import FIRST_OF_MORE_PORTS, standard, with_more_groups
 from lab.process import wait_until
-from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many
+from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many, ping
 
 pytestmark = pytest.mark.only_engine("xdp", "its process forwards itself")
 NAMES = ("t1", "t2", "t3")
@@ -59,6 +59,31 @@ def assert_untouched(reports: list[StreamReport]) -> None:
         assert report.sent > 100
         assert report.errors == [] and report.lost == 0 and report.moved == 0, report
         assert report.longest_gap_s < 0.5, report
+
+
+def tx_dropped(node: Node) -> int:
+    return int(node.json("counters")["nics"][0]["drops"]["tx_dropped"])
+
+
+@pytest.mark.exact
+def test_frames_that_a_veth_drops_are_counted_and_told(lab: Lab, node: Node) -> None:
+    """Its other end has neither a program nor GRO on, as a newcomer's veth."""
+    switch, port = lab.switch.namespace, "node-nic0"
+    passes = node.build / "tests/support/bpf/pass.bpf.o"
+    assert tx_dropped(node) == 0
+    switch.ip("link", "set", "dev", port, "xdp", "off")
+    try:
+        assert ping(lab.client, VIP_V4, 3) == 0
+        wait_until(lambda: tx_dropped(node) >= 3, "they are counted", timeout_s=10)
+        assert "tx_dropped" in node.cli("status").stdout
+        log = node.dataplane.log.read_text()
+        assert "interface nic0: its driver dropped" in log and "gro on" in log
+        switch.run(["ethtool", "--offload", port, "gro", "on"])
+        wait_until(lambda: ping(lab.client, VIP_V4, 3) == 3, "they arrive", timeout_s=20)
+        assert ping(lab.client, VIP_V6, 3) == 3
+    finally:
+        switch.run(["ethtool", "--offload", port, "gro", "off"])
+        switch.ip("link", "set", "dev", port, "xdp", "object", str(passes), "section", "xdp")
 
 
 def is_attached(node: Node) -> bool:

@@ -79,6 +79,7 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   counted.rx_missed = 11;
   counted.rx_errors = 12;
   counted.rx_no_buffer = 13;
+  counted.tx_dropped = 14;
   writer->set_drops(0, counted);
 
   const EngineInfo engine = reader->engine();
@@ -98,6 +99,7 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   EXPECT_EQ(engine.nics[0].rx_missed, 11u);
   EXPECT_EQ(engine.nics[0].rx_errors, 12u);
   EXPECT_EQ(engine.nics[0].rx_no_buffer, 13u);
+  EXPECT_EQ(engine.nics[0].tx_dropped, 14u);
 }
 
 TEST(Stats, slots_are_summed_over_workers) {

@@ -79,6 +79,8 @@ TEST(Metrics, values_and_units_are_those_of_the_snapshot) {
            "32\n",
            "millrace_nic_no_buffer_packets_total{node=\"lb-1\",zone=\"a\",nic=\"eth1\","
            "twin=\"mr0\"} 33\n",
+           "millrace_nic_tx_dropped_packets_total{node=\"lb-1\",zone=\"a\",nic=\"eth1\","
+           "twin=\"mr0\"} 34\n",
            "millrace_worker_heartbeat_age_seconds{node=\"lb-1\",zone=\"a\",worker=\"1\"} 0.25\n",
            "millrace_worker_busy_seconds_total{node=\"lb-1\",zone=\"a\",worker=\"0\"} 2.5\n",
            "millrace_worker_longest_turn_seconds{node=\"lb-1\",zone=\"a\",worker=\"0\"} 0.0015\n",

@@ -23,7 +23,8 @@ EngineSnapshot sample_engine() {
                   .unserved_queues = 2,
                   .rx_missed = 31,
                   .rx_errors = 32,
-                  .rx_no_buffer = 33}};
+                  .rx_no_buffer = 33,
+                  .tx_dropped = 34}};
   for (std::uint32_t index = 0; index < 2; ++index) {
     WorkerSnapshot worker;
     worker.index = index;
