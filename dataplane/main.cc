@@ -44,12 +44,13 @@ vfio-pci or, where there is no IOMMU, to uio_pci_generic, or a DPDK virtual devi
 arguments (net_pcap0,rx_pcap=in.pcap). A kernel interface should carry no addresses of its own: they
 belong to its twin, which gets its MAC address.
 
-Prepare a host:
-  mount -t hugetlbfs none /dev/hugepages      echo 512 > /proc/sys/vm/nr_hugepages
-  ip link set eth1 up                         ip tuntap add dev lb1 mode tap
-  ip address add 192.0.2.1/24 dev lb1         ip link set lb1 up
+Prepare a host (`host-setup --help`; addresses are the twin's from then on):
+  host-setup hugepages 256
+  host-setup twin twin0 eth1
+  ip address flush dev eth1 scope global; ip address add 192.0.2.1/24 dev twin0
+  host-setup twin twin0 eth1
 Then:
-  millrace-dataplane --nic eth1 --twin lb1 --workers 1
+  millrace-dataplane --nic eth1 --twin twin0 --workers 1
 )";
 
 constexpr const char* kHelpTail = R"(
@@ -116,7 +117,8 @@ po::options_description describe_options() {
   add("runtime-dir", po::value<std::string>()->value_name("DIR")->default_value("/run/millrace"),
       "where the config and stats segments are");
   add("eal", po::value<std::vector<std::string>>()->value_name("ARG")->default_value({}, "none"),
-      "one more argument for DPDK; repeat for more (--eal=--log-level=pmd:debug)");
+      "one more argument for DPDK; repeat for more (--eal=--log-level=pmd:debug, which --log-level "
+      "debug shows)");
   millrace::program::add_common_options(described);
   return described;
 }
@@ -129,7 +131,10 @@ Result<EngineOptions> to_engine_options(const po::variables_map& values) {
   if (devices.size() > MR_NIC_COUNT_MAX) {
     return Error{"--nic: at most " + std::to_string(MR_NIC_COUNT_MAX) + " are possible"};
   }
-  if (twins.size() > devices.size()) return Error{"--twin: there are more twins than nics"};
+  if (twins.size() > devices.size()) {
+    return Error{"--twin: there are " + std::to_string(twins.size()) + " twins for " +
+                 std::to_string(devices.size()) + " nics"};
+  }
   for (std::size_t i = 0; i < devices.size(); ++i) {
     options.nics.push_back(
         {.device = devices[i], .twin = i < twins.size() ? twins[i] : std::string()});

@@ -10,6 +10,7 @@
 #include <boost/json.hpp>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <system_error>
 
 namespace millrace::control {
@@ -28,6 +29,9 @@ Error connect_error(const std::string& path, int error) {
                    "there is no such socket. Is millrace-controlplane running "
                    "(systemctl status millrace-controlplane)? Name another socket with --socket"};
     case ECONNREFUSED:
+      if (std::error_code failure; !std::filesystem::is_socket(path, failure)) {
+        return Error{socket + "this is no socket. Name the control plane's with --socket"};
+      }
       return Error{socket +
                    "nobody listens there: millrace-controlplane has ended. Start it "
                    "(systemctl start millrace-controlplane)"};

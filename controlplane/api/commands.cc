@@ -121,20 +121,23 @@ Outcome run_status(const Call& call) {
   return status_view(call.controller.snapshot(), clock_ns(CLOCK_BOOTTIME));
 }
 
+void check_group(RequestReader& reader, const Snapshot& snapshot,
+                 const std::optional<std::string>& group) {
+  if (!group) return;
+  std::vector<std::string_view> names;
+  for (const TargetGroupSnapshot& known : snapshot.target_groups) {
+    if (known.name == *group) return;
+    names.push_back(known.name);
+  }
+  reader.fail("target_group",
+              "there is no target group " + quote(*group) + did_you_mean(*group, names));
+}
+
 Outcome run_targets(const Call& call) {
   RequestReader reader(call.request, {"target_group"});
   const auto group = reader.text("target_group");
   const Snapshot snapshot = call.controller.snapshot();
-  std::vector<std::string_view> names;
-  bool is_known = !group;
-  for (const TargetGroupSnapshot& known : snapshot.target_groups) {
-    names.push_back(known.name);
-    is_known = is_known || known.name == *group;
-  }
-  if (!is_known) {
-    reader.fail("target_group",
-                "there is no target group " + quote(*group) + did_you_mean(*group, names));
-  }
+  check_group(reader, snapshot, group);
   if (reader.failed()) return reader.take_errors();
   return targets_view(snapshot, group);
 }
@@ -258,7 +261,7 @@ Outcome change_drain(const Call& call, const char* verb,
   const Result<Controller::Warnings> done = (call.controller.*change)(key);
   spdlog::info("{} {} by uid {} (pid {}): {}", verb, key.to_string(), call.peer.uid, call.peer.pid,
                done ? "done" : done.error().message);
-  if (!done) return Errors{{key.to_string(), done.error().message}};
+  if (!done) return Errors{{"request.address", done.error().message}};
   return json::value{{"target", key.to_string()}, {"warnings", array_of(*done)}};
 }
 
@@ -321,9 +324,10 @@ Outcome run_flows(const Call& call) {
   const auto limit = reader.number("limit", 1, kFlowsPerRequestMax);
   const auto from_worker = reader.number("from_worker", 0, MR_WORKER_COUNT_MAX);
   const auto from_record = reader.number("from_record", 0, 0x7fffffff);
+  const Snapshot snapshot = call.controller.snapshot();
+  check_group(reader, snapshot, filter.target_group);
   if (reader.failed()) return reader.take_errors();
 
-  const Snapshot snapshot = call.controller.snapshot();
   const Names names(snapshot);
   const EngineSnapshot& engine = snapshot.engine;
   if (engine.flow_table_dir.empty()) {

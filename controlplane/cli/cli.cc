@@ -5,6 +5,7 @@
 #include <boost/json.hpp>
 #include <chrono>
 #include <ostream>
+#include <string_view>
 #include <thread>
 
 #include "controlplane/api/client.h"
@@ -21,6 +22,9 @@ namespace json = boost::json;
 
 // What one API request may ask for at most (api/commands.cc).
 constexpr std::uint32_t kFlowsPerRequest = 1000;
+
+// Where the API says that a field of a request is wrong, which is a word or an option here.
+constexpr std::string_view kRequest = "request.";
 
 class Cli {
  public:
@@ -127,8 +131,9 @@ std::optional<json::value> Cli::ask(const json::object& request) {
 void Cli::print_errors(const json::value& answer) {
   for (const JsonView error : JsonView(&answer)["errors"].items()) {
     const std::string place = error["place"].text();
-    const bool is_request = place.rfind("request.", 0) == 0;
-    err_ << (is_request ? "millrace" : place) << ": " << error["reason"].text() << "\n";
+    const bool is_request = place.starts_with(kRequest);
+    err_ << (is_request ? "millrace: " + place.substr(kRequest.size()) : place) << ": "
+         << error["reason"].text() << "\n";
   }
   if (line_.json) out_ << json::serialize(answer) << "\n";
 }

@@ -38,7 +38,8 @@ po::options_description command_options(CommandKind command, CommandLine& line) 
     add("target", po::value(&line.target), "ADDRESS[:PORT] of the target");
     add("target-group", po::value(&line.target_group), "name of the target group");
     add("protocol", po::value(&line.protocol), "TCP or UDP");
-    add("state", po::value(&line.state), "syn, established, closing, closed, udp or expired");
+    add("state", po::value(&line.state),
+        "syn, established, closing, closed, udp, udp_new or expired");
     add("limit", po::value(&line.limit)->default_value(20), "show at most so many flows");
   } else if (command == CommandKind::validate) {
     add("engine", po::value(&line.engine),
@@ -51,6 +52,13 @@ po::options_description command_options(CommandKind command, CommandLine& line) 
         "seconds between two looks, 0.1-60");
   }
   return options;
+}
+
+// As a person would copy them.
+std::string quoted(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
+  return quote(text);
 }
 
 UsageError usage_error(const std::string& message, const CommandHelp* command) {
@@ -113,15 +121,19 @@ std::variant<CommandLine, HelpText, UsageError> parse_for(const CommandHelp& hel
   // The first is the command itself, unless an option took it for its value.
   if (!words.empty()) line.words.assign(words.begin() + 1, words.end());
   if (words.empty() || line.words.size() < help.words_min || line.words.size() > help.words_max) {
-    return usage_error(
-        "millrace: wrong number of arguments\nUsage: millrace " + std::string(help.usage), &help);
+    return usage_error("millrace " + std::string(help.name) + ": " +
+                           (line.words.empty() ? "an argument is missing"
+                                               : quoted(line.words) + " is not what it takes") +
+                           "\nUsage: millrace " + std::string(help.usage),
+                       &help);
   }
   if (!(line.interval_seconds >= 0.1 && line.interval_seconds <= 60)) {  // NaN too
     return usage_error("millrace top: --interval must be 0.1-60 seconds", &help);
   }
   if (!line.engine.empty() && line.engine != to_string(EngineKind::dpdk) &&
       line.engine != to_string(EngineKind::xdp)) {
-    return usage_error("millrace validate: --engine must be dpdk or xdp", &help);
+    return usage_error("millrace validate: --engine " + quote(line.engine) + " must be dpdk or xdp",
+                       &help);
   }
   if (line.limit < 1 || line.limit > 1'000'000) {
     return usage_error("millrace flows: --limit must be 1-1000000", &help);
@@ -143,7 +155,8 @@ std::variant<CommandLine, HelpText, UsageError> parse_command_line(
   }
   if (word.empty()) {
     if (!contains(args, "--help") && !contains(args, "-h")) {
-      return usage_error("millrace: no command given", nullptr);
+      return usage_error(
+          "millrace: no command given" + (args.empty() ? "" : ", but " + quoted(args)), nullptr);
     }
     return HelpText{program_help() + "\n" + options_text(global_options(ignored))};
   }

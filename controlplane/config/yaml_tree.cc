@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 #include "controlplane/config/utf8.h"
@@ -141,6 +142,24 @@ class TreeBuilder final : public YAML::EventHandler {
   std::optional<YamlProblem> problem_;
 };
 
+// What yaml-cpp says of the mistakes that people make, in words that they look for.
+std::string in_words(const std::string& said) {
+  constexpr std::pair<std::string_view, const char*> kWords[] = {
+      {"end of sequence flow not found", "a list that begins with [ does not end with ]"},
+      {"end of map flow not found", "a map that begins with { does not end with }"},
+      {"illegal map value",
+       "a key where none can be: lines are indented by spaces, not by tabs, and a text with \": \" "
+       "in it stands in quotes"},
+      {"illegal block entry",
+       "a list's entry where none can be: lines are indented by spaces, not by tabs"},
+      {"illegal EOF in scalar", "a text in quotes does not end"},
+  };
+  for (const auto& [theirs, ours] : kWords) {
+    if (said == theirs) return ours;
+  }
+  return said;
+}
+
 std::variant<YamlNodePtr, YamlProblem> parse_valid_text(std::string_view text) {
   std::istringstream stream{std::string(text)};
   TreeBuilder builder;
@@ -156,7 +175,7 @@ std::variant<YamlNodePtr, YamlProblem> parse_valid_text(std::string_view text) {
     return YamlProblem{place_of(e.mark),
                        "nested deeper than " + std::to_string(kYamlDepthMax) + " levels"};
   } catch (const YAML::Exception& e) {
-    return YamlProblem{place_of(e.mark), "not valid YAML: " + e.msg};
+    return YamlProblem{place_of(e.mark), "not valid YAML: " + in_words(e.msg)};
   } catch (const std::exception& e) {
     return YamlProblem{{}, std::string("not valid YAML: ") + e.what()};
   }

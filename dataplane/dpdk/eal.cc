@@ -6,57 +6,17 @@
 #include <rte_errno.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
-#include <rte_log.h>
-#include <stdio.h>
 
-#include <cstring>
 #include <fstream>
 #include <string_view>
+
+#include "dataplane/dpdk/library_log.h"
 
 namespace millrace::dpdk {
 
 namespace {
 
 constexpr std::uint64_t kPageBytes = 2u << 20;
-
-// Keeps the last line that the EAL logged, to say it if init fails, and writes the lines of a
-// running EAL to stderr. One per process because rte_log's stream is.
-class LogTail {
- public:
-  static LogTail& instance() {
-    static LogTail tail;
-    return tail;
-  }
-
-  // Attaches to rte_log. Without a stream of our own the EAL would also write to syslog.
-  void attach() {
-    cookie_io_functions_t functions{};
-    functions.write = [](void* tail, const char* text, std::size_t bytes) {
-      static_cast<LogTail*>(tail)->write({text, bytes});
-      return static_cast<ssize_t>(bytes);
-    };
-    if (stream_ == nullptr) stream_ = ::fopencookie(this, "w", functions);
-    if (stream_ == nullptr) return;  // the EAL then logs where it likes
-    ::setvbuf(stream_, nullptr, _IOLBF, 0);
-    (void)::rte_openlog_stream(stream_);  // always succeeds
-  }
-
-  void forward_to_stderr() { forwards_ = true; }
-  [[nodiscard]] const std::string& last() const { return last_; }
-
- private:
-  void write(std::string_view text) {
-    if (forwards_) (void)::fwrite(text.data(), 1, text.size(), stderr);
-    while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
-    if (text.empty()) return;
-    const std::size_t line = text.rfind('\n');
-    last_ = line == std::string_view::npos ? text : text.substr(line + 1);
-  }
-
-  FILE* stream_ = nullptr;
-  bool forwards_ = false;
-  std::string last_;
-};
 
 std::uint64_t read_number(const std::string& path) {
   std::uint64_t number = 0;
@@ -72,9 +32,10 @@ Status check_hugepages(std::uint64_t needed_bytes) {
   const std::uint64_t needed = (needed_bytes + kPageBytes - 1) / kPageBytes;
   if (free >= needed || large_free > 0) return ok();
   const std::uint64_t total = read_number(pages + "nr_hugepages");
-  return Error{"hugepages: " + std::to_string(free) + " of 2 MB are free, " +
-               std::to_string(needed) + " are needed; reserve more: echo " +
-               std::to_string(total + needed - free) + " > /proc/sys/vm/nr_hugepages"};
+  return Error{
+      "hugepages: " + std::to_string(free) + " of 2 MiB are free, " + std::to_string(needed) +
+      " are needed, and more for flow tables; reserve them: " + "host-setup hugepages " +
+      std::to_string(total + needed - free) + " (\"Sizing\" in the runbook says how many in all)"};
 }
 
 bool is_among(const std::vector<std::string>& arguments, std::string_view option) {
@@ -123,18 +84,15 @@ Result<Eal> Eal::init(const EalOptions& options) {
   std::vector<char*> argv;
   argv.reserve(arguments.size());
   for (std::string& argument : arguments) argv.push_back(argument.data());
-  LogTail::instance().attach();
+  LibraryLog::instance().attach_to_dpdk();
   if (::rte_eal_init(static_cast<int>(argv.size()), argv.data()) < 0) {
-    const std::string& said = LogTail::instance().last();
+    const std::string& said = LibraryLog::instance().last_line();
     return Error{"DPDK does not start: " + std::string(::rte_strerror(rte_errno)) +
                  (said.empty() ? "" : " (" + said + ")")};
   }
+  LibraryLog::attach_to_xdp_libraries();
   return Eal{};
 }
-
-const std::string& Eal::last_log_line() { return LogTail::instance().last(); }
-
-void Eal::show_log() { LogTail::instance().forward_to_stderr(); }
 
 Status Eal::launch(std::uint32_t index, std::function<void()>& work) {
   const int status = ::rte_eal_remote_launch(run_work, &work, index + 1);

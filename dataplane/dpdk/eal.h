@@ -39,11 +39,6 @@ class Eal {
   Eal(const Eal&) = delete;
   Eal& operator=(const Eal&) = delete;
 
-  // The last line that the EAL or a driver logged: the reason of a failure that has just happened.
-  [[nodiscard]] static const std::string& last_log_line();
-  // Until now the EAL's log was only kept for error messages; from now on it goes to stderr.
-  static void show_log();
-
   // Runs `work` on the lcore of worker `index`, pinned to worker_cpus[index]. The caller keeps
   // `work` alive until wait_for_workers() has returned.
   [[nodiscard]] Status launch(std::uint32_t index, std::function<void()>& work);

@@ -71,8 +71,9 @@ Result<ExceptionPath> ExceptionPath::open(const std::string& twin, std::uint8_t 
   }
   // TUNSETIFF would make a new one: without addresses, and gone with the process.
   if (::if_nametoindex(twin.c_str()) == 0) {
-    return Error{place + ": no such interface in this network namespace; create it with: " +
-                 "ip tuntap add dev " + twin + " mode tap"};
+    return Error{place +
+                 ": no such interface in this network namespace; make it with: host-setup twin " +
+                 twin + " NIC"};
   }
   const int fd = ::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return Error{place + ": cannot open /dev/net/tun: " + reason()};

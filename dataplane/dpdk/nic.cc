@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/dpdk/nic.h"
 
-#include <net/if.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -13,8 +12,8 @@
 #include <cstring>
 
 #include "dataplane/dpdk/carrier.h"
-#include "dataplane/dpdk/eal.h"
 #include "dataplane/dpdk/kernel_interface.h"
+#include "dataplane/dpdk/library_log.h"
 #include "dataplane/dpdk/mbuf_pool.h"
 #include "dataplane/dpdk/queue_plan.h"
 
@@ -36,7 +35,7 @@ static_assert(sizeof(rte_mempool_objhdr) + sizeof(rte_mbuf) + RTE_PKTMBUF_HEADRO
 constexpr std::uint64_t kRssFields = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 
 Error device_error(const std::string& what, int status) {
-  const std::string& said = Eal::last_log_line();
+  const std::string& said = LibraryLog::instance().last_line();
   return Error{what + ": " + ::rte_strerror(-status) + (said.empty() ? "" : " (" + said + ")")};
 }
 
@@ -139,16 +138,18 @@ void Nic::count_drops(mr_nic& shown) const {
   shown.rx_missed -= std::min(shown.rx_missed, drops_before_.rx_missed);
   shown.rx_errors -= std::min(shown.rx_errors, drops_before_.rx_errors);
   shown.rx_no_buffer -= std::min(shown.rx_no_buffer, drops_before_.rx_no_buffer);
+  shown.tx_dropped -= std::min(shown.tx_dropped, drops_before_.tx_dropped);
 }
 
 void Nic::sum_device_drops(mr_nic& sum) const {
-  sum.rx_missed = sum.rx_errors = sum.rx_no_buffer = 0;
+  sum.rx_missed = sum.rx_errors = sum.rx_no_buffer = sum.tx_dropped = 0;
   for (const std::uint16_t device : devices_) {
     rte_eth_stats stats{};
     if (::rte_eth_stats_get(device, &stats) != 0) continue;  // a driver that does not count
     sum.rx_missed += stats.imissed;
     sum.rx_errors += stats.ierrors;
     sum.rx_no_buffer += stats.rx_nombuf;
+    sum.tx_dropped += stats.oerrors;
   }
 }
 
@@ -168,7 +169,7 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
   if (is_pci_address(name_)) {
     return Error{
         "no driver took this PCI device; is it bound to vfio-pci, or where there is no IOMMU to "
-        "uio_pci_generic? (dpdk-devbind.py --status); or set node.engine: xdp and start "
+        "uio_pci_generic? (host-setup bind ADDRESS); or set node.engine: xdp and start "
         "millrace-xdp (see README)"};
   }
   if (!is_virtual_device(name_)) return probe_interface(options, pool);
@@ -185,9 +186,6 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
 }
 
 Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
-  if (::if_nametoindex(name_.c_str()) == 0) {
-    return Error{"no such interface in this network namespace (ip link show)"};
-  }
   is_interface_ = true;
   const std::uint32_t queue_count =
       options.queue_count != 0 ? options.queue_count : rx_queue_count(name_);

@@ -7,7 +7,10 @@
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <fstream>
+#include <system_error>
+#include <vector>
 
 namespace millrace::program {
 
@@ -28,16 +31,49 @@ void add_common_options(po::options_description& options) {
       "read options from FILE first, as NAME=VALUE lines; the command line wins");
 }
 
+namespace {
+
+// What boost lets through: a word that belongs to no option, without saying which, and a negative
+// number as a huge one. No option takes such.
+Status check_words(const std::vector<po::option>& parsed, std::size_t positional_max) {
+  for (const po::option& option : parsed) {
+    if (option.position_key >= static_cast<int>(positional_max)) {
+      return Error{"'" + option.value.front() + "' belongs to no option"};
+    }
+    for (const std::string& value : option.value) {
+      const bool is_negative = value.size() > 1 && value.front() == '-' &&
+                               value.find_first_not_of("0123456789", 1) == std::string::npos;
+      if (is_negative) return Error{"--" + option.string_key + ": " + value + " is negative"};
+    }
+  }
+  return ok();
+}
+
+// A folder opens like a file, and reads as an empty one.
+bool is_readable_file(const std::string& path) {
+  std::error_code failure;
+  return !std::filesystem::is_directory(path, failure) && std::ifstream(path);
+}
+
+}  // namespace
+
 Result<po::variables_map> parse(int argc, char** argv, const po::options_description& options,
                                 const po::positional_options_description& positional) {
   po::variables_map values;
   try {
-    po::store(po::command_line_parser(argc, argv).options(options).positional(positional).run(),
-              values);
+    po::options_description all;
+    all.add(options).add_options()("words", po::value<std::vector<std::string>>());
+    po::positional_options_description words = positional;
+    words.add("words", -1);
+    const po::parsed_options parsed =
+        po::command_line_parser(argc, argv).options(all).positional(words).run();
+    const Status checked = check_words(parsed.options, positional.max_total_count());
+    if (!checked) return Error{checked.error().message + " (see --help)"};
+    po::store(parsed, values);
     if (values.count("config") != 0) {
       const auto& path = values["config"].as<std::string>();
+      if (!is_readable_file(path)) return Error{"--config: cannot read " + path};
       std::ifstream file(path);
-      if (!file) return Error{"--config: cannot read " + path};
       po::store(po::parse_config_file(file, options), values);
     }
     po::notify(values);
@@ -49,10 +85,11 @@ Result<po::variables_map> parse(int argc, char** argv, const po::options_descrip
 
 Status start_log(const std::string& name, const po::variables_map& values) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt(name));
-  const auto level = spdlog::level::from_str(values["log-level"].as<std::string>());
+  const auto& word = values["log-level"].as<std::string>();
+  const auto level = spdlog::level::from_str(word);
   // What from_str makes of unknown names, too.
   if (level == spdlog::level::off) {
-    return Error{"--log-level: is none of debug, info, warn and error"};
+    return Error{"--log-level: '" + word + "' is none of debug, info, warn and error"};
   }
   spdlog::set_level(level);
   return ok();

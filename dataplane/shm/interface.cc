@@ -69,6 +69,15 @@ std::vector<std::string> receivers_of(const std::string& name) {
 
 }  // namespace
 
+Status check_interface(const std::string& name) {
+  if (name.size() >= IFNAMSIZ || ::if_nametoindex(name.c_str()) == 0) {
+    return Error{(name.empty() ? "''" : name) +
+                 ": no such interface in this network namespace (ip link show)"};
+  }
+  const Result<core::MacAddr> mac = mac_of_interface(name);
+  return mac ? ok() : Status(mac.error());
+}
+
 Result<core::MacAddr> mac_of_interface(const std::string& name) {
   const File socket = open_any_socket();
   ifreq request = request_for(name);

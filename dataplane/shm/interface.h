@@ -11,6 +11,9 @@
 
 namespace millrace::shm {
 
+// That there is such an Ethernet interface. Errors name it.
+[[nodiscard]] Status check_interface(const std::string& name);
+
 // The MAC address that the interface has at the moment. One socket and one ioctl: may be asked for
 // ten times a second. Errors name the interface.
 [[nodiscard]] Result<core::MacAddr> mac_of_interface(const std::string& name);

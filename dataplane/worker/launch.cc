@@ -9,7 +9,9 @@
 #include <bit>
 #include <cerrno>
 
+#include "dataplane/dpdk/library_log.h"
 #include "dataplane/shm/file.h"
+#include "dataplane/shm/interface.h"
 #include "dataplane/shm/privileges.h"
 #include "dataplane/shm/renewal.h"
 
@@ -68,6 +70,7 @@ Engine::~Engine() { stop_workers(); }
 Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine(options));
   if (Status locked = engine->take_lock(); !locked) return locked.error();
+  if (Status usable = engine->check_devices(); !usable) return usable.error();
 
   dpdk::EalOptions eal{.main_cpu = options.main_cpu,
                        .worker_cpus = options.worker_cpus,
@@ -91,7 +94,7 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
   // replies of known flows, which the kernel forwards untranslated, and clients answer with RST.
   engine->watch_config(clock_ns(CLOCK_MONOTONIC));
   if (Status running = engine->start_workers(); !running) return running.error();
-  dpdk::Eal::show_log();
+  dpdk::LibraryLog::instance().begin_to_warn();
   engine->give_up_privileges();
   return engine;
 }
@@ -104,6 +107,21 @@ Status Engine::take_lock() {
       shm::ProcessLock::acquire(options_.runtime_dir + "/dataplane.lock");
   if (!lock) return lock.error();
   lock_.emplace(std::move(*lock));
+  return ok();
+}
+
+// Before anything that costs memory: how much, follows from the devices.
+Status Engine::check_devices() const {
+  for (std::size_t nic = 0; nic < options_.nics.size(); ++nic) {
+    const std::string& device = options_.nics[nic].device;
+    for (std::size_t other = 0; other < nic; ++other) {
+      if (options_.nics[other].device == device) return Error{"nic " + device + ": is named twice"};
+    }
+    if (!dpdk::Nic::is_interface(device)) continue;
+    if (Status usable = shm::check_interface(device); !usable) {
+      return Error{"nic " + usable.error().message};
+    }
+  }
   return ok();
 }
 

@@ -76,6 +76,7 @@ class Engine {
   explicit Engine(const EngineOptions& options);
 
   [[nodiscard]] Status take_lock();
+  [[nodiscard]] Status check_devices() const;
   [[nodiscard]] Status open_nics();
   [[nodiscard]] Status open_flow_tables();
   [[nodiscard]] Status open_stats();

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 from collections import Counter
 
@@ -183,3 +184,11 @@ def test_programs_said_nothing_alarming(lab: Lab, node: Node) -> None:
         said = service.log.read_text()
         assert "[error]" not in said and "[critical]" not in said, said
     assert run(["ip", "netns", "pids", node.namespace.name]).stdout
+
+
+def test_engine_says_nothing_but_by_its_log(node: Node) -> None:
+    """Libraries print what looks like faults and is none, to whom a newcomer would listen first."""
+    said = node.dataplane.log.read_text().splitlines()
+    foreign = [line for line in said if not re.match(r"\[[^]]+\] \[millrace-\w+\] \[\w+\] ", line)]
+    assert said and foreign == []
+    assert not [line for line in said if re.search(r"EAL|libbpf|libxdp|DPDK", line)]

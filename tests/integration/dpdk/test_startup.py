@@ -85,7 +85,7 @@ def refusal(*words: str) -> str:
         (("--nic", "x", "--workers", "17"), "--workers: 17 is not 1 to 16"),
         (("--nic", "x", "--queues", "0"), "--queues: 0 is not 1 to 256"),
         (("--nic", "x", "--flows", "0"), "--flows: 0 is not 1 to 268435456"),
-        (("--nic", "x", "--twin", "a", "--twin", "b"), "--twin: there are more twins than nics"),
+        (("--nic", "x", "--twin", "a", "--twin", "b"), "--twin: there are 2 twins for 1 nics"),
         (
             ("--nic", "x", "--worker-cpus", "1-"),
             "--worker-cpus: '1-' is no list of CPUs such as 2,4-6",
@@ -98,9 +98,12 @@ def refusal(*words: str) -> str:
         (("--nic", "x", "--config", "/nonexistent"), "--config: cannot read /nonexistent"),
         (
             ("--nic", "x", "--log-level", "loud"),
-            "--log-level: is none of debug, info, warn and error",
+            "--log-level: 'loud' is none of debug, info, warn and error",
         ),
         (("--speed", "11"), "unrecognised option '--speed' (see --help)"),
+        (("--nic", "x", "y"), "'y' belongs to no option (see --help)"),
+        (("--nic", "x", "--workers=-1"), "--workers: -1 is negative (see --help)"),
+        (("--nic", "x", "--config", "/tmp"), "--config: cannot read /tmp"),
         (
             ("--nic", "x", "--workers", "many"),
             "the argument ('many') for option '--workers' is invalid (see --help)",
@@ -116,11 +119,29 @@ def test_missing_interface_is_named(directory: Path) -> None:
     assert said == "nic no-such-if0: no such interface in this network namespace (ip link show)"
 
 
+@pytest.mark.parametrize(
+    ("nics", "reason"),
+    [
+        (("no-such-if0",), "nic no-such-if0: no such interface in this network namespace"),
+        (("",), "nic '': no such interface in this network namespace"),
+        (("lo",), "nic lo: is no Ethernet interface"),
+        (("net_ring0", "net_ring0"), "nic net_ring0: is named twice"),
+    ],
+)
+def test_wrong_device_is_named_before_memory_for_it_is_looked_for(
+    directory: Path, nics: tuple[str, ...], reason: str
+) -> None:
+    """With more queues than any machine has huge pages for."""
+    words = [word for nic in nics for word in ("--nic", nic)]
+    said = refusal(*words, "--workers", "16", "--queues", "256", *directories(directory))
+    assert said.startswith(reason)
+
+
 def test_missing_twin_says_how_to_make_it(directory: Path) -> None:
     said = refusal(
         *("--nic", "net_ring0", "--twin", "no-such-tap0"), *directories(directory), *NO_HUGEPAGES
     )
-    assert said.endswith("create it with: ip tuntap add dev no-such-tap0 mode tap")
+    assert said.endswith("make it with: host-setup twin no-such-tap0 NIC")
 
 
 def test_unusable_runtime_directory_is_named() -> None:
@@ -138,8 +159,8 @@ def test_fault_30_too_few_hugepages_say_how_to_get_more(directory: Path) -> None
     nics = [word for index in range(8) for word in ("--nic", f"net_ring{index}")]
     said = refusal(*nics, "--workers", "16", "--queues", "16", *directories(directory))
     assert re.fullmatch(
-        r"hugepages: \d+ of 2 MB are free, \d+ are needed; reserve more: "
-        r"echo \d+ > /proc/sys/vm/nr_hugepages; "
+        r"hugepages: \d+ of 2 MiB are free, \d+ are needed, and more for flow tables; reserve "
+        r"them: host-setup hugepages \d+ \(\"Sizing\" in the runbook says how many in all\); "
         r"or set node.engine: xdp and start millrace-xdp \(see README\)",
         said,
     )
@@ -267,5 +288,11 @@ def test_options_come_from_a_file_and_the_command_line_wins(directory: Path) -> 
 
 def test_help_teaches() -> None:
     run = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=True)
-    for word in ("--nic DEVICE", "ip tuntap add", "nr_hugepages", "--flow-dir", "SIGTERM"):
+    for word in (
+        "--nic DEVICE",
+        "host-setup twin",
+        "host-setup hugepages",
+        "--flow-dir",
+        "SIGTERM",
+    ):
         assert word in run.stdout

@@ -321,6 +321,9 @@ TEST_F(FlowsCommandTest, wrong_filters_are_refused) {
   EXPECT_EQ(errors(R"({"command": "flows", "state": "open"})"),
             Texts{"request.state: \"open\" is not one of: syn, established, closing, closed, udp, "
                   "expired, udp_new"});
+  EXPECT_EQ(
+      errors(R"({"command": "flows", "target_group": "web-5"})"),
+      Texts{"request.target_group: there is no target group \"web-5\" (did you mean `web-4`?)"});
   EXPECT_EQ(errors(R"({"command": "flows", "limit": 0})"),
             Texts{"request.limit: must be a whole number, 1-1000"});
 }

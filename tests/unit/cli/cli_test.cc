@@ -135,7 +135,8 @@ TEST_F(CliTest, targets_show_state_and_why) {
 TEST_F(CliTest, wrong_group_is_refused_with_a_suggestion) {
   const Outcome outcome = run({"targets", "web-5"});
   EXPECT_EQ(outcome.code, kExitFailed);
-  EXPECT_EQ(outcome.err, "millrace: there is no target group \"web-5\" (did you mean `web-4`?)\n");
+  EXPECT_EQ(outcome.err,
+            "millrace: target_group: there is no target group \"web-5\" (did you mean `web-4`?)\n");
 }
 
 TEST_F(CliTest, json_prints_the_result_alone_on_one_line) {

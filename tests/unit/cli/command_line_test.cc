@@ -79,20 +79,27 @@ TEST(CommandLineTest, wrong_lines_say_what_is_wrong_and_where_help_is) {
     Words args;
     const char* part;
   };
-  for (const Case& c :
-       {Case{{}, "no command given"}, Case{{"--json"}, "no command given"},
-        Case{{"statsu"}, "did you mean `status`?"},
-        Case{{"status", "extra"}, "Usage: millrace status"},
-        Case{{"apply"}, "Usage: millrace apply FILE"},
-        Case{{"apply", "a", "b"}, "Usage: millrace apply FILE"},
-        Case{{"drain", "web"}, "Usage: millrace drain GROUP TARGET[:PORT]"},
-        Case{{"explain", "a", "b"}, "CLIENT:PORT VIP:PORT PROTOCOL"},
-        Case{{"status", "--limit", "5"}, "--limit"}, Case{{"flows", "--limit", "0"}, "1-1000000"},
-        Case{{"flows", "--limit", "-5"}, "1-1000000"}, Case{{"flows", "--limit", "many"}, "many"},
-        Case{{"flows", "--lim", "5"}, "--lim"}, Case{{"flows", "--client"}, "--client"},
-        Case{{"--client", "flows"}, "Usage: millrace flows"},
-        Case{{"top", "--interval", "0"}, "0.1-60"}, Case{{"top", "--interval", "nan"}, "0.1-60"},
-        Case{{"status", "--socket"}, "--socket"}}) {
+  for (const Case& c : {Case{{}, "no command given"},
+                        Case{{"--json"}, "no command given"},
+                        Case{{"statsu"}, "did you mean `status`?"},
+                        Case{{"status", "extra"}, "Usage: millrace status"},
+                        Case{{"apply"}, "Usage: millrace apply FILE"},
+                        Case{{"apply", "a", "b"}, "\"a b\" is not what it takes"},
+                        Case{{"--foo"}, "\"--foo\""},
+                        Case{{"validate", "--engine", "foo", "f"}, "\"foo\""},
+                        Case{{"apply", "a", "b"}, "Usage: millrace apply FILE"},
+                        Case{{"drain", "web"}, "Usage: millrace drain GROUP TARGET[:PORT]"},
+                        Case{{"explain", "a", "b"}, "CLIENT:PORT VIP:PORT PROTOCOL"},
+                        Case{{"status", "--limit", "5"}, "--limit"},
+                        Case{{"flows", "--limit", "0"}, "1-1000000"},
+                        Case{{"flows", "--limit", "-5"}, "1-1000000"},
+                        Case{{"flows", "--limit", "many"}, "many"},
+                        Case{{"flows", "--lim", "5"}, "--lim"},
+                        Case{{"flows", "--client"}, "--client"},
+                        Case{{"--client", "flows"}, "Usage: millrace flows"},
+                        Case{{"top", "--interval", "0"}, "0.1-60"},
+                        Case{{"top", "--interval", "nan"}, "0.1-60"},
+                        Case{{"status", "--socket"}, "--socket"}}) {
     const std::string message = wrong(c.args);
     EXPECT_NE(message.find(c.part), std::string::npos) << message;
     EXPECT_NE(message.find("--help`"), std::string::npos) << message;
