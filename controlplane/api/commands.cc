@@ -261,7 +261,7 @@ Outcome change_drain(const Call& call, const char* verb,
   const Result<Controller::Warnings> done = (call.controller.*change)(key);
   spdlog::info("{} {} by uid {} (pid {}): {}", verb, key.to_string(), call.peer.uid, call.peer.pid,
                done ? "done" : done.error().message);
-  if (!done) return Errors{{"request.address", done.error().message}};
+  if (!done) return Errors{{key.to_string(), done.error().message}};
   return json::value{{"target", key.to_string()}, {"warnings", array_of(*done)}};
 }
 

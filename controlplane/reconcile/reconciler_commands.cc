@@ -164,7 +164,7 @@ Result<Reconciler::Warnings> Reconciler::undrain(const TargetKey& key) {
   TargetRecord* target = find_target(key);
   if (target == nullptr) return Error{"no target " + key.to_string()};
   if (!target->is_operator_drained) {
-    return Error{key.to_string() + " is not drained by the operator" +
+    return Error{std::string("is not drained by the operator") +
                  (target->is_configured ? "" : "; it left the config, which alone brings it back")};
   }
   ControlState before = state_;
