@@ -94,6 +94,10 @@ void put_attributes(YAML::Emitter& out, const TargetGroup& group) {
   put(out, "millrace.lookup_table.slots", group.lookup_slots);
   put(out, "millrace.health_check.interval_milliseconds", group.health_check.interval_ms);
   put(out, "millrace.health_check.timeout_milliseconds", group.health_check.timeout_ms);
+  if (!group.health_check.host.empty()) {
+    out << YAML::Key << "millrace.health_check.host" << YAML::Value << YAML::DoubleQuoted
+        << group.health_check.host;
+  }
   out << YAML::EndMap;
 }
 

@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kNameLengthMax = 32;
 constexpr std::size_t kHealthPathLengthMax = 1024;
 constexpr std::size_t kMatcherRangesMax = 64;
+constexpr std::size_t kHealthHostLengthMax = 255;
 
 // ELBv2 attributes that this version knows but does not vary: naming the value that it has is fine,
 // so that a group can be copied from elsewhere, and anything else is refused.
@@ -54,17 +55,19 @@ constexpr std::string_view kAsymmetricReturns = "millrace.asymmetric_returns.ena
 constexpr std::string_view kLookupSlots = "millrace.lookup_table.slots";
 constexpr std::string_view kHealthInterval = "millrace.health_check.interval_milliseconds";
 constexpr std::string_view kHealthTimeout = "millrace.health_check.timeout_milliseconds";
+constexpr std::string_view kHealthHost = "millrace.health_check.host";
 
-// The two attributes that belong to the health check, which is read after them.
-struct HealthTimes {
+// The attributes that belong to the health check, which is read after them.
+struct HealthAttributes {
   std::optional<Placed<std::uint32_t>> interval_ms;
   std::optional<Placed<std::uint32_t>> timeout_ms;
+  std::optional<Cursor> host;
 };
 
-HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList& errors);
+HealthAttributes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList& errors);
 void read_forwarding(const MapReader& map, TargetGroup& settings, ErrorList& errors);
 void read_fixed_attributes(const MapReader& map, ErrorList& errors);
-void read_health_check(const std::optional<Cursor>& at, const HealthTimes& times,
+void read_health_check(const std::optional<Cursor>& at, const HealthAttributes& attributes,
                        TargetGroupDraft& draft, ErrorList& errors);
 TargetDraft read_target(const Cursor& at, ErrorList& errors);
 
@@ -102,11 +105,11 @@ TargetGroupDraft read_target_group(const Cursor& at, ErrorList& errors) {
   draft.settings.deregistration_connection_termination = is_udp;
   draft.settings.unhealthy_connection_termination = !is_udp;
 
-  HealthTimes times;
+  HealthAttributes of_check;
   if (const auto attributes = map.find("attributes")) {
-    times = read_attributes(*attributes, draft, errors);
+    of_check = read_attributes(*attributes, draft, errors);
   }
-  read_health_check(map.find("health_check"), times, draft, errors);
+  read_health_check(map.find("health_check"), of_check, draft, errors);
   if (const auto list = map.find("targets")) {
     for (const Cursor& item : read_list(*list, errors).value_or(std::vector<Cursor>{})) {
       draft.targets.push_back(read_target(item, errors));
@@ -117,7 +120,7 @@ TargetGroupDraft read_target_group(const Cursor& at, ErrorList& errors) {
 
 namespace {
 
-HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList& errors) {
+HealthAttributes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList& errors) {
   std::vector<std::string_view> allowed = {kForwarding,
                                            kGuePort,
                                            kPreviousTarget,
@@ -127,7 +130,8 @@ HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList
                                            kAsymmetricReturns,
                                            kLookupSlots,
                                            kHealthInterval,
-                                           kHealthTimeout};
+                                           kHealthTimeout,
+                                           kHealthHost};
   for (const FixedAttribute& fixed : kFixedAttributes) allowed.push_back(fixed.key);
   const MapReader map(at, allowed, errors);
   TargetGroup& settings = draft.settings;
@@ -154,16 +158,18 @@ HealthTimes read_attributes(const Cursor& at, TargetGroupDraft& draft, ErrorList
   }
   read_fixed_attributes(map, errors);
 
-  HealthTimes times;
-  const auto read_ms = [&](std::string_view key, Range range) -> decltype(times.interval_ms) {
+  HealthAttributes of_check;
+  const auto read_ms = [&](std::string_view key, Range range) -> decltype(of_check.interval_ms) {
     const auto found = map.find(key);
     const auto value = found ? read_number(*found, range, errors) : std::nullopt;
     if (!value) return std::nullopt;
     return Placed<std::uint32_t>{*value, *found};
   };
-  times.interval_ms = read_ms(kHealthInterval, {.min = 100, .max = 300000, .unit = "milliseconds"});
-  times.timeout_ms = read_ms(kHealthTimeout, {.min = 50, .max = 120000, .unit = "milliseconds"});
-  return times;
+  of_check.interval_ms =
+      read_ms(kHealthInterval, {.min = 100, .max = 300000, .unit = "milliseconds"});
+  of_check.timeout_ms = read_ms(kHealthTimeout, {.min = 50, .max = 120000, .unit = "milliseconds"});
+  of_check.host = map.find(kHealthHost);
+  return of_check;
 }
 
 void read_forwarding(const MapReader& map, TargetGroup& settings, ErrorList& errors) {
@@ -264,8 +270,49 @@ void read_path(const Cursor& at, HealthCheck& check, ErrorList& errors) {
   check.path = *text;
 }
 
+// The host of a URI (RFC 3986, section 3.2.2) without user, and with a port if wanted: a name, an
+// IPv4 address, or an IPv6 address in brackets.
+bool is_host(std::string_view text) {
+  const bool is_bracketed = text.starts_with('[');
+  std::size_t end = text.find(is_bracketed ? ']' : ':');
+  if (is_bracketed) {
+    if (end == std::string_view::npos) return false;
+    const auto address = IpAddress::parse(std::string(text.substr(1, end - 1)));
+    if (!address || address->is_v4()) return false;
+    ++end;
+  }
+  const std::string_view name = text.substr(0, end);
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const auto is_name_byte = [&](char c) {
+    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+           c == '.' || c == '_';
+  };
+  const bool is_name = !name.empty() && std::all_of(name.begin(), name.end(), is_name_byte);
+  if (!is_bracketed && !is_name) return false;
+  if (end >= text.size()) return true;
+  const std::string_view port = text.substr(end + 1);
+  if (text[end] != ':' || port.empty() || port.size() > 5) return false;
+  if (!std::all_of(port.begin(), port.end(), is_digit)) return false;
+  const int number = std::stoi(std::string(port));
+  return number >= 1 && number <= 65535;
+}
+
+void read_host(const Cursor& at, HealthCheck& check, ErrorList& errors) {
+  const auto text = read_text(at, errors);
+  if (!text) return;
+  if (check.protocol != HealthCheckProtocol::http) {
+    errors.add(at, "is for a health check of protocol: HTTP only; this group's is TCP");
+  } else if (text->size() > kHealthHostLengthMax || !is_host(*text)) {
+    errors.add(at, quote(*text) +
+                       " must be a name or an address, with a port if wanted, of 1-255 characters: "
+                       "\"www.example.org\", \"www.example.org:8080\", \"[2001:db8::1]:8080\"");
+  } else {
+    check.host = *text;
+  }
+}
+
 // The two lengths of time, each from the health check's own key or from our finer attribute.
-void read_health_times(const MapReader& map, const HealthTimes& times, HealthCheck& check,
+void read_health_times(const MapReader& map, const HealthAttributes& attributes, HealthCheck& check,
                        ErrorList& errors) {
   const auto read_one = [&](std::string_view key, Range range,
                             const std::optional<Placed<std::uint32_t>>& finer,
@@ -282,11 +329,11 @@ void read_health_times(const MapReader& map, const HealthTimes& times, HealthChe
     return found;
   };
   const auto interval_at = read_one("interval_seconds", {.min = 5, .max = 300, .unit = "seconds"},
-                                    times.interval_ms, check.interval_ms);
+                                    attributes.interval_ms, check.interval_ms);
   const std::uint32_t default_ms = check.protocol == HealthCheckProtocol::http ? 6000 : 10000;
   check.timeout_ms = std::min(default_ms, check.interval_ms);
   const auto timeout_at = read_one("timeout_seconds", {.min = 2, .max = 120, .unit = "seconds"},
-                                   times.timeout_ms, check.timeout_ms);
+                                   attributes.timeout_ms, check.timeout_ms);
   if (check.timeout_ms <= check.interval_ms) return;
   errors.add(timeout_at ? *timeout_at : interval_at.value_or(map.at()),
              "the timeout (" + std::to_string(check.timeout_ms) +
@@ -294,7 +341,7 @@ void read_health_times(const MapReader& map, const HealthTimes& times, HealthChe
                  " ms)");
 }
 
-void read_health_check(const std::optional<Cursor>& at, const HealthTimes& times,
+void read_health_check(const std::optional<Cursor>& at, const HealthAttributes& attributes,
                        TargetGroupDraft& draft, ErrorList& errors) {
   // An absent health check is one of which all keys are absent.
   static const YamlNodePtr kEmptyMap = [] {
@@ -344,7 +391,8 @@ void read_health_check(const std::optional<Cursor>& at, const HealthTimes& times
   if (const auto found = map.find("unhealthy_threshold")) {
     check.unhealthy_threshold = read_number(*found, {.min = 2, .max = 10}, errors).value_or(2);
   }
-  read_health_times(map, times, check, errors);
+  if (attributes.host) read_host(*attributes.host, check, errors);
+  read_health_times(map, attributes, check, errors);
 }
 
 TargetDraft read_target(const Cursor& at, ErrorList& errors) {

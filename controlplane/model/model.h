@@ -91,6 +91,9 @@ struct HealthCheck {
   HealthCheckProtocol protocol = HealthCheckProtocol::tcp;
   std::optional<std::uint16_t> port;  // nullopt: traffic-port
   std::string path = "/";             // HTTP only, 1-1024 characters, starts with /
+  // HTTP only, millrace.health_check.host: the Host header, "name", "name:port", "[address]:port".
+  // Empty: this node's address and the listener's port, as in NLB.
+  std::string host{};
   // interval_seconds 5-300 and timeout_seconds 2-120 (default 6 for HTTP, 10 for TCP) of the file,
   // or our attributes millrace.health_check.{interval,timeout}_milliseconds (100-300000, 50-120000)
   // for those who want a dead target found sooner than NLB can. Always timeout <= interval.

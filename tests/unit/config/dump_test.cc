@@ -52,6 +52,9 @@ HealthCheck random_health_check() {
   if (check.protocol == HealthCheckProtocol::tcp) return check;
   check.path = "/" + *rc::gen::container<std::string>(rc::gen::inRange<char>('!', '\x7f'));
   check.path.resize(std::min<std::size_t>(check.path.size(), 1024));
+  check.host =
+      one_of<std::string>({"", "null", "www.example.org", "a_b-1.example:65535", "10.0.0.1:1",
+                           "[2001:db8::1]", "[fd00::1]:8080", std::string(255, 'a')});
   check.matcher.clear();
   for (auto i = in_range<std::uint32_t>(1, 4); i > 0; --i) {
     const auto first = in_range<std::uint16_t>(200, 599);

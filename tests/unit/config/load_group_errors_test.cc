@@ -11,6 +11,15 @@ std::string with_group(const std::string& keys, const std::string& protocol = "T
   return "load_balancers: []\ntarget_groups:\n- {name: web, protocol: " + protocol +
          ", port: 80,\n   " + keys + "}\n";
 }
+std::string with_host(const std::string& host) {
+  return with_group(
+      "health_check: {protocol: HTTP},\n   attributes: {millrace.health_check.host: " + host + "}");
+}
+std::string refused_host(const std::string& host) {
+  return "f:5:45: target_groups[0].attributes.millrace.health_check.host: \"" + host +
+         "\" must be a name or an address, with a port if wanted, of 1-255 characters: "
+         "\"www.example.org\", \"www.example.org:8080\", \"[2001:db8::1]:8080\"";
+}
 const std::vector<BadConfig> kTargetGroups = {
     {"no keys",
      "load_balancers: []\ntarget_groups:\n- {}\n",
@@ -164,6 +173,25 @@ const std::vector<BadConfig> kTargetGroups = {
      {"f:4:62: "
       "target_groups[0].attributes.millrace.health_check.interval_milliseconds: "
       "\"99\" must be a whole number, 100-300000 milliseconds"}},
+    {"host of a TCP check",
+     with_group("attributes: {millrace.health_check.host: www.example.org}"),
+     {"f:4:45: target_groups[0].attributes.millrace.health_check.host: is for a health "
+      "check of protocol: HTTP only; this group's is TCP"}},
+    {"host with a header", with_host("\"a\\r\\nX: y\""), {refused_host("a??X: y")}},
+    {"host that is empty", with_host("\"\""), {refused_host("")}},
+    {"host with a path", with_host("\"www.example.org/a\""), {refused_host("www.example.org/a")}},
+    {"host with a user", with_host("\"a@b\""), {refused_host("a@b")}},
+    {"port without a host", with_host("\":80\""), {refused_host(":80")}},
+    {"host without a port behind its colon", with_host("\"a:\""), {refused_host("a:")}},
+    {"host with port 0", with_host("\"a:0\""), {refused_host("a:0")}},
+    {"host with a port too high", with_host("\"a:65536\""), {refused_host("a:65536")}},
+    {"host that is a bare IPv6 address", with_host("\"fd00::1\""), {refused_host("fd00::1")}},
+    {"host with brackets around no address", with_host("\"[a]:80\""), {refused_host("[a]:80")}},
+    {"host with brackets around IPv4", with_host("\"[10.0.0.1]\""), {refused_host("[10.0.0.1]")}},
+    {"host with an open bracket", with_host("\"[fd00::1\""), {refused_host("[fd00::1")}},
+    {"host with more behind its bracket",
+     with_host("\"[fd00::1]a\""),
+     {refused_host("[fd00::1]a")}},
 };
 
 const std::vector<BadConfig> kTargets = {
