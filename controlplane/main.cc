@@ -9,6 +9,7 @@
 //                          +-- stats segment <-- engine
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -80,6 +81,15 @@ std::uint64_t clock_ns(clockid_t clock) {
   (void)::clock_gettime(clock, &now);  // cannot fail with these clocks
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
          static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// Each probe under way is an open file, and the limit that a process gets is for programs that use
+// select(), which this one does not.
+void raise_open_files_limit() {
+  rlimit limit{};
+  (void)::getrlimit(RLIMIT_NOFILE, &limit);  // cannot fail for a valid resource
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);  // if it does, fewer probes are under way at once
 }
 
 Status make_directory(const std::string& path) {
@@ -221,12 +231,11 @@ ReconcilerHooks ControlPlane::hooks() {
       .highest_flow_id = highest_flow_id,
       .alarms =
           [this] {
-            std::vector<std::string> alarms;
-            for (std::string problem : {health_->problem(), next_hops_->problem()}) {
-              if (!problem.empty()) alarms.push_back(std::move(problem));
-            }
+            std::vector<std::string> alarms = health_->problems();
+            if (!next_hops_->problem().empty()) alarms.push_back(next_hops_->problem());
             return alarms;
           },
+      .probe_lateness_ns = [this] { return health_->lateness().count(); },
       .wake = [this] { settle_soon(); },
       .config_file_text = [this] { return text_of(load_config_file(options_.config)); },
       .log = [](const std::string& line) { spdlog::info("{}", line); },
@@ -380,6 +389,7 @@ int run(Options options) {
 
 int main(int argc, char** argv) {
   keep_table_memory();
+  raise_open_files_limit();
   Options options;
   const po::options_description description = describe(options);
   po::variables_map values;

@@ -5,18 +5,20 @@
 
 #include <algorithm>
 #include <boost/asio/steady_timer.hpp>
-#include <deque>
 #include <map>
 #include <span>
 #include <utility>
 
+#include "controlplane/health/probe_queue.h"
 #include "controlplane/health/prober.h"
 #include "dataplane/core/checksum64.h"
 
 namespace millrace::control {
 namespace {
 
-constexpr std::size_t kProbesMax = 1024;
+// An open probe costs a descriptor and some 6 KB. With fewer places than targets that do not answer
+// those are probed late.
+constexpr std::size_t kProbesMax = 8192;
 
 // The other half of the descriptors is for everything else that the process opens.
 std::size_t probes_max_of_process() {
@@ -40,13 +42,14 @@ bool is_same_probing(const HealthTarget& a, const HealthTarget& b) {
 class HealthChecker::Impl {
  public:
   Impl(boost::asio::io_context& io, OnChange on_change)
-      : io_(io), on_change_(std::move(on_change)), probes_max_(probes_max_of_process()) {}
+      : io_(io), on_change_(std::move(on_change)), queue_(probes_max_of_process()) {}
 
   void set_targets(std::vector<HealthTarget> targets);
   void set_hold(HealthHold hold);
   [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;
-  [[nodiscard]] std::string problem() const;
-  [[nodiscard]] std::size_t probes_max() const { return probes_max_; }
+  [[nodiscard]] std::vector<std::string> problems() const;
+  [[nodiscard]] std::chrono::nanoseconds lateness() const;
+  [[nodiscard]] std::size_t probes_max() const { return queue_.places_max(); }
 
  private:
   struct Entry : std::enable_shared_from_this<Entry> {
@@ -57,32 +60,39 @@ class HealthChecker::Impl {
     std::uint64_t phase;
     HealthState state;
     boost::asio::steady_timer timer;  // to the next probe
+    ProbeTime due;                    // of the next probe, or of `probe`
     std::unique_ptr<Probe> probe;     // under way
-    ProbeTime started;                // of `probe`
-    std::string hold;                 // why a failure of `probe` would be no evidence
-    bool is_waiting = false;          // due, in waiting_
-    std::string local_fault;          // why the last probe said nothing
+    std::uint64_t probe_id = 0;       // of `probe`
+    ProbeTime started;                // likewise
+    std::chrono::nanoseconds late{};  // how much later than due the last probe started
+    ProbeKind kind = ProbeKind::answering;
+    std::string hold;         // why a failure of `probe` would be no evidence
+    std::string local_fault;  // why the last probe said nothing
   };
 
   void add(HealthTarget target);
   void update(Entry& entry, HealthTarget target);
   void stop(Entry& entry);
   void schedule(Entry& entry, ProbeTime when);
-  void on_due(Entry& entry);
-  void start(Entry& entry);
   void start_waiting();
+  void start(Entry& entry);
+  void make_room();
   [[nodiscard]] bool holds(const TargetKey& key) const {
     return !hold_.reason.empty() && (hold_.targets.empty() || hold_.targets.contains(key));
   }
   void on_outcome(Entry& entry, ProbeOutcome outcome);
+  [[nodiscard]] static std::chrono::nanoseconds lateness_of(const Entry& entry, ProbeTime now);
+  [[nodiscard]] std::string fault_problem() const;
+  [[nodiscard]] std::string lateness_problem() const;
 
   boost::asio::io_context& io_;
   OnChange on_change_;
-  std::size_t probes_max_;
-  std::size_t probes_open_ = 0;
   HealthHold hold_;
   std::map<TargetKey, std::shared_ptr<Entry>> entries_;
-  std::deque<Entry*> waiting_;  // due, in order, for want of a free probe
+  ProbeQueue<Entry*> queue_;
+  // Probes that have their verdict and whose connection closes, by probe_id: the oldest first.
+  std::map<std::uint64_t, std::unique_ptr<Probe>> closing_;
+  std::uint64_t last_probe_id_ = 0;
 };
 
 void HealthChecker::Impl::set_targets(std::vector<HealthTarget> targets) {
@@ -104,7 +114,11 @@ void HealthChecker::Impl::set_targets(std::vector<HealthTarget> targets) {
 
 void HealthChecker::Impl::add(HealthTarget target) {
   auto entry = std::make_shared<Entry>(io_, std::move(target));
-  if (entry->target.restored) entry->state = HealthState(*entry->target.restored);
+  if (entry->target.restored) {
+    const bool was_silent = entry->target.restored->reason == HealthReason::timeout;
+    entry->kind = was_silent ? ProbeKind::silent : ProbeKind::answering;
+    entry->state = HealthState(*entry->target.restored);
+  }
   Entry& added = *entry;
   const bool is_unique = entries_.emplace(added.target.key, std::move(entry)).second;
   if (!is_unique) return;
@@ -116,6 +130,7 @@ void HealthChecker::Impl::update(Entry& entry, HealthTarget target) {
   stop(entry);
   entry.target = std::move(target);
   entry.state.forget_runs();
+  entry.kind = ProbeKind::answering;  // elsewhere it may
   const std::chrono::milliseconds interval(entry.target.check.interval_ms);
   schedule(entry, first_probe_time(std::chrono::steady_clock::now(), interval, entry.phase));
 }
@@ -123,59 +138,64 @@ void HealthChecker::Impl::update(Entry& entry, HealthTarget target) {
 void HealthChecker::Impl::stop(Entry& entry) {
   if (entry.probe) {
     entry.probe.reset();
-    --probes_open_;
+    queue_.release(entry.kind);
   }
-  if (entry.is_waiting) std::erase(waiting_, &entry);
-  entry.is_waiting = false;
+  queue_.remove(&entry);
   entry.local_fault.clear();
+  entry.late = {};
   entry.timer.cancel();
 }
 
 void HealthChecker::Impl::schedule(Entry& entry, ProbeTime when) {
+  entry.due = when;
   entry.timer.expires_at(when);
   // A handler that was already on its way when the timer was cancelled gets no error: by then its
   // entry is gone, or has a later expiry.
   entry.timer.async_wait([this, held = entry.weak_from_this(), when](const auto& error) {
     const std::shared_ptr<Entry> found = held.lock();
-    if (!error && found && found->timer.expiry() == when) on_due(*found);
+    if (error || !found || found->timer.expiry() != when) return;
+    queue_.push(found.get(), found->kind);
+    start_waiting();
   });
 }
 
-void HealthChecker::Impl::on_due(Entry& entry) {
-  if (probes_open_ < probes_max_) return start(entry);
-  entry.is_waiting = true;
-  waiting_.push_back(&entry);
+void HealthChecker::Impl::start_waiting() {
+  while (const std::optional<Entry*> next = queue_.pop()) start(**next);
 }
 
 void HealthChecker::Impl::start(Entry& entry) {
+  make_room();
   const TargetKey& key = entry.target.key;
   const std::uint16_t port = entry.target.check.port.value_or(key.port);
-  ++probes_open_;
   entry.started = std::chrono::steady_clock::now();
+  entry.late = entry.started - entry.due;
   entry.hold = holds(key) ? hold_.reason : "";
   const std::uint16_t listener_port = entry.target.listener_port;
-  entry.probe =
-      start_probe(io_,
-                  {.address = key.address,
-                   .port = port,
-                   .host_port = listener_port == 0 ? port : listener_port,
-                   .check = entry.target.check},
-                  // The entry outlives its probe: stop() destroys that first.
-                  [this, &entry](const ProbeOutcome& outcome) { on_outcome(entry, outcome); });
+  const std::uint64_t id = ++last_probe_id_;
+  entry.probe_id = id;
+  entry.probe = start_probe(
+      io_,
+      {.address = key.address,
+       .port = port,
+       .host_port = listener_port == 0 ? port : listener_port,
+       .check = entry.target.check},
+      // The entry outlives its probe's verdict: stop() destroys the probe first.
+      {.on_outcome = [this, &entry](const ProbeOutcome& outcome) { on_outcome(entry, outcome); },
+       .on_closed = [this, id] { closing_.erase(id); }});
 }
 
-void HealthChecker::Impl::start_waiting() {
-  while (!waiting_.empty() && probes_open_ < probes_max_) {
-    Entry& next = *waiting_.front();
-    waiting_.pop_front();
-    next.is_waiting = false;
-    start(next);
+// Connections that close politely are the first to give way.
+void HealthChecker::Impl::make_room() {
+  while (!closing_.empty() && queue_.open_count() + closing_.size() > queue_.places_max()) {
+    closing_.erase(closing_.begin());
   }
 }
 
 void HealthChecker::Impl::on_outcome(Entry& entry, ProbeOutcome outcome) {
-  entry.probe.reset();
-  --probes_open_;
+  closing_.emplace(entry.probe_id, std::move(entry.probe));
+  queue_.release(entry.kind);
+  entry.kind =
+      outcome.verdict == ProbeVerdict::timed_out ? ProbeKind::silent : ProbeKind::answering;
   if (!entry.hold.empty() && outcome.verdict != ProbeVerdict::passed) {
     outcome = {.verdict = ProbeVerdict::local_fault, .detail = entry.hold};
   }
@@ -208,17 +228,65 @@ std::optional<TargetHealth> HealthChecker::Impl::find(const TargetKey& key) cons
   return found->second->state.health();
 }
 
-std::string HealthChecker::Impl::problem() const {
+std::vector<std::string> HealthChecker::Impl::problems() const {
+  std::vector<std::string> problems;
+  for (std::string problem : {fault_problem(), lateness_problem()}) {
+    if (!problem.empty()) problems.push_back(std::move(problem));
+  }
+  return problems;
+}
+
+std::string HealthChecker::Impl::fault_problem() const {
   std::size_t count = 0;
-  const std::string* cause = nullptr;
+  const Entry* first = nullptr;
   for (const auto& [key, entry] : entries_) {
     if (entry->local_fault.empty()) continue;
     ++count;
-    if (cause == nullptr) cause = &entry->local_fault;
+    if (first == nullptr) first = entry.get();
   }
-  if (cause == nullptr) return "";
+  if (first == nullptr) return "";
   return std::to_string(count) + " of " + std::to_string(entries_.size()) +
-         " targets not probed: " + *cause;
+         " targets not probed: " + first->local_fault + " (" + first->target.key.to_string() +
+         " for one)";
+}
+
+std::string HealthChecker::Impl::lateness_problem() const {
+  const ProbeTime now = std::chrono::steady_clock::now();
+  std::size_t count = 0;
+  const Entry* worst = nullptr;
+  for (const auto& [key, entry] : entries_) {
+    if (lateness_of(*entry, now) <= kLatenessMax) continue;
+    ++count;
+    if (worst == nullptr || lateness_of(*entry, now) > lateness_of(*worst, now)) {
+      worst = entry.get();
+    }
+  }
+  if (worst == nullptr) return "";
+  const std::string cause =
+      queue_.waiting_count() == 0
+          ? "the control plane does not get its CPU in time"
+          : std::to_string(queue_.open_count()) +
+                " probes are under way, and this process may have " +
+                std::to_string(queue_.places_max()) +
+                " at once, of which targets that do not answer get three quarters: raise its limit "
+                "of open files (LimitNOFILE), or take dead targets out of the config";
+  const auto late_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(lateness_of(*worst, now)).count();
+  return std::to_string(count) + " of " + std::to_string(entries_.size()) +
+         " targets are probed late, " + worst->target.key.to_string() + " by " +
+         std::to_string(late_ms) + " ms: " + cause;
+}
+
+std::chrono::nanoseconds HealthChecker::Impl::lateness_of(const Entry& entry, ProbeTime now) {
+  if (entry.probe) return entry.late;
+  return std::max<std::chrono::nanoseconds>(entry.late, now - entry.due);
+}
+
+std::chrono::nanoseconds HealthChecker::Impl::lateness() const {
+  const ProbeTime now = std::chrono::steady_clock::now();
+  std::chrono::nanoseconds worst{};
+  for (const auto& [key, entry] : entries_) worst = std::max(worst, lateness_of(*entry, now));
+  return worst;
 }
 
 HealthChecker::HealthChecker(boost::asio::io_context& io, OnChange on_change)
@@ -232,7 +300,8 @@ void HealthChecker::set_hold(HealthHold hold) { impl_->set_hold(std::move(hold))
 std::optional<TargetHealth> HealthChecker::find(const TargetKey& key) const {
   return impl_->find(key);
 }
-std::string HealthChecker::problem() const { return impl_->problem(); }
+std::vector<std::string> HealthChecker::problems() const { return impl_->problems(); }
+std::chrono::nanoseconds HealthChecker::lateness() const { return impl_->lateness(); }
 std::size_t HealthChecker::probes_max() const { return impl_->probes_max(); }
 
 }  // namespace millrace::control

@@ -4,10 +4,11 @@
 // tells the reconciler what changed. Cold; one instance, on the control plane's io_context only.
 //
 // Scales by bounds, not by threads: hundreds to thousands of targets share one thread; at most
-// probes_max connections are open at once, later probes wait their turn in order.
+// probes_max connections are open at once, later probes wait their turn (probe_queue.h).
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -24,7 +25,8 @@ namespace millrace::control {
 struct HealthTarget {
   TargetKey key;
   HealthCheck check;
-  // HTTP: the port in the Host header, which in NLB is the listener's (0: the probed port).
+  // HTTP: the port in the Host header, which in NLB is the listener's (0: the probed port). Of no
+  // concern when the check names a host.
   std::uint16_t listener_port = 0;
   // Used only when the checker does not know the target yet; without it the target is `initial`.
   std::optional<TargetHealth> restored;
@@ -60,11 +62,17 @@ class HealthChecker {
 
   [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;
 
-  // What keeps this node from probing, e.g. "7 of 20 targets not probed: Too many open files"; ""
-  // when nothing does.
-  [[nodiscard]] std::string problem() const;
+  // What keeps this node from probing as it should, for the operator; none when nothing does. E.g.
+  // "7 of 20 targets not probed: Too many open files (web-80/10.0.1.11:80 for one)". The health of
+  // a target that is not probed stays what it was, however long: nothing is known against it.
+  [[nodiscard]] std::vector<std::string> problems() const;
 
-  // Connections open at once: half of the process's descriptor limit, at most 1024.
+  // How late the last probe of any target started, or the next one is by now if that is more; the
+  // worst of all. More than kLatenessMax is among the problems.
+  static constexpr std::chrono::milliseconds kLatenessMax{1000};
+  [[nodiscard]] std::chrono::nanoseconds lateness() const;
+
+  // Connections open at once: half of the process's descriptor limit, at most 8192.
   [[nodiscard]] std::size_t probes_max() const;
 
  private:

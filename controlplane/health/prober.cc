@@ -6,15 +6,16 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http.hpp>
+#include <boost/asio/write.hpp>
+#include <string_view>
 #include <utility>
+
+#include "controlplane/health/http_answer.h"
 
 namespace millrace::control {
 namespace {
 
 namespace asio = boost::asio;
-namespace http = boost::beast::http;
 using asio::ip::tcp;
 using boost::system::error_code;
 
@@ -33,41 +34,68 @@ std::string host_of(const asio::ip::address& address, std::uint16_t port) {
   return (address.is_v6() ? "[" + text + "]" : text) + ":" + std::to_string(port);
 }
 
-// Errors that a socket reports about this node, whatever the target does: limits on descriptors,
-// memory and local ports, a local firewall, and an address family that the kernel does not have.
+std::string request_text(const HealthCheck& check, const std::string& host) {
+  return "GET " + check.path + " HTTP/1.1\r\nHost: " + host +
+         "\r\nUser-Agent: Millrace-HealthChecker/1\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+}
+
+// What an error of connect(), send() or recv() says. It is this node's when it says nothing about
+// how the target's traffic fares, which the engine forwards past all of that: limits on
+// descriptors, memory and local ports, a policy that forbids this process to connect (systemd's
+// IPAddressDeny). Everything else is the target's, or the way's to it. That includes this node's
+// own routes (unreachable, prohibit, blackhole, none at all), since the engine's packets take the
+// same ones, and firewalls on the way: IPv6 has "administratively prohibited" as EACCES, IPv4 as
+// EHOSTUNREACH.
 bool is_local_fault(const error_code& error) {
-  static constexpr std::array kLocal = {EMFILE,     ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL,
-                                        EADDRINUSE, EAGAIN, EPERM,   EACCES, EAFNOSUPPORT};
+  static constexpr std::array kLocal = {EMFILE,        ENFILE,     ENOBUFS, ENOMEM,
+                                        EADDRNOTAVAIL, EADDRINUSE, EAGAIN,  EPERM};
   return error.category() == boost::system::system_category() &&
          std::find(kLocal.begin(), kLocal.end(), error.value()) != kLocal.end();
+}
+
+// In a network engineer's words where the system's would mislead.
+std::string text_of(const error_code& error) {
+  if (error.category() != boost::system::system_category()) return error.message();
+  switch (error.value()) {
+    case EACCES:
+      return "prohibited by a firewall on the way or by a route of this node";
+    case EINVAL:
+      return "this node's route to the target is a blackhole";
+    case EADDRNOTAVAIL:
+      return "no local port is left for a connection to the target";
+    default:
+      return error.message();
+  }
 }
 
 // The state of one probe. Handlers of its socket and timer hold it; the owner's Probe only cancels.
 class Attempt : public std::enable_shared_from_this<Attempt> {
  public:
-  Attempt(asio::io_context& io, ProbeRequest request, ProbeHandler handler)
+  Attempt(asio::io_context& io, ProbeRequest request, ProbeHandlers handlers)
       : request_(std::move(request)),
-        handler_(std::move(handler)),
+        handlers_(std::move(handlers)),
         socket_(io),
         deadline_(io),
         due_(std::chrono::steady_clock::now() +
-             std::chrono::milliseconds(request_.check.timeout_ms)) {
-    parser_.header_limit(kResponseHeaderBytesMax);
-    parser_.body_limit(boost::none);  // of no concern: the body is not read
-  }
+             std::chrono::milliseconds(request_.check.timeout_ms)) {}
 
   void start() {
     deadline_.expires_at(due_);
     deadline_.async_wait([self = shared_from_this()](const error_code& error) {
-      if (!error) self->finish({.verdict = ProbeVerdict::timed_out});
+      if (error || self->is_over_) return;
+      self->finish({.verdict = ProbeVerdict::timed_out});
+      self->close();
     });
     const tcp::endpoint endpoint = endpoint_of(request_);
     error_code error;
     (void)socket_.open(endpoint.protocol(), error);
     if (error) {
-      // Not from within start_probe(): its caller does not own the Probe yet.
-      asio::post(socket_.get_executor(),
-                 [self = shared_from_this(), error] { self->finish_failed(error); });
+      // Not from within start_probe(): its caller does not own the Probe yet. Nobody has been asked
+      // yet, so that it is this node's fault whatever it is.
+      asio::post(socket_.get_executor(), [self = shared_from_this(), text = error.message()] {
+        self->finish({.verdict = ProbeVerdict::local_fault, .detail = text});
+        self->close();
+      });
       return;
     }
     socket_.async_connect(endpoint, [self = shared_from_this()](const error_code& result) {
@@ -76,78 +104,105 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   }
 
   void cancel() {
-    handler_ = nullptr;
+    handlers_ = {};
     close();
   }
 
  private:
   void on_connected(const error_code& error) {
-    if (!handler_) return;
-    if (error) return finish_failed(error);
-    if (request_.check.protocol == HealthCheckProtocol::tcp) return finish({});
-
+    if (is_over_) return;
+    if (error) return fail(error);
+    if (request_.check.protocol == HealthCheckProtocol::tcp) {
+      finish({});
+      if (is_over_) return;
+      // A target that speaks first still gets rid of its greeting, and then sees an ordinary end.
+      error_code ignored;  // a peer that is gone already shows when it is read from
+      (void)socket_.shutdown(tcp::socket::shutdown_send, ignored);
+      return read_more();
+    }
     error_code ignored;  // a socket that just connected has a local address
     const asio::ip::address local = socket_.local_endpoint(ignored).address();
-    http_request_.version(11);
-    http_request_.method(http::verb::get);
-    http_request_.target(request_.check.path);
-    http_request_.set(http::field::host, host_of(local, request_.host_port));
-    http_request_.set(http::field::user_agent, "Millrace-HealthChecker/1");
-    http_request_.set(http::field::accept, "*/*");
-    http_request_.set(http::field::connection, "close");
-    http::async_write(socket_, http_request_,
+    const std::string& host = request_.check.host;
+    text_ = request_text(request_.check, host.empty() ? host_of(local, request_.host_port) : host);
+    asio::async_write(socket_, asio::buffer(text_),
                       [self = shared_from_this()](const error_code& result, std::size_t) {
                         self->on_written(result);
                       });
   }
 
   void on_written(const error_code& error) {
-    if (!handler_) return;
-    if (error) return finish_failed(error);
-    http::async_read_header(socket_, buffer_, parser_,
-                            [self = shared_from_this()](const error_code& result, std::size_t) {
-                              self->on_header(result);
+    if (is_over_) return;
+    if (is_local_fault(error)) return fail(error);
+    // A target may answer without reading the question, and close: what it said can still be read.
+    read_more();
+  }
+
+  void read_more() {
+    socket_.async_read_some(asio::buffer(bytes_),
+                            [self = shared_from_this()](const error_code& result, std::size_t n) {
+                              self->on_read(result, n);
                             });
   }
 
-  void on_header(const error_code& error) {
-    if (!handler_) return;
-    if (error == http::error::end_of_stream || error == http::error::partial_message) {
-      return finish({.verdict = ProbeVerdict::failed,
-                     .detail = "connection closed before the response was complete"});
+  void on_read(const error_code& error, std::size_t count) {
+    if (is_over_) return;
+    if (!has_verdict_) {
+      judge_bytes(error, std::string_view(bytes_.data(), count));
+    } else {
+      drained_bytes_ += count;
     }
-    if (error) return finish_failed(error);
-    const auto code = static_cast<std::uint16_t>(parser_.get().result_int());
-    if (matches(request_.check, code)) return finish({});
-    finish({.verdict = ProbeVerdict::code_mismatch, .status_code = code});
+    if (is_over_) return;  // the handler destroyed the Probe
+    if (error || drained_bytes_ > kDrainedBytesMax) return close();
+    read_more();
   }
 
-  void finish_failed(const error_code& error) {
+  void judge_bytes(const error_code& error, std::string_view bytes) {
+    auto progress = answer_.read(bytes);
+    if (error == asio::error::eof) progress = answer_.read_end();
+    if (progress == HttpAnswer::Progress::not_http) {
+      return finish({.verdict = ProbeVerdict::failed, .detail = answer_.problem()});
+    }
+    if (progress == HttpAnswer::Progress::complete) {
+      const std::uint16_t code = answer_.status_code();
+      if (matches(request_.check, code)) return finish({});
+      return finish({.verdict = ProbeVerdict::code_mismatch, .status_code = code});
+    }
+    if (error) fail(error);
+  }
+
+  void fail(const error_code& error) {
     finish({.verdict = is_local_fault(error) ? ProbeVerdict::local_fault : ProbeVerdict::failed,
-            .detail = error.message()});
+            .detail = text_of(error)});
+    close();
   }
 
   void finish(ProbeOutcome outcome) {
-    if (!handler_) return;
-    const ProbeHandler handler = std::exchange(handler_, nullptr);
-    close();
-    handler(judge(std::move(outcome), due_, std::chrono::steady_clock::now()));
+    if (has_verdict_) return;
+    has_verdict_ = true;
+    const auto handler = std::exchange(handlers_.on_outcome, nullptr);
+    if (handler) handler(judge(std::move(outcome), due_, std::chrono::steady_clock::now()));
   }
 
   void close() {
+    if (std::exchange(is_over_, true)) return;
     error_code ignored;  // nothing is left to do for a socket that does not close
     (void)socket_.close(ignored);
     deadline_.cancel();
+    const auto handler = std::exchange(handlers_.on_closed, nullptr);
+    if (handler) handler();
   }
 
   ProbeRequest request_;
-  ProbeHandler handler_;  // empty once the probe is over
+  ProbeHandlers handlers_;
   tcp::socket socket_;
   asio::steady_timer deadline_;
   ProbeTime due_;
-  http::request<http::empty_body> http_request_;
-  boost::beast::flat_buffer buffer_{kResponseHeaderBytesMax};
-  http::response_parser<http::empty_body> parser_;
+  std::string text_;  // the request
+  HttpAnswer answer_;
+  std::array<char, 4096> bytes_{};
+  std::size_t drained_bytes_ = 0;
+  bool has_verdict_ = false;
+  bool is_over_ = false;  // closed, by itself or by the owner
 };
 
 class OwnedAttempt final : public Probe {
@@ -165,8 +220,8 @@ class OwnedAttempt final : public Probe {
 }  // namespace
 
 std::unique_ptr<Probe> start_probe(asio::io_context& io, ProbeRequest request,
-                                   ProbeHandler handler) {
-  auto attempt = std::make_shared<Attempt>(io, std::move(request), std::move(handler));
+                                   ProbeHandlers handlers) {
+  auto attempt = std::make_shared<Attempt>(io, std::move(request), std::move(handlers));
   attempt->start();
   return std::make_unique<OwnedAttempt>(std::move(attempt));
 }

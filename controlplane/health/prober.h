@@ -3,12 +3,15 @@
 // One probe of one target: a TCP connection, or an HTTP GET over it, closed afterwards. Cold; runs
 // on the control plane's io_context and never blocks it.
 //
-// The timeout covers everything from connect to the end of the response's header. Only the header
-// is read, and at most kResponseHeaderBytesMax of it: a target cannot make the control plane buffer
-// more.
+// The timeout covers everything from connect to the end of the answer's header, which is the
+// verdict. The connection is closed later: a socket that is closed with bytes unread, or before the
+// peer has written its last, resets the connection, and the target's log is full of that. So what
+// else the target sends is read and thrown away until it closes, for as long as the timeout
+// lasts and up to kDrainedBytesMax.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,27 +22,32 @@
 
 namespace millrace::control {
 
-// Far above what real servers send (nginx: under 300 bytes; 8 KiB is the common server-side limit).
-inline constexpr std::uint32_t kResponseHeaderBytesMax = 16 * 1024;
+// Far above what a page that is asked every few seconds should have; a target that sends more, or
+// without end, is reset.
+inline constexpr std::size_t kDrainedBytesMax = std::size_t{1024} * 1024;
 
 struct ProbeRequest {
   IpAddress address;
   std::uint16_t port = 0;       // where to connect
-  std::uint16_t host_port = 0;  // HTTP: the Host header is this node's address and this port
+  std::uint16_t host_port = 0;  // behind this node's address in Host, unless check.host names one
   HealthCheck check;
 };
 
-// A probe under way. Destroying it closes the connection, and the handler is not called any more.
+// A probe under way, or its connection while it closes. Destroying it closes the connection at
+// once, and no handler is called any more.
 class Probe {
  public:
   virtual ~Probe() = default;
 };
 
-// Called exactly once from the io_context, never from within start_probe(), unless destroyed
-// before.
-using ProbeHandler = std::function<void(const ProbeOutcome&)>;
+// Each is called exactly once, from the io_context and never from within start_probe(), unless the
+// Probe is destroyed before: on_outcome with the verdict, then on_closed when the socket is free.
+struct ProbeHandlers {
+  std::function<void(const ProbeOutcome&)> on_outcome;
+  std::function<void()> on_closed;
+};
 
 [[nodiscard]] std::unique_ptr<Probe> start_probe(boost::asio::io_context& io, ProbeRequest request,
-                                                 ProbeHandler handler);
+                                                 ProbeHandlers handlers);
 
 }  // namespace millrace::control

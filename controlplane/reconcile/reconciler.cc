@@ -356,6 +356,7 @@ Snapshot Reconciler::snapshot() const {
   out.engine = engine_.snapshot(publisher_->generation(), published_at_ns_, now_ns);
   out.engine.wanted_kind = to_string(state_.node.engine);
   out.alarms = alarms(out.engine);
+  out.probe_lateness_ns = static_cast<std::uint64_t>(hooks_.probe_lateness_ns());
   out.listeners = snapshot_listeners(sources);
   out.target_groups = snapshot_groups(sources);
   return out;

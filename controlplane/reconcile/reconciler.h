@@ -56,6 +56,8 @@ struct ReconcilerHooks {
       highest_flow_id;
   // What the parts outside find wrong, for the operator.
   std::function<std::vector<std::string>()> alarms;
+  // How late health checks start, at worst.
+  std::function<std::int64_t()> probe_lateness_ns;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
   std::function<void()> wake;
   // What the config file says now, as config_text() would write it; any text when it is wrong.

@@ -121,6 +121,7 @@ struct Snapshot {
   bool is_config_file_in_force = true;  // it said the same when the config was applied
   std::string config_error;             // last refused config, empty when the last one was good
   std::vector<std::string> alarms;      // what needs the operator's attention; empty: nothing
+  std::uint64_t probe_lateness_ns = 0;  // how late health checks start, at worst
   std::uint64_t arena_bytes = 0;
   std::uint64_t arena_used_bytes = 0;
   EngineSnapshot engine;

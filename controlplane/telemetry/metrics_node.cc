@@ -69,6 +69,12 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
       "How many things the control plane finds wrong just now (millrace status names them).", "",
       ""},
      [](const NodeSubject& s) { return number(s.snapshot.alarms.size()); }},
+    {{"millrace_health_checks_late_seconds", MetricKind::gauge,
+      "How much later than due the last health check of a target started, or the next one is by "
+      "now; "
+      "the worst of all targets.",
+      "", ""},
+     [](const NodeSubject& s) { return seconds(s.snapshot.probe_lateness_ns); }},
     {{"millrace_engine_running", MetricKind::gauge,
       "1 while the engine's main thread shows signs of life, else 0.", "", ""},
      [](const NodeSubject& s) { return claim(engine(s).running); }},

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <map>
+#include <thread>
 
 #include "tests/unit/health/fake_server.h"
 
@@ -20,7 +21,9 @@ using test::BlackHole;
 using test::ClosedPort;
 using test::FakeServer;
 using test::ip;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 const std::string kOk = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const std::string kBroken = "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
@@ -48,6 +51,22 @@ std::size_t open_descriptors() {
   return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
+// The process's limit of open files, until the end of the scope.
+class OpenFilesLimit {
+ public:
+  explicit OpenFilesLimit(rlim_t files) {
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit now{.rlim_cur = files, .rlim_max = before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &now), 0);
+  }
+  ~OpenFilesLimit() { EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before_), 0); }
+  OpenFilesLimit(const OpenFilesLimit&) = delete;
+  OpenFilesLimit& operator=(const OpenFilesLimit&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
 class CheckerTest : public ::testing::Test {
  protected:
   HealthChecker make() {
@@ -55,6 +74,11 @@ class CheckerTest : public ::testing::Test {
       ++changes_;
       told_[key] = health;
     });
+  }
+  // With room for so many probes at once.
+  HealthChecker make_with_places(std::size_t places) {
+    const OpenFilesLimit limit(2 * places);
+    return make();
   }
   [[nodiscard]] bool is_told(const HealthTarget& of, TargetState state) {
     return becomes_true(io_, [&] { return told_[of.key].state == state; });
@@ -165,10 +189,11 @@ TEST_F(CheckerTest, hold_turns_failures_into_no_evidence_and_passes_count) {
   ASSERT_TRUE(is_told(web, TargetState::healthy));
   run_for(milliseconds(1500));
   EXPECT_EQ(checker.find(gone.key)->state, TargetState::healthy);
-  EXPECT_EQ(checker.problem(), "1 of 2 targets not probed: the engine is down");
+  EXPECT_THAT(checker.problems(), ElementsAre("1 of 2 targets not probed: the engine is down (" +
+                                              gone.key.to_string() + " for one)"));
   checker.set_hold({});
   EXPECT_TRUE(is_told(gone, TargetState::unhealthy));
-  EXPECT_EQ(checker.problem(), "");
+  EXPECT_THAT(checker.problems(), IsEmpty());
 }
 
 TEST_F(CheckerTest, fault_76_hold_of_some_leaves_the_others_to_be_judged) {
@@ -192,16 +217,15 @@ TEST_F(CheckerTest, running_out_of_descriptors_is_no_targets_fault) {
   HealthChecker checker = make();
   checker.set_targets({web});
   ASSERT_TRUE(is_told(web, TargetState::healthy));
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-  EXPECT_TRUE(becomes_true(io_, [&] { return !checker.problem().empty(); }));
-  run_for(milliseconds(500));
-  EXPECT_EQ(checker.problem(), "1 of 1 targets not probed: Too many open files");
-  EXPECT_EQ(checker.find(web.key)->state, TargetState::healthy);
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
-  EXPECT_TRUE(becomes_true(io_, [&] { return checker.problem().empty(); }));
+  {
+    const OpenFilesLimit none(0);
+    EXPECT_TRUE(becomes_true(io_, [&] { return !checker.problems().empty(); }));
+    run_for(milliseconds(500));
+    EXPECT_THAT(checker.problems(), ElementsAre("1 of 1 targets not probed: Too many open files (" +
+                                                web.key.to_string() + " for one)"));
+    EXPECT_EQ(checker.find(web.key)->state, TargetState::healthy);
+  }
+  EXPECT_TRUE(becomes_true(io_, [&] { return checker.problems().empty(); }));
   EXPECT_EQ(changes_, 1);
 }
 
@@ -232,13 +256,7 @@ TEST_F(CheckerTest, hundreds_of_targets_are_probed_concurrently_and_spread) {
 }
 
 TEST_F(CheckerTest, probes_beyond_the_bound_wait_their_turn) {
-  rlimit before{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  const rlimit few{.rlim_cur = 64, .rlim_max = before.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
-  HealthChecker checker = make();
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
-  EXPECT_EQ(checker.probes_max(), 32U);
+  HealthChecker checker = make_with_places(32);
 
   const BlackHole hole(io_);
   const std::size_t descriptors = open_descriptors();
@@ -263,6 +281,73 @@ TEST_F(CheckerTest, probes_beyond_the_bound_wait_their_turn) {
   EXPECT_LE(most, checker.probes_max());
   EXPECT_GE(most, checker.probes_max() / 2);
   for (const auto& [key, health] : told_) EXPECT_EQ(health.reason, HealthReason::timeout);
+}
+
+// Without a share of its own, a probe of the living target waited for 36 rounds of 2 s.
+TEST_F(CheckerTest, fault_85_death_is_noticed_soon_beside_far_more_dead_targets_than_places) {
+  constexpr std::uint16_t kDead = 600;
+  const BlackHole hole(io_);
+  FakeServer server(io_, {.response = kOk});
+  const HealthTarget living = [&] {
+    HealthTarget web = target(server.port(), quick(HealthCheckProtocol::http));
+    web.restored = TargetHealth{TargetState::healthy, HealthReason::none, ""};
+    return web;
+  }();
+  std::vector<HealthTarget> targets = {living};
+  for (std::uint16_t i = 0; i < kDead; ++i) {
+    HealthTarget dead = target(1000 + i, quick(HealthCheckProtocol::tcp));
+    dead.check.port = hole.port();
+    dead.check.interval_ms = dead.check.timeout_ms = 2000;
+    dead.restored =
+        TargetHealth{TargetState::unhealthy, HealthReason::timeout, "Request timed out"};
+    targets.push_back(dead);
+  }
+  HealthChecker checker = make_with_places(16);
+  checker.set_targets(targets);
+  ASSERT_TRUE(becomes_true(
+      io_, [&] { return checker.lateness() > HealthChecker::kLatenessMax; },
+      std::chrono::seconds(10)))
+      << "the dead wait for each other";
+  EXPECT_THAT(checker.problems(), ElementsAre(HasSubstr(" of 601 targets are probed late, ")));
+  const std::size_t probes = server.connections();
+  ASSERT_TRUE(becomes_true(io_, [&] { return server.connections() > probes + 2; }));
+  EXPECT_EQ(changes_, 0);
+  server.set_behaviour({.response = kBroken});
+  EXPECT_TRUE(is_told(living, TargetState::unhealthy));
+}
+
+TEST_F(CheckerTest, lateness_is_that_of_the_worst_and_ends) {
+  FakeServer server(io_, {.response = kOk});
+  HealthChecker checker = make();
+  EXPECT_EQ(checker.lateness(), std::chrono::nanoseconds(0));
+  checker.set_targets({target(server.port(), quick(HealthCheckProtocol::http))});
+  // Nobody runs the probes, as when the process has no CPU.
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (checker.lateness() <= HealthChecker::kLatenessMax &&
+         std::chrono::steady_clock::now() < limit) {
+    std::this_thread::yield();
+  }
+  EXPECT_GT(checker.lateness(), HealthChecker::kLatenessMax);
+  EXPECT_THAT(checker.problems(), ElementsAre(HasSubstr("does not get its CPU in time")));
+  EXPECT_TRUE(becomes_true(io_, [&] { return checker.lateness() < HealthChecker::kLatenessMax; }));
+  EXPECT_THAT(checker.problems(), IsEmpty());
+}
+
+TEST_F(CheckerTest, connections_that_close_slowly_give_way_to_probes) {
+  FakeServer server(io_, {.response = kOk, .closes = false});  // each stays open for its timeout
+  std::vector<HealthTarget> targets;
+  for (std::uint16_t i = 0; i < 20; ++i) {
+    HealthTarget next = target(1000 + i, quick(HealthCheckProtocol::http));
+    next.check.port = server.port();
+    next.check.interval_ms = next.check.timeout_ms = 60'000;
+    targets.push_back(next);
+  }
+  HealthChecker checker = make_with_places(8);
+  const std::size_t descriptors = open_descriptors();
+  checker.set_targets(targets);
+  EXPECT_TRUE(becomes_true(io_, [&] { return told_.size() == targets.size(); }));
+  for (const auto& [key, health] : told_) EXPECT_EQ(health.state, TargetState::healthy);
+  EXPECT_LE(open_descriptors() - descriptors - server.connections(), 8U);
 }
 
 TEST_F(CheckerTest, callback_may_replace_the_targets) {

@@ -10,6 +10,7 @@
 #include <boost/asio/write.hpp>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,14 +55,34 @@ class FakeServer {
   }
   void set_behaviour(Behaviour behaviour) { behaviour_ = std::move(behaviour); }
 
-  // Whether the peer of the last connection has closed it.
-  [[nodiscard]] bool peer_has_closed() {
-    if (connections_.empty()) return false;
+  // What writing the last answer ended with; none while it goes on.
+  [[nodiscard]] const std::optional<boost::system::error_code>& answer_end() const {
+    return answer_end_;
+  }
+
+  // How the peer of the last connection ended it: eof, or a reset; would_block while it has not.
+  [[nodiscard]] boost::system::error_code end_of_peer() {
+    if (connections_.empty()) return boost::asio::error::would_block;
     char byte = 0;
     boost::system::error_code error;
     connections_.back()->non_blocking(true);
     (void)connections_.back()->read_some(boost::asio::buffer(&byte, 1), error);
-    return error && error != boost::asio::error::would_block;
+    return error;
+  }
+  [[nodiscard]] bool peer_has_closed() {
+    const auto end = end_of_peer();
+    return end && end != boost::asio::error::would_block;
+  }
+
+  // On the last connection, which is kept open: a few more bytes, or the end.
+  [[nodiscard]] boost::system::error_code send(const std::string& bytes) {
+    boost::system::error_code error;
+    (void)boost::asio::write(*connections_.back(), boost::asio::buffer(bytes), error);
+    return error;
+  }
+  void end() {
+    boost::system::error_code ignored;
+    (void)connections_.back()->shutdown(tcp::socket::shutdown_send, ignored);
   }
 
  private:
@@ -94,7 +115,8 @@ class FakeServer {
   void answer(const std::shared_ptr<tcp::socket>& socket) {
     auto response = std::make_shared<std::string>(behaviour_.response);
     boost::asio::async_write(*socket, boost::asio::buffer(*response),
-                             [this, socket, response](const auto&, std::size_t) {
+                             [this, socket, response](const auto& error, std::size_t) {
+                               answer_end_ = error;
                                boost::system::error_code ignored;
                                if (behaviour_.closes) socket->close(ignored);
                              });
@@ -103,6 +125,7 @@ class FakeServer {
   tcp::acceptor acceptor_;
   Behaviour behaviour_;
   std::string last_request_;
+  std::optional<boost::system::error_code> answer_end_;
   std::vector<std::shared_ptr<tcp::socket>> connections_;
   std::vector<std::chrono::steady_clock::time_point> accepted_;
 };

@@ -192,6 +192,7 @@ class World {
                 },
             .highest_flow_id = [this](const auto&, auto) { return highest_flow_id; },
             .alarms = [] { return std::vector<std::string>{}; },
+            .probe_lateness_ns = [] { return 0; },
             .wake = [this] { is_woken = true; },
             .config_file_text = [this] { return config_file_text; },
             .log = [](const std::string&) {}};

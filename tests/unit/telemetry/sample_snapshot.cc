@@ -71,6 +71,7 @@ Snapshot sample_snapshot() {
   snapshot.generation = 7;
   snapshot.config_applied_ns = 1'700'000'000'500'000'000;
   snapshot.config_source = "/etc/millrace/config.yaml";
+  snapshot.probe_lateness_ns = 250'000'000;
   snapshot.arena_bytes = 64 << 20;
   snapshot.arena_used_bytes = 3 << 20;
   snapshot.engine = sample_engine();
