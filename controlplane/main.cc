@@ -7,7 +7,6 @@
 //   API socket  --+--> Reconciler -------+--> config segment --> engine
 //   health, net --+        ^             +--> metrics
 //                          +-- stats segment <-- engine
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -21,9 +20,9 @@
 #include <cerrno>
 #include <csignal>
 #include <functional>
-#include <iostream>
 #include <limits>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <variant>
 #include <vector>
@@ -37,8 +36,9 @@
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/store/state_store.h"
 #include "controlplane/telemetry/exporter.h"
+#include "dataplane/program/program.h"
 #include "dataplane/shm/process_lock.h"
-#include "dataplane/shm/ready.h"
+#include "dataplane/shm/service_manager.h"
 
 namespace {
 
@@ -50,6 +50,7 @@ using millrace::ok;
 using millrace::Result;
 using millrace::Status;
 
+constexpr const char* kName = "millrace-controlplane";
 constexpr const char* kHelpHead = R"(Usage: millrace-controlplane --config FILE [option...]
 
 Decides what the engine does: reads the config, probes targets, follows the kernel's routes, and
@@ -111,7 +112,7 @@ class ControlPlane {
   [[nodiscard]] Status resume_stored_config();
   [[nodiscard]] LoadResult load_file() const;
   [[nodiscard]] ReconcilerHooks hooks();
-  void reload();
+  std::vector<ConfigError> reload();
   void tick();
   void renew_lost_files();
   [[nodiscard]] Result<bool> renew_lock_and_socket();
@@ -124,12 +125,14 @@ class ControlPlane {
   asio::steady_timer tick_timer_{io_};
   asio::steady_timer gather_timer_{io_};
   std::unique_ptr<millrace::shm::ProcessLock> lock_;
+  millrace::shm::File state_lock_;  // two would give out the same ids
   std::unique_ptr<HealthChecker> health_;
   std::unique_ptr<NextHops> next_hops_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<ApiServer> api_;
   std::unique_ptr<Exporter> exporter_;
   std::string file_problem_;  // what was said last
+  millrace::shm::Watchdog watchdog_;
 };
 
 Status ControlPlane::start() {
@@ -139,11 +142,15 @@ Status ControlPlane::start() {
   auto lock = millrace::shm::ProcessLock::acquire(options_.runtime_dir + "/controlplane.lock");
   if (!lock) return lock.error();
   lock_ = std::make_unique<millrace::shm::ProcessLock>(std::move(*lock));
+  auto state_lock = millrace::shm::lock_directory(options_.state_dir);
+  if (!state_lock) return state_lock.error();
+  state_lock_ = std::move(*state_lock);
 
   if (Status opened = open_reconciler(); !opened) return opened;
   if (Status loaded = load_first_config(); !loaded) return loaded;
 
-  auto api = ApiServer::listen(io_, options_.runtime_dir + "/controlplane.sock", *reconciler_);
+  auto api = ApiServer::listen(io_, options_.runtime_dir + "/controlplane.sock",
+                               {*reconciler_, [this] { return reload(); }});
   if (!api) return api.error();
   api_ = std::move(*api);
   auto exporter =
@@ -279,21 +286,23 @@ LoadResult ControlPlane::load_file() const {
   });
 }
 
-void ControlPlane::reload() {
+// Why the file is not used; nothing when it came into force.
+std::vector<ConfigError> ControlPlane::reload() {
   LoadResult loaded = load_file();
-  std::string errors;
+  std::vector<ConfigError> errors;
   if (Config* config = std::get_if<Config>(&loaded)) {
     auto applied = reconciler_->apply(std::move(*config), options_.config);
-    if (!applied) errors = applied.error().message;
+    if (!applied) errors = {{options_.config, applied.error().message}};
   } else {
-    errors = joined(std::get<std::vector<ConfigError>>(loaded));
+    errors = std::get<std::vector<ConfigError>>(std::move(loaded));
   }
-  reconciler_->report_config_error(errors);
+  reconciler_->report_config_error(joined(errors));
   if (errors.empty()) {
     spdlog::info("read {}: generation {}", options_.config, reconciler_->published().generation);
   } else {
-    spdlog::error("{} is not used; what runs goes on:\n{}", options_.config, errors);
+    spdlog::error("{} is not used; what runs goes on:\n{}", options_.config, joined(errors));
   }
+  return errors;
 }
 
 // Whoever empties the runtime directory takes the operator's way in, and the lock that keeps a
@@ -321,6 +330,7 @@ Result<bool> ControlPlane::renew_lock_and_socket() {
 void ControlPlane::tick() {
   renew_lost_files();
   reconciler_->tick();
+  watchdog_.turn(clock_ns(CLOCK_MONOTONIC));
   tick_timer_.expires_after(kTick);
   tick_timer_.async_wait([this](const boost::system::error_code& error) {
     if (!error) tick();
@@ -342,7 +352,7 @@ void ControlPlane::await_signal() {
       io_.stop();
       return;
     }
-    reload();
+    (void)reload();  // has said it
     await_signal();
   });
 }
@@ -361,24 +371,17 @@ po::options_description describe(Options& options) {
       po::value(&options.metrics)->value_name("ADDRESS:PORT")->default_value("127.0.0.1:9465"),
       "where Prometheus finds /metrics");
   add("log-level", po::value(&options.log_level)->value_name("LEVEL")->default_value("info"),
-      "trace, debug, info, warning, error, critical, off");
+      "trace, debug, info, warn, error or off");
   add("help", "this text");
   add("version", "version of the program");
   return all;
 }
 
-int fail(const std::string& message) {
-  std::cerr << "millrace-controlplane: " << message << '\n';
-  return 1;
-}
+int fail(const std::string& message) { return millrace::program::fail(kName, Error{message}); }
 
 int run(Options options) {
-  const spdlog::level::level_enum level = spdlog::level::from_str(options.log_level);
-  if (level == spdlog::level::off && options.log_level != "off") {
-    return fail("--log-level " + options.log_level + " is no level; see --help");
-  }
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("millrace-controlplane"));
-  spdlog::set_level(level);
+  Status logs = millrace::program::start_log(kName, options.log_level);
+  if (!logs) return fail(logs.error().message);
   ControlPlane control_plane(std::move(options));
   if (Status started = control_plane.start(); !started) return fail(started.error().message);
   control_plane.run();
@@ -401,12 +404,12 @@ int main(int argc, char** argv) {
               values);
     po::notify(values);
     if (values.count("help") != 0) {
-      std::cout << kHelpHead << '\n' << description << kHelpTail;
-      return 0;
+      std::ostringstream text;
+      text << kHelpHead << '\n' << description << kHelpTail;
+      return millrace::program::print(kName, text.str());
     }
     if (values.count("version") != 0) {
-      std::cout << "millrace-controlplane " MILLRACE_VERSION "\n";
-      return 0;
+      return millrace::program::print(kName, "millrace-controlplane " MILLRACE_VERSION "\n");
     }
     if (options.config.empty()) return fail("--config FILE is missing; see --help");
     return run(std::move(options));

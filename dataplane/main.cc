@@ -10,13 +10,13 @@
 #include <atomic>
 #include <boost/program_options.hpp>
 #include <charconv>
-#include <iostream>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "dataplane/program/program.h"
-#include "dataplane/shm/ready.h"
+#include "dataplane/shm/service_manager.h"
 #include "dataplane/worker/launch.h"
 
 namespace {
@@ -26,6 +26,7 @@ using millrace::Error;
 using millrace::Result;
 using millrace::Status;
 using millrace::program::fail;
+using millrace::program::print;
 using millrace::program::start_log;
 using millrace::program::stop_on_signals;
 using millrace::worker::Engine;
@@ -216,14 +217,15 @@ int main(int argc, char** argv) {
   Result<po::variables_map> values = millrace::program::parse(argc, argv, describe_options(), {});
   if (!values) return fail(kName, values.error());
   if (values->count("help") != 0) {
-    std::cout << kHelpHead << '\n' << describe_options() << kHelpTail;
-    return 0;
+    std::ostringstream text;
+    text << kHelpHead << '\n' << describe_options() << kHelpTail;
+    return print(kName, text.str());
   }
   if (values->count("version") != 0) {
-    std::cout << "millrace-dataplane " MILLRACE_VERSION "\n";
-    return 0;
+    return print(kName, "millrace-dataplane " MILLRACE_VERSION "\n");
   }
-  if (Status started = start_log(kName, *values); !started) return fail(kName, started.error());
+  const Status logs = start_log(kName, (*values)["log-level"].as<std::string>());
+  if (!logs) return fail(kName, logs.error());
   Result<EngineOptions> options = to_engine_options(*values);
   if (options) options = with_cpus(std::move(*options), *values);
   if (!options) return fail(kName, options.error());

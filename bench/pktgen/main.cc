@@ -229,7 +229,11 @@ int start(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {  // memory that is not there for a million connections
-    return start(argc, argv);
+    const int status = start(argc, argv);
+    std::cout.flush();  // shares stdout's buffer
+    if (std::cout && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+    std::fputs("millrace-pktgen: cannot write to standard output\n", stderr);
+    return 1;
   } catch (const std::exception& problem) {
     std::fprintf(stderr, "millrace-pktgen: %s\n", problem.what());
     return 1;

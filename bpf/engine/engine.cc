@@ -310,6 +310,7 @@ void Engine::tend(std::uint64_t now_ns) {
     file_check_due_ns_ = now_ns + kFileCheckNs;
   }
   stats_->set_heartbeat(now_ns);
+  watchdog_.turn(now_ns);
 }
 
 // The switch behind a link that was down has forgotten where VIPs are, or is another one. Groups
@@ -379,7 +380,7 @@ void Engine::check_files() {
   if (!made && made.error().message != file_problem_) {
     spdlog::error("somebody has removed files of this daemon: {}", made.error().message);
   }
-  if (made && *made) spdlog::warn("somebody has removed files of this daemon: made again");
+  if (made && *made) spdlog::warn("somebody has removed or cut files of this daemon: made again");
   file_problem_ = made ? "" : made.error().message;
 }
 

@@ -23,6 +23,7 @@
 #include "bpf/engine/sweep.h"
 #include "dataplane/shm/config_reader.h"
 #include "dataplane/shm/process_lock.h"
+#include "dataplane/shm/service_manager.h"
 #include "dataplane/shm/stats_writer.h"
 
 namespace millrace::xdp {
@@ -99,6 +100,7 @@ class Engine {
   std::uint64_t file_check_due_ns_ = 0;
   std::vector<std::string> attach_problems_;  // by nic: what was said last
   std::string file_problem_;                  // likewise
+  shm::Watchdog watchdog_;
 };
 
 // Ends forwarding on all interfaces and removes everything from the kernel; flows stay in the flow

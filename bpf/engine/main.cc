@@ -8,13 +8,13 @@
 #include <atomic>
 #include <bit>
 #include <boost/program_options.hpp>
-#include <iostream>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "bpf/engine/engine.h"
 #include "dataplane/program/program.h"
-#include "dataplane/shm/ready.h"
+#include "dataplane/shm/service_manager.h"
 
 namespace {
 
@@ -23,6 +23,7 @@ using millrace::Error;
 using millrace::Result;
 using millrace::Status;
 using millrace::program::fail;
+using millrace::program::print;
 using millrace::program::start_log;
 using millrace::program::stop_on_signals;
 using millrace::xdp::Engine;
@@ -153,14 +154,15 @@ int main(int argc, char** argv) {
   Result<po::variables_map> values = millrace::program::parse(argc, argv, all, positional);
   if (!values) return fail(kName, values.error());
   if (values->count("help") != 0) {
-    std::cout << kHelpHead << '\n' << describe_options() << kHelpTail;
-    return 0;
+    std::ostringstream text;
+    text << kHelpHead << '\n' << describe_options() << kHelpTail;
+    return print(kName, text.str());
   }
   if (values->count("version") != 0) {
-    std::cout << "millrace-xdp " MILLRACE_VERSION "\n";
-    return 0;
+    return print(kName, "millrace-xdp " MILLRACE_VERSION "\n");
   }
-  if (Status started = start_log(kName, *values); !started) return fail(kName, started.error());
+  const Status logs = start_log(kName, (*values)["log-level"].as<std::string>());
+  if (!logs) return fail(kName, logs.error());
   const auto& command = (*values)["command"].as<std::string>();
   if (command == "detach") {
     const Status detached = millrace::xdp::detach(with_directories(*values));

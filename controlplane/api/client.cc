@@ -18,9 +18,6 @@ namespace {
 
 namespace json = boost::json;
 
-// Longer than the control plane needs for its largest config; shorter than a person's patience.
-constexpr timeval kTimeout{.tv_sec = 30, .tv_usec = 0};
-
 Error connect_error(const std::string& path, int error) {
   const std::string socket = "cannot reach the control plane at " + path + ": ";
   switch (error) {
@@ -43,27 +40,29 @@ Error connect_error(const std::string& path, int error) {
   }
 }
 
-Error broken(const char* what) {
-  const bool is_timeout = errno == EAGAIN || errno == EWOULDBLOCK;
-  return Error{std::string(what) + (is_timeout ? ": no answer within 30 seconds; the control plane "
-                                                 "is stuck or stopped"
-                                               : ": " + std::generic_category().message(errno))};
-}
-
 }  // namespace
 
-Result<ApiClient> ApiClient::connect(const std::string& path) {
+Result<ApiClient> ApiClient::connect(const std::string& path, std::chrono::seconds patience) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) return connect_error(path, ENAMETOOLONG);
   std::memcpy(address.sun_path, path.data(), path.size());
   shm::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.is_open()) return connect_error(path, errno);
-  setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &kTimeout, sizeof(kTimeout));
-  setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &kTimeout, sizeof(kTimeout));
+  const timeval timeout{.tv_sec = patience.count(), .tv_usec = 0};
+  setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+  setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
   const auto* generic = reinterpret_cast<const sockaddr*>(&address);
   if (::connect(socket.fd(), generic, sizeof(address)) != 0) return connect_error(path, errno);
-  return ApiClient(std::move(socket));
+  return ApiClient(std::move(socket), patience);
+}
+
+Error ApiClient::broken(const char* what) const {
+  const bool is_timeout = errno == EAGAIN || errno == EWOULDBLOCK;
+  return Error{std::string(what) + ": " +
+               (is_timeout ? "no answer within " + std::to_string(patience_.count()) +
+                                 " seconds; the control plane is stuck or stopped"
+                           : std::generic_category().message(errno))};
 }
 
 Result<json::value> ApiClient::call(const json::object& request) {

@@ -16,17 +16,24 @@ inline constexpr const char* kDefaultSocketPath = "/run/millrace/controlplane.so
 
 class ApiClient {
  public:
-  // Errors say which socket, what is wrong and what to do about it.
-  [[nodiscard]] static Result<ApiClient> connect(const std::string& path);
+  // Longer than the control plane needs for its largest config; shorter than a person's patience.
+  static constexpr std::chrono::seconds kPatience{30};
+
+  // Waits `patience` for each step. Errors say which socket, what is wrong and what to do about it.
+  [[nodiscard]] static Result<ApiClient> connect(const std::string& path,
+                                                 std::chrono::seconds patience = kPatience);
 
   // Sends `request` and returns the whole answer, {"ok": ...}. After an error the client is of no
   // further use.
   [[nodiscard]] Result<boost::json::value> call(const boost::json::object& request);
 
  private:
-  explicit ApiClient(shm::File socket) : socket_(std::move(socket)) {}
+  ApiClient(shm::File socket, std::chrono::seconds patience)
+      : socket_(std::move(socket)), patience_(patience) {}
+  [[nodiscard]] Error broken(const char* what) const;
 
   shm::File socket_;
+  std::chrono::seconds patience_;
 };
 
 }  // namespace millrace::control

@@ -34,7 +34,7 @@ constexpr std::uint32_t kFlowsPerRequestMax = 1000;
 struct Call {
   const json::object& request;
   const Peer& peer;
-  Controller& controller;
+  const ApiParts& parts;
 };
 
 struct Command {
@@ -48,6 +48,7 @@ Outcome run_listeners(const Call& call);
 Outcome run_counters(const Call& call);
 Outcome run_validate(const Call& call);
 Outcome run_apply(const Call& call);
+Outcome run_reload(const Call& call);
 Outcome run_drain(const Call& call);
 Outcome run_undrain(const Call& call);
 Outcome run_explain(const Call& call);
@@ -57,8 +58,9 @@ constexpr std::array kCommands = {
     Command{"status", run_status},       Command{"targets", run_targets},
     Command{"listeners", run_listeners}, Command{"counters", run_counters},
     Command{"validate", run_validate},   Command{"apply", run_apply},
-    Command{"drain", run_drain},         Command{"undrain", run_undrain},
-    Command{"explain", run_explain},     Command{"flows", run_flows},
+    Command{"reload", run_reload},       Command{"drain", run_drain},
+    Command{"undrain", run_undrain},     Command{"explain", run_explain},
+    Command{"flows", run_flows},
 };
 
 std::string to_line(const Outcome& outcome) {
@@ -103,14 +105,14 @@ std::string answer_error(const std::string& place, const std::string& reason) {
   return to_line(Errors{{place, reason}});
 }
 
-std::string answer_request(std::string_view line, const Peer& peer, Controller& controller) {
+std::string answer_request(std::string_view line, const Peer& peer, const ApiParts& parts) {
   json::error_code error;
   const json::value request = json::parse({line.data(), line.size()}, error);
   if (error) return answer_error("request", "not valid JSON: " + error.message());
   if (!request.is_object()) {
     return answer_error("request", "must be an object such as {\"command\": \"status\"}");
   }
-  return to_line(run_named({request.get_object(), peer, controller}));
+  return to_line(run_named({request.get_object(), peer, parts}));
 }
 
 namespace {
@@ -118,7 +120,7 @@ namespace {
 Outcome run_status(const Call& call) {
   RequestReader reader(call.request, {});
   if (reader.failed()) return reader.take_errors();
-  return status_view(call.controller.snapshot(), clock_ns(CLOCK_BOOTTIME));
+  return status_view(call.parts.controller.snapshot(), clock_ns(CLOCK_BOOTTIME));
 }
 
 void check_group(RequestReader& reader, const Snapshot& snapshot,
@@ -136,7 +138,7 @@ void check_group(RequestReader& reader, const Snapshot& snapshot,
 Outcome run_targets(const Call& call) {
   RequestReader reader(call.request, {"target_group"});
   const auto group = reader.text("target_group");
-  const Snapshot snapshot = call.controller.snapshot();
+  const Snapshot snapshot = call.parts.controller.snapshot();
   check_group(reader, snapshot, group);
   if (reader.failed()) return reader.take_errors();
   return targets_view(snapshot, group);
@@ -145,13 +147,13 @@ Outcome run_targets(const Call& call) {
 Outcome run_listeners(const Call& call) {
   RequestReader reader(call.request, {});
   if (reader.failed()) return reader.take_errors();
-  return listeners_view(call.controller.snapshot());
+  return listeners_view(call.parts.controller.snapshot());
 }
 
 Outcome run_counters(const Call& call) {
   RequestReader reader(call.request, {});
   if (reader.failed()) return reader.take_errors();
-  return counters_view(call.controller.snapshot());
+  return counters_view(call.parts.controller.snapshot());
 }
 
 std::string name_of(const Call& call) {
@@ -165,7 +167,7 @@ std::variant<Config, Errors> load_request(const Call& call) {
   (void)reader.text("name");
   if (reader.failed()) return reader.take_errors();
   return load_config(*text, name_of(call), [&call](const IpAddress& address) {
-    return call.controller.own_interface(address);
+    return call.parts.controller.own_interface(address);
   });
 }
 
@@ -195,7 +197,7 @@ json::value outcome_view(const ApplyOutcome& outcome) {
 Outcome run_validate(const Call& call) {
   auto loaded = load_request(call);
   if (auto* errors = std::get_if<Errors>(&loaded)) return std::move(*errors);
-  const auto rehearsed = call.controller.rehearse(std::get<Config>(loaded));
+  const auto rehearsed = call.parts.controller.rehearse(std::get<Config>(loaded));
   if (!rehearsed) return Errors{{"apply", rehearsed.error().message}};
   return outcome_view(*rehearsed);
 }
@@ -209,7 +211,7 @@ Outcome run_apply(const Call& call) {
   }
   const std::string source =
       "apply of " + quote(name_of(call)) + " by uid " + std::to_string(call.peer.uid);
-  const auto applied = call.controller.apply(std::move(std::get<Config>(loaded)), source);
+  const auto applied = call.parts.controller.apply(std::move(std::get<Config>(loaded)), source);
   if (!applied) {
     spdlog::warn("apply by uid {} (pid {}) failed: {}", call.peer.uid, call.peer.pid,
                  applied.error().message);
@@ -221,6 +223,16 @@ Outcome run_apply(const Call& call) {
   return outcome_view(outcome);
 }
 
+Outcome run_reload(const Call& call) {
+  RequestReader reader(call.request, {});
+  if (reader.failed()) return reader.take_errors();
+  spdlog::info("reload by uid {} (pid {})", call.peer.uid, call.peer.pid);
+  Errors errors = call.parts.reload();
+  if (!errors.empty()) return errors;
+  const Snapshot snapshot = call.parts.controller.snapshot();
+  return json::value{{"generation", snapshot.generation}, {"file", snapshot.config_source}};
+}
+
 // Finds the one target that the request means; the port may be left out when that is clear.
 std::variant<TargetKey, Errors> find_target(const Call& call) {
   RequestReader reader(call.request, {"target_group", "address", "port"});
@@ -229,7 +241,7 @@ std::variant<TargetKey, Errors> find_target(const Call& call) {
   const auto port = reader.port("port");
   if (reader.failed()) return reader.take_errors();
 
-  const Snapshot snapshot = call.controller.snapshot();
+  const Snapshot snapshot = call.parts.controller.snapshot();
   std::vector<std::string_view> group_names;
   for (const TargetGroupSnapshot& group : snapshot.target_groups) {
     group_names.push_back(group.name);
@@ -258,7 +270,7 @@ Outcome change_drain(const Call& call, const char* verb,
   const auto found = find_target(call);
   if (const auto* errors = std::get_if<Errors>(&found)) return *errors;
   const TargetKey& key = std::get<TargetKey>(found);
-  const Result<Controller::Warnings> done = (call.controller.*change)(key);
+  const Result<Controller::Warnings> done = (call.parts.controller.*change)(key);
   spdlog::info("{} {} by uid {} (pid {}): {}", verb, key.to_string(), call.peer.uid, call.peer.pid,
                done ? "done" : done.error().message);
   if (!done) return Errors{{key.to_string(), done.error().message}};
@@ -287,7 +299,7 @@ Outcome run_explain(const Call& call) {
                        .vip = *vip,
                        .vip_port = *vip_port,
                        .protocol = *protocol},
-                      call.controller.published(), call.controller.snapshot());
+                      call.parts.controller.published(), call.parts.controller.snapshot());
 }
 
 std::optional<std::uint32_t> read_state(RequestReader& reader) {
@@ -324,7 +336,7 @@ Outcome run_flows(const Call& call) {
   const auto limit = reader.number("limit", 1, kFlowsPerRequestMax);
   const auto from_worker = reader.number("from_worker", 0, MR_WORKER_COUNT_MAX);
   const auto from_record = reader.number("from_record", 0, 0x7fffffff);
-  const Snapshot snapshot = call.controller.snapshot();
+  const Snapshot snapshot = call.parts.controller.snapshot();
   check_group(reader, snapshot, filter.target_group);
   if (reader.failed()) return reader.take_errors();
 

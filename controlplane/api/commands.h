@@ -10,9 +10,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "controlplane/config/load.h"
 #include "controlplane/reconcile/controller.h"
 
 namespace millrace::control {
@@ -23,9 +26,16 @@ struct Peer {
   std::uint32_t pid = 0;
 };
 
+// What requests are about.
+struct ApiParts {
+  Controller& controller;
+  // Reads the config file again, as SIGHUP does. Why it is not used; nothing when it is in force.
+  std::function<std::vector<ConfigError>()> reload;
+};
+
 // Answers one line; the answer ends without a line end. Never fails: what cannot be done is said.
 [[nodiscard]] std::string answer_request(std::string_view line, const Peer& peer,
-                                         Controller& controller);
+                                         const ApiParts& parts);
 
 // The answer to a request that cannot be read at all.
 [[nodiscard]] std::string answer_error(const std::string& place, const std::string& reason);

@@ -17,7 +17,6 @@
 #include <string_view>
 #include <utility>
 
-#include "controlplane/api/commands.h"
 #include "dataplane/shm/file.h"
 
 namespace millrace::control {
@@ -43,11 +42,11 @@ class Session : public std::enable_shared_from_this<Session> {
  public:
   using Ended = std::function<void(Session*)>;
 
-  Session(stream_protocol::socket socket, Controller& controller, const ApiLimits& limits,
+  Session(stream_protocol::socket socket, const ApiParts& parts, const ApiLimits& limits,
           Ended ended)
       : socket_(std::move(socket)),
         deadline_(socket_.get_executor()),
-        controller_(controller),
+        parts_(parts),
         limits_(limits),
         peer_(peer_of(socket_.native_handle())),
         ended_(std::move(ended)) {}
@@ -81,7 +80,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   stream_protocol::socket socket_;
   asio::steady_timer deadline_;
-  Controller& controller_;
+  const ApiParts& parts_;
   const ApiLimits& limits_;
   Peer peer_;
   Ended ended_;
@@ -130,7 +129,7 @@ void Session::handle_read(const error_code& error, std::size_t bytes) {
   const std::size_t line_bytes = is_last ? input_.size() : bytes;
   std::string_view line(input_.data(), line_bytes);
   while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.remove_suffix(1);
-  std::string answer = answer_request(line, peer_, controller_);
+  std::string answer = answer_request(line, peer_, parts_);
   input_.erase(0, line_bytes);
   is_closing_ = is_last;
   send(std::move(answer));
@@ -160,12 +159,12 @@ bool is_in_use(asio::io_context& io, const std::string& path) {
 
 class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
  public:
-  Acceptor(asio::io_context& io, std::string path, Controller& controller, ApiLimits limits)
+  Acceptor(asio::io_context& io, std::string path, ApiParts parts, ApiLimits limits)
       : io_(io),
         acceptor_(io),
         retry_(io),
         path_(std::move(path)),
-        controller_(controller),
+        parts_(std::move(parts)),
         limits_(limits) {}
 
   [[nodiscard]] Status open();
@@ -183,7 +182,7 @@ class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
   asio::steady_timer retry_;
   std::string path_;
   shm::FileIdentity identity_;  // of the socket that we listen on
-  Controller& controller_;
+  ApiParts parts_;
   ApiLimits limits_;
   std::set<std::shared_ptr<Session>> sessions_;
   bool is_stopped_ = false;
@@ -242,7 +241,7 @@ void ApiServer::Acceptor::handle_accept(const error_code& error, stream_protocol
     return;
   }
   const bool is_full = sessions_.size() >= limits_.clients_max;
-  auto session = std::make_shared<Session>(std::move(socket), controller_, limits_,
+  auto session = std::make_shared<Session>(std::move(socket), parts_, limits_,
                                            [weak = weak_from_this()](Session* ended) {
                                              if (const auto self = weak.lock())
                                                self->sessions_.erase(ended->shared_from_this());
@@ -269,8 +268,8 @@ void ApiServer::Acceptor::stop() {
 }
 
 Result<std::unique_ptr<ApiServer>> ApiServer::listen(asio::io_context& io, const std::string& path,
-                                                     Controller& controller, ApiLimits limits) {
-  auto acceptor = std::make_shared<Acceptor>(io, path, controller, limits);
+                                                     ApiParts parts, ApiLimits limits) {
+  auto acceptor = std::make_shared<Acceptor>(io, path, std::move(parts), limits);
   if (Status opened = acceptor->open(); !opened) return opened.error();
   acceptor->accept();
   return std::unique_ptr<ApiServer>(new ApiServer(std::move(acceptor)));

@@ -14,7 +14,7 @@
 #include <memory>
 #include <string>
 
-#include "controlplane/reconcile/controller.h"
+#include "controlplane/api/commands.h"
 #include "dataplane/core/result.h"
 
 namespace millrace::control {
@@ -31,11 +31,11 @@ struct ApiLimits {
 
 class ApiServer {
  public:
-  // Listens on `path`, replacing a socket that a dead process left there. `controller` must outlive
-  // the server. Fails when somebody listens there, or the path cannot be used.
+  // Listens on `path`, replacing a socket that a dead process left there. What `parts` refers to
+  // must outlive the server. Fails when somebody listens there, or the path cannot be used.
   [[nodiscard]] static Result<std::unique_ptr<ApiServer>> listen(boost::asio::io_context& io,
                                                                  const std::string& path,
-                                                                 Controller& controller,
+                                                                 ApiParts parts,
                                                                  ApiLimits limits = {});
 
   // Closes every connection and removes the socket.

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <cerrno>
 #include <chrono>
 #include <ostream>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "controlplane/api/client.h"
@@ -22,6 +24,8 @@ namespace json = boost::json;
 
 // What one API request may ask for at most (api/commands.cc).
 constexpr std::uint32_t kFlowsPerRequest = 1000;
+// A control plane that hangs must not keep a crashed engine waiting for longer.
+constexpr std::chrono::seconds kEnginePatience{1};
 
 // Where the API says that a field of a request is wrong, which is a word or an option here.
 constexpr std::string_view kRequest = "request.";
@@ -35,17 +39,24 @@ class Cli {
 
  private:
   using Render = std::string (*)(JsonView);
+  struct WantedEngine {
+    std::string kind;   // "" when nobody can say
+    std::string place;  // who says so, or why nobody can
+  };
 
   [[nodiscard]] int show(const json::object& request, Render render);
   [[nodiscard]] int validate();
   [[nodiscard]] int rehearse(const std::string& file, const std::string& text,
                              const Config& config);
   [[nodiscard]] int apply();
+  [[nodiscard]] int reload();
+  [[nodiscard]] int engine();
   [[nodiscard]] int drain(const char* command);
   [[nodiscard]] int explain();
   [[nodiscard]] int flows();
   [[nodiscard]] int top();
 
+  [[nodiscard]] WantedEngine wanted_engine() const;
   // The result of `request`, or none after the reason was printed.
   [[nodiscard]] std::optional<json::value> ask(const json::object& request);
   [[nodiscard]] std::optional<json::value> ask_flows(json::object request);
@@ -90,6 +101,10 @@ int Cli::run() {
       return validate();
     case CommandKind::apply:
       return apply();
+    case CommandKind::reload:
+      return reload();
+    case CommandKind::engine:
+      return engine();
     case CommandKind::drain:
       return drain("drain");
     case CommandKind::undrain:
@@ -154,15 +169,8 @@ int Cli::validate() {
     return kExitFailed;
   }
   const auto loaded = load_config(std::get<std::string>(text), file);
-  const auto engine = load_engine_kind(std::get<std::string>(text));
-  const bool is_engine = engine && line_.engine == to_string(*engine);
   if (const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded)) {
     print_errors(answer_of(*errors));
-    return is_engine ? kExitDone : kExitFailed;
-  }
-  if (!line_.engine.empty() && !is_engine) {
-    print_errors(answer_of(
-        {{file, std::string("node.engine is ") + to_string(*engine) + ", not " + line_.engine}}));
     return kExitFailed;
   }
   return rehearse(file, std::get<std::string>(text), std::get<Config>(loaded));
@@ -224,6 +232,47 @@ int Cli::apply() {
   }
   print_warnings(*result);
   return print(*result, render_applied(&*result, file));
+}
+
+int Cli::reload() {
+  const auto result = ask({{"command", "reload"}});
+  if (!result) {
+    err_ << "millrace: nothing was changed\n";
+    return kExitFailed;
+  }
+  const JsonView view(&*result);
+  return print(*result, view["file"].text() + ": generation " +
+                            std::to_string(view["generation"].whole()) + "\n");
+}
+
+// Whoever knows for sure: the control plane, whose config may come from `apply`; else the file,
+// which is what a control plane reads that starts.
+Cli::WantedEngine Cli::wanted_engine() const {
+  auto client = ApiClient::connect(line_.socket, kEnginePatience);
+  const auto answer = client ? client->call({{"command", "status"}}) : client.error();
+  if (answer) {
+    const JsonView kind = JsonView(&*answer)["result"]["engine"]["wanted_kind"];
+    if (!kind.text().empty()) return {kind.text(), "the config in force"};
+  }
+  const auto text = read_config_file(line_.config);
+  if (const auto* error = std::get_if<ConfigError>(&text)) return {"", to_string(*error)};
+  const auto kind = load_engine_kind(std::get<std::string>(text));
+  if (!kind)
+    return {"", line_.config + ": no good config, and names no engine (millrace validate)"};
+  return {to_string(*kind), line_.config};
+}
+
+int Cli::engine() {
+  const std::string& asked = line_.words[0];
+  const auto [kind, place] = wanted_engine();
+  const json::object result{{"engine", kind.empty() ? json::value() : json::value(kind)},
+                            {"place", place}};
+  if (kind.empty()) {
+    return print(result, "nobody can say which engine this node is to run; " + asked +
+                             " is as good as the other. " + place + "\n");
+  }
+  (void)print(result, place + ": node.engine is " + kind + "\n");
+  return kind == asked ? kExitDone : kExitOther;
 }
 
 bool Cli::add_endpoint(json::object& request, const std::string& key, const std::string& text,
@@ -345,10 +394,8 @@ int Cli::top() {
   return kExitFailed;
 }
 
-}  // namespace
-
-int run_cli(const std::vector<std::string>& args, std::ostream& out, std::ostream& err,
-            bool is_terminal) {
+int run_words(const std::vector<std::string>& args, std::ostream& out, std::ostream& err,
+              bool is_terminal) {
   const auto parsed = parse_command_line(args);
   if (const auto* help = std::get_if<HelpText>(&parsed)) {
     out << help->text;
@@ -359,6 +406,21 @@ int run_cli(const std::vector<std::string>& args, std::ostream& out, std::ostrea
     return kExitUsage;
   }
   return Cli(std::get<CommandLine>(parsed), out, err, is_terminal).run();
+}
+
+}  // namespace
+
+int run_cli(const std::vector<std::string>& args, std::ostream& out, std::ostream& err,
+            bool is_terminal) {
+  const int code = run_words(args, out, err, is_terminal);
+  if (out) {  // else errno still says why not
+    errno = 0;
+    out.flush();
+  }
+  if (out) return code;
+  err << "millrace: cannot write to standard output: "
+      << (errno == 0 ? "write error" : std::generic_category().message(errno)) << "\n";
+  return kExitFailed;
 }
 
 }  // namespace millrace::control

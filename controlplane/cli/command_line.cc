@@ -41,9 +41,9 @@ po::options_description command_options(CommandKind command, CommandLine& line) 
     add("state", po::value(&line.state),
         "syn, established, closing, closed, udp, udp_new or expired");
     add("limit", po::value(&line.limit)->default_value(20), "show at most so many flows");
-  } else if (command == CommandKind::validate) {
-    add("engine", po::value(&line.engine),
-        "dpdk or xdp: end with 0 only if node.engine is that, whatever else the file says");
+  } else if (command == CommandKind::engine) {
+    add("config", po::value(&line.config)->default_value("/etc/millrace/millrace.yaml"),
+        "file that counts while no control plane runs");
   } else if (command == CommandKind::counters) {
     add("all", po::bool_switch(&line.all), "also drop reasons that never happened");
   } else if (command == CommandKind::top) {
@@ -130,10 +130,9 @@ std::variant<CommandLine, HelpText, UsageError> parse_for(const CommandHelp& hel
   if (!(line.interval_seconds >= 0.1 && line.interval_seconds <= 60)) {  // NaN too
     return usage_error("millrace top: --interval must be 0.1-60 seconds", &help);
   }
-  if (!line.engine.empty() && line.engine != to_string(EngineKind::dpdk) &&
-      line.engine != to_string(EngineKind::xdp)) {
-    return usage_error("millrace validate: --engine " + quote(line.engine) + " must be dpdk or xdp",
-                       &help);
+  if (help.kind == CommandKind::engine && line.words[0] != to_string(EngineKind::dpdk) &&
+      line.words[0] != to_string(EngineKind::xdp)) {
+    return usage_error("millrace engine: NAME " + quote(line.words[0]) + " must be dpdk or xdp", &help);
   }
   if (line.limit < 1 || line.limit > 1'000'000) {
     return usage_error("millrace flows: --limit must be 1-1000000", &help);

@@ -17,6 +17,8 @@ enum class CommandKind {
   listeners,
   apply,
   validate,
+  reload,
+  engine,
   drain,
   undrain,
   explain,
@@ -37,7 +39,7 @@ struct CommandLine {
   std::string target_group;
   std::string protocol;
   std::string state;
-  std::string engine;
+  std::string config;
   std::uint32_t limit = 20;
   bool all = false;
   bool once = false;

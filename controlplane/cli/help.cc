@@ -52,11 +52,27 @@ every error is shown with its line and reason. A target that the file no longer 
     CommandHelp{CommandKind::validate, "validate", "validate FILE", "check a config file",
                 R"(
 Checks FILE (- for standard input) like `apply` would, without a daemon and without any effect.
-With --engine it also says whether this node is to run that engine: units ask so before they start
-one. A slip elsewhere in the file is then shown, but does not count.
 
   millrace validate deploy/examples/demo.yaml
-  millrace validate /etc/millrace/millrace.yaml --engine xdp
+)",
+                1, 1},
+    CommandHelp{CommandKind::reload, "reload", "reload", "read the config file again",
+                R"(
+Has the control plane read its own config file again, as `systemctl reload` does, and says what came
+of it. With any error nothing changes, and every error is shown with its line and reason.
+
+  millrace reload
+)"},
+    CommandHelp{CommandKind::engine, "engine", "engine NAME [OPTIONS]",
+                "is this node to run that engine?",
+                R"(
+Says whether node.engine is NAME (dpdk or xdp): in the config in force if a control plane runs, else
+in the config file. Units ask so before they start an engine. The exit code is 3 only when it is the
+other engine for sure, and 0 also when nobody can say (the file is missing or broken): an engine
+that ran goes on with what was published last.
+
+  millrace engine xdp
+  millrace engine dpdk --config /etc/millrace/millrace.yaml
 )",
                 1, 1},
     CommandHelp{CommandKind::drain, "drain", "drain GROUP TARGET[:PORT]",
@@ -141,7 +157,9 @@ std::string program_help() {
          "  millrace explain 192.0.2.1:40000 203.0.113.10:80 TCP  where does this flow go?\n\n"
          "A change:\n"
          "  millrace validate new.yaml && millrace apply new.yaml\n\n"
-         "Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong.\n";
+         "Exit codes: 0 done, 1 refused or failed (also when the output could not be written), 2 "
+         "the "
+         "command line\nis wrong.\n";
 }
 
 std::string command_help(const CommandHelp& command) {

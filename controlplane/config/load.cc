@@ -70,9 +70,11 @@ std::optional<EngineKind> load_engine_kind(std::string_view yaml_text) {
   if (root == nullptr) return std::nullopt;
   ErrorList ignored("");  // load_config() tells them
   const auto node = MapReader({*root, ""}, {"node"}, ignored).find("node");
-  if (!node) return EngineKind::dpdk;
-  const auto engine = MapReader(*node, {"engine"}, ignored).find("engine");
-  return engine ? read_engine(*engine, ignored) : EngineKind::dpdk;
+  const auto engine = node ? MapReader(*node, {"engine"}, ignored).find("engine") : std::nullopt;
+  if (engine) return read_engine(*engine, ignored);
+  const LoadResult loaded = load_config(yaml_text, "");
+  const auto* config = std::get_if<Config>(&loaded);
+  return config == nullptr ? std::nullopt : std::optional(config->node.engine);
 }
 
 std::variant<std::string, ConfigError> read_config_file(const std::string& path) {
@@ -80,8 +82,10 @@ std::variant<std::string, ConfigError> read_config_file(const std::string& path)
     return ConfigError{path, std::string(what) + ": " + std::generic_category().message(errno)};
   };
   const bool is_stdin = path == "-";
-  const int fd = is_stdin ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without waiting for somebody to write to a FIFO that lies there in the place of a file.
+  const int fd = is_stdin ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return fail("cannot open the file");
+  if (!is_stdin) (void)fcntl(fd, F_SETFL, 0);  // cannot fail on an open file
   std::string text;
   std::array<char, 65536> chunk;
   ssize_t got = 0;

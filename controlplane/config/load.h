@@ -40,7 +40,8 @@ using FindOwnInterface = std::function<std::string(const IpAddress&)>;
                                      const FindOwnInterface& own_interface = {});
 
 // `node.engine` of a text of which all else may be wrong: a slip in some target group must not keep
-// a unit from knowing which engine to start. nullopt when it is no YAML or names no engine.
+// a unit from knowing which engine to start. nullopt when the text does not say for sure: it is no
+// YAML, or names no engine and is no good config, of which a part may be missing.
 [[nodiscard]] std::optional<EngineKind> load_engine_kind(std::string_view yaml_text);
 
 // Reads `path` ("-": standard input) and loads it. A file that cannot be read is an error like any.

@@ -35,7 +35,9 @@ ImageWriter::ImageWriter(Options options, shm::Segment segment, std::uint64_t ge
     : options_(std::move(options)),
       segment_(std::move(segment)),
       arena_(kArenaStart, arena_end(segment_.bytes().size())),
-      last_generation_(generation) {}
+      last_generation_(generation) {
+  segment_.survive_cuts();
+}
 
 Result<std::unique_ptr<ImageWriter>> ImageWriter::create(const Options& options) {
   Result<std::unique_ptr<ImageWriter>> writer = create_aside(options);

@@ -2,15 +2,22 @@
 #include "dataplane/program/program.h"
 
 #include <signal.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
-#include <cstdio>
+#include <cerrno>
+#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
+#include <memory>
+#include <mutex>
 #include <system_error>
 #include <vector>
+
+#include "dataplane/program/log_stream.h"
 
 namespace millrace::program {
 
@@ -21,12 +28,24 @@ static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler")
 
 void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
 
+class LogSink final : public spdlog::sinks::base_sink<std::mutex> {
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    stream_.write({line.data(), line.size()});
+  }
+  void flush_() override {}
+
+  LogStream stream_{STDERR_FILENO};
+};
+
 }  // namespace
 
 void add_common_options(po::options_description& options) {
   auto add = options.add_options();
   add("log-level", po::value<std::string>()->value_name("LEVEL")->default_value("info"),
-      "debug, info, warn or error");
+      "trace, debug, info, warn, error or off");
   add("config", po::value<std::string>()->value_name("FILE"),
       "read options from FILE first, as NAME=VALUE lines; the command line wins");
 }
@@ -84,13 +103,14 @@ Result<po::variables_map> parse(int argc, char** argv, const po::options_descrip
 }
 
 Status start_log(const std::string& name, const po::variables_map& values) {
-  spdlog::set_default_logger(spdlog::stderr_logger_mt(name));
+  (void)::signal(SIGPIPE, SIG_IGN);  // cannot fail for this signal
   const auto& word = values["log-level"].as<std::string>();
   const auto level = spdlog::level::from_str(word);
   // What from_str makes of unknown names, too.
-  if (level == spdlog::level::off) {
-    return Error{"--log-level: '" + word + "' is none of debug, info, warn and error"};
+  if (level == spdlog::level::off && word != "off") {
+    return Error{"--log-level: '" + word + "' is none of trace, debug, info, warn, error, off"};
   }
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(name, std::make_shared<LogSink>()));
   spdlog::set_level(level);
   return ok();
 }
@@ -100,13 +120,21 @@ const std::atomic<bool>& stop_on_signals() {
   action.sa_handler = request_stop;
   (void)::sigaction(SIGTERM, &action, nullptr);  // cannot fail for these signals
   (void)::sigaction(SIGINT, &action, nullptr);
-  (void)::signal(SIGPIPE, SIG_IGN);
   return stop_requested;
 }
 
 int fail(const std::string& name, const Error& error) {
-  std::fprintf(stderr, "%s: %s\n", name.c_str(), error.message.c_str());
+  (void)::signal(SIGPIPE, SIG_IGN);  // the exit status tells it as well
+  LogStream(STDERR_FILENO).write(name + ": " + error.message + "\n");
   return 1;
+}
+
+int print(const std::string& name, const std::string& text) {
+  errno = 0;
+  std::cout << text << std::flush;
+  if (std::cout) return 0;
+  return fail(name, Error{std::string("cannot write to standard output: ") +
+                          (errno == 0 ? "write error" : ::strerrordesc_np(errno))});
 }
 
 }  // namespace millrace::program

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the engines' main.cc have in common: a command line that may name a file of options, a log
-// on stderr, the signals that end a program, and the line that says why it cannot start. Cold.
+// What the daemons' main.cc have in common: a log on stderr, the line that says why they cannot
+// start, text on stdout; of the engines also a command line that may name a file of options, and
+// the signals that end them. Cold.
 #pragma once
 
 #include <atomic>
@@ -23,14 +24,18 @@ void add_common_options(po::options_description& options);
                                               const po::options_description& options,
                                               const po::positional_options_description& positional);
 
-// To stderr as `name`, from the level on that --log-level says.
-[[nodiscard]] Status start_log(const std::string& name, const po::variables_map& values);
+// To stderr as `name` (log_stream.h), from `level` on. Ignores SIGPIPE: who reads the log, or asks
+// at some socket, and goes away must not end the program.
+[[nodiscard]] Status start_log(const std::string& name, const std::string& level);
 
-// True from the first SIGTERM or SIGINT on. SIGPIPE is ignored: a reader of the log that goes away
-// must not end anything.
+// True from the first SIGTERM or SIGINT on.
 [[nodiscard]] const std::atomic<bool>& stop_on_signals();
 
 // Prints the one line that says why; returns the exit status.
 [[nodiscard]] int fail(const std::string& name, const Error& error);
+
+// Puts what was asked for (--help) on stdout; returns the exit status, not 0 when it did not
+// arrive.
+[[nodiscard]] int print(const std::string& name, const std::string& text);
 
 }  // namespace millrace::program

@@ -8,7 +8,10 @@
 namespace millrace::shm {
 
 Result<bool> renew_lost(const std::string& runtime_dir, ProcessLock& lock, StatsWriter& stats) {
-  if (!lock.is_lost() && !stats.is_lost()) return false;
+  if (!lock.is_lost() && !stats.is_lost()) {
+    stats.keep();
+    return false;
+  }
   if (::mkdir(runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
     return os_error("cannot make the runtime directory " + runtime_dir);
   }

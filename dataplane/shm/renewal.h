@@ -13,7 +13,8 @@
 
 namespace millrace::shm {
 
-// True when something was missing and is there again. Costs two stat(2) when all is there. Fails,
+// True when something was missing, or cut short, and is there again. To be called often: of a stats
+// segment that is cut short, what the last call saw is there again. Costs a few stat(2). Fails,
 // and touches no stats segment, when another engine holds the lock by now.
 [[nodiscard]] Result<bool> renew_lost(const std::string& runtime_dir, ProcessLock& lock,
                                       StatsWriter& stats);

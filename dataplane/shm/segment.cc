@@ -129,6 +129,7 @@ Status Segment::renew(const SegmentSpec& spec) {
   const std::uint64_t total_bytes = mapping_.bytes().size();
   const Result<Mapping> old = Mapping::map(file_, total_bytes, Access::read_only);
   if (!old) return old.error().within(path_);
+  const CutGuard guard(old->bytes());
   Result<Segment> anew = create(path_, spec, total_bytes, total_bytes);
   if (!anew) return anew.error();
 
@@ -137,24 +138,29 @@ Status Segment::renew(const SegmentSpec& spec) {
                      mapping.bytes().size() / sizeof(std::uint64_t))
         .subspan(sizeof(mr_segment_header) / sizeof(std::uint64_t));
   };
-  const std::span<std::uint64_t> before = words_of(*old);
+  const std::span<std::uint64_t> own = words_of(mapping_);
   const std::span<std::uint64_t> after = words_of(anew->mapping_);
-  for (std::size_t i = 0; i < before.size(); ++i) store_relaxed(after[i], load_relaxed(before[i]));
+  for (std::size_t i = 0; i < own.size(); ++i) store_relaxed(after[i], load_relaxed(own[i]));
   // From one store of another thread to the next, which then goes to the new file.
   if (::mmap(mapping_.bytes().data(), total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
              anew->file_.fd(), 0) == MAP_FAILED) {
     return os_error("cannot map " + path_ + " anew");
   }
+  guard_.reset();
   file_ = std::move(anew->file_);
   identity_ = anew->identity_;
-  for (std::size_t i = 0; i < before.size(); ++i) {
-    const std::uint64_t last = load_relaxed(before[i]);
-    std::atomic_ref<std::uint64_t> word(after[i]);
+  raise_words(after, words_of(*old));
+  return publish();
+}
+
+void raise_words(std::span<std::uint64_t> words, std::span<const std::uint64_t> least) {
+  for (std::size_t i = 0; i < least.size(); ++i) {
+    const std::uint64_t last = load_relaxed(least[i]);
+    std::atomic_ref<std::uint64_t> word(words[i]);
     for (std::uint64_t now = word.load(std::memory_order_relaxed);
          now < last && !word.compare_exchange_weak(now, last, std::memory_order_relaxed);) {
     }
   }
-  return publish();
 }
 
 Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, Access access) {
@@ -184,7 +190,8 @@ Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, 
 
 bool Segment::is_truncated() const {
   Result<std::uint64_t> size = file_.size_bytes();
-  return !size || *size < mapping_.bytes().size();
+  if (!size || *size < mapping_.bytes().size() || guard_.was_cut()) return true;
+  return load_relaxed(header<mr_segment_header>()->magic) != MR_SEGMENT_MAGIC;
 }
 
 }  // namespace millrace::shm

@@ -18,6 +18,7 @@
 
 #include "dataplane/contract/shm_abi.h"
 #include "dataplane/core/result.h"
+#include "dataplane/shm/cut_guard.h"
 #include "dataplane/shm/file.h"
 
 namespace millrace::shm {
@@ -65,17 +66,25 @@ class Segment {
     return reinterpret_cast<Header*>(mapping_.bytes().data());
   }
 
+  // From now on touching what somebody has cut off is no SIGBUS: it reads as zeroes (cut_guard.h).
+  void survive_cuts() { guard_ = CutGuard(mapping_.bytes()); }
+
   // True when the path no longer names this file. Costs one stat(2).
   [[nodiscard]] bool is_replaced() const { return identity_of(path_) != identity_; }
-  // True when the file became shorter than its map: touching the rest would be a SIGBUS.
+  // True when the file became shorter than its map, so that touching the rest would be a SIGBUS, or
+  // was so for a while: what it said is gone. Of a segment that is published. Costs one stat(2).
   [[nodiscard]] bool is_truncated() const;
 
  private:
   std::string path_;
   File file_;
   Mapping mapping_;
+  CutGuard guard_;  // of mapping_: ends before it
   FileIdentity identity_;
 };
+
+// Raises each of `words` to what `least` has in its place, also while other threads store there.
+void raise_words(std::span<std::uint64_t> words, std::span<const std::uint64_t> least);
 
 // The checks of join() without a file: `bytes` are the first bytes of a file of `file_bytes`.
 [[nodiscard]] Status check_segment_header(std::span<const std::byte> bytes,

@@ -61,6 +61,7 @@ std::uint8_t load_byte(const std::uint8_t& field) {
 Result<StatsReader> StatsReader::join(const std::string& path) {
   Result<Segment> segment = Segment::join(path, kStatsSpec, Access::read_only);
   if (!segment) return segment.error();
+  segment->survive_cuts();
   StatsReader reader(std::move(*segment));
   if (Status checked = reader.check_layout(); !checked) return checked.error().within(path);
   return reader;

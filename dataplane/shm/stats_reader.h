@@ -34,8 +34,8 @@ class StatsReader {
   // Joins and checks worker count, slot counts, nic count and every offset against the file's size.
   [[nodiscard]] static Result<StatsReader> join(const std::string& path);
 
-  // True when a restarted engine put a new segment in place, or this one is gone or cut short.
-  // Check before each round of reads: touching a truncated map would be a SIGBUS.
+  // True when a restarted engine put a new segment in place, or this one is gone or cut short: what
+  // is read then may be zeroes.
   [[nodiscard]] bool is_stale() const { return segment_.is_replaced() || segment_.is_truncated(); }
 
   [[nodiscard]] std::uint32_t worker_count() const { return worker_count_; }

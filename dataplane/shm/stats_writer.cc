@@ -71,7 +71,12 @@ Result<StatsWriter> StatsWriter::create(const std::string& path, const StatsOpti
       Segment::create(path, kStatsSpec, layout.total_bytes, layout.total_bytes);
   if (!segment) return segment.error();
 
+  segment->survive_cuts();
   StatsWriter writer(std::move(*segment));
+  writer.layout_ = layout;
+  writer.worker_count_ = options.worker_count;
+  writer.listener_slots_ = options.listener_slots;
+  writer.target_slots_ = options.target_slots;
   mr_stats_header& header = writer.header();
   header.engine_kind = options.engine_kind;
   header.engine_pid = static_cast<std::uint32_t>(::getpid());
@@ -90,7 +95,7 @@ Result<StatsWriter> StatsWriter::create(const std::string& path, const StatsOpti
 }
 
 std::byte* StatsWriter::worker_part(std::uint32_t worker) const {
-  return segment_.bytes().data() + header().workers_offset + worker * header().worker_stride_bytes;
+  return segment_.bytes().data() + layout_.workers_offset + worker * layout_.worker_stride_bytes;
 }
 
 mr_worker_stats& StatsWriter::worker(std::uint32_t worker) const {
@@ -98,13 +103,45 @@ mr_worker_stats& StatsWriter::worker(std::uint32_t worker) const {
 }
 
 std::span<mr_listener_stats> StatsWriter::listeners(std::uint32_t worker) const {
-  std::byte* start = worker_part(worker) + header().listener_stats_offset;
-  return {reinterpret_cast<mr_listener_stats*>(start), header().listener_slots};
+  std::byte* start = worker_part(worker) + layout_.listener_stats_offset;
+  return {reinterpret_cast<mr_listener_stats*>(start), listener_slots_};
 }
 
 std::span<mr_target_stats> StatsWriter::targets(std::uint32_t worker) const {
-  std::byte* start = worker_part(worker) + header().target_stats_offset;
-  return {reinterpret_cast<mr_target_stats*>(start), header().target_slots};
+  std::byte* start = worker_part(worker) + layout_.target_stats_offset;
+  return {reinterpret_cast<mr_target_stats*>(start), target_slots_};
+}
+
+// What nobody stores again by itself: the header, and each worker's own fields.
+std::vector<std::span<std::uint64_t>> StatsWriter::kept_parts() const {
+  const auto words = [](void* start, std::size_t bytes) {
+    return std::span(static_cast<std::uint64_t*>(start), bytes / sizeof(std::uint64_t));
+  };
+  std::vector<std::span<std::uint64_t>> parts{words(&header(), sizeof(mr_stats_header))};
+  for (std::uint32_t i = 0; i < worker_count_; ++i) {
+    parts.push_back(words(&worker(i), sizeof(mr_worker_stats)));
+  }
+  return parts;
+}
+
+void StatsWriter::keep() {
+  std::vector<std::uint64_t> seen;
+  for (const std::span<std::uint64_t> part : kept_parts()) {
+    for (const std::uint64_t& word : part) seen.push_back(load_relaxed(word));
+  }
+  if (!is_lost()) kept_ = std::move(seen);  // else it may have been cut while we read
+}
+
+Status StatsWriter::renew() {
+  if (segment_.is_truncated()) {
+    std::span<const std::uint64_t> kept = kept_;
+    for (const std::span<std::uint64_t> part : kept_parts()) {
+      if (kept.size() < part.size()) break;  // cut before keep() saw anything
+      raise_words(part, kept.first(part.size()));
+      kept = kept.subspan(part.size());
+    }
+  }
+  return segment_.renew(kStatsSpec);
 }
 
 void StatsWriter::set_heartbeat(std::uint64_t monotonic_ns) const {

@@ -56,10 +56,12 @@ class StatsWriter {
   [[nodiscard]] std::span<mr_target_stats> targets(std::uint32_t worker) const;
 
   // The rest is the main thread's.
-  // The file was removed: the control plane sees nothing any more. renew() makes it again, with all
-  // that it says; what worker() and the like returned stays good.
-  [[nodiscard]] bool is_lost() const { return segment_.is_replaced(); }
-  [[nodiscard]] Status renew() { return segment_.renew(kStatsSpec); }
+  // The file was removed, or cut short: the control plane sees nothing any more. renew() makes it
+  // again, with all that it says; what worker() and the like returned stays good. Of a file that
+  // was cut short that is what keep() last saw, and counters of listeners and targets begin at 0.
+  [[nodiscard]] bool is_lost() const { return segment_.is_replaced() || segment_.is_truncated(); }
+  void keep();
+  [[nodiscard]] Status renew();
   void set_heartbeat(std::uint64_t monotonic_ns) const;
   void set_adopted(std::uint64_t generation) const;
   // `reason` is cut to fit. The generation is stored last.
@@ -76,8 +78,14 @@ class StatsWriter {
   explicit StatsWriter(Segment segment) : segment_(std::move(segment)) {}
   [[nodiscard]] mr_stats_header& header() const { return *segment_.header<mr_stats_header>(); }
   [[nodiscard]] std::byte* worker_part(std::uint32_t worker) const;
+  [[nodiscard]] std::vector<std::span<std::uint64_t>> kept_parts() const;
 
   Segment segment_;
+  StatsLayout layout_{};
+  std::uint32_t worker_count_ = 0;
+  std::uint32_t listener_slots_ = 0;
+  std::uint32_t target_slots_ = 0;
+  std::vector<std::uint64_t> kept_;  // kept_parts(), one after the other
 };
 
 }  // namespace millrace::shm

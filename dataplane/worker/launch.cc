@@ -10,6 +10,7 @@
 #include <cerrno>
 
 #include "dataplane/dpdk/library_log.h"
+#include "dataplane/shm/atomic.h"
 #include "dataplane/shm/file.h"
 #include "dataplane/shm/interface.h"
 #include "dataplane/shm/privileges.h"
@@ -31,6 +32,9 @@ constexpr std::uint64_t kLinkCheckNs = 20'000'000;
 constexpr std::uint64_t kMacCheckNs = 100'000'000;
 // Soon enough that nobody takes this engine for dead, who looks for its lock ten times a second.
 constexpr std::uint64_t kFileCheckNs = 50'000'000;
+// From when on the service manager hears of a worker that stands still: what takes its CPU for less
+// (a starved machine, a pause of the virtual machine) costs less than a restart.
+constexpr std::uint64_t kSilenceNs = 10'000'000'000;
 constexpr std::uint32_t kAnnouncementRingSize = 1024;
 // What DPDK itself wants besides packet buffers: rings, lcore and driver state.
 constexpr std::uint64_t kEalBytes = 16u << 20;
@@ -357,6 +361,17 @@ void Engine::tend(std::uint64_t now_ns) {
     file_check_ns_ = now_ns + kFileCheckNs;
   }
   stats_->set_heartbeat(now_ns);
+  if (workers_turn(now_ns)) watchdog_.turn(now_ns);
+}
+
+// A worker that stands still takes a share of the flows with it: no sign of life then, and after
+// WatchdogSec= a restart, which keeps flows, brings it back.
+bool Engine::workers_turn(std::uint64_t now_ns) const {
+  for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
+    const std::uint64_t beat_ns = shm::load_relaxed(stats_->worker(index).heartbeat_ns);
+    if (now_ns > beat_ns + kSilenceNs) return false;
+  }
+  return true;
 }
 
 // The switch behind a link that was down has forgotten where VIPs are, or is another one.
@@ -400,7 +415,7 @@ void Engine::watch_queues() {
 // that are removed go on being used, but nobody can put them back.
 void Engine::check_files() {
   Result<bool> made = shm::renew_lost(options_.runtime_dir, *lock_, *stats_);
-  if (made && *made) spdlog::warn("somebody has removed files of this engine: made again");
+  if (made && *made) spdlog::warn("somebody has removed or cut files of this engine: made again");
   std::string problem = made ? "" : made.error().message;
   const auto lost = std::ranges::find_if(
       flow_set_->files(), [](const shm::FlowFile& file) { return file.is_replaced(); });

@@ -30,6 +30,7 @@
 #include "dataplane/shm/config_reader.h"
 #include "dataplane/shm/flow_set.h"
 #include "dataplane/shm/process_lock.h"
+#include "dataplane/shm/service_manager.h"
 #include "dataplane/shm/stats_writer.h"
 #include "dataplane/worker/announcer.h"
 #include "dataplane/worker/config_exchange.h"
@@ -95,6 +96,7 @@ class Engine {
   [[nodiscard]] Status prepare_interface(const std::string& device) const;
   [[nodiscard]] dpdk::NicOptions nic_options(std::size_t nic) const;
   void check_files();
+  [[nodiscard]] bool workers_turn(std::uint64_t now_ns) const;
   [[nodiscard]] std::uint32_t mbuf_count() const;
   [[nodiscard]] std::vector<core::MacAddr> macs_at_start() const;
   [[nodiscard]] std::uint32_t frame_bytes() const;
@@ -127,6 +129,7 @@ class Engine {
   std::uint64_t link_check_ns_ = 0;
   std::uint64_t file_check_ns_ = 0;
   std::string file_problem_;  // what was said last
+  shm::Watchdog watchdog_;
 };
 
 }  // namespace millrace::worker

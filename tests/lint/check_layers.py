@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "controlplane/api": ("controlplane/model", "controlplane/config", "controlplane/reconcile"),
     "controlplane/telemetry": ("controlplane/model", "controlplane/reconcile"),
     "controlplane/cli": ("controlplane/model", "controlplane/config", "controlplane/api"),
-    "controlplane": ("controlplane",),
+    "controlplane": ("controlplane", "dataplane/program"),
     "bpf/engine": (
         "dataplane/contract",
         "dataplane/core",

@@ -7,12 +7,14 @@ MILLRACE_DATAPLANE.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,9 +27,16 @@ START_TIMEOUT_S = 30
 class Engine:
     """One engine on a ring device, started and awaited."""
 
-    def __init__(self, directory: Path, *more: str) -> None:
+    def __init__(
+        self, directory: Path, *more: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         words = [PROGRAM, "--nic", "net_ring0", "--flows", "1000", *directories(directory), *more]
-        self.process = subprocess.Popen([*words, *NO_HUGEPAGES], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [*words, *NO_HUGEPAGES],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
         self.said = ""
         assert self.process.stderr is not None
         for line in self.process.stderr:
@@ -98,7 +107,7 @@ def refusal(*words: str) -> str:
         (("--nic", "x", "--config", "/nonexistent"), "--config: cannot read /nonexistent"),
         (
             ("--nic", "x", "--log-level", "loud"),
-            "--log-level: 'loud' is none of debug, info, warn and error",
+            "--log-level: 'loud' is none of trace, debug, info, warn, error, off",
         ),
         (("--speed", "11"), "unrecognised option '--speed' (see --help)"),
         (("--nic", "x", "y"), "'y' belongs to no option (see --help)"),
@@ -296,3 +305,61 @@ def test_help_teaches() -> None:
         "SIGTERM",
     ):
         assert word in run.stdout
+
+
+def test_fault_36_stats_segment_that_is_cut_short_ends_nothing(directory: Path) -> None:
+    engine = Engine(directory, "--workers", "2")
+    stats = directory / "run" / "stats"
+    size = stats.stat().st_size
+    for left in (0, 5000, size - 4096):
+        before = stats.stat().st_ino
+        os.truncate(stats, left)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while stats.stat().st_ino == before or stats.stat().st_size != size:
+            assert engine.process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+    assert engine.end(signal.SIGTERM) == 0, engine.said
+    assert engine.said.count("made again") == 3, engine.said
+
+
+def trace(request: int, thread: int) -> None:
+    """ptrace(2) with nothing but a thread: stops one, or lets it go on, and no other."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(request, thread, None, None) != 0:
+        pytest.skip(f"no ptrace here: {os.strerror(ctypes.get_errno())}")
+
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+
+
+def heard_within(manager: socket.socket, seconds: float) -> bool:
+    manager.settimeout(seconds)
+    try:
+        manager.recv(64)
+        return True
+    except TimeoutError:
+        return False
+
+
+def test_fault_38_worker_that_stands_still_ends_the_signs_of_life(directory: Path) -> None:
+    """The service manager then restarts the engine; the bound is 10 s (worker/launch.cc)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(directory / "notify"))
+        manager.settimeout(START_TIMEOUT_S)
+        environment = {"NOTIFY_SOCKET": str(directory / "notify"), "WATCHDOG_USEC": "800000"}
+        engine = Engine(directory, "--workers", "2", environment=environment)
+        assert manager.recv(64) == b"READY=1"
+        assert manager.recv(64) == b"WATCHDOG=1"
+        tasks = Path(f"/proc/{engine.process.pid}/task").iterdir()
+        worker = next(int(task.name) for task in tasks if "worker" in (task / "comm").read_text())
+        trace(PTRACE_SEIZE, worker)
+        trace(PTRACE_INTERRUPT, worker)
+        stopped = time.monotonic()
+        while heard_within(manager, 3):
+            assert time.monotonic() - stopped < START_TIMEOUT_S, "as if nothing were"
+        assert time.monotonic() - stopped > 8, "for a worker that was away for a moment"
+        assert os.waitpid(worker, 0x40000000)[0] == worker  # __WALL
+        trace(PTRACE_DETACH, worker)
+        manager.settimeout(START_TIMEOUT_S)
+        assert manager.recv(64) == b"WATCHDOG=1"
+        assert engine.end(signal.SIGTERM) == 0

@@ -24,7 +24,7 @@ constexpr const char* kGoodConfig =
 class CommandsTest : public testing::Test {
  protected:
   std::string ask(const std::string& request) {
-    return answer_request(request, {.uid = 0, .pid = 1}, node_.controller);
+    return answer_request(request, {.uid = 0, .pid = 1}, node_.parts());
   }
   // The result of a request that must succeed.
   json::object result(const std::string& request) {
@@ -62,8 +62,8 @@ TEST_F(CommandsTest, what_is_no_request_is_refused_with_the_reason) {
   EXPECT_EQ(errors("{\"command\": \"status\"} x").size(), 1u);
   EXPECT_EQ(errors(R"({"command": "statsu"})"),
             Texts{"request.command: \"statsu\" is not a command (did you mean `status`?); known: "
-                  "status, targets, listeners, counters, validate, apply, drain, undrain, explain, "
-                  "flows"});
+                  "status, targets, listeners, counters, validate, apply, reload, drain, undrain, "
+                  "explain, flows"});
 }
 
 TEST_F(CommandsTest, unknown_fields_are_refused_by_every_command) {
@@ -181,6 +181,16 @@ TEST_F(CommandsTest, apply_that_the_controller_refuses_names_its_reason) {
   node_.controller.apply_error = "the arena is full";
   EXPECT_EQ(errors(std::string(R"({"command": "apply", "text": ")") + kGoodConfig + "\"}"),
             Texts{"apply: the arena is full"});
+}
+
+TEST_F(CommandsTest, reload_answers_with_the_generation_or_every_error) {
+  const json::object done = result(R"({"command": "reload"})");
+  EXPECT_EQ(done.at("generation").to_number<int>(), 1);
+  EXPECT_EQ(done.at("file").as_string(), "/etc/millrace/millrace.yaml");
+  node_.reload_errors = {{"a.yaml:1:1", "wrong"}, {"a.yaml:2:1", "wrong too"}};
+  EXPECT_EQ(errors(R"({"command": "reload"})"),
+            (Texts{"a.yaml:1:1: wrong", "a.yaml:2:1: wrong too"}));
+  EXPECT_EQ(errors(R"({"command": "reload", "file": "other.yaml"})").size(), 1u);
 }
 
 TEST_F(CommandsTest, drain_finds_its_target_with_and_without_port) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "controlplane/api/commands.h"
 #include "controlplane/reconcile/controller.h"
 #include "tests/support/cc/image_builder.h"
 
@@ -65,6 +66,7 @@ inline IpAddress ip(const std::string& text) { return IpAddress{test::addr_of(te
 // targets; the snapshot and the image agree in slots and ids.
 struct SmallNode {
   FakeController controller;
+  std::vector<ConfigError> reload_errors;  // what reading the file again comes to
   test::ImageBuilder builder;
 
   SmallNode() {
@@ -80,6 +82,10 @@ struct SmallNode {
     state.engine.kind = "dpdk";
     state.engine.adopted_generation = 1;
     publish(1);
+  }
+
+  ApiParts parts() {
+    return {controller, [this] { return reload_errors; }};
   }
 
   void publish(std::uint64_t generation) {

@@ -77,7 +77,7 @@ class ServerTest : public testing::Test {
  protected:
   // Serves while `clients` runs in a thread of its own.
   void serve(const std::function<void()>& clients, ApiLimits limits = {}) {
-    auto listening = ApiServer::listen(io_, path_, node_.controller, limits);
+    auto listening = ApiServer::listen(io_, path_, node_.parts(), limits);
     ASSERT_TRUE(listening) << listening.error().message;
     server_ = std::move(*listening);
     std::thread thread([&] {
@@ -224,7 +224,7 @@ TEST_F(ServerTest, clients_beyond_the_limit_are_told_and_closed) {
 TEST_F(ServerTest, server_may_end_while_clients_wait) {
   ApiLimits limits;
   limits.clients_max = 1;
-  auto listening = ApiServer::listen(io_, path_, node_.controller, limits);
+  auto listening = ApiServer::listen(io_, path_, node_.parts(), limits);
   ASSERT_TRUE(listening);
   const RawClient served(path_);
   const RawClient refused(path_);
@@ -272,7 +272,7 @@ TEST_F(ServerTest, socket_of_a_dead_process_is_replaced) {
 }
 
 TEST_F(ServerTest, fault_92_socket_that_somebody_removes_is_made_again) {
-  auto server = ApiServer::listen(io_, path_, node_.controller);
+  auto server = ApiServer::listen(io_, path_, node_.parts());
   ASSERT_TRUE(server);
   const Result<bool> untouched = (*server)->renew_if_lost();
   ASSERT_TRUE(untouched);
@@ -299,7 +299,7 @@ TEST_F(ServerTest, fault_92_socket_that_somebody_removes_is_made_again) {
 TEST_F(ServerTest, second_server_and_impossible_paths_are_refused) {
   serve([&] {
     boost::asio::io_context other;
-    const auto second = ApiServer::listen(other, path_, node_.controller);
+    const auto second = ApiServer::listen(other, path_, node_.parts());
     ASSERT_FALSE(second);
     EXPECT_NE(second.error().message.find("another control plane listens there"),
               std::string::npos);
@@ -307,7 +307,7 @@ TEST_F(ServerTest, second_server_and_impossible_paths_are_refused) {
   std::ofstream(dir_.file("plain")) << "data";
   for (const std::string& path :
        {dir_.file("plain"), dir_.file("missing/api.sock"), dir_.file(std::string(200, 'x'))}) {
-    const auto refused = ApiServer::listen(io_, path, node_.controller);
+    const auto refused = ApiServer::listen(io_, path, node_.parts());
     ASSERT_FALSE(refused);
     EXPECT_NE(refused.error().message.find(path), std::string::npos);
   }

@@ -4,6 +4,7 @@
 #include "controlplane/cli/cli.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
@@ -39,7 +40,7 @@ class CliTest : public testing::Test {
  protected:
   // Runs the command while the server answers; the io_context is this thread's.
   Outcome run(std::vector<std::string> args) {
-    auto server = ApiServer::listen(io_, socket_, node_.controller);
+    auto server = ApiServer::listen(io_, socket_, node_.parts());
     EXPECT_TRUE(server);
     Outcome outcome;
     std::thread thread([&] {
@@ -230,21 +231,83 @@ TEST_F(CliTest, status_says_when_the_file_is_not_what_is_in_force) {
   EXPECT_TRUE(has(run({"status"}).out, "/etc/millrace/millrace.yaml is not in force"));
 }
 
-TEST_F(CliTest, validate_says_which_engine_a_node_is_to_run) {
-  const std::string engine = "node: {engine: xdp}\n";
-  EXPECT_EQ(run_without_server({"validate", write(kGoodConfig), "--engine", "dpdk"}).code,
-            kExitDone);
-  const std::string path = write(engine + kGoodConfig);
-  EXPECT_EQ(run_without_server({"validate", path, "--engine=xdp"}).code, kExitDone);
-  const Outcome other = run_without_server({"validate", path, "--engine", "dpdk"});
-  EXPECT_EQ(other.code, kExitFailed);
-  EXPECT_EQ(other.err, path + ": node.engine is xdp, not dpdk\n");
-  // An engine must not stay down for a slip that has nothing to do with it.
-  const Outcome slip =
-      run_without_server({"validate", write(engine + "load_balancers: 7\n"), "--engine", "xdp"});
-  EXPECT_EQ(slip.code, kExitDone);
-  EXPECT_TRUE(has(slip.err, "load_balancers"));
-  EXPECT_EQ(run_without_server({"validate", path, "--engine", "vpp"}).code, kExitUsage);
+TEST_F(CliTest, reload_says_what_came_of_the_file) {
+  const Outcome good = run({"reload"});
+  EXPECT_EQ(good.code, kExitDone) << good.err;
+  EXPECT_EQ(good.out, "/etc/millrace/millrace.yaml: generation 1\n");
+  node_.reload_errors = {{"millrace.yaml:3:1: nodes", "is no key"}, {"second", "too"}};
+  const Outcome bad = run({"reload"});
+  EXPECT_EQ(bad.code, kExitFailed);
+  EXPECT_EQ(bad.err,
+            "millrace.yaml:3:1: nodes: is no key\nsecond: too\nmillrace: nothing was changed\n");
+  EXPECT_EQ(run_without_server({"reload"}).code, kExitFailed);
+}
+
+TEST_F(CliTest, engine_is_the_one_that_the_file_names_while_no_control_plane_runs) {
+  const std::string path = write("node: {engine: xdp}\n" + std::string(kGoodConfig));
+  EXPECT_EQ(run_without_server({"engine", "xdp", "--config", path}).code, kExitDone);
+  const Outcome other = run_without_server({"engine", "dpdk", "--config", path});
+  EXPECT_EQ(other.code, kExitOther);
+  EXPECT_EQ(other.out, path + ": node.engine is xdp\n");
+  // A slip that has nothing to do with it.
+  write("node: {engine: xdp}\nload_balancers: 7\n");
+  EXPECT_EQ(run_without_server({"engine", "dpdk", "--config", path}).code, kExitOther);
+  write(kGoodConfig);
+  EXPECT_EQ(run_without_server({"engine", "xdp", "--config", path}).code, kExitOther)
+      << "a good config that names none means dpdk";
+  EXPECT_EQ(run_without_server({"engine", "vpp"}).code, kExitUsage);
+}
+
+TEST_F(CliTest, fault_80_engine_that_nobody_can_name_is_to_run) {
+  const std::string config = kGoodConfig;
+  const std::string broken[] = {"",
+                                "node: {engine: xdp\n" + config,
+                                config.substr(0, config.size() / 2),
+                                "node: {engine: vpp}\n" + config,
+                                "node: {name: lb-1}\n",
+                                std::string("\xff\x00\xfe", 3),
+                                "node: 7\n" + config};
+  for (const std::string& text : broken) {
+    const std::string path = write(text);
+    for (const char* engine : {"dpdk", "xdp"}) {
+      const Outcome outcome = run_without_server({"engine", engine, "--config", path});
+      EXPECT_EQ(outcome.code, kExitDone) << engine << " with " << text;
+      EXPECT_TRUE(has(outcome.out, path)) << outcome.out;
+    }
+  }
+  const std::string fifo = dir_.file("fifo");
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  for (const std::string& path : {dir_.file("missing"), dir_.path(), fifo}) {
+    const Outcome outcome = run_without_server({"engine", "dpdk", "--config", path});
+    EXPECT_EQ(outcome.code, kExitDone) << path;
+    EXPECT_TRUE(has(outcome.out, path)) << outcome.out;
+  }
+}
+
+TEST_F(CliTest, engine_is_that_of_the_config_in_force_whatever_the_file_says) {
+  const std::string path = write("node: {engine: xdp}\n" + std::string(kGoodConfig));
+  node_.controller.state.engine.wanted_kind = "dpdk";
+  EXPECT_EQ(run({"engine", "dpdk", "--config", path}).code, kExitDone);
+  const Outcome other = run({"engine", "xdp", "--config", path});
+  EXPECT_EQ(other.code, kExitOther);
+  EXPECT_EQ(other.out, "the config in force: node.engine is dpdk\n");
+}
+
+TEST_F(CliTest, control_plane_that_hangs_does_not_keep_an_engine_waiting) {
+  const std::string path = write("node: {engine: xdp}\n" + std::string(kGoodConfig));
+  auto server = ApiServer::listen(io_, socket_, node_.parts());
+  ASSERT_TRUE(server);  // connections are queued, and io_ does not run
+  EXPECT_EQ(run_without_server({"engine", "dpdk", "--config", path}).code, kExitOther);
+}
+
+TEST_F(CliTest, fault_87_output_that_does_not_arrive_is_a_failure) {
+  for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{
+           {"--help"}, {"--version"}, {"validate", write(kGoodConfig)}}) {
+    std::ofstream full("/dev/full");
+    std::ostringstream err;
+    EXPECT_EQ(run_cli(args, full, err, false), kExitFailed) << args[0];
+    EXPECT_TRUE(has(err.str(), "No space left on device")) << err.str();
+  }
 }
 
 TEST_F(CliTest, drain_and_undrain_name_one_target) {

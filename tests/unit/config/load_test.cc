@@ -172,7 +172,8 @@ TEST(LoadTest, engine_is_dpdk_unless_the_node_says_otherwise) {
 
 TEST(LoadTest, engine_is_read_from_a_file_of_which_the_rest_is_wrong) {
   EXPECT_EQ(load_engine_kind("node: {engine: xdp, nmae: x}\nload_balancers: 7"), EngineKind::xdp);
-  EXPECT_EQ(load_engine_kind("load_balancers: 7"), EngineKind::dpdk);
+  EXPECT_EQ(load_engine_kind("load_balancers: []"), EngineKind::dpdk);
+  EXPECT_EQ(load_engine_kind("load_balancers: 7"), std::nullopt) << "what names it may be missing";
   EXPECT_EQ(load_engine_kind("node: {engine: vpp}"), std::nullopt);
   EXPECT_EQ(load_engine_kind("node: {engine: xdp"), std::nullopt);
 }

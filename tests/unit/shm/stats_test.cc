@@ -262,6 +262,72 @@ TEST(Stats, fault_92_removed_segment_is_made_again_with_all_that_it_says) {
   EXPECT_EQ(reader->engine().engine_start_ns, 123u);
 }
 
+void cut(const std::string& path, std::uint64_t bytes) {
+  ASSERT_EQ(::truncate(path.c_str(), static_cast<off_t>(bytes)), 0);
+}
+
+TEST(Stats, fault_36_segment_that_is_cut_short_in_use_reads_as_zeroes_and_is_stale) {
+  const test::TempDir dir;
+  const std::string path = dir.file("stats");
+  const Result<StatsWriter> writer = published(path);
+  ASSERT_TRUE(writer);
+  const Result<StatsReader> reader = StatsReader::join(path);
+  ASSERT_TRUE(reader);
+  const auto bytes = std::filesystem::file_size(path);
+  cut(path, 0);
+  EXPECT_TRUE(reader->is_stale());
+  EXPECT_EQ(reader->engine().engine_start_ns, 0u);
+  EXPECT_EQ(reader->acknowledged_by_all(), 0u);
+  EXPECT_EQ(reader->target(3)->packets, 0u);
+  cut(path, bytes);
+  EXPECT_TRUE(reader->is_stale()) << "as long as before, and empty";
+}
+
+TEST(Stats, fault_36_empty_segment_of_the_same_length_is_stale) {
+  const test::TempDir dir;
+  const std::string path = dir.file("stats");
+  const Result<StatsWriter> writer = published(path);
+  ASSERT_TRUE(writer);
+  const Result<StatsReader> reader = StatsReader::join(path);
+  ASSERT_TRUE(reader);
+  const auto bytes = std::filesystem::file_size(path);
+  cut(path, 0);
+  cut(path, bytes);
+  EXPECT_TRUE(reader->is_stale() && writer->is_lost());
+}
+
+TEST(Stats, fault_36_engine_goes_on_and_makes_a_cut_segment_again) {
+  const test::TempDir dir;
+  const std::string path = dir.file("stats");
+  Result<StatsWriter> writer = published(path);
+  ASSERT_TRUE(writer);
+  mr_worker_stats& worker = writer->worker(1);
+  worker.cpu = 7;
+  store_relaxed(worker.acknowledged_generation, 5);
+  writer->set_adopted(5);
+  for (const std::uint64_t bytes : {0u, 4096u, 100u}) {
+    writer->keep();
+    cut(path, bytes);
+    ASSERT_TRUE(writer->is_lost());
+    writer->keep();  // must not take zeroes for what was said
+    store_relaxed(worker.counters[MR_COUNTER_RX_PACKETS], 42 + bytes);
+    writer->set_heartbeat(99 + bytes);
+    ASSERT_TRUE(writer->renew());
+    EXPECT_FALSE(writer->is_lost());
+    const Result<StatsReader> reader = StatsReader::join(path);
+    ASSERT_TRUE(reader) << reader.error().message;
+    const EngineInfo engine = reader->engine();
+    EXPECT_EQ(engine.engine_start_ns, 123u);
+    EXPECT_EQ(engine.flow_table_dir, "/dev/hugepages/millrace");
+    EXPECT_STREQ(engine.nics.at(0).twin, "mr0");
+    EXPECT_EQ(engine.adopted_generation, 5u);
+    EXPECT_GE(engine.heartbeat_ns, 99u);
+    EXPECT_EQ(reader->worker(1).cpu, 7u);
+    EXPECT_GE(reader->worker(1).counters[MR_COUNTER_RX_PACKETS], 42u);
+    EXPECT_EQ(reader->acknowledged_generation(1), 5u);
+  }
+}
+
 TEST(Stats, fault_92_counters_of_a_busy_worker_never_go_back_when_the_segment_is_made_again) {
   const test::TempDir dir;
   Result<StatsWriter> writer = published(dir.file("stats"));
