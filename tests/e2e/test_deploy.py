@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from lab import Lab
 from lab.node import REPOSITORY, build_directory
-from lab.process import run
+from lab.process import run, wait_until
 
 DEPLOY = REPOSITORY / "deploy"
 RUNBOOK = DEPLOY / "runbook.md"
+UNITS = ("millrace-controlplane", "millrace-dataplane", "millrace-xdp")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,23 @@ def test_install_puts_programs_units_and_documents_in_place(installed: Path) -> 
     assert (prefix / "share" / "doc" / "millrace" / "runbook.md").is_file()
 
 
+def test_install_leaves_settings_alone_that_somebody_edited(installed: Path) -> None:
+    etc = installed / "etc" / "millrace"
+    examples = installed / "usr" / "local" / "share" / "doc" / "millrace" / "examples"
+    names = {"controlplane.env", "dataplane.env", "xdp.env"}
+    assert {path.name for path in etc.iterdir()} == names
+    for name in ("dataplane.env", "xdp.env"):
+        text = (etc / name).read_text()
+        assert text == (examples / name).read_text()
+        assert "\nNIC=\n" in text, "no interface is taken that nobody has named"
+    (etc / "xdp.env").write_text("NIC=eth7\n")
+    (etc / "dataplane.env").unlink()
+    build = build_directory()
+    run(["meson", "install", "-C", build, "--destdir", installed, "--no-rebuild"], timeout_s=60)
+    assert (etc / "xdp.env").read_text() == "NIC=eth7\n"
+    assert {path.name for path in etc.iterdir()} == names
+
+
 def units(installed: Path) -> Path:
     return installed / "usr" / "local" / "lib" / "systemd" / "system"
 
@@ -44,8 +62,10 @@ def units(installed: Path) -> Path:
 def test_systemd_finds_nothing_wrong_with_the_units(installed: Path) -> None:
     # Beside ours, the root holds what every Debian has: the base units, and what we call of it.
     shutil.copytree("/lib/systemd/system", installed / "lib" / "systemd" / "system", symlinks=True)
-    (installed / "bin").mkdir()
-    shutil.copy("/bin/kill", installed / "bin" / "kill")
+    for program in ("sh", "systemd-tmpfiles"):
+        for folder in (installed / "bin", installed / "usr" / "bin"):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(f"/bin/{program}", folder / program)
     for unit in sorted(units(installed).glob("*.service")):
         words = ["systemd-analyze", "verify", "--man=no", f"--root={installed}", unit.name]
         done = run(words, check=False)
@@ -53,10 +73,84 @@ def test_systemd_finds_nothing_wrong_with_the_units(installed: Path) -> None:
         assert own == []
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
+def test_systemd_calls_the_exposure_of_the_units_no_more_than_medium(installed: Path) -> None:
+    words = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=45"]
+    for unit in UNITS:
+        done = run([*words, units(installed) / f"{unit}.service"], check=False)
+        assert done.returncode == 0, done.stdout[-300:]
+
+
+def settings_of(unit: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in (DEPLOY / "systemd" / f"{unit}.service.in").read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_fault_80_units_have_no_condition_that_keeps_them_down_for_good(unit: str) -> None:
+    """Whatever a guard cannot say for sure must not be a no."""
+    settings = settings_of(unit)
+    assert settings["StartLimitIntervalSec"] == ["0"] and settings["Restart"] == ["always"]
+    assert settings["Type"] == ["notify"] and "WatchdogSec" in settings
+    assert not [name for name in settings if name.startswith(("Condition", "Assert"))]
+    for name in ("Requires", "BindsTo", "PartOf", "Requisite", "Conflicts"):
+        assert name not in settings, "the stop of one must not stop another"
+    for path in " ".join(settings["ReadWritePaths"]).split():
+        assert path.startswith("-"), f"{path}: without it, not even a message of our own"
+    for condition in settings.get("ExecCondition", []):
+        # Outside of the sandbox, of which a part may be missing, and by what every Debian has.
+        assert condition.startswith("+/bin/sh -c ") and "test $$? -ne 3" in condition
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_allow_the_system_calls_of_a_service_and_no_others(unit: str) -> None:
+    settings = settings_of(unit)
+    assert settings["SystemCallFilter"][0].split()[0] == "@system-service"
+    assert settings["SystemCallErrorNumber"] == ["EPERM"]
+    assert settings["NoNewPrivileges"] == ["yes"]
+
+
+def test_condition_of_a_unit_skips_only_the_engine_that_is_not_wanted(tmp_path: Path) -> None:
+    """The unit's own words, with each answer that may come from the program."""
+    for unit in UNITS:
+        for condition in settings_of(unit).get("ExecCondition", []):
+            script = condition.partition("'")[2].rpartition("'")[0].replace("$$", "$")
+            for code in (0, 1, 2, 3, 127):
+                program = tmp_path / "millrace"
+                program.write_text(f"#!/bin/sh\nexit {code}\n")
+                program.chmod(0o755)
+                words = ["/bin/sh", "-c", script.replace("@bindir@", str(tmp_path))]
+                assert (run(words, check=False).returncode == 0) == (code != 3)
+            program.unlink()
+            assert run(words, check=False).returncode == 0, "no program at all"
+
+
+def test_fault_87_host_setup_waits_for_a_nic_and_names_it(lab: Lab) -> None:
+    node = lab.node.namespace
+    waiting = node.service("await", [DEPLOY / "host-setup", "await", "late0"])
+    waiting.start()
+    wait_until(
+        lambda: "waiting for the NIC 'late0'" in waiting.log_tail(), "it says so", timeout_s=10
+    )
+    assert waiting.running
+    node.ip("link", "add", "late0", "type", "veth", "peer", "name", "late1")
+    try:
+        assert waiting.wait(timeout_s=20) == 0
+    finally:
+        node.ip("link", "delete", "late0")
+    assert node.run([DEPLOY / "host-setup", "await", "nic0", "net_null0"]).stdout == ""
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["--help"],
+        ["await", ""],
+        ["xdp", ""],
         ["hugepages", "x"],
         ["hugepages", "08"],
         ["twin", "a", "nosuch0"],

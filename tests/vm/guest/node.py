@@ -5,7 +5,8 @@ virtio NIC. Clients and targets are the lab's, on the other end of the wire."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,6 @@ def install() -> None:
     # The virtual machine's own files are none of its business.
     run(["systemd-tmpfiles", "--create", "/usr/local/lib/tmpfiles.d/millrace.conf"])
     systemctl("daemon-reload")
-    ETC.mkdir()
 
 
 def systemctl(*words: str, check: bool = True) -> int:
@@ -67,6 +67,26 @@ def journal(unit: str) -> str:
 def write_config(config: Mapping[str, Any], engine: str) -> None:
     own = {**config, "node": {**config.get("node", {}), "engine": engine}}
     (ETC / "millrace.yaml").write_text(json.dumps(own, indent=1))  # JSON is YAML
+
+
+def write_text(text: str) -> None:
+    """As the config, whatever it is."""
+    (ETC / "millrace.yaml").write_text(text)
+
+
+@contextmanager
+def drop_in(unit: str, text: str) -> Iterator[None]:
+    """Other settings for a unit, for a while."""
+    folder = Path("/run/systemd/system", f"{unit}.service.d")
+    folder.mkdir(parents=True)
+    (folder / "test.conf").write_text(text)
+    systemctl("daemon-reload")
+    try:
+        yield
+    finally:
+        (folder / "test.conf").unlink()
+        folder.rmdir()
+        systemctl("daemon-reload")
 
 
 def write_environment(unit: str, values: Mapping[str, str]) -> None:

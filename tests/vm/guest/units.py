@@ -45,15 +45,15 @@ def assert_answers(lab: node.WireLab) -> None:
     assert ping(lab.client, NODE_CLIENT_V4, count=1) == 1
 
 
-def kill(unit: str) -> None:
+def kill(unit: str, number: signal.Signals = signal.SIGKILL) -> None:
     """As a crash would; until systemd has it running again."""
     before = node.main_pid(unit)
-    os.kill(before, signal.SIGKILL)
+    os.kill(before, number)
     wait_until(
         lambda: node.main_pid(unit) not in (0, before)
         and node.property_of(unit, "ActiveState") == "active",
         f"{unit} is back",
-        timeout_s=20,
+        timeout_s=30,
     )
 
 
@@ -70,6 +70,7 @@ def assert_capabilities(unit: str) -> None:
 
 
 def test_xdp_engine_starts_and_forwards(lab: node.WireLab) -> None:
+    run(["rm", "--recursive", "/run/millrace"])  # as on a host that has not booted since
     assert "LACKS" not in node.host_check("--engine", "xdp", node.NIC)
     node.write_config(CONFIG, "xdp")
     node.write_environment("millrace-xdp", {"NIC": node.NIC, "XDP_OPTIONS": "--flows 65536"})
@@ -97,6 +98,91 @@ def test_crash_beside_the_xdp_engine_costs_no_connection(lab: node.WireLab, unit
         report = streams.stop()
     assert report.errors == [] and report.lost == 0 and report.moved == 0, report
     assert_running(unit)
+    assert_answers(lab)
+
+
+def test_fault_80_crashed_engine_returns_whatever_the_config_file_is(lab: node.WireLab) -> None:
+    """While the control plane runs its config counts; the file is what it will read next time.
+    Other kinds of broken files: unit/cli/cli_test.cc."""
+    node.write_config(CONFIG, "dpdk")  # what is in force says xdp
+    kill("millrace-xdp")
+    node.systemctl("stop", node.CONTROL_PLANE)
+    node.write_text("node: {engine: xdp")
+    kill("millrace-xdp")
+    (node.ETC / "millrace.yaml").unlink()
+    kill("millrace-xdp")
+    # Only now somebody knows that it is not wanted.
+    node.write_config(CONFIG, "dpdk")
+    os.kill(node.main_pid("millrace-xdp"), signal.SIGKILL)
+    wait_until(
+        lambda: node.property_of("millrace-xdp", "ActiveState") == "inactive",
+        "the engine is skipped",
+        timeout_s=20,
+    )
+    assert "node.engine is dpdk" in node.journal("millrace-xdp")
+    node.write_config(CONFIG, "xdp")
+    for unit in ("millrace-xdp", node.CONTROL_PLANE):
+        node.systemctl("start", unit)
+    node.wait_forwarding()
+    assert_answers(lab)
+
+
+def test_reload_of_a_wrong_file_fails_with_its_text(lab: node.WireLab) -> None:
+    before = node.main_pid(node.CONTROL_PLANE)
+    node.write_text("load_balancers: [{name: web, adresses: [203.0.113.10]}]\n")
+    assert node.systemctl("reload", node.CONTROL_PLANE, check=False) != 0
+    assert "millrace.yaml:1:" in node.journal(node.CONTROL_PLANE)
+    assert "adresses" in node.journal(node.CONTROL_PLANE)
+    node.write_config(CONFIG, "xdp")
+    assert node.systemctl("reload", node.CONTROL_PLANE) == 0
+    assert node.main_pid(node.CONTROL_PLANE) == before
+    assert node.millrace("status")["config"]["error"] == ""
+
+
+@pytest.mark.parametrize("unit", ["millrace-xdp", node.CONTROL_PLANE])
+def test_program_that_hangs_is_started_again(lab: node.WireLab, unit: str) -> None:
+    with node.drop_in(unit, "[Service]\nWatchdogSec=5s\nTimeoutAbortSec=2s\n"):
+        node.systemctl("restart", unit)
+        kill(unit, signal.SIGSTOP)
+    assert "Watchdog timeout" in node.journal(unit)
+    node.wait_forwarding()
+    assert_answers(lab)
+
+
+def test_fault_87_restart_of_the_journal_ends_nothing(lab: node.WireLab) -> None:
+    units = ("millrace-xdp", node.CONTROL_PLANE)
+    before = [node.main_pid(unit) for unit in units]
+    said = f"read {node.ETC / 'millrace.yaml'}"
+
+    def logged() -> int:
+        return node.journal(node.CONTROL_PLANE).count(said)
+
+    reloads = logged()
+    node.systemctl("restart", "systemd-journald")
+    assert node.systemctl("reload", node.CONTROL_PLANE) == 0
+    assert [node.main_pid(unit) for unit in units] == before
+    wait_until(lambda: logged() > reloads, "the log goes on", timeout_s=20)
+
+
+def test_fault_87_start_before_the_nic_is_there_comes_to_its_end(lab: node.WireLab) -> None:
+    for unit in ("millrace-xdp", "millrace-dataplane", node.CONTROL_PLANE):
+        assert node.property_of(unit, "StartLimitIntervalUSec") == "0"
+    node.systemctl("stop", "millrace-xdp")
+    run(["ip", "link", "set", node.NIC, "down"])
+    run(["ip", "link", "set", node.NIC, "name", "later0"])
+    node.systemctl("start", "--no-block", "millrace-xdp")
+    waits = f"waiting for the NIC '{node.NIC}'"
+    wait_until(lambda: waits in node.journal("millrace-xdp"), "it says so", timeout_s=20)
+    assert node.property_of("millrace-xdp", "ActiveState") == "activating"
+    run(["ip", "link", "set", "later0", "name", node.NIC])
+    run(["ip", "link", "set", node.NIC, "up"])
+    node.give_addresses(node.NIC)
+    wait_until(
+        lambda: node.property_of("millrace-xdp", "ActiveState") == "active",
+        "the engine runs",
+        timeout_s=30,
+    )
+    node.wait_forwarding()
     assert_answers(lab)
 
 
