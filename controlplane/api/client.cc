@@ -40,20 +40,31 @@ Error connect_error(const std::string& path, int error) {
   }
 }
 
-}  // namespace
-
-Result<ApiClient> ApiClient::connect(const std::string& path, std::chrono::seconds patience) {
+// 0, or errno of what failed.
+int connect_socket(const shm::File& socket, const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return connect_error(path, ENAMETOOLONG);
+  if (path.size() >= sizeof(address.sun_path)) return ENAMETOOLONG;
   std::memcpy(address.sun_path, path.data(), path.size());
+  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
+  return ::connect(socket.fd(), generic, sizeof(address)) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+bool ApiClient::is_nobody_there(const std::string& path) {
+  const shm::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int error = connect_socket(socket, path);
+  return error == ENOENT || error == ECONNREFUSED;
+}
+
+Result<ApiClient> ApiClient::connect(const std::string& path, std::chrono::seconds patience) {
   shm::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.is_open()) return connect_error(path, errno);
   const timeval timeout{.tv_sec = patience.count(), .tv_usec = 0};
   setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
   setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
-  if (::connect(socket.fd(), generic, sizeof(address)) != 0) return connect_error(path, errno);
+  if (const int error = connect_socket(socket, path); error != 0) return connect_error(path, error);
   return ApiClient(std::move(socket), patience);
 }
 

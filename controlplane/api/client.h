@@ -23,6 +23,10 @@ class ApiClient {
   [[nodiscard]] static Result<ApiClient> connect(const std::string& path,
                                                  std::chrono::seconds patience = kPatience);
 
+  // True when no control plane runs for sure: there is no socket, or nobody listens there. Not when
+  // one hangs, or does not let us in. Does not wait.
+  [[nodiscard]] static bool is_nobody_there(const std::string& path);
+
   // Sends `request` and returns the whole answer, {"ok": ...}. After an error the client is of no
   // further use.
   [[nodiscard]] Result<boost::json::value> call(const boost::json::object& request);

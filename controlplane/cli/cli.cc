@@ -245,14 +245,14 @@ int Cli::reload() {
                             std::to_string(view["generation"].whole()) + "\n");
 }
 
-// Whoever knows for sure: the control plane, whose config may come from `apply`; else the file,
-// which is what a control plane reads that starts.
+// Whoever knows for sure: the control plane, whose config may come from `apply`; without one the
+// file, which is what a control plane reads that starts. Nobody while a control plane hangs.
 Cli::WantedEngine Cli::wanted_engine() const {
-  auto client = ApiClient::connect(line_.socket, kEnginePatience);
-  const auto answer = client ? client->call({{"command", "status"}}) : client.error();
-  if (answer) {
-    const JsonView kind = JsonView(&*answer)["result"]["engine"]["wanted_kind"];
-    if (!kind.text().empty()) return {kind.text(), "the config in force"};
+  if (!ApiClient::is_nobody_there(line_.socket)) {
+    auto client = ApiClient::connect(line_.socket, kEnginePatience);
+    const auto answer = client ? client->call({{"command", "status"}}) : client.error();
+    if (!answer) return {"", answer.error().message};
+    return {JsonView(&*answer)["result"]["engine"]["wanted_kind"].text(), "the config in force"};
   }
   const auto text = read_config_file(line_.config);
   if (const auto* error = std::get_if<ConfigError>(&text)) return {"", to_string(*error)};

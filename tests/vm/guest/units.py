@@ -141,7 +141,7 @@ def test_reload_of_a_wrong_file_fails_with_its_text(lab: node.WireLab) -> None:
 
 @pytest.mark.parametrize("unit", ["millrace-xdp", node.CONTROL_PLANE])
 def test_program_that_hangs_is_started_again(lab: node.WireLab, unit: str) -> None:
-    with node.drop_in(unit, "[Service]\nWatchdogSec=5s\nTimeoutAbortSec=2s\n"):
+    with node.drop_in(unit, "[Service]\nWatchdogSec=10s\nTimeoutAbortSec=2s\n"):
         node.systemctl("restart", unit)
         kill(unit, signal.SIGSTOP)
     assert "Watchdog timeout" in node.journal(unit)
