@@ -102,9 +102,8 @@ Result<po::variables_map> parse(int argc, char** argv, const po::options_descrip
   return values;
 }
 
-Status start_log(const std::string& name, const po::variables_map& values) {
+Status start_log(const std::string& name, const std::string& word) {
   (void)::signal(SIGPIPE, SIG_IGN);  // cannot fail for this signal
-  const auto& word = values["log-level"].as<std::string>();
   const auto level = spdlog::level::from_str(word);
   // What from_str makes of unknown names, too.
   if (level == spdlog::level::off && word != "off") {
