@@ -132,7 +132,8 @@ std::variant<CommandLine, HelpText, UsageError> parse_for(const CommandHelp& hel
   }
   if (help.kind == CommandKind::engine && line.words[0] != to_string(EngineKind::dpdk) &&
       line.words[0] != to_string(EngineKind::xdp)) {
-    return usage_error("millrace engine: NAME " + quote(line.words[0]) + " must be dpdk or xdp", &help);
+    return usage_error("millrace engine: NAME " + quote(line.words[0]) + " must be dpdk or xdp",
+                       &help);
   }
   if (line.limit < 1 || line.limit > 1'000'000) {
     return usage_error("millrace flows: --limit must be 1-1000000", &help);
