@@ -133,17 +133,20 @@ VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client,
   return NO_PLACE;
 }
 
-// The counts of what the record was before, which wait for the sweep otherwise.
+// The counts of what the record was before, which wait for the sweep otherwise. By id: the slot's
+// next owner has not had these packets.
 INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow) {
   const uint32_t packets = __sync_lock_test_and_set(&flow->packets, 0);
   const uint64_t bytes = __sync_lock_test_and_set(&flow->bytes, 0);
+  const struct mr_listener* its_listener = listener_at(p->root, flow->listener_slot);
   struct mr_listener_stats* listener = listener_stats_of(p, flow->listener_slot);
-  if (listener != 0) {
+  if (listener != 0 && its_listener != 0 && its_listener->id == flow->listener_id) {
     listener->packets += packets;
     listener->bytes += bytes;
   }
+  const struct mr_target* its_target = target_at(p->root, flow->target_slot);
   struct mr_target_stats* target = target_stats_of(p, flow->target_slot);
-  if (target != 0) {
+  if (target != 0 && its_target != 0 && its_target->id == flow->target_id) {
     target->packets += packets;
     target->bytes += bytes;
   }

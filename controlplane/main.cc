@@ -30,6 +30,7 @@
 #include "controlplane/api/flow_reader.h"
 #include "controlplane/api/server.h"
 #include "controlplane/config/dump.h"
+#include "controlplane/config/file_watch.h"
 #include "controlplane/config/load.h"
 #include "controlplane/health/checker.h"
 #include "controlplane/net/next_hops.h"
@@ -101,7 +102,8 @@ Status make_directory(const std::string& path) {
 // All parts, in the order in which they need each other; destroyed the other way round.
 class ControlPlane {
  public:
-  explicit ControlPlane(Options options) : options_(std::move(options)) {}
+  explicit ControlPlane(Options options)
+      : options_(std::move(options)), file_watch_(options_.config) {}
 
   [[nodiscard]] Status start();
   void run() { io_.run(); }
@@ -133,6 +135,7 @@ class ControlPlane {
   std::unique_ptr<Exporter> exporter_;
   std::string file_problem_;  // what was said last
   millrace::shm::Watchdog watchdog_;
+  ConfigFileWatch file_watch_;
 };
 
 Status ControlPlane::start() {
@@ -217,6 +220,18 @@ std::uint32_t highest_flow_id(const std::string& directory, std::uint32_t table_
   return highest;
 }
 
+spdlog::level::level_enum level_of(LogLevel level) {
+  switch (level) {
+    case LogLevel::error:
+      return spdlog::level::err;
+    case LogLevel::warning:
+      return spdlog::level::warn;
+    case LogLevel::info:
+      break;
+  }
+  return spdlog::level::info;
+}
+
 ReconcilerHooks ControlPlane::hooks() {
   return {
       .now =
@@ -235,17 +250,25 @@ ReconcilerHooks ControlPlane::hooks() {
       .local_macs = [this] { return next_hops_->local_macs(); },
       .own_interface =
           [this](const IpAddress& address) { return next_hops_->interface_of(address); },
+      .link_state = [this](const std::string& name) { return next_hops_->link_state(name); },
       .highest_flow_id = highest_flow_id,
       .alarms =
           [this] {
-            std::vector<std::string> alarms = health_->problems();
-            if (!next_hops_->problem().empty()) alarms.push_back(next_hops_->problem());
+            std::vector<Alarm> alarms;
+            for (std::string& problem : health_->problems()) {
+              alarms.push_back({AlarmKind::probes, std::move(problem)});
+            }
+            for (Alarm alarm : {Alarm{AlarmKind::routes, next_hops_->problem()},
+                                Alarm{AlarmKind::file, file_watch_.alarm()}}) {
+              if (!alarm.text.empty()) alarms.push_back(std::move(alarm));
+            }
             return alarms;
           },
       .probe_lateness_ns = [this] { return health_->lateness().count(); },
       .wake = [this] { settle_soon(); },
       .config_file_text = [this] { return text_of(load_config_file(options_.config)); },
-      .log = [](const std::string& line) { spdlog::info("{}", line); },
+      .log = [](LogLevel level,
+                const std::string& line) { spdlog::log(level_of(level), "{}", line); },
   };
 }
 
@@ -331,6 +354,7 @@ void ControlPlane::tick() {
   renew_lost_files();
   reconciler_->tick();
   watchdog_.turn(clock_ns(CLOCK_MONOTONIC));
+  file_watch_.look(reconciler_->stored_config().text, clock_ns(CLOCK_MONOTONIC));
   tick_timer_.expires_after(kTick);
   tick_timer_.async_wait([this](const boost::system::error_code& error) {
     if (!error) tick();

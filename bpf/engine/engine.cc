@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -485,6 +486,9 @@ Status detach(const EngineOptions& options) {
   }
   for (const std::uint32_t ifindex : interfaces_of(*pins)) memberships->leave_all(ifindex);
   if (Status removed = remove_attachments(*pins); !removed) return removed;
+  // What the last daemon said of itself: to the control plane a program on one of its nics, such as
+  // a chain's dispatcher, would be that daemon's.
+  (void)::unlink((options.runtime_dir + "/stats").c_str());  // there need be none
   if (flow_copy) {
     flow_copy->set_all(former->flows, former->last_hops);
     if (Status committed = flow_set->commit(); !committed) return committed;

@@ -324,11 +324,12 @@ void Sweep::fold_counts(mr_flow_record& flow) {
   if (std::atomic_ref<std::uint32_t>(flow.packets).load(std::memory_order_relaxed) == 0) return;
   const std::uint64_t packets = std::atomic_ref<std::uint32_t>(flow.packets).exchange(0);
   const std::uint64_t bytes = std::atomic_ref<std::uint64_t>(flow.bytes).exchange(0);
-  if (flow.listener_slot < listeners().size()) {
+  // By id: the slot's next owner has not had these packets.
+  if (flow.listener_slot < listeners().size() && listener_of(flow) != nullptr) {
     add(listeners()[flow.listener_slot].packets, packets);
     add(listeners()[flow.listener_slot].bytes, bytes);
   }
-  if (flow.target_slot < targets().size()) {
+  if (flow.target_slot < targets().size() && has_target(flow)) {
     add(targets()[flow.target_slot].packets, packets);
     add(targets()[flow.target_slot].bytes, bytes);
   }

@@ -202,21 +202,24 @@ Outcome run_validate(const Call& call) {
   return outcome_view(*rehearsed);
 }
 
+// Whoever applied is told, but may be a program that nobody watches: so it is also kept as the last
+// attempt, for `millrace status` and metrics, until a config is applied.
+Outcome refuse_apply(const Call& call, Errors errors) {
+  spdlog::warn("apply by uid {} (pid {}) refused: {} errors, the first: {}", call.peer.uid,
+               call.peer.pid, errors.size(), to_string(errors.front()));
+  std::string text = "apply by uid " + std::to_string(call.peer.uid) + ":";
+  for (const ConfigError& error : errors) text += "\n" + to_string(error);
+  call.parts.controller.report_config_error(std::move(text));
+  return errors;
+}
+
 Outcome run_apply(const Call& call) {
   auto loaded = load_request(call);
-  if (auto* errors = std::get_if<Errors>(&loaded)) {
-    spdlog::warn("apply by uid {} (pid {}) refused: {} errors, the first: {}", call.peer.uid,
-                 call.peer.pid, errors->size(), to_string(errors->front()));
-    return std::move(*errors);
-  }
+  if (auto* errors = std::get_if<Errors>(&loaded)) return refuse_apply(call, std::move(*errors));
   const std::string source =
       "apply of " + quote(name_of(call)) + " by uid " + std::to_string(call.peer.uid);
   const auto applied = call.parts.controller.apply(std::move(std::get<Config>(loaded)), source);
-  if (!applied) {
-    spdlog::warn("apply by uid {} (pid {}) failed: {}", call.peer.uid, call.peer.pid,
-                 applied.error().message);
-    return Errors{{"apply", applied.error().message}};
-  }
+  if (!applied) return refuse_apply(call, Errors{{"apply", applied.error().message}});
   const ApplyOutcome& outcome = *applied;
   spdlog::info("apply by uid {} (pid {}): generation {}", call.peer.uid, call.peer.pid,
                outcome.generation);

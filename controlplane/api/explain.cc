@@ -32,6 +32,7 @@ class Explanation {
 
  private:
   void decide();
+  void explain_engine();
   void decide_in_group(const mr_listener& listener);
   void explain_slot(const mr_target_group& group, const mr_lookup_slot& slot);
   void explain_target(const mr_target& target);
@@ -60,13 +61,26 @@ json::value Explanation::run() {
              {"target", nullptr},
              {"flow", nullptr}};
   decide();
-  if (!snapshot_.engine.running) {
-    say("no engine is running (" + snapshot_.engine.problem + "): nothing is forwarded at all");
-  } else if (snapshot_.engine.adopted_generation != config_.generation) {
-    say("the engine still runs generation " + std::to_string(snapshot_.engine.adopted_generation));
-  }
+  explain_engine();
   result_["why"] = std::move(why_);
   return std::move(result_);
+}
+
+// Whether what is decided is also what happens.
+void Explanation::explain_engine() {
+  const EngineSnapshot& engine = snapshot_.engine;
+  result_["is_forwarding"] = engine.is_forwarding();
+  if (!engine.is_forwarding()) {
+    return say("no engine is running (" + engine.problem + "): nothing is forwarded at all");
+  }
+  const std::string adopted = "generation " + std::to_string(engine.adopted_generation);
+  const bool is_newest = engine.adopted_generation == config_.generation;
+  if (!engine.is_running()) {
+    say("the engine goes on forwarding by " + adopted + ", but nobody gives it changes (" +
+        engine.problem + ")" + (is_newest ? "" : ": this answer is by a newer one"));
+  } else if (!is_newest) {
+    say("the engine still runs " + adopted);
+  }
 }
 
 void Explanation::decide() {
@@ -122,7 +136,10 @@ void Explanation::explain_slot(const mr_target_group& group, const mr_lookup_slo
   const auto members = config_.members(group);
   const mr_target& current = config_.targets[members[slot.cur]];
   if ((group.flags & MR_GROUP_FAIL_OPEN) != 0) {
-    say("the group fails open: no target is healthy, so all of them get flows");
+    const TargetGroupSnapshot* known = names_.group(group.id);
+    const bool is_unchecked = known != nullptr && known->routing == GroupRouting::unchecked;
+    say(is_unchecked ? "no health check has had a result yet, so all targets get flows"
+                     : "the group fails open: no target is healthy, so all of them get flows");
   }
   result_["cur"] = target_text(current);
   result_["prev"] = nullptr;

@@ -12,7 +12,9 @@
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
+#include <chrono>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -41,6 +43,7 @@ Peer peer_of(int fd) {
 class Session : public std::enable_shared_from_this<Session> {
  public:
   using Ended = std::function<void(Session*)>;
+  using Clock = std::chrono::steady_clock;
 
   Session(stream_protocol::socket socket, const ApiParts& parts, const ApiLimits& limits,
           Ended ended)
@@ -58,6 +61,10 @@ class Session : public std::enable_shared_from_this<Session> {
     is_closing_ = true;
     send(answer_error("connection", reason));
   }
+
+  // Since when it has been waiting for a request, or the rest of one; nullopt: it is being
+  // answered.
+  [[nodiscard]] std::optional<Clock::time_point> waiting_since() const { return waiting_since_; }
 
   // Ends what is pending; its handlers run later and do nothing more.
   void close() {
@@ -86,6 +93,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Ended ended_;
   std::string input_;
   std::string output_;
+  std::optional<Clock::time_point> waiting_since_ = Clock::now();
   bool is_closing_ = false;  // after the answer under way
   bool is_closed_ = false;
 };
@@ -99,6 +107,7 @@ void Session::arm(std::chrono::milliseconds timeout) {
 
 // Waits for the first byte of a request, without hurry.
 void Session::read_request() {
+  waiting_since_ = Clock::now();
   if (!input_.empty()) return read_more();
   arm(limits_.idle_timeout);
   socket_.async_wait(stream_protocol::socket::wait_read,
@@ -136,6 +145,7 @@ void Session::handle_read(const error_code& error, std::size_t bytes) {
 }
 
 void Session::send(std::string line) {
+  waiting_since_.reset();
   output_ = std::move(line) + "\n";
   arm(limits_.answer_timeout);
   asio::async_write(socket_, asio::buffer(output_),
@@ -176,6 +186,7 @@ class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
 
  private:
   void handle_accept(const error_code& error, stream_protocol::socket socket);
+  [[nodiscard]] bool close_idlest();
 
   asio::io_context& io_;
   stream_protocol::acceptor acceptor_;
@@ -240,7 +251,7 @@ void ApiServer::Acceptor::handle_accept(const error_code& error, stream_protocol
     });
     return;
   }
-  const bool is_full = sessions_.size() >= limits_.clients_max;
+  const bool is_full = sessions_.size() >= limits_.clients_max && !close_idlest();
   auto session = std::make_shared<Session>(std::move(socket), parts_, limits_,
                                            [weak = weak_from_this()](Session* ended) {
                                              if (const auto self = weak.lock())
@@ -255,6 +266,19 @@ void ApiServer::Acceptor::handle_accept(const error_code& error, stream_protocol
     session->start();
   }
   accept();
+}
+
+// False when all are being answered.
+bool ApiServer::Acceptor::close_idlest() {
+  std::shared_ptr<Session> idlest;
+  for (const auto& session : sessions_) {
+    const auto since = session->waiting_since();
+    if (since && (!idlest || *since < *idlest->waiting_since())) idlest = session;
+  }
+  if (!idlest) return false;
+  idlest->close();
+  sessions_.erase(idlest);
+  return true;
 }
 
 void ApiServer::Acceptor::stop() {

@@ -20,6 +20,7 @@
 namespace millrace::control {
 
 struct ApiLimits {
+  // At once. Who has asked nothing for the longest time gives way to who comes.
   std::size_t clients_max = 64;
   // A config of the largest size, escaped as JSON text, and some.
   std::size_t request_bytes_max = std::size_t{24} << 20;

@@ -30,7 +30,8 @@ json::object group_head(const TargetGroupSnapshot& group) {
           {"protocol", to_string(group.protocol)},
           {"port", group.port},
           {"forwarding", to_string(group.forwarding)},
-          {"fail_open", group.fail_open},
+          {"fail_open", group.routing == GroupRouting::fail_open},
+          {"unchecked", group.routing == GroupRouting::unchecked},
           {"table_slots", group.table_slots},
           {"table_digest", hex_text(group.table_digest)},
           {"slots_with_prev", group.slots_with_prev}};
@@ -92,7 +93,8 @@ json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns
                        {"turn_ns_max", worker.turn_ns_max}});
   }
   const bool has_started = engine.start_ns != 0;
-  return {{"running", engine.running},
+  return {{"running", engine.is_running()},
+          {"forwarding", engine.is_forwarding()},
           {"kind", engine.kind},
           {"wanted_kind", engine.wanted_kind},
           {"pid", engine.pid},
@@ -140,7 +142,7 @@ json::value status_view(const Snapshot& snapshot, std::uint64_t boottime_ns) {
     groups.push_back(std::move(view));
   }
   json::array alarms;
-  for (const std::string& alarm : snapshot.alarms) alarms.push_back(json::value(alarm));
+  for (const Alarm& alarm : snapshot.alarms) alarms.push_back(json::value(alarm.text));
   return {{"node", snapshot.node},
           {"zone", snapshot.zone},
           {"alarms", std::move(alarms)},
@@ -211,7 +213,7 @@ json::value counters_view(const Snapshot& snapshot) {
   for (const NicSnapshot& nic : snapshot.engine.nics) {
     nics.push_back({{"name", nic.name}, {"drops", nic_drops_of(nic)}});
   }
-  return {{"engine_running", snapshot.engine.running},
+  return {{"engine_running", snapshot.engine.is_running()},
           {"counters", counters_of(counters)},
           {"drops", drops_of(drops)},
           {"workers", std::move(workers)},

@@ -37,9 +37,7 @@ std::string nic_drops_text(JsonView drops) {
 }
 
 std::string engine_facts(JsonView engine, std::uint64_t published) {
-  if (!engine["running"].flag()) {
-    return fact("Engine", "NOT RUNNING: " + or_dash(engine["problem"].text()));
-  }
+  if (!engine["running"].flag()) return fact("Engine", absent_engine_text(engine));
   const std::uint64_t adopted = engine["adopted_generation"].whole();
   std::string text = "running: " + engine["kind"].text() + ", pid " + whole_text(engine["pid"]) +
                      ", up " + duration_text(engine["uptime_seconds"].whole()) + ", generation " +
@@ -84,6 +82,11 @@ std::string worker_table(JsonView engine) {
   return table.empty() ? "" : "\n" + table.text();
 }
 
+std::string group_note(JsonView group) {
+  if (group["fail_open"].flag()) return "FAILS OPEN: no target is healthy, all get flows";
+  return group["unchecked"].flag() ? "not checked yet: all targets get flows" : "";
+}
+
 std::string group_table(JsonView status) {
   Table table({{"TARGET GROUP"},
                {"PROTOCOL"},
@@ -99,13 +102,19 @@ std::string group_table(JsonView status) {
     table.add({group["name"].text(), group["protocol"].text(), whole_text(group["port"]),
                group["forwarding"].text(), whole_text(group["healthy"]),
                whole_text(group["unhealthy"]), whole_text(group["initial"]),
-               whole_text(group["draining"]), whole_text(group["unused"]),
-               group["fail_open"].flag() ? "FAILS OPEN: no target is healthy" : ""});
+               whole_text(group["draining"]), whole_text(group["unused"]), group_note(group)});
   }
   return table.empty() ? "\nNo target groups.\n" : "\n" + table.text();
 }
 
 }  // namespace
+
+std::string absent_engine_text(JsonView engine) {
+  const std::string problem = or_dash(engine["problem"].text());
+  if (!engine["forwarding"].flag()) return "NOT RUNNING: " + problem;
+  return "UNATTENDED: " + engine["kind"].text() + " goes on forwarding by generation " +
+         whole_text(engine["adopted_generation"]) + ", but no change comes into force: " + problem;
+}
 
 std::string render_status(JsonView status) {
   const JsonView config = status["config"];
@@ -168,9 +177,8 @@ std::string render_targets(JsonView targets) {
                  target_note(target)});
     }
     if (group["targets"].items().empty()) notes += group["name"].text() + " has no targets.\n";
-    if (group["fail_open"].flag()) {
-      notes += group["name"].text() + " fails open: no target is healthy, all get flows.\n";
-    }
+    const std::string note = group_note(group);
+    if (!note.empty()) notes += group["name"].text() + ": " + note + ".\n";
   }
   if (table.empty() && notes.empty()) return "No target groups.\n";
   return (table.empty() ? "" : table.text()) + (notes.empty() ? "" : "\n" + notes);
@@ -220,7 +228,7 @@ std::string render_counters(JsonView counters, bool with_zeros) {
     return table;
   };
   std::string text;
-  if (!counters["engine_running"].flag()) text += "The engine is not running.\n\n";
+  if (!counters["engine_running"].flag()) text += "The engine is not running: as of its end.\n\n";
   text += table_of("COUNTER", "counters", true).text();
   const Table drops = table_of("DROP REASON", "drops", with_zeros);
   text += "\n" + (drops.empty() ? "No packets dropped.\n" : drops.text());
@@ -242,6 +250,8 @@ std::string render_explain(JsonView explanation) {
     text += "  " + std::to_string(++step) + ". " + why.text() + "\n";
   }
   const std::string verdict = explanation["verdict"].text();
+  const bool is_forwarding = explanation["is_forwarding"].flag();
+  if (!is_forwarding && verdict != "drop") return text + "=> nothing, while no engine runs\n";
   if (verdict == "forward") return text + "=> forwarded to " + explanation["target"].text() + "\n";
   if (verdict == "punt") return text + "=> handed to the kernel\n";
   return text + "=> dropped: " + or_dash(explanation["drop_reason"].text()) + "\n";

@@ -23,6 +23,8 @@ namespace millrace::control {
 // "1 target", "2 targets".
 [[nodiscard]] std::string counted(std::size_t count, const char* what);
 
+// Of an engine that does not run: whether the node forwards nevertheless, and why it does not run.
+[[nodiscard]] std::string absent_engine_text(JsonView engine);
 // State, and health where the state does not tell it: "draining, unhealthy".
 [[nodiscard]] std::string target_state(JsonView target);
 // What the state of a target needs beside its name: reason, countdown, missing next hop.

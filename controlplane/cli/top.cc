@@ -53,7 +53,7 @@ std::string Screen::head() const {
       status["node"].text() + ": generation " + std::to_string(status["generation"].whole()) +
       ", engine " +
       (engine["running"].flag() ? "up " + duration_text(engine["uptime_seconds"].whole())
-                                : "NOT RUNNING: " + engine["problem"].text()) +
+                                : absent_engine_text(engine)) +
       "\n";
   for (const JsonView alarm : status["alarms"].items()) text += "ALARM " + alarm.text() + "\n";
   text += "rx " + count_text(total_rate("rx_packets")) + " packets/s, " +

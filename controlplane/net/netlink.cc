@@ -66,6 +66,12 @@ int take_route(const nlmsghdr* message, void* answer) {
   return MNL_CB_STOP;
 }
 
+int take_link_state(const nlmsghdr* message, void* state) {
+  const auto link = parse_link_state(*message);
+  if (link) *static_cast<LinkState*>(state) = *link;
+  return MNL_CB_STOP;
+}
+
 }  // namespace
 
 void MnlClose::operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
@@ -183,20 +189,42 @@ Result<RouteAnswer> NetlinkQueries::route_to(const IpAddress& destination) {
   route->rtm_dst_len = static_cast<unsigned char>(8 * address_bytes);
   mnl_attr_put(request, RTA_DST, address_bytes, destination.addr.bytes + 16 - address_bytes);
 
+  RouteAnswer answer;
+  const Result<int> error = ask(request, take_route, &answer, "a route");
+  if (!error) return error.error();
+  answer.error = *error;
+  return answer;
+}
+
+Result<LinkState> NetlinkQueries::link_state(const std::string& interface) {
+  std::array<char, 256> request_bytes{};
+  LinkState state;
+  if (interface.empty() || interface.size() >= IFNAMSIZ)
+    return state;  // no interface has such a name
+  nlmsghdr* request = mnl_nlmsg_put_header(request_bytes.data());
+  request->nlmsg_type = RTM_GETLINK;
+  request->nlmsg_flags = NLM_F_REQUEST;
+  request->nlmsg_seq = ++sequence_;
+  (void)mnl_nlmsg_put_extra_header(request, sizeof(ifinfomsg));
+  mnl_attr_put_strz(request, IFLA_IFNAME, interface.c_str());
+  const Result<int> error = ask(request, take_link_state, &state, "an interface");
+  if (!error) return error.error();
+  return state;
+}
+
+Result<int> NetlinkQueries::ask(nlmsghdr* request, int (*take)(const nlmsghdr*, void*),
+                                void* answer, const char* what) {
   std::vector<char> buffer(kReceiveBytes);
   ssize_t bytes = mnl_socket_sendto(socket_.get(), request, request->nlmsg_len);
   if (bytes >= 0) bytes = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
   if (bytes < 0) {
-    const Error error = errno_error("cannot ask the kernel for a route");
+    const Error error = errno_error(std::string("cannot ask the kernel for ") + what);
     const Status opened = reopen();
     return opened ? error : opened.error();
   }
-  RouteAnswer answer;
-  if (mnl_cb_run(buffer.data(), static_cast<std::size_t>(bytes), sequence_,
-                 mnl_socket_get_portid(socket_.get()), take_route, &answer) < 0) {
-    answer.error = errno;
-  }
-  return answer;
+  const int taken = mnl_cb_run(buffer.data(), static_cast<std::size_t>(bytes), sequence_,
+                               mnl_socket_get_portid(socket_.get()), take, answer);
+  return taken < 0 ? errno : 0;
 }
 
 }  // namespace millrace::control

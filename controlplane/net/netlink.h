@@ -16,6 +16,7 @@
 #include "dataplane/core/result.h"
 
 struct mnl_socket;
+struct nlmsghdr;
 
 namespace millrace::control {
 
@@ -89,6 +90,14 @@ class NetlinkMonitor {
   std::unique_ptr<mnl_socket, MnlClose> socket_;
 };
 
+// An interface at this moment. Without one of that name nothing holds.
+struct LinkState {
+  bool has_carrier = false;
+  bool has_xdp_program = false;  // whoever's, alone or as a chain's dispatcher
+
+  friend bool operator==(const LinkState&, const LinkState&) = default;
+};
+
 // Questions that the kernel answers at once (microseconds each).
 class NetlinkQueries {
  public:
@@ -100,9 +109,16 @@ class NetlinkQueries {
   // Where the kernel would send a packet for `destination`.
   [[nodiscard]] Result<RouteAnswer> route_to(const IpAddress& destination);
 
+  // Asked, because events do not tell of programs that are attached by a link of their own. Needs
+  // no privilege.
+  [[nodiscard]] Result<LinkState> link_state(const std::string& interface);
+
  private:
   NetlinkQueries() = default;
   [[nodiscard]] Status reopen();
+  // Sends `request`, gives the answer to `take`; 0 or the kernel's errno.
+  [[nodiscard]] Result<int> ask(nlmsghdr* request, int (*take)(const nlmsghdr*, void*),
+                                void* answer, const char* what);
   [[nodiscard]] bool dump_one(std::uint16_t type, const NetlinkSink& sink);
 
   std::unique_ptr<mnl_socket, MnlClose> socket_;

@@ -89,6 +89,15 @@ bool is_macvlan(const nlattr* link_info) {
                     kKind.end());
 }
 
+// IFLA_XDP nests how a program is attached, XDP_ATTACHED_NONE when none is.
+bool has_xdp_program(const nlattr* xdp) {
+  Attributes<IFLA_XDP_ATTACHED + 1> attributes{};
+  Collector collector{.found = attributes};
+  if (xdp == nullptr || mnl_attr_parse_nested(xdp, collect, &collector) < 0) return false;
+  const auto how = payload_of(attributes[IFLA_XDP_ATTACHED]);
+  return how.size() == 1 && how[0] != XDP_ATTACHED_NONE;
+}
+
 std::optional<NetlinkEvent> parse_link(const nlmsghdr& message) {
   Attributes<IFLA_LINK_NETNSID + 1> attributes;
   const auto* header = read_message<ifinfomsg>(message, attributes);
@@ -172,6 +181,15 @@ std::optional<NetlinkEvent> parse_event(const nlmsghdr& message) {
     default:
       return std::nullopt;
   }
+}
+
+std::optional<LinkState> parse_link_state(const nlmsghdr& message) {
+  Attributes<IFLA_XDP + 1> attributes;
+  if (message.nlmsg_type != RTM_NEWLINK) return std::nullopt;
+  const auto* header = read_message<ifinfomsg>(message, attributes);
+  if (header == nullptr) return std::nullopt;
+  return LinkState{.has_carrier = (header->ifi_flags & IFF_LOWER_UP) != 0,
+                   .has_xdp_program = has_xdp_program(attributes[IFLA_XDP])};
 }
 
 std::optional<RouteAnswer> parse_route(const nlmsghdr& message) {

@@ -16,6 +16,9 @@ namespace millrace::control {
 // IPv6, and for malformed ones. `message.nlmsg_len` bytes must be readable.
 [[nodiscard]] std::optional<NetlinkEvent> parse_event(const nlmsghdr& message);
 
+// An RTM_NEWLINK as the answer to a question for one interface.
+[[nodiscard]] std::optional<LinkState> parse_link_state(const nlmsghdr& message);
+
 // An RTM_NEWROUTE as the answer to a question for one destination.
 [[nodiscard]] std::optional<RouteAnswer> parse_route(const nlmsghdr& message);
 

@@ -66,6 +66,7 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
   };
   [[nodiscard]] const Answers& answers() const { return answers_; }
   [[nodiscard]] const std::string& problem() const { return problem_; }
+  [[nodiscard]] LinkState link_state(const std::string& interface);
   [[nodiscard]] const NextHopTable& table() const { return table_; }
 
  private:
@@ -212,6 +213,12 @@ std::optional<NextHopInfo> NextHops::Impl::find(const IpAddress& address) const 
   return found->second;
 }
 
+LinkState NextHops::Impl::link_state(const std::string& interface) {
+  const auto state = queries_.link_state(interface);
+  if (!state) problem_ = state.error().message;
+  return state ? *state : LinkState{};
+}
+
 void NextHops::Impl::wait_to_ask() {
   ask_timer_.expires_after(kAskInterval);
   ask_timer_.async_wait([weak = weak_from_this()](const auto& error) {
@@ -284,6 +291,9 @@ std::vector<IpAddress> NextHops::local_addresses() const {
 std::vector<LocalMac> NextHops::local_macs() const { return impl_->answers().local_macs; }
 std::string NextHops::interface_of(const IpAddress& address) const {
   return impl_->table().interface_of(address);
+}
+LinkState NextHops::link_state(const std::string& interface) {
+  return impl_->link_state(interface);
 }
 std::string NextHops::problem() const { return impl_->problem(); }
 

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "controlplane/model/model.h"
+#include "controlplane/net/netlink.h"
 #include "dataplane/core/result.h"
 
 namespace millrace::control {
@@ -79,6 +80,9 @@ class NextHops {
 
   // The interface that has this address as one of the node's own, "" when none has.
   [[nodiscard]] std::string interface_of(const IpAddress& address) const;
+
+  // Of any interface, asked for now.
+  [[nodiscard]] LinkState link_state(const std::string& interface);
 
   // What keeps the tables from being followed, "" when nothing does.
   [[nodiscard]] std::string problem() const;

@@ -64,9 +64,11 @@ WorkerSnapshot worker_snapshot(const shm::StatsReader& stats, std::uint32_t inde
 
 }  // namespace
 
-EngineWatch::Poll EngineWatch::poll() {
+EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_link) {
   is_alive_ = shm::ProcessLock::is_held(lock_path_);
+  if (!was_there_first_) was_there_first_ = is_alive_;
   Poll result;
+  links_.clear();
   if (stats_ && stats_->is_stale()) stats_.reset();
   if (!stats_) {
     Result<shm::StatsReader> joined = shm::StatsReader::join(stats_path_);
@@ -77,9 +79,49 @@ EngineWatch::Poll EngineWatch::poll() {
   shm::EngineInfo info = stats_->engine();
   result.is_new_engine =
       info.engine_start_ns != info_.engine_start_ns || info.engine_pid != info_.engine_pid;
+  result.has_started = result.is_new_engine && !(info_.engine_pid == 0 && *was_there_first_);
   result.nics_changed = !same_nics(info.nics, info_.nics);
   info_ = std::move(info);
+  const bool is_attended = is_alive_ && is_beating(now_ns);
+  if (info_.engine_kind == MR_ENGINE_XDP && !is_attended) {
+    for (const mr_nic& nic : info_.nics) links_.push_back(ask_link(nic.name));
+  }
   return result;
+}
+
+bool EngineWatch::is_beating(std::uint64_t now_ns) const {
+  return stats_ && age_ms(info_.heartbeat_ns, now_ns) < kSilenceNs / kMillisecondNs;
+}
+
+// The one place where this is decided. The XDP engine's program is in the kernel and needs its
+// daemon for changes alone; the DPDK engine's workers need its main thread for no more.
+EngineState EngineWatch::state(std::uint64_t now_ns) const {
+  if (!stats_) return EngineState::stopped;
+  if (is_alive_ && is_beating(now_ns)) return EngineState::running;
+  bool is_forwarding = std::ranges::any_of(links_, &LinkState::has_xdp_program);
+  if (is_alive_ && info_.engine_kind == MR_ENGINE_DPDK) {
+    for (std::uint32_t i = 0; i < stats_->worker_count(); ++i) {
+      const std::uint64_t age = age_ms(stats_->worker(i).heartbeat_ns, now_ns);
+      is_forwarding = is_forwarding || age < kSilenceNs / kMillisecondNs;
+    }
+  }
+  return is_forwarding ? EngineState::unattended : EngineState::stopped;
+}
+
+NicSnapshot EngineWatch::nic_snapshot(std::size_t index) const {
+  const mr_nic& nic = info_.nics[index];
+  NicSnapshot shown{.name = nic.name,
+                    .twin = nic.twin,
+                    .mac = mac_text(nic.mac),
+                    .link_up = nic.link_up != 0,
+                    .unserved_queues = nic.unserved_queues,
+                    .rx_missed = nic.rx_missed,
+                    .rx_errors = nic.rx_errors,
+                    .rx_no_buffer = nic.rx_no_buffer};
+  if (index < links_.size()) {
+    shown.link_up = links_[index].has_carrier && links_[index].has_xdp_program;
+  }
+  return shown;
 }
 
 std::uint64_t EngineWatch::oldest_read(std::uint64_t published) {
@@ -100,9 +142,7 @@ std::optional<std::uint8_t> EngineWatch::nic_of_twin(const std::string& twin) co
 EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t published_at_ns,
                                      std::uint64_t now_ns) const {
   EngineSnapshot engine;
-  const bool is_beating =
-      stats_ && age_ms(info_.heartbeat_ns, now_ns) < kSilenceNs / kMillisecondNs;
-  engine.running = is_alive_ && is_beating;
+  engine.state = state(now_ns);
   if (stats_) {
     engine.kind = kind_text(info_.engine_kind);
     engine.pid = info_.engine_pid;
@@ -113,17 +153,7 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
     engine.flow_table_dir = info_.flow_table_dir;
     // The workers of the XDP engine are CPUs, which share one table.
     engine.flow_table_count = info_.engine_kind == MR_ENGINE_XDP ? 1 : stats_->worker_count();
-    for (const mr_nic& nic : info_.nics) {
-      engine.nics.push_back({.name = nic.name,
-                             .twin = nic.twin,
-                             .mac = mac_text(nic.mac),
-                             .link_up = nic.link_up != 0,
-                             .unserved_queues = nic.unserved_queues,
-                             .rx_missed = nic.rx_missed,
-                             .rx_errors = nic.rx_errors,
-                             .rx_no_buffer = nic.rx_no_buffer,
-                             .tx_dropped = nic.tx_dropped});
-    }
+    for (std::size_t i = 0; i < info_.nics.size(); ++i) engine.nics.push_back(nic_snapshot(i));
     for (std::uint32_t i = 0; i < stats_->worker_count(); ++i) {
       engine.workers.push_back(worker_snapshot(*stats_, i, now_ns));
     }
@@ -135,9 +165,14 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
 // The first that applies: what is at the top explains what is below.
 std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t published,
                                  std::uint64_t published_at_ns, std::uint64_t now_ns) const {
-  if (!is_alive_) return "the engine is not running: nobody holds " + lock_path_;
+  if (!is_alive_) {
+    const bool is_unattended = engine.state == EngineState::unattended;
+    return (is_unattended ? "millrace-xdp is not running: nobody holds "
+                          : "the engine is not running: nobody holds ") +
+           lock_path_;
+  }
   if (!stats_) return "the engine's counters cannot be read: " + join_error_;
-  if (!engine.running) {
+  if (!engine.is_running()) {
     return "the engine's main thread gave no sign of life for " +
            std::to_string(age_ms(info_.heartbeat_ns, now_ns)) + " ms";
   }

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The engine as the control plane sees it: its lock says whether it lives, its stats segment what
-// it does. Cold; polled a few times a second.
+// it does, and the kernel whether a program that it left goes on. Cold; polled a few times a
+// second.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "controlplane/net/netlink.h"
 #include "controlplane/reconcile/snapshot.h"
 #include "dataplane/shm/stats_reader.h"
 
@@ -19,12 +23,18 @@ class EngineWatch {
   explicit EngineWatch(const std::string& runtime_dir)
       : lock_path_(runtime_dir + "/dataplane.lock"), stats_path_(runtime_dir + "/stats") {}
 
+  using AskLink = std::function<LinkState(const std::string& interface)>;
+
   struct Poll {
-    bool is_new_engine = false;  // another process than last time: its counters start at 0
-    bool nics_changed = false;   // other nics or twins
+    bool is_new_engine = false;  // another process than last time
+    // It started since an earlier look, so that its counters start at 0 for those who have a slot
+    // now; else it was there before us.
+    bool has_started = false;
+    bool nics_changed = false;  // other nics or twins
   };
-  // Looks at lock and segment; joins or re-joins the segment as needed.
-  [[nodiscard]] Poll poll();
+  // Looks at lock and segment, joins or re-joins the segment as needed. While the daemon of an XDP
+  // engine is away, `ask_link` says of each of its nics whether a program is attached.
+  [[nodiscard]] Poll poll(std::uint64_t now_ns, const AskLink& ask_link);
 
   // Null while there is no segment to read.
   [[nodiscard]] const shm::StatsReader* stats() const { return stats_ ? &*stats_ : nullptr; }
@@ -49,15 +59,20 @@ class EngineWatch {
                                         std::uint64_t now_ns) const;
 
  private:
+  [[nodiscard]] bool is_beating(std::uint64_t now_ns) const;
+  [[nodiscard]] EngineState state(std::uint64_t now_ns) const;
+  [[nodiscard]] NicSnapshot nic_snapshot(std::size_t index) const;
   [[nodiscard]] std::string problem(const EngineSnapshot& engine, std::uint64_t published,
                                     std::uint64_t published_at_ns, std::uint64_t now_ns) const;
 
   std::string lock_path_;
   std::string stats_path_;
   bool is_alive_ = false;
+  std::optional<bool> was_there_first_;  // at the first look
   std::optional<shm::StatsReader> stats_;
   std::string join_error_;
   shm::EngineInfo info_;
+  std::vector<LinkState> links_;  // by nic, as the kernel says; empty while the engine says it
 };
 
 }  // namespace millrace::control

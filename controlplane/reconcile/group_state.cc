@@ -18,10 +18,6 @@ constexpr std::uint64_t kCountedNs = 3 * kSecondNs;
 
 bool is_healthy(const TargetRecord& target) { return target.health.state == TargetState::healthy; }
 
-bool gets_new_flows_if_healthy(const TargetRecord& target) {
-  return target.registration == Registration::registered && target.weight > 0;
-}
-
 }  // namespace
 
 std::uint64_t target_identity(const TargetKey& key, Protocol protocol) {
@@ -70,11 +66,15 @@ std::uint64_t next_drain_end_ns(const GroupState& group) {
   return next;
 }
 
+bool may_get_new_flows(const TargetRecord& target) {
+  return target.registration == Registration::registered && target.weight > 0;
+}
+
 bool fails_open(const GroupState& group) {
   if (!group.is_in_use) return false;  // few of its targets are probed, and none gets a new flow
   bool has_registered = false;
   for (const auto& [key, target] : group.targets) {
-    if (!gets_new_flows_if_healthy(target)) continue;
+    if (!may_get_new_flows(target)) continue;
     if (is_healthy(target)) return false;
     has_registered = true;
   }
@@ -83,10 +83,19 @@ bool fails_open(const GroupState& group) {
 
 std::string lack_of_targets(const GroupState& group) {
   const bool has_some = std::ranges::any_of(
-      group.targets, [](const auto& entry) { return gets_new_flows_if_healthy(entry.second); });
+      group.targets, [](const auto& entry) { return may_get_new_flows(entry.second); });
   if (!group.is_in_use || has_some) return "";
   return "no target of group " + group.settings.name +
          " gets new flows: its listeners refuse new connections";
+}
+
+GroupRouting routing_of(const GroupState& group) {
+  if (!fails_open(group)) return GroupRouting::to_healthy;
+  const bool is_checked = std::ranges::any_of(group.targets, [](const auto& entry) {
+    const TargetRecord& target = entry.second;
+    return may_get_new_flows(target) && target.health.state == TargetState::unhealthy;
+  });
+  return is_checked ? GroupRouting::fail_open : GroupRouting::unchecked;
 }
 
 std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open) {

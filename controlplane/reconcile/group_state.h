@@ -25,6 +25,7 @@
 #include "controlplane/health/health_state.h"
 #include "controlplane/model/model.h"
 #include "controlplane/reconcile/epochs.h"
+#include "controlplane/reconcile/snapshot.h"
 #include "controlplane/store/stored_state.h"
 
 namespace millrace::control {
@@ -82,6 +83,12 @@ void end_drain(TargetRecord& target);
 // A sentence for the operator when listeners forward to the group and no target of it may get new
 // flows, whatever its health; "" otherwise.
 [[nodiscard]] std::string lack_of_targets(const GroupState& group);
+// Registered and with a weight: gets new flows, if it is healthy or the group fails open.
+[[nodiscard]] bool may_get_new_flows(const TargetRecord& target);
+
+// For people, who need to tell targets that are dead from those that nobody has looked at yet: the
+// engine treats both alike.
+[[nodiscard]] GroupRouting routing_of(const GroupState& group);
 
 // The weight that the target has in the lookup table; 0 while it gets no new flows.
 [[nodiscard]] std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open);

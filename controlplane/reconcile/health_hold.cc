@@ -29,12 +29,14 @@ NicMask bit(std::size_t nic) { return NicMask{1} << nic; }
 }  // namespace
 
 HoldDecision HoldWatch::decide(const Inputs& inputs) {
-  if (!inputs.engine.running) {
+  if (!inputs.engine.is_forwarding()) {
     restart();
     return {.reason = inputs.engine.problem, .is_for_all = true};
   }
   if (engine_since_ns_ == 0) engine_since_ns_ = inputs.now_ns;
   note_links(inputs);
+  // What the engine says of its workers is as old as its silence.
+  if (!inputs.engine.is_running()) return for_links(inputs);
   HoldDecision stalled = for_worker(inputs);
   // An engine that was killed and started again at once holds its lock from its first moment, long
   // before it forwards probes: until it makes its own segment, the old one's silence tells.
@@ -76,10 +78,12 @@ HoldDecision HoldWatch::for_worker(const Inputs& inputs) {
   HoldDecision hold{
       .reason = "worker " + std::to_string(stalled_worker_) + " of the engine stands still",
       .is_for_all = true,
-      .alarm = ""};
+      .held_nics = 0,
+      .alarm = {}};
   if (longest_ns >= kStallAlarmNs) {
-    hold.alarm = hold.reason + " (since " + std::to_string(longest_ns / kSecondNs) +
-                 " s): no target's health gets worse";
+    hold.alarm = {AlarmKind::stall, hold.reason + " (since " +
+                                        std::to_string(longest_ns / kSecondNs) +
+                                        " s): no target's health gets worse"};
   }
   return hold;
 }
@@ -95,7 +99,9 @@ HoldDecision HoldWatch::for_links(const Inputs& inputs) const {
     const bool carries_targets =
         inputs.target_nics == 0 || (inputs.target_nics & bit(nic)) != 0;  // 0: nobody knows yet
     if (links_[nic].is_up || !carries_targets) continue;
-    hold.alarm = "nic " + name + " has no link: the health of targets behind it does not get worse";
+    hold.alarm = {AlarmKind::link, "nic " + name +
+                                       " has no link: the health of targets behind it does not "
+                                       "get worse"};
   }
   hold.is_for_all = hold.held_nics != 0 && (inputs.target_nics & ~hold.held_nics) == 0;
   return hold;

@@ -4,6 +4,7 @@
 // and their answers by any of its workers. Cold and pure; time is an argument.
 //
 //   no engine, or one that just started or is silent --> nobody's health gets worse
+//   a program that forwards without its daemon        --> health goes on: it carries probes, too
 //   a worker that stands still                        --> nobody's: any answer may be in its queue
 //   a nic without link                                --> not that of the targets behind it
 //
@@ -26,7 +27,7 @@ struct HoldDecision {
   std::string reason{};     // for the operator; "": health goes on
   bool is_for_all = false;  // else for the targets behind these
   NicMask held_nics = 0;
-  std::string alarm{};  // what needs the operator's attention, "" while it may pass by itself
+  Alarm alarm{};  // what needs the operator's attention, without text while it may pass by itself
 };
 
 class HoldWatch {

@@ -2,11 +2,13 @@
 //
 // Counters as they grow over restarts of the engine and over reuse of slots. Cold and pure.
 //
-// The engine counts by slot from 0 at its start. Here each owner of a slot has its own sum: what
-// the slot's counter grew by since the owner got the slot.
+// The engine counts by slot from 0 at its start, whoever has the slot. Here each owner of a slot
+// has its own sum: what the slot's counter grew by since the owner has it. What nobody can tell to
+// be the owner's is left out: a sum starts at 0 or goes on, and never jumps.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -18,13 +20,16 @@ namespace millrace::control {
 template <typename Stats>
 class CounterSums {
  public:
-  // The owner `id` got its slot, whose counters stand at `raw` in the engine that runs now. Does
-  // nothing for an owner that is known.
-  void begin(std::uint32_t id, const Stats& raw);
-  // The counters of the owner's slot stand at `raw`.
-  void observe(std::uint32_t id, const Stats& raw);
-  // A new engine: every counter starts at 0.
-  void restart();
+  // The owner `id` gets its slot with `generation`; the slot's counters stand at `raw` in the
+  // engine that runs now, nullopt when they cannot be read. Until the workers have that generation,
+  // a used slot may count for the owner before. Does nothing for an owner that is known.
+  void begin(std::uint32_t id, const std::optional<Stats>& raw, std::uint64_t generation);
+  // The counters of the owner's slot stand at `raw`, and all workers have `acknowledged`. Does
+  // nothing for an owner that is not known.
+  void observe(std::uint32_t id, const Stats& raw, std::uint64_t acknowledged);
+  // Another engine. `has_started` since the owners have their slots: counters start at 0; else they
+  // start where they stand when they are seen first.
+  void restart(bool has_started);
   // Forgets every owner but `ids`.
   void retain(const std::unordered_set<std::uint32_t>& ids) {
     std::erase_if(tracks_, [&](const auto& track) { return !ids.contains(track.first); });
@@ -35,7 +40,8 @@ class CounterSums {
 
  private:
   struct Track {
-    Stats last{};
+    std::optional<Stats> last{};   // nullopt: not seen yet
+    std::uint64_t generation = 0;  // from which on the slot counts for this owner
     Stats sum{};
   };
   std::unordered_map<std::uint32_t, Track> tracks_;

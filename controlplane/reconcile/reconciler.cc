@@ -37,7 +37,7 @@ Reconciler::Reconciler(Options options, StateStore store, ReconcilerHooks hooks,
 Result<std::unique_ptr<Publisher>> Reconciler::open_publisher(const Options& options,
                                                               std::uint64_t generation_floor) {
   EngineWatch engine(options.runtime_dir);
-  (void)engine.poll();
+  (void)engine.poll(0, [](const auto&) { return LinkState{}; });  // for its generations alone
   std::uint64_t floor = std::max(generation_floor, engine.info().adopted_generation);
   if (const shm::StatsReader* stats = engine.stats()) {
     for (std::uint32_t i = 0; i < stats->worker_count(); ++i) {
@@ -63,7 +63,7 @@ Result<std::unique_ptr<Reconciler>> Reconciler::open(Options options, StateStore
                                                         std::move(hooks), std::move(*state),
                                                         std::move(*publisher)));
   if (const std::string& why = reconciler->publisher_->rejoin_error(); !why.empty()) {
-    reconciler->hooks_.log("made a new config segment: " + why);
+    reconciler->hooks_.log(LogLevel::warning, "made a new config segment: " + why);
   }
   reconciler->poll_engine();
   return reconciler;
@@ -80,8 +80,10 @@ void Reconciler::on_health(const TargetKey& key, const TargetHealth& health) {
   TargetRecord* target = find_target(key);
   if (target == nullptr || target->health == health) return;
   if (target->health.state != health.state) {
-    hooks_.log(key.to_string() + " is " + to_string(health.state) +
-               (health.description.empty() ? "" : ": " + health.description));
+    const bool is_bad = health.state == TargetState::unhealthy;
+    hooks_.log(is_bad ? LogLevel::warning : LogLevel::info,
+               key.to_string() + " is " + to_string(health.state) +
+                   (health.description.empty() ? "" : ": " + health.description));
   }
   target->health = health;
   stale_groups_.add(key.group);
@@ -142,7 +144,8 @@ Status Reconciler::settle_all(const Moment& now, OnFailure on_failure) {
   drain_due_ns_ = kNever;
   for (auto& [name, group] : state_.groups) {
     for (auto& [key, target] : group.targets) {
-      if (advance_drain(target, now.monotonic_ns)) hooks_.log(key.to_string() + " is drained");
+      if (!advance_drain(target, now.monotonic_ns)) continue;
+      hooks_.log(LogLevel::info, key.to_string() + " is drained");
     }
     drain_due_ns_ = std::min(drain_due_ns_, next_drain_end_ns(group));
   }
@@ -253,9 +256,14 @@ void Reconciler::save_targets(const std::vector<StoredTarget>& rows) {
 }
 
 void Reconciler::note_saved(const Status& saved) {
-  const std::string alarm = saved ? "" : "state is not saved: " + saved.error().message;
-  if (alarm != store_alarm_) hooks_.log(alarm.empty() ? "state is saved again" : alarm);
-  store_alarm_ = alarm;
+  note_alarm(store_alarm_, saved ? "" : "state is not saved: " + saved.error().message,
+             "state is saved again");
+}
+
+void Reconciler::note_alarm(std::string& before, const std::string& now, const char* over) const {
+  if (now != before)
+    hooks_.log(now.empty() ? LogLevel::info : LogLevel::error, now.empty() ? over : now);
+  before = now;
 }
 
 Status Reconciler::commit(const Moment& now) {
@@ -267,10 +275,9 @@ Status Reconciler::commit(const Moment& now) {
 }
 
 void Reconciler::note_published(const Status& published) {
-  const std::string alarm =
-      published ? "" : "config is not published: " + published.error().message;
-  if (alarm != publish_alarm_) hooks_.log(alarm.empty() ? "config is published again" : alarm);
-  publish_alarm_ = alarm;
+  note_alarm(publish_alarm_,
+             published ? "" : "config is not published: " + published.error().message,
+             "config is published again");
 }
 
 // Somebody removed or replaced the file. Engines that still read the old one join the new one.
@@ -278,31 +285,37 @@ void Reconciler::replace_lost_segment() {
   Result<std::unique_ptr<Publisher>> publisher =
       open_publisher(options_, std::max(generation_floor_, publisher_->generation()));
   if (!publisher) {
-    publish_alarm_ = "config segment is lost: " + publisher.error().message;
+    note_alarm(publish_alarm_, "config segment is lost: " + publisher.error().message, "");
     return;
   }
-  hooks_.log("the config segment was removed or replaced; made a new one");
+  hooks_.log(LogLevel::warning, "the config segment was removed or replaced; made a new one");
   publisher_ = std::move(*publisher);
   has_contents_ = false;
   is_dirty_ = true;
 }
 
-std::vector<std::string> Reconciler::alarms(const EngineSnapshot& engine) const {
-  std::vector<std::string> alarms = hooks_.alarms();
-  for (const std::string& alarm : {publish_alarm_, store_alarm_, hold_alarm_}) {
-    if (!alarm.empty()) alarms.push_back(alarm);
-  }
+std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
+  std::vector<Alarm> alarms = hooks_.alarms();
+  if (!publish_alarm_.empty()) alarms.push_back({AlarmKind::publish, publish_alarm_});
+  if (!store_alarm_.empty()) alarms.push_back({AlarmKind::store, store_alarm_});
+  if (!hold_alarm_.text.empty()) alarms.push_back(hold_alarm_);
   if (engine.is_of_wrong_kind()) {
-    alarms.push_back("the engine that runs is " + engine.kind + ", but node.engine is " +
-                     engine.wanted_kind);
+    alarms.push_back({AlarmKind::engine_kind, "the engine that runs is " + engine.kind +
+                                                  ", but node.engine is " + engine.wanted_kind});
   }
   add_own_vip_alarms(alarms);
   for (const NicSnapshot& nic : engine.nics) {
-    if (!engine.running || nic.unserved_queues == 0) continue;
-    alarms.push_back("nic " + nic.name + ": frames on " + std::to_string(nic.unserved_queues) +
-                     " of its rx queues reach no worker, so that a part of the clients gets no "
-                     "service: restart the engine; its log says what happened");
+    if (!engine.is_running() || nic.unserved_queues == 0) continue;
+    alarms.push_back({AlarmKind::queues,
+                      "nic " + nic.name + ": frames on " + std::to_string(nic.unserved_queues) +
+                          " of its rx queues reach no worker, so that a part of the clients gets "
+                          "no service: restart the engine; its log says what happened"});
   }
+  add_encap_alarms(alarms);
+  return alarms;
+}
+
+void Reconciler::add_encap_alarms(std::vector<Alarm>& alarms) const {
   for (const auto& [name, group] : state_.groups) {
     if (!encapsulates(group.settings.forwarding)) continue;
     for (const auto& [key, target] : group.targets) {
@@ -310,26 +323,29 @@ std::vector<std::string> Reconciler::alarms(const EngineSnapshot& engine) const 
       const auto hop = hooks_.find_next_hop(key.address);
       const mr_addr& source = is_v4 ? contents_.encap_source_v4 : contents_.encap_source_v6;
       if (!hop || !hop->resolved || !(IpAddress{source} == IpAddress{})) continue;
-      alarms.push_back("target group " + name + " is forwarded by " +
-                       to_string(group.settings.forwarding) + ", but the node has no " +
-                       (is_v4 ? "IPv4" : "IPv6") +
-                       " address to send from: give it one, or name one under node.encap_source");
+      alarms.push_back(
+          {AlarmKind::encap_source, "target group " + name + " is forwarded by " +
+                                        to_string(group.settings.forwarding) +
+                                        ", but the node has no " + (is_v4 ? "IPv4" : "IPv6") +
+                                        " address to send from: give it one, or name one under "
+                                        "node.encap_source"});
       break;
     }
   }
-  return alarms;
 }
 
 // An address that came after the config: plan_image() leaves it to the kernel.
-void Reconciler::add_own_vip_alarms(std::vector<std::string>& alarms) const {
+void Reconciler::add_own_vip_alarms(std::vector<Alarm>& alarms) const {
   std::set<IpAddress> told;
   for (const auto& [key, listener] : state_.listeners) {
     if (!told.insert(key.vip).second) continue;
     const std::string interface = hooks_.own_interface(key.vip);
     if (interface.empty()) continue;
-    alarms.push_back("the VIP " + key.vip.to_string() + " of load balancer " +
-                     listener.load_balancer + " has become an address of this node itself, on " +
-                     interface + ": its packets are left to the kernel until it is taken away");
+    alarms.push_back(
+        {AlarmKind::own_vip, "the VIP " + key.vip.to_string() + " of load balancer " +
+                                 listener.load_balancer +
+                                 " has become an address of this node itself, on " + interface +
+                                 ": its packets are left to the kernel until it is taken away"});
   }
 }
 

@@ -35,6 +35,9 @@
 
 namespace millrace::control {
 
+// As journald's priorities go: what needs somebody, what somebody should know, what happens.
+enum class LogLevel : std::uint8_t { error, warning, info };
+
 struct ReconcilerHooks {
   std::function<Moment()> now;
   // A config as text from which main.cc can load it again.
@@ -50,12 +53,14 @@ struct ReconcilerHooks {
   std::function<std::vector<IpAddress>()> local_addresses;
   std::function<std::vector<LocalMac>()> local_macs;
   std::function<std::string(const IpAddress&)> own_interface;
+  // Of an interface by name, asked for now.
+  std::function<LinkState(const std::string&)> link_state;
   // The highest id of a listener or target in the first `table_count` flow tables in `directory`, 0
   // when there is none. Reads them whole; asked only when no config is in force.
   std::function<std::uint32_t(const std::string& directory, std::uint32_t table_count)>
       highest_flow_id;
   // What the parts outside find wrong, for the operator.
-  std::function<std::vector<std::string>()> alarms;
+  std::function<std::vector<Alarm>()> alarms;
   // How late health checks start, at worst.
   std::function<std::int64_t()> probe_lateness_ns;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
@@ -63,7 +68,7 @@ struct ReconcilerHooks {
   // What the config file says now, as config_text() would write it; any text when it is wrong.
   std::function<std::string()> config_file_text;
   // For the log: one line about what happened.
-  std::function<void(const std::string&)> log;
+  std::function<void(LogLevel, const std::string&)> log;
 };
 
 class Reconciler final : public Controller {
@@ -138,6 +143,8 @@ class Reconciler final : public Controller {
                                     OnFailure on_failure);
   void settle_groups(const std::vector<std::string>& names, const Moment& now);
   void poll_engine();
+  void look_at_engine();
+  void note_engine_state(const EngineSnapshot& engine);
   void observe_counters();
   void begin_counters();
   void hold_health(std::uint64_t now_ns);
@@ -160,8 +167,10 @@ class Reconciler final : public Controller {
   [[nodiscard]] FindWay way_to_targets(std::uint64_t now_ns) const;
   [[nodiscard]] Surroundings surroundings(std::uint64_t now_ns) const;
   [[nodiscard]] mr_addr encap_source(AddressFamily family, const mr_image* before) const;
-  [[nodiscard]] std::vector<std::string> alarms(const EngineSnapshot& engine) const;
-  void add_own_vip_alarms(std::vector<std::string>& alarms) const;
+  void note_alarm(std::string& before, const std::string& now, const char* over) const;
+  [[nodiscard]] std::vector<Alarm> alarms(const EngineSnapshot& engine) const;
+  void add_own_vip_alarms(std::vector<Alarm>& alarms) const;
+  void add_encap_alarms(std::vector<Alarm>& alarms) const;
   [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
   [[nodiscard]] TargetRecord* find_target(const TargetKey& key);
   [[nodiscard]] std::optional<std::uint64_t> active_flows(std::uint32_t target_slot) const;
@@ -187,9 +196,10 @@ class Reconciler final : public Controller {
   HoldWatch hold_watch_;
   NicMask target_nics_ = 0;
   std::uint64_t probe_timeout_min_ns_ = 0;
-  std::string hold_alarm_;
-  std::uint64_t drain_due_ns_ = 0;  // when the next drain ends; kNever: none runs
-  ImageContents contents_;          // as published last, while has_contents_
+  Alarm hold_alarm_;
+  std::optional<EngineState> engine_state_;  // as told last
+  std::uint64_t drain_due_ns_ = 0;           // when the next drain ends; kNever: none runs
+  ImageContents contents_;                   // as published last, while has_contents_
   bool has_contents_ = false;
   std::uint64_t generation_floor_ = 0;  // as stored
   std::string config_error_;

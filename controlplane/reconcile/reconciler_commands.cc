@@ -99,7 +99,7 @@ Status Reconciler::carry_out(ControlState before, const Moment& now) {
 void Reconciler::take_over_what_is_in_force(const Config& config, const Moment& now) {
   const core::ConfigView& in_force = publisher_->published();
   const Recovered recovered = recover_in_force(state_, in_force, config);
-  if (recovered.is_anything()) hooks_.log(to_string(recovered));
+  if (recovered.is_anything()) hooks_.log(LogLevel::warning, to_string(recovered));
   state_.ids.skip_to(publisher_->id_floor());
   if (in_force.image == nullptr) state_.ids.skip_to(unseen_id_floor(now));
   restore_epochs(state_, in_force, now.monotonic_ns);

@@ -13,11 +13,17 @@
 namespace millrace::control {
 
 void Reconciler::poll_engine() {
-  const EngineWatch::Poll poll = engine_.poll();
+  look_at_engine();
+  observe_counters();
+  hold_health(hooks_.now().monotonic_ns);
+}
+
+void Reconciler::look_at_engine() {
+  const EngineWatch::Poll poll = engine_.poll(hooks_.now().monotonic_ns, hooks_.link_state);
   if (poll.is_new_engine) {
-    listener_sums_.restart();
-    target_sums_.restart();
-    hooks_.log("engine is process " + std::to_string(engine_.info().engine_pid));
+    listener_sums_.restart(poll.has_started);
+    target_sums_.restart(poll.has_started);
+    hooks_.log(LogLevel::info, "engine is process " + std::to_string(engine_.info().engine_pid));
     hold_watch_.restart();
   }
   if (poll.nics_changed) {
@@ -26,40 +32,51 @@ void Reconciler::poll_engine() {
     hooks_.set_twins(std::move(twins));
     note_change();
   }
-  observe_counters();
-  hold_health(hooks_.now().monotonic_ns);
 }
 
 void Reconciler::observe_counters() {
   const shm::StatsReader* stats = engine_.stats();
   if (stats == nullptr) return;
+  const std::uint64_t acknowledged = stats->acknowledged_by_all();
   for (const auto& [key, listener] : state_.listeners) {
     if (const auto raw = stats->listener(listener.slot)) {
-      listener_sums_.observe(listener.id, *raw);
+      listener_sums_.observe(listener.id, *raw, acknowledged);
     }
   }
   for (const auto& [name, group] : state_.groups) {
     for (const auto& [key, target] : group.targets) {
-      if (const auto raw = stats->target(target.slot)) target_sums_.observe(target.id, *raw);
+      if (const auto raw = stats->target(target.slot)) {
+        target_sums_.observe(target.id, *raw, acknowledged);
+      }
     }
   }
 }
 
-// Whoever got a slot just now starts from where the slot's counters stand.
+// Whoever got a slot just now starts from where the slot's counters stand: in the engine that runs
+// now, not in the one of the last look.
 void Reconciler::begin_counters() {
+  look_at_engine();
   const shm::StatsReader* stats = engine_.stats();
+  const std::uint64_t generation = publisher_->generation() + 1;
+  const bool is_none = stats == nullptr && !engine_.is_alive();  // one that starts counts from 0
+  const auto listener_at = [&](std::uint32_t slot) {
+    return stats == nullptr ? std::nullopt : stats->listener(slot);
+  };
+  const auto target_at = [&](std::uint32_t slot) {
+    return stats == nullptr ? std::nullopt : stats->target(slot);
+  };
   std::unordered_set<std::uint32_t> listener_ids;
   std::unordered_set<std::uint32_t> target_ids;
   for (const auto& [key, listener] : state_.listeners) {
     listener_ids.insert(listener.id);
-    const auto raw = stats == nullptr ? std::nullopt : stats->listener(listener.slot);
-    if (raw) listener_sums_.begin(listener.id, *raw);
+    listener_sums_.begin(listener.id, is_none ? mr_listener_stats{} : listener_at(listener.slot),
+                         generation);
   }
   for (const auto& [name, group] : state_.groups) {
     for (const auto& [key, target] : group.targets) {
       target_ids.insert(target.id);
-      const auto raw = stats == nullptr ? std::nullopt : stats->target(target.slot);
-      if (raw) target_sums_.begin(target.id, *raw);
+      target_sums_.begin(target.id, is_none ? mr_target_stats{} : target_at(target.slot),
+                         generation);
     }
   }
   listener_sums_.retain(listener_ids);
@@ -69,13 +86,16 @@ void Reconciler::begin_counters() {
 void Reconciler::hold_health(std::uint64_t now_ns) {
   const EngineSnapshot engine =
       engine_.snapshot(publisher_->generation(), published_at_ns_, now_ns);
+  note_engine_state(engine);
   const HoldDecision decided = hold_watch_.decide({.engine = engine,
                                                    .silence_ns = engine_.silence_ns(now_ns),
                                                    .now_ns = now_ns,
                                                    .probe_timeout_min_ns = probe_timeout_min_ns_,
                                                    .target_nics = target_nics_});
-  if (decided.alarm.empty() != hold_alarm_.empty()) {
-    hooks_.log(decided.alarm.empty() ? "over: " + hold_alarm_ : decided.alarm);
+  if (decided.alarm.text.empty() != hold_alarm_.text.empty()) {
+    const bool is_over = decided.alarm.text.empty();
+    hooks_.log(is_over ? LogLevel::info : LogLevel::error,
+               is_over ? "over: " + hold_alarm_.text : decided.alarm.text);
   }
   hold_alarm_ = decided.alarm;
   HealthHold hold{.reason = decided.reason, .targets = {}, .forgets_failures = false};
@@ -86,6 +106,18 @@ void Reconciler::hold_health(std::uint64_t now_ns) {
     if (!decided.is_for_all && hold.targets.empty()) hold.reason.clear();
   }
   hooks_.set_health_hold(std::move(hold));
+}
+
+void Reconciler::note_engine_state(const EngineSnapshot& engine) {
+  if (engine_state_ == engine.state) return;
+  // Either program may be the first to start.
+  const bool is_expected = engine.is_running() || !engine_state_;
+  const char* what = engine.is_running()      ? "the engine runs"
+                     : engine.is_forwarding() ? "the engine forwards, but carries out no change: "
+                                              : "nothing is forwarded: ";
+  hooks_.log(is_expected ? LogLevel::info : LogLevel::error,
+             what + (engine.is_running() ? "" : engine.problem));
+  engine_state_ = engine.state;
 }
 
 // Those whose nic was never known are behind any.

@@ -35,6 +35,13 @@ struct TargetSnapshot {
   mr_target_stats stats{};  // accumulated over engine restarts, summed over workers
 };
 
+// Who gets a group's new flows.
+enum class GroupRouting : std::uint8_t {
+  to_healthy,  // its healthy targets, if it has any that may get flows
+  unchecked,   // all: no health check of any has had a result yet
+  fail_open,   // all: their health checks fail
+};
+
 struct TargetGroupSnapshot {
   std::string name;
   std::uint32_t slot = 0;
@@ -42,10 +49,11 @@ struct TargetGroupSnapshot {
   Protocol protocol = Protocol::tcp;
   std::uint16_t port = 0;
   Forwarding forwarding = Forwarding::nat;
-  bool fail_open = false;
+  GroupRouting routing = GroupRouting::to_healthy;
   std::uint64_t table_digest = 0;
   std::uint32_t table_slots = 0;
   std::uint32_t slots_with_prev = 0;  // still within their drain window
+  std::uint32_t registered = 0;       // that may get new flows: with a weight above 0
   std::uint32_t healthy = 0;
   std::uint32_t unhealthy = 0;
   std::vector<TargetSnapshot> targets;
@@ -90,8 +98,15 @@ struct NicSnapshot {
   std::uint64_t tx_dropped = 0;  // given to it to send, and thrown away by it
 };
 
+// What the node does with packets, and whether a change comes into force.
+enum class EngineState : std::uint8_t {
+  stopped,     // nothing is forwarded
+  unattended,  // forwards as it did last, but nobody is there to carry out a change
+  running,     // main heartbeat < 1 s old
+};
+
 struct EngineSnapshot {
-  bool running = false;     // stats segment present and main heartbeat < 1 s old
+  EngineState state = EngineState::stopped;
   std::string kind;         // "dpdk", "xdp"; "" when none has been seen
   std::string wanted_kind;  // node.engine of the config
   std::uint32_t pid = 0;
@@ -106,7 +121,31 @@ struct EngineSnapshot {
   std::vector<WorkerSnapshot> workers;
 
   // Another engine runs than the config names.
-  [[nodiscard]] bool is_of_wrong_kind() const { return running && kind != wanted_kind; }
+  [[nodiscard]] bool is_of_wrong_kind() const { return is_running() && kind != wanted_kind; }
+  [[nodiscard]] bool is_running() const { return state == EngineState::running; }
+  [[nodiscard]] bool is_forwarding() const { return state != EngineState::stopped; }
+};
+
+enum class AlarmKind : std::uint8_t {
+  probes,        // health checks cannot be done
+  routes,        // the kernel's tables are not followed
+  publish,       // changes do not reach the engine
+  store,         // changes are not remembered
+  file,          // the config in force is not that of the config file
+  engine_kind,   // another engine runs than the config names
+  own_vip,       // a VIP is the node's own address
+  encap_source,  // no address to encapsulate from
+  stall,         // a worker stands still
+  link,          // a nic has no link
+  queues,        // rx queues that nobody reads
+};
+inline constexpr std::size_t kAlarmKindCount = 11;
+
+struct Alarm {
+  AlarmKind kind{};
+  std::string text;
+
+  friend bool operator==(const Alarm&, const Alarm&) = default;
 };
 
 struct Snapshot {
@@ -120,7 +159,7 @@ struct Snapshot {
   std::string config_file;              // the path itself
   bool is_config_file_in_force = true;  // it said the same when the config was applied
   std::string config_error;             // last refused config, empty when the last one was good
-  std::vector<std::string> alarms;      // what needs the operator's attention; empty: nothing
+  std::vector<Alarm> alarms;            // what needs the operator's attention; empty: nothing
   std::uint64_t probe_lateness_ns = 0;  // how late health checks start, at worst
   std::uint64_t arena_bytes = 0;
   std::uint64_t arena_used_bytes = 0;

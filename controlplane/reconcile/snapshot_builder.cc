@@ -67,12 +67,13 @@ std::vector<TargetGroupSnapshot> snapshot_groups(const SnapshotSources& sources)
     shown.protocol = group.settings.protocol;
     shown.port = group.settings.port;
     shown.forwarding = group.settings.forwarding;
-    shown.fail_open = fails_open(group);
+    shown.routing = routing_of(group);
     shown.table_slots = group.settings.lookup_slots;
     shown.slots_with_prev = group.epochs.slots_with_prev();
     if (group.epochs.table() != nullptr) shown.table_digest = group.epochs.table()->digest;
     for (const auto& [key, record] : group.targets) {
       TargetSnapshot target = snapshot_target(record, group, sources);
+      shown.registered += may_get_new_flows(record) ? 1 : 0;
       shown.healthy += target.state == TargetState::healthy ? 1 : 0;
       shown.unhealthy += target.state == TargetState::unhealthy ? 1 : 0;
       shown.targets.push_back(std::move(target));

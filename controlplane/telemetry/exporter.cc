@@ -3,6 +3,7 @@
 
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -76,6 +77,8 @@ class Session : public std::enable_shared_from_this<Session> {
                             });
   }
 
+  [[nodiscard]] bool has_asked() const { return has_asked_; }
+
   void close() {
     done_ = nullptr;
     error_code ignored;  // nothing is left to do for a socket that does not close
@@ -86,6 +89,7 @@ class Session : public std::enable_shared_from_this<Session> {
  private:
   void respond() {
     if (!done_) return;
+    has_asked_ = true;
     const bool is_get = parser_.get().method() == http::verb::get;
     const bool is_metrics = parser_.get().target() == "/metrics";
     response_.version(11);
@@ -116,6 +120,7 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::steady_timer timer_;
   std::function<std::string()> answer_;
   std::function<void(const Session&)> done_;  // empty once the session is over
+  bool has_asked_ = false;
   boost::beast::flat_buffer buffer_{Exporter::kRequestHeaderBytesMax};
   http::request_parser<http::empty_body> parser_;
   http::response<http::string_body> response_;
@@ -161,19 +166,28 @@ class Exporter::Impl : public std::enable_shared_from_this<Impl> {
   void on_accepted(const error_code& error, tcp::socket socket) {
     if (!acceptor_.is_open()) return;
     if (error) return accept_after_pause();
+    if (sessions_.size() == kSessionsMax) close_one();
     // Sessions are closed before this object goes, and call nothing after that.
     auto session = std::make_shared<Session>(
         std::move(socket), [this] { return metrics(); },
         [this](const Session& ended) { on_ended(ended); });
     sessions_.push_back(session);
     session->start();
-    if (sessions_.size() < kSessionsMax) accept();
+    accept();
+  }
+
+  // The one that has not asked for the longest time; a scraper's request is there with its
+  // connection. When all have asked, the one that takes longest to take its answer.
+  void close_one() {
+    auto found =
+        std::ranges::find_if(sessions_, [](const auto& session) { return !session->has_asked(); });
+    if (found == sessions_.end()) found = sessions_.begin();
+    (*found)->close();
+    sessions_.erase(found);
   }
 
   void on_ended(const Session& ended) {
-    const bool was_full = sessions_.size() == kSessionsMax;
     std::erase_if(sessions_, [&](const auto& session) { return session.get() == &ended; });
-    if (was_full) accept();
   }
 
   void accept_after_pause() {
@@ -195,7 +209,7 @@ class Exporter::Impl : public std::enable_shared_from_this<Impl> {
   tcp::acceptor acceptor_;
   asio::steady_timer pause_;
   std::function<Snapshot()> take_snapshot_;
-  std::vector<std::shared_ptr<Session>> sessions_;
+  std::vector<std::shared_ptr<Session>> sessions_;  // in order of arrival
   std::uint64_t boot_realtime_ns_ = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME);
 };
 

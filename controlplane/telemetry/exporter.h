@@ -7,7 +7,8 @@
 // 1.15) listens on IPv4 only, needs threads, and takes 2 s to stop once it has served a request.
 //
 // Whoever can reach the address may read it. Bounded against them: connections, bytes per request,
-// time per connection.
+// time per connection. Who has not asked yet gives way to who comes: silent connections, however
+// many, keep no scraper out.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -24,7 +25,7 @@ namespace millrace::control {
 
 class Exporter {
  public:
-  // Connections at once; more wait in the listen queue. Two Prometheus servers and a person are 3.
+  // Connections at once. Two Prometheus servers and a person are 3.
   static constexpr std::size_t kSessionsMax = 16;
   // From accept to the last byte sent.
   static constexpr std::chrono::seconds kSessionTime{5};

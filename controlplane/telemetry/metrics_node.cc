@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Metrics of the node: control plane, config, engine, nics, workers. Cold.
+#include <algorithm>
+#include <array>
 #include <string>
 
 #include "controlplane/telemetry/metric_rows.h"
@@ -13,6 +15,10 @@ namespace {
 struct NodeSubject {
   const Snapshot& snapshot;
   const ScrapeTime& time;
+};
+
+struct AlarmSubject {
+  std::size_t count;
 };
 
 struct DropSubject {
@@ -65,10 +71,6 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
     {{"millrace_arena_used_bytes", MetricKind::gauge,
       "Bytes of the arena that hold images still in use.", "", ""},
      [](const NodeSubject& s) { return number(s.snapshot.arena_used_bytes); }},
-    {{"millrace_alarms", MetricKind::gauge,
-      "How many things the control plane finds wrong just now (millrace status names them).", "",
-      ""},
-     [](const NodeSubject& s) { return number(s.snapshot.alarms.size()); }},
     {{"millrace_health_checks_late_seconds", MetricKind::gauge,
       "How much later than due the last health check of a target started, or the next one is by "
       "now; "
@@ -77,7 +79,13 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
      [](const NodeSubject& s) { return seconds(s.snapshot.probe_lateness_ns); }},
     {{"millrace_engine_running", MetricKind::gauge,
       "1 while the engine's main thread shows signs of life, else 0.", "", ""},
-     [](const NodeSubject& s) { return claim(engine(s).running); }},
+     [](const NodeSubject& s) { return claim(engine(s).is_running()); }},
+    {{"millrace_engine_forwarding", MetricKind::gauge,
+      "1 while the node forwards, else 0. 1 without millrace_engine_running: by the last "
+      "generation, "
+      "and nobody carries out changes.",
+      "", ""},
+     [](const NodeSubject& s) { return claim(engine(s).is_forwarding()); }},
     {{"millrace_engine_problem", MetricKind::gauge,
       "1 while the control plane sees something wrong with the engine (millrace status says what), "
       "else 0.",
@@ -93,14 +101,36 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
      [](const NodeSubject& s) { return claim(engine(s).is_of_wrong_kind()); }},
     {{"millrace_engine_start_time_seconds", MetricKind::gauge,
       "When the engine started, in Unix time.", "", ""},
-     [](const NodeSubject& s) { return unix_seconds(s, engine(s).start_ns); }},
+     [](const NodeSubject& s) {
+       return engine(s).is_running() ? unix_seconds(s, engine(s).start_ns) : kNoSample;
+     }},
     {{"millrace_engine_adopted_generation", MetricKind::gauge,
-      "Newest generation that the engine checked and gave to its workers.", "", ""},
-     [](const NodeSubject& s) { return number(engine(s).adopted_generation); }},
+      "Generation by which the engine forwards; none while it does not.", "", ""},
+     [](const NodeSubject& s) {
+       return engine(s).is_forwarding() ? number(engine(s).adopted_generation) : kNoSample;
+     }},
     {{"millrace_engine_refused_generation", MetricKind::gauge,
       "Generation whose image the engine refused last; 0 when none.", "", ""},
-     [](const NodeSubject& s) { return number(engine(s).refused_generation); }},
+     [](const NodeSubject& s) {
+       return engine(s).is_running() ? number(engine(s).refused_generation) : kNoSample;
+     }},
 };
+
+constexpr MetricRow<AlarmSubject> kAlarmRows[] = {
+    {{"millrace_alarms", MetricKind::gauge,
+      "How many things of a kind the control plane finds wrong just now (millrace status says "
+      "which): probes, routes, publish, store, file, engine_kind, own_vip, encap_source, stall, "
+      "link, queues.",
+      "alarm", ""},
+     [](const AlarmSubject& s) { return number(s.count); }},
+};
+
+const char* name_of(AlarmKind kind) {
+  constexpr std::array<const char*, kAlarmKindCount> kNames = {
+      "probes",  "routes",       "publish", "store", "file",  "engine_kind",
+      "own_vip", "encap_source", "stall",   "link",  "queues"};
+  return kNames.at(static_cast<std::size_t>(kind));
+}
 
 constexpr MetricRow<const NicSnapshot*> kNicRows[] = {
     {{"millrace_nic_link_up", MetricKind::gauge, "1 while the nic has link, else 0.", "nic,twin",
@@ -263,6 +293,7 @@ constexpr MetricRow<DropSubject> kDropRows[] = {
 
 void append_node_infos(std::vector<MetricInfo>& infos) {
   append_infos(infos, kNodeRows);
+  append_infos(infos, kAlarmRows);
   append_infos(infos, kNicRows);
   append_infos(infos, kWorkerRows);
   append_infos(infos, kDropRows);
@@ -271,13 +302,22 @@ void append_node_infos(std::vector<MetricInfo>& infos) {
 void append_node_families(std::vector<prometheus::MetricFamily>& families, const Snapshot& snapshot,
                           const ScrapeTime& time, const Labels& base) {
   const std::vector<Labelled<NodeSubject>> node = {{{snapshot, time}, base}};
+  std::vector<Labelled<AlarmSubject>> alarms;
+  for (std::size_t i = 0; i < kAlarmKindCount; ++i) {
+    const auto kind = static_cast<AlarmKind>(i);
+    const auto count = std::ranges::count(snapshot.alarms, kind, &Alarm::kind);
+    alarms.push_back({{static_cast<std::size_t>(count)}, with(base, {{"alarm", name_of(kind)}})});
+  }
+  // What an engine that is away said last is no news of it: alerts would take it for some.
+  static const EngineSnapshot kNobody;
+  const EngineSnapshot& engine = snapshot.engine.is_running() ? snapshot.engine : kNobody;
   std::vector<Labelled<const NicSnapshot*>> nics;
-  for (const NicSnapshot& nic : snapshot.engine.nics) {
+  for (const NicSnapshot& nic : engine.nics) {
     nics.push_back({&nic, with(base, {{"nic", nic.name}, {"twin", nic.twin}})});
   }
   std::vector<Labelled<const WorkerSnapshot*>> workers;
   std::vector<Labelled<DropSubject>> drops;
-  for (const WorkerSnapshot& worker : snapshot.engine.workers) {
+  for (const WorkerSnapshot& worker : engine.workers) {
     const Labels labels = with(base, {{"worker", std::to_string(worker.index)}});
     workers.push_back({&worker, labels});
     for (std::uint32_t reason = MR_DROP_NONE + 1; reason < MR_DROP_REASON_COUNT; ++reason) {
@@ -286,6 +326,7 @@ void append_node_families(std::vector<prometheus::MetricFamily>& families, const
     }
   }
   append_families(families, kNodeRows, node);
+  append_families(families, kAlarmRows, alarms);
   append_families(families, kNicRows, nics);
   append_families(families, kWorkerRows, workers);
   append_families(families, kDropRows, drops);

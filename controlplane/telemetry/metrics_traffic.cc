@@ -73,6 +73,9 @@ constexpr MetricRow<const TargetGroupSnapshot*> kGroupRows[] = {
                      {"port", std::to_string(s->port)},
                      {"forwarding", to_string(s->forwarding)}};
      }},
+    {{"millrace_target_group_registered_targets", MetricKind::gauge,
+      "Targets that may get new flows: registered, and with a weight above 0.", "target_group", ""},
+     [](const TargetGroupSnapshot* const& s) { return number(s->registered); }},
     {{"millrace_target_group_healthy_targets", MetricKind::gauge,
       "Targets whose health checks pass.", "target_group", "HealthyHostCount"},
      [](const TargetGroupSnapshot* const& s) { return number(s->healthy); }},
@@ -80,8 +83,12 @@ constexpr MetricRow<const TargetGroupSnapshot*> kGroupRows[] = {
       "Targets whose health checks fail.", "target_group", "UnHealthyHostCount"},
      [](const TargetGroupSnapshot* const& s) { return number(s->unhealthy); }},
     {{"millrace_target_group_fail_open", MetricKind::gauge,
-      "1 while no target is healthy and all of them get new flows, else 0.", "target_group", ""},
-     [](const TargetGroupSnapshot* const& s) { return claim(s->fail_open); }},
+      "1 while no target is healthy and all of them get new flows, else 0; also 0 while no health "
+      "check has had a result yet.",
+      "target_group", ""},
+     [](const TargetGroupSnapshot* const& s) {
+       return claim(s->routing == GroupRouting::fail_open);
+     }},
     {{"millrace_target_group_lookup_slots", MetricKind::gauge, "Slots of the lookup table.",
       "target_group", ""},
      [](const TargetGroupSnapshot* const& s) { return number(s->table_slots); }},

@@ -248,11 +248,12 @@ void Forwarder::adjust_active(const mr_flow_record& flow, std::int32_t by) noexc
 
 void Forwarder::fold_counts(mr_flow_record& flow) noexcept {
   if (flow.packets == 0) return;
-  if (flow.listener_slot < counters_.listeners.size()) {
+  // By id: the slot's next owner has not had these packets.
+  if (flow.listener_slot < counters_.listeners.size() && listener_of(flow) != nullptr) {
     add(counters_.listeners[flow.listener_slot].packets, flow.packets);
     add(counters_.listeners[flow.listener_slot].bytes, flow.bytes);
   }
-  if (flow.target_slot < counters_.targets.size()) {
+  if (flow.target_slot < counters_.targets.size() && target_of(flow) != nullptr) {
     add(counters_.targets[flow.target_slot].packets, flow.packets);
     add(counters_.targets[flow.target_slot].bytes, flow.bytes);
   }

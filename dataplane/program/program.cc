@@ -2,22 +2,15 @@
 #include "dataplane/program/program.h"
 
 #include <signal.h>
-#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <memory>
-#include <mutex>
 #include <system_error>
 #include <vector>
 
-#include "dataplane/program/log_stream.h"
+#include "dataplane/program/log.h"
 
 namespace millrace::program {
 
@@ -27,18 +20,6 @@ std::atomic<bool> stop_requested{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
 
 void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
-
-class LogSink final : public spdlog::sinks::base_sink<std::mutex> {
- private:
-  void sink_it_(const spdlog::details::log_msg& message) override {
-    spdlog::memory_buf_t line;
-    formatter_->format(message, line);
-    stream_.write({line.data(), line.size()});
-  }
-  void flush_() override {}
-
-  LogStream stream_{STDERR_FILENO};
-};
 
 }  // namespace
 
@@ -109,8 +90,7 @@ Status start_log(const std::string& name, const std::string& word) {
   if (level == spdlog::level::off && word != "off") {
     return Error{"--log-level: '" + word + "' is none of trace, debug, info, warn, error, off"};
   }
-  spdlog::set_default_logger(std::make_shared<spdlog::logger>(name, std::make_shared<LogSink>()));
-  spdlog::set_level(level);
+  start_log(name, level);
   return ok();
 }
 
@@ -124,7 +104,7 @@ const std::atomic<bool>& stop_on_signals() {
 
 int fail(const std::string& name, const Error& error) {
   (void)::signal(SIGPIPE, SIG_IGN);  // the exit status tells it as well
-  LogStream(STDERR_FILENO).write(name + ": " + error.message + "\n");
+  print_failure(name, error.message);
   return 1;
 }
 

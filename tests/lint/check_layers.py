@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "controlplane/api": ("controlplane/model", "controlplane/config", "controlplane/reconcile"),
     "controlplane/telemetry": ("controlplane/model", "controlplane/reconcile"),
     "controlplane/cli": ("controlplane/model", "controlplane/config", "controlplane/api"),
-    "controlplane": ("controlplane", "dataplane/program"),
+    "controlplane": ("controlplane", "dataplane/program"),  # main.cc alone
     "bpf/engine": (
         "dataplane/contract",
         "dataplane/core",
@@ -73,6 +73,7 @@ WRAPPED: tuple[tuple[str, tuple[str, ...]], ...] = (
             "dataplane/main.cc",
             "bpf/engine",
             "controlplane",
+            "tests/unit/program",
         ),
     ),
     (

@@ -193,6 +193,14 @@ TEST_F(CommandsTest, reload_answers_with_the_generation_or_every_error) {
   EXPECT_EQ(errors(R"({"command": "reload", "file": "other.yaml"})").size(), 1u);
 }
 
+TEST_F(CommandsTest, refused_apply_is_kept_as_the_last_attempt_and_a_refused_validate_is_not) {
+  (void)errors(R"({"command": "validate", "text": "load_balancers: 1"})");
+  EXPECT_EQ(node_.controller.config_error, "");
+  (void)errors(R"({"command": "apply", "text": "load_balancers: 1", "name": "ci.yaml"})");
+  EXPECT_NE(node_.controller.config_error.find("apply by uid"), std::string::npos);
+  EXPECT_NE(node_.controller.config_error.find("ci.yaml"), std::string::npos);
+}
+
 TEST_F(CommandsTest, drain_finds_its_target_with_and_without_port) {
   EXPECT_EQ(result(R"({"command": "drain", "target_group": "web-4", "address": "10.0.1.11"})")
                 .at("target")

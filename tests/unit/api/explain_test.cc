@@ -144,9 +144,13 @@ TEST_F(ExplainTest, encapsulated_flow_tells_how_it_travels_or_why_not) {
 TEST_F(ExplainTest, engine_that_lags_or_is_gone_is_mentioned) {
   node_.controller.state.engine.adopted_generation = 0;
   EXPECT_TRUE(says(explain(question("192.0.2.1", 1, "203.0.113.10")), "still runs generation 0"));
-  node_.controller.state.engine.running = false;
+  node_.controller.state.engine.state = EngineState::stopped;
   node_.controller.state.engine.problem = "no stats segment";
-  EXPECT_TRUE(says(explain(question("192.0.2.1", 1, "203.0.113.10")), "no stats segment"));
+  EXPECT_TRUE(says(explain(question("192.0.2.1", 1, "203.0.113.10")), "nothing is forwarded"));
+  node_.controller.state.engine.state = EngineState::unattended;
+  const auto unattended = explain(question("192.0.2.1", 1, "203.0.113.10"));
+  EXPECT_TRUE(says(unattended, "the engine goes on forwarding by generation 0"));
+  EXPECT_TRUE(says(unattended, "this answer is by a newer one"));
 }
 
 TEST_F(ExplainTest, known_flow_goes_to_its_own_target) {

@@ -78,7 +78,7 @@ struct SmallNode {
     state.generation = 1;
     state.config_source = "/etc/millrace/millrace.yaml";
     state.config_file = state.config_source;
-    state.engine.running = true;
+    state.engine.state = EngineState::running;
     state.engine.kind = "dpdk";
     state.engine.adopted_generation = 1;
     publish(1);

@@ -59,6 +59,20 @@ TEST_F(SweepTest, counts_are_folded_once_into_the_daemons_row) {
   EXPECT_EQ(maps.target_stats[row * 8 + flow.target_slot].packets, 3u);
 }
 
+TEST_F(SweepTest, fault_82_packets_of_a_flow_are_not_counted_for_the_next_owner_of_its_slots) {
+  mr_flow_record& flow = put(5, kTcpListener, MR_FLOW_ESTABLISHED);
+  const std::uint32_t target_slot = flow.target_slot;
+  flow.packets = 3;
+  flow.bytes = 300;
+  flow.listener_id += 1000;
+  flow.target_id += 1000;
+  round();
+  const xdp::Maps maps = maps_.maps();
+  const std::size_t row = 2;
+  EXPECT_EQ(maps.listener_stats[row * 8 + kTcpListener].packets, 0u);
+  EXPECT_EQ(maps.target_stats[row * 8 + target_slot].packets, 0u);
+}
+
 TEST_F(SweepTest, flow_that_goes_on_stays_and_is_counted_as_active) {
   mr_flow_record& flow = put(5, kTcpListener, MR_FLOW_ESTABLISHED);
   put(6, kUdpListener, MR_FLOW_UDP);

@@ -84,7 +84,7 @@ TEST_F(CliTest, without_a_daemon_the_reason_names_the_socket) {
 }
 
 TEST_F(CliTest, status_shows_engine_and_groups) {
-  node_.controller.state.alarms = {"worker 0 has stalled"};
+  node_.controller.state.alarms = {{AlarmKind::stall, "worker 0 has stalled"}};
   node_.controller.state.config_error = "x.yaml:1:1: wrong";
   node_.controller.state.engine.workers.resize(1);
   const Outcome outcome = run({"status"});
@@ -109,9 +109,13 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   EXPECT_TRUE(has(counters, "DROPPED BY NIC"));
   EXPECT_TRUE(has(counters, "eth1            rx_errors"));
   EXPECT_FALSE(has(counters, "rx_no_buffer")) << "without --zeros only what was dropped";
-  node_.controller.state.engine.running = false;
+  node_.controller.state.engine.state = EngineState::stopped;
   node_.controller.state.engine.problem = "no stats segment";
   EXPECT_TRUE(has(run({"status"}).out, "NOT RUNNING: no stats segment"));
+  node_.controller.state.engine.state = EngineState::unattended;
+  EXPECT_TRUE(has(run({"status"}).out,
+                  "UNATTENDED: dpdk goes on forwarding by generation 1, but no change comes into "
+                  "force: no stats segment"));
 }
 
 TEST_F(CliTest, targets_show_state_and_why) {

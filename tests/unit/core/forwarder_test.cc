@@ -172,6 +172,16 @@ TEST_P(ForwarderTest, counts_reach_listener_and_target_by_the_sweep) {
   EXPECT_EQ(node.target(0).packets, 3u) << "folded once";
 }
 
+TEST_P(ForwarderTest, fault_82_packets_of_a_flow_are_not_counted_for_the_next_owner_of_its_slots) {
+  balance(1);
+  (void)open_flow(40000);
+  node.builder.replace_target(0, node.builder.target(0));
+  node.publish();
+  node.sweep();
+  EXPECT_EQ(node.target(0).packets, 0u);
+  EXPECT_EQ(node.listener(0).packets, 3u) << "which has its owner still";
+}
+
 TEST_P(ForwarderTest, idle_flow_is_forgotten_and_the_gauges_fall) {
   balance(1);
   (void)open_flow(40000);

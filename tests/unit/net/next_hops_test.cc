@@ -102,6 +102,16 @@ TEST_F(NextHopsTest, neighbour_on_the_link_is_asked_for_and_resolved) {
   EXPECT_GT(changes_, 0);
 }
 
+TEST_F(NextHopsTest, interface_is_asked_for_by_name) {
+  EXPECT_EQ(next_hops_->link_state("mr0"),
+            (LinkState{.has_carrier = true, .has_xdp_program = false}));
+  peer_->run("ip link set up0 down");
+  EXPECT_FALSE(next_hops_->link_state("mr0").has_carrier);
+  EXPECT_EQ(next_hops_->link_state("absent0"), LinkState{});
+  EXPECT_EQ(next_hops_->link_state("a-name-that-no-interface-can-have"), LinkState{});
+  EXPECT_EQ(next_hops_->problem(), "");
+}
+
 TEST_F(NextHopsTest, target_behind_a_gateway_gets_the_gateways_mac) {
   node_->run(
       "ip route add 10.9.0.0/16 via 10.0.1.254\n"

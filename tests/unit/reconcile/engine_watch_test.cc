@@ -17,14 +17,16 @@ using ::testing::HasSubstr;
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
 
+LinkState no_link(const std::string&) { return {}; }
+
 TEST(EngineWatch, without_an_engine_nothing_is_read_and_everything_may_be_reused) {
   const test::TempDir dir;
   EngineWatch watch(dir.path());
-  (void)watch.poll();
+  (void)watch.poll(kSecond, no_link);
   EXPECT_FALSE(watch.is_alive());
   EXPECT_EQ(watch.oldest_read(7), 7u);
   const EngineSnapshot engine = watch.snapshot(7, 0, kSecond);
-  EXPECT_FALSE(engine.running);
+  EXPECT_EQ(engine.state, EngineState::stopped);
   EXPECT_THAT(engine.problem, HasSubstr("not running"));
 }
 
@@ -33,7 +35,7 @@ TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
   FakeEngine fake(dir.path());
   EngineWatch watch(dir.path());
   EXPECT_EQ(watch.oldest_read(7), 0u) << "alive, not joined yet";
-  const EngineWatch::Poll first = watch.poll();
+  const EngineWatch::Poll first = watch.poll(kSecond, no_link);
   EXPECT_TRUE(first.is_new_engine);
   EXPECT_TRUE(first.nics_changed);
   EXPECT_EQ(watch.oldest_read(7), 0u) << "has adopted nothing";
@@ -41,7 +43,7 @@ TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
   EXPECT_EQ(watch.oldest_read(7), 6u);
   EXPECT_EQ(watch.nic_of_twin("mr0"), 0);
   EXPECT_EQ(watch.nic_of_twin("eth0"), std::nullopt);
-  const EngineWatch::Poll second = watch.poll();
+  const EngineWatch::Poll second = watch.poll(kSecond, no_link);
   EXPECT_FALSE(second.is_new_engine);
   EXPECT_FALSE(second.nics_changed);
 }
@@ -50,7 +52,7 @@ TEST(EngineWatch, workers_of_the_xdp_engine_share_one_flow_table_and_need_no_twi
   const test::TempDir dir;
   const FakeEngine fake(dir.path(), 100, MR_ENGINE_XDP);
   EngineWatch watch(dir.path());
-  (void)watch.poll();
+  (void)watch.poll(kSecond, no_link);
   const EngineSnapshot engine = watch.snapshot(0, 0, kSecond);
   EXPECT_EQ(engine.kind, "xdp");
   EXPECT_EQ(engine.workers.size(), 2u);
@@ -64,11 +66,11 @@ TEST(EngineWatch, dead_engine_does_not_hold_memory_back) {
   {
     FakeEngine fake(dir.path());
     fake.acknowledge(3);
-    (void)watch.poll();
+    (void)watch.poll(kSecond, no_link);
     EXPECT_EQ(watch.oldest_read(7), 3u);
   }
   EXPECT_EQ(watch.oldest_read(7), 7u);
-  (void)watch.poll();
+  (void)watch.poll(kSecond, no_link);
   EXPECT_THAT(watch.snapshot(7, 0, kSecond).problem, HasSubstr("not running"));
 }
 
@@ -77,11 +79,11 @@ TEST(EngineWatch, restarted_engine_is_a_new_one_with_the_same_nics) {
   EngineWatch watch(dir.path());
   {
     FakeEngine fake(dir.path(), 100);
-    (void)watch.poll();
+    (void)watch.poll(kSecond, no_link);
   }
   FakeEngine fake(dir.path(), 200);
   EXPECT_EQ(watch.oldest_read(7), 0u) << "alive with another segment";
-  const EngineWatch::Poll poll = watch.poll();
+  const EngineWatch::Poll poll = watch.poll(kSecond, no_link);
   EXPECT_TRUE(poll.is_new_engine);
   EXPECT_FALSE(poll.nics_changed);
 }
@@ -91,13 +93,13 @@ TEST(EngineWatch, problems_are_told_by_their_cause) {
   FakeEngine fake(dir.path());
   EngineWatch watch(dir.path());
   auto problem = [&](std::uint64_t published_at_ns, std::uint64_t now_ns) {
-    (void)watch.poll();
+    (void)watch.poll(kSecond, no_link);
     return watch.snapshot(7, published_at_ns, now_ns).problem;
   };
   fake.beat(10 * kSecond);
   fake.acknowledge(7);
   EXPECT_EQ(problem(kSecond, 10 * kSecond), "");
-  EXPECT_TRUE(watch.snapshot(7, 1, 10 * kSecond).running);
+  EXPECT_EQ(watch.snapshot(7, 1, 10 * kSecond).state, EngineState::running);
 
   fake.acknowledge(6);
   EXPECT_EQ(problem(10 * kSecond, 10 * kSecond), "") << "just published";
@@ -111,7 +113,56 @@ TEST(EngineWatch, problems_are_told_by_their_cause) {
   EXPECT_THAT(problem(8 * kSecond, 13 * kSecond), HasSubstr("worker 0 stalled for 3000 ms"));
 
   EXPECT_THAT(problem(8 * kSecond, 15 * kSecond), HasSubstr("no sign of life for 2000 ms"));
-  EXPECT_FALSE(watch.snapshot(7, 8 * kSecond, 15 * kSecond).running);
+  EXPECT_EQ(watch.snapshot(7, 8 * kSecond, 15 * kSecond).state, EngineState::stopped);
+}
+
+TEST(EngineWatch, xdp_program_forwards_on_without_its_daemon_as_long_as_it_is_attached) {
+  const test::TempDir dir;
+  EngineWatch watch(dir.path());
+  LinkState link{.has_carrier = true, .has_xdp_program = true};
+  std::string asked;
+  const auto ask = [&](const std::string& nic) {
+    asked += nic;
+    return link;
+  };
+  const auto state_at = [&](std::uint64_t now_ns) {
+    (void)watch.poll(now_ns, ask);
+    return watch.snapshot(7, 0, now_ns).state;
+  };
+  {
+    FakeEngine daemon(dir.path(), 100, MR_ENGINE_XDP);
+    daemon.beat(10 * kSecond);
+    EXPECT_EQ(state_at(10 * kSecond), EngineState::running);
+    EXPECT_EQ(asked, "") << "it says itself";
+    EXPECT_EQ(state_at(12 * kSecond), EngineState::unattended) << "hangs";
+  }
+  EXPECT_EQ(state_at(12 * kSecond), EngineState::unattended);
+  EXPECT_EQ(asked, "lb0lb0");
+  EngineSnapshot engine = watch.snapshot(7, 0, 12 * kSecond);
+  EXPECT_TRUE(engine.nics[0].link_up);
+  EXPECT_THAT(engine.problem, HasSubstr("millrace-xdp is not running"));
+  link.has_carrier = false;
+  EXPECT_EQ(state_at(12 * kSecond), EngineState::unattended);
+  EXPECT_FALSE(watch.snapshot(7, 0, 12 * kSecond).nics[0].link_up) << "as the kernel says";
+  link.has_xdp_program = false;
+  EXPECT_EQ(state_at(12 * kSecond), EngineState::stopped) << "detached";
+}
+
+TEST(EngineWatch, dpdk_workers_that_turn_forward_without_their_main_thread) {
+  const test::TempDir dir;
+  EngineWatch watch(dir.path());
+  std::optional<FakeEngine> fake(std::in_place, dir.path());
+  const auto state_at = [&](std::uint64_t now_ns) {
+    (void)watch.poll(now_ns, no_link);
+    return watch.snapshot(7, 0, now_ns).state;
+  };
+  fake->beat(12 * kSecond);
+  fake->writer().set_heartbeat(10 * kSecond);
+  EXPECT_EQ(state_at(12 * kSecond), EngineState::unattended);
+  EXPECT_EQ(state_at(14 * kSecond), EngineState::stopped) << "the workers stand still, too";
+  fake->beat(14 * kSecond);
+  fake.reset();
+  EXPECT_EQ(state_at(14 * kSecond), EngineState::stopped) << "dead";
 }
 
 TEST(EngineWatch, damaged_stats_segment_blocks_reuse_and_is_told) {
@@ -119,7 +170,7 @@ TEST(EngineWatch, damaged_stats_segment_blocks_reuse_and_is_told) {
   FakeEngine fake(dir.path());
   std::ofstream(dir.file("stats"), std::ios::trunc) << "nonsense";
   EngineWatch watch(dir.path());
-  (void)watch.poll();
+  (void)watch.poll(kSecond, no_link);
   EXPECT_EQ(watch.oldest_read(7), 0u);
   EXPECT_THAT(watch.snapshot(7, 0, kSecond).problem, HasSubstr("cannot be read"));
 }

@@ -209,6 +209,17 @@ TEST_F(GroupStateTest, fault_45_group_without_a_healthy_target_fails_open) {
   EXPECT_EQ(flags(unhealthy), MR_TARGET_KEEPS_FLOWS) << "fail-open resets nothing";
 }
 
+TEST_F(GroupStateTest, group_that_nobody_has_checked_yet_is_not_said_to_fail_open) {
+  (void)add(81, TargetState::initial);
+  TargetRecord& other = add(82, TargetState::initial);
+  EXPECT_TRUE(fails_open(group_)) << "all get flows nevertheless";
+  EXPECT_EQ(routing_of(group_), GroupRouting::unchecked);
+  other.health.state = TargetState::unhealthy;
+  EXPECT_EQ(routing_of(group_), GroupRouting::fail_open);
+  other.health.state = TargetState::healthy;
+  EXPECT_EQ(routing_of(group_), GroupRouting::to_healthy);
+}
+
 TEST_F(GroupStateTest, group_without_registered_targets_has_nothing_to_open) {
   EXPECT_FALSE(fails_open(group_));
   TargetRecord& draining = add(84);

@@ -15,7 +15,7 @@ constexpr std::uint64_t kSecond = 1000 * kMs;
 class HoldTest : public ::testing::Test {
  protected:
   HoldTest() {
-    engine_.running = true;
+    engine_.state = EngineState::running;
     engine_.nics = {{.name = "nic0", .twin = "mr0", .mac = "", .link_up = true},
                     {.name = "nic1", .twin = "mr1", .mac = "", .link_up = true}};
     engine_.workers = {{.index = 0}, {.index = 1}};
@@ -48,15 +48,15 @@ class HoldTest : public ::testing::Test {
 
 TEST_F(HoldTest, engine_that_forwards_holds_nothing) {
   EXPECT_EQ(decide().reason, "");
-  EXPECT_EQ(decide().alarm, "");
+  EXPECT_EQ(decide().alarm.text, "");
 }
 
 TEST_F(HoldTest, no_engine_a_young_one_and_a_silent_one_hold_everybody) {
-  engine_.running = false;
+  engine_.state = EngineState::stopped;
   engine_.problem = "the engine is not running";
   EXPECT_EQ(decide().reason, "the engine is not running");
   EXPECT_TRUE(decide().is_for_all);
-  engine_.running = true;
+  engine_.state = EngineState::running;
   EXPECT_THAT(decide().reason, HasSubstr("just started"));
   pass(2 * kSecond);
   EXPECT_EQ(decide().reason, "");
@@ -64,16 +64,25 @@ TEST_F(HoldTest, no_engine_a_young_one_and_a_silent_one_hold_everybody) {
   EXPECT_THAT(decide().reason, HasSubstr("no sign of life"));
 }
 
+TEST_F(HoldTest, program_that_forwards_without_its_daemon_carries_probes) {
+  engine_.state = EngineState::unattended;
+  silence_ns_ = 60 * kSecond;
+  for (WorkerSnapshot& worker : engine_.workers) worker.heartbeat_age_ms = 60'000;
+  EXPECT_EQ(decide().reason, "");
+  set_link(0, false);
+  EXPECT_EQ(decide().reason, "nic nic0 has no link");
+}
+
 TEST_F(HoldTest, fault_76_link_that_is_down_holds_those_behind_it_until_a_while_after) {
   set_link(0, false);
   EXPECT_EQ(decide().reason, "nic nic0 has no link");
   EXPECT_TRUE(decide().is_for_all) << "there is no other way to targets";
-  EXPECT_THAT(decide().alarm, HasSubstr("nic nic0 has no link"));
+  EXPECT_THAT(decide().alarm.text, HasSubstr("nic nic0 has no link"));
   pass(60 * kSecond);
   EXPECT_EQ(decide().held_nics, 0b01u) << "for as long as nobody can be reached";
   set_link(0, true);
   EXPECT_EQ(decide().reason, "nic nic0 had no link until now");
-  EXPECT_EQ(decide().alarm, "");
+  EXPECT_EQ(decide().alarm.text, "");
   pass(2 * kSecond);
   EXPECT_NE(decide().reason, "");
   pass(kSecond);
@@ -95,7 +104,7 @@ TEST_F(HoldTest, fault_76_targets_behind_another_nic_are_judged_as_ever) {
   set_link(1, false);
   EXPECT_EQ(decide().held_nics, 0b10u);
   EXPECT_FALSE(decide().is_for_all);
-  EXPECT_THAT(decide().alarm, HasSubstr("nic1"));
+  EXPECT_THAT(decide().alarm.text, HasSubstr("nic1"));
   pass(29 * kSecond);
   EXPECT_EQ(decide().held_nics, 0b10u);
   pass(2 * kSecond);
@@ -105,7 +114,7 @@ TEST_F(HoldTest, fault_76_targets_behind_another_nic_are_judged_as_ever) {
 TEST_F(HoldTest, nic_without_targets_is_not_held_against_those_of_others) {
   set_link(1, false);
   EXPECT_FALSE(decide().is_for_all);
-  EXPECT_EQ(decide().alarm, "") << "shown where nics are shown";
+  EXPECT_EQ(decide().alarm.text, "") << "shown where nics are shown";
 }
 
 TEST_F(HoldTest, fault_92_worker_that_stands_still_holds_everybody) {
@@ -114,10 +123,10 @@ TEST_F(HoldTest, fault_92_worker_that_stands_still_holds_everybody) {
   engine_.workers[1].heartbeat_age_ms = 12'000;
   EXPECT_EQ(decide().reason, "worker 1 of the engine stands still");
   EXPECT_TRUE(decide().is_for_all);
-  EXPECT_THAT(decide().alarm, HasSubstr("(since 12 s)"));
+  EXPECT_THAT(decide().alarm.text, HasSubstr("(since 12 s)"));
   engine_.workers[1].heartbeat_age_ms = 0;
   EXPECT_NE(decide().reason, "") << "answers are still in its queue";
-  EXPECT_EQ(decide().alarm, "");
+  EXPECT_EQ(decide().alarm.text, "");
   pass(1100 * kMs);
   EXPECT_EQ(decide().reason, "");
 }
@@ -128,7 +137,7 @@ TEST_F(HoldTest, fault_92_quick_probes_are_held_sooner) {
   EXPECT_EQ(decide().reason, "");
   engine_.workers[0].heartbeat_age_ms = 76;
   EXPECT_NE(decide().reason, "");
-  EXPECT_EQ(decide().alarm, "") << "a hiccup";
+  EXPECT_EQ(decide().alarm.text, "") << "a hiccup";
 }
 
 }  // namespace

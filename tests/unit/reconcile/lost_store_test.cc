@@ -217,7 +217,7 @@ TEST_F(LostStoreTest, fault_75_full_disk_gives_no_new_ids_and_says_so) {
     EXPECT_EQ(world_->published().generation, generation);
     EXPECT_FALSE(world_.has_target("10.0.1.14"));
     ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
-    EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("state is not saved"));
+    EXPECT_THAT(world_->snapshot().alarms[0].text, HasSubstr("state is not saved"));
 
     world_.set_health("10.0.1.11", TargetState::unhealthy);
     EXPECT_EQ(world_.published_target("10.0.1.11")->flags, MR_TARGET_RESETS_FLOWS)

@@ -48,7 +48,8 @@ TEST_F(ReconcilerEngineTest, other_engine_than_the_config_names_is_an_alarm) {
   config.node.engine = EngineKind::xdp;
   (void)apply(config);
   ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
-  EXPECT_EQ(world_->snapshot().alarms[0], "the engine that runs is dpdk, but node.engine is xdp");
+  EXPECT_EQ(world_->snapshot().alarms[0].text,
+            "the engine that runs is dpdk, but node.engine is xdp");
   world_.kill_engine();
   world_.pass(1);
   EXPECT_FALSE(world_->snapshot().engine.is_of_wrong_kind()) << "none runs, which is told anyway";
@@ -62,7 +63,7 @@ TEST_F(ReconcilerEngineTest, fault_63_queues_that_the_engine_does_not_read_raise
   EXPECT_TRUE(world_.engine().writer().set_unserved_queues(0, 2));
   world_.pass(1);
   ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
-  EXPECT_THAT(world_->snapshot().alarms[0],
+  EXPECT_THAT(world_->snapshot().alarms[0].text,
               HasSubstr("nic lb0: frames on 2 of its rx queues reach no worker"));
   EXPECT_TRUE(world_.engine().writer().set_unserved_queues(0, 0));
   world_.pass(1);
@@ -122,7 +123,7 @@ TEST_F(ReconcilerEngineTest, fault_76_link_without_carrier_holds_health_and_is_a
   EXPECT_EQ(world_.hold, "nic lb0 has no link");
   EXPECT_TRUE(world_.held_targets.empty()) << "all";
   ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
-  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("nic lb0 has no link"));
+  EXPECT_THAT(world_->snapshot().alarms[0].text, HasSubstr("nic lb0 has no link"));
   world_.engine().writer().set_link(0, true);
   world_.pass(1);
   EXPECT_EQ(world_.hold, "nic lb0 had no link until now");
@@ -143,7 +144,7 @@ TEST_F(ReconcilerEngineTest, fault_92_stalled_worker_holds_health_and_is_an_alar
   world_->tick();
   EXPECT_EQ(world_.hold, "worker 0 of the engine stands still");
   ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
-  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("stands still (since 12 s)"));
+  EXPECT_THAT(world_->snapshot().alarms[0].text, HasSubstr("stands still (since 12 s)"));
   world_.pass(5);
   EXPECT_EQ(world_.hold, "");
   EXPECT_TRUE(world_->snapshot().alarms.empty());
@@ -221,6 +222,110 @@ TEST_F(ReconcilerEngineTest, counters_go_on_over_a_restart_of_the_engine) {
   EXPECT_EQ(world_->snapshot().listeners[0].stats.new_flows, 9u);
 }
 
+Config other_port(Config config) {
+  config.load_balancers[0].listeners[0].port = 81;
+  return config;
+}
+
+// A listener's slot goes to the next one at once.
+TEST_F(ReconcilerEngineTest, fault_82_counters_never_jump_by_what_a_slots_former_owner_had) {
+  enum class Restart { none, controlplane, engine, both };
+  for (const Restart restart :
+       {Restart::none, Restart::controlplane, Restart::engine, Restart::both}) {
+    for (const bool restart_comes_first : {true, false}) {
+      SCOPED_TRACE(static_cast<int>(restart) * 10 + restart_comes_first);
+      const auto count = [&](std::uint64_t new_flows) {
+        world_.engine().writer().listeners(0)[0].new_flows = new_flows;
+      };
+      const auto do_restart = [&](const Config& config) {
+        if (restart == Restart::engine || restart == Restart::both) world_.start_engine();
+        if (restart != Restart::controlplane && restart != Restart::both) return;
+        (void)world_.start();
+        (void)apply(config);
+      };
+      const auto shown = [&] { return world_->snapshot().listeners[0].stats.new_flows; };
+      const Config first = web_config(kThree);
+      const Config second = other_port(first);
+      world_.start_engine();
+      (void)apply(first);
+      ASSERT_NE(world_.engine().adopt(), nullptr);
+      count(1000);
+      world_.pass(1);
+      if (restart_comes_first) {
+        do_restart(first);
+        (void)world_.engine().adopt();
+        count(2000);
+        world_.pass(1);
+      }
+      (void)apply(second);
+      count(3000);  // still the first one's: no worker has the change
+      if (!restart_comes_first) do_restart(second);
+      world_.pass(1);
+      EXPECT_EQ(shown(), 0u);
+      ASSERT_NE(world_.engine().adopt(), nullptr);
+      const std::uint64_t base = world_.engine().writer().listeners(0)[0].new_flows;
+      world_.pass(1);
+      const std::uint64_t before = shown();
+      count(base + 7);
+      world_.pass(1);
+      EXPECT_EQ(before, 0u);
+      EXPECT_EQ(shown(), 7u);
+    }
+  }
+}
+
+TEST_F(ReconcilerEngineTest, fault_82_counters_go_on_over_a_restart_of_the_control_plane) {
+  world_.start_engine();
+  (void)apply(web_config(kThree));
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.engine().writer().targets(0)[world_.target("10.0.1.11").slot].new_flows = 500;
+  world_.pass(1);
+  (void)world_.start();
+  (void)apply(web_config(kThree));
+  (void)world_.engine().adopt();
+  world_.pass(1);
+  EXPECT_EQ(world_.target("10.0.1.11").stats.new_flows, 0u) << "starts at 0 with the process";
+  world_.engine().writer().targets(0)[world_.target("10.0.1.11").slot].new_flows = 503;
+  world_.pass(1);
+  EXPECT_EQ(world_.target("10.0.1.11").stats.new_flows, 3u);
+}
+
+TEST_F(ReconcilerEngineTest, what_happens_is_logged_at_its_level) {
+  const auto level_of = [&](const std::string& what) -> std::optional<LogLevel> {
+    for (const auto& [level, line] : world_.log) {
+      if (line.find(what) != std::string::npos) return level;
+    }
+    return std::nullopt;
+  };
+  world_.start_engine();
+  three_healthy_targets();
+  world_.pass(1);
+  EXPECT_EQ(level_of("the engine runs"), LogLevel::info);
+  EXPECT_EQ(level_of("is healthy"), LogLevel::info);
+  world_.set_health("10.0.1.12", TargetState::unhealthy);
+  EXPECT_EQ(level_of("is unhealthy"), LogLevel::warning);
+  world_.kill_engine();
+  world_.pass(1);
+  EXPECT_EQ(level_of("nothing is forwarded"), LogLevel::error);
+}
+
+TEST_F(ReconcilerEngineTest, probes_go_on_while_the_xdp_program_forwards_without_its_daemon) {
+  (void)apply(web_config(kThree));
+  world_.start_engine(MR_ENGINE_XDP);
+  world_.pass(1);
+  world_.pass(3);
+  ASSERT_EQ(world_.hold, "");
+  world_.link = {.has_carrier = true, .has_xdp_program = true};
+  world_.kill_engine();
+  world_.pass(1);
+  EXPECT_EQ(world_.hold, "");
+  EXPECT_EQ(world_->snapshot().engine.state, EngineState::unattended);
+  world_.link = {};
+  world_.pass(1);
+  EXPECT_THAT(world_.hold, HasSubstr("not running"));
+  EXPECT_EQ(world_->snapshot().engine.state, EngineState::stopped);
+}
+
 TEST_F(ReconcilerEngineTest, stalled_worker_blocks_publishing_with_an_alarm_and_never_overwrites) {
   world_.kill();
   world_.segment_bytes = 850 << 10;  // three tables of 256 KiB, not four
@@ -236,7 +341,7 @@ TEST_F(ReconcilerEngineTest, stalled_worker_blocks_publishing_with_an_alarm_and_
     world_.pass(1);
   }
   ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
-  EXPECT_THAT(world_->snapshot().alarms[0], HasSubstr("config is not published"));
+  EXPECT_THAT(world_->snapshot().alarms[0].text, HasSubstr("config is not published"));
   EXPECT_THAT(world_->snapshot().engine.problem, HasSubstr("not acknowledged"));
   const core::ConfigView& held = world_.engine().config();
   EXPECT_EQ(core::checksum64(std::as_bytes(held.lookup_table(held.groups[0]))), read_by_worker);

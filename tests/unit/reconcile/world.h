@@ -105,9 +105,9 @@ class World {
     is_woken = false;
     reconciler_->settle();
   }
-  void start_engine() {
+  void start_engine(mr_engine_kind kind = MR_ENGINE_DPDK) {
     engine_.reset();
-    engine_.emplace(dir_.path(), ++engine_start_ns_);
+    engine_.emplace(dir_.path(), ++engine_start_ns_, kind);
     engine_->beat(now_ns);
   }
   void kill_engine() { engine_.reset(); }
@@ -161,6 +161,8 @@ class World {
   std::uint32_t highest_flow_id = 0;
   std::string config_file_text = "as installed";
   bool is_woken = false;
+  control::LinkState link;  // of the nic, as the kernel says
+  std::vector<std::pair<control::LogLevel, std::string>> log;
 
  private:
   control::ReconcilerHooks hooks() {
@@ -190,12 +192,14 @@ class World {
                   const bool is_own = std::ranges::count(own_addresses, address) != 0;
                   return std::string(is_own ? "mr0" : "");
                 },
+            .link_state = [this](const std::string&) { return link; },
             .highest_flow_id = [this](const auto&, auto) { return highest_flow_id; },
-            .alarms = [] { return std::vector<std::string>{}; },
+            .alarms = [] { return std::vector<control::Alarm>{}; },
             .probe_lateness_ns = [] { return 0; },
             .wake = [this] { is_woken = true; },
             .config_file_text = [this] { return config_file_text; },
-            .log = [](const std::string&) {}};
+            .log = [this](control::LogLevel level,
+                          const std::string& line) { log.emplace_back(level, line); }};
   }
 
   test::TempDir dir_;

@@ -127,6 +127,22 @@ TEST(Metrics, lookup_digest_survives_as_a_double) {
   }
 }
 
+TEST(Metrics, engine_that_is_away_has_no_series_but_those_that_say_so) {
+  Snapshot snapshot = test::sample_snapshot();
+  for (const EngineState state : {EngineState::stopped, EngineState::unattended}) {
+    snapshot.engine.state = state;
+    const std::string text = text_of(snapshot);
+    for (const char* series : {"millrace_worker_", "millrace_nic_", "millrace_engine_start",
+                               "millrace_engine_refused_generation"}) {
+      EXPECT_THAT(text, Not(HasSubstr(series)));
+    }
+    EXPECT_THAT(text, HasSubstr("millrace_engine_running{node=\"lb-1\",zone=\"a\"} 0\n"));
+  }
+  EXPECT_THAT(text_of(snapshot),
+              HasSubstr("millrace_engine_forwarding{node=\"lb-1\",zone=\"a\"} 1"));
+  EXPECT_THAT(text_of(snapshot), HasSubstr("millrace_engine_adopted_generation{"));
+}
+
 TEST(Metrics, drain_time_is_told_only_while_draining) {
   const std::string text = text_of(test::sample_snapshot());
   EXPECT_THAT(text, HasSubstr("target=\"10.0.1.12:8081\"} 120\n"));

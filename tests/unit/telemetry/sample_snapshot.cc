@@ -10,7 +10,7 @@ IpAddress ip(const char* text) { return IpAddress::parse(text).value(); }
 
 EngineSnapshot sample_engine() {
   EngineSnapshot engine;
-  engine.running = true;
+  engine.state = EngineState::running;
   engine.kind = "dpdk";
   engine.wanted_kind = "dpdk";
   engine.pid = 4242;
@@ -74,6 +74,7 @@ Snapshot sample_snapshot() {
   snapshot.probe_lateness_ns = 250'000'000;
   snapshot.arena_bytes = 64 << 20;
   snapshot.arena_used_bytes = 3 << 20;
+  snapshot.alarms = {{AlarmKind::queues, "nic eth1: frames on 2 of its rx queues reach no worker"}};
   snapshot.engine = sample_engine();
   ListenerSnapshot listener;
   listener.load_balancer = "web";
@@ -96,6 +97,7 @@ Snapshot sample_snapshot() {
   web.table_digest = 0xfedcba9876543210;
   web.table_slots = 65537;
   web.slots_with_prev = 12;
+  web.registered = 1;
   web.healthy = 1;
   web.targets = {sample_target("web-80", "10.0.1.11", 8080),
                  sample_target("web-80", "10.0.1.12", 8081)};
@@ -108,7 +110,7 @@ Snapshot sample_snapshot() {
   dns.protocol = Protocol::udp;
   dns.port = 53;
   dns.forwarding = Forwarding::dsr;
-  dns.fail_open = true;
+  dns.routing = GroupRouting::fail_open;
   dns.unhealthy = 1;
   dns.targets = {sample_target("dns", "2001:db8::5", 53)};
   dns.targets[0].state = TargetState::unhealthy;
