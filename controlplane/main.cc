@@ -255,10 +255,10 @@ ReconcilerHooks ControlPlane::hooks() {
       .alarms =
           [this] {
             std::vector<Alarm> alarms;
-            for (std::string& problem : health_->problems()) {
-              alarms.push_back({AlarmKind::probes, std::move(problem)});
-            }
-            for (Alarm alarm : {Alarm{AlarmKind::routes, next_hops_->problem()},
+            const AlarmKind kind = health_->is_held() ? AlarmKind::hold : AlarmKind::probes;
+            for (Alarm alarm : {Alarm{kind, health_->problem()},
+                                Alarm{AlarmKind::late, health_->lateness_problem()},
+                                Alarm{AlarmKind::routes, next_hops_->problem()},
                                 Alarm{AlarmKind::file, file_watch_.alarm()}}) {
               if (!alarm.text.empty()) alarms.push_back(std::move(alarm));
             }

@@ -16,6 +16,7 @@
 #include "controlplane/cli/render.h"
 #include "controlplane/cli/top.h"
 #include "controlplane/config/load.h"
+#include "controlplane/config/utf8.h"
 
 namespace millrace::control {
 namespace {
@@ -217,10 +218,13 @@ int Cli::apply() {
     print_errors(answer_of({*error}));
     return kExitFailed;
   }
-  // Checked here too: a file that is no text cannot even be sent as JSON.
-  const auto checked = load_config(std::get<std::string>(text), file);
-  if (const auto* errors = std::get_if<std::vector<ConfigError>>(&checked)) {
-    print_errors(answer_of(*errors));
+  // A file that is no text cannot be sent as JSON. Any other is the control plane's to refuse,
+  // which remembers that it was.
+  if (find_bad_utf8(std::get<std::string>(text))) {
+    const auto checked = load_config(std::get<std::string>(text), file);
+    if (const auto* errors = std::get_if<std::vector<ConfigError>>(&checked)) {
+      print_errors(answer_of(*errors));
+    }
     err_ << "millrace: nothing was changed\n";
     return kExitFailed;
   }

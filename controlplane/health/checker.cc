@@ -47,7 +47,9 @@ class HealthChecker::Impl {
   void set_targets(std::vector<HealthTarget> targets);
   void set_hold(HealthHold hold);
   [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;
-  [[nodiscard]] std::vector<std::string> problems() const;
+  [[nodiscard]] std::string problem() const;
+  [[nodiscard]] bool is_held() const;
+  [[nodiscard]] std::string lateness_problem() const;
   [[nodiscard]] std::chrono::nanoseconds lateness() const;
   [[nodiscard]] std::size_t probes_max() const { return queue_.places_max(); }
 
@@ -66,8 +68,9 @@ class HealthChecker::Impl {
     ProbeTime started;                // likewise
     std::chrono::nanoseconds late{};  // how much later than due the last probe started
     ProbeKind kind = ProbeKind::answering;
-    std::string hold;         // why a failure of `probe` would be no evidence
-    std::string local_fault;  // why the last probe said nothing
+    std::string hold;            // why a failure of `probe` would be no evidence
+    std::string local_fault;     // why the last probe said nothing
+    bool is_held_fault = false;  // because of a hold
   };
 
   void add(HealthTarget target);
@@ -82,8 +85,6 @@ class HealthChecker::Impl {
   }
   void on_outcome(Entry& entry, ProbeOutcome outcome);
   [[nodiscard]] static std::chrono::nanoseconds lateness_of(const Entry& entry, ProbeTime now);
-  [[nodiscard]] std::string fault_problem() const;
-  [[nodiscard]] std::string lateness_problem() const;
 
   boost::asio::io_context& io_;
   OnChange on_change_;
@@ -196,10 +197,12 @@ void HealthChecker::Impl::on_outcome(Entry& entry, ProbeOutcome outcome) {
   queue_.release(entry.kind);
   entry.kind =
       outcome.verdict == ProbeVerdict::timed_out ? ProbeKind::silent : ProbeKind::answering;
-  if (!entry.hold.empty() && outcome.verdict != ProbeVerdict::passed) {
+  const bool is_held = !entry.hold.empty() && outcome.verdict != ProbeVerdict::passed;
+  if (is_held) {
     outcome = {.verdict = ProbeVerdict::local_fault, .detail = entry.hold};
   }
   entry.local_fault = outcome.verdict == ProbeVerdict::local_fault ? outcome.detail : "";
+  entry.is_held_fault = is_held;
   const std::chrono::milliseconds interval(entry.target.check.interval_ms);
   schedule(entry,
            next_probe_time(entry.started, std::chrono::steady_clock::now(), interval, entry.phase));
@@ -228,15 +231,7 @@ std::optional<TargetHealth> HealthChecker::Impl::find(const TargetKey& key) cons
   return found->second->state.health();
 }
 
-std::vector<std::string> HealthChecker::Impl::problems() const {
-  std::vector<std::string> problems;
-  for (std::string problem : {fault_problem(), lateness_problem()}) {
-    if (!problem.empty()) problems.push_back(std::move(problem));
-  }
-  return problems;
-}
-
-std::string HealthChecker::Impl::fault_problem() const {
+std::string HealthChecker::Impl::problem() const {
   std::size_t count = 0;
   const Entry* first = nullptr;
   for (const auto& [key, entry] : entries_) {
@@ -289,6 +284,12 @@ std::chrono::nanoseconds HealthChecker::Impl::lateness() const {
   return worst;
 }
 
+bool HealthChecker::Impl::is_held() const {
+  return std::ranges::all_of(entries_, [](const auto& known) {
+    return known.second->local_fault.empty() || known.second->is_held_fault;
+  });
+}
+
 HealthChecker::HealthChecker(boost::asio::io_context& io, OnChange on_change)
     : impl_(std::make_unique<Impl>(io, std::move(on_change))) {}
 HealthChecker::~HealthChecker() = default;
@@ -300,7 +301,9 @@ void HealthChecker::set_hold(HealthHold hold) { impl_->set_hold(std::move(hold))
 std::optional<TargetHealth> HealthChecker::find(const TargetKey& key) const {
   return impl_->find(key);
 }
-std::vector<std::string> HealthChecker::problems() const { return impl_->problems(); }
+std::string HealthChecker::problem() const { return impl_->problem(); }
+bool HealthChecker::is_held() const { return impl_->is_held(); }
+std::string HealthChecker::lateness_problem() const { return impl_->lateness_problem(); }
 std::chrono::nanoseconds HealthChecker::lateness() const { return impl_->lateness(); }
 std::size_t HealthChecker::probes_max() const { return impl_->probes_max(); }
 

@@ -62,15 +62,18 @@ class HealthChecker {
 
   [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;
 
-  // What keeps this node from probing as it should, for the operator; none when nothing does. E.g.
-  // "7 of 20 targets not probed: Too many open files (web-80/10.0.1.11:80 for one)". The health of
-  // a target that is not probed stays what it was, however long: nothing is known against it.
-  [[nodiscard]] std::vector<std::string> problems() const;
+  // What keeps this node from probing, e.g. "7 of 20 targets not probed: Too many open files
+  // (web-80/10.0.1.11:80 for one)"; "" when nothing does. The health of a target that is not probed
+  // stays what it was, however long: nothing is known against it.
+  [[nodiscard]] std::string problem() const;
+  // Nothing but a hold is that problem, which passes with what it is for.
+  [[nodiscard]] bool is_held() const;
 
   // How late the last probe of any target started, or the next one is by now if that is more; the
-  // worst of all. More than kLatenessMax is among the problems.
+  // worst of all. Above kLatenessMax, lateness_problem() says which and why; else it is "".
   static constexpr std::chrono::milliseconds kLatenessMax{1000};
   [[nodiscard]] std::chrono::nanoseconds lateness() const;
+  [[nodiscard]] std::string lateness_problem() const;
 
   // Connections open at once: half of the process's descriptor limit, at most 8192.
   [[nodiscard]] std::size_t probes_max() const;

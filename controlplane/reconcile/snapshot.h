@@ -128,6 +128,8 @@ struct EngineSnapshot {
 
 enum class AlarmKind : std::uint8_t {
   probes,        // health checks cannot be done
+  late,          // they start late
+  hold,          // they say nothing for the moment: no engine, or what `stall` and `link` are about
   routes,        // the kernel's tables are not followed
   publish,       // changes do not reach the engine
   store,         // changes are not remembered
@@ -139,7 +141,7 @@ enum class AlarmKind : std::uint8_t {
   link,          // a nic has no link
   queues,        // rx queues that nobody reads
 };
-inline constexpr std::size_t kAlarmKindCount = 11;
+inline constexpr std::size_t kAlarmKindCount = 13;
 
 struct Alarm {
   AlarmKind kind{};

@@ -119,7 +119,8 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
 constexpr MetricRow<AlarmSubject> kAlarmRows[] = {
     {{"millrace_alarms", MetricKind::gauge,
       "How many things of a kind the control plane finds wrong just now (millrace status says "
-      "which): probes, routes, publish, store, file, engine_kind, own_vip, encap_source, stall, "
+      "which): probes, hold, routes, publish, store, file, engine_kind, own_vip, encap_source, "
+      "stall, "
       "link, queues.",
       "alarm", ""},
      [](const AlarmSubject& s) { return number(s.count); }},
@@ -127,8 +128,8 @@ constexpr MetricRow<AlarmSubject> kAlarmRows[] = {
 
 const char* name_of(AlarmKind kind) {
   constexpr std::array<const char*, kAlarmKindCount> kNames = {
-      "probes",  "routes",       "publish", "store", "file",  "engine_kind",
-      "own_vip", "encap_source", "stall",   "link",  "queues"};
+      "probes",      "late",    "hold",         "routes", "publish", "store", "file",
+      "engine_kind", "own_vip", "encap_source", "stall",  "link",    "queues"};
   return kNames.at(static_cast<std::size_t>(kind));
 }
 

@@ -24,8 +24,8 @@ void add_common_options(po::options_description& options);
                                               const po::options_description& options,
                                               const po::positional_options_description& positional);
 
-// Starts the log (log.h) as `name`, from the level with this word on. Ignores SIGPIPE: who reads the
-// log, or asks at some socket, and goes away must not end the program.
+// Starts the log (log.h) as `name`, from the level with this word on. Ignores SIGPIPE: who reads
+// the log, or asks at some socket, and goes away must not end the program.
 [[nodiscard]] Status start_log(const std::string& name, const std::string& word);
 
 // True from the first SIGTERM or SIGINT on.

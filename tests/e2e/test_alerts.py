@@ -36,7 +36,21 @@ def well(started: Node) -> Recording:
 
 @pytest.fixture
 def alerts(node: Node, well: Recording, tmp_path: Path) -> Callable[[], list[str]]:
-    return lambda: firing(well, record(node), tmp_path)
+    def now() -> list[str]:
+        wait_until(lambda: is_settled(node), "changes are in force", timeout_s=10)
+        return firing(well, record(node), tmp_path)
+
+    return now
+
+
+def is_settled(node: Node) -> bool:
+    """What workers are there have the newest generation, but for one that stands still."""
+    status = node.status()
+    return not status["engine"]["running"] or all(
+        worker["acknowledged_generation"] >= status["generation"]
+        or worker["heartbeat_age_ms"] > 1000
+        for worker in status["engine"]["workers"]
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +181,10 @@ def test_fault_86_target_that_dies_raises_that_alone(
     try:
         node.wait_states("unhealthy", address=target.v4, timeout_s=30)
         node.wait_states("unhealthy", address=target.v6, timeout_s=30)
-        if how == "its host":  # the kernel has given it up, too
+        if how == "its host":
+            for address in (target.v4, target.v6):  # as the kernel finds after a while
+                words = ["neighbour", "replace", address, "dev", node.interface(0)]
+                node.namespace.ip(*words, "nud", "failed")
             wait_until(
                 lambda: not any(ways_to(node, target)),
                 "no way to it",

@@ -189,11 +189,12 @@ TEST_F(CheckerTest, hold_turns_failures_into_no_evidence_and_passes_count) {
   ASSERT_TRUE(is_told(web, TargetState::healthy));
   run_for(milliseconds(1500));
   EXPECT_EQ(checker.find(gone.key)->state, TargetState::healthy);
-  EXPECT_THAT(checker.problems(), ElementsAre("1 of 2 targets not probed: the engine is down (" +
-                                              gone.key.to_string() + " for one)"));
+  EXPECT_EQ(checker.problem(),
+            "1 of 2 targets not probed: the engine is down (" + gone.key.to_string() + " for one)");
+  EXPECT_TRUE(checker.is_held());
   checker.set_hold({});
   EXPECT_TRUE(is_told(gone, TargetState::unhealthy));
-  EXPECT_THAT(checker.problems(), IsEmpty());
+  EXPECT_EQ(checker.problem() + checker.lateness_problem(), "");
 }
 
 TEST_F(CheckerTest, fault_76_hold_of_some_leaves_the_others_to_be_judged) {
@@ -219,13 +220,14 @@ TEST_F(CheckerTest, running_out_of_descriptors_is_no_targets_fault) {
   ASSERT_TRUE(is_told(web, TargetState::healthy));
   {
     const OpenFilesLimit none(0);
-    EXPECT_TRUE(becomes_true(io_, [&] { return !checker.problems().empty(); }));
+    EXPECT_TRUE(becomes_true(io_, [&] { return !checker.problem().empty(); }));
     run_for(milliseconds(500));
-    EXPECT_THAT(checker.problems(), ElementsAre("1 of 1 targets not probed: Too many open files (" +
-                                                web.key.to_string() + " for one)"));
+    EXPECT_EQ(checker.problem(), "1 of 1 targets not probed: Too many open files (" +
+                                     web.key.to_string() + " for one)");
+    EXPECT_FALSE(checker.is_held());
     EXPECT_EQ(checker.find(web.key)->state, TargetState::healthy);
   }
-  EXPECT_TRUE(becomes_true(io_, [&] { return checker.problems().empty(); }));
+  EXPECT_TRUE(becomes_true(io_, [&] { return checker.problem().empty(); }));
   EXPECT_EQ(changes_, 1);
 }
 
@@ -308,7 +310,7 @@ TEST_F(CheckerTest, fault_85_death_is_noticed_soon_beside_far_more_dead_targets_
       io_, [&] { return checker.lateness() > HealthChecker::kLatenessMax; },
       std::chrono::seconds(10)))
       << "the dead wait for each other";
-  EXPECT_THAT(checker.problems(), ElementsAre(HasSubstr(" of 601 targets are probed late, ")));
+  EXPECT_THAT(checker.lateness_problem(), HasSubstr(" of 601 targets are probed late, "));
   const std::size_t probes = server.connections();
   ASSERT_TRUE(becomes_true(io_, [&] { return server.connections() > probes + 2; }));
   EXPECT_EQ(changes_, 0);
@@ -328,9 +330,9 @@ TEST_F(CheckerTest, lateness_is_that_of_the_worst_and_ends) {
     std::this_thread::yield();
   }
   EXPECT_GT(checker.lateness(), HealthChecker::kLatenessMax);
-  EXPECT_THAT(checker.problems(), ElementsAre(HasSubstr("does not get its CPU in time")));
+  EXPECT_THAT(checker.lateness_problem(), HasSubstr("does not get its CPU in time"));
   EXPECT_TRUE(becomes_true(io_, [&] { return checker.lateness() < HealthChecker::kLatenessMax; }));
-  EXPECT_THAT(checker.problems(), IsEmpty());
+  EXPECT_EQ(checker.problem() + checker.lateness_problem(), "");
 }
 
 TEST_F(CheckerTest, connections_that_close_slowly_give_way_to_probes) {
