@@ -57,7 +57,12 @@ void Reconciler::observe_counters() {
 void Reconciler::begin_counters() {
   look_at_engine();
   const shm::StatsReader* stats = engine_.stats();
-  const std::uint64_t generation = publisher_->generation() + 1;
+  // A control plane that starts anew finds its owners in force already.
+  const core::ConfigView& in_force = publisher_->published();
+  const auto first_with = [&](const auto& rows, std::uint32_t slot, std::uint32_t id) {
+    const bool is_in_force = slot < rows.size() && rows[slot].id == id;
+    return publisher_->generation() + (is_in_force ? 0 : 1);
+  };
   const bool is_none = stats == nullptr && !engine_.is_alive();  // one that starts counts from 0
   const auto listener_at = [&](std::uint32_t slot) {
     return stats == nullptr ? std::nullopt : stats->listener(slot);
@@ -70,13 +75,13 @@ void Reconciler::begin_counters() {
   for (const auto& [key, listener] : state_.listeners) {
     listener_ids.insert(listener.id);
     listener_sums_.begin(listener.id, is_none ? mr_listener_stats{} : listener_at(listener.slot),
-                         generation);
+                         first_with(in_force.listeners, listener.slot, listener.id));
   }
   for (const auto& [name, group] : state_.groups) {
     for (const auto& [key, target] : group.targets) {
       target_ids.insert(target.id);
       target_sums_.begin(target.id, is_none ? mr_target_stats{} : target_at(target.slot),
-                         generation);
+                         first_with(in_force.targets, target.slot, target.id));
     }
   }
   listener_sums_.retain(listener_ids);
