@@ -114,7 +114,7 @@ class ControlPlane {
   [[nodiscard]] Status resume_stored_config();
   [[nodiscard]] LoadResult load_file() const;
   [[nodiscard]] ReconcilerHooks hooks();
-  std::vector<ConfigError> reload();
+  std::variant<ApplyOutcome, std::vector<ConfigError>> reload();
   void tick();
   void renew_lost_files();
   [[nodiscard]] Result<bool> renew_lock_and_socket();
@@ -309,22 +309,21 @@ LoadResult ControlPlane::load_file() const {
   });
 }
 
-// Why the file is not used; nothing when it came into force.
-std::vector<ConfigError> ControlPlane::reload() {
+std::variant<ApplyOutcome, std::vector<ConfigError>> ControlPlane::reload() {
   LoadResult loaded = load_file();
   std::vector<ConfigError> errors;
   if (Config* config = std::get_if<Config>(&loaded)) {
     auto applied = reconciler_->apply(std::move(*config), options_.config);
-    if (!applied) errors = {{options_.config, applied.error().message}};
+    if (applied) {
+      spdlog::info("read {}: generation {}", options_.config, applied->generation);
+      return *applied;
+    }
+    errors = {{options_.config, applied.error().message}};
   } else {
     errors = std::get<std::vector<ConfigError>>(std::move(loaded));
   }
   reconciler_->report_config_error(joined(errors));
-  if (errors.empty()) {
-    spdlog::info("read {}: generation {}", options_.config, reconciler_->published().generation);
-  } else {
-    spdlog::error("{} is not used; what runs goes on:\n{}", options_.config, joined(errors));
-  }
+  spdlog::error("{} is not used; what runs goes on:\n{}", options_.config, joined(errors));
   return errors;
 }
 

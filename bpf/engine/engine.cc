@@ -22,7 +22,6 @@
 namespace millrace::xdp {
 
 namespace {
-
 // How often the daemon looks for a new config: a part of a change's way to the program.
 constexpr long kTendNs = 1'000'000;
 // Sooner than two health checks can fail (interval 100 ms): the control plane must know before that

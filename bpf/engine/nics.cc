@@ -41,6 +41,9 @@ Result<Nic> find_nic(const std::string& name) {
   Nic nic;
   nic.name = name;
   nic.ifindex = static_cast<std::uint32_t>(answer.ifr_ifindex);
+  if (Status usable = shm::check_interface(name); !usable) {
+    return usable.error().within("--interface");
+  }
   const Result<core::MacAddr> mac = shm::mac_of_interface(name);
   if (!mac) return mac.error().within("--interface");
   nic.mac = *mac;
@@ -59,8 +62,7 @@ void count_drops(const Nic& nic, mr_nic& shown) {
 
 std::string remedy_of_lost_sends(const Nic& nic) {
   if (driver_of(nic.name) != "veth") return "see ethtool --statistics " + nic.name;
-  return "as a veth does whose other end has neither an XDP program nor GRO on: there, ethtool "
-         "--offload PEER gro on";
+  return "as a veth does whose other end has no XDP program";
 }
 
 bool link_is_up(const Nic& nic) {

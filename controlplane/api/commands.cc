@@ -230,10 +230,11 @@ Outcome run_reload(const Call& call) {
   RequestReader reader(call.request, {});
   if (reader.failed()) return reader.take_errors();
   spdlog::info("reload by uid {} (pid {})", call.peer.uid, call.peer.pid);
-  Errors errors = call.parts.reload();
-  if (!errors.empty()) return errors;
-  const Snapshot snapshot = call.parts.controller.snapshot();
-  return json::value{{"generation", snapshot.generation}, {"file", snapshot.config_source}};
+  const auto reloaded = call.parts.reload();
+  if (const auto* errors = std::get_if<Errors>(&reloaded)) return *errors;
+  json::value view = outcome_view(std::get<ApplyOutcome>(reloaded));
+  view.as_object()["file"] = call.parts.controller.snapshot().config_file;
+  return view;
 }
 
 // Finds the one target that the request means; the port may be left out when that is clear.

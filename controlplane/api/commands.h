@@ -13,6 +13,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "controlplane/config/load.h"
@@ -29,8 +30,8 @@ struct Peer {
 // What requests are about.
 struct ApiParts {
   Controller& controller;
-  // Reads the config file again, as SIGHUP does. Why it is not used; nothing when it is in force.
-  std::function<std::vector<ConfigError>()> reload;
+  // Reads the config file again, as SIGHUP does. What that changed, or why the file is not used.
+  std::function<std::variant<ApplyOutcome, std::vector<ConfigError>>()> reload;
 };
 
 // Answers one line; the answer ends without a line end. Never fails: what cannot be done is said.

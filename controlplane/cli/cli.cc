@@ -67,6 +67,7 @@ class Cli {
                                   const std::string& text, bool needs_port);
   void print_errors(const json::value& answer);
   void print_warnings(const json::value& result);
+  void print_unchanged();
   [[nodiscard]] int print(const json::value& result, const std::string& text) {
     out_ << (line_.json ? json::serialize(result) + "\n" : text);
     return kExitDone;
@@ -80,6 +81,7 @@ class Cli {
   std::ostream& out_;
   std::ostream& err_;
   bool is_terminal_;
+  bool is_outcome_known_ = true;
 };
 
 int Cli::run() {
@@ -130,6 +132,7 @@ std::optional<json::value> Cli::ask(const json::object& request) {
   auto client = ApiClient::connect(line_.socket);
   const auto answer = client ? client->call(request) : Result<json::value>(client.error());
   if (!answer) {
+    is_outcome_known_ = !client;  // else the control plane may have the request
     err_ << "millrace: " << answer.error().message << "\n";
     if (line_.json) {
       json::array errors{{{"place", line_.socket}, {"reason", answer.error().message}}};
@@ -231,22 +234,27 @@ int Cli::apply() {
   const auto result =
       ask({{"command", "apply"}, {"name", file}, {"text", std::get<std::string>(text)}});
   if (!result) {
-    err_ << "millrace: nothing was changed\n";
+    print_unchanged();
     return kExitFailed;
   }
   print_warnings(*result);
   return print(*result, render_applied(&*result, file));
 }
 
+void Cli::print_unchanged() {
+  err_ << (is_outcome_known_
+               ? "millrace: nothing was changed\n"
+               : "millrace: the change may have been made all the same: `millrace status` tells\n");
+}
+
 int Cli::reload() {
   const auto result = ask({{"command", "reload"}});
   if (!result) {
-    err_ << "millrace: nothing was changed\n";
+    print_unchanged();
     return kExitFailed;
   }
-  const JsonView view(&*result);
-  return print(*result, view["file"].text() + ": generation " +
-                            std::to_string(view["generation"].whole()) + "\n");
+  print_warnings(*result);
+  return print(*result, render_applied(&*result, JsonView(&*result)["file"].text()));
 }
 
 // Whoever knows for sure: the control plane, whose config may come from `apply`; without one the

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Whether the config in force is that of the config file: it is not after another file was applied,
-// or when the file was edited and nobody applied it. Who looks into the file should know. Cold; time
-// is an argument.
+// or when the file was edited and nobody applied it. Who looks into the file should know. Cold;
+// time is an argument.
 #pragma once
 
 #include <sys/stat.h>

@@ -217,6 +217,9 @@ void HealthChecker::Impl::on_outcome(Entry& entry, ProbeOutcome outcome) {
 
 void HealthChecker::Impl::set_hold(HealthHold hold) {
   hold_ = std::move(hold);
+  for (auto& [key, entry] : entries_) {
+    if (entry->is_held_fault && !holds(key)) entry->local_fault.clear();  // no longer why
+  }
   if (hold_.reason.empty()) return;
   for (auto& [key, entry] : entries_) {
     if (!holds(key)) continue;

@@ -35,9 +35,10 @@ constexpr timeval kAnswerTimeout{.tv_sec = 1, .tv_usec = 0};
 // A dump that changes under the reader is taken again this often before it is an error.
 constexpr int kDumpTriesMax = 8;
 
-constexpr std::array<unsigned, 6> kGroups = {RTNLGRP_LINK,        RTNLGRP_NEIGH,
-                                             RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
-                                             RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE};
+constexpr std::array<unsigned, 9> kGroups = {
+    RTNLGRP_LINK,        RTNLGRP_NEIGH,      RTNLGRP_IPV4_IFADDR,
+    RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,  RTNLGRP_NEXTHOP};
 
 Error errno_error(const std::string& what) {
   return Error{what + ": " + std::generic_category().message(errno)};

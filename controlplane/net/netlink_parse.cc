@@ -175,8 +175,13 @@ std::optional<NetlinkEvent> parse_event(const nlmsghdr& message) {
     case RTM_NEWNEIGH:
     case RTM_DELNEIGH:
       return parse_neighbour(message);
+    // Each of these changes by which way an address is reached, and tells of no other.
     case RTM_NEWROUTE:
     case RTM_DELROUTE:
+    case RTM_NEWRULE:
+    case RTM_DELRULE:
+    case RTM_NEWNEXTHOP:
+    case RTM_DELNEXTHOP:
       return RouteEvent{};
     default:
       return std::nullopt;

@@ -60,7 +60,7 @@ Result<std::unique_ptr<ImageWriter>> ImageWriter::create_aside(const Options& op
 }
 
 ImageWriter::~ImageWriter() {
-  if (!is_in_place_) segment_.discard();
+  if (!is_in_place_) shm::Segment::discard(options_.path);
 }
 
 Result<std::unique_ptr<ImageWriter>> ImageWriter::join(const Options& options) {
@@ -395,8 +395,10 @@ Result<std::uint64_t> ImageWriter::place(std::span<const std::byte> bytes, Block
                                          Draft& draft) {
   step("block");
   const std::optional<std::uint64_t> offset = arena_.allocate(bytes.size());
-  is_out_of_room_ = !offset;
-  if (!offset) return arena_full(bytes.size());
+  if (!offset) {
+    is_out_of_room_ = true;
+    return arena_full(bytes.size());
+  }
   remember(*offset, std::move(block));
   draft.begun.push_back(*offset);
   draft.made.push_back(*offset);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "dataplane/shm/file.h"
+#include "dataplane/shm/segment.h"
 
 namespace millrace::control {
 
@@ -19,6 +20,7 @@ Result<std::unique_ptr<Publisher>> Publisher::open(const Options& options) {
                                        .segment_bytes = options.segment_bytes,
                                        .generation_floor = options.generation_floor,
                                        .step_hook = options.step_hook};
+  shm::Segment::discard(options.path);  // of a predecessor that died before it was in place
   std::string why_not;
   if (shm::identity_of(options.path) != shm::FileIdentity{}) {
     Result<std::unique_ptr<ImageWriter>> joined = ImageWriter::join(of_writer);

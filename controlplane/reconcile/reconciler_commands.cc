@@ -36,10 +36,14 @@ bool is_as_file(const AppliedConfig& config) {
 }
 
 Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
-  return bring_in(config, {.text = hooks_.config_text(config),
+  std::string text = hooks_.config_text(config);
+  // The file may have changed since it was read: what it said then is what counts.
+  const bool is_of_file = source == options_.config_file;
+  std::string file_digest = digest_of(is_of_file ? text : hooks_.config_file_text());
+  return bring_in(config, {.text = std::move(text),
                            .source = std::move(source),
                            .applied_ns = hooks_.now().realtime_ns,
-                           .file_digest = digest_of(hooks_.config_file_text())});
+                           .file_digest = std::move(file_digest)});
 }
 
 Status Reconciler::resume(const Config& config) {
@@ -130,8 +134,8 @@ Status Reconciler::reserve_ids(std::uint32_t count) {
   }
   const auto new_floor = static_cast<std::uint32_t>(floor);
   const Status saved = store_.save_id_floor(new_floor);
-  note_saved(saved);
   if (!saved) {
+    note_saved(saved);  // success would say nothing of the rest of the state
     return saved.error().within(std::to_string(count) +
                                 " new listeners, target groups and targets get no ids while these "
                                 "cannot be stored");

@@ -11,7 +11,6 @@
 
 namespace millrace::control {
 namespace {
-
 // What makes a file of schema version i one of version i + 1; an older program refuses a newer
 // file. Steps are only ever added: somewhere there is a file of each version.
 const std::vector<std::vector<std::string>> kSchemaSteps = {
@@ -39,6 +38,7 @@ const std::vector<std::vector<std::string>> kSchemaSteps = {
      "ALTER TABLE target_groups ADD COLUMN unhealthy_threshold INTEGER NOT NULL DEFAULT 2",
      "ALTER TABLE target_groups ADD COLUMN health_matcher TEXT NOT NULL DEFAULT '200-399'",
      "ALTER TABLE target_groups ADD COLUMN listener_port INTEGER NOT NULL DEFAULT 0"},
+    {"ALTER TABLE target_groups ADD COLUMN health_host TEXT NOT NULL DEFAULT ''"},
 };
 const std::uint64_t kSchemaVersion = kSchemaSteps.size();
 
@@ -90,7 +90,7 @@ void bind_rest(Statement& statement, const StoredGroup& row) {
       .bind(row.lookup_slots)
       .bind(row.gue_port);
   bind_check(statement, row.health_check);
-  statement.bind(row.listener_port);
+  statement.bind(row.listener_port).bind(row.health_check.host);
 }
 void bind_rest(Statement& statement, const StoredTarget& row) {
   statement.bind(row.slot)
@@ -116,7 +116,7 @@ constexpr TableSql kListenerSql = {
 constexpr TableSql kGroupSql = {
     .put =
         "INSERT OR REPLACE INTO target_groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-        " ?, ?, ?, ?, ?, ?)",
+        " ?, ?, ?, ?, ?, ?, ?)",
     .remove = "DELETE FROM target_groups WHERE name = ?"};
 constexpr TableSql kTargetSql = {
     .put = "INSERT OR REPLACE INTO targets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -292,6 +292,7 @@ StoredGroup read_row(RowReader& row, const StoredGroup&) {
   out.gue_port = row.number<std::uint16_t>(1, 65535, "gue port");
   out.health_check = read_check(row);
   out.listener_port = row.number<std::uint16_t>(0, 65535, "listener port");
+  out.health_check.host = row.text();
   return out;
 }
 
@@ -345,7 +346,6 @@ Error damaged(const std::string& path, const Error& cause) {
                "); move it away to start without it (what is in force is kept as it is, operators' "
                "drains are forgotten)"};
 }
-
 }  // namespace
 
 Result<StateStore> StateStore::open(const std::string& path) {

@@ -219,6 +219,10 @@ Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
 
 Status Nic::check_queues(std::uint32_t queue_count) const {
   const std::uint32_t has = rx_queue_count(name_);
+  if (has == 0) {
+    return Error{"shows no rx queues in /sys/class/net/" + name_ +
+                 "/queues: mount the /sys of this network namespace"};
+  }
   if (has < queue_count) {
     return Error{"has " + std::to_string(has) + " rx queues, " + std::to_string(queue_count) +
                  " were asked for; leave --queues out, or: " + queue_command(name_, queue_count)};
@@ -284,7 +288,8 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
   if (status == 0) return ok();
   Error error = device_error("cannot configure the device", status);
   if (is_af_xdp(driver_)) {
-    error.message += "; if another XDP program is attached: ip link set dev " + name_ + " xdp off";
+    error.message += "; if another XDP program is attached (ip link show " + name_ +
+                     "): millrace-xdp detach, or ip link set dev " + name_ + " xdp off";
   }
   return error;
 }

@@ -7,13 +7,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 
 namespace millrace::program {
 
 LogStream::LogStream(int fd) : fd_(fd) {
   struct stat info {};
-  if (::fstat(fd, &info) != 0) return;  // closed: every line is lost, and no harm done
+  if (::fstat(fd, &info) != 0) {
+    fd_ = -1;  // closed: every line is lost, and what is opened next does not get it
+    return;
+  }
   if (S_ISSOCK(info.st_mode)) {
     way_ = Way::socket;
   } else if (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode)) {
@@ -64,6 +69,7 @@ std::int64_t LogStream::try_write(std::string_view text) const {
   if (way_ == Way::if_ready) {
     pollfd state{.fd = fd_, .events = POLLOUT, .revents = 0};
     if (::poll(&state, 1, 0) != 1 || (state.revents & POLLOUT) == 0) return 0;
+    return ::write(fd_, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));  // pipe(7)
   }
   return ::write(fd_, text.data(), text.size());
 }

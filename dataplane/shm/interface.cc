@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
@@ -70,9 +71,15 @@ std::vector<std::string> receivers_of(const std::string& name) {
 }  // namespace
 
 Status check_interface(const std::string& name) {
-  if (name.size() >= IFNAMSIZ || ::if_nametoindex(name.c_str()) == 0) {
+  const unsigned index = name.size() < IFNAMSIZ ? ::if_nametoindex(name.c_str()) : 0;
+  if (index == 0) {
     return Error{(name.empty() ? "''" : name) +
                  ": no such interface in this network namespace (ip link show)"};
+  }
+  // The kernel's routes and neighbours know interfaces by their names alone.
+  std::array<char, IFNAMSIZ> own{};
+  if (::if_indextoname(index, own.data()) != nullptr && name != own.data()) {
+    return Error{name + ": is an alternative name of " + own.data() + "; give that one"};
   }
   const Result<core::MacAddr> mac = mac_of_interface(name);
   return mac ? ok() : Status(mac.error());

@@ -123,7 +123,7 @@ Status Segment::publish() {
   return ok();
 }
 
-void Segment::discard() const { (void)::unlink((path_ + ".new").c_str()); }
+void Segment::discard(const std::string& path) { (void)::unlink((path + ".new").c_str()); }
 
 Status Segment::renew(const SegmentSpec& spec) {
   const std::uint64_t total_bytes = mapping_.bytes().size();

@@ -48,8 +48,8 @@ class Segment {
   // Stores the magic and renames the file into place, replacing what was there.
   [[nodiscard]] Status publish();
 
-  // Removes the file of a segment that was not published.
-  void discard() const;
+  // Removes the file of a segment for `path` that was not published, also of a process that died.
+  static void discard(const std::string& path);
 
   // Makes the file again where somebody has removed it, with the contents that it has, and puts it
   // in place. Addresses in bytes() stay good, also for other threads that store there meanwhile: of

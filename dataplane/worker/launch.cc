@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/worker/launch.h"
 
+#include <net/if.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -120,6 +121,13 @@ Status Engine::check_devices() const {
     const std::string& device = options_.nics[nic].device;
     for (std::size_t other = 0; other < nic; ++other) {
       if (options_.nics[other].device == device) return Error{"nic " + device + ": is named twice"};
+    }
+    const std::string& twin = options_.nics[nic].twin;
+    // One that is not there gets its advice where it is opened.
+    if (::if_nametoindex(twin.c_str()) != 0) {
+      if (Status usable = shm::check_interface(twin); !usable) {
+        return Error{"twin " + usable.error().message};
+      }
     }
     if (!dpdk::Nic::is_interface(device)) continue;
     if (Status usable = shm::check_interface(device); !usable) {

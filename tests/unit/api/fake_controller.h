@@ -85,7 +85,11 @@ struct SmallNode {
   }
 
   ApiParts parts() {
-    return {controller, [this] { return reload_errors; }};
+    return {controller, [this]() -> std::variant<ApplyOutcome, std::vector<ConfigError>> {
+              if (!reload_errors.empty()) return reload_errors;
+              controller.outcome.generation = 1;
+              return controller.outcome;
+            }};
   }
 
   void publish(std::uint64_t generation) {

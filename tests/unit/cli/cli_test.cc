@@ -238,7 +238,7 @@ TEST_F(CliTest, status_says_when_the_file_is_not_what_is_in_force) {
 TEST_F(CliTest, reload_says_what_came_of_the_file) {
   const Outcome good = run({"reload"});
   EXPECT_EQ(good.code, kExitDone) << good.err;
-  EXPECT_EQ(good.out, "/etc/millrace/millrace.yaml: generation 1\n");
+  EXPECT_EQ(good.out, "/etc/millrace/millrace.yaml: generation 1, 3 targets added\n");
   node_.reload_errors = {{"millrace.yaml:3:1: nodes", "is no key"}, {"second", "too"}};
   const Outcome bad = run({"reload"});
   EXPECT_EQ(bad.code, kExitFailed);

@@ -59,7 +59,9 @@ TEST_F(ConfigFileWatchTest, file_that_was_edited_broken_or_removed_and_not_appli
   other.replace(other.find("10.0.1.11"), 9, "10.0.1.12");
   for (const std::string& text : {other, std::string("nonsense: ["), std::string()}) {
     write(text);
-    if (text.empty()) ASSERT_EQ(std::remove(path_.c_str()), 0);
+    if (text.empty()) {
+      ASSERT_EQ(std::remove(path_.c_str()), 0);
+    }
     EXPECT_EQ(alarm_after(1), "");
     EXPECT_NE(alarm_after(ConfigFileWatch::kEditNs), "") << text;
     write(kSmallConfig);

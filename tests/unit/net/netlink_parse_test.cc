@@ -68,6 +68,17 @@ TEST(NetlinkParse, neighbour_becomes_an_event) {
   EXPECT_EQ(neighbour.mac, (MacAddress{2, 0, 0, 0, 0, 0x11}));
 }
 
+TEST(NetlinkParse, rules_and_next_hop_objects_change_ways_without_a_route) {
+  Message message = route_message();
+  for (const std::uint16_t type :
+       {RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP}) {
+    message.head()->nlmsg_type = type;
+    const auto event = parse_event(as_message(message.bytes()));
+    ASSERT_TRUE(event) << type;
+    EXPECT_TRUE(std::holds_alternative<RouteEvent>(*event)) << type;
+  }
+}
+
 TEST(NetlinkParse, neighbours_of_bridges_and_proxies_are_not_ours) {
   Message bridge = neighbour_message();
   static_cast<ndmsg*>(mnl_nlmsg_get_payload(bridge.head()))->ndm_family = AF_BRIDGE;

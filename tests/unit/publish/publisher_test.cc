@@ -261,6 +261,10 @@ TEST_F(PublisherTest, larger_segment_that_is_not_wanted_leaves_nothing_behind) {
   ASSERT_TRUE(publisher->publish(numbered_contents(5)));
   shm::ConfigReader reader(path_);
   EXPECT_EQ(adopted_number(reader), 5u);
+
+  ASSERT_TRUE(publisher->prepare(many_groups(2, 200)));  // and killed here
+  EXPECT_EQ(open()->generation(), 2u);
+  EXPECT_NE(::access((path_ + ".new").c_str(), F_OK), 0);
 }
 
 TEST_F(PublisherTest, image_that_an_engine_would_refuse_is_not_published) {

@@ -186,6 +186,13 @@ TEST_F(RestartTest, fault_81_what_was_applied_past_the_file_goes_on) {
   EXPECT_TRUE(world_->snapshot().is_config_file_in_force) << "whoever brought it in";
   EXPECT_FALSE(is_apply_newer()) << "the file says the same";
 
+  // It was edited while it was read.
+  ASSERT_TRUE(world_->resume(file));
+  world_.config_file_text = "edited";
+  apply_as(file, World::kConfigFile);
+  EXPECT_FALSE(is_apply_newer()) << "a start reads the file";
+  world_.config_file_text = dump_config(file);
+
   ASSERT_TRUE(world_->resume(file));
   apply_as(applied, "apply by somebody");
   const Snapshot before = world_->snapshot();

@@ -53,6 +53,7 @@ StoredState rich_state() {
   group.health_check.healthy_threshold = 3;
   group.health_check.unhealthy_threshold = 10;
   group.health_check.matcher = {{200, 299}, {418, 418}};
+  group.health_check.host = "www.example.org:8080";
   group.listener_port = 443;
   state.groups = {group};
   StoredTarget target;
@@ -252,9 +253,10 @@ TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
     StateStore store = open();
     ASSERT_TRUE(store.save(state));
   }
-  for (const char* column : {"gue_port", "health_protocol", "health_port", "health_path",
-                             "health_interval_ms", "health_timeout_ms", "healthy_threshold",
-                             "unhealthy_threshold", "health_matcher", "listener_port"}) {
+  for (const char* column :
+       {"gue_port", "health_protocol", "health_port", "health_path", "health_interval_ms",
+        "health_timeout_ms", "healthy_threshold", "unhealthy_threshold", "health_matcher",
+        "listener_port", "health_host"}) {
     run_sql((std::string("ALTER TABLE target_groups DROP COLUMN ") + column).c_str());
   }
   run_sql("PRAGMA user_version = 1");
