@@ -135,7 +135,8 @@ VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client,
 
 // The counts of what the record was before, which wait for the sweep otherwise. By id: the slot's
 // next owner has not had these packets.
-INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow) {
+INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow,
+                        const struct mr_target* its_target) {
   const uint32_t packets = __sync_lock_test_and_set(&flow->packets, 0);
   const uint64_t bytes = __sync_lock_test_and_set(&flow->bytes, 0);
   const struct mr_listener* its_listener = listener_at(p->root, flow->listener_slot);
@@ -144,7 +145,6 @@ INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow) {
     listener->packets += packets;
     listener->bytes += bytes;
   }
-  const struct mr_target* its_target = target_at(p->root, flow->target_slot);
   struct mr_target_stats* target = target_stats_of(p, flow->target_slot);
   if (target != 0 && its_target != 0 && its_target->id == flow->target_id) {
     target->packets += packets;
@@ -155,7 +155,8 @@ INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow) {
 // Of a claimed record that was not empty: `word` says what it was.
 OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   if (flow == 0) return 0;
-  fold_counts(p, flow);
+  const struct mr_target* target = target_at(p->root, flow->target_slot);
+  fold_counts(p, flow, target);
   const uint32_t state = word >> STATE_SHIFT;
   if (state == MR_XDP_FLOW_GONE) return 0;  // counted by who forgot it
   count(p->cpu, MR_COUNTER_FLOW_REMOVED);
@@ -163,7 +164,6 @@ OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32
   const uint32_t hash = flow_hash(client, word & KEY_MASK);
   if (hash == p->hash && is_same_addr(client, p->client)) return 0;  // opened again
   count(p->cpu, MR_COUNTER_FLOW_GIVEN_UP);
-  const struct mr_target* target = target_at(p->root, flow->target_slot);
   const _Bool has_replies = target != 0 && target->forwarding == MR_FORWARDING_NAT;
   if (has_replies && (!is_over(state) || is_reset(flow, state))) remember_no_room(hash);
   return 0;

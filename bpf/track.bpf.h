@@ -14,11 +14,11 @@ INLINE void forget_flow(struct packet* p, struct mr_flow_record* flow, uint32_t 
   if (change_state(flow, word, MR_XDP_FLOW_GONE)) count(p->cpu, MR_COUNTER_FLOW_REMOVED);
 }
 
-// A flow that was over by itself is none that ended for being idle.
+// A flow that was closed is none that ended for being idle; none is expired twice.
 INLINE void note_expiry(struct packet* p, struct mr_flow_record* flow, uint32_t state) {
   clear_flags(flow, MR_FLOW_TOLD_CLIENT | MR_FLOW_TOLD_TARGET | MR_FLOW_CONFIRMED);
   flow->last_seen_tick = p->tick;
-  if (!is_over(state)) count(p->cpu, MR_COUNTER_FLOW_EXPIRED);
+  if (state != MR_FLOW_CLOSED) count(p->cpu, MR_COUNTER_FLOW_EXPIRED);
 }
 // The record stays for a while so that late packets are told. False when it is no longer what
 // `word` says.
@@ -30,17 +30,19 @@ INLINE _Bool expire_flow(struct packet* p, struct mr_flow_record* flow, uint32_t
 
 // Expires a flow that has been idle for too long. Another CPU may have ended it and entered another
 // one with the same word since it was found idle: that one lives.
-INLINE void expire_if_idle(struct packet* p, struct mr_flow_record* flow,
-                           const struct mr_listener* listener, uint32_t word) {
+OUT_OF_LINE int expire_if_idle(struct packet* p, struct mr_flow_record* flow,
+                               const struct mr_listener* listener, uint32_t word) {
   const uint32_t state = word >> STATE_SHIFT;
-  if (state == MR_FLOW_EXPIRED || !is_idle(p, flow, listener, state)) return;
+  if (flow == 0 || listener == 0) return 0;
+  if (state == MR_FLOW_EXPIRED || !is_idle(p, flow, listener, state)) return 0;
   const uint32_t expired = (word & KEY_MASK) | MR_FLOW_EXPIRED << STATE_SHIFT;
-  if (!change_state(flow, word, MR_FLOW_EXPIRED)) return;
+  if (!change_state(flow, word, MR_FLOW_EXPIRED)) return 0;
   if (!is_idle(p, flow, listener, state)) {
     change_state(flow, expired, state);
-    return;
+    return 0;
   }
   note_expiry(p, flow, state);
+  return 0;
 }
 
 INLINE void count_reset(const struct packet* p, const struct mr_flow_record* flow,
