@@ -117,7 +117,8 @@ NicSnapshot EngineWatch::nic_snapshot(std::size_t index) const {
                     .unserved_queues = nic.unserved_queues,
                     .rx_missed = nic.rx_missed,
                     .rx_errors = nic.rx_errors,
-                    .rx_no_buffer = nic.rx_no_buffer};
+                    .rx_no_buffer = nic.rx_no_buffer,
+                    .tx_dropped = nic.tx_dropped};
   if (index < links_.size()) {
     shown.link_up = links_[index].has_carrier && links_[index].has_xdp_program;
   }
