@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/dpdk/nic.h"
 
+#include <net/if.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -219,7 +220,7 @@ Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
 
 Status Nic::check_queues(std::uint32_t queue_count) const {
   const std::uint32_t has = rx_queue_count(name_);
-  if (has == 0) {
+  if (has == 0 && ::if_nametoindex(name_.c_str()) != 0) {
     return Error{"shows no rx queues in /sys/class/net/" + name_ +
                  "/queues: mount the /sys of this network namespace"};
   }

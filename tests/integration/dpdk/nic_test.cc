@@ -129,8 +129,7 @@ TEST(Nic, pci_addresses_are_told_from_interfaces) {
 TEST(ExceptionPath, missing_twin_says_how_to_make_it) {
   const auto twin = ExceptionPath::open("no-such-tap0", 0, {});
   ASSERT_FALSE(twin);
-  EXPECT_THAT(twin.error().message,
-              HasSubstr("create it with: ip tuntap add dev no-such-tap0 mode tap"));
+  EXPECT_THAT(twin.error().message, HasSubstr("make it with: host-setup twin no-such-tap0 NIC"));
 }
 
 TEST(ExceptionPath, impossible_name_is_refused) {
