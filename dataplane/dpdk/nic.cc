@@ -220,7 +220,10 @@ Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
 
 Status Nic::check_queues(std::uint32_t queue_count) const {
   const std::uint32_t has = rx_queue_count(name_);
-  if (has == 0 && ::if_nametoindex(name_.c_str()) != 0) {
+  if (has == 0 && ::if_nametoindex(name_.c_str()) == 0) {
+    return Error{"no such interface in this network namespace (ip link show)"};
+  }
+  if (has == 0) {
     return Error{"shows no rx queues in /sys/class/net/" + name_ +
                  "/queues: mount the /sys of this network namespace"};
   }
