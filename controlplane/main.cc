@@ -279,7 +279,9 @@ Status ControlPlane::load_first_config() {
     const AppliedConfig& stored = reconciler_->stored_config();
     spdlog::warn("the config in force is that of {}; {} has not changed since and is not used",
                  stored.source, options_.config);
-    if (resume_stored_config()) return ok();
+    const Status resumed = resume_stored_config();
+    if (resumed) return ok();
+    spdlog::error("the config of {} cannot go on: {}", stored.source, resumed.error().message);
   }
   LoadResult loaded = load_file();
   if (Config* config = std::get_if<Config>(&loaded)) {

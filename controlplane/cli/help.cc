@@ -51,7 +51,8 @@ every error is shown with its line and reason. A target that the file no longer 
                 1, 1},
     CommandHelp{CommandKind::validate, "validate", "validate FILE", "check a config file",
                 R"(
-Checks FILE (- for standard input) like `apply` would, without a daemon and without any effect.
+Checks FILE (- for standard input) like `apply` would, without any effect. If a control plane runs,
+it also says what `apply` would change, or why it would refuse; without one the file alone counts.
 
   millrace validate deploy/examples/demo.yaml
 )",

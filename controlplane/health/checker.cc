@@ -216,12 +216,11 @@ void HealthChecker::Impl::on_outcome(Entry& entry, ProbeOutcome outcome) {
 }
 
 void HealthChecker::Impl::set_hold(HealthHold hold) {
+  const bool is_news = !hold_.reason.empty() || !hold.reason.empty();  // it comes with every tick
   hold_ = std::move(hold);
+  if (!is_news) return;
   for (auto& [key, entry] : entries_) {
     if (entry->is_held_fault && !holds(key)) entry->local_fault.clear();  // no longer why
-  }
-  if (hold_.reason.empty()) return;
-  for (auto& [key, entry] : entries_) {
     if (!holds(key)) continue;
     entry->hold = hold_.reason;
     if (hold_.forgets_failures) entry->state.forget_failures();

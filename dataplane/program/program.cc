@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <spdlog/spdlog.h>
+
 #include <exception>
 #include <filesystem>
 #include <fstream>
