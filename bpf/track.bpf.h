@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
 // The end of flows, and TCP as far as timeouts need it (RFC 9293 section 3.3.2, seen from the
-// middle). A single packet may be forged, so none ends a flow for good: a FIN is taken back by data
-// behind it from its sender, a RST by whatever either side says later (RFC 5961).
+// middle). A single packet may be forged, so none ends a flow for good: once closed, a FIN is taken
+// back by data behind it from its sender, a RST by whatever either side says later (RFC 5961).
+// Before that, data behind a FIN is mostly data that was sent again, and the FIN holds.
 //
 // Other CPUs handle packets of the same flow. A step gives up when the word is no longer the one
 // that it was decided by: the record may be another flow's.
@@ -89,9 +90,8 @@ INLINE struct step step_of(const struct packet* p, uint32_t state, uint32_t flag
     // Without an answer seen, it went past this node or is yet to come.
     step.state = MR_FLOW_ESTABLISHED;
     if ((flags & MR_FLOW_REPLY_SEEN) != 0) step.sets = MR_FLOW_CONFIRMED;
-  } else {
-    if (state == MR_FLOW_CLOSED) step.clears = flags & RST_FLAGS;
-    if (p->has_payload) step.clears |= flags & own_fin;
+  } else if (state == MR_FLOW_CLOSED) {
+    step.clears = flags & (p->has_payload ? RST_FLAGS | own_fin : RST_FLAGS);
     if (step.clears != 0) step.state = state_by_fins(flags & ~step.clears);
   }
   if (step.state == MR_FLOW_CLOSED) step.clears |= MR_FLOW_CONFIRMED;  // no longer protected

@@ -141,7 +141,7 @@ Status ImageWriter::prepare(const ImageContents& contents) {
   abandon();
   is_out_of_room_ = false;
   const std::uint64_t generation = last_generation_ + 1;
-  Draft& draft = draft_.emplace();
+  Draft& draft = draft_.emplace(Draft{});
   draft.id_floor = contents.id_floor;
   draft.group_count = contents.groups.size();
   const Result<std::uint64_t> image = write_image(contents, draft);

@@ -94,9 +94,10 @@ Verdict Forwarder::open_again(Packet& packet, Work& work, mr_flow_record& flow,
   return send_to_target(packet, work.parsed, flow, target);
 }
 
-// Follows TCP as far as timeouts need it (RFC 9293 section 3.3.2, seen from the middle). A FIN is
-// taken back by data behind it from its sender, a RST by whatever either side says later: somebody
-// else had forged it (RFC 5961).
+// Follows TCP as far as timeouts need it (RFC 9293 section 3.3.2, seen from the middle). Once
+// closed, a FIN is taken back by data behind it from its sender, a RST by whatever either side says
+// later: somebody else had forged it (RFC 5961). Before that, data behind a FIN is mostly data that
+// was sent again, and the FIN holds: silence ends a half-closed flow no sooner than an open one.
 void Forwarder::track_tcp(mr_flow_record& flow, const Packet& packet, const Parsed& parsed,
                           bool from_client) noexcept {
   const std::uint16_t own_fin = from_client ? MR_FLOW_FIN_CLIENT : MR_FLOW_FIN_TARGET;
@@ -117,8 +118,8 @@ void Forwarder::track_tcp(mr_flow_record& flow, const Packet& packet, const Pars
     if ((flow.flags & MR_FLOW_REPLY_SEEN) != 0) confirm(flow);
     return;
   }
-  std::uint16_t taken_back = 0;
-  if (is_reset(flow)) taken_back |= kResetFlags;
+  if (flow.state != MR_FLOW_CLOSED) return;
+  std::uint16_t taken_back = is_reset(flow) ? kResetFlags : std::uint16_t{0};
   const bool has_closed = (flow.flags & own_fin) != 0;
   if (has_closed && tcp_payload_bytes(packet, parsed) != 0) taken_back |= own_fin;
   if (taken_back == 0) return;
