@@ -131,26 +131,3 @@ def test_fault_83_hundreds_of_groups_come_into_force_and_change_at_once(
         assert alarms == [], "but that 600 tables take their time"
         report = streams.stop()
     assert report.errors == [] and report.lost == 0 and report.moved == 0, report
-
-
-@pytest.mark.exact
-def test_fault_82_closed_connections_are_neither_busy_nor_idle(lab: Lab, node: Node) -> None:
-    def active() -> int:
-        return sum(
-            int(target["active_flows"])
-            for group in node.json("targets")["target_groups"]
-            for target in group["targets"]
-        )
-
-    others = active()  # whose end nobody saw
-    before = node.totals()
-    for vip in (VIP_V4, VIP_V6):
-        assert len(connect_many(lab.client, vip, 200)) == 200
-    # Sooner than they are forgotten.
-    wait_until(lambda: active() <= others, "closed connections are over", timeout_s=8)
-    wait_until(
-        lambda: node.totals()["flow_removed"] >= before["flow_removed"] + 100,
-        "they are forgotten",
-        timeout_s=60,
-    )
-    assert node.totals()["flow_expired"] == before["flow_expired"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from lab.addresses import (
     NODE_TARGET_V6,
     VIP_V4,
     VIP_V6,
-    client_v4,
 )
 from lab.configs import standard
+from lab.frames import frame_to, send_frames
 from lab.namespace import Namespace
 from lab.process import wait_until as wait_until_within
 from lab.traffic import connect_many, dns_query, http_get, ping
@@ -121,35 +120,6 @@ def test_fault_93_nobody_is_told_of_a_way_past_the_node(lab: Lab, node: Node) ->
     finally:
         for host in hosts:
             host.add_route("::/0", "via", NODE_TARGET_V6)
-
-
-def frame_to(mac: str, source_mac: str, destination: str, *, tag: int | None = None) -> bytes:
-    """A TCP SYN from the first client to port 80."""
-    ends = socket.inet_aton(client_v4(0)) + socket.inet_aton(destination)
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 64, socket.IPPROTO_TCP, 0) + ends
-    ip = ip[:10] + struct.pack("!H", right_checksum(ip)) + ip[12:]
-    tcp = struct.pack("!HHIIBBHHH", 40077, 80, 1, 0, 0x50, 2, 1000, 0, 0)
-    pseudo = ends + struct.pack("!HH", socket.IPPROTO_TCP, len(tcp))
-    tcp = tcp[:16] + struct.pack("!H", right_checksum(pseudo + tcp)) + tcp[18:]
-    link = bytes.fromhex((mac + source_mac).replace(":", ""))
-    tagged = b"" if tag is None else struct.pack("!HH", 0x8100, tag)
-    return link + tagged + b"\x08\x00" + ip + tcp
-
-
-def right_checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return 0xFFFF - int(total)
-
-
-def send_frames(host: Namespace, frame: bytes, count: int) -> None:
-    with host.entered():
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    with raw:
-        raw.bind(("eth0", 0))
-        for _ in range(count):
-            raw.send(frame)
 
 
 @pytest.mark.exact

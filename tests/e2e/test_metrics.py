@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from lab import Lab, Layout, Node, Service
-from lab.addresses import VIP_V4
+from lab.addresses import VIP_V4, VIP_V6
 from lab.node import METRICS_ADDRESS, REPOSITORY
 from lab.process import run, wait_until
 from lab.traffic import connect_many
@@ -89,3 +89,26 @@ def test_prometheus_scrapes_and_answers(lab: Lab, node: Node, prometheus: Servic
 def test_no_alert_fires_on_a_healthy_node(node: Node, prometheus: Service) -> None:
     firing = ask(node, 'ALERTS{alertstate="firing"}')
     assert firing == []
+
+
+@pytest.mark.exact
+def test_fault_82_closed_connections_are_neither_busy_nor_idle(lab: Lab, node: Node) -> None:
+    def active() -> int:
+        return sum(
+            int(target["active_flows"])
+            for group in node.json("targets")["target_groups"]
+            for target in group["targets"]
+        )
+
+    others = active()  # whose end nobody saw
+    before = node.totals()
+    for vip in (VIP_V4, VIP_V6):
+        assert len(connect_many(lab.client, vip, 200)) == 200
+    # Sooner than they are forgotten.
+    wait_until(lambda: active() <= others, "closed connections are over", timeout_s=8)
+    wait_until(
+        lambda: node.totals()["flow_removed"] >= before["flow_removed"] + 100,
+        "they are forgotten",
+        timeout_s=60,
+    )
+    assert node.totals()["flow_expired"] == before["flow_expired"]

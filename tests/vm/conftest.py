@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the tests in a virtual machine: each test boots one of its own (tests/support/vm)."""
+"""Fixtures of the tests in a virtual machine (tests/support/vm)."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+# An emulated processor is slower than this machine's, by ten times and more.
+os.environ.setdefault("MILLRACE_LAB_PATIENCE", "10")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from vm import Kernel  # noqa: E402

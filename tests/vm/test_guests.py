@@ -31,8 +31,3 @@ def run_tests(machine: Machine, file: Path, words: Sequence[str] = ()) -> None:
 def test_xdp_engine_shares_its_interface_with_other_programs(kernel: Kernel) -> None:
     machine = Machine(kernel, memory_mib=MEMORY_MIB)
     run_tests(machine, REPOSITORY / "tests/e2e/test_chain.py", ["-k", "xdp"])
-
-
-def test_units_of_both_engines_on_a_virtio_nic(kernel: Kernel) -> None:
-    machine = Machine(kernel, memory_mib=MEMORY_MIB, nics=2, with_systemd=True)
-    run_tests(machine, REPOSITORY / "tests/vm/guest/units.py")

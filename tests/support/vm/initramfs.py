@@ -14,7 +14,7 @@ from vm.kernel import Kernel
 
 HERE = Path(__file__).resolve().parent
 BUSYBOX = Path("/bin/busybox")
-MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net")
+MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
 
 
 def write_initramfs(kernel: Kernel, archive: Path) -> None:

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The virtual machine: QEMU, for as long as one command runs."""
+"""The virtual machine: QEMU, for as long as one command runs, or as somebody has use for it."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.namespace import Namespace
 from lab.process import LabError, Service, wait_until
+from vm.guest import AGENT, Guest
 from vm.initramfs import HERE, write_initramfs
 from vm.kernel import ROOT, Kernel
+from vm.nic import Nic
 
 SYSTEMD = Path("/lib/systemd/systemd")
 # Of systemd's own: what would empty /tmp, where a checkout may be, and what takes long.
@@ -23,6 +27,7 @@ ACCELERATOR = os.environ.get("MILLRACE_VM_ACCEL", "tcg")
 CPU = "max"
 PROCESSORS = 2
 CONSOLE_LINES = 40
+BOOT_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class Machine:
-    """`nics` are virtio-net on one hub that ends inside QEMU: the guest talks to itself alone."""
+    """Each NIC is a tap device of `wire`, which the machine's user has made there."""
 
     kernel: Kernel
     memory_mib: int = 2048
-    nics: int = 0
+    nics: tuple[Nic, ...] = ()
+    wire: Namespace | None = None
     with_systemd: bool = False
+    with_iommu: bool = False
     kernel_options: tuple[str, ...] = ()
 
     def run(
@@ -51,12 +58,7 @@ class Machine:
         environment: Mapping[str, str] | None = None,
     ) -> Finished:
         """Boots, runs `command` in the repository's folder, and is gone."""
-        with tempfile.TemporaryDirectory(prefix="millrace-vm-") as name:
-            exchange = Path(name)
-            write_initramfs(self.kernel, exchange / "initramfs")
-            _write_command(exchange / "command", command, environment or {})
-            qemu = Service("qemu", self._words(exchange), exchange / "console")
-            qemu.start()
+        with self._booted(command, environment or {}) as (qemu, exchange):
             try:
                 wait_until(
                     lambda: not qemu.running,
@@ -66,34 +68,64 @@ class Machine:
                 )
             except LabError as error:
                 raise LabError(f"{error}\n{_said(exchange)}") from None
-            finally:
-                qemu.stop()
             code = exchange / "code"
             if not code.exists():
                 raise LabError(f"the guest did not run its command\n{_said(exchange)}")
             output = (exchange / "output").read_text(errors="replace")
             return Finished(int(code.read_text()), output)
 
-    def _words(self, exchange: Path) -> list[str | Path]:
+    @contextmanager
+    def guest(self) -> Iterator[Guest]:
+        """Boots, and waits until the guest takes commands."""
+        with self._booted([AGENT], {}) as (qemu, exchange), Guest(exchange, self.nics) as guest:
+            try:
+                qemu.wait_ready(guest.answers, timeout_s=BOOT_TIMEOUT_S)
+            except LabError as error:
+                raise LabError(f"{error}\n{_said(exchange)}") from None
+            yield guest
+
+    @contextmanager
+    def _booted(
+        self, command: Sequence[str | Path], environment: Mapping[str, str]
+    ) -> Iterator[tuple[Service, Path]]:
+        with tempfile.TemporaryDirectory(prefix="millrace-vm-") as name:
+            exchange = Path(name)
+            write_initramfs(self.kernel, exchange / "initramfs")
+            _write_command(exchange / "command", command, environment)
+            words = self._words(exchange)
+            if self.wire is not None:
+                words = self.wire.command(words)
+            qemu = Service("qemu", words, exchange / "console")
+            qemu.start()
+            try:
+                yield qemu, exchange
+            finally:
+                qemu.stop()
+
+    def _words(self, exchange: Path) -> list[str]:
         share = "local,security_model=passthrough,multidevs=remap"
-        words: list[str | Path] = ["nice", "-n", "15", "qemu-system-x86_64"]
+        irqchip = ",kernel-irqchip=split" if self.with_iommu else ""
+        words = ["nice", "-n", "15", "qemu-system-x86_64"]
         words += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
-        words += ["-machine", "q35", "-accel", ACCELERATOR, "-cpu", CPU]
+        words += ["-machine", f"q35{irqchip}", "-accel", ACCELERATOR, "-cpu", CPU]
         words += ["-smp", str(PROCESSORS), "-m", f"{self.memory_mib}M", "-serial", "stdio"]
-        words += ["-kernel", self.kernel.image, "-initrd", exchange / "initramfs"]
+        words += ["-kernel", f"{self.kernel.image}", "-initrd", f"{exchange}/initramfs"]
         words += ["-append", " ".join(self._kernel_words())]
         words += ["-virtfs", f"{share},path=/,mount_tag=files,readonly=on"]
         words += ["-virtfs", f"{share},path={exchange},mount_tag=exchange"]
-        for number in range(self.nics):
-            words += ["-netdev", f"hubport,id=hub{number},hubid=0"]
-            mac = f"02:00:00:00:00:{number + 1:02x}"
-            words += ["-device", f"virtio-net-pci,netdev=hub{number},mac={mac},romfile="]
+        if self.with_iommu:
+            words += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
+        words += Guest.qemu_words(exchange)
+        for number, nic in enumerate(self.nics):
+            words += nic.qemu_words(number)
         return words
 
     def _kernel_words(self) -> list[str]:
         words = ["console=ttyS0", "quiet", "panic=-1", f"vm_modules={self.kernel.modules}"]
         # An emulated timer on a busy machine is late enough to be taken for a broken one.
         words += ["no_timer_check", "net.ifnames=0", *self.kernel_options]
+        if self.with_iommu:
+            words += ["intel_iommu=on", "iommu=pt"]
         if not self.with_systemd:
             return [*words, f"vm_init={HERE}/guest-init"]
         # The target that systemd makes of a command is without the services of this machine.

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A NIC on the guest's PCI bus, and the tap device that is the other end of its wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.namespace import Namespace
+
+FIRST_SLOT = 0x10
+
+
+@dataclass(frozen=True)
+class Nic:
+    """`model` and `properties` are a device's of QEMU, `module` is the kernel's driver for it."""
+
+    name: str
+    model: str = "virtio-net-pci"
+    properties: str = ""
+    module: str = "virtio_net"
+    queues: int = 1  # of the tap, each way
+
+    def pci_address(self, number: int) -> str:
+        return f"0000:00:{FIRST_SLOT + number:02x}.0"
+
+    def mac(self, number: int) -> str:
+        return f"02:00:00:00:10:{number + 1:02x}"
+
+    def make_tap(self, wire: Namespace) -> None:
+        multi = ["multi_queue"] if self.queues > 1 else []
+        wire.run(["ip", "tuntap", "add", "dev", self.name, "mode", "tap", *multi])
+
+    def qemu_words(self, number: int) -> list[str]:
+        queues = f",queues={self.queues}" if self.queues > 1 else ""
+        tap = f"tap,id={self.name},ifname={self.name},script=no,downscript=no,vhost=off{queues}"
+        slot = f"addr={FIRST_SLOT + number:#x},mac={self.mac(number)},romfile="
+        properties = f",{self.properties}" if self.properties else ""
+        return ["-netdev", tap, "-device", f"{self.model},netdev={self.name},{slot}{properties}"]
