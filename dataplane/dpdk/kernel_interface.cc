@@ -39,6 +39,15 @@ bool ask(const std::string& interface, unsigned long what, ifreq& request) {
   return status == 0;
 }
 
+// ethtool's channels that receive and send; 0 for a driver that has none, or does not say.
+std::uint32_t combined_channels_max(const std::string& interface) {
+  ethtool_channels channels{};
+  channels.cmd = ETHTOOL_GCHANNELS;
+  ifreq request{};
+  request.ifr_data = reinterpret_cast<char*>(&channels);
+  return ask(interface, SIOCETHTOOL, request) ? channels.max_combined : 0;
+}
+
 // What an attribute among others holds (netlink(7)).
 std::optional<std::string_view> find_attribute(std::string_view attributes, std::uint16_t type) {
   while (attributes.size() >= sizeof(nlattr)) {
@@ -70,12 +79,18 @@ std::uint32_t rx_queue_count(const std::string& interface) {
   return count;
 }
 
+std::uint32_t rx_queue_count_with_xdp(const std::string& interface) {
+  const std::uint32_t now = rx_queue_count(interface);
+  std::error_code failure;  // a device without a driver
+  const std::filesystem::path driver =
+      std::filesystem::read_symlink("/sys/class/net/" + interface + "/device/driver", failure);
+  if (driver.filename() != "virtio_net" || xdp_program(interface).value_or(0) != 0) return now;
+  const auto with_xdp = now + static_cast<std::uint32_t>(::sysconf(_SC_NPROCESSORS_CONF));
+  return with_xdp <= combined_channels_max(interface) ? with_xdp : now;
+}
+
 std::string queue_command(const std::string& interface, std::uint32_t count) {
-  ethtool_channels channels{};
-  channels.cmd = ETHTOOL_GCHANNELS;
-  ifreq request{};
-  request.ifr_data = reinterpret_cast<char*>(&channels);
-  const bool is_combined = ask(interface, SIOCETHTOOL, request) && channels.max_combined != 0;
+  const bool is_combined = combined_channels_max(interface) != 0;
   const std::string wanted = std::to_string(count);
   return "ethtool -L " + interface +
          (is_combined ? " combined " + wanted : " rx " + wanted + " tx " + wanted);

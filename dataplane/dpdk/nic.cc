@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "dataplane/dpdk/carrier.h"
 #include "dataplane/dpdk/kernel_interface.h"
@@ -74,7 +75,7 @@ std::uint32_t Nic::expected_queue_count(const NicOptions& options) {
   if (options.queue_count != 0) return options.queue_count;
   if (is_pci_address(options.device)) return options.worker_count;
   if (is_interface(options.device)) {
-    return std::max<std::uint32_t>(rx_queue_count(options.device), 1);
+    return std::max<std::uint32_t>(rx_queue_count_with_xdp(options.device), 1);
   }
   return std::max(queues_argument(options.device), options.worker_count);
 }
@@ -84,9 +85,8 @@ Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool
   const std::string place = "nic " + nic->name_;
   if (Status found = nic->probe(options, pool); !found) return found.error().within(place);
   const std::vector<int> others = af_xdp_sockets();
-  for (const std::uint16_t device : nic->devices_) {
-    Status configured = nic->configure(device, options, pool);
-    if (!configured) return configured.error().within(place);
+  if (Status configured = nic->configure_all(options, pool); !configured) {
+    return configured.error().within(place);
   }
   if (Status started = nic->start(); !started) return started.error().within(place);
   if (nic->is_interface_) {
@@ -203,19 +203,52 @@ Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
   if (!pool.is_contiguous()) {
     return Error{"AF_XDP needs the packet buffers in one piece, and hugepages are too fragmented"};
   }
-  for (std::uint32_t queue = 0; queue < queue_count; ++queue) {
-    const std::string name = "net_af_xdp_" + name_ + "_" + std::to_string(queue);
-    const std::string arguments =
-        "iface=" + name_ + ",start_queue=" + std::to_string(queue) + ",queue_count=1";
-    const int status = ::rte_eal_hotplug_add("vdev", name.c_str(), arguments.c_str());
-    std::uint16_t device = 0;
-    if (status < 0) return device_error("AF_XDP refuses queue " + std::to_string(queue), status);
-    if (::rte_eth_dev_get_port_by_name(name.c_str(), &device) != 0) {
-      return Error{"AF_XDP made no device " + name};
-    }
-    devices_.push_back(device);
+  return probe_queue(0);
+}
+
+Status Nic::probe_queue(std::uint32_t queue) {
+  const std::string name = "net_af_xdp_" + name_ + "_" + std::to_string(queue);
+  const std::string arguments =
+      "iface=" + name_ + ",start_queue=" + std::to_string(queue) + ",queue_count=1";
+  const int status = ::rte_eal_hotplug_add("vdev", name.c_str(), arguments.c_str());
+  std::uint16_t device = 0;
+  if (status < 0) return device_error("AF_XDP refuses queue " + std::to_string(queue), status);
+  if (::rte_eth_dev_get_port_by_name(name.c_str(), &device) != 0) {
+    return Error{"AF_XDP made no device " + name};
   }
+  devices_.push_back(device);
   return ok();
+}
+
+// An interface's first queue brings it AF_XDP's program, and with that it may have more queues than
+// before (rx_queue_count_with_xdp()). All are counted only then.
+Status Nic::configure_all(const NicOptions& options, const MbufPool& pool) {
+  if (Status first = configure(devices_.front(), options, pool); !first) return first;
+  if (is_interface_) {
+    const std::uint32_t queue_count =
+        options.queue_count != 0 ? options.queue_count : rx_queue_count(name_);
+    if (Status checked = check_queues(queue_count); !checked) return checked;
+    for (std::uint32_t queue = 1; queue < queue_count; ++queue) {
+      if (Status probed = probe_queue(queue); !probed) return probed;
+      if (Status more = configure(devices_.back(), options, pool); !more) return more;
+    }
+  }
+  make_tx_queues(options.worker_count);
+  return ok();
+}
+
+void Nic::make_tx_queues(std::uint32_t worker_count) {
+  std::vector<std::pair<std::uint16_t, std::uint16_t>> made;  // device, queue
+  for (const std::uint16_t device : devices_) {
+    rte_eth_dev_info info{};
+    (void)::rte_eth_dev_info_get(device, &info);  // cannot fail where configure() has asked, too
+    for (std::uint16_t queue = 0; queue < info.nb_tx_queues; ++queue) {
+      made.emplace_back(device, queue);
+    }
+  }
+  for (const auto& [device, queue] : made) {
+    tx_queues_.push_back(std::make_unique<TxQueue>(device, queue, made.size() < worker_count));
+  }
 }
 
 Status Nic::check_queues(std::uint32_t queue_count) const {
@@ -284,10 +317,8 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
         ::rte_eth_rx_queue_setup(device, queue, rx_descriptors, numa_node, nullptr, pool.get());
     rx_queues_.push_back({.device = device, .queue = queue, .nic = options.index});
   }
-  const std::size_t tx_total = is_interface_ ? devices_.size() : tx_count;
   for (std::uint16_t queue = 0; status == 0 && queue < tx_count; ++queue) {
     status = ::rte_eth_tx_queue_setup(device, queue, tx_descriptors, numa_node, nullptr);
-    tx_queues_.push_back(std::make_unique<TxQueue>(device, queue, tx_total < options.worker_count));
   }
   if (status == 0) return ok();
   Error error = device_error("cannot configure the device", status);

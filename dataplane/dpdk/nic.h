@@ -137,9 +137,12 @@ class Nic {
   explicit Nic(std::string name) : name_(std::move(name)) {}
   [[nodiscard]] Status probe(const NicOptions& options, const MbufPool& pool);
   [[nodiscard]] Status probe_interface(const NicOptions& options, const MbufPool& pool);
+  [[nodiscard]] Status probe_queue(std::uint32_t queue);
   [[nodiscard]] Status check_queues(std::uint32_t queue_count) const;
+  [[nodiscard]] Status configure_all(const NicOptions& options, const MbufPool& pool);
   [[nodiscard]] Status configure(std::uint16_t device, const NicOptions& options,
                                  const MbufPool& pool);
+  void make_tx_queues(std::uint32_t worker_count);
   [[nodiscard]] Status start();
   // A tag that the device took off would leave packets of a VLAN like untagged ones.
   void keep_vlan_tags() const;

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 # An emulated processor is slower than this machine's, by ten times and more.
-os.environ.setdefault("MILLRACE_LAB_PATIENCE", "10")
+os.environ.setdefault("MILLRACE_LAB_PATIENCE", "5")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from vm import Kernel  # noqa: E402

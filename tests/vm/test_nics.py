@@ -26,6 +26,7 @@ from lab.process import wait_until
 from lab.surroundings import mac_of
 from lab.traffic import TcpStreams, connect_many, dns_query, ping
 from vm import Kernel
+from vm.kernel import NEWEST, OLDEST, STANDARD
 from vm.nic import Nic
 from vm.node import CONTROL_PLANE, ENGINES, TWIN, GuestNode, WireLab, installed_node
 
@@ -66,30 +67,48 @@ class Place:
         return f"{self.nic.name}-{self.taken_by}-{self.workers}"
 
 
-WITHOUT_IOMMU = (
-    Place(ONE_QUEUE, "xdp"),
-    Place(ONE_QUEUE, "pci"),
-    Place(QUEUES, "xdp"),
-    Place(QUEUES, "pci", workers=2),
-    Place(QUEUES, "af_xdp"),
-    Place(E1000E, "xdp-generic"),
-    Place(E1000E, "pci"),
-    Place(VMXNET3, "xdp-generic"),
-    Place(VMXNET3, "pci"),
-)
-WITH_IOMMU = (
-    Place(BEHIND_IOMMU, "xdp"),
-    Place(BEHIND_IOMMU, "pci", workers=2),
-    Place(E1000E, "pci"),
-    Place(VMXNET3, "pci"),
-)
-PLACES = [("no-iommu", place) for place in WITHOUT_IOMMU]
-PLACES += [("iommu", place) for place in WITH_IOMMU]
+@dataclass(frozen=True)
+class World:
+    """A guest, with the places that are tried in it one after the other."""
+
+    name: str
+    places: tuple[Place, ...]
+    suite: str = STANDARD
+    with_iommu: bool = False
+
+    @property
+    def nics(self) -> list[Nic]:
+        return list(dict.fromkeys(place.nic for place in self.places))
 
 
-def nics_of(bus: str) -> list[Nic]:
-    places = WITH_IOMMU if bus == "iommu" else WITHOUT_IOMMU
-    return list(dict.fromkeys(place.nic for place in places))
+WORLDS = (
+    World(
+        "uio",
+        (
+            Place(ONE_QUEUE, "xdp"),
+            Place(ONE_QUEUE, "pci"),
+            Place(QUEUES, "xdp"),
+            Place(QUEUES, "pci", workers=2),
+            Place(QUEUES, "af_xdp"),
+            Place(E1000E, "xdp-generic"),
+            Place(E1000E, "pci"),
+            Place(VMXNET3, "xdp-generic"),
+            Place(VMXNET3, "pci"),
+        ),
+    ),
+    World(
+        "vfio",
+        (
+            Place(BEHIND_IOMMU, "xdp"),
+            Place(BEHIND_IOMMU, "pci", workers=2),
+            Place(E1000E, "pci"),
+            Place(VMXNET3, "pci"),
+        ),
+        with_iommu=True,
+    ),
+    World("new", (Place(QUEUES, "xdp"), Place(QUEUES, "pci", workers=2)), suite=NEWEST),
+    World("old", (Place(QUEUES, "pci", workers=2), Place(QUEUES, "af_xdp")), suite=OLDEST),
+)
 
 
 class Station:
@@ -171,30 +190,30 @@ class Station:
 
 
 @pytest.fixture(scope="module")
-def world(
-    request: pytest.FixtureRequest, kernel: Kernel
-) -> Iterator[tuple[WireLab, GuestNode, str]]:
-    bus = request.param
-    with installed_node(kernel, LAYOUT, nics_of(bus), with_iommu=bus == "iommu") as made:
-        yield (*made, bus)
+def made(request: pytest.FixtureRequest) -> Iterator[tuple[WireLab, GuestNode]]:
+    world: World = request.param
+    kernel = Kernel.find(world.suite)
+    with installed_node(kernel, LAYOUT, world.nics, with_iommu=world.with_iommu) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def station(
-    request: pytest.FixtureRequest, world: tuple[WireLab, GuestNode, str]
-) -> Iterator[Station]:
-    lab, node, _ = world
-    made = Station(lab, node, request.param)
+def station(request: pytest.FixtureRequest, made: tuple[WireLab, GuestNode]) -> Iterator[Station]:
+    station = Station(*made, request.param)
     try:
-        made.set_up()
-        yield made
+        station.set_up()
+        yield station
     finally:
-        made.take_down()
+        station.take_down()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    pairs = [pytest.param(bus, place, id=f"{bus}-{place}") for bus, place in PLACES]
-    metafunc.parametrize("world,station", pairs, indirect=True, scope="module")
+    pairs = [
+        pytest.param(world, place, id=f"{world.name}-{place}")
+        for world in WORLDS
+        for place in world.places
+    ]
+    metafunc.parametrize("made,station", pairs, indirect=True, scope="module")
 
 
 def test_serves_and_nothing_is_amiss(station: Station) -> None:

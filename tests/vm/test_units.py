@@ -232,11 +232,6 @@ def test_dpdk_engine_drives_the_pci_nic(lab: WireLab, node: GuestNode) -> None:
     assert node.millrace("status")["engine"]["kind"] == "dpdk"
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="passes on a quiet machine; beside much other work, under emulation, it was red once, "
-    "unexplained",
-)
 @pytest.mark.parametrize("unit", ["millrace-dataplane", CONTROL_PLANE])
 def test_crash_beside_the_dpdk_engine_keeps_connections(
     lab: WireLab, node: GuestNode, unit: str

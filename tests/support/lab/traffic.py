@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from lab.namespace import Namespace
+from lab.process import PATIENCE
 from lab.target import WHOAMI
 
 ANSWER = re.compile(r"target=(\S+) client=(\S+) port=(\d+)")
@@ -361,7 +362,7 @@ class TcpStreams(_Stream):
         super().__init__()
         self._turn_s = turn_s
         self._connections = [
-            TcpConnection(client, vip, port=vip_port, timeout_s=20)
+            TcpConnection(client, vip, port=vip_port, timeout_s=20 * PATIENCE)
             for vip, vip_port in by_turns(client, "TCP", address, port, connections)
         ]
         self._target_of: dict[int, str] = {}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lab.namespace import Namespace
 
 CLIENT_BRIDGE = "clients"
@@ -19,6 +21,8 @@ SNOOPING = {
     "mcast_snooping": "1",
     "mcast_querier": "1",
 }
+# A switch looks at no IP header, but where the kernel has br_netfilter, a bridge does.
+NO_FILTER = {f"net.bridge.bridge-nf-call-{what}": "0" for what in ("iptables", "ip6tables")}
 # Longer than it takes the switch to forget who does not answer.
 FORGETS_WITHIN_S = 6.0
 
@@ -34,6 +38,10 @@ class Switch:
         self._bridges = {CLIENT_BRIDGE: "br-clients", TARGET_BRIDGE: "br-clients"}
         if two_bridges:
             self._bridges[TARGET_BRIDGE] = "br-targets"
+        with namespace.entered():
+            has_filter = Path("/proc/sys/net/bridge").exists()
+        if has_filter:
+            namespace.sysctls(NO_FILTER)
         options = SNOOPING if snooping else {"mcast_snooping": "0"}
         with namespace.batched():
             for bridge in sorted(set(self._bridges.values())):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python3 -m vm [--kernel PACKAGE] [--systemd] -- COMMAND: by hand."""
+"""python3 -m vm [--kernel SUITE] [--systemd] -- COMMAND: by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from vm.machine import Machine
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="vm", description="Runs one command in a VM.")
-    parser.add_argument("--kernel", default=STANDARD, help="Debian package of the kernel")
+    parser.add_argument(
+        "--kernel", default=STANDARD, help="release of Debian that the kernel is of"
+    )
     parser.add_argument("--memory-mib", type=int, default=2048)
     parser.add_argument("--systemd", action="store_true", help="with systemd as init")
     parser.add_argument("--seconds", type=float, default=300.0, help="give up after so many")

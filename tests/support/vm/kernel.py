@@ -14,25 +14,27 @@ from lab.process import LabError, run
 ROOT = Path(__file__).resolve().parents[3]
 KERNELS = ROOT / "build" / "vm"
 DOWNLOAD_TIMEOUT_S = 300.0
-# Debian 12's own; linux-image-VERSION-amd64 names another one.
-STANDARD = "linux-image-amd64"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+PACKAGE = "linux-image-amd64"
+# Releases of Debian: 12's own kernel, the newest that it offers, and one from before the XDP engine's.
+STANDARD, NEWEST, OLDEST = "bookworm", "bookworm-backports", "bullseye"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """An unpacked package; `release` is what `uname --kernel-release` says in the guest."""
+    """The kernel of a release of Debian; `release` is what `uname --kernel-release` says there."""
 
     folder: Path
     release: str
 
     @classmethod
-    def find(cls, package: str = STANDARD) -> Kernel:
+    def find(cls, suite: str = STANDARD) -> Kernel:
         """Downloads and unpacks it the first time."""
-        marker = KERNELS / package
-        if not marker.exists():
-            _unpack(_package_of(package), marker)
-        releases = [path.name for path in (marker / "lib" / "modules").iterdir()]
-        return cls(marker, releases[0])
+        folder = KERNELS / suite
+        if not folder.exists():
+            _unpack(_Archive.of(suite), folder)
+        releases = [path.name for path in (folder / "lib" / "modules").iterdir()]
+        return cls(folder, releases[0])
 
     @property
     def image(self) -> Path:
@@ -62,25 +64,66 @@ def _name_of(module: str) -> str:
     return Path(module).name.partition(".")[0].replace("-", "_")
 
 
-def _package_of(package: str) -> str:
-    """A package that depends on today's kernel stands for that one."""
-    shown = run(["apt-cache", "depends", "--important", package]).stdout
-    found = re.search(r"Depends: (linux-image-\S+)", shown)
-    return found[1] if found else package
+class _Archive:
+    """A release of Debian from where this machine has its own, without a trace in its settings."""
+
+    def __init__(self, options: Sequence[str], name: str) -> None:
+        self._options, self._name = list(options), name
+
+    @classmethod
+    def of(cls, suite: str) -> _Archive:
+        if suite == STANDARD:
+            return cls([], suite)
+        home = KERNELS / "apt" / suite
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (home / folder).mkdir(parents=True, exist_ok=True)
+        source = home / "sources.list"
+        source.write_text(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n")
+        options = {
+            "Dir::State": home / "state",
+            "Dir::Cache": home / "cache",
+            "Dir::Etc::SourceList": source,
+            "Dir::Etc::SourceParts": "/dev/null",
+            "Acquire::Languages": "none",
+        }
+        made = cls([f"--option={name}={value}" for name, value in options.items()], suite)
+        made._run("apt-get", "update")
+        return made
+
+    def package(self) -> str:
+        """The one that PACKAGE, which is always today's kernel, stands for."""
+        shown = self._run("apt-cache", "depends", "--important", PACKAGE)
+        found = re.search(r"Depends: (linux-image-\S+)", shown)
+        return found[1] if found else PACKAGE
+
+    def download(self, package: str, folder: Path) -> None:
+        self._run("apt-get", "download", "--option=APT::Sandbox::User=root", package, folder=folder)
+
+    def _run(self, command: str, *words: str, folder: Path = ROOT) -> str:
+        argv = ["env", "--chdir", str(folder), command, *self._options, *words]
+        try:
+            return run(argv, timeout_s=DOWNLOAD_TIMEOUT_S).stdout
+        except LabError as error:
+            raise LabError(f"no kernel of {self._name} (apt-get update?): {error}") from None
 
 
-def _unpack(package: str, folder: Path) -> None:
+def _mirror() -> str:
+    """Where this machine has STANDARD from."""
+    shown = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)"]).stdout
+    found = re.search(rf"^{STANDARD} (\S+)$", shown, re.MULTILINE)
+    if found is None:
+        raise LabError(f"this machine has no packages of {STANDARD}")
+    return found[1]
+
+
+def _unpack(archive: _Archive, folder: Path) -> None:
     partial = folder.with_suffix(".partial")
     run(["rm", "--recursive", "--force", partial])
     (partial / "download").mkdir(parents=True)
-    try:
-        words = ["apt-get", "download", "--option", "APT::Sandbox::User=root", package]
-        run(["env", "--chdir", partial / "download", *words], timeout_s=DOWNLOAD_TIMEOUT_S)
-    except LabError as error:
-        raise LabError(f"no kernel package {package} (apt-get update?): {error}") from None
-    for archive in (partial / "download").iterdir():
-        run(["dpkg", "--extract", archive, partial], timeout_s=DOWNLOAD_TIMEOUT_S)
-        archive.unlink()
+    archive.download(archive.package(), partial / "download")
+    for package in (partial / "download").iterdir():
+        run(["dpkg", "--extract", package, partial], timeout_s=DOWNLOAD_TIMEOUT_S)
+        package.unlink()
     (partial / "download").rmdir()
     release = next((partial / "lib" / "modules").iterdir()).name
     run(["depmod", "--basedir", partial, release], timeout_s=DOWNLOAD_TIMEOUT_S)

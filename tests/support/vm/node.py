@@ -15,6 +15,7 @@ from typing import Any
 from lab import Lab, Layout, addresses
 from lab.node import build_directory
 from lab.process import wait_until
+from lab.surroundings import VLAN_INTERFACE
 from lab.wires import CLIENT_BRIDGE
 from vm.guest import Guest
 from vm.kernel import Kernel
@@ -51,6 +52,7 @@ class WireLab(Lab):
         """The node's addresses are at another NIC now."""
         for host in (*self.clients, self.remote, *(one.namespace for one in self.targets)):
             host.forget_neighbours("eth0")
+        self.client.forget_neighbours(VLAN_INTERFACE)
 
 
 class GuestNode:
