@@ -182,6 +182,7 @@ std::optional<NetlinkEvent> parse_event(const nlmsghdr& message) {
     case RTM_DELRULE:
     case RTM_NEWNEXTHOP:
     case RTM_DELNEXTHOP:
+    case RTM_NEWNEXTHOPBUCKET:  // of a resilient group, which moves them one by one
       return RouteEvent{};
     default:
       return std::nullopt;

@@ -16,6 +16,15 @@ namespace {
 constexpr std::uint16_t kNotToAsk =
     NUD_REACHABLE | NUD_PERMANENT | NUD_NOARP | NUD_DELAY | NUD_PROBE | NUD_INCOMPLETE;
 
+// Whether an entry went from one that the kernel sends to into one that it does not, or back. Of
+// several gateways, IPv4 passes over those that it is asking about (fib_multipath_use_neigh), IPv6
+// over those that failed. That it asks a failed one again is no news: IPv6 would turn back to it.
+bool turns_routes(std::uint16_t before, std::uint16_t after) {
+  constexpr std::uint16_t kUnanswered = NUD_INCOMPLETE | NUD_FAILED;
+  if ((after & kUnanswered) == 0) return (before & kUnanswered) != 0;
+  return after != before && (before & NUD_FAILED) == 0;
+}
+
 std::string text_of(const MacAddress& mac) {
   char text[sizeof("00:00:00:00:00:00")] = "";
   (void)std::snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
@@ -69,8 +78,8 @@ void NextHopTable::set_twins(std::vector<std::string> twin_names) {
   twin_names_ = std::move(twin_names);
 }
 
-void NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
-  if (const auto* link = std::get_if<LinkEvent>(&event)) return apply_link(*link, now);
+Reasked NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
+  if (const auto* link = std::get_if<LinkEvent>(&event)) apply_link(*link, now);
   if (const auto* neighbour = std::get_if<NeighbourEvent>(&event)) {
     return apply_neighbour(*neighbour, now);
   }
@@ -82,6 +91,7 @@ void NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
       addresses_.insert(key);
     }
   }
+  return Reasked::all;  // links and addresses bring routes with them, of which IPv4 may not tell
 }
 
 void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
@@ -100,20 +110,22 @@ void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
   link.is_macvlan = event.is_macvlan;
 }
 
-void NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) {
+Reasked NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) {
   const NeighbourKey key{.link_index = event.link_index, .address = event.address};
   if (event.is_removed && !is_used(key)) {
     neighbours_.erase(key);
-    return;
+    return Reasked::none;  // one that had failed is not better for it
   }
   Neighbour& neighbour = neighbours_[key];
+  const std::uint16_t before = neighbour.state;
   neighbour.state = event.is_removed ? std::uint16_t{NUD_NONE} : event.state;
-  if (event.is_removed) return;
+  if (event.is_removed) return Reasked::none;
   if (event.state == NUD_FAILED) {
     if (is_settled(event.link_index, now)) neighbour.mac.reset();
   } else if (event.mac && event.state != NUD_INCOMPLETE) {
     neighbour.mac = event.mac;
   }
+  return turns_routes(before, event.state) ? Reasked::behind_gateways : Reasked::none;
 }
 
 void NextHopTable::begin_resync() {
@@ -137,6 +149,11 @@ void NextHopTable::forget(const IpAddress& destination) {
     if (--use->second == 0) uses_.erase(use);
   }
   routes_.erase(route);
+}
+
+bool NextHopTable::is_behind_gateway(const IpAddress& destination) const {
+  const auto route = routes_.find(destination);
+  return route != routes_.end() && route->second.gateway;
 }
 
 NextHopInfo NextHopTable::next_hop(const IpAddress& destination) const {

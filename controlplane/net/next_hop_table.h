@@ -36,12 +36,19 @@ struct NeighbourKey {
   friend auto operator<=>(const NeighbourKey&, const NeighbourKey&) = default;
 };
 
+// For which destinations the kernel may answer otherwise after a change, from none to all.
+enum class Reasked : std::uint8_t {
+  none,
+  behind_gateways,  // where there are several: the kernel passes over those that do not answer
+  all,
+};
+
 class NextHopTable {
  public:
   void set_twins(std::vector<std::string> twin_names);
 
   // Takes a change into account. `now` on a monotonic clock.
-  void apply(const NetlinkEvent& event, NetTime now);
+  Reasked apply(const NetlinkEvent& event, NetTime now);
 
   // Before a dump that replaces what is known: forgets links and addresses, and the state of
   // neighbours, whose last MAC addresses stay until the dump or FAILED says otherwise.
@@ -50,6 +57,7 @@ class NextHopTable {
   // Sets where the kernel would send packets for `destination`; forget() ends that.
   void set_route(const IpAddress& destination, const RouteAnswer& answer);
   void forget(const IpAddress& destination);
+  [[nodiscard]] bool is_behind_gateway(const IpAddress& destination) const;
 
   [[nodiscard]] NextHopInfo next_hop(const IpAddress& destination) const;
   [[nodiscard]] std::vector<IpAddress> local_addresses() const;
@@ -77,7 +85,7 @@ class NextHopTable {
   };
 
   void apply_link(const LinkEvent& event, NetTime now);
-  void apply_neighbour(const NeighbourEvent& event, NetTime now);
+  [[nodiscard]] Reasked apply_neighbour(const NeighbourEvent& event, NetTime now);
   [[nodiscard]] bool is_used(const NeighbourKey& key) const;
   [[nodiscard]] bool is_twin(std::uint32_t link_index) const;
   [[nodiscard]] bool is_settled(std::uint32_t link_index, NetTime now) const;

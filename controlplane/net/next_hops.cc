@@ -3,6 +3,7 @@
 
 #include <linux/rtnetlink.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -73,8 +74,8 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
   void wait_for_events();
   void read_events();
   [[nodiscard]] Status resync();
-  void refresh_routes_soon();
-  void refresh_routes();
+  void refresh_routes_soon(Reasked reasked);
+  void refresh_routes(Reasked reasked);
   void look_up(const IpAddress& destination);
   [[nodiscard]] std::optional<IpAddress> look_up_default(const std::optional<IpAddress>& previous,
                                                          std::span<const char* const> anywhere);
@@ -96,7 +97,7 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
   boost::asio::posix::stream_descriptor readable_;
   boost::asio::steady_timer refresh_timer_;
   boost::asio::steady_timer ask_timer_;
-  bool is_refresh_due_ = false;
+  Reasked refresh_due_ = Reasked::none;
 };
 
 Status NextHops::Impl::start() {
@@ -119,18 +120,15 @@ void NextHops::Impl::wait_for_events() {
 
 void NextHops::Impl::read_events() {
   const auto now = std::chrono::steady_clock::now();
-  bool is_route_change = false;
-  const auto drained = monitor_.drain([&](const NetlinkEvent& event) {
-    // Links and addresses bring routes with them, of which IPv4 does not speak each time.
-    is_route_change = is_route_change || !std::holds_alternative<NeighbourEvent>(event);
-    table_.apply(event, now);
-  });
+  Reasked reasked = Reasked::none;
+  const auto drained = monitor_.drain(
+      [&](const NetlinkEvent& event) { reasked = std::max(reasked, table_.apply(event, now)); });
   problem_ = drained ? "" : drained.error().message;
   if (drained && *drained == NetlinkMonitor::Drained::overrun) {
     const Status synced = resync();
     if (!synced) problem_ = synced.error().message;
-  } else if (is_route_change) {
-    refresh_routes_soon();
+  } else {
+    refresh_routes_soon(reasked);
   }
   ask_neighbours();
   wait_for_events();
@@ -140,26 +138,28 @@ void NextHops::Impl::read_events() {
 Status NextHops::Impl::resync() {
   table_.begin_resync();
   const auto now = std::chrono::steady_clock::now();
-  Status dumped = queries_.dump([&](const NetlinkEvent& event) { table_.apply(event, now); });
-  refresh_routes();
+  Status dumped = queries_.dump([&](const NetlinkEvent& event) { (void)table_.apply(event, now); });
+  refresh_routes(Reasked::all);
   return dumped;
 }
 
-void NextHops::Impl::refresh_routes_soon() {
-  if (std::exchange(is_refresh_due_, true)) return;
+void NextHops::Impl::refresh_routes_soon(Reasked reasked) {
+  const Reasked due = std::exchange(refresh_due_, std::max(refresh_due_, reasked));
+  if (due != Reasked::none || reasked == Reasked::none) return;
   refresh_timer_.expires_after(kRouteRefreshInterval);
   refresh_timer_.async_wait([weak = weak_from_this()](const auto& error) {
     const auto self = weak.lock();
     if (error || !self) return;
-    self->is_refresh_due_ = false;
-    self->refresh_routes();
+    self->refresh_routes(std::exchange(self->refresh_due_, Reasked::none));
     self->ask_neighbours();
     self->tell();
   });
 }
 
-void NextHops::Impl::refresh_routes() {
-  for (const IpAddress& address : watched_) look_up(address);
+void NextHops::Impl::refresh_routes(Reasked reasked) {
+  for (const IpAddress& address : watched_) {
+    if (reasked == Reasked::all || table_.is_behind_gateway(address)) look_up(address);
+  }
   default_v4_ = look_up_default(default_v4_, kAnywhereV4);
   default_v6_ = look_up_default(default_v6_, kAnywhereV6);
 }
@@ -229,7 +229,10 @@ void NextHops::Impl::wait_to_ask() {
   });
 }
 
+// Not between a change and the question for other ways: IPv6 holds a gateway that failed for good
+// again while it is asked.
 void NextHops::Impl::ask_neighbours() {
+  if (refresh_due_ != Reasked::none) return;  // asks when it has been done
   asker_.ask(table_.neighbours_to_ask(), std::chrono::steady_clock::now());
 }
 

@@ -70,8 +70,8 @@ TEST(NetlinkParse, neighbour_becomes_an_event) {
 
 TEST(NetlinkParse, rules_and_next_hop_objects_change_ways_without_a_route) {
   Message message = route_message();
-  for (const std::uint16_t type :
-       {RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP}) {
+  for (const std::uint16_t type : {RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE,
+                                   RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_NEWNEXTHOPBUCKET}) {
     message.head()->nlmsg_type = type;
     const auto event = parse_event(as_message(message.bytes()));
     ASSERT_TRUE(event) << type;

@@ -27,15 +27,16 @@ class NextHopTableTest : public ::testing::Test {
   }
 
   void link(std::uint32_t index, const std::string& name, bool has_carrier) {
-    table_.apply(LinkEvent{.link_index = index, .name = name, .has_carrier = has_carrier}, now_);
+    (void)table_.apply(LinkEvent{.link_index = index, .name = name, .has_carrier = has_carrier},
+                       now_);
   }
   void neighbour(std::uint16_t state, std::optional<MacAddress> mac, bool is_removed = false) {
-    table_.apply(NeighbourEvent{.link_index = kTwin,
-                                .address = target_,
-                                .is_removed = is_removed,
-                                .state = state,
-                                .mac = mac},
-                 now_);
+    (void)table_.apply(NeighbourEvent{.link_index = kTwin,
+                                      .address = target_,
+                                      .is_removed = is_removed,
+                                      .state = state,
+                                      .mac = mac},
+                       now_);
   }
   [[nodiscard]] NextHopInfo hop() const { return table_.next_hop(target_); }
 
@@ -85,9 +86,30 @@ TEST_F(NextHopTableTest, failing_counts_only_once_the_carrier_has_settled) {
   EXPECT_FALSE(hop().resolved);
 }
 
+// What a change of the neighbour's state makes the kernel be asked for again.
+TEST_F(NextHopTableTest,
+       neighbour_that_stops_or_begins_to_answer_has_ways_by_gateways_asked_again) {
+  const auto reasked = [&](int state) {
+    return table_.apply(NeighbourEvent{.link_index = kTwin,
+                                       .address = ip("10.0.1.254"),
+                                       .is_removed = false,
+                                       .state = static_cast<std::uint16_t>(state),
+                                       .mac = kMac},
+                        now_);
+  };
+  EXPECT_EQ(reasked(NUD_INCOMPLETE), Reasked::behind_gateways);
+  EXPECT_EQ(reasked(NUD_FAILED), Reasked::behind_gateways);
+  EXPECT_EQ(reasked(NUD_INCOMPLETE), Reasked::none) << "the kernel asks a failed one again";
+  EXPECT_EQ(reasked(NUD_REACHABLE), Reasked::behind_gateways);
+  for (const int state : {NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_REACHABLE}) {
+    EXPECT_EQ(reasked(state), Reasked::none) << state;
+  }
+  EXPECT_EQ(reasked(NUD_FAILED), Reasked::behind_gateways);
+}
+
 TEST_F(NextHopTableTest, mtu_of_the_route_counts_before_that_of_the_link) {
   const auto mtu_of = [&](std::uint32_t link_mtu, std::uint32_t route_mtu) {
-    table_.apply(
+    (void)table_.apply(
         LinkEvent{.link_index = kTwin, .name = "mr0", .has_carrier = true, .mtu = link_mtu}, now_);
     table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kTwin, .mtu = route_mtu});
     return hop().mtu;
@@ -162,10 +184,10 @@ TEST_F(NextHopTableTest, routes_that_are_no_way_out_name_their_kind) {
 
 TEST_F(NextHopTableTest, resync_keeps_macs_in_use_and_drops_the_rest) {
   neighbour(NUD_REACHABLE, kMac);
-  table_.apply(AddressEvent{.link_index = kTwin, .address = ip("10.0.1.1")}, now_);
+  (void)table_.apply(AddressEvent{.link_index = kTwin, .address = ip("10.0.1.1")}, now_);
   const NeighbourEvent unused{
       .link_index = kTwin, .address = ip("10.0.1.99"), .state = NUD_REACHABLE, .mac = kOtherMac};
-  table_.apply(unused, now_);
+  (void)table_.apply(unused, now_);
   table_.begin_resync();
   EXPECT_TRUE(hop().resolved);
   EXPECT_EQ(table_.neighbours_to_ask().size(), 1U);
@@ -176,7 +198,7 @@ TEST_F(NextHopTableTest, resync_keeps_macs_in_use_and_drops_the_rest) {
 
 TEST_F(NextHopTableTest, local_addresses_list_twins_first_each_once_and_no_loopback) {
   const auto own = [&](std::uint32_t index, const std::string& text) {
-    table_.apply(AddressEvent{.link_index = index, .address = ip(text)}, now_);
+    (void)table_.apply(AddressEvent{.link_index = index, .address = ip(text)}, now_);
   };
   link(1, "lo", true);
   for (const char* text : {"127.0.0.1", "::1", "192.0.2.7", "10.0.1.1"}) own(1, text);
@@ -192,12 +214,12 @@ TEST_F(NextHopTableTest, fault_71_macs_of_twins_and_of_macvlans_on_them_are_the_
   constexpr MacAddress kVrrpMac = {0, 0, 0x5e, 0, 1, 0x33};
   const auto add = [&](std::uint32_t index, const std::string& name, const MacAddress& mac,
                        std::uint32_t lower_index, bool is_macvlan) {
-    table_.apply(LinkEvent{.link_index = index,
-                           .name = name,
-                           .mac = mac,
-                           .lower_index = lower_index,
-                           .is_macvlan = is_macvlan},
-                 now_);
+    (void)table_.apply(LinkEvent{.link_index = index,
+                                 .name = name,
+                                 .mac = mac,
+                                 .lower_index = lower_index,
+                                 .is_macvlan = is_macvlan},
+                       now_);
   };
   add(kTwin, "mr0", kTwinMac, 0, false);
   add(kOther, "eth5", kOtherMac, 0, false);
@@ -207,13 +229,13 @@ TEST_F(NextHopTableTest, fault_71_macs_of_twins_and_of_macvlans_on_them_are_the_
   const std::vector<LocalMac> both = {{.twin = "mr0", .mac = kTwinMac},
                                       {.twin = "mr0", .mac = kVrrpMac}};
   EXPECT_EQ(table_.local_macs(), both);
-  table_.apply(LinkEvent{.link_index = 6, .name = "vrrp.51", .is_removed = true}, now_);
+  (void)table_.apply(LinkEvent{.link_index = 6, .name = "vrrp.51", .is_removed = true}, now_);
   add(kTwin, "mr0", kOtherMac, 0, false);
   EXPECT_EQ(table_.local_macs(), (std::vector<LocalMac>{{.twin = "mr0", .mac = kOtherMac}}));
 }
 
 TEST_F(NextHopTableTest, multicast_group_that_an_address_joined_is_no_address_of_the_node) {
-  table_.apply(AddressEvent{.link_index = kTwin, .address = ip("ff02::1:ff00:10")}, now_);
+  (void)table_.apply(AddressEvent{.link_index = kTwin, .address = ip("ff02::1:ff00:10")}, now_);
   EXPECT_TRUE(table_.local_addresses().empty());
 }
 

@@ -6,9 +6,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <fstream>
 #include <sstream>
+#include <vector>
 
 #include "tests/unit/net/network.h"
 
@@ -56,10 +58,13 @@ class NextHopsTest : public ::testing::Test {
         "ip link set up0 address 02:00:00:00:00:11 up\n"
         "ip link set up1 up\n"
         "ip address add 10.0.1.11/24 dev up0\n"
+        "ip address add 10.0.1.253/24 dev up0\n"
         "ip address add 10.0.1.254/24 dev up0\n"
         "ip address add 10.0.2.11/24 dev up1\n"
         "ip address add 2001:db8:1::11/64 dev up0 nodad\n"
         "ip address add 2001:db8:1::fe/64 dev up0 nodad\n"
+        "ip address add 2001:db8:1::253/64 dev up0 nodad\n"
+        "ip address add 2001:db8:1::254/64 dev up0 nodad\n"
         "ip address add fe80::fe/64 dev up0 nodad\n");
     auto opened = NextHops::open(io_, [this] { ++changes_; });
     ASSERT_TRUE(opened) << opened.error().message;
@@ -174,6 +179,83 @@ TEST_F(NextHopsTest, change_of_a_route_is_followed) {
   node_->run("ip route replace blackhole 10.9.0.0/16\n");
   EXPECT_TRUE(becomes_true([&] { return !hop("10.9.0.5").resolved; }));
 }
+
+// The kernel passes over a gateway that does not answer, and tells of no change of a route.
+struct Gateways {
+  const char* what;
+  const char* routes;  // to far destinations by two gateways, of which the peer has the addresses
+  const char* prefix;  // of the destinations
+  const char* near;    // of the gateways
+};
+
+class NextHopsOfGatewaysTest : public NextHopsTest,
+                               public ::testing::WithParamInterface<Gateways> {};
+
+TEST_P(NextHopsOfGatewaysTest, gateway_that_fails_is_passed_over_and_used_again_when_it_answers) {
+  const auto [what, routes, prefix, near] = GetParam();
+  node_->run(
+      "echo 1 > /proc/sys/net/ipv4/fib_multipath_use_neigh\n"
+      "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding\n"
+      "echo 200 > /proc/sys/net/ipv6/neigh/mr0/retrans_time_ms\n"
+      "echo 100 > /proc/sys/net/ipv4/neigh/mr0/base_reachable_time_ms\n"
+      "echo 100 > /proc/sys/net/ipv6/neigh/mr0/base_reachable_time_ms\n"
+      "echo 1 > /proc/sys/net/ipv4/neigh/mr0/delay_first_probe_time\n"
+      "echo 1 > /proc/sys/net/ipv6/neigh/mr0/delay_first_probe_time\n");
+  node_->run(routes);
+  const bool is_v4 = std::string(prefix).find(':') == std::string::npos;
+  const std::string length = is_v4 ? "/24" : "/64";
+  const auto gateway_in = [&](const std::string& text) {
+    return text.substr(0, text.find(" dev")).substr(4);
+  };
+  std::vector<IpAddress> far;
+  for (int i = 1; i <= 16; ++i) far.push_back(ip(prefix + std::to_string(i)));
+  next_hops_->watch(far);
+  const auto all_resolved = [&] {
+    return std::ranges::all_of(far, [&](const auto& to) { return next_hops_->find(to)->resolved; });
+  };
+  const auto users_of = [&](const std::string& gateway) {
+    return std::ranges::count_if(
+        far, [&](const auto& to) { return gateway_in(next_hops_->find(to)->text) == gateway; });
+  };
+  ASSERT_TRUE(becomes_true(all_resolved)) << what;
+  const std::string dying = near + std::string("253");
+  const std::string other = near + std::string("254");
+  const auto before = users_of(dying);
+  ASSERT_GT(before, 0) << what;
+  ASSERT_GT(users_of(other), 0) << what;
+
+  peer_->run("ip address del " + dying + length + " dev up0");
+  ASSERT_TRUE(becomes_true([&] { return users_of(dying) == 0 && all_resolved(); },
+                           std::chrono::seconds(30)))
+      << what;
+  peer_->run("ip address add " + dying + length + " dev up0 " + (is_v4 ? "" : "nodad"));
+  // As a router that is back does: it asks for whom it sends to.
+  peer_->run("ping -c 1 -W 5 -I " + dying + " " + (is_v4 ? "10.0.1.1" : "2001:db8:1::1") +
+             " > /dev/null");
+  EXPECT_TRUE(becomes_true([&] { return users_of(dying) == before && all_resolved(); })) << what;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, NextHopsOfGatewaysTest,
+    ::testing::Values(
+        Gateways{"IPv4", "ip route add 10.9.0.0/16 nexthop via 10.0.1.253 nexthop via 10.0.1.254\n",
+                 "10.9.0.", "10.0.1."},
+        Gateways{"IPv4, next hop objects",
+                 "ip nexthop add id 1 via 10.0.1.253 dev mr0\n"
+                 "ip nexthop add id 2 via 10.0.1.254 dev mr0\n"
+                 "ip nexthop add id 3 group 1/2\n"
+                 "ip route add 10.9.0.0/16 nhid 3\n",
+                 "10.9.0.", "10.0.1."},
+        Gateways{"IPv6",
+                 "ip -6 route add 2001:db8:9::/48 nexthop via 2001:db8:1::253"
+                 " nexthop via 2001:db8:1::254\n",
+                 "2001:db8:9::", "2001:db8:1::"},
+        Gateways{"IPv6, next hop objects",
+                 "ip nexthop add id 1 via 2001:db8:1::253 dev mr0\n"
+                 "ip nexthop add id 2 via 2001:db8:1::254 dev mr0\n"
+                 "ip nexthop add id 3 group 1/2\n"
+                 "ip -6 route add 2001:db8:9::/48 nhid 3\n",
+                 "2001:db8:9::", "2001:db8:1::"}));
 
 TEST_F(NextHopsTest, twin_that_loses_its_carrier_keeps_what_was_known) {
   next_hops_->watch({ip("10.0.1.11")});
