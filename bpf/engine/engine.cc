@@ -294,6 +294,7 @@ void Engine::tend(std::uint64_t now_ns) {
     spdlog::warn("{}", problem);
   }
   if (now_ns >= link_check_due_ns_) {
+    follow_names();
     if (note_links(nics_, carriers_)) nic_check_due_ns_ = now_ns;
     link_check_due_ns_ = now_ns + kLinkCheckNs;
   }
@@ -311,62 +312,6 @@ void Engine::tend(std::uint64_t now_ns) {
   }
   stats_->set_heartbeat(now_ns);
   watchdog_.turn(now_ns);
-}
-
-// The switch behind a link that was down has forgotten where VIPs are, or is another one. Groups
-// the kernel reports again by itself.
-void Engine::watch_links(std::uint64_t now_ns) {
-  links_up_.resize(nics_.size(), true);
-  attach_problems_.resize(nics_.size());
-  for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
-    const bool is_up = keep_attached(nic) && link_is_up(nics_[nic]);
-    stats_->set_link(nic, is_up);
-    publish_drops(nic);
-    if (is_up && !links_up_[nic]) announcer_->repeat(now_ns);
-    links_up_[nic] = is_up;
-  }
-}
-
-// An interface from which somebody has taken the program forwards as little as one without a link,
-// and is reported as one unless the program can be put there again.
-bool Engine::keep_attached(std::uint32_t index) {
-  const Nic& nic = nics_[index];
-  if (program_->is_attached_to(nic, options_.attachment)) return true;
-  const Status again = program_->attach_again(nic, options_.attachment, *pins_);
-  const std::string said = again ? "attached again" : again.error().message;
-  if (again || said != attach_problems_[index]) {
-    spdlog::error("{}: somebody has detached the program: {}", nic.name, said);
-  }
-  attach_problems_[index] = again ? "" : said;
-  return static_cast<bool>(again);
-}
-
-// A bond that fails over, a virtual machine that moves, an operator.
-void Engine::watch_macs(std::uint64_t now_ns) {
-  for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
-    const Result<core::MacAddr> mac = shm::mac_of_interface(nics_[nic].name);
-    if (!mac || *mac == nics_[nic].mac) continue;  // or gone for the moment
-    spdlog::info("interface {}: has another MAC address, VIPs are announced anew", nics_[nic].name);
-    nics_[nic].mac = *mac;
-    // A packet in this very moment may see half of each and be for nobody.
-    std::copy(mac->bytes.begin(), mac->bytes.end(), program_->maps().control->nics[nic].mac);
-    stats_->set_mac(nic, *mac);
-    announcer_->set_mac(nic, *mac, now_ns);
-  }
-}
-
-void Engine::publish_drops(std::uint32_t nic) {
-  mr_nic counted{};
-  count_drops(nics_[nic], counted);
-  const mr_nic& before = drops_before_[nic];
-  counted.rx_missed -= std::min(counted.rx_missed, before.rx_missed);
-  counted.rx_errors -= std::min(counted.rx_errors, before.rx_errors);
-  counted.tx_dropped -= std::min(counted.tx_dropped, before.tx_dropped);
-  stats_->set_drops(nic, counted);
-  if (counted.tx_dropped == 0 || has_told_of_drops_[nic]) return;
-  has_told_of_drops_[nic] = true;
-  spdlog::error("interface {}: its driver dropped {} frames that it was given to send, {}",
-                nics_[nic].name, counted.tx_dropped, remedy_of_lost_sends(nics_[nic]));
 }
 
 // Whoever empties the runtime directory takes the control plane's view of this daemon, and from

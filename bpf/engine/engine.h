@@ -68,6 +68,7 @@ class Engine {
   void check_files();
   [[nodiscard]] Status make_copy_again();
   void watch_config(std::uint64_t now_ns);
+  void follow_names();
   void watch_links(std::uint64_t now_ns);
   void watch_macs(std::uint64_t now_ns);
   void publish_drops(std::uint32_t nic);

@@ -36,6 +36,9 @@ class Memberships {
   // and why, "" when nothing changed in that. Needs CAP_NET_ADMIN.
   [[nodiscard]] std::string run(std::uint64_t now_ns);
 
+  // For what run() says: somebody renamed the nic.
+  void rename(std::size_t nic, const std::string& name) { nics_[nic].name = name; }
+
   // Leaves all of them on an interface.
   void leave_all(std::uint32_t ifindex);
 

@@ -65,9 +65,17 @@ std::string remedy_of_lost_sends(const Nic& nic) {
   return "as a veth does whose other end has no XDP program";
 }
 
+bool follow_name(Nic& nic) {
+  const std::string name = shm::name_of_interface(nic.ifindex);
+  if (name.empty() || name == nic.name) return false;
+  nic.name = name;
+  return true;
+}
+
 bool link_is_up(const Nic& nic) {
   ifreq answer{};
-  return ask(nic.name, SIOCGIFFLAGS, answer) && (answer.ifr_flags & IFF_RUNNING) != 0;
+  return shm::name_of_interface(nic.ifindex) == nic.name && ask(nic.name, SIOCGIFFLAGS, answer) &&
+         (answer.ifr_flags & IFF_RUNNING) != 0;
 }
 
 bool note_links(const std::vector<Nic>& nics, std::vector<bool>& links_up) {

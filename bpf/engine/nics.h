@@ -34,7 +34,11 @@ void count_drops(const Nic& nic, mr_nic& shown);
 // to do.
 [[nodiscard]] std::string remedy_of_lost_sends(const Nic& nic);
 
-// False also when the interface is gone.
+// Brings the name up to date, by which everything below is asked for. True when it is another one
+// than before; an interface that is gone keeps its last.
+[[nodiscard]] bool follow_name(Nic& nic);
+
+// False also when the interface is gone, whoever has its name.
 [[nodiscard]] bool link_is_up(const Nic& nic);
 // Brings `links_up`, by nic, up to date (at first: all up). True when some link changed.
 [[nodiscard]] bool note_links(const std::vector<Nic>& nics, std::vector<bool>& links_up);

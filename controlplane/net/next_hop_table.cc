@@ -76,6 +76,20 @@ NextHopInfo unresolved(std::string text) {
 
 void NextHopTable::set_twins(std::vector<std::string> twin_names) {
   twin_names_ = std::move(twin_names);
+  twins_.clear();
+  for (const auto& [index, link] : links_) note_twin(index, link.name);
+}
+
+// Another link that is known as the twin gives way only if it has left its name without a word.
+void NextHopTable::note_twin(std::uint32_t link_index, const std::string& name) {
+  if (twins_.contains(link_index)) return;
+  if (std::ranges::find(twin_names_, name) == twin_names_.end()) return;
+  const auto other = std::ranges::find(twins_, name, &decltype(twins_)::value_type::second);
+  if (other != twins_.end()) {
+    if (name_of(other->first) != name) return;
+    twins_.erase(other);
+  }
+  twins_.emplace(link_index, name);
 }
 
 Reasked NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
@@ -97,6 +111,7 @@ Reasked NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
 void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
   if (event.is_removed) {
     links_.erase(event.link_index);
+    twins_.erase(event.link_index);
     return;
   }
   auto [found, is_new] = links_.try_emplace(event.link_index);
@@ -108,6 +123,7 @@ void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
   link.mac = event.mac;
   link.lower_index = event.lower_index;
   link.is_macvlan = event.is_macvlan;
+  note_twin(event.link_index, link.name);
 }
 
 Reasked NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) {
@@ -173,10 +189,11 @@ NextHopInfo NextHopTable::next_hop(const IpAddress& destination) const {
 
 NextHopInfo NextHopTable::by_neighbour(const NeighbourKey& key, const RouteAnswer& route) const {
   NextHopInfo info;
-  info.twin = name_of(key.link_index);
+  info.twin = twins_.at(key.link_index);
   info.mtu = mtu_of(route);
   if (route.source && !is_link_local(*route.source)) info.source = route.source;
-  info.text = (route.gateway ? "via " + key.address.to_string() + " dev " : "dev ") + info.twin;
+  info.text = (route.gateway ? "via " + key.address.to_string() + " dev " : "dev ") +
+              name_of(key.link_index);
   const auto found = neighbours_.find(key);
   if (found == neighbours_.end() || !found->second.mac) {
     const bool has_failed = found != neighbours_.end() && found->second.state == NUD_FAILED;
@@ -218,9 +235,14 @@ std::vector<LocalMac> NextHopTable::local_macs() const {
   std::vector<LocalMac> macs;
   for (const auto& [index, link] : links_) {
     const std::uint32_t below = link.is_macvlan ? link.lower_index : index;
-    if (link.mac && is_twin(below)) macs.push_back({.twin = name_of(below), .mac = *link.mac});
+    if (link.mac && is_twin(below)) macs.push_back({.twin = twins_.at(below), .mac = *link.mac});
   }
   return macs;
+}
+
+std::string NextHopTable::current_name(const std::string& twin_name) const {
+  const auto twin = std::ranges::find(twins_, twin_name, &decltype(twins_)::value_type::second);
+  return twin == twins_.end() ? twin_name : name_of(twin->first);
 }
 
 std::string NextHopTable::interface_of(const IpAddress& address) const {
@@ -232,8 +254,7 @@ std::string NextHopTable::interface_of(const IpAddress& address) const {
 std::vector<NeighbourKey> NextHopTable::neighbours_to_ask() const {
   std::vector<NeighbourKey> to_ask;
   for (const auto& [key, count] : uses_) {
-    const auto link = links_.find(key.link_index);
-    if (!is_twin(key.link_index) || !link->second.has_carrier) continue;
+    if (!is_twin(key.link_index) || !links_.at(key.link_index).has_carrier) continue;
     const auto known = neighbours_.find(key);
     const bool is_fine = known != neighbours_.end() && (known->second.state & kNotToAsk) != 0;
     if (!is_fine) to_ask.push_back(key);
@@ -243,11 +264,7 @@ std::vector<NeighbourKey> NextHopTable::neighbours_to_ask() const {
 
 bool NextHopTable::is_used(const NeighbourKey& key) const { return uses_.contains(key); }
 
-bool NextHopTable::is_twin(std::uint32_t link_index) const {
-  const auto link = links_.find(link_index);
-  return link != links_.end() &&
-         std::find(twin_names_.begin(), twin_names_.end(), link->second.name) != twin_names_.end();
-}
+bool NextHopTable::is_twin(std::uint32_t link_index) const { return twins_.contains(link_index); }
 
 bool NextHopTable::is_settled(std::uint32_t link_index, NetTime now) const {
   const auto found = links_.find(link_index);

@@ -214,7 +214,7 @@ std::optional<NextHopInfo> NextHops::Impl::find(const IpAddress& address) const 
 }
 
 LinkState NextHops::Impl::link_state(const std::string& interface) {
-  const auto state = queries_.link_state(interface);
+  const auto state = queries_.link_state(table_.current_name(interface));
   if (!state) problem_ = state.error().message;
   return state ? *state : LinkState{};
 }

@@ -81,7 +81,7 @@ class NextHops {
   // The interface that has this address as one of the node's own, "" when none has.
   [[nodiscard]] std::string interface_of(const IpAddress& address) const;
 
-  // Of any interface, asked for now.
+  // Of any interface, asked for now; of a twin under whatever name it has now.
   [[nodiscard]] LinkState link_state(const std::string& interface);
 
   // What keeps the tables from being followed, "" when nothing does.

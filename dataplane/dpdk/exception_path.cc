@@ -86,6 +86,11 @@ ExceptionPath::~ExceptionPath() {
   if (fd_ >= 0) (void)::close(fd_);  // nothing is buffered that could be lost
 }
 
+std::string ExceptionPath::name() const {
+  ifreq request{};
+  return ::ioctl(fd_, TUNGETIFF, &request) == 0 ? request.ifr_name : "";
+}
+
 Status ExceptionPath::set_mac(const std::string& twin, const core::MacAddr& mac) const {
   Status set = dpdk::set_mac(fd_, twin, mac);
   return set ? ok() : Status(set.error().within("twin " + twin));

@@ -39,7 +39,11 @@ class ExceptionPath {
   ExceptionPath& operator=(const ExceptionPath&) = delete;
   ~ExceptionPath();
 
-  // Gives the interface, still named `twin`, another MAC address: the nic's has changed. Needs no
+  // What the interface is called now, whatever it was when it was opened; "" when somebody deleted
+  // it.
+  [[nodiscard]] std::string name() const;
+
+  // Gives the interface, now named `twin`, another MAC address: the nic's has changed. Needs no
   // privilege on an open TAP.
   [[nodiscard]] Status set_mac(const std::string& twin, const core::MacAddr& mac) const;
 

@@ -152,10 +152,15 @@ std::vector<int> af_xdp_sockets() {
 }
 
 InterfaceDrops::InterfaceDrops(const std::string& interface, std::vector<int> sockets)
-    : folder_("/sys/class/net/" + interface + "/statistics/"), sockets_(std::move(sockets)) {
+    : sockets_(std::move(sockets)) {
+  rename(interface);
   for (const Statistic statistic : {kRxMissed, kRxErrors, kRxDropped, kTxErrors, kTxDropped}) {
     before_[statistic] = read(statistic);
   }
+}
+
+void InterfaceDrops::rename(const std::string& interface) {
+  folder_ = "/sys/class/net/" + interface + "/statistics/";
 }
 
 // The kernel counts a frame that a socket could not take as dropped by the socket, and most drivers

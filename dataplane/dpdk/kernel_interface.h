@@ -45,6 +45,9 @@ class InterfaceDrops {
  public:
   InterfaceDrops(const std::string& interface, std::vector<int> sockets);
 
+  // The interface is called otherwise from here on; what it dropped before goes on counting.
+  void rename(const std::string& interface);
+
   // Writes the drop counters of `shown`. About 30 us, and 1 us for each socket.
   void count(mr_nic& shown) const;
 

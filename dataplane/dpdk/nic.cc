@@ -154,8 +154,16 @@ void Nic::sum_device_drops(mr_nic& sum) const {
   }
 }
 
+void Nic::rename(const std::string& name) {
+  name_ = name;
+  if (interface_drops_) interface_drops_->rename(name);
+}
+
 bool Nic::link_is_up() const {
-  if (is_af_xdp(driver_)) return interface_has_link(name_);
+  if (is_interface_) {
+    const bool is_there = ::if_nametoindex(name_.c_str()) == interface_index_;
+    return is_there && interface_has_link(name_);
+  }
   rte_eth_link link{};
   return ::rte_eth_link_get_nowait(devices_.front(), &link) == 0 &&
          link.link_status == RTE_ETH_LINK_UP;
@@ -188,6 +196,7 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
 
 Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
   is_interface_ = true;
+  interface_index_ = ::if_nametoindex(name_.c_str());
   const std::uint32_t queue_count =
       options.queue_count != 0 ? options.queue_count : rx_queue_count(name_);
   if (Status checked = check_queues(queue_count); !checked) return checked;

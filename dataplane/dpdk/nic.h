@@ -109,6 +109,11 @@ class Nic {
   ~Nic();
 
   [[nodiscard]] const std::string& name() const { return name_; }
+  // By which the kernel knows its interface whatever it is called, and so do AF_XDP's sockets; 0:
+  // not an interface.
+  [[nodiscard]] std::uint32_t interface_index() const { return interface_index_; }
+  // The interface is called `name` now.
+  void rename(const std::string& name);
   [[nodiscard]] const core::MacAddr& mac() const { return mac_; }
   [[nodiscard]] const std::string& driver() const { return driver_; }
   [[nodiscard]] bool link_is_up() const;
@@ -152,6 +157,7 @@ class Nic {
   std::string name_;
   std::string driver_;
   bool is_interface_ = false;  // of the kernel, driven by AF_XDP
+  std::uint32_t interface_index_ = 0;
   std::optional<InterfaceDrops> interface_drops_;
   std::uint32_t xdp_program_ = 0;  // AF_XDP's
   mr_nic drops_before_{};          // of other devices, when they started

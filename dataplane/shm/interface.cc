@@ -77,12 +77,17 @@ Status check_interface(const std::string& name) {
                  ": no such interface in this network namespace (ip link show)"};
   }
   // The kernel's routes and neighbours know interfaces by their names alone.
-  std::array<char, IFNAMSIZ> own{};
-  if (::if_indextoname(index, own.data()) != nullptr && name != own.data()) {
-    return Error{name + ": is an alternative name of " + own.data() + "; give that one"};
+  const std::string own = name_of_interface(index);
+  if (!own.empty() && name != own) {
+    return Error{name + ": is an alternative name of " + own + "; give that one"};
   }
   const Result<core::MacAddr> mac = mac_of_interface(name);
   return mac ? ok() : Status(mac.error());
+}
+
+std::string name_of_interface(std::uint32_t index) {
+  std::array<char, IFNAMSIZ> name{};
+  return ::if_indextoname(index, name.data()) != nullptr ? name.data() : "";
 }
 
 Result<core::MacAddr> mac_of_interface(const std::string& name) {

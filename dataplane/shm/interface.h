@@ -3,6 +3,7 @@
 // The kernel's interfaces as both engines need them. Cold.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,10 @@ namespace millrace::shm {
 
 // That there is such an Ethernet interface. Errors name it.
 [[nodiscard]] Status check_interface(const std::string& name);
+
+// What the interface with this index is called now, "" when it is gone. Programs and sockets stay
+// with the index when somebody renames it, so an engine follows the name. One ioctl.
+[[nodiscard]] std::string name_of_interface(std::uint32_t index);
 
 // The MAC address that the interface has at the moment. One socket and one ioctl: may be asked for
 // ten times a second. Errors name the interface.

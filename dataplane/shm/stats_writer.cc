@@ -27,6 +27,17 @@ void copy_text(char (&field)[kBytes], const std::string& text) {
   std::memset(field + length, 0, kBytes - length);
 }
 
+// The same while the control plane may read it: byte by byte atomic. It may see a mix of two texts,
+// and sees the right one with its next poll.
+template <std::size_t kBytes>
+void exchange_text(char (&field)[kBytes], const std::string& text) {
+  char bytes[kBytes];
+  copy_text(bytes, text);
+  for (std::size_t i = 0; i < kBytes; ++i) {
+    std::atomic_ref<char>(field[i]).store(bytes[i], std::memory_order_relaxed);
+  }
+}
+
 Status check(const StatsOptions& options) {
   auto in_range = [](std::uint64_t value, std::uint64_t max) { return value >= 1 && value <= max; };
   if (!in_range(options.worker_count, MR_WORKER_COUNT_MAX)) {
@@ -153,19 +164,19 @@ void StatsWriter::set_adopted(std::uint64_t generation) const {
 }
 
 void StatsWriter::set_refused(std::uint64_t generation, const std::string& reason) const {
-  // Byte by byte atomic, because the control plane may read the text meanwhile; it may see a mix of
-  // two reasons, and sees the right one with its next poll.
-  char text[sizeof(mr_stats_header::refused_reason)];
-  copy_text(text, reason);
-  for (std::size_t i = 0; i < sizeof(text); ++i) {
-    std::atomic_ref<char>(header().refused_reason[i]).store(text[i], std::memory_order_relaxed);
-  }
+  exchange_text(header().refused_reason, reason);
   store_release(header().refused_generation, generation);
 }
 
 void StatsWriter::set_link(std::uint32_t nic, bool is_up) const {
   std::atomic_ref<std::uint8_t>(header().nics[nic].link_up)
       .store(is_up ? 1 : 0, std::memory_order_relaxed);
+}
+
+void StatsWriter::set_names(std::uint32_t nic, const std::string& name,
+                            const std::string& twin) const {
+  exchange_text(header().nics[nic].name, name);
+  exchange_text(header().nics[nic].twin, twin);
 }
 
 void StatsWriter::set_mac(std::uint32_t nic, const core::MacAddr& mac) const {

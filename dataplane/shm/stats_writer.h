@@ -67,6 +67,9 @@ class StatsWriter {
   // `reason` is cut to fit. The generation is stored last.
   void set_refused(std::uint64_t generation, const std::string& reason) const;
   void set_link(std::uint32_t nic, bool is_up) const;
+  // What the kernel calls the nic and its twin now. A reader may see a mix of two names, and sees
+  // the right one with its next poll.
+  void set_names(std::uint32_t nic, const std::string& name, const std::string& twin) const;
   // A reader may see half of the one before for a moment; it only shows it.
   void set_mac(std::uint32_t nic, const core::MacAddr& mac) const;
   // Takes over the drop counters of `counted`.

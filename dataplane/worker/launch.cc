@@ -353,6 +353,7 @@ void Engine::tend(std::uint64_t now_ns) {
     spdlog::warn("{}", problem);
   }
   if (now_ns >= link_check_ns_) {
+    follow_names();
     watch_links(now_ns);
     link_check_ns_ = now_ns + kLinkCheckNs;
   }

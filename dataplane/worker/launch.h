@@ -88,6 +88,7 @@ class Engine {
   void stop_workers();
   void tend(std::uint64_t now_ns);
   void watch_config(std::uint64_t now_ns);
+  void follow_names();
   void watch_links(std::uint64_t now_ns);
   void watch_queues();
   void watch_macs(std::uint64_t now_ns);

@@ -21,6 +21,34 @@ Status Engine::prepare_interface(const std::string& device) const {
   return ok();
 }
 
+// AF_XDP's sockets and the twin's descriptor stay with an interface that somebody renames: a new
+// name changes nothing but what is shown, and what the next start must be told.
+void Engine::follow_names() {
+  for (std::size_t nic = 0; nic < nics_.size(); ++nic) {
+    const std::string name = shm::name_of_interface(nics_[nic]->interface_index());
+    const bool is_renamed = !name.empty() && name != nics_[nic]->name();
+    std::string& twin = options_.nics[nic].twin;
+    const std::string twin_now = twins_[nic] ? twins_[nic]->name() : "";
+    const bool is_twin_renamed = !twin_now.empty() && twin_now != twin;
+    if (is_renamed) {
+      spdlog::warn("nic {}: is called {} now and forwards as before; the next start needs --nic {}",
+                   nics_[nic]->name(), name, name);
+      nics_[nic]->rename(name);
+    }
+    if (is_twin_renamed) {
+      spdlog::warn(
+          "twin {}: is called {} now and carries what it did; the next start needs --twin "
+          "{}",
+          twin, twin_now, twin_now);
+      twin = twin_now;
+      memberships_->rename(nic, twin);
+    }
+    if (is_renamed || is_twin_renamed) {
+      stats_->set_names(static_cast<std::uint32_t>(nic), nics_[nic]->name(), twin);
+    }
+  }
+}
+
 // A bond that fails over, a virtual machine that moves, an operator. The twin's goes with it:
 // neighbours must see one machine, whether the engine or the kernel answers them.
 void Engine::watch_macs(std::uint64_t now_ns) {

@@ -25,6 +25,11 @@ class Memberships {
   // Kernel interfaces; one that does not exist, or has no IPv6 yet, is waited for.
   explicit Memberships(const std::vector<std::string>& interfaces);
 
+  // The interface is called otherwise from here on. One that only got another name keeps them.
+  void rename(std::size_t interface, const std::string& name) {
+    interfaces_[interface].name = name;
+  }
+
   // Makes the groups of the VIPs of `view` the wanted ones, from the next run() on.
   void adopt(const core::ConfigView& view);
 

@@ -287,6 +287,46 @@ TEST_F(NextHopsTest, twin_that_appears_later_is_used_then) {
   EXPECT_TRUE(resolves_to("10.0.1.11", kPeerMac));
 }
 
+TEST_F(NextHopsTest, renamed_twin_goes_on_by_the_name_that_its_engine_says) {
+  next_hops_->watch({ip("10.0.1.11"), ip("10.0.2.11")});
+  ASSERT_TRUE(resolves_to("10.0.1.11", kPeerMac));
+  changes_ = 0;
+  node_->run("ip link set mr0 name lan0 || (ip link set mr0 down; ip link set mr0 name lan0 up)\n");
+  ASSERT_TRUE(
+      becomes_true([&] { return hop("10.0.1.11").text == "dev lan0 lladdr 02:00:00:00:00:11"; }));
+  EXPECT_EQ(hop("10.0.1.11").twin, "mr0");
+  EXPECT_EQ(next_hops_->local_macs(),
+            (std::vector<LocalMac>{{.twin = "mr0", .mac = {2, 0, 0, 0, 0, 1}}}));
+  EXPECT_TRUE(next_hops_->link_state("mr0").has_carrier);
+  // Its name is no other interface's title to be the twin.
+  node_->run(
+      "ip link set other0 name mr0 || (ip link set other0 down; ip link set other0 name mr0 up)\n");
+  ASSERT_TRUE(becomes_true(
+      [&] { return hop("10.0.2.11").text == "route leaves by mr0, which no engine drives"; }));
+  EXPECT_TRUE(hop("10.0.1.11").resolved);
+  next_hops_->set_twins({"lan0"});
+  EXPECT_EQ(hop("10.0.1.11").twin, "lan0");
+  EXPECT_TRUE(hop("10.0.1.11").resolved);
+  // Away and back.
+  node_->run(
+      "ip link delete mr0\n"
+      "ip link set lan0 name mr0 || (ip link set lan0 down; ip link set lan0 name mr0 up)\n");
+  ASSERT_TRUE(
+      becomes_true([&] { return hop("10.0.1.11").text == "dev mr0 lladdr 02:00:00:00:00:11"; }));
+  EXPECT_EQ(hop("10.0.1.11").twin, "lan0");
+}
+
+TEST_F(NextHopsTest, twin_that_is_made_anew_is_the_twin_again) {
+  next_hops_->watch({ip("10.0.1.11")});
+  ASSERT_TRUE(resolves_to("10.0.1.11", kPeerMac));
+  node_->run("ip link delete mr0\n");
+  ASSERT_TRUE(becomes_true([&] { return !hop("10.0.1.11").resolved; }));
+  node_->run("ip link add mr0 type veth peer name up0 netns " + std::to_string(peer_->pid()) +
+             "\nip link set mr0 up\nip address add 10.0.1.1/24 dev mr0\n");
+  peer_->run("ip link set up0 address 02:00:00:00:00:22 up\nip address add 10.0.1.11/24 dev up0\n");
+  EXPECT_TRUE(resolves_to("10.0.1.11", kMovedMac));
+}
+
 TEST_F(NextHopsTest, mtu_and_source_are_the_kernels_and_followed) {
   node_->run("ip route add 10.9.0.0/16 via 10.0.1.254 mtu 1400\n");
   next_hops_->watch({ip("10.0.1.11"), ip("10.9.0.5"), ip("2001:db8:1::11")});
