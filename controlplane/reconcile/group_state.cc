@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <utility>
 
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/wire.h"
@@ -81,6 +82,28 @@ bool fails_open(const GroupState& group) {
   return has_registered;
 }
 
+bool note_way(TargetRecord& target, bool has_way, std::uint64_t now_ns) {
+  if (has_way) {
+    target.no_way_since_ns = 0;
+  } else if (target.no_way_since_ns == 0) {
+    target.no_way_since_ns = now_ns;
+  }
+  const bool is_unreachable = !has_way && now_ns >= target.no_way_since_ns + kNoWayNs;
+  return std::exchange(target.is_unreachable, is_unreachable) != is_unreachable;
+}
+
+void pass_over_unreachable(GroupState& group) {
+  const bool is_fail_open = fails_open(group);
+  const bool has_reachable = std::ranges::any_of(group.targets, [&](const auto& entry) {
+    const TargetRecord& target = entry.second;
+    return may_get_new_flows(target) && (is_healthy(target) || is_fail_open) &&
+           !target.is_unreachable;
+  });
+  for (auto& [key, target] : group.targets) {
+    target.is_passed_over = target.is_unreachable && has_reachable;
+  }
+}
+
 std::string lack_of_targets(const GroupState& group) {
   const bool has_some = std::ranges::any_of(
       group.targets, [](const auto& entry) { return may_get_new_flows(entry.second); });
@@ -99,7 +122,7 @@ GroupRouting routing_of(const GroupState& group) {
 }
 
 std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open) {
-  if (target.registration != Registration::registered) return 0;
+  if (target.registration != Registration::registered || target.is_passed_over) return 0;
   return is_healthy(target) || is_fail_open ? target.weight : 0;
 }
 
@@ -112,8 +135,10 @@ std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& setting
   const bool is_unhealthy = target.health.state == TargetState::unhealthy && !is_fail_open;
   const bool is_terminated = target.registration == Registration::drained &&
                              settings.deregistration_connection_termination;
-  const bool ends_flows =
-      is_terminated || (is_unhealthy && (is_udp || settings.unhealthy_connection_termination));
+  // A connection may still be there when the way is back.
+  const bool ends_flows = is_terminated ||
+                          (is_unhealthy && (is_udp || settings.unhealthy_connection_termination)) ||
+                          (target.is_passed_over && is_udp);
   if (!ends_flows) return static_cast<std::uint8_t>(marks | MR_TARGET_KEEPS_FLOWS);
   return static_cast<std::uint8_t>((marks & MR_TARGET_DRAINING) |
                                    (is_udp ? 0 : MR_TARGET_RESETS_FLOWS));
@@ -158,7 +183,9 @@ ShownState shown_state(const TargetRecord& target, const GroupState& group) {
     return {TargetState::unused, HealthReason::not_in_use,
             "Target group is not configured to receive traffic from the load balancer" + but};
   }
-  return {target.health.state, target.health.reason, target.health.description};
+  return {target.health.state, target.health.reason,
+          target.is_passed_over ? "Gets no new flows: the engine has no way to it" + but
+                                : target.health.description};
 }
 
 bool may_retire(const TargetRecord& target, std::optional<std::uint64_t> active_flows,

@@ -9,7 +9,8 @@
 //   drained    --put back--------------------------------------------> registered, health initial
 //
 // New flows: registered, healthy, weight > 0. When no target is that, the group fails open: all
-// registered ones get new flows, as with NLB.
+// registered ones get new flows, as with NLB. Of those, the engine passes over the ones that it has
+// no way to, unless it has a way to none.
 // Known flows: kept, except when the target is unhealthy and the group does not fail open (TCP with
 // unhealthy connection termination: reset; UDP: chosen anew), or drained with connection
 // termination. Registration and health are two facts, of which neither hides the other: a target
@@ -46,6 +47,10 @@ struct TargetRecord {
   // While it gets no flows any more (drained, or nobody uses the group): it may still have some.
   bool may_have_flows = false;
   std::optional<std::uint8_t> nic = std::nullopt;  // of the engine, by which it was last reached
+  // A probe goes by the kernel's routes and may pass where the engine has no next hop.
+  std::uint64_t no_way_since_ns = 0;  // CLOCK_MONOTONIC; 0: the engine has a next hop, or is away
+  bool is_unreachable = false;        // it has had none for kNoWayNs
+  bool is_passed_over = false;        // and has one to another target that may get new flows
 };
 
 // A target group with all its targets, those on their way out included.
@@ -79,6 +84,13 @@ void end_drain(TargetRecord& target);
 // True when the group is in use and has registered targets, but none of them is healthy with a
 // weight. Then health says nothing about any target of the group, draining ones included.
 [[nodiscard]] bool fails_open(const GroupState& group);
+
+// Longer than the kernel takes to find a neighbour, or to give it up (3 tries, 1 s apart).
+inline constexpr std::uint64_t kNoWayNs = 5'000'000'000;
+// Whether the engine has a next hop to the target. True when is_unreachable is another one now.
+[[nodiscard]] bool note_way(TargetRecord& target, bool has_way, std::uint64_t now_ns);
+// Chooses anew who is passed over: after a change of ways, health, registrations or weights.
+void pass_over_unreachable(GroupState& group);
 
 // A sentence for the operator when listeners forward to the group and no target of it may get new
 // flows, whatever its health; "" otherwise.

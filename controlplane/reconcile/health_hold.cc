@@ -96,12 +96,6 @@ HoldDecision HoldWatch::for_links(const Inputs& inputs) const {
     const std::string& name = inputs.engine.nics[nic].name;
     hold.reason = "nic " + name + " has no link";
     if (links_[nic].is_up) hold.reason = "nic " + name + " had no link until now";
-    const bool carries_targets =
-        inputs.target_nics == 0 || (inputs.target_nics & bit(nic)) != 0;  // 0: nobody knows yet
-    if (links_[nic].is_up || !carries_targets) continue;
-    hold.alarm = {AlarmKind::link, "nic " + name +
-                                       " has no link: the health of targets behind it does not "
-                                       "get worse"};
   }
   hold.is_for_all = hold.held_nics != 0 && (inputs.target_nics & ~hold.held_nics) == 0;
   return hold;

@@ -120,6 +120,7 @@ void Reconciler::tick() {
       now_ns >= drain_due_ns_) {
     is_dirty_ = true;
   }
+  note_ways(now_ns);
   for (const auto& [name, group] : state_.groups) {
     if (now_ns >= group.epochs.next_expiry_ns()) stale_groups_.add(name);
   }
@@ -170,6 +171,7 @@ Status Reconciler::put_in_force(ImageContents contents, const Moment& now, OnFai
   }
   begin_counters();
   tell_health();
+  if (!prepared) has_contents_ = false;  // groups may have slots that the last ones lack
   if (prepared && is_new) {
     contents_ = std::move(contents);
     note_nics();
@@ -292,61 +294,6 @@ void Reconciler::replace_lost_segment() {
   publisher_ = std::move(*publisher);
   has_contents_ = false;
   is_dirty_ = true;
-}
-
-std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
-  std::vector<Alarm> alarms = hooks_.alarms();
-  if (!publish_alarm_.empty()) alarms.push_back({AlarmKind::publish, publish_alarm_});
-  if (!store_alarm_.empty()) alarms.push_back({AlarmKind::store, store_alarm_});
-  if (!hold_alarm_.text.empty()) alarms.push_back(hold_alarm_);
-  if (engine.is_of_wrong_kind()) {
-    alarms.push_back({AlarmKind::engine_kind, "the engine that runs is " + engine.kind +
-                                                  ", but node.engine is " + engine.wanted_kind});
-  }
-  add_own_vip_alarms(alarms);
-  for (const NicSnapshot& nic : engine.nics) {
-    if (!engine.is_running() || nic.unserved_queues == 0) continue;
-    alarms.push_back({AlarmKind::queues,
-                      "nic " + nic.name + ": frames on " + std::to_string(nic.unserved_queues) +
-                          " of its rx queues reach no worker, so that a part of the clients gets "
-                          "no service: restart the engine; its log says what happened"});
-  }
-  add_encap_alarms(alarms);
-  return alarms;
-}
-
-void Reconciler::add_encap_alarms(std::vector<Alarm>& alarms) const {
-  for (const auto& [name, group] : state_.groups) {
-    if (!encapsulates(group.settings.forwarding)) continue;
-    for (const auto& [key, target] : group.targets) {
-      const bool is_v4 = key.address.is_v4();
-      const auto hop = hooks_.find_next_hop(key.address);
-      const mr_addr& source = is_v4 ? contents_.encap_source_v4 : contents_.encap_source_v6;
-      if (!hop || !hop->resolved || !(IpAddress{source} == IpAddress{})) continue;
-      alarms.push_back(
-          {AlarmKind::encap_source, "target group " + name + " is forwarded by " +
-                                        to_string(group.settings.forwarding) +
-                                        ", but the node has no " + (is_v4 ? "IPv4" : "IPv6") +
-                                        " address to send from: give it one, or name one under "
-                                        "node.encap_source"});
-      break;
-    }
-  }
-}
-
-// An address that came after the config: plan_image() leaves it to the kernel.
-void Reconciler::add_own_vip_alarms(std::vector<Alarm>& alarms) const {
-  std::set<IpAddress> told;
-  for (const auto& [key, listener] : state_.listeners) {
-    if (!told.insert(key.vip).second) continue;
-    const std::string interface = hooks_.own_interface(key.vip);
-    if (interface.empty()) continue;
-    alarms.push_back(
-        {AlarmKind::own_vip, "the VIP " + key.vip.to_string() + " of load balancer " +
-                                 listener.load_balancer +
-                                 " has become an address of this node itself, on " + interface +
-                                 ": its packets are left to the kernel until it is taken away"});
-  }
 }
 
 Snapshot Reconciler::snapshot() const {

@@ -150,6 +150,8 @@ class Reconciler final : public Controller {
   void hold_health(std::uint64_t now_ns);
   [[nodiscard]] std::set<TargetKey> targets_behind(NicMask nics) const;
   void note_nics();
+  void note_ways(std::uint64_t now_ns);
+  void note_links(const EngineSnapshot& engine);
   [[nodiscard]] Status save(const Moment& now);
   void save_targets(const std::vector<StoredTarget>& rows);
   [[nodiscard]] bool is_floor_reached() const {
@@ -170,7 +172,9 @@ class Reconciler final : public Controller {
   void note_alarm(std::string& before, const std::string& now, const char* over) const;
   [[nodiscard]] std::vector<Alarm> alarms(const EngineSnapshot& engine) const;
   void add_own_vip_alarms(std::vector<Alarm>& alarms) const;
-  void add_encap_alarms(std::vector<Alarm>& alarms) const;
+  void add_unreachable_alarm(const GroupState& group, std::vector<Alarm>& alarms) const;
+  void add_encap_source_alarm(const GroupState& group, std::vector<Alarm>& alarms) const;
+  void add_mtu_alarm(const GroupState& group, std::vector<Alarm>& alarms) const;
   [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
   [[nodiscard]] TargetRecord* find_target(const TargetKey& key);
   [[nodiscard]] std::optional<std::uint64_t> active_flows(std::uint32_t target_slot) const;
@@ -197,6 +201,7 @@ class Reconciler final : public Controller {
   NicMask target_nics_ = 0;
   std::uint64_t probe_timeout_min_ns_ = 0;
   Alarm hold_alarm_;
+  std::vector<Alarm> link_alarms_;
   std::optional<EngineState> engine_state_;  // as told last
   std::uint64_t drain_due_ns_ = 0;           // when the next drain ends; kNever: none runs
   ImageContents contents_;                   // as published last, while has_contents_

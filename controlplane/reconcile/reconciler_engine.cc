@@ -2,6 +2,7 @@
 //
 // What the reconciler makes of the engine: its counters, which targets still have flows, and
 // whether a failed probe says anything about a target. Cold.
+#include <algorithm>
 #include <set>
 #include <string>
 #include <unordered_set>
@@ -103,6 +104,7 @@ void Reconciler::hold_health(std::uint64_t now_ns) {
                is_over ? "over: " + hold_alarm_.text : decided.alarm.text);
   }
   hold_alarm_ = decided.alarm;
+  note_links(engine);
   HealthHold hold{.reason = decided.reason, .targets = {}, .forgets_failures = false};
   if (decided.held_nics != 0) {
     // The link was down for a moment before anybody saw it.
@@ -123,6 +125,38 @@ void Reconciler::note_engine_state(const EngineSnapshot& engine) {
   hooks_.log(is_expected ? LogLevel::info : LogLevel::error,
              what + (engine.is_running() ? "" : engine.problem));
   engine_state_ = engine.state;
+}
+
+// By what the engine was given; of one that is away nobody can tell.
+void Reconciler::note_ways(std::uint64_t now_ns) {
+  if (!has_contents_) return;
+  const bool is_running = engine_state_ == EngineState::running;
+  for (auto& [name, group] : state_.groups) {
+    for (auto& [key, target] : group.targets) {
+      const mr_next_hop& hop = contents_.targets[target.slot].next_hop;
+      const bool has_way = !is_running || (hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
+      if (note_way(target, has_way, now_ns)) stale_groups_.add(name);
+    }
+  }
+}
+
+// Of every nic: clients and targets may be behind any.
+void Reconciler::note_links(const EngineSnapshot& engine) {
+  std::vector<Alarm> alarms;
+  for (const NicSnapshot& nic : engine.nics) {
+    if (nic.link_up || !engine.is_forwarding()) continue;
+    alarms.push_back(
+        {AlarmKind::link, "nic " + nic.name + " has no link: nothing comes in or leaves by it"});
+  }
+  const auto log_missing = [this](LogLevel level, const char* what, const auto& of,
+                                  const auto& in) {
+    for (const Alarm& alarm : of) {
+      if (std::ranges::find(in, alarm) == in.end()) hooks_.log(level, what + alarm.text);
+    }
+  };
+  log_missing(LogLevel::info, "over: ", link_alarms_, alarms);
+  log_missing(LogLevel::error, "", alarms, link_alarms_);
+  link_alarms_ = std::move(alarms);
 }
 
 // Those whose nic was never known are behind any.

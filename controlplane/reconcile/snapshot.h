@@ -137,11 +137,13 @@ enum class AlarmKind : std::uint8_t {
   engine_kind,   // another engine runs than the config names
   own_vip,       // a VIP is the node's own address
   encap_source,  // no address to encapsulate from
+  unreachable,   // healthy targets to which the engine has no way
+  mtu,           // targets to which encapsulated packets do not fit that every network carries
   stall,         // a worker stands still
   link,          // a nic has no link
   queues,        // rx queues that nobody reads
 };
-inline constexpr std::size_t kAlarmKindCount = 13;
+inline constexpr std::size_t kAlarmKindCount = 15;
 
 struct Alarm {
   AlarmKind kind{};

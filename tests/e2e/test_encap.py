@@ -121,6 +121,24 @@ def test_mtu_of_the_route_is_followed(lab: Lab, node: Node, forwarding: str, vip
         set_mtu(node, LINK_MTU)
 
 
+def test_way_that_carries_no_packet_of_a_usual_size_is_an_alarm(
+    lab: Lab, node: Node, forwarding: str
+) -> None:
+    overhead = OVERHEADS[forwarding, VIP_V6]
+    try:
+        set_mtu(node, 1279 + overhead)
+        said = "IPv6 packets of 1280 bytes do not fit the MTU of "
+        wait_until(
+            lambda: any(said in alarm for alarm in node.status()["alarms"]),
+            "an alarm names the MTU",
+            timeout_s=5,
+        )
+        set_mtu(node, 1280 + overhead)
+        node.wait_no_alarms()
+    finally:
+        set_mtu(node, LINK_MTU)
+
+
 @VIPS
 def test_explain_tells_how_a_flow_travels(lab: Lab, node: Node, forwarding: str, vip: str) -> None:
     client = f"[{client_v6(0)}]:40000" if ":" in vip else f"{client_v4(0)}:40000"

@@ -9,25 +9,15 @@ from collections.abc import Iterator
 import pytest
 from lab import Lab, Layout
 from lab.addresses import (
-    FAR_TARGET_V4,
-    FAR_TARGET_V6,
     REMOTE_CLIENT_V4,
     REMOTE_CLIENT_V6,
     VIP_V4,
     VIP_V6,
 )
-from lab.configs import standard
+from lab.configs import with_far_target
 from lab.traffic import connect_many, dns_query, http_get, ping
 
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
-
-
-def with_far_target() -> dict[str, object]:
-    config = standard()
-    for group in config["target_groups"]:
-        far = FAR_TARGET_V6 if group["name"].endswith("-6") else FAR_TARGET_V4
-        group["targets"].append({"id": far})
-    return config
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["one nic", "two nics"])

@@ -198,6 +198,17 @@ def emulated(
 FIRST_OF_MORE_PORTS = 20_000
 
 
+def with_far_target() -> Config:
+    """standard(), and in each group t4, which is behind the gateway (Layout.gateway)."""
+    made = standard()
+    for each in made["target_groups"]:
+        is_v6 = each["name"].endswith("-6")
+        each["targets"].append(
+            {"id": addresses.FAR_TARGET_V6 if is_v6 else addresses.FAR_TARGET_V4}
+        )
+    return made
+
+
 def with_more_groups(count: int) -> Config:
     """The standard config and `count` more groups, each with its own table, behind a listener for
     two of them from port FIRST_OF_MORE_PORTS on."""

@@ -77,12 +77,10 @@ TEST_F(HoldTest, fault_76_link_that_is_down_holds_those_behind_it_until_a_while_
   set_link(0, false);
   EXPECT_EQ(decide().reason, "nic nic0 has no link");
   EXPECT_TRUE(decide().is_for_all) << "there is no other way to targets";
-  EXPECT_THAT(decide().alarm.text, HasSubstr("nic nic0 has no link"));
   pass(60 * kSecond);
   EXPECT_EQ(decide().held_nics, 0b01u) << "for as long as nobody can be reached";
   set_link(0, true);
   EXPECT_EQ(decide().reason, "nic nic0 had no link until now");
-  EXPECT_EQ(decide().alarm.text, "");
   pass(2 * kSecond);
   EXPECT_NE(decide().reason, "");
   pass(kSecond);
@@ -104,7 +102,6 @@ TEST_F(HoldTest, fault_76_targets_behind_another_nic_are_judged_as_ever) {
   set_link(1, false);
   EXPECT_EQ(decide().held_nics, 0b10u);
   EXPECT_FALSE(decide().is_for_all);
-  EXPECT_THAT(decide().alarm.text, HasSubstr("nic1"));
   pass(29 * kSecond);
   EXPECT_EQ(decide().held_nics, 0b10u);
   pass(2 * kSecond);
@@ -114,7 +111,6 @@ TEST_F(HoldTest, fault_76_targets_behind_another_nic_are_judged_as_ever) {
 TEST_F(HoldTest, nic_without_targets_is_not_held_against_those_of_others) {
   set_link(1, false);
   EXPECT_FALSE(decide().is_for_all);
-  EXPECT_EQ(decide().alarm.text, "") << "shown where nics are shown";
 }
 
 TEST_F(HoldTest, fault_92_worker_that_stands_still_holds_everybody) {

@@ -134,6 +134,7 @@ TEST_F(ReconcilerEngineTest, fault_76_link_without_carrier_holds_health_and_is_a
 
 TEST_F(ReconcilerEngineTest, fault_92_stalled_worker_holds_health_and_is_an_alarm) {
   world_.start_engine();
+  for (const std::string& address : kThree) world_.resolve(address, 0x11);
   three_healthy_targets();
   ASSERT_NE(world_.engine().adopt(), nullptr);
   world_.pass(1);

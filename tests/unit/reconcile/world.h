@@ -114,11 +114,11 @@ class World {
   FakeEngine& engine() { return *engine_; }
 
   // The kernel now knows this target's neighbour.
-  void resolve(const std::string& address, std::uint8_t last_mac_byte) {
+  void resolve(const std::string& address, std::uint8_t last_mac_byte, std::uint16_t mtu = 1500) {
     next_hops_[ip(address)] = {.twin = "mr0",
                                .mac = {2, 0, 0, 0, 0, last_mac_byte},
                                .resolved = true,
-                               .mtu = 1500,
+                               .mtu = mtu,
                                .source = std::nullopt,
                                .text = "resolved"};
   }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What needs the operator's attention, in sentences: status shows them, telemetry counts them.
+// Cold.
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "controlplane/reconcile/reconciler.h"
+#include "dataplane/core/encapsulate.h"
+
+namespace millrace::control {
+
+std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
+  std::vector<Alarm> alarms = hooks_.alarms();
+  if (!publish_alarm_.empty()) alarms.push_back({AlarmKind::publish, publish_alarm_});
+  if (!store_alarm_.empty()) alarms.push_back({AlarmKind::store, store_alarm_});
+  if (!hold_alarm_.text.empty()) alarms.push_back(hold_alarm_);
+  alarms.insert(alarms.end(), link_alarms_.begin(), link_alarms_.end());
+  if (engine.is_of_wrong_kind()) {
+    alarms.push_back({AlarmKind::engine_kind, "the engine that runs is " + engine.kind +
+                                                  ", but node.engine is " + engine.wanted_kind});
+  }
+  add_own_vip_alarms(alarms);
+  for (const NicSnapshot& nic : engine.nics) {
+    if (!engine.is_running() || nic.unserved_queues == 0) continue;
+    alarms.push_back({AlarmKind::queues,
+                      "nic " + nic.name + ": frames on " + std::to_string(nic.unserved_queues) +
+                          " of its rx queues reach no worker, so that a part of the clients gets "
+                          "no service: restart the engine; its log says what happened"});
+  }
+  for (const auto& [name, group] : state_.groups) {
+    if (engine.is_running()) add_unreachable_alarm(group, alarms);
+    if (!encapsulates(group.settings.forwarding)) continue;
+    add_encap_source_alarm(group, alarms);
+    add_mtu_alarm(group, alarms);
+  }
+  return alarms;
+}
+
+// One for each group: targets of one group mostly share what is wrong.
+void Reconciler::add_unreachable_alarm(const GroupState& group, std::vector<Alarm>& alarms) const {
+  const TargetRecord* first = nullptr;
+  std::size_t count = 0;
+  for (const auto& [key, target] : group.targets) {
+    const bool is_healthy = target.health.state == TargetState::healthy;
+    if (!target.is_unreachable || !is_healthy || !gets_flows(target, group)) continue;
+    if (count++ == 0) first = &target;
+  }
+  if (first == nullptr) return;
+  const auto hop = hooks_.find_next_hop(first->key.address);
+  const std::string others = count == 1 ? "" : " and to " + std::to_string(count - 1) + " more";
+  alarms.push_back(
+      {AlarmKind::unreachable,
+       "target group " + group.settings.name + ": the engine has no way to target " +
+           first->key.address.to_string() + others + ", although healthy (" +
+           (hop ? hop->text : "not looked up yet") + "): " +
+           (first->is_passed_over ? "new flows go to the others" : "packets for it are dropped")});
+}
+
+void Reconciler::add_encap_source_alarm(const GroupState& group, std::vector<Alarm>& alarms) const {
+  for (const auto& [key, target] : group.targets) {
+    const bool is_v4 = key.address.is_v4();
+    const auto hop = hooks_.find_next_hop(key.address);
+    const mr_addr& source = is_v4 ? contents_.encap_source_v4 : contents_.encap_source_v6;
+    if (!hop || !hop->resolved || !(IpAddress{source} == IpAddress{})) continue;
+    alarms.push_back(
+        {AlarmKind::encap_source, "target group " + group.settings.name + " is forwarded by " +
+                                      to_string(group.settings.forwarding) +
+                                      ", but the node has no " + (is_v4 ? "IPv4" : "IPv6") +
+                                      " address to send from: give it one, or name one under "
+                                      "node.encap_source"});
+    return;
+  }
+}
+
+// Clients are told of what does not fit, and send smaller packets, but none below these sizes. A
+// target gets packets of its own family.
+void Reconciler::add_mtu_alarm(const GroupState& group, std::vector<Alarm>& alarms) const {
+  constexpr std::uint32_t kSmallestV4 = 576;   // RFC 791 section 3.1: what every host must take
+  constexpr std::uint32_t kSmallestV6 = 1280;  // RFC 8200 section 5: what every link must carry
+  if (!group.is_in_use) return;
+  for (const auto& [key, target] : group.targets) {
+    const bool is_v4 = key.address.is_v4();
+    const auto hop = hooks_.find_next_hop(key.address);
+    const std::uint32_t smallest = is_v4 ? kSmallestV4 : kSmallestV6;
+    const std::uint32_t overhead =
+        core::encapsulation_bytes(static_cast<std::uint8_t>(group.settings.forwarding), is_v4);
+    if (!hop || !hop->resolved || hop->mtu == 0 || hop->mtu >= smallest + overhead) continue;
+    alarms.push_back(
+        {AlarmKind::mtu,
+         "target group " + group.settings.name + ": " + (is_v4 ? "IPv4" : "IPv6") + " packets of " +
+             std::to_string(smallest) + " bytes do not fit the MTU of " + std::to_string(hop->mtu) +
+             " towards target " + key.address.to_string() + " with " +
+             to_string(group.settings.forwarding) + "'s " + std::to_string(overhead) +
+             " bytes, and no client sends smaller ones when told so: the way needs an MTU of at "
+             "least " +
+             std::to_string(smallest + overhead)});
+    return;
+  }
+}
+
+// An address that came after the config: plan_image() leaves it to the kernel.
+void Reconciler::add_own_vip_alarms(std::vector<Alarm>& alarms) const {
+  std::set<IpAddress> told;
+  for (const auto& [key, listener] : state_.listeners) {
+    if (!told.insert(key.vip).second) continue;
+    const std::string interface = hooks_.own_interface(key.vip);
+    if (interface.empty()) continue;
+    alarms.push_back(
+        {AlarmKind::own_vip, "the VIP " + key.vip.to_string() + " of load balancer " +
+                                 listener.load_balancer +
+                                 " has become an address of this node itself, on " + interface +
+                                 ": its packets are left to the kernel until it is taken away"});
+  }
+}
+
+}  // namespace millrace::control
