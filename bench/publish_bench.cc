@@ -177,8 +177,8 @@ class ControlPlane {
   [[nodiscard]] std::uint64_t generation() const { return reconciler_->published().generation; }
   [[nodiscard]] core::ConfigView published() const { return reconciler_->published(); }
   [[nodiscard]] std::string problem() const {
-    const std::vector<std::string> alarms = reconciler_->snapshot().alarms;
-    return alarms.empty() ? "" : alarms.front();
+    const std::vector<Alarm> alarms = reconciler_->snapshot().alarms;
+    return alarms.empty() ? "" : alarms.front().text;
   }
 
  private:
@@ -201,11 +201,15 @@ class ControlPlane {
             .local_addresses = [] { return std::vector<IpAddress>{}; },
             .local_macs = [] { return std::vector<LocalMac>{}; },
             .own_interface = [](const IpAddress&) { return std::string(); },
+            .link_state = [](const std::string&) { return LinkState{}; },
             .highest_flow_id = [](const auto&, auto) { return 0u; },
-            .alarms = [] { return std::vector<std::string>{}; },
+            .alarms = [] { return std::vector<Alarm>{}; },
+            .probe_lateness_ns = [] { return 0; },
             .wake = [this] { settle_soon(); },
             .config_file_text = [] { return std::string(); },
-            .log = [](const std::string&) {}};
+            .is_said_by_config_file = [](const std::string&) { return true; },
+            .note_progress = [] {},
+            .log = [](LogLevel, const std::string&) {}};
   }
   void settle_soon() {
     gather_timer_.expires_after(kGather);

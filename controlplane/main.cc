@@ -195,13 +195,6 @@ std::string joined(const std::vector<ConfigError>& errors) {
   return text;
 }
 
-// A wrong file is like any other one: it says something else when it is mended.
-std::string text_of(const LoadResult& loaded) {
-  const auto* config = std::get_if<Config>(&loaded);
-  return config != nullptr ? dump_config(*config)
-                           : joined(std::get<std::vector<ConfigError>>(loaded));
-}
-
 std::uint32_t highest_flow_id(const std::string& directory, std::uint32_t table_count) {
   std::uint32_t highest = 0;
   const FlowScan scan =
@@ -266,7 +259,9 @@ ReconcilerHooks ControlPlane::hooks() {
           },
       .probe_lateness_ns = [this] { return health_->lateness().count(); },
       .wake = [this] { settle_soon(); },
-      .config_file_text = [this] { return text_of(load_config_file(options_.config)); },
+      .config_file_text = [this] { return file_watch_.text(); },
+      .is_said_by_config_file = [this](const std::string& text) { return file_watch_.says(text); },
+      .note_progress = [this] { watchdog_.turn(clock_ns(CLOCK_MONOTONIC)); },
       .log = [](LogLevel level,
                 const std::string& line) { spdlog::log(level_of(level), "{}", line); },
   };

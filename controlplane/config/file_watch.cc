@@ -1,12 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/config/file_watch.h"
 
+#include <span>
 #include <variant>
 
 #include "controlplane/config/dump.h"
 #include "controlplane/config/load.h"
+#include "dataplane/core/checksum64.h"
 
 namespace millrace::control {
+
+namespace {
+
+std::uint64_t digest_of(const std::string& text) {
+  return core::checksum64(std::as_bytes(std::span(text)));
+}
+
+std::uint64_t meaning_of(const std::string& text) {
+  const LoadResult loaded = load_config(text, "");
+  const auto* config = std::get_if<Config>(&loaded);
+  return digest_of(config != nullptr ? dump_config(*config) : text);
+}
+
+}  // namespace
+
+std::string ConfigFileWatch::text() const {
+  auto text = read_config_file(path_);
+  return std::holds_alternative<std::string>(text) ? std::get<std::string>(std::move(text)) : "";
+}
 
 // Who writes a file changes one of these.
 bool ConfigFileWatch::is_changed() {
@@ -19,17 +40,22 @@ bool ConfigFileWatch::is_changed() {
   return !is_same;
 }
 
+bool ConfigFileWatch::says(const std::string& text) {
+  const bool is_file_new = is_changed();
+  if (is_file_new) meaning_ = meaning_of(this->text());
+  if (is_file_new || text != asked_) {
+    asked_ = text;
+    // The text in force is mostly one that dump_config() made, which need not be loaded again.
+    is_said_ = digest_of(text) == meaning_ || meaning_of(text) == meaning_;
+  }
+  return is_said_;
+}
+
 void ConfigFileWatch::look(const std::string& in_force, std::uint64_t now_ns) {
-  if (is_changed() || in_force != in_force_) {
-    in_force_ = in_force;
-    const LoadResult loaded = load_config_file(path_);
-    const auto* config = std::get_if<Config>(&loaded);
-    const bool is_same = config != nullptr && dump_config(*config) == in_force;
-    if (is_same) {
-      differs_since_ns_ = 0;
-    } else if (differs_since_ns_ == 0) {
-      differs_since_ns_ = now_ns;
-    }
+  if (says(in_force)) {
+    differs_since_ns_ = 0;
+  } else if (differs_since_ns_ == 0) {
+    differs_since_ns_ = now_ns;
   }
   const bool is_told = differs_since_ns_ != 0 && now_ns >= differs_since_ns_ + kEditNs;
   alarm_ = is_told ? "the config in force is not that of " + path_ +

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether the config in force is that of the config file: it is not after another file was applied,
-// or when the file was edited and nobody applied it. Who looks into the file should know. Cold;
+// What the config file says, and whether that is the config in force. It is not after another file
+// was applied, or when the file was edited and nobody applied it: who looks into the file should
+// know. The one place where this is decided, for `status`, the alarm, an apply and a start. Cold;
 // time is an argument.
 #pragma once
 
@@ -19,8 +20,17 @@ class ConfigFileWatch {
 
   explicit ConfigFileWatch(std::string path) : path_(std::move(path)) {}
 
-  // `in_force` is what dump_config() makes of the config in force. Reads the file when that or the
-  // file has changed since the last look; a file that cannot be loaded differs.
+  // The file's bytes as they are now, good or not, at most one more than a config may have; "" when
+  // it cannot be read.
+  [[nodiscard]] std::string text() const;
+
+  // Whether the file says what `text` does: comments, spaces, and defaults that are written out or
+  // not make no difference. A text that is no good config says what its bytes say. Both are read by
+  // this release, so that `text` may be of another one. Does its work again only when the file or
+  // `text` has changed since the last call.
+  [[nodiscard]] bool says(const std::string& text);
+
+  // Call it often, with the config in force as text.
   void look(const std::string& in_force, std::uint64_t now_ns);
 
   // What is wrong since kEditNs or more, with what to do; "" when nothing is.
@@ -30,8 +40,10 @@ class ConfigFileWatch {
   [[nodiscard]] bool is_changed();
 
   std::string path_;
-  std::string in_force_;
   struct stat seen_ {};
+  std::uint64_t meaning_ = 0;  // of the file; compared within this process, never kept
+  std::string asked_;
+  bool is_said_ = false;
   std::uint64_t differs_since_ns_ = 0;  // 0: does not
   std::string alarm_;
 };

@@ -34,9 +34,6 @@ struct ListenerRecord {
 // Ids and generations are taken from the store this many at a time, ahead of use.
 inline constexpr std::uint32_t kNumberStep = 1000;
 
-// Whether the config file said the same when the config was applied.
-[[nodiscard]] bool is_as_file(const AppliedConfig& config);
-
 struct ControlState {
   explicit ControlState(std::uint32_t id_floor = 1) : ids(id_floor) {}
 

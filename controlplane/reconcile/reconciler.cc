@@ -152,6 +152,7 @@ Status Reconciler::settle_all(const Moment& now, OnFailure on_failure) {
   }
   (void)note_all_flows(now.monotonic_ns);
   update_epochs(state_, now.monotonic_ns);
+  hooks_.note_progress();
   choose_listener_ports();
   watch_ways();
   return put_in_force(plan_image(state_, surroundings(now.monotonic_ns)), now, on_failure);
@@ -164,7 +165,9 @@ Status Reconciler::put_in_force(ImageContents contents, const Moment& now, OnFai
   publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
   Status prepared = is_new ? publisher_->prepare(contents) : ok();
   if (!prepared && on_failure == OnFailure::refuse) return prepared;
+  hooks_.note_progress();
   Status saved = save(now);
+  hooks_.note_progress();
   if (!saved && on_failure == OnFailure::refuse) {
     publisher_->abandon();
     return saved;
@@ -312,7 +315,7 @@ Snapshot Reconciler::snapshot() const {
   out.config_applied_ns = state_.config.applied_ns;
   out.config_source = state_.config.source;
   out.config_file = options_.config_file;
-  out.is_config_file_in_force = is_as_file(state_.config);
+  out.is_config_file_in_force = hooks_.is_said_by_config_file(state_.config.text);
   out.config_error = config_error_;
   out.arena_bytes = publisher_->arena_bytes();
   out.arena_used_bytes = publisher_->arena_used_bytes();

@@ -65,8 +65,13 @@ struct ReconcilerHooks {
   std::function<std::int64_t()> probe_lateness_ns;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
   std::function<void()> wake;
-  // What the config file says now, as config_text() would write it; any text when it is wrong.
+  // The config file's bytes now, "" when it cannot be read; and whether it says what a text does,
+  // however that is written.
   std::function<std::string()> config_file_text;
+  std::function<bool(const std::string& text)> is_said_by_config_file;
+  // A part of a long piece of work is done: the largest configs take seconds in all, during which
+  // the loop does not turn, and whoever waits for a sign of life must not take that for a hang.
+  std::function<void()> note_progress;
   // For the log: one line about what happened.
   std::function<void(LogLevel, const std::string&)> log;
 };
@@ -97,8 +102,8 @@ class Reconciler final : public Controller {
 
   // The last config that was applied, by this process or one before it.
   [[nodiscard]] const AppliedConfig& stored_config() const { return state_.config; }
-  // True when it is not what the config file says, and the file has not changed since: then it is
-  // the last word, and goes on over a restart.
+  // True when it is not what the config file said then, and the file says the same since: then it
+  // is the last word, and goes on over a restart.
   [[nodiscard]] bool is_stored_config_newer_than_file() const;
   // Goes on with the stored config after a start; `config` is what its text says.
   [[nodiscard]] Status resume(const Config& config);

@@ -2,13 +2,11 @@
 //
 // What an operator asks for, and how it comes into force: as a whole or not at all. Cold.
 #include <algorithm>
-#include <span>
 #include <utility>
 
 #include "controlplane/reconcile/apply.h"
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/reconcile/recover.h"
-#include "dataplane/core/checksum64.h"
 
 namespace millrace::control {
 
@@ -25,25 +23,18 @@ std::vector<std::string> lacks_of_targets(const ControlState& state) {
   return sentences;
 }
 
-std::string digest_of(const std::string& text) {
-  return std::to_string(core::checksum64(std::as_bytes(std::span(text))));
-}
-
 }  // namespace
 
-bool is_as_file(const AppliedConfig& config) {
-  return digest_of(config.text) == config.file_digest;
-}
-
 Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
+  hooks_.note_progress();  // it was loaded
   std::string text = hooks_.config_text(config);
   // The file may have changed since it was read: what it said then is what counts.
-  const bool is_of_file = source == options_.config_file;
-  std::string file_digest = digest_of(is_of_file ? text : hooks_.config_file_text());
+  const bool is_as_file = source == options_.config_file || hooks_.is_said_by_config_file(text);
+  std::string file_text = is_as_file ? "" : hooks_.config_file_text();
   return bring_in(config, {.text = std::move(text),
                            .source = std::move(source),
                            .applied_ns = hooks_.now().realtime_ns,
-                           .file_digest = std::move(file_digest)});
+                           .file_text = std::move(file_text)});
 }
 
 Status Reconciler::resume(const Config& config) {
@@ -54,11 +45,12 @@ Status Reconciler::resume(const Config& config) {
 
 bool Reconciler::is_stored_config_newer_than_file() const {
   const AppliedConfig& stored = state_.config;
-  return !stored.text.empty() && !is_as_file(stored) &&
-         stored.file_digest == digest_of(hooks_.config_file_text());
+  return !stored.text.empty() && !stored.file_text.empty() &&
+         hooks_.is_said_by_config_file(stored.file_text);
 }
 
 Result<ApplyOutcome> Reconciler::bring_in(const Config& config, AppliedConfig applied) {
+  hooks_.note_progress();
   const Moment now = hooks_.now();
   if (!is_applied_) take_over_what_is_in_force(config, now);
   if (Status reserved = reserve_ids(ids_needed(state_, config)); !reserved) return reserved.error();
@@ -74,14 +66,17 @@ Result<ApplyOutcome> Reconciler::bring_in(const Config& config, AppliedConfig ap
 }
 
 Result<ApplyOutcome> Reconciler::rehearse(const Config& config) {
+  hooks_.note_progress();  // it was loaded
   const Moment now = hooks_.now();
   if (Status reserved = reserve_ids(ids_needed(state_, config)); !reserved) return reserved.error();
   ControlState trial = state_;
   Result<ApplyOutcome> outcome = apply_config(trial, config, now.monotonic_ns);
   if (!outcome) return outcome;
   update_epochs(trial, now.monotonic_ns);
+  hooks_.note_progress();
   const Status prepared = publisher_->prepare(plan_image(trial, surroundings(now.monotonic_ns)));
   publisher_->abandon();
+  hooks_.note_progress();
   if (!prepared) return prepared.error();
   outcome->generation = publisher_->generation();
   outcome->warnings = lacks_of_targets(trial);

@@ -161,7 +161,7 @@ struct Snapshot {
   std::uint64_t config_applied_ns = 0;  // CLOCK_REALTIME of the last successful apply
   std::string config_source;            // path of the file, or who applied it
   std::string config_file;              // the path itself
-  bool is_config_file_in_force = true;  // it said the same when the config was applied
+  bool is_config_file_in_force = true;  // it says the same as the config in force
   std::string config_error;             // last refused config, empty when the last one was good
   std::vector<Alarm> alarms;            // what needs the operator's attention; empty: nothing
   std::uint64_t probe_lateness_ns = 0;  // how late health checks start, at worst

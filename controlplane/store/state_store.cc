@@ -403,7 +403,7 @@ Status StateStore::load() {
     if (name == "config_text") state_.config.text = value;
     if (name == "config_source") state_.config.source = value;
     if (name == "config_applied_ns") state_.config.applied_ns = parse_number(value);
-    if (name == "config_file_digest") state_.config.file_digest = value;
+    if (name == "config_file_text") state_.config.file_text = value;
   }
   state_.id_floor = std::max<std::uint32_t>(state_.id_floor, 1);
   if (Status read = read_rows(database_, "listeners", state_.listeners); !read) return read;
@@ -481,7 +481,7 @@ Status StateStore::write_settings(const StoredState& state) {
       {"config_source", state_.config.source, state.config.source},
       {"config_applied_ns", std::to_string(state_.config.applied_ns),
        std::to_string(state.config.applied_ns)},
-      {"config_file_digest", state_.config.file_digest, state.config.file_digest}};
+      {"config_file_text", state_.config.file_text, state.config.file_text}};
   for (const Setting& setting : settings) {
     if (setting.before == setting.after) continue;
     if (Status put = put_setting(setting.name, setting.after); !put) return put;

@@ -19,8 +19,8 @@ class Watchdog {
   // Asks the environment how often the service manager wants to hear of this process.
   Watchdog();
 
-  // Once in each turn of the loop; speaks up four times within what the service manager waits for.
-  // `now_ns` is any clock that goes on steadily.
+  // Once in each turn of the loop, and between the parts of a long one; speaks up four times within
+  // what the service manager waits for. `now_ns` is any clock that goes on steadily.
   void turn(std::uint64_t now_ns);
 
  private:

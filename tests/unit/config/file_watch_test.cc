@@ -43,6 +43,22 @@ TEST_F(ConfigFileWatchTest, config_that_is_the_files_is_no_alarm_however_it_is_w
   EXPECT_EQ(alarm_after(2 * ConfigFileWatch::kEditNs), "");
 }
 
+TEST_F(ConfigFileWatchTest, config_in_force_that_another_release_wrote_is_no_alarm) {
+  in_force_ = std::string(kSmallConfig);  // without the defaults that this one writes out
+  EXPECT_EQ(alarm_after(0), "");
+  EXPECT_EQ(alarm_after(2 * ConfigFileWatch::kEditNs), "");
+}
+
+TEST_F(ConfigFileWatchTest, file_that_is_no_config_says_what_its_bytes_say) {
+  for (const std::string text : {"nonsense: [", "more nonsense: ["}) {
+    write(text);
+    EXPECT_EQ(watch_.text(), text);
+    EXPECT_TRUE(watch_.says(text));
+    EXPECT_FALSE(watch_.says("nonsense: [ "));
+    EXPECT_FALSE(watch_.says(in_force_));
+  }
+}
+
 TEST_F(ConfigFileWatchTest, another_config_in_force_is_an_alarm_after_a_while_and_until_it_is_not) {
   const std::string own = in_force_;
   EXPECT_EQ(alarm_after(0), "");

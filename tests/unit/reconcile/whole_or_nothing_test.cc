@@ -207,6 +207,17 @@ TEST_F(WholeOrNothing, rehearsal_answers_as_apply_does_and_changes_nothing) {
       << "what apply would refuse is not good";
 }
 
+// The loop does not turn meanwhile, for seconds when the config is large.
+TEST_F(WholeOrNothing, apply_and_rehearsal_give_signs_of_life_between_their_parts) {
+  constexpr int kParts = 4;  // text and file, tables, image, store
+  world_.progress_count = 0;
+  (void)apply(web_config({"10.0.1.11"}));
+  EXPECT_GE(world_.progress_count, kParts);
+  world_.progress_count = 0;
+  ASSERT_TRUE(world_->rehearse(web_config(kThree)));
+  EXPECT_GE(world_.progress_count, kParts - 1) << "nothing is stored";
+}
+
 TEST_F(WholeOrNothing, draining_the_last_target_does_not_pass_without_a_word) {
   EXPECT_THAT(*world_->drain(World::key("10.0.1.11")), IsEmpty());
   world_.set_health("10.0.1.12", TargetState::unhealthy);

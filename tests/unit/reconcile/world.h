@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "controlplane/config/dump.h"
+#include "controlplane/config/file_watch.h"
 #include "controlplane/config/load.h"
 #include "controlplane/reconcile/reconciler.h"
 #include "tests/support/cc/temp_dir.h"
@@ -64,8 +67,6 @@ target_groups:
 
 class World {
  public:
-  static constexpr const char* kConfigFile = "/etc/millrace/millrace.yaml";
-
   World() { realtime_ns = 1'700'000'000 * kSecond; }
 
   // Starts a control plane; one that runs already is ended first, like by a kill.
@@ -75,7 +76,7 @@ class World {
     Result<control::StateStore> store = control::StateStore::open(dir_.file("state.db"));
     EXPECT_TRUE(store) << store.error().message;
     Result<std::unique_ptr<Reconciler>> opened = Reconciler::open({.runtime_dir = dir_.path(),
-                                                                   .config_file = kConfigFile,
+                                                                   .config_file = config_file_,
                                                                    .segment_bytes = segment_bytes,
                                                                    .version = "test",
                                                                    .start_ns = 1},
@@ -147,6 +148,12 @@ class World {
     return std::nullopt;
   }
   const test::TempDir& dir() const { return dir_; }
+  const std::string& config_file() const { return config_file_; }
+  // As an editor does, so that it is another file.
+  void write_config_file(const std::string& text) {
+    std::ofstream(dir_.file("new")) << text;
+    ASSERT_EQ(std::rename(dir_.file("new").c_str(), config_file_.c_str()), 0);
+  }
 
   std::uint64_t now_ns = 1000 * kSecond;
   std::uint64_t realtime_ns;
@@ -159,8 +166,8 @@ class World {
   std::string hold;
   std::set<TargetKey> held_targets;
   std::uint32_t highest_flow_id = 0;
-  std::string config_file_text = "as installed";
   bool is_woken = false;
+  int progress_count = 0;   // signs of life
   control::LinkState link;  // of the nic, as the kernel says
   std::vector<std::pair<control::LogLevel, std::string>> log;
 
@@ -197,12 +204,17 @@ class World {
             .alarms = [] { return std::vector<control::Alarm>{}; },
             .probe_lateness_ns = [] { return 0; },
             .wake = [this] { is_woken = true; },
-            .config_file_text = [this] { return config_file_text; },
+            .config_file_text = [this] { return file_watch_.text(); },
+            .is_said_by_config_file =
+                [this](const std::string& text) { return file_watch_.says(text); },
+            .note_progress = [this] { ++progress_count; },
             .log = [this](control::LogLevel level,
                           const std::string& line) { log.emplace_back(level, line); }};
   }
 
   test::TempDir dir_;
+  std::string config_file_ = dir_.file("millrace.yaml");
+  control::ConfigFileWatch file_watch_{config_file_};
   std::map<IpAddress, NextHopInfo> next_hops_;
   std::uint64_t engine_start_ns_ = 100;
   std::optional<FakeEngine> engine_;

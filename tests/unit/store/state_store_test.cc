@@ -28,7 +28,7 @@ StoredState rich_state() {
   state.config.text = "node: {name: lb-1}\n# ünïcode and 'quotes'\n";
   state.config.source = "/etc/millrace/millrace.yaml";
   state.config.applied_ns = 1'700'000'000'000'000'000;
-  state.config.file_digest = "0123456789abcdef";
+  state.config.file_text = std::string("# no config: \xff\0\n", 16);
   state.listeners = {
       {.vip = ip("203.0.113.10"), .protocol = Protocol::tcp, .port = 80, .slot = 0, .id = 1},
       {.vip = ip("203.0.113.10"), .protocol = Protocol::udp, .port = 80, .slot = 1, .id = 2},
@@ -249,6 +249,7 @@ TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
   state.groups[0].gue_port = kGuePortDefault;  // which version 1 knew nothing of
   state.groups[0].health_check = {};
   state.groups[0].listener_port = 0;
+  state.config.file_text.clear();
   {
     StateStore store = open();
     ASSERT_TRUE(store.save(state));
@@ -259,6 +260,7 @@ TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
         "listener_port", "health_host"}) {
     run_sql((std::string("ALTER TABLE target_groups DROP COLUMN ") + column).c_str());
   }
+  run_sql("UPDATE settings SET name = 'config_file_digest' WHERE name = 'config_file_text'");
   run_sql("PRAGMA user_version = 1");
   {
     StateStore store = open();
