@@ -18,8 +18,11 @@ constexpr std::uint64_t kSecondNs = 1'000'000'000;
 // per worker and target, too dear for every tick, and far less than a health check takes.
 constexpr std::uint64_t kFlowsCheckNs = kSecondNs;
 
-// How long to wait before trying a failed save again. A failed publish is tried with every tick.
-constexpr std::uint64_t kSaveRetryNs = kSecondNs;
+// How long to wait before trying again to publish, to save or to make a lost segment. Each try
+// works out everything anew and asks for memory or a disk that was short a moment ago. Whatever
+// else wants a try meanwhile (a tick, a health that changed) waits as well, but for an operator's
+// request.
+constexpr std::uint64_t kRetryNs = kSecondNs;
 
 }  // namespace
 
@@ -103,7 +106,7 @@ void Reconciler::wake() {
 
 void Reconciler::tick() {
   const std::uint64_t now_ns = hooks_.now().monotonic_ns;
-  if (publisher_->is_lost()) replace_lost_segment();
+  if (publisher_->is_lost() && !waits_to_publish(now_ns)) replace_lost_segment();
   publisher_->beat(now_ns);
   poll_engine();
   publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
@@ -112,8 +115,7 @@ void Reconciler::tick() {
   const bool is_grace_over = now_ns >= opened_at_ns_ + kGraceNs;
   const bool is_grace_ending = is_grace_over && !is_grace_over_;
   is_grace_over_ = is_grace_over;
-  const bool is_retry_due =
-      !publish_alarm_.empty() || (!store_alarm_.empty() && now_ns >= saved_at_ns_ + kSaveRetryNs);
+  const bool is_retry_due = !store_alarm_.empty() && !waits_to_save(now_ns);
   const bool is_probing_stale =
       now_ns >= flows_checked_ns_ + kFlowsCheckNs && note_all_flows(now_ns);
   if (is_retired || is_grace_ending || is_retry_due || is_probing_stale ||
@@ -131,6 +133,7 @@ void Reconciler::settle() {
   is_woken_ = false;
   if (!is_applied_) return;
   const Moment now = hooks_.now();
+  if (waits_to_publish(now.monotonic_ns)) return;  // what changed meanwhile stays noted
   if (is_dirty_ || !has_contents_) {
     (void)settle_all(now, OnFailure::retry);  // it has its alarms
   } else if (!stale_groups_.is_empty()) {
@@ -180,7 +183,8 @@ Status Reconciler::put_in_force(ImageContents contents, const Moment& now, OnFai
     note_nics();
     prepared = commit(now);
   }
-  note_published(prepared);
+  if (!prepared) is_dirty_ = true;  // one group's image would not bring it into force
+  note_published(prepared, now);
   return prepared ? saved : prepared;
 }
 
@@ -197,13 +201,13 @@ void Reconciler::settle_groups(const std::vector<std::string>& names, const Mome
     is_changed = replan_group(contents_, group, way_to) || is_changed;
     for (const auto& [key, target] : group.targets) rows.push_back(to_store(target, now));
   }
-  save_targets(rows);
+  save_targets(rows, now);
   if (!is_changed) return;
   publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
   Status published = publisher_->prepare(contents_);
   if (published) published = commit(now);
   has_contents_ = static_cast<bool>(published);  // else everything is planned anew
-  note_published(published);
+  note_published(published, now);
 }
 
 // The first listener's, and when it is gone the last one's: a changed Host would start anew what
@@ -252,9 +256,10 @@ Status Reconciler::save(const Moment& now) {
   return saved;
 }
 
-void Reconciler::save_targets(const std::vector<StoredTarget>& rows) {
+void Reconciler::save_targets(const std::vector<StoredTarget>& rows, const Moment& now) {
+  if (waits_to_save(now.monotonic_ns)) return;  // the next one has all
   if (is_floor_reached() || !store_alarm_.empty()) {
-    (void)save(hooks_.now());  // it has its alarm
+    (void)save(now);  // it has its alarm
     return;
   }
   note_saved(store_.save_targets(rows));
@@ -279,7 +284,16 @@ Status Reconciler::commit(const Moment& now) {
   return ok();
 }
 
-void Reconciler::note_published(const Status& published) {
+bool Reconciler::waits_to_publish(std::uint64_t now_ns) const {
+  return !publish_alarm_.empty() && now_ns < publish_failed_ns_ + kRetryNs;
+}
+
+bool Reconciler::waits_to_save(std::uint64_t now_ns) const {
+  return !store_alarm_.empty() && now_ns < saved_at_ns_ + kRetryNs;
+}
+
+void Reconciler::note_published(const Status& published, const Moment& now) {
+  if (!published) publish_failed_ns_ = now.monotonic_ns;
   note_alarm(publish_alarm_,
              published ? "" : "config is not published: " + published.error().message,
              "config is published again");
@@ -290,6 +304,7 @@ void Reconciler::replace_lost_segment() {
   Result<std::unique_ptr<Publisher>> publisher =
       open_publisher(options_, std::max(generation_floor_, publisher_->generation()));
   if (!publisher) {
+    publish_failed_ns_ = hooks_.now().monotonic_ns;
     note_alarm(publish_alarm_, "config segment is lost: " + publisher.error().message, "");
     return;
   }

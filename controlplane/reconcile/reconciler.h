@@ -158,13 +158,16 @@ class Reconciler final : public Controller {
   void note_ways(std::uint64_t now_ns);
   void note_links(const EngineSnapshot& engine);
   [[nodiscard]] Status save(const Moment& now);
-  void save_targets(const std::vector<StoredTarget>& rows);
+  void save_targets(const std::vector<StoredTarget>& rows, const Moment& now);
   [[nodiscard]] bool is_floor_reached() const {
     return publisher_->generation() + 1 >= generation_floor_;
   }
   void note_saved(const Status& saved);
   [[nodiscard]] Status commit(const Moment& now);
-  void note_published(const Status& published);
+  void note_published(const Status& published, const Moment& now);
+  // The last try failed, and the next one is not due yet.
+  [[nodiscard]] bool waits_to_publish(std::uint64_t now_ns) const;
+  [[nodiscard]] bool waits_to_save(std::uint64_t now_ns) const;
   void replace_lost_segment();
   [[nodiscard]] bool note_all_flows(std::uint64_t now_ns);
   void choose_listener_ports();
@@ -195,7 +198,8 @@ class Reconciler final : public Controller {
 
   std::uint64_t opened_at_ns_ = 0;  // CLOCK_MONOTONIC, as all below
   std::uint64_t published_at_ns_ = 0;
-  std::uint64_t saved_at_ns_ = 0;
+  std::uint64_t publish_failed_ns_ = 0;
+  std::uint64_t saved_at_ns_ = 0;  // or tried to
   std::uint64_t flows_checked_ns_ = 0;
   bool is_applied_ = false;
   bool is_grace_over_ = false;

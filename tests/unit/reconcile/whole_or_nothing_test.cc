@@ -158,6 +158,60 @@ TEST_F(WholeOrNothing, fault_83_no_room_refuses_the_whole_change_and_health_foll
   EXPECT_NE(world_.published_target("10.0.1.11")->flags & MR_TARGET_HEALTHY, 0);
 }
 
+TEST_F(WholeOrNothing, fault_83_publish_that_failed_is_tried_again_once_a_second) {
+  fill_segment();
+  world_.plan_count = 0;
+  constexpr int kSeconds = 5;
+  for (int second = 0; second < kSeconds; ++second) {
+    world_.tick_for(1);
+    world_.set_health("10.0.1.13", second % 2 == 0 ? TargetState::unhealthy : TargetState::healthy);
+  }
+  EXPECT_GE(world_.plan_count, kSeconds - 1);
+  EXPECT_LE(world_.plan_count, kSeconds) << "neither ticks nor health that changes add tries";
+  EXPECT_FALSE(world_->snapshot().alarms.empty());
+
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  ASSERT_TRUE(world_->drain(World::key("10.0.1.12"))) << "who asks does not wait";
+  EXPECT_THAT(world_->snapshot().alarms, IsEmpty());
+}
+
+TEST_F(WholeOrNothing, fault_83_what_could_not_be_published_outlives_what_can_be) {
+  world_.kill();
+  world_.segment_bytes = 850 << 10;
+  ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
+  begin();
+  world_.start_engine();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  IpAddress last;
+  for (int i = 1; i < 60'000 && world_->snapshot().alarms.empty(); ++i) {
+    last = test::ip("10.9." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1));
+    world_.own_addresses = {last};
+    world_->on_next_hops();
+    world_.settle_if_woken();
+  }
+  ASSERT_FALSE(world_->snapshot().alarms.empty()) << "the worker leaves no image";
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(0);  // takes back the memory
+  world_.set_health("10.0.1.11", TargetState::unhealthy);
+  world_.pass(1);
+  EXPECT_THAT(world_->snapshot().alarms, IsEmpty());
+  ASSERT_EQ(world_->published().local_addrs.size(), 1u);
+  EXPECT_EQ(IpAddress{world_->published().local_addrs[0]}, last);
+}
+
+TEST_F(WholeOrNothing, lost_segment_that_cannot_be_made_is_tried_again_once_a_second) {
+  ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
+  {
+    const FullDisk full;
+    world_.tick_for(1);
+    EXPECT_THAT(world_->snapshot().alarms[0].text, HasSubstr("config segment is lost"));
+  }
+  const auto is_there = [&] { return ::access(world_.dir().file("config").c_str(), F_OK) == 0; };
+  world_.tick_for(2);
+  EXPECT_TRUE(is_there());
+  EXPECT_THAT(world_->snapshot().alarms, IsEmpty());
+}
+
 TEST_F(WholeOrNothing, groups_that_change_all_at_once_come_into_force) {
   world_.kill();
   world_.segment_bytes = 1 << 20;  // for a few of the tables only

@@ -96,6 +96,15 @@ class World {
     if (engine_) engine_->beat(now_ns);
     if (reconciler_) reconciler_->tick();
   }
+  // The same, with the ticks in between.
+  void tick_for(std::uint64_t seconds) {
+    for (std::uint64_t i = 0; i < 10 * seconds; ++i) {
+      now_ns += kSecond / 10;
+      realtime_ns += kSecond / 10;
+      if (engine_) engine_->beat(now_ns);
+      reconciler_->tick();
+    }
+  }
   void set_health(const std::string& address, control::TargetState state) {
     control::TargetHealth health{.state = state, .reason = {}, .description = "as the test says"};
     reconciler_->on_health(key(address), health);
@@ -160,6 +169,7 @@ class World {
   std::uint64_t segment_bytes = 8 << 20;
   std::vector<control::HealthTarget> health_targets;
   std::vector<IpAddress> watched;
+  int plan_count = 0;  // how often everything was worked out
   std::vector<IpAddress> own_addresses;
   std::vector<control::LocalMac> own_macs;
   std::vector<std::string> twins;
@@ -185,7 +195,11 @@ class World {
                   held_targets = std::move(now_held.targets);
                 },
             .set_twins = [this](auto names) { twins = std::move(names); },
-            .watch_next_hops = [this](auto addresses) { watched = std::move(addresses); },
+            .watch_next_hops =
+                [this](auto addresses) {
+                  watched = std::move(addresses);
+                  ++plan_count;
+                },
             .find_next_hop = [this](const IpAddress& address) -> std::optional<NextHopInfo> {
               const auto found = next_hops_.find(address);
               if (found == next_hops_.end()) return std::nullopt;
