@@ -9,6 +9,7 @@
 #include <span>
 #include <utility>
 
+#include "controlplane/health/probe_lateness.h"
 #include "controlplane/health/probe_queue.h"
 #include "controlplane/health/prober.h"
 #include "dataplane/core/checksum64.h"
@@ -84,13 +85,14 @@ class HealthChecker::Impl {
     return !hold_.reason.empty() && (hold_.targets.empty() || hold_.targets.contains(key));
   }
   void on_outcome(Entry& entry, ProbeOutcome outcome);
-  [[nodiscard]] static std::chrono::nanoseconds lateness_of(const Entry& entry, ProbeTime now);
+  [[nodiscard]] std::chrono::nanoseconds lateness_of(const Entry& entry, ProbeTime now) const;
 
   boost::asio::io_context& io_;
   OnChange on_change_;
   HealthHold hold_;
   std::map<TargetKey, std::shared_ptr<Entry>> entries_;
   ProbeQueue<Entry*> queue_;
+  ProbeLateness lateness_;
   // Probes that have their verdict and whose connection closes, by probe_id: the oldest first.
   std::map<std::uint64_t, std::unique_ptr<Probe>> closing_;
   std::uint64_t last_probe_id_ = 0;
@@ -169,6 +171,9 @@ void HealthChecker::Impl::start(Entry& entry) {
   const TargetKey& key = entry.target.key;
   const std::uint16_t port = entry.target.check.port.value_or(key.port);
   entry.started = std::chrono::steady_clock::now();
+  if (lateness_.note_start(entry.due, entry.started)) {
+    for (auto& [other_key, other] : entries_) other->late = {};  // which is over
+  }
   entry.late = entry.started - entry.due;
   entry.hold = holds(key) ? hold_.reason : "";
   const std::uint16_t listener_port = entry.target.listener_port;
@@ -249,16 +254,18 @@ std::string HealthChecker::Impl::problem() const {
 
 std::string HealthChecker::Impl::lateness_problem() const {
   const ProbeTime now = std::chrono::steady_clock::now();
+  ProbeLateness lateness = lateness_;
   std::size_t count = 0;
   const Entry* worst = nullptr;
   for (const auto& [key, entry] : entries_) {
-    if (lateness_of(*entry, now) <= kLatenessMax) continue;
+    if (lateness_of(*entry, now) <= ProbeLateness::kMax) continue;
+    if (!entry->probe) lateness.note_late(entry->due, now);
     ++count;
     if (worst == nullptr || lateness_of(*entry, now) > lateness_of(*worst, now)) {
       worst = entry.get();
     }
   }
-  if (worst == nullptr) return "";
+  if (worst == nullptr || !lateness.lasts()) return "";
   const std::string cause =
       queue_.waiting_count() == 0
           ? "the control plane does not get its CPU in time"
@@ -274,9 +281,10 @@ std::string HealthChecker::Impl::lateness_problem() const {
          std::to_string(late_ms) + " ms: " + cause;
 }
 
-std::chrono::nanoseconds HealthChecker::Impl::lateness_of(const Entry& entry, ProbeTime now) {
-  if (entry.probe) return entry.late;
-  return std::max<std::chrono::nanoseconds>(entry.late, now - entry.due);
+std::chrono::nanoseconds HealthChecker::Impl::lateness_of(const Entry& entry, ProbeTime now) const {
+  const std::chrono::nanoseconds before = lateness_.is_on(now) ? entry.late : entry.late.zero();
+  if (entry.probe) return before;
+  return std::max<std::chrono::nanoseconds>(before, now - entry.due);
 }
 
 std::chrono::nanoseconds HealthChecker::Impl::lateness() const {

@@ -70,8 +70,9 @@ class HealthChecker {
   [[nodiscard]] bool is_held() const;
 
   // How late the last probe of any target started, or the next one is by now if that is more; the
-  // worst of all. Above kLatenessMax, lateness_problem() says which and why; else it is "".
-  static constexpr std::chrono::milliseconds kLatenessMax{1000};
+  // worst of all. What was late counts no longer when probes are in time again. When probes are
+  // later than ProbeLateness::kMax, and not just for a moment, lateness_problem() says which and
+  // why; else it is "".
   [[nodiscard]] std::chrono::nanoseconds lateness() const;
   [[nodiscard]] std::string lateness_problem() const;
 

@@ -73,8 +73,7 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
      [](const NodeSubject& s) { return number(s.snapshot.arena_used_bytes); }},
     {{"millrace_health_checks_late_seconds", MetricKind::gauge,
       "How much later than due the last health check of a target started, or the next one is by "
-      "now; "
-      "the worst of all targets.",
+      "now; the worst of all targets, until health checks start in time again.",
       "", ""},
      [](const NodeSubject& s) { return seconds(s.snapshot.probe_lateness_ns); }},
     {{"millrace_engine_running", MetricKind::gauge,
