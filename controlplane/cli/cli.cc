@@ -60,6 +60,8 @@ class Cli {
   [[nodiscard]] WantedEngine wanted_engine() const;
   // The result of `request`, or none after the reason was printed.
   [[nodiscard]] std::optional<json::value> ask(const json::object& request);
+  // The same of a request that changes something: says as well what became of the change.
+  [[nodiscard]] std::optional<json::value> change(const json::object& request);
   [[nodiscard]] std::optional<json::value> ask_flows(json::object request);
   [[nodiscard]] std::optional<TopSample> take_sample();
   // Adds `key` and `key`_port to `request` from ADDRESS[:PORT].
@@ -67,7 +69,6 @@ class Cli {
                                   const std::string& text, bool needs_port);
   void print_errors(const json::value& answer);
   void print_warnings(const json::value& result);
-  void print_unchanged();
   [[nodiscard]] int print(const json::value& result, const std::string& text) {
     out_ << (line_.json ? json::serialize(result) + "\n" : text);
     return kExitDone;
@@ -144,6 +145,19 @@ std::optional<json::value> Cli::ask(const json::object& request) {
   if (JsonView(&*answer)["ok"].flag() && fields.contains("result")) return fields.at("result");
   print_errors(*answer);
   return std::nullopt;
+}
+
+std::optional<json::value> Cli::change(const json::object& request) {
+  auto result = ask(request);
+  if (result) {
+    print_warnings(*result);
+  } else {
+    err_ << (is_outcome_known_
+                 ? "millrace: nothing was changed\n"
+                 : "millrace: no answer came, and the change may have been made all the same: "
+                   "`millrace status` and `millrace targets` tell\n");
+  }
+  return result;
 }
 
 // For people on stderr; with --json also the whole answer on stdout.
@@ -232,28 +246,14 @@ int Cli::apply() {
     return kExitFailed;
   }
   const auto result =
-      ask({{"command", "apply"}, {"name", file}, {"text", std::get<std::string>(text)}});
-  if (!result) {
-    print_unchanged();
-    return kExitFailed;
-  }
-  print_warnings(*result);
+      change({{"command", "apply"}, {"name", file}, {"text", std::get<std::string>(text)}});
+  if (!result) return kExitFailed;
   return print(*result, render_applied(&*result, file));
 }
 
-void Cli::print_unchanged() {
-  err_ << (is_outcome_known_
-               ? "millrace: nothing was changed\n"
-               : "millrace: the change may have been made all the same: `millrace status` tells\n");
-}
-
 int Cli::reload() {
-  const auto result = ask({{"command", "reload"}});
-  if (!result) {
-    print_unchanged();
-    return kExitFailed;
-  }
-  print_warnings(*result);
+  const auto result = change({{"command", "reload"}});
+  if (!result) return kExitFailed;
   return print(*result, render_applied(&*result, JsonView(&*result)["file"].text()));
 }
 
@@ -307,9 +307,8 @@ bool Cli::add_endpoint(json::object& request, const std::string& key, const std:
 int Cli::drain(const char* command) {
   json::object request{{"command", command}, {"target_group", line_.words[0]}};
   if (!add_endpoint(request, "address", line_.words[1], false)) return kExitUsage;
-  const auto result = ask(request);
+  const auto result = change(request);
   if (!result) return kExitFailed;
-  print_warnings(*result);
   const bool is_drain = line_.command == CommandKind::drain;
   return print(*result, JsonView(&*result)["target"].text() +
                             (is_drain ? ": gets no new flows; `millrace targets` shows the rest\n"

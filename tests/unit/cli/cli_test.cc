@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/json.hpp>
 #include <fstream>
 #include <sstream>
@@ -174,6 +175,35 @@ TEST_F(CliTest, apply_of_wrong_files_shows_every_error_and_changes_nothing) {
   }
   EXPECT_TRUE(has(run({"apply", "/nonexistent"}).err, "/nonexistent: cannot open the file"));
   EXPECT_TRUE(node_.controller.applied.empty());
+}
+
+// A control plane that takes the request and ends may have carried it out before.
+TEST_F(CliTest, change_whose_answer_does_not_come_is_not_called_undone) {
+  using Protocol = boost::asio::local::stream_protocol;
+  Protocol::acceptor acceptor(io_, Protocol::endpoint(socket_));
+  const std::string path = write(kGoodConfig);
+  const std::vector<std::vector<std::string>> changes = {{"apply", path},
+                                                         {"reload"},
+                                                         {"drain", "web-4", "10.0.1.11"},
+                                                         {"undrain", "web-4", "10.0.1.11"}};
+  for (const std::vector<std::string>& words : changes) {
+    std::thread server([&] {
+      Protocol::socket peer = acceptor.accept();
+      char first = 0;
+      (void)peer.receive(boost::asio::buffer(&first, 1));
+    });
+    const Outcome outcome = run_without_server(words);
+    server.join();
+    EXPECT_EQ(outcome.code, kExitFailed);
+    EXPECT_TRUE(has(outcome.err, "may have been made all the same")) << words[0] << outcome.err;
+    EXPECT_FALSE(has(outcome.err, "nothing was changed")) << words[0];
+  }
+}
+
+TEST_F(CliTest, change_that_reaches_nobody_or_is_refused_changes_nothing) {
+  const std::vector<std::string> drain = {"drain", "web-4", "10.9.9.9"};
+  EXPECT_TRUE(has(run_without_server(drain).err, "nothing was changed"));
+  EXPECT_TRUE(has(run(drain).err, "nothing was changed"));
 }
 
 TEST_F(CliTest, apply_refused_by_the_controller_says_why) {
