@@ -102,8 +102,8 @@ class Reconciler final : public Controller {
 
   // The last config that was applied, by this process or one before it.
   [[nodiscard]] const AppliedConfig& stored_config() const { return state_.config; }
-  // True when it is not what the config file said then, and the file says the same since: then it
-  // is the last word, and goes on over a restart.
+  // True when it is not what the config file says, and the file says what it said then: then it is
+  // the last word, and goes on over a restart.
   [[nodiscard]] bool is_stored_config_newer_than_file() const;
   // Goes on with the stored config after a start; `config` is what its text says.
   [[nodiscard]] Status resume(const Config& config);

@@ -28,9 +28,9 @@ std::vector<std::string> lacks_of_targets(const ControlState& state) {
 Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
   hooks_.note_progress();  // it was loaded
   std::string text = hooks_.config_text(config);
-  // The file may have changed since it was read: what it said then is what counts.
-  const bool is_as_file = source == options_.config_file || hooks_.is_said_by_config_file(text);
-  std::string file_text = is_as_file ? "" : hooks_.config_file_text();
+  // The file may have changed since it was read: what it said then is what counts. Whether another
+  // text says the same is for a start to find out: that takes as long as to load both.
+  std::string file_text = source == options_.config_file ? "" : hooks_.config_file_text();
   return bring_in(config, {.text = std::move(text),
                            .source = std::move(source),
                            .applied_ns = hooks_.now().realtime_ns,
@@ -46,7 +46,8 @@ Status Reconciler::resume(const Config& config) {
 bool Reconciler::is_stored_config_newer_than_file() const {
   const AppliedConfig& stored = state_.config;
   return !stored.text.empty() && !stored.file_text.empty() &&
-         hooks_.is_said_by_config_file(stored.file_text);
+         hooks_.is_said_by_config_file(stored.file_text) &&
+         !hooks_.is_said_by_config_file(stored.text);
 }
 
 Result<ApplyOutcome> Reconciler::bring_in(const Config& config, AppliedConfig applied) {
