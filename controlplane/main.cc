@@ -348,6 +348,7 @@ Result<bool> ControlPlane::renew_lock_and_socket() {
 
 void ControlPlane::tick() {
   renew_lost_files();
+  spdlog::default_logger_raw()->flush();  // tells of lines that were lost
   reconciler_->tick();
   watchdog_.turn(clock_ns(CLOCK_MONOTONIC));
   file_watch_.look(reconciler_->stored_config().text, clock_ns(CLOCK_MONOTONIC));

@@ -24,8 +24,7 @@ namespace millrace::xdp {
 namespace {
 // How often the daemon looks for a new config: a part of a change's way to the program.
 constexpr long kTendNs = 1'000'000;
-// Sooner than two health checks can fail (interval 100 ms): the control plane must know before that
-// the link is to blame.
+// The control plane must know of a link before two health checks (interval 100 ms) can fail.
 constexpr std::uint64_t kLinkCheckNs = 20'000'000;
 // What else there is to see of a nic: drops, and whether the program is still there.
 constexpr std::uint64_t kNicCheckNs = 500'000'000;
@@ -308,6 +307,7 @@ void Engine::tend(std::uint64_t now_ns) {
   }
   if (now_ns >= file_check_due_ns_) {
     check_files();
+    spdlog::default_logger_raw()->flush();  // tells of lines that were lost
     file_check_due_ns_ = now_ns + kFileCheckNs;
   }
   stats_->set_heartbeat(now_ns);

@@ -73,7 +73,7 @@ class LogSink final : public spdlog::sinks::base_sink<std::mutex> {
     formatter_->format(message, line);
     stream_.write({line.data(), line.size()});
   }
-  void flush_() override {}
+  void flush_() override { stream_.catch_up(); }
 
   LogStream stream_{STDERR_FILENO};
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The log of every program: on stderr, a line per event, waiting for no reader (log_stream.h).
-// Cold.
+// The log of every program: on stderr, a line per event, waiting for no reader (log_stream.h). A
+// program flushes it in its loop, so that lost lines are told of when there is room again. Cold.
 //
 // When stderr is the journal, each line says its priority in the way of sd-daemon(3), "<4>" for a
 // warning, so that `journalctl --priority warning` finds what needs somebody; name and time are the

@@ -34,17 +34,9 @@ LogStream::~LogStream() {
 }
 
 void LogStream::write(std::string_view line) {
-  if (!finish_begun_line()) {
+  if (!tell_lost()) {
     ++lost_;
     return;
-  }
-  if (lost_ != 0) {
-    begun_ = "(" + std::to_string(lost_) + " lines of this log were lost: nobody took them)\n";
-    lost_ = 0;
-    if (!finish_begun_line()) {
-      ++lost_;
-      return;
-    }
   }
   const std::int64_t written = try_write(line);
   if (written <= 0) {
@@ -52,6 +44,23 @@ void LogStream::write(std::string_view line) {
   } else {
     begun_ = line.substr(static_cast<std::size_t>(written));
   }
+}
+
+void LogStream::catch_up() {
+  (void)tell_lost();  // else the next call does
+}
+
+// True when nothing is left to be written before the next line.
+bool LogStream::tell_lost() {
+  if (!finish_begun_line()) return false;
+  if (lost_ == 0) return true;
+  const std::string line =
+      "(" + std::to_string(lost_) + " lines of this log were lost: nobody took them)\n";
+  const std::int64_t written = try_write(line);
+  if (written <= 0) return false;
+  lost_ = 0;
+  begun_ = line.substr(static_cast<std::size_t>(written));
+  return begun_.empty();
 }
 
 bool LogStream::finish_begun_line() {

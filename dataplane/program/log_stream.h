@@ -5,7 +5,7 @@
 // A reader may stop (a pager, a pipe that nobody empties, a journal that hangs), be gone, or have
 // its disk full. Whoever writes then waits, or is ended by SIGPIPE, in the middle of its loop: a
 // worker with packets in its hands, the thread that beats the heart. So what cannot be written at
-// once is left out and counted, and the next line that can be written is preceded by how many.
+// once is left out and counted, and how many is said before the next line that can be written.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,9 @@ class LogStream {
 
   // A whole line, with its end. One thread at a time.
   void write(std::string_view line);
+  // Says how many lines were lost, when somebody takes lines again: else nobody would know before
+  // the next line, which may be hours away. Nothing when none was. Call it often.
+  void catch_up();
 
  private:
   enum class Way {
@@ -34,6 +37,7 @@ class LogStream {
     if_ready  // one that cannot be opened again
   };
   [[nodiscard]] bool finish_begun_line();
+  [[nodiscard]] bool tell_lost();
   [[nodiscard]] std::int64_t try_write(std::string_view text) const;
 
   int fd_;

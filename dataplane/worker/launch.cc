@@ -367,6 +367,7 @@ void Engine::tend(std::uint64_t now_ns) {
   }
   if (now_ns >= file_check_ns_) {
     check_files();
+    spdlog::default_logger_raw()->flush();  // tells of lines that were lost
     file_check_ns_ = now_ns + kFileCheckNs;
   }
   stats_->set_heartbeat(now_ns);

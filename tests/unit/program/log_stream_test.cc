@@ -77,6 +77,20 @@ TEST_P(LogStreamTest, fault_87_reader_that_stops_loses_lines_and_is_told_how_man
               HasSubstr("(" + std::to_string(kLines - whole) + " lines of this log were lost"));
 }
 
+TEST_P(LogStreamTest, fault_87_how_many_lines_were_lost_is_told_without_another_line) {
+  const Ends ends = GetParam()();
+  LogStream log(ends.writer.fd());
+  log.catch_up();
+  EXPECT_EQ(drain(ends.reader), "") << "none was";
+  for (int i = 0; i < 20'000; ++i) log.write("line " + std::string(50, '.') + "\n");
+  log.catch_up();  // nobody takes it yet
+  (void)drain(ends.reader);
+  log.catch_up();
+  EXPECT_THAT(drain(ends.reader), EndsWith("lines of this log were lost: nobody took them)\n"));
+  log.catch_up();
+  EXPECT_EQ(drain(ends.reader), "") << "once";
+}
+
 TEST_P(LogStreamTest, fault_87_reader_that_is_gone_ends_nothing) {
   Ends ends = GetParam()();
   LogStream log(ends.writer.fd());
