@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/api/server.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <set>
@@ -223,6 +225,10 @@ Status ApiServer::Acceptor::open() {
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
   if (error) return Error{"API socket " + path_ + ": " + error.message()};
   identity_ = shm::identity_of(path_);
+  // Who may use it: the group of the directory, also after a run by hand.
+  if (const auto socket = shm::File::open(path_, O_PATH | O_NOFOLLOW)) {
+    shm::give_to_owner_of(std::filesystem::path(path_).parent_path(), *socket);
+  }
   return ok();
 }
 

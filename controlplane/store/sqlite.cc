@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/store/sqlite.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
+
+#include "dataplane/shm/file.h"
 
 namespace millrace::control {
 
@@ -64,11 +69,17 @@ std::string Statement::text(int column) const {
 }
 
 Result<Database> Database::open(const std::string& path) {
+  std::error_code failure;  // then it is no link
+  if (!std::filesystem::is_symlink(path, failure)) {
+    // SQLite does not say why it cannot open a file. Its further ones it gives to the same owner.
+    const Result<shm::File> made = shm::File::open_shared(path, O_RDWR | O_CREAT);
+    if (!made) return made.error();
+  }
   sqlite3* handle = nullptr;
   const int code =
       sqlite3_open_v2(path.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr);
   Database database(handle);  // to be closed even after a failed open
-  if (code != SQLITE_OK) return error_of(handle);
+  if (code != SQLITE_OK) return error_of(handle).within("cannot open " + path);
   return database;
 }
 

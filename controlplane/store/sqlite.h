@@ -46,7 +46,7 @@ class Statement {
 
 class Database {
  public:
-  // Opens or creates the file for reading and writing.
+  // Opens or creates the file for reading and writing. Errors carry the path.
   [[nodiscard]] static Result<Database> open(const std::string& path);
 
   [[nodiscard]] Result<Statement> prepare(const std::string& sql) const;

@@ -350,7 +350,7 @@ Error damaged(const std::string& path, const Error& cause) {
 
 Result<StateStore> StateStore::open(const std::string& path) {
   Result<Database> database = Database::open(path);
-  if (!database) return database.error().within("cannot open " + path);
+  if (!database) return database.error();
   StateStore store(std::move(*database), path);
   if (Status prepared = store.prepare_schema(); !prepared) return prepared.error();
   if (Status loaded = store.load(); !loaded) return damaged(path, loaded.error());

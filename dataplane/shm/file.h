@@ -28,6 +28,11 @@ class File {
 
   // `flags` as of open(2), always with O_CLOEXEC. Errors carry the path.
   [[nodiscard]] static Result<File> open(const std::string& path, int flags, unsigned mode = 0640);
+  // Likewise, for what programs of several users share: the file is given to the owner and group of
+  // its directory (give_to_owner_of), whoever runs this one, and `mode` holds whatever the umask.
+  // Follows no symbolic link at the end of `path`: others may write to the directory.
+  [[nodiscard]] static Result<File> open_shared(const std::string& path, int flags,
+                                                unsigned mode = 0640);
 
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] bool is_open() const { return fd_ >= 0; }
@@ -40,6 +45,15 @@ class File {
  private:
   int fd_ = -1;
 };
+
+// Gives what is open in `file` (O_PATH will do) to the owner and group of `directory`, so that what
+// a run by hand leaves is usable by the service that has the directory. Root as either says nothing
+// about who that is, and is passed over. So is a directory that everybody may write to, and a file
+// with further names, which may be anybody's. Without the privilege the file stays as it is.
+void give_to_owner_of(const std::string& directory, const File& file);
+
+// Sets the bits of `mode` that a umask has kept from a file or directory that was just made.
+void raise_mode(const File& file, unsigned mode);
 
 enum class Access { read_only, read_write };
 
@@ -70,6 +84,9 @@ struct FileIdentity {
   std::uint64_t inode = 0;
   friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
+
+// True when `path` may well be there, but we may not read it or look into its directory.
+[[nodiscard]] bool is_hidden(const std::string& path);
 
 // {0, 0} when there is no such file. One system call.
 [[nodiscard]] FileIdentity identity_of(const std::string& path);

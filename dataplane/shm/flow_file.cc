@@ -77,7 +77,7 @@ Result<FlowFile> removed(const std::string& path, Error why) {
 
 Result<FlowFile> FlowFile::create(const std::string& path, std::uint64_t bytes) {
   (void)::unlink(path.c_str());  // absent is fine
-  Result<File> file = File::open(path, O_RDWR | O_CREAT | O_EXCL);
+  Result<File> file = File::open_shared(path, O_RDWR | O_CREAT | O_EXCL);
   if (!file) return file.error();
   Result<Pages> pages = pages_of(*file);
   if (!pages) return removed(path, pages.error().within(path));
@@ -104,7 +104,7 @@ Result<FlowFile> FlowFile::create(const std::string& path, std::uint64_t bytes) 
 
 Result<FlowFile> FlowFile::open(const std::string& path, Access access) {
   const bool is_written = access == Access::read_write;
-  Result<File> file = File::open(path, is_written ? O_RDWR : O_RDONLY);
+  Result<File> file = is_written ? File::open_shared(path, O_RDWR) : File::open(path, O_RDONLY);
   if (!file) return file.error();
   Result<std::uint64_t> size = file->size_bytes();
   if (!size) return size.error().within(path);

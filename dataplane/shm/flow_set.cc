@@ -156,12 +156,26 @@ std::string saved_path_for(const std::string& directory, const std::string& spar
   return spare_directory + "/flows.saved" + name;
 }
 
-Result<File> lock(const std::string& directory) {
-  if (::mkdir(directory.c_str(), 0750) != 0 && errno != EEXIST) {
+bool is_closed_to_all_but_root(const File& directory) {
+  struct stat info {};
+  return ::fstat(directory.fd(), &info) == 0 && info.st_uid == 0 && info.st_gid == 0 &&
+         (info.st_mode & S_IRWXO) == 0;
+}
+
+// `shared_directory` says who else reads flows. A directory that only root's group may enter, which
+// is what a run by hand leaves, hides them.
+Result<File> lock(const std::string& directory, const std::string& shared_directory) {
+  constexpr unsigned kMode = 0750;
+  const bool is_new = ::mkdir(directory.c_str(), kMode) == 0;
+  if (!is_new && errno != EEXIST) {
     return os_error("cannot make the flow table directory " + directory);
   }
   Result<File> locked = lock_directory(directory);
-  if (locked) return locked;
+  if (locked) {
+    if (is_new) raise_mode(*locked, kMode);
+    if (is_new || is_closed_to_all_but_root(*locked)) give_to_owner_of(shared_directory, *locked);
+    return locked;
+  }
   return Error{locked.error().message + " (each engine needs its own --flow-dir)"};
 }
 
@@ -194,7 +208,7 @@ FlowSet& FlowSet::operator=(FlowSet&& other) noexcept {
 }
 
 Result<FlowSet> FlowSet::open(const std::string& directory, const std::string& spare_directory) {
-  Result<File> locked = lock(directory);
+  Result<File> locked = lock(directory, spare_directory);
   if (!locked) return locked.error();
   FlowSet set(std::move(*locked), directory, saved_path_for(directory, spare_directory));
   if (Status found = set.find_left(); !found) return found.error();
@@ -203,7 +217,8 @@ Result<FlowSet> FlowSet::open(const std::string& directory, const std::string& s
 
 Result<FlowSet> FlowSet::open_again() const {
   const bool is_same = identity_of(directory_) == identity_of(lock_);
-  Result<File> locked = is_same ? duplicate_of(lock_) : lock(directory_);
+  Result<File> locked =
+      is_same ? duplicate_of(lock_) : lock(directory_, fs::path(saved_path_).parent_path());
   if (!locked) return locked.error();
   FlowSet set(std::move(*locked), directory_, saved_path_);
   if (Status found = set.find_left(); !found) return found.error();

@@ -48,9 +48,9 @@ class FlowSet {
     std::uint64_t refused = 0;
   };
 
-  // Makes `directory` if it is missing. `spare_directory` is one of ordinary memory, such as the
-  // runtime directory, and is there. Tables that cannot be read are said in problems() and left
-  // out.
+  // Makes `directory` if it is missing, for those who have `spare_directory`, which is there and of
+  // ordinary memory, such as the runtime directory. Tables that are damaged are said in problems()
+  // and left out.
   [[nodiscard]] static Result<FlowSet> open(const std::string& directory,
                                             const std::string& spare_directory);
   // The directory once more, to make a set anew whose files somebody removed. Shares this one's

@@ -62,7 +62,8 @@ std::string holder_of_directory(const File& directory) {
 }  // namespace
 
 Result<ProcessLock> ProcessLock::acquire(const std::string& path) {
-  Result<File> file = File::open(path, O_RDWR | O_CREAT);
+  // Whoever shares the directory may be the next to hold it.
+  Result<File> file = File::open_shared(path, O_RDWR | O_CREAT, 0660);
   if (!file) return file.error();
   struct flock lock = whole_file_lock();
   if (::fcntl(file->fd(), F_OFD_SETLK, &lock) != 0) {

@@ -88,7 +88,7 @@ Result<Segment> Segment::create(const std::string& path, const SegmentSpec& spec
                                 std::uint64_t total_bytes, std::uint64_t reserved_bytes) {
   const std::string temporary = path + ".new";
   (void)::unlink(temporary.c_str());  // left over from a creator that died; absent is fine
-  Result<File> file = File::open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  Result<File> file = File::open_shared(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (!file) return file.error();
   if (::ftruncate(file->fd(), static_cast<off_t>(total_bytes)) != 0) {
     return os_error("cannot make " + temporary + " " + std::to_string(total_bytes) + " bytes long");
@@ -164,7 +164,8 @@ void raise_words(std::span<std::uint64_t> words, std::span<const std::uint64_t> 
 }
 
 Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, Access access) {
-  Result<File> file = File::open(path, access == Access::read_only ? O_RDONLY : O_RDWR);
+  Result<File> file =
+      access == Access::read_only ? File::open(path, O_RDONLY) : File::open_shared(path, O_RDWR);
   if (!file) return file.error();
   Result<std::uint64_t> size = file->size_bytes();
   if (!size) return size.error().within(path);
