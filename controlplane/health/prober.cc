@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/udp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
+#include <cerrno>
 #include <string_view>
 #include <utility>
 
@@ -53,15 +56,30 @@ bool is_local_fault(const error_code& error) {
          std::find(kLocal.begin(), kLocal.end(), error.value()) != kLocal.end();
 }
 
+// connect() says EADDRNOTAVAIL where no local port is left, and where the node has no address to
+// send from. Datagrams have ports of their own, but the same addresses.
+bool has_source_address_for(const tcp::endpoint& target, const asio::any_io_executor& executor) {
+  asio::ip::udp::socket socket(executor);
+  error_code error;
+  (void)socket.connect({target.address(), target.port()}, error);
+  return error.value() != EADDRNOTAVAIL;
+}
+
 // In a network engineer's words where the system's would mislead.
-std::string text_of(const error_code& error) {
+std::string text_of(const error_code& error, const tcp::endpoint& target,
+                    const asio::any_io_executor& executor) {
   if (error.category() != boost::system::system_category()) return error.message();
   switch (error.value()) {
     case EACCES:
       return "prohibited by a firewall on the way or by a route of this node";
     case EINVAL:
       return "this node's route to the target is a blackhole";
+    case EPERM:
+      return "a firewall or policy of this node forbids connections to the target";
     case EADDRNOTAVAIL:
+      if (!has_source_address_for(target, executor)) {
+        return "this node has no address to reach the target from: it was removed, or IPv6 is off";
+      }
       return "no local port is left for a connection to the target";
     default:
       return error.message();
@@ -172,7 +190,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
 
   void fail(const error_code& error) {
     finish({.verdict = is_local_fault(error) ? ProbeVerdict::local_fault : ProbeVerdict::failed,
-            .detail = text_of(error)});
+            .detail = text_of(error, endpoint_of(request_), socket_.get_executor())});
     close();
   }
 

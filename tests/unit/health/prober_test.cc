@@ -380,6 +380,37 @@ TEST_F(ProberTest, what_the_way_refuses_is_a_failure_and_no_fault_of_this_node) 
   EXPECT_FALSE(first.outcome);
 }
 
+// connect() has one error for both. The route is there, but no address is, as with IPv6 switched
+// off or an address that somebody removed.
+TEST_F(ProberTest, want_of_an_address_and_want_of_a_port_are_told_apart) {
+  if (const std::string why = test::why_no_namespaces(); !why.empty()) GTEST_SKIP() << why;
+  const test::OwnNamespace node;
+  node.run(
+      "ip link set lo up\n"
+      "ip -6 address delete ::1/128 dev lo\n"
+      "ip link add eth0 type veth peer name eth1\n"
+      "ip link set eth0 addrgenmode none\n"
+      "ip link set eth1 addrgenmode none\n"
+      "ip link set eth0 up\n"
+      "ip link set eth1 up\n"
+      "ip -6 route add fd00:7::/64 dev eth0\n"
+      "echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range");
+  ProbeRequest request = tcp_probe(80);
+  request.check.timeout_ms = 60'000;
+  request.address = ip("fd00:7::9");
+  const ProbeOutcome without_address = probe(request);
+  EXPECT_EQ(without_address.verdict, ProbeVerdict::local_fault);
+  EXPECT_THAT(without_address.detail, HasSubstr("no address to reach the target from"));
+
+  node.run("ip -6 address add fd00:7::1/64 dev eth0 nodad");
+  Run first;
+  start(first, request);
+  const ProbeOutcome without_port = probe(request);
+  EXPECT_EQ(without_port.verdict, ProbeVerdict::local_fault);
+  EXPECT_THAT(without_port.detail, HasSubstr("no local port is left"));
+  EXPECT_FALSE(first.outcome);
+}
+
 // A real nginx with its own prefix, in the foreground, as this test's child.
 class Nginx {
  public:
