@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/telemetry/exporter.h"
 
+#include <netinet/in.h>
 #include <prometheus/text_serializer.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
+#include <cerrno>
 #include <ctime>
 #include <optional>
 #include <sstream>
@@ -131,12 +134,13 @@ class Session : public std::enable_shared_from_this<Session> {
 class Exporter::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(asio::io_context& io, std::function<Snapshot()> take_snapshot)
-      : acceptor_(io), pause_(io), take_snapshot_(std::move(take_snapshot)) {}
+      : io_(io), acceptor_(io), pause_(io), take_snapshot_(std::move(take_snapshot)) {}
 
   [[nodiscard]] error_code bind(const tcp::endpoint& endpoint) {
     error_code error;
     (void)acceptor_.open(endpoint.protocol(), error);
     if (!error) (void)acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) allow_absent_address(endpoint);
     if (!error) (void)acceptor_.bind(endpoint, error);
     if (!error) (void)acceptor_.listen(asio::socket_base::max_listen_connections, error);
     return error;
@@ -155,6 +159,27 @@ class Exporter::Impl : public std::enable_shared_from_this<Impl> {
     pause_.cancel();
     for (const auto& session : sessions_) session->close();
     sessions_.clear();
+  }
+
+  // Where it cannot be set, an absent address is the bind's error.
+  void allow_absent_address(const tcp::endpoint& endpoint) {
+    const int yes = 1;
+    const bool is_v6 = endpoint.address().is_v6();
+    (void)::setsockopt(acceptor_.native_handle(), is_v6 ? IPPROTO_IPV6 : IPPROTO_IP,
+                       is_v6 ? IPV6_FREEBIND : IP_FREEBIND, &yes, sizeof(yes));
+  }
+
+  // An ordinary socket can have only an address that the node has, at any port.
+  [[nodiscard]] std::string problem() const {
+    error_code error;
+    tcp::endpoint own = acceptor_.local_endpoint(error);
+    own.port(0);
+    tcp::socket probe(io_);
+    if (!error) (void)probe.open(own.protocol(), error);
+    if (!error) (void)probe.bind(own, error);
+    if (error.value() != EADDRNOTAVAIL) return "";
+    return "nobody can ask for metrics: this node does not have the address " +
+           own.address().to_string() + " of --metrics";
   }
 
   [[nodiscard]] std::uint16_t port() const {
@@ -206,6 +231,7 @@ class Exporter::Impl : public std::enable_shared_from_this<Impl> {
     return text.str();
   }
 
+  asio::io_context& io_;
   tcp::acceptor acceptor_;
   asio::steady_timer pause_;
   std::function<Snapshot()> take_snapshot_;
@@ -231,5 +257,6 @@ Exporter::Exporter(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 // NOLINTNEXTLINE(bugprone-exception-escape): Asio declares that cancel() throws, it never does
 Exporter::~Exporter() { impl_->close(); }
 std::uint16_t Exporter::port() const { return impl_->port(); }
+std::string Exporter::problem() const { return impl_->problem(); }
 
 }  // namespace millrace::control

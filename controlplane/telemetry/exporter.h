@@ -32,8 +32,9 @@ class Exporter {
   static constexpr std::uint32_t kRequestHeaderBytesMax = 8 * 1024;
 
   // Serves on `address` ("127.0.0.1:9465", "[::1]:9465"; port 0 picks a free one). `take_snapshot`
-  // is called on `io`'s thread for each scrape, and never after the Exporter is gone. Fails when
-  // the address is none or cannot be bound; the message names it and the cause.
+  // is called on `io`'s thread for each scrape, and never after the Exporter is gone. The node may
+  // get the address later: problem() says so until then. Fails when the address is none or cannot
+  // be bound; the message names it and the cause.
   [[nodiscard]] static Result<std::unique_ptr<Exporter>> listen(
       const std::string& address, boost::asio::io_context& io,
       std::function<Snapshot()> take_snapshot);
@@ -42,6 +43,9 @@ class Exporter {
   Exporter& operator=(const Exporter&) = delete;
 
   [[nodiscard]] std::uint16_t port() const;
+  // Why nobody can ask at the moment: the node does not have the address. "" when it has. Asks the
+  // kernel each time.
+  [[nodiscard]] std::string problem() const;
 
  private:
   class Impl;

@@ -12,6 +12,7 @@
 #include <iterator>
 
 #include "tests/support/cc/temp_dir.h"
+#include "tests/unit/net/network.h"
 #include "tests/unit/telemetry/sample_snapshot.h"
 
 namespace millrace::control {
@@ -26,9 +27,10 @@ class Client {
  public:
   explicit Client(asio::io_context& io) : socket_(io) {}
 
-  void connect(std::uint16_t port, const std::string& request) {
+  void connect(std::uint16_t port, const std::string& request,
+               const std::string& address = "127.0.0.1") {
     boost::system::error_code error;
-    (void)socket_.connect({asio::ip::address_v4::loopback(), port}, error);
+    (void)socket_.connect({asio::ip::make_address(address), port}, error);
     ASSERT_FALSE(error) << error.message();
     asio::write(socket_, asio::buffer(request));
     asio::async_read(socket_, asio::dynamic_buffer(response_),
@@ -70,9 +72,9 @@ class ExporterTest : public ::testing::Test {
     return is_true();
   }
 
-  std::string response_to(const std::string& request) {
+  std::string response_to(const std::string& request, const std::string& address = "127.0.0.1") {
     Client client(io_);
-    client.connect(exporter_->port(), request);
+    client.connect(exporter_->port(), request, address);
     EXPECT_TRUE(becomes_true([&] { return client.is_done(); }));
     return client.response();
   }
@@ -165,10 +167,24 @@ TEST_F(ExporterTest, address_that_cannot_be_bound_is_an_error_with_the_cause) {
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().message,
             "cannot serve metrics on " + address + ": Address already in use");
-  const auto foreign = Exporter::listen("192.0.2.1:9465", io_, test::sample_snapshot);
-  ASSERT_FALSE(foreign);
-  EXPECT_EQ(foreign.error().message,
-            "cannot serve metrics on 192.0.2.1:9465: Cannot assign requested address");
+}
+
+// At boot, or with an address that moves between nodes: the balancer does not wait for who counts.
+TEST_F(ExporterTest, address_that_the_node_gets_later_is_served_from_then_on) {
+  if (const std::string why = test::why_no_namespaces(); !why.empty()) GTEST_SKIP() << why;
+  for (const std::string& address : {std::string("192.0.2.1"), std::string("2001:db8::1")}) {
+    const test::OwnNamespace node;
+    node.run("ip link set lo up");
+    const bool is_v6 = address.find(':') != std::string::npos;
+    listen(is_v6 ? "[" + address + "]:0" : address + ":0");
+    EXPECT_THAT(exporter_->problem(), HasSubstr("does not have the address " + address));
+    node.run("ip address add " + address + (is_v6 ? "/128" : "/32") + " dev lo");
+    EXPECT_EQ(exporter_->problem(), "");
+    EXPECT_THAT(response_to(kScrape, address), HasSubstr("HTTP/1.1 200 OK"));
+    node.run("ip address delete " + address + (is_v6 ? "/128" : "/32") + " dev lo");
+    EXPECT_THAT(exporter_->problem(), HasSubstr(address)) << "gone again";
+    exporter_.reset();
+  }
 }
 
 TEST_F(ExporterTest, anything_but_address_and_port_is_refused) {
