@@ -158,8 +158,10 @@ Target Checker::check_target(const TargetDraft& draft, std::uint16_t group_port,
   const std::string text = target.address.to_string();
   const auto [known, is_new] = seen.emplace(std::pair{target.address, target.port}, draft.at);
   if (!is_new) {
-    errors_.add(draft.at, "the target " + text + " with port " + std::to_string(target.port) +
-                              " is in this group already, in " + line_of(known->second));
+    // Without a good port of the group, which is an error of its own, there is none to name.
+    const std::string port = target.port == 0 ? "" : " with port " + std::to_string(target.port);
+    errors_.add(draft.at, "the target " + text + port + " is in this group already, in " +
+                              line_of(known->second));
   }
   const auto vip = vips_.find(target.address);
   if (vip != vips_.end()) {

@@ -3,6 +3,7 @@
 
 #include <span>
 #include <variant>
+#include <vector>
 
 #include "controlplane/config/dump.h"
 #include "controlplane/config/load.h"
@@ -16,8 +17,8 @@ std::uint64_t digest_of(const std::string& text) {
   return core::checksum64(std::as_bytes(std::span(text)));
 }
 
-std::uint64_t meaning_of(const std::string& text) {
-  const LoadResult loaded = load_config(text, "");
+// Of a text that is no config: the text.
+std::uint64_t meaning_of(const LoadResult& loaded, const std::string& text) {
   const auto* config = std::get_if<Config>(&loaded);
   return digest_of(config != nullptr ? dump_config(*config) : text);
 }
@@ -29,24 +30,29 @@ std::string ConfigFileWatch::text() const {
   return std::holds_alternative<std::string>(text) ? std::get<std::string>(std::move(text)) : "";
 }
 
-// Who writes a file changes one of these.
+// Who writes a file changes one of these, and so does who changes its rights.
 bool ConfigFileWatch::is_changed() {
   struct stat now {};
   (void)::stat(path_.c_str(), &now);  // without a file all is 0, which is a change, too
   const bool is_same = now.st_ino == seen_.st_ino && now.st_size == seen_.st_size &&
-                       now.st_mtim.tv_sec == seen_.st_mtim.tv_sec &&
-                       now.st_mtim.tv_nsec == seen_.st_mtim.tv_nsec;
+                       now.st_ctim.tv_sec == seen_.st_ctim.tv_sec &&
+                       now.st_ctim.tv_nsec == seen_.st_ctim.tv_nsec;
   seen_ = now;
   return !is_same;
 }
 
 bool ConfigFileWatch::says(const std::string& text) {
   const bool is_file_new = is_changed();
-  if (is_file_new) meaning_ = meaning_of(this->text());
+  if (is_file_new) {
+    const LoadResult loaded = load_config_file(path_);
+    const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
+    file_error_ = errors == nullptr ? "" : to_string(errors->front());
+    meaning_ = meaning_of(loaded, this->text());
+  }
   if (is_file_new || text != asked_) {
     asked_ = text;
     // The text in force is mostly one that dump_config() made, which need not be loaded again.
-    is_said_ = digest_of(text) == meaning_ || meaning_of(text) == meaning_;
+    is_said_ = digest_of(text) == meaning_ || meaning_of(load_config(text, ""), text) == meaning_;
   }
   return is_said_;
 }
@@ -58,9 +64,12 @@ void ConfigFileWatch::look(const std::string& in_force, std::uint64_t now_ns) {
     differs_since_ns_ = now_ns;
   }
   const bool is_told = differs_since_ns_ != 0 && now_ns >= differs_since_ns_ + kEditNs;
-  alarm_ = is_told ? "the config in force is not that of " + path_ +
-                         ": apply that file, or write into it what is in force"
-                   : "";
+  alarm_.clear();
+  if (!is_told) return;
+  alarm_ = "the config in force is not that of " + path_ +
+           (file_error_.empty() ? ": apply that file"
+                                : ", which is wrong (" + file_error_ + "): mend that file") +
+           ", or write into it what is in force";
 }
 
 }  // namespace millrace::control

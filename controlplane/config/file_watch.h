@@ -45,6 +45,7 @@ class ConfigFileWatch {
   std::string asked_;
   bool is_said_ = false;
   std::uint64_t differs_since_ns_ = 0;  // 0: does not
+  std::string file_error_;              // the first; "" when the file is a config
   std::string alarm_;
 };
 

@@ -2,12 +2,15 @@
 #include "controlplane/config/file_watch.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
 
 #include "controlplane/config/dump.h"
 #include "tests/support/cc/temp_dir.h"
+#include "tests/support/cc/unprivileged.h"
 #include "tests/unit/config/load_support.h"
 
 namespace millrace::control {
@@ -83,6 +86,17 @@ TEST_F(ConfigFileWatchTest, file_that_was_edited_broken_or_removed_and_not_appli
     write(kSmallConfig);
     EXPECT_EQ(alarm_after(1), "");
   }
+}
+
+TEST_F(ConfigFileWatchTest, file_that_may_not_be_read_any_more_is_told_as_that) {
+  if (!test::is_root()) GTEST_SKIP() << "takes rights from itself, which only root has to spare";
+  ASSERT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(path_.c_str(), 0644), 0);
+  EXPECT_EQ(alarm_after(0), "");
+  ASSERT_EQ(::chmod(path_.c_str(), 0600), 0);
+  const test::AsServiceUser service;
+  EXPECT_EQ(alarm_after(1), "");
+  EXPECT_THAT(alarm_after(ConfigFileWatch::kEditNs), HasSubstr("ermission denied"));
 }
 
 }  // namespace

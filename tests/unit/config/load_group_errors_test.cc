@@ -237,6 +237,12 @@ const std::vector<BadConfig> kTargets = {
      with_group("targets: [{id: 10.0.0.1}, {id: 10.0.0.1, port: 80}]"),
      {"f:4:30: target_groups[0].targets[1]: the target 10.0.0.1 with port 80 is in "
       "this group already, in line 4"}},
+    {"same target twice, in a group whose port is wrong",
+     "load_balancers: []\ntarget_groups:\n- {name: g, protocol: TCP, port: 0, targets: [{id: "
+     "10.0.0.1}, {id: 10.0.0.1}]}\n",
+     {"f:3:34: target_groups[0].port: \"0\" must be a whole number, 1-65535",
+      "f:3:63: target_groups[0].targets[1]: the target 10.0.0.1 is in this group already, in line "
+      "3"}},
     {"both families",
      with_group("targets: [{id: 10.0.0.1}, {id: \"fd00::1\"}]"),
      {"f:4:35: target_groups[0].targets[1].id: is IPv6 but 10.0.0.1 in line 4 is "
