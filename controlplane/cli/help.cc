@@ -54,7 +54,7 @@ every error is shown with its line and reason. A target that the file no longer 
 Checks FILE (- for standard input) like `apply` would, without any effect. If a control plane runs,
 it also says what `apply` would change, or why it would refuse; without one the file alone counts.
 
-  millrace validate deploy/examples/demo.yaml
+  millrace validate /etc/millrace/millrace.yaml
 )",
                 1, 1},
     CommandHelp{CommandKind::reload, "reload", "reload", "read the config file again",

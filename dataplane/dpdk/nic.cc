@@ -179,7 +179,7 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
     return Error{
         "no driver took this PCI device; is it bound to vfio-pci, or where there is no IOMMU to "
         "uio_pci_generic? (host-setup bind ADDRESS); or set node.engine: xdp and start "
-        "millrace-xdp (see README)"};
+        "millrace-xdp"};
   }
   if (!is_virtual_device(name_)) return probe_interface(options, pool);
 

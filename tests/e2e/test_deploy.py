@@ -10,75 +10,12 @@ from pathlib import Path
 
 import pytest
 from lab import Lab
-from lab.node import REPOSITORY, build_directory
+from lab.node import REPOSITORY
 from lab.process import run, wait_until
 
 DEPLOY = REPOSITORY / "deploy"
 RUNBOOK = DEPLOY / "runbook.md"
 UNITS = ("millrace-controlplane", "millrace-dataplane", "millrace-xdp")
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("root")
-    build = build_directory()
-    run(["meson", "install", "-C", build, "--destdir", root, "--no-rebuild"], timeout_s=60)
-    return root
-
-
-def test_install_puts_programs_units_and_documents_in_place(installed: Path) -> None:
-    prefix = installed / "usr" / "local"
-    engines = ("sbin/millrace-dataplane", "sbin/millrace-xdp")
-    for name in ("bin/millrace", "bin/millrace-controlplane", *engines):
-        assert (prefix / name).is_file()
-    for name in ("millrace-dataplane", "millrace-xdp", "millrace-controlplane"):
-        unit = (units(installed) / f"{name}.service").read_text()
-        assert "@" not in re.sub(r"@system-service", "", unit)
-    assert (prefix / "share" / "doc" / "millrace" / "runbook.md").is_file()
-
-
-def test_install_leaves_settings_alone_that_somebody_edited(installed: Path) -> None:
-    etc = installed / "etc" / "millrace"
-    examples = installed / "usr" / "local" / "share" / "doc" / "millrace" / "examples"
-    names = {"controlplane.env", "dataplane.env", "xdp.env"}
-    assert {path.name for path in etc.iterdir()} == names
-    for name in ("dataplane.env", "xdp.env"):
-        text = (etc / name).read_text()
-        assert text == (examples / name).read_text()
-        assert "\nNIC=\n" in text, "no interface is taken that nobody has named"
-    (etc / "xdp.env").write_text("NIC=eth7\n")
-    (etc / "dataplane.env").unlink()
-    build = build_directory()
-    run(["meson", "install", "-C", build, "--destdir", installed, "--no-rebuild"], timeout_s=60)
-    assert (etc / "xdp.env").read_text() == "NIC=eth7\n"
-    assert {path.name for path in etc.iterdir()} == names
-
-
-def units(installed: Path) -> Path:
-    return installed / "usr" / "local" / "lib" / "systemd" / "system"
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
-def test_systemd_finds_nothing_wrong_with_the_units(installed: Path) -> None:
-    # Beside ours, the root holds what every Debian has: the base units, and what we call of it.
-    shutil.copytree("/lib/systemd/system", installed / "lib" / "systemd" / "system", symlinks=True)
-    for program in ("sh", "systemd-tmpfiles"):
-        for folder in (installed / "bin", installed / "usr" / "bin"):
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(f"/bin/{program}", folder / program)
-    for unit in sorted(units(installed).glob("*.service")):
-        words = ["systemd-analyze", "verify", "--man=no", f"--root={installed}", unit.name]
-        done = run(words, check=False)
-        own = [line for line in (done.stdout + done.stderr).splitlines() if "millrace" in line]
-        assert own == []
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
-def test_systemd_calls_the_exposure_of_the_units_no_more_than_medium(installed: Path) -> None:
-    words = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=45"]
-    for unit in UNITS:
-        done = run([*words, units(installed) / f"{unit}.service"], check=False)
-        assert done.returncode == 0, done.stdout[-300:]
 
 
 def settings_of(unit: str) -> dict[str, list[str]]:
