@@ -7,7 +7,6 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <boost/program_options.hpp>
 #include <charconv>
 #include <optional>
@@ -15,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "dataplane/core/counted.h"
 #include "dataplane/program/program.h"
 #include "dataplane/shm/service_manager.h"
 #include "dataplane/worker/launch.h"
@@ -25,6 +25,7 @@ namespace po = boost::program_options;
 using millrace::Error;
 using millrace::Result;
 using millrace::Status;
+using millrace::core::counted;
 using millrace::program::fail;
 using millrace::program::print;
 using millrace::program::start_log;
@@ -55,7 +56,8 @@ Then:
 )";
 
 constexpr const char* kHelpTail = R"(
-SIGTERM and SIGINT end it; flow tables stay in --flow-dir, and a restart goes on with them.
+SIGTERM and SIGINT end it; flow tables stay in --flow-dir, and a restart goes on with them. SIGHUP
+is ignored.
 )";
 
 // The CPUs that this process may use.
@@ -198,14 +200,14 @@ Result<EngineOptions> with_cpus(EngineOptions options, const po::variables_map& 
 }
 
 int run(const EngineOptions& options) {
-  const std::atomic<bool>& stop = stop_on_signals();
+  const millrace::program::StopAsked is_stop_asked = stop_on_signals();
   Result<std::unique_ptr<Engine>> engine = Engine::start(options);
   if (!engine) return fail(kName, engine.error());
-  spdlog::info("ready: {} nics, {} workers, {} flows each, runtime directory {}",
-               options.nics.size(), options.worker_count, options.flow_capacity,
+  spdlog::info("ready: {}, {}, {} each, runtime directory {}", counted(options.nics.size(), "nic"),
+               counted(options.worker_count, "worker"), counted(options.flow_capacity, "flow"),
                options.runtime_dir);
   millrace::shm::tell_ready();
-  (*engine)->run(stop);
+  (*engine)->run(is_stop_asked);
   spdlog::info("stopped");
   return 0;
 }

@@ -14,7 +14,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "bpf/engine/chain.h"
+#include "dataplane/core/counted.h"
 #include "dataplane/shm/interface.h"
 #include "dataplane/shm/privileges.h"
 #include "dataplane/shm/renewal.h"
@@ -53,29 +53,26 @@ void copy_name(Field& field, const std::string& text) {
   text.copy(field, sizeof(field) - 1);
 }
 
-Result<shm::ProcessLock> lock_of(const std::string& runtime_dir) {
-  if (::mkdir(runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
-    return shm::os_error("cannot make the runtime directory " + runtime_dir);
-  }
-  return shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock");
-}
-
-// Those that the program is attached to, alone or in a chain.
-std::vector<std::uint32_t> interfaces_of(const Pins& pins) {
-  std::vector<std::uint32_t> interfaces = pins.chains();
-  for (const PinnedLink& link : pins.links()) interfaces.push_back(link.ifindex);
-  return interfaces;
-}
-
 void report(const Import& import, const char* source) {
-  if (import.flows != 0) spdlog::info("{} flows taken over from {}", import.flows, source);
-  if (import.refused != 0) spdlog::warn("{} flows found no room", import.refused);
+  if (import.flows != 0) {
+    spdlog::info("{} taken over from {}", core::counted(import.flows, "flow"), source);
+  }
+  if (import.refused != 0) {
+    spdlog::warn("{} found no room", core::counted(import.refused, "flow"));
+  }
 }
 
 }  // namespace
 
 Engine::Engine(const EngineOptions& options)
     : options_(options), config_reader_(options.runtime_dir + "/config") {}
+
+Result<shm::ProcessLock> take_engine_lock(const std::string& runtime_dir) {
+  if (::mkdir(runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
+    return shm::os_error("cannot make the runtime directory " + runtime_dir);
+  }
+  return shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock");
+}
 
 Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine(options));
@@ -93,7 +90,7 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
 }
 
 Status Engine::take_lock() {
-  Result<shm::ProcessLock> lock = lock_of(options_.runtime_dir);
+  Result<shm::ProcessLock> lock = take_engine_lock(options_.runtime_dir);
   if (!lock) return lock.error();
   lock_.emplace(std::move(*lock));
   return ok();
@@ -242,7 +239,7 @@ Status Engine::open_stats() {
 // What an earlier daemon left is replaced from here on only. Attaching is what may well fail, and
 // then is taken back; a kill in between leaves flows in pinned maps or in the old copy.
 Status Engine::attach() {
-  const std::vector<std::uint32_t> former = interfaces_of(*pins_);
+  const std::vector<std::uint32_t> former = pins_->interfaces();
   if (Status put = put_on_nics(); !put) return put;
   Status entered =
       program_->has_kept_maps() ? program_->set_nics(nics_) : program_->pin_maps(*pins_);
@@ -271,9 +268,9 @@ Status Engine::put_on_nics() {
   return program_->attach(nics_, options_.attachment, *pins_);
 }
 
-void Engine::run(const std::atomic<bool>& stop) {
+void Engine::run(bool (*is_stop_asked)()) {
   const timespec pause{.tv_sec = 0, .tv_nsec = kTendNs};
-  while (!stop.load(std::memory_order_relaxed)) {
+  while (!is_stop_asked()) {
     tend(now_ns());
     (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);  // a signal may cut it short
   }
@@ -387,59 +384,6 @@ Status Engine::grow_config(std::uint64_t missing_bytes) {
   if (!grown) return grown;
   mirror_.reset();  // the memory that it knew is gone
   return open_mirror();
-}
-
-namespace {
-
-Status remove_attachments(const Pins& pins) {
-  std::vector<PinnedLink> links = pins.links();
-  for (PinnedLink& link : links) {
-    spdlog::info("interface {}: detached", link.ifindex);
-    if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
-  }
-  const std::vector<std::uint32_t> chains = pins.chains();
-  for (const std::uint32_t ifindex : chains) {
-    spdlog::info("interface {}: detached, other programs of its chain stay", ifindex);
-    if (Status left = leave_chain(ifindex, pins); !left) return left;
-  }
-  if (links.empty() && chains.empty()) spdlog::info("nothing was attached");
-  return ok();
-}
-
-}  // namespace
-
-Status detach(const EngineOptions& options) {
-  const Result<shm::ProcessLock> lock = lock_of(options.runtime_dir);
-  if (!lock) return lock.error().within("a daemon runs, stop it first");
-  const Result<Pins> pins = Pins::open(options.pin_dir);
-  if (!pins) return pins.error();
-  Result<Memberships> memberships = Memberships::open({});
-  if (!memberships) return memberships.error();
-  const Result<FormerFlows> former = pinned_flows(*pins);
-  // Room for the flows first: they are in the maps alone.
-  std::optional<shm::FlowSet> flow_set;
-  std::optional<FlowCopy> flow_copy;
-  if (former) {
-    Result<shm::FlowSet> set = shm::FlowSet::open(options.flow_dir, options.runtime_dir);
-    if (!set) return set.error();
-    flow_set.emplace(std::move(*set));
-    const auto capacity = static_cast<std::uint32_t>(former->flows.size());
-    Result<FlowCopy> copy = FlowCopy::create(*flow_set, capacity);
-    if (!copy) return copy.error();
-    flow_copy.emplace(*copy);
-  }
-  for (const std::uint32_t ifindex : interfaces_of(*pins)) memberships->leave_all(ifindex);
-  if (Status removed = remove_attachments(*pins); !removed) return removed;
-  // What the last daemon said of itself: to the control plane a program on one of its nics, such as
-  // a chain's dispatcher, would be that daemon's.
-  (void)::unlink((options.runtime_dir + "/stats").c_str());  // there need be none
-  if (flow_copy) {
-    flow_copy->set_all(former->flows, former->last_hops);
-    if (Status committed = flow_set->commit(); !committed) return committed;
-    spdlog::info("flows are in {}", options.flow_dir);
-  }
-  pins->remove_directory();
-  return ok();
 }
 
 }  // namespace millrace::xdp

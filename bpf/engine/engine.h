@@ -5,7 +5,6 @@
 // no notice. Cold.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -28,6 +27,8 @@
 
 namespace millrace::xdp {
 
+constexpr const char* kFlowDir = "/run/millrace/flows";  // unless another is given
+
 struct EngineOptions {
   std::vector<std::string> interfaces;  // nic i of the config is the i-th
   Attachment attachment = {};
@@ -47,8 +48,8 @@ class Engine {
   // Returns when the program forwards on all interfaces.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> start(const EngineOptions& options);
 
-  // Until `stop`. The program stays where it is.
-  void run(const std::atomic<bool>& stop);
+  // Until `is_stop_asked`, which it asks in each turn. The program stays where it is.
+  void run(bool (*is_stop_asked)());
 
  private:
   explicit Engine(const EngineOptions& options);
@@ -104,8 +105,12 @@ class Engine {
   shm::Watchdog watchdog_;
 };
 
+// The lock of whoever is the engine, or puts an end to it. Makes the directory if it is missing.
+[[nodiscard]] Result<shm::ProcessLock> take_engine_lock(const std::string& runtime_dir);
+
 // Ends forwarding on all interfaces and removes everything from the kernel; flows stay in the flow
-// directory. Fails while a daemon runs. Says in the log what it did.
+// directory, which is that of the last daemon when `flow_dir` is "". Fails while a daemon runs.
+// Says in the log what it did and what it did not find.
 [[nodiscard]] Status detach(const EngineOptions& options);
 
 }  // namespace millrace::xdp

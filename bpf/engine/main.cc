@@ -5,7 +5,6 @@
 // and sets the exit status.
 #include <spdlog/spdlog.h>
 
-#include <atomic>
 #include <bit>
 #include <boost/program_options.hpp>
 #include <sstream>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "bpf/engine/engine.h"
+#include "dataplane/core/counted.h"
 #include "dataplane/program/program.h"
 #include "dataplane/shm/service_manager.h"
 
@@ -22,12 +22,14 @@ namespace po = boost::program_options;
 using millrace::Error;
 using millrace::Result;
 using millrace::Status;
+using millrace::core::counted;
 using millrace::program::fail;
 using millrace::program::print;
 using millrace::program::start_log;
 using millrace::program::stop_on_signals;
 using millrace::xdp::Engine;
 using millrace::xdp::EngineOptions;
+using millrace::xdp::kFlowDir;
 using millrace::xdp::Mode;
 
 constexpr const char* kName = "millrace-xdp";
@@ -47,7 +49,7 @@ flows in FLOW_DIR, where either engine finds them.
 )";
 
 constexpr const char* kHelpTail = R"(
-SIGTERM and SIGINT end the daemon, not the forwarding.
+SIGTERM and SIGINT end the daemon, not the forwarding. SIGHUP is ignored.
 )";
 
 // Of BPF maps: their entries are counted in 32 bits, and this is far beyond any use.
@@ -75,8 +77,9 @@ po::options_description describe_options() {
       "listener slots that are counted one by one");
   add("target-slots", po::value<std::uint32_t>()->value_name("N")->default_value(16384),
       "target slots that are counted one by one; 64 bytes for each and CPU");
-  add("flow-dir", po::value<std::string>()->value_name("DIR")->default_value("/run/millrace/flows"),
-      "where a copy of the flows is kept, for `millrace flows` and the other engine");
+  add("flow-dir", po::value<std::string>()->value_name("DIR")->default_value(kFlowDir),
+      "where a copy of the flows is kept, for `millrace flows` and the other engine; detach takes "
+      "the last daemon's");
   add("runtime-dir", po::value<std::string>()->value_name("DIR")->default_value("/run/millrace"),
       "where the config and stats segments are");
   add("pin-dir", po::value<std::string>()->value_name("DIR")->default_value("/sys/fs/bpf/millrace"),
@@ -132,13 +135,14 @@ Result<EngineOptions> to_engine_options(const po::variables_map& values) {
 }
 
 int run(const EngineOptions& options) {
-  const std::atomic<bool>& stop = stop_on_signals();
+  const millrace::program::StopAsked is_stop_asked = stop_on_signals();
   Result<std::unique_ptr<Engine>> engine = Engine::start(options);
   if (!engine) return fail(kName, engine.error());
-  spdlog::info("ready: {} interfaces, {} flows, runtime directory {}", options.interfaces.size(),
-               options.flows, options.runtime_dir);
+  spdlog::info("ready: {}, {}, runtime directory {}",
+               counted(options.interfaces.size(), "interface"), counted(options.flows, "flow"),
+               options.runtime_dir);
   millrace::shm::tell_ready();
-  (*engine)->run(stop);
+  (*engine)->run(is_stop_asked);
   spdlog::info("stopped; the program goes on forwarding (millrace-xdp detach ends that)");
   return 0;
 }
@@ -165,7 +169,9 @@ int main(int argc, char** argv) {
   if (!logs) return fail(kName, logs.error());
   const auto& command = (*values)["command"].as<std::string>();
   if (command == "detach") {
-    const Status detached = millrace::xdp::detach(with_directories(*values));
+    EngineOptions options = with_directories(*values);
+    if ((*values)["flow-dir"].defaulted()) options.flow_dir.clear();  // then as the daemon's
+    const Status detached = millrace::xdp::detach(options);
     return detached ? 0 : fail(kName, detached.error());
   }
   if (command != "run") return fail(kName, Error{"'" + command + "' is no command (see --help)"});

@@ -156,6 +156,12 @@ std::vector<std::uint32_t> Pins::chains() const {
   return found;
 }
 
+std::vector<std::uint32_t> Pins::interfaces() const {
+  std::vector<std::uint32_t> found = chains();
+  for (const PinnedLink& link : links()) found.push_back(link.ifindex);
+  return found;
+}
+
 Status Pins::add_chain(std::uint32_t ifindex) const {
   const std::string path = directory_ + "/" + kChainPrefix + std::to_string(ifindex);
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {

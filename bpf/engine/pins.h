@@ -51,8 +51,9 @@ class Pins {
   // Removes the pin; the program is detached when the last descriptor of the link is closed.
   [[nodiscard]] static Status remove_link(PinnedLink link);
 
-  // Indexes of interfaces.
+  // Indexes of interfaces: of those where the program is in a chain, and of all that it is on.
   [[nodiscard]] std::vector<std::uint32_t> chains() const;
+  [[nodiscard]] std::vector<std::uint32_t> interfaces() const;
   [[nodiscard]] Status add_chain(std::uint32_t ifindex) const;
   [[nodiscard]] Status remove_chain(std::uint32_t ifindex) const;
 

@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <climits>
 
+#include "dataplane/core/counted.h"
+
 namespace millrace::program {
 
 LogStream::LogStream(int fd) : fd_(fd) {
@@ -55,7 +57,8 @@ bool LogStream::tell_lost() {
   if (!finish_begun_line()) return false;
   if (lost_ == 0) return true;
   const std::string line =
-      "(" + std::to_string(lost_) + " lines of this log were lost: nobody took them)\n";
+      "(" + core::counted(lost_, "line") + " of this log " +
+      (lost_ == 1 ? "was lost: nobody took it" : "were lost: nobody took them") + ")\n";
   const std::int64_t written = try_write(line);
   if (written <= 0) return false;
   lost_ = 0;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -18,9 +19,18 @@ namespace millrace::program {
 namespace {
 
 std::atomic<bool> stop_requested{false};
+std::atomic<bool> has_hung_up{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
 
 void request_stop(int) { stop_requested.store(true, std::memory_order_relaxed); }
+void note_hangup(int) { has_hung_up.store(true, std::memory_order_relaxed); }
+
+bool is_stop_asked() {
+  if (has_hung_up.exchange(false, std::memory_order_relaxed)) {
+    spdlog::info("SIGHUP is ignored: `millrace reload` reads the config, a restart the options");
+  }
+  return stop_requested.load(std::memory_order_relaxed);
+}
 
 }  // namespace
 
@@ -39,12 +49,14 @@ namespace {
 Status check_words(const std::vector<po::option>& parsed, std::size_t positional_max) {
   for (const po::option& option : parsed) {
     if (option.position_key >= static_cast<int>(positional_max)) {
-      return Error{"'" + option.value.front() + "' belongs to no option"};
+      return Error{"'" + option.value.front() + "' belongs to no option (see --help)"};
     }
     for (const std::string& value : option.value) {
       const bool is_negative = value.size() > 1 && value.front() == '-' &&
                                value.find_first_not_of("0123456789", 1) == std::string::npos;
-      if (is_negative) return Error{"--" + option.string_key + ": " + value + " is negative"};
+      if (is_negative) {
+        return Error{"--" + option.string_key + ": " + value + " is negative (see --help)"};
+      }
     }
   }
   return ok();
@@ -56,32 +68,60 @@ bool is_readable_file(const std::string& path) {
   return !std::filesystem::is_directory(path, failure) && std::ifstream(path);
 }
 
-}  // namespace
+// Into `values`, which are not notified yet: a file may add to them.
+Status store_words(int argc, char** argv, const po::options_description& options,
+                   const po::positional_options_description& positional,
+                   po::variables_map& values) {
+  po::options_description all;
+  all.add(options).add_options()("words", po::value<std::vector<std::string>>());
+  po::positional_options_description words = positional;
+  words.add("words", -1);
+  const po::parsed_options parsed =
+      po::command_line_parser(argc, argv).options(all).positional(words).run();
+  if (Status checked = check_words(parsed.options, positional.max_total_count()); !checked) {
+    return checked;
+  }
+  po::store(parsed, values);
+  return ok();
+}
 
-Result<po::variables_map> parse(int argc, char** argv, const po::options_description& options,
-                                const po::positional_options_description& positional) {
+Status store_file(const po::options_description& options, po::variables_map& values) {
+  if (values.count("config") == 0) return ok();
+  const auto& path = values["config"].as<std::string>();
+  if (!is_readable_file(path)) return Error{"--config: cannot read " + path};
+  std::ifstream file(path);
+  po::store(po::parse_config_file(file, options), values);
+  return ok();
+}
+
+// `store` puts words and files into the values.
+template <typename Store>
+Result<po::variables_map> parsed_by(Store store) {
   po::variables_map values;
   try {
-    po::options_description all;
-    all.add(options).add_options()("words", po::value<std::vector<std::string>>());
-    po::positional_options_description words = positional;
-    words.add("words", -1);
-    const po::parsed_options parsed =
-        po::command_line_parser(argc, argv).options(all).positional(words).run();
-    const Status checked = check_words(parsed.options, positional.max_total_count());
-    if (!checked) return Error{checked.error().message + " (see --help)"};
-    po::store(parsed, values);
-    if (values.count("config") != 0) {
-      const auto& path = values["config"].as<std::string>();
-      if (!is_readable_file(path)) return Error{"--config: cannot read " + path};
-      std::ifstream file(path);
-      po::store(po::parse_config_file(file, options), values);
-    }
+    if (Status stored = store(values); !stored) return stored.error();
     po::notify(values);
   } catch (const std::exception& problem) {
     return Error{std::string(problem.what()) + " (see --help)"};
   }
   return values;
+}
+
+}  // namespace
+
+Result<po::variables_map> parse_words(int argc, char** argv, const po::options_description& options,
+                                      const po::positional_options_description& positional) {
+  return parsed_by([&](po::variables_map& values) {
+    return store_words(argc, argv, options, positional, values);
+  });
+}
+
+Result<po::variables_map> parse(int argc, char** argv, const po::options_description& options,
+                                const po::positional_options_description& positional) {
+  return parsed_by([&](po::variables_map& values) {
+    const Status stored = store_words(argc, argv, options, positional, values);
+    return stored ? store_file(options, values) : stored;
+  });
 }
 
 Status start_log(const std::string& name, const std::string& word) {
@@ -95,12 +135,14 @@ Status start_log(const std::string& name, const std::string& word) {
   return ok();
 }
 
-const std::atomic<bool>& stop_on_signals() {
+StopAsked stop_on_signals() {
   struct sigaction action {};
   action.sa_handler = request_stop;
   (void)::sigaction(SIGTERM, &action, nullptr);  // cannot fail for these signals
   (void)::sigaction(SIGINT, &action, nullptr);
-  return stop_requested;
+  action.sa_handler = note_hangup;
+  (void)::sigaction(SIGHUP, &action, nullptr);
+  return is_stop_asked;
 }
 
 int fail(const std::string& name, const Error& error) {

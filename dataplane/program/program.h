@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the daemons' main.cc have in common: a log on stderr, the line that says why they cannot
-// start, text on stdout; of the engines also a command line that may name a file of options, and
-// the signals that end them. Cold.
+// What the daemons' main.cc have in common: a command line, a log on stderr, the line that says why
+// they cannot start, text on stdout; of the engines also a file of options that the command line
+// may name, and the signals that end them. Cold.
 #pragma once
 
-#include <atomic>
 #include <boost/program_options.hpp>
 #include <string>
 
@@ -14,12 +13,18 @@
 namespace millrace::program {
 
 namespace po = boost::program_options;
+using StopAsked = bool (*)();
 
 // --log-level and --config, which every engine has.
 void add_common_options(po::options_description& options);
 
+// The command line alone. Boost throws on bad input; this is where it ends.
+[[nodiscard]] Result<po::variables_map> parse_words(
+    int argc, char** argv, const po::options_description& options,
+    const po::positional_options_description& positional);
+
 // The command line, and behind it, where --config names one, a file of NAME=VALUE lines. `options`
-// has the common ones and "help" in it. Boost throws on bad input; this is where it ends.
+// has the common ones and "help" in it.
 [[nodiscard]] Result<po::variables_map> parse(int argc, char** argv,
                                               const po::options_description& options,
                                               const po::positional_options_description& positional);
@@ -28,8 +33,11 @@ void add_common_options(po::options_description& options);
 // the log, or asks at some socket, and goes away must not end the program.
 [[nodiscard]] Status start_log(const std::string& name, const std::string& word);
 
-// True from the first SIGTERM or SIGINT on.
-[[nodiscard]] const std::atomic<bool>& stop_on_signals();
+// Of an engine, which outlives the terminal that it was started from and has no file to read again:
+// SIGTERM and SIGINT end it, SIGHUP does not. The function that is returned is true from the first
+// of the former on, and writes a line after one of the latter; the main loop is to ask it in each
+// turn.
+[[nodiscard]] StopAsked stop_on_signals();
 
 // Prints the one line that says why; returns the exit status.
 [[nodiscard]] int fail(const std::string& name, const Error& error);

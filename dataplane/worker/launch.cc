@@ -10,6 +10,7 @@
 #include <bit>
 #include <cerrno>
 
+#include "dataplane/core/counted.h"
 #include "dataplane/dpdk/library_log.h"
 #include "dataplane/shm/atomic.h"
 #include "dataplane/shm/file.h"
@@ -54,7 +55,7 @@ void copy_name(Field& field, const std::string& text) {
 
 // For what a host lacks that only this engine needs.
 Error or_without_dpdk(Error error) {
-  error.message += "; or set node.engine: xdp and start millrace-xdp (see README)";
+  error.message += "; or set node.engine: xdp and start millrace-xdp";
   return error;
 }
 
@@ -219,11 +220,13 @@ Status Engine::open_flow_tables() {
     spdlog::warn("{}: not on hugetlbfs; lookups will miss the TLB", options_.flow_dir);
   }
   if (left != 0) {
-    spdlog::info("{}: {} flows kept of {} tables in {}", options_.flow_dir, taken->flows, left,
+    spdlog::info("{}: {} kept, from {} into {}", options_.flow_dir,
+                 core::counted(taken->flows, "flow"), core::counted(left, "table"),
                  options_.worker_count);
   }
   if (taken->refused != 0) {
-    spdlog::warn("{}: {} flows found no room (raise --flows)", options_.flow_dir, taken->refused);
+    spdlog::warn("{}: {} found no room (raise --flows)", options_.flow_dir,
+                 core::counted(taken->refused, "flow"));
   }
   flow_tables_ = std::move(taken->tables);
   return ok();
@@ -335,10 +338,10 @@ void Engine::stop_workers() {
   workers_run_ = false;
 }
 
-void Engine::run(const std::atomic<bool>& stop) {
+void Engine::run(bool (*is_stop_asked)()) {
   dpdk::Clock clock;
   const timespec pause{.tv_sec = 0, .tv_nsec = kTendNs};
-  while (!stop.load(std::memory_order_relaxed)) {
+  while (!is_stop_asked()) {
     tend(clock.now_ns());
     (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, nullptr);  // a signal may cut it short
   }

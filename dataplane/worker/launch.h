@@ -70,8 +70,8 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
   ~Engine();
 
-  // Returns after `stop` became true and the workers have ended.
-  void run(const std::atomic<bool>& stop);
+  // Asks `is_stop_asked` in each turn; returns after it said yes and the workers have ended.
+  void run(bool (*is_stop_asked)());
 
  private:
   explicit Engine(const EngineOptions& options);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/worker/memberships.h"
 
+#include "dataplane/core/counted.h"
+
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -55,9 +57,9 @@ std::string Memberships::run(std::uint64_t now_ns) {
     follow(interface);
     leave_unwanted(interface);
     if (join_wanted(interface)) continue;
-    problem = interface.name + ": " + std::to_string(wanted_.size() - interface.joined.size()) +
-              " multicast groups of IPv6 VIPs cannot be joined (" +
-              std::generic_category().message(errno) +
+    problem = interface.name + ": " +
+              core::counted(wanted_.size() - interface.joined.size(), "multicast group") +
+              " of IPv6 VIPs cannot be joined (" + std::generic_category().message(errno) +
               "): switches that snoop on MLD do not deliver solicitations for them";
   }
   if (problem == told_) return "";

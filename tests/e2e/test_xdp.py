@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -209,6 +210,24 @@ def test_detach_leaves_nothing_and_keeps_the_flows(lab: Lab, node: Node) -> None
         report = streams.stop()
     assert report.errors == [] and report.lost == 0 and report.moved == 0, report
     assert f"flows taken over from {node.flow_dir}" in node.dataplane.log.read_text()
+
+
+def test_detach_takes_the_flow_directory_of_the_daemon_and_says_what_it_leaves(
+    node: Node,
+) -> None:
+    detach: list[str | Path] = [node.program("millrace-xdp"), "detach"]
+    detach += ["--runtime-dir", node.runtime_dir, "--pin-dir", node.pin_dir]
+    assert node.dataplane.stop() == 0
+    assert f"flows are in {node.flow_dir}" in node.namespace.run(detach).stderr
+    node.restart_dataplane()
+    assert node.dataplane.stop() == 0
+    other = node.flow_dir.with_name("other-flows")
+    said = node.namespace.run([*detach, "--flow-dir", other]).stderr
+    assert f"{node.flow_dir}: left as it is" in said and f"flows are in {other}" in said, said
+    again = node.namespace.run([*detach, "--flow-dir", other]).stderr
+    assert "nothing was attached" in again and f"what is in {other} is left as it is" in again
+    shutil.rmtree(other)
+    node.restart_dataplane()
 
 
 def test_another_program_on_the_interface_is_named(lab: Lab, node: Node) -> None:

@@ -170,7 +170,7 @@ def test_fault_30_too_few_hugepages_say_how_to_get_more(directory: Path) -> None
     assert re.fullmatch(
         r"hugepages: \d+ of 2 MiB are free, \d+ are needed, and more for flow tables; reserve "
         r"them: host-setup hugepages \d+ \(\"Sizing\" in the runbook says how many in all\); "
-        r"or set node.engine: xdp and start millrace-xdp \(see README\)",
+        r"or set node.engine: xdp and start millrace-xdp$",
         said,
     )
 
@@ -200,11 +200,23 @@ def test_restart_goes_on_with_the_flow_tables(directory: Path) -> None:
     assert again.end(signal.SIGTERM) == 0
 
 
+def test_hangup_of_the_terminal_ends_no_engine(directory: Path) -> None:
+    engine = Engine(directory)
+    engine.process.send_signal(signal.SIGHUP)
+    assert engine.process.stderr is not None
+    for line in engine.process.stderr:
+        engine.said += line
+        if "SIGHUP" in line:
+            break
+    assert "SIGHUP is ignored" in engine.said
+    assert engine.end(signal.SIGTERM) == 0
+
+
 def test_fault_88_other_number_of_workers_goes_on_with_the_flow_tables(directory: Path) -> None:
     assert Engine(directory).end(signal.SIGTERM) == 0
-    for workers in ("2", "1"):
+    for workers, tables in (("2", "1 table"), ("1", "2 tables")):
         again = Engine(directory, "--workers", workers)
-        assert f"flows kept of {3 - int(workers)} tables in {workers}" in again.said
+        assert f"kept, from {tables} into {workers}" in again.said
         assert again.end(signal.SIGTERM) == 0
         assert len(list((directory / "flows").iterdir())) == int(workers)
 
@@ -234,7 +246,7 @@ def test_fault_91_start_that_fails_leaves_flow_tables_as_they_were(directory: Pa
     assert left() == before
     (directory / "run" / "stats.new").rmdir()
     again = Engine(directory)
-    assert "flows kept of 1 tables in 1" in again.said
+    assert "kept, from 1 table into 1" in again.said
     assert again.end(signal.SIGTERM) == 0
 
 
