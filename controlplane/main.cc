@@ -160,6 +160,9 @@ Status ControlPlane::start() {
       Exporter::listen(options_.metrics, io_, [this] { return reconciler_->snapshot(); });
   if (!exporter) return exporter.error();
   exporter_ = std::move(*exporter);
+  if (const std::string absent = exporter_->problem(); !absent.empty()) {
+    spdlog::warn("{}; they are there as soon as it has it", absent);
+  }
 
   await_signal();
   tick();
@@ -252,6 +255,7 @@ ReconcilerHooks ControlPlane::hooks() {
             for (Alarm alarm : {Alarm{kind, health_->problem()},
                                 Alarm{AlarmKind::late, health_->lateness_problem()},
                                 Alarm{AlarmKind::routes, next_hops_->problem()},
+                                Alarm{AlarmKind::metrics, exporter_ ? exporter_->problem() : ""},
                                 Alarm{AlarmKind::file, file_watch_.alarm()}}) {
               if (!alarm.text.empty()) alarms.push_back(std::move(alarm));
             }
@@ -416,23 +420,18 @@ int main(int argc, char** argv) {
   raise_open_files_limit();
   Options options;
   const po::options_description description = describe(options);
-  po::variables_map values;
-  try {  // Boost's parser and Asio throw; nothing of ours does
-    po::store(po::command_line_parser(argc, argv)
-                  .options(description)
-                  .positional(po::positional_options_description())
-                  .run(),
-              values);
-    po::notify(values);
-    if (values.count("help") != 0) {
-      std::ostringstream text;
-      text << kHelpHead << '\n' << description << kHelpTail;
-      return millrace::program::print(kName, text.str());
-    }
-    if (values.count("version") != 0) {
-      return millrace::program::print(kName, "millrace-controlplane " MILLRACE_VERSION "\n");
-    }
-    if (options.config.empty()) return fail("--config FILE is missing; see --help");
+  const auto values = millrace::program::parse_words(argc, argv, description, {});
+  if (!values) return fail(values.error().message);
+  if (values->count("help") != 0) {
+    std::ostringstream text;
+    text << kHelpHead << '\n' << description << kHelpTail;
+    return millrace::program::print(kName, text.str());
+  }
+  if (values->count("version") != 0) {
+    return millrace::program::print(kName, "millrace-controlplane " MILLRACE_VERSION "\n");
+  }
+  if (options.config.empty()) return fail("--config FILE is missing; see --help");
+  try {  // Asio throws; nothing of ours does
     return run(std::move(options));
   } catch (const std::exception& error) {
     return fail(error.what());

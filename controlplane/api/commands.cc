@@ -16,6 +16,7 @@
 #include "controlplane/api/views.h"
 #include "controlplane/config/load.h"
 #include "controlplane/config/reader.h"
+#include "dataplane/core/counted.h"
 #include "dataplane/core/drop_reason.h"
 
 namespace millrace::control {
@@ -205,8 +206,8 @@ Outcome run_validate(const Call& call) {
 // Whoever applied is told, but may be a program that nobody watches: so it is also kept as the last
 // attempt, for `millrace status` and metrics, until a config is applied.
 Outcome refuse_apply(const Call& call, Errors errors) {
-  spdlog::warn("apply by uid {} (pid {}) refused: {} errors, the first: {}", call.peer.uid,
-               call.peer.pid, errors.size(), to_string(errors.front()));
+  spdlog::warn("apply by uid {} (pid {}) refused: {}, the first: {}", call.peer.uid, call.peer.pid,
+               core::counted(errors.size(), "error"), to_string(errors.front()));
   std::string text = "apply by uid " + std::to_string(call.peer.uid) + ":";
   for (const ConfigError& error : errors) text += "\n" + to_string(error);
   call.parts.controller.report_config_error(std::move(text));
@@ -346,6 +347,7 @@ Outcome run_flows(const Call& call) {
 
   const Names names(snapshot);
   const EngineSnapshot& engine = snapshot.engine;
+  if (engine.is_unseen()) return Errors{{"flows", engine.problem}};
   if (engine.flow_table_dir.empty()) {
     return Errors{{"flows", "no engine has been seen yet, so there is no flow table to read"}};
   }

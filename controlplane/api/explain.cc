@@ -40,6 +40,11 @@ class Explanation {
   void find_flow();
   void drop(mr_drop_reason reason, const std::string& why);
   void say(const std::string& why) { why_.emplace_back(why); }
+  // A step for which something could not be read, so that the answer is not whole.
+  void not_read(const std::string& problem) {
+    say(problem);
+    problems_.emplace_back(problem);
+  }
   [[nodiscard]] std::string target_text(const mr_target& target) const;
   [[nodiscard]] mr_flow_tuple tuple() const;
 
@@ -49,6 +54,7 @@ class Explanation {
   Names names_;
   json::object result_;
   json::array why_;
+  json::array problems_;
 };
 
 json::value Explanation::run() {
@@ -63,6 +69,7 @@ json::value Explanation::run() {
   decide();
   explain_engine();
   result_["why"] = std::move(why_);
+  result_["problems"] = std::move(problems_);
   return std::move(result_);
 }
 
@@ -70,6 +77,8 @@ json::value Explanation::run() {
 void Explanation::explain_engine() {
   const EngineSnapshot& engine = snapshot_.engine;
   result_["is_forwarding"] = engine.is_forwarding();
+  result_["is_unseen"] = engine.is_unseen();
+  if (engine.is_unseen()) return not_read(engine.problem);
   if (!engine.is_forwarding()) {
     return say("no engine is running (" + engine.problem + "): nothing is forwarded at all");
   }
@@ -212,11 +221,13 @@ void Explanation::find_flow() {
        .found_max = 1,
        .records_max = kRecordsMax,
        .matches = [&](const mr_flow_record& record) { return matches(filter, record, names_); }});
-  for (const std::string& problem : scan.problems) say("flow table not read: " + problem);
+  for (const std::string& problem : scan.problems) not_read("flow table not read: " + problem);
   if (scan.found.empty()) {
     return say(scan.next ? "not found among the first " + std::to_string(scan.records_seen) +
                                " flow records; the rest was not searched"
-                         : "no flow table has this flow: its first packet is decided as above");
+               : scan.problems.empty()
+                   ? "no flow table has this flow: its first packet is decided as above"
+                   : "no flow table that can be read has this flow");
   }
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);

@@ -95,6 +95,7 @@ json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns
   const bool has_started = engine.start_ns != 0;
   return {{"running", engine.is_running()},
           {"forwarding", engine.is_forwarding()},
+          {"unseen", engine.is_unseen()},
           {"kind", engine.kind},
           {"wanted_kind", engine.wanted_kind},
           {"pid", engine.pid},
@@ -106,6 +107,11 @@ json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns
           {"flow_table_dir", engine.flow_table_dir},
           {"nics", std::move(nics)},
           {"workers", std::move(workers)}};
+}
+
+// What could not be read, so that an answer about the engine is not whole.
+json::array unread(const EngineSnapshot& engine) {
+  return engine.is_unseen() ? json::array{json::value(engine.problem)} : json::array{};
 }
 
 json::object counters_of(std::span<const std::uint64_t> counters) {
@@ -146,6 +152,7 @@ json::value status_view(const Snapshot& snapshot, std::uint64_t boottime_ns) {
   return {{"node", snapshot.node},
           {"zone", snapshot.zone},
           {"alarms", std::move(alarms)},
+          {"problems", unread(snapshot.engine)},
           {"version", snapshot.version},
           {"uptime_seconds", seconds_between(snapshot.start_ns, boottime_ns)},
           {"generation", snapshot.generation},
@@ -214,6 +221,7 @@ json::value counters_view(const Snapshot& snapshot) {
     nics.push_back({{"name", nic.name}, {"drops", nic_drops_of(nic)}});
   }
   return {{"engine_running", snapshot.engine.is_running()},
+          {"problems", unread(snapshot.engine)},
           {"counters", counters_of(counters)},
           {"drops", drops_of(drops)},
           {"workers", std::move(workers)},

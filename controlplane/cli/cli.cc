@@ -17,6 +17,7 @@
 #include "controlplane/cli/top.h"
 #include "controlplane/config/load.h"
 #include "controlplane/config/utf8.h"
+#include "dataplane/core/counted.h"
 
 namespace millrace::control {
 namespace {
@@ -71,7 +72,11 @@ class Cli {
   void print_warnings(const json::value& result);
   [[nodiscard]] int print(const json::value& result, const std::string& text) {
     out_ << (line_.json ? json::serialize(result) + "\n" : text);
-    return kExitDone;
+    return exit_code_of(result);
+  }
+  // An answer names under "problems" what could not be read: it is printed, but is not whole.
+  [[nodiscard]] static int exit_code_of(const json::value& result) {
+    return JsonView(&result)["problems"].items().empty() ? kExitDone : kExitFailed;
   }
   [[nodiscard]] int usage(const std::string& message) {
     err_ << "millrace: " << message << "\n";
@@ -216,10 +221,11 @@ int Cli::rehearse(const std::string& file, const std::string& text, const Config
     here = render_rehearsed(&*outcome);
     answer["apply"] = *outcome;
   }
-  return print(answer, file + ": good. " + counted(config.load_balancers.size(), "load balancer") +
-                           ", " + counted(listeners, "listener") + ", " +
-                           counted(config.target_groups.size(), "target group") + ", " +
-                           counted(targets, "target") + ". " + here + "\n");
+  return print(answer, file + ": good. " +
+                           core::counted(config.load_balancers.size(), "load balancer") + ", " +
+                           core::counted(listeners, "listener") + ", " +
+                           core::counted(config.target_groups.size(), "target group") + ", " +
+                           core::counted(targets, "target") + ". " + here + "\n");
 }
 
 void Cli::print_warnings(const json::value& result) {
@@ -347,6 +353,7 @@ int Cli::flows() {
 // A request looks at a part of the tables only; this goes on until there are enough, or no more.
 std::optional<json::value> Cli::ask_flows(json::object request) {
   json::array flows;
+  json::array problems;
   std::uint64_t records_seen = 0;
   while (true) {
     const auto left = static_cast<std::uint32_t>(line_.limit - flows.size());
@@ -355,11 +362,13 @@ std::optional<json::value> Cli::ask_flows(json::object request) {
     if (!part) return std::nullopt;
     const JsonView view(&*part);
     for (const JsonView flow : view["flows"].items()) flows.push_back(*flow.raw());
+    for (const JsonView problem : view["problems"].items()) problems.push_back(*problem.raw());
     records_seen += view["records_seen"].whole();
     const JsonView next = view["next"];
     if (next.is_null() || flows.size() >= line_.limit) {
       json::object all = part->is_object() ? part->get_object() : json::object{};
       all["flows"] = std::move(flows);
+      all["problems"] = std::move(problems);
       all["records_seen"] = records_seen;
       return all;
     }
@@ -396,7 +405,7 @@ int Cli::top() {
                  {"targets", after->targets},
                  {"counters", after->counters}},
                 render_top(*before, *after));
-    if (line_.once) return kExitDone;
+    if (line_.once) return exit_code_of(after->status);
     if (!is_terminal_ && !line_.json) out_ << "\n";
     out_.flush();
     if (!out_) return kExitFailed;  // the reader of the pipe is gone

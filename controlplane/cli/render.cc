@@ -2,6 +2,7 @@
 #include "controlplane/cli/render.h"
 
 #include "controlplane/cli/table.h"
+#include "dataplane/core/counted.h"
 
 namespace millrace::control {
 namespace {
@@ -111,6 +112,7 @@ std::string group_table(JsonView status) {
 
 std::string absent_engine_text(JsonView engine) {
   const std::string problem = or_dash(engine["problem"].text());
+  if (engine["unseen"].flag()) return "NOT TO BE SEEN: " + problem;
   if (!engine["forwarding"].flag()) return "NOT RUNNING: " + problem;
   return "UNATTENDED: " + engine["kind"].text() + " goes on forwarding by generation " +
          whole_text(engine["adopted_generation"]) + ", but no change comes into force: " + problem;
@@ -228,7 +230,12 @@ std::string render_counters(JsonView counters, bool with_zeros) {
     return table;
   };
   std::string text;
-  if (!counters["engine_running"].flag()) text += "The engine is not running: as of its end.\n\n";
+  for (const JsonView problem : counters["problems"].items()) {
+    text += "Not read: " + problem.text() + "\n\n";
+  }
+  if (text.empty() && !counters["engine_running"].flag()) {
+    text = "The engine is not running: as of its end.\n\n";
+  }
   text += table_of("COUNTER", "counters", true).text();
   const Table drops = table_of("DROP REASON", "drops", with_zeros);
   text += "\n" + (drops.empty() ? "No packets dropped.\n" : drops.text());
@@ -251,6 +258,8 @@ std::string render_explain(JsonView explanation) {
   }
   const std::string verdict = explanation["verdict"].text();
   const bool is_forwarding = explanation["is_forwarding"].flag();
+  if (explanation["is_unseen"].flag())
+    return text + "=> unknown, while the engine cannot be seen\n";
   if (!is_forwarding && verdict != "drop") return text + "=> nothing, while no engine runs\n";
   if (verdict == "forward") return text + "=> forwarded to " + explanation["target"].text() + "\n";
   if (verdict == "punt") return text + "=> handed to the kernel\n";
@@ -292,7 +301,7 @@ std::string changes_text(JsonView outcome) {
   for (const auto& [key, word] : kinds) {
     for (const char* how : {"added", "removed", "changed"}) {
       const std::uint64_t count = outcome[std::string(key) + "_" + how].whole();
-      if (count != 0) changes.push_back(counted(count, word) + " " + how);
+      if (count != 0) changes.push_back(core::counted(count, word) + " " + how);
     }
   }
   if (outcome["node_changed"].flag()) changes.emplace_back("settings of the node changed");
@@ -310,10 +319,6 @@ std::string render_applied(JsonView outcome, const std::string& file) {
 std::string render_rehearsed(JsonView outcome) {
   const std::string changes = changes_text(outcome);
   return changes.empty() ? "Apply would change nothing" : "Apply would say: " + changes;
-}
-
-std::string counted(std::size_t count, const char* what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
 
 }  // namespace millrace::control

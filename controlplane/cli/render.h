@@ -20,9 +20,6 @@ namespace millrace::control {
 // What an apply would change, without a line end.
 [[nodiscard]] std::string render_rehearsed(JsonView outcome);
 
-// "1 target", "2 targets".
-[[nodiscard]] std::string counted(std::size_t count, const char* what);
-
 // Of an engine that does not run: whether the node forwards nevertheless, and why it does not run.
 [[nodiscard]] std::string absent_engine_text(JsonView engine);
 // State, and health where the state does not tell it: "draining, unhealthy".

@@ -73,6 +73,10 @@ EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_lin
   if (!stats_) {
     Result<shm::StatsReader> joined = shm::StatsReader::join(stats_path_);
     join_error_ = joined ? "" : joined.error().message;
+    // A file that an engine has not made yet is another matter.
+    const bool is_there = shm::identity_of(stats_path_) != shm::FileIdentity{};
+    is_unseen_ = !joined && (shm::is_hidden(stats_path_) || shm::is_hidden(lock_path_) ||
+                             (is_alive_ && is_there));
     if (!joined) return result;
     stats_.emplace(std::move(*joined));
   }
@@ -94,9 +98,10 @@ bool EngineWatch::is_beating(std::uint64_t now_ns) const {
 }
 
 // The one place where this is decided. The XDP engine's program is in the kernel and needs its
-// daemon for changes alone; the DPDK engine's workers need its main thread for no more.
+// daemon for changes alone; the DPDK engine's workers need its main thread for no more. What cannot
+// be read says neither that something is there nor that it is not.
 EngineState EngineWatch::state(std::uint64_t now_ns) const {
-  if (!stats_) return EngineState::stopped;
+  if (!stats_) return is_unseen_ ? EngineState::unseen : EngineState::stopped;
   if (is_alive_ && is_beating(now_ns)) return EngineState::running;
   bool is_forwarding = std::ranges::any_of(links_, &LinkState::has_xdp_program);
   if (is_alive_ && info_.engine_kind == MR_ENGINE_DPDK) {
@@ -166,13 +171,17 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
 // The first that applies: what is at the top explains what is below.
 std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t published,
                                  std::uint64_t published_at_ns, std::uint64_t now_ns) const {
+  if (engine.is_unseen()) {
+    return "what the engine says of itself cannot be read, so whether it runs is unknown: " +
+           join_error_;
+  }
   if (!is_alive_) {
     const bool is_unattended = engine.state == EngineState::unattended;
     return (is_unattended ? "millrace-xdp is not running: nobody holds "
                           : "the engine is not running: nobody holds ") +
            lock_path_;
   }
-  if (!stats_) return "the engine's counters cannot be read: " + join_error_;
+  if (!stats_) return "the engine has no counters yet: " + join_error_;
   if (!engine.is_running()) {
     return "the engine's main thread gave no sign of life for " +
            std::to_string(age_ms(info_.heartbeat_ns, now_ns)) + " ms";

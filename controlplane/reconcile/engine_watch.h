@@ -71,6 +71,7 @@ class EngineWatch {
   std::optional<bool> was_there_first_;  // at the first look
   std::optional<shm::StatsReader> stats_;
   std::string join_error_;
+  bool is_unseen_ = false;  // there may be a segment, but it cannot be read
   shm::EngineInfo info_;
   std::vector<LinkState> links_;  // by nic, as the kernel says; empty while the engine says it
 };

@@ -18,6 +18,7 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
   if (!store_alarm_.empty()) alarms.push_back({AlarmKind::store, store_alarm_});
   if (!hold_alarm_.text.empty()) alarms.push_back(hold_alarm_);
   alarms.insert(alarms.end(), link_alarms_.begin(), link_alarms_.end());
+  if (engine.is_unseen()) alarms.push_back({AlarmKind::engine_unseen, engine.problem});
   if (engine.is_of_wrong_kind()) {
     alarms.push_back({AlarmKind::engine_kind, "the engine that runs is " + engine.kind +
                                                   ", but node.engine is " + engine.wanted_kind});

@@ -121,6 +121,7 @@ void Reconciler::note_engine_state(const EngineSnapshot& engine) {
   const bool is_expected = engine.is_running() || !engine_state_;
   const char* what = engine.is_running()      ? "the engine runs"
                      : engine.is_forwarding() ? "the engine forwards, but carries out no change: "
+                     : engine.is_unseen()     ? ""
                                               : "nothing is forwarded: ";
   hooks_.log(is_expected ? LogLevel::info : LogLevel::error,
              what + (engine.is_running() ? "" : engine.problem));

@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "dataplane/core/counted.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::control {
@@ -237,9 +238,10 @@ Recovered recover_in_force(ControlState& state, const core::ConfigView& in_force
 
 std::string to_string(const Recovered& recovered) {
   return "the stored state is lost or older than the config in force: took slots and ids of " +
-         std::to_string(recovered.listeners) + " listeners, " + std::to_string(recovered.groups) +
-         " target groups and " + std::to_string(recovered.targets) +
-         " targets over from that; drains by the operator that were begun since are forgotten";
+         core::counted(recovered.listeners, "listener") + ", " +
+         core::counted(recovered.groups, "target group") + " and " +
+         core::counted(recovered.targets, "target") +
+         " over from that; drains by the operator that were begun since are forgotten";
 }
 
 }  // namespace millrace::control

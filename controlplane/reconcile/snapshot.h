@@ -101,6 +101,7 @@ struct NicSnapshot {
 // What the node does with packets, and whether a change comes into force.
 enum class EngineState : std::uint8_t {
   stopped,     // nothing is forwarded
+  unseen,      // it may well forward: what would tell cannot be read
   unattended,  // forwards as it did last, but nobody is there to carry out a change
   running,     // main heartbeat < 1 s old
 };
@@ -123,27 +124,32 @@ struct EngineSnapshot {
   // Another engine runs than the config names.
   [[nodiscard]] bool is_of_wrong_kind() const { return is_running() && kind != wanted_kind; }
   [[nodiscard]] bool is_running() const { return state == EngineState::running; }
-  [[nodiscard]] bool is_forwarding() const { return state != EngineState::stopped; }
+  [[nodiscard]] bool is_forwarding() const {
+    return state == EngineState::running || state == EngineState::unattended;
+  }
+  [[nodiscard]] bool is_unseen() const { return state == EngineState::unseen; }
 };
 
 enum class AlarmKind : std::uint8_t {
-  probes,        // health checks cannot be done
-  late,          // they start late
-  hold,          // they say nothing for the moment: no engine, or what `stall` and `link` are about
-  routes,        // the kernel's tables are not followed
-  publish,       // changes do not reach the engine
-  store,         // changes are not remembered
-  file,          // the config in force is not that of the config file
-  engine_kind,   // another engine runs than the config names
-  own_vip,       // a VIP is the node's own address
-  encap_source,  // no address to encapsulate from
-  unreachable,   // healthy targets to which the engine has no way
-  mtu,           // targets to which encapsulated packets do not fit that every network carries
-  stall,         // a worker stands still
-  link,          // a nic has no link
-  queues,        // rx queues that nobody reads
+  probes,   // health checks cannot be done
+  late,     // they start late
+  hold,     // they say nothing for the moment: no engine, or what `stall` and `link` are about
+  routes,   // the kernel's tables are not followed
+  publish,  // changes do not reach the engine
+  store,    // changes are not remembered
+  file,     // the config in force is not that of the config file
+  engine_unseen,  // what tells of the engine cannot be read
+  metrics,        // nobody can ask for metrics
+  engine_kind,    // another engine runs than the config names
+  own_vip,        // a VIP is the node's own address
+  encap_source,   // no address to encapsulate from
+  unreachable,    // healthy targets to which the engine has no way
+  mtu,            // targets to which encapsulated packets do not fit that every network carries
+  stall,          // a worker stands still
+  link,           // a nic has no link
+  queues,         // rx queues that nobody reads
 };
-inline constexpr std::size_t kAlarmKindCount = 15;
+inline constexpr std::size_t kAlarmKindCount = 17;
 
 struct Alarm {
   AlarmKind kind{};

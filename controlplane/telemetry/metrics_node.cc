@@ -118,17 +118,17 @@ constexpr MetricRow<NodeSubject> kNodeRows[] = {
 constexpr MetricRow<AlarmSubject> kAlarmRows[] = {
     {{"millrace_alarms", MetricKind::gauge,
       "How many things of a kind the control plane finds wrong just now (millrace status says "
-      "which): probes, late, hold, routes, publish, store, file, engine_kind, own_vip, "
-      "encap_source, unreachable, mtu, stall, link, queues.",
+      "which): probes, late, hold, routes, publish, store, file, engine_unseen, metrics, "
+      "engine_kind, own_vip, encap_source, unreachable, mtu, stall, link, queues.",
       "alarm", ""},
      [](const AlarmSubject& s) { return number(s.count); }},
 };
 
 const char* name_of(AlarmKind kind) {
   constexpr std::array<const char*, kAlarmKindCount> kNames = {
-      "probes",      "late", "hold",        "routes",  "publish",
-      "store",       "file", "engine_kind", "own_vip", "encap_source",
-      "unreachable", "mtu",  "stall",       "link",    "queues"};
+      "probes",      "late",          "hold",    "routes",      "publish", "store",
+      "file",        "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source",
+      "unreachable", "mtu",           "stall",   "link",        "queues"};
   return kNames.at(static_cast<std::size_t>(kind));
 }
 

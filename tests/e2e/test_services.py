@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class ControlPlane:
     host: Namespace
     home: Path
     process: subprocess.Popen[bytes] | None = None
+    user: int | None = None  # and group, without any privilege; None: root
 
     @property
     def config(self) -> Path:
@@ -43,12 +45,17 @@ class ControlPlane:
             *(program_path("millrace-controlplane"), "--config", self.config),
             *("--runtime-dir", self.home / runtime_dir, "--state-dir", self.home / state_dir),
         ]
-        return self.host.command(words)
+        if self.user is None:
+            return self.host.command(words)
+        ids = (f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups")
+        return self.host.command(["setpriv", *ids, *words])
 
-    def start(self) -> None:
+    def start(self, *, is_whole: bool = True) -> None:
+        """Until it answers; `is_whole`: it can read all that there is."""
         self.config.write_text(json.dumps(standard()))
         self.process = subprocess.Popen(self.words(), stderr=subprocess.PIPE)
-        wait_until(lambda: self.millrace("status").returncode == 0, "it answers", timeout_s=15)
+        command = "status" if is_whole else "listeners"
+        wait_until(lambda: self.millrace(command).returncode == 0, "it answers", timeout_s=15)
 
     def millrace(self, *words: str) -> subprocess.CompletedProcess[str]:
         return run([program_path("millrace"), "--socket", self.socket, *words], check=False)
@@ -107,6 +114,64 @@ def test_fault_87_log_reader_that_is_gone_ends_nothing(control_plane: ControlPla
         assert control_plane.millrace("reload").returncode == 0
     control_plane.process.send_signal(signal.SIGHUP)
     assert control_plane.millrace("status").returncode == 0
+
+
+SERVICE = 54321  # nobody's number on a machine
+
+
+@pytest.fixture
+def shared() -> Iterator[ControlPlane]:
+    """Not started; with directories as the unit has them, where the unit's user can reach them."""
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        home.chmod(0o755)
+        for directory, owner in (("run", 0), ("state", SERVICE)):
+            (home / directory).mkdir()
+            (home / directory).chmod(0o770)
+            os.chown(home / directory, owner, SERVICE)
+        host = Namespace(f"mr-{os.getpid()}-shared", "host", home)
+        host.create()
+        started = ControlPlane(host, home)
+        try:
+            yield started
+        finally:
+            if started.process is not None and started.process.poll() is None:
+                started.stop()
+            host.delete()
+
+
+def test_service_goes_on_with_what_a_run_by_root_has_left(shared: ControlPlane) -> None:
+    before = os.umask(0o077)
+    try:
+        shared.start()
+    finally:
+        os.umask(before)
+    drained = ("drain", "http-4", "10.0.1.11")
+    assert shared.millrace(*drained).returncode == 0
+    ids = [path.stat().st_gid for path in (shared.home / "run").iterdir()]
+    assert ids and set(ids) == {SERVICE}
+    assert shared.stop() == 0
+    shared.config.chmod(0o644)
+    shared.user = SERVICE
+    shared.start()
+    status = json.loads(shared.millrace("status", "--json").stdout)
+    assert status["generation"] > 1 and not [a for a in status["alarms"] if "cannot" in a], status
+    assert '"draining"' in shared.millrace("targets", "--json").stdout, "the store is the same"
+    assert shared.millrace("undrain", *drained[1:]).returncode == 0, "and can be written"
+
+
+def test_engine_that_may_not_be_looked_at_is_not_called_stopped(shared: ControlPlane) -> None:
+    (shared.home / "run" / "stats").touch(mode=0o600)
+    shared.user = SERVICE
+    shared.start(is_whole=False)
+    for command in ("status", "counters", "flows"):
+        done = shared.millrace(command)
+        said = done.stdout + done.stderr
+        assert done.returncode == 1, command
+        assert "run/stats: Permission denied" in said and "NOT RUNNING" not in said, said
+    assert "ALARM" in shared.millrace("status").stdout
+    (shared.home / "run" / "stats").unlink()
+    wait_until(lambda: "NOT RUNNING" in shared.millrace("status").stdout, "it sees", timeout_s=10)
 
 
 def test_reload_says_what_came_of_the_file(control_plane: ControlPlane) -> None:

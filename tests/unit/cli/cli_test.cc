@@ -119,6 +119,26 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
                   "force: no stats segment"));
 }
 
+TEST_F(CliTest, answer_about_an_engine_that_cannot_be_seen_is_no_success) {
+  node_.controller.state.engine.state = EngineState::unseen;
+  node_.controller.state.engine.problem = "cannot open stats: Permission denied";
+  const Outcome status = run({"status"});
+  EXPECT_EQ(status.code, kExitFailed);
+  EXPECT_TRUE(has(status.out, "NOT TO BE SEEN: cannot open stats: Permission denied"))
+      << status.out;
+  EXPECT_FALSE(has(status.out, "NOT RUNNING"));
+  const Outcome counters = run({"counters"});
+  EXPECT_EQ(counters.code, kExitFailed);
+  EXPECT_TRUE(has(counters.out, "Not read: cannot open stats: Permission denied"));
+  EXPECT_FALSE(has(counters.out, "is not running"));
+  const Outcome flows = run({"flows"});
+  EXPECT_EQ(flows.code, kExitFailed);
+  EXPECT_TRUE(has(flows.err, "cannot open stats: Permission denied")) << flows.err;
+  const Outcome explained = run({"explain", "198.51.100.7:4711", "203.0.113.10:80", "tcp"});
+  EXPECT_EQ(explained.code, kExitFailed);
+  EXPECT_TRUE(has(explained.out, "=> unknown, while the engine cannot be seen")) << explained.out;
+}
+
 TEST_F(CliTest, targets_show_state_and_why) {
   TargetSnapshot& target = node_.target(0, 1);
   target.state = TargetState::unhealthy;
@@ -392,6 +412,19 @@ class CliFlowsTest : public CliTest {
     return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
   }
 };
+
+TEST_F(CliFlowsTest, table_that_cannot_be_read_is_told_and_no_success) {
+  node_.controller.state.engine.flow_table_count = 2;
+  for (const char* limit : {"5", "2300", "1000000"}) {
+    const Outcome some = run({"flows", "--limit", limit});
+    const bool is_reached = std::string(limit) == "1000000";
+    EXPECT_EQ(some.code, is_reached ? kExitFailed : kExitDone) << limit;
+    EXPECT_EQ(has(some.out, "Not read: cannot open " + dir_.file("flows.1")), is_reached);
+  }
+  const Outcome all = run({"flows", "--limit", "1000000", "--json"});
+  EXPECT_EQ(all.code, kExitFailed);
+  EXPECT_EQ(json::parse(all.out).at("problems").as_array().size(), 1u);
+}
 
 TEST_F(CliFlowsTest, shows_flows_and_says_when_there_are_more) {
   const Outcome some = run({"flows", "--limit", "5"});

@@ -3,10 +3,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <fstream>
 
+#include "tests/support/cc/unprivileged.h"
 #include "tests/unit/reconcile/fake_engine.h"
 
 namespace millrace::control {
@@ -28,6 +31,46 @@ TEST(EngineWatch, without_an_engine_nothing_is_read_and_everything_may_be_reused
   const EngineSnapshot engine = watch.snapshot(7, 0, kSecond);
   EXPECT_EQ(engine.state, EngineState::stopped);
   EXPECT_THAT(engine.problem, HasSubstr("not running"));
+}
+
+// Nobody may say "is not there" of what cannot be looked at.
+TEST(EngineWatch, engine_that_may_not_be_looked_at_is_unseen_and_not_stopped) {
+  if (!test::is_root()) GTEST_SKIP() << "takes rights from itself, which only root has to spare";
+  const test::TempDir dir;
+  const FakeEngine fake(dir.path());
+  ASSERT_EQ(::chmod(dir.path().c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(dir.file("stats").c_str(), 0600), 0);
+  EngineWatch watch(dir.path());
+  const auto look = [&] {
+    const test::AsServiceUser service;
+    (void)watch.poll(kSecond, no_link);
+    return watch.snapshot(0, 0, kSecond);
+  };
+  for (const unsigned lock_mode : {0644u, 0600u}) {
+    ASSERT_EQ(::chmod(dir.file("dataplane.lock").c_str(), lock_mode), 0);
+    const EngineSnapshot engine = look();
+    EXPECT_EQ(engine.state, EngineState::unseen);
+    EXPECT_FALSE(engine.is_forwarding()) << "nothing is promised";
+    EXPECT_THAT(engine.problem, HasSubstr("cannot be read, so whether it runs is unknown"));
+    EXPECT_THAT(engine.problem, HasSubstr("stats: Permission denied"));
+    EXPECT_EQ(watch.oldest_read(7), 0u) << "it may be reading anything";
+  }
+  ASSERT_EQ(::chmod(dir.file("stats").c_str(), 0644), 0);
+  EXPECT_NE(look().state, EngineState::unseen);
+}
+
+TEST(EngineWatch, counters_that_cannot_be_understood_hide_an_engine_that_lives) {
+  const test::TempDir dir;
+  const FakeEngine fake(dir.path());
+  std::ofstream(dir.file("stats")) << "of another release";
+  EngineWatch watch(dir.path());
+  (void)watch.poll(kSecond, no_link);
+  EXPECT_EQ(watch.snapshot(0, 0, kSecond).state, EngineState::unseen);
+  ASSERT_EQ(::unlink(dir.file("stats").c_str()), 0);
+  (void)watch.poll(kSecond, no_link);
+  const EngineSnapshot starting = watch.snapshot(0, 0, kSecond);
+  EXPECT_EQ(starting.state, EngineState::stopped) << "forwards nothing yet";
+  EXPECT_THAT(starting.problem, HasSubstr("no counters yet"));
 }
 
 TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
