@@ -18,9 +18,9 @@ namespace millrace::dpdk {
 // Rx queues that the interface spreads frames over now; 0 when there is no such interface.
 [[nodiscard]] std::uint32_t rx_queue_count(const std::string& interface);
 
-// What that becomes with an XDP program. virtio_net turns on one more pair of queues for each CPU of
-// the machine, if the device has as many (virtnet_xdp_set() in Linux's drivers/net/virtio_net.c),
-// and the device spreads over all of them.
+// What that becomes with an XDP program. virtio_net turns on one more pair of queues for each CPU
+// of the machine, if the device has as many (virtnet_xdp_set() in Linux's
+// drivers/net/virtio_net.c), and the device spreads over all of them.
 [[nodiscard]] std::uint32_t rx_queue_count_with_xdp(const std::string& interface);
 
 // The command that gives it `count` queues, in the terms of its driver.

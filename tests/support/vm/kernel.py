@@ -16,7 +16,8 @@ KERNELS = ROOT / "build" / "vm"
 DOWNLOAD_TIMEOUT_S = 300.0
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGE = "linux-image-amd64"
-# Releases of Debian: 12's own kernel, the newest that it offers, and one from before the XDP engine's.
+# Releases of Debian: 12's own kernel, the newest that it offers, and one that has no way to run the
+# XDP engine.
 STANDARD, NEWEST, OLDEST = "bookworm", "bookworm-backports", "bullseye"
 
 
