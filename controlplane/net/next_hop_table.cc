@@ -76,7 +76,9 @@ NextHopInfo unresolved(std::string text) {
 
 void NextHopTable::set_twins(std::vector<std::string> twin_names) {
   twin_names_ = std::move(twin_names);
-  twins_.clear();
+  std::erase_if(twins_, [this](const auto& twin) {
+    return std::ranges::find(twin_names_, twin.second) == twin_names_.end();
+  });
   for (const auto& [index, link] : links_) note_twin(index, link.name);
 }
 

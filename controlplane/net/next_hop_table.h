@@ -47,6 +47,7 @@ class NextHopTable {
  public:
   // A twin is the link that has its name now, or else the first to get it. It goes on being that
   // twin, by this name, when it is renamed: an engine drives a device, and says its new name later.
+  // Another engine's twins are others, also by the same names: for those call it with none first.
   void set_twins(std::vector<std::string> twin_names);
 
   // Takes a change into account. `now` on a monotonic clock.

@@ -73,6 +73,7 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
  private:
   void wait_for_events();
   void read_events();
+  void take_events();
   [[nodiscard]] Status resync();
   void refresh_routes_soon(Reasked reasked);
   void refresh_routes(Reasked reasked);
@@ -119,6 +120,13 @@ void NextHops::Impl::wait_for_events() {
 }
 
 void NextHops::Impl::read_events() {
+  take_events();
+  ask_neighbours();
+  wait_for_events();
+  tell();
+}
+
+void NextHops::Impl::take_events() {
   const auto now = std::chrono::steady_clock::now();
   Reasked reasked = Reasked::none;
   const auto drained = monitor_.drain(
@@ -130,9 +138,6 @@ void NextHops::Impl::read_events() {
   } else {
     refresh_routes_soon(reasked);
   }
-  ask_neighbours();
-  wait_for_events();
-  tell();
 }
 
 Status NextHops::Impl::resync() {
@@ -188,7 +193,9 @@ std::optional<IpAddress> NextHops::Impl::look_up_default(const std::optional<IpA
   return std::nullopt;
 }
 
+// An engine has a twin's new name from the kernel: first comes what the kernel has said by now.
 void NextHops::Impl::set_twins(std::vector<std::string> twin_names) {
+  take_events();
   table_.set_twins(std::move(twin_names));
   ask_neighbours();
   answers_ = current_answers();

@@ -316,6 +316,22 @@ TEST_F(NextHopsTest, renamed_twin_goes_on_by_the_name_that_its_engine_says) {
   EXPECT_EQ(hop("10.0.1.11").twin, "lan0");
 }
 
+TEST_F(NextHopsTest, engine_that_says_a_new_name_before_the_kernels_event_is_read_is_believed) {
+  next_hops_->watch({ip("10.0.1.11")});
+  ASSERT_TRUE(resolves_to("10.0.1.11", kPeerMac));
+  node_->run("ip link set mr0 name lan0 || (ip link set mr0 down; ip link set mr0 name lan0 up)\n");
+  // It may say another nic's first.
+  next_hops_->set_twins({"mr0", "mr1"});
+  EXPECT_EQ(next_hops_->local_macs(),
+            (std::vector<LocalMac>{{.twin = "mr0", .mac = {2, 0, 0, 0, 0, 1}}}));
+  next_hops_->set_twins({"lan0", "mr1"});
+  EXPECT_EQ(next_hops_->local_macs(),
+            (std::vector<LocalMac>{{.twin = "lan0", .mac = {2, 0, 0, 0, 0, 1}}}));
+  next_hops_->set_twins({});
+  next_hops_->set_twins({"mr0"});
+  EXPECT_TRUE(next_hops_->local_macs().empty()) << "another engine drives no renamed link";
+}
+
 TEST_F(NextHopsTest, twin_that_is_made_anew_is_the_twin_again) {
   next_hops_->watch({ip("10.0.1.11")});
   ASSERT_TRUE(resolves_to("10.0.1.11", kPeerMac));
