@@ -45,6 +45,11 @@ std::string up_to_comma(const std::string& text) { return text.substr(0, text.fi
 
 bool is_af_xdp(const std::string& driver) { return driver == "net_af_xdp"; }
 
+// A virtio device drops frames of VLANs that it was not told of, unless it takes everything
+// (Virtual I/O Device 1.2, section 5.1.6.5.3). Only the kernel knows the VLANs of the twin, and
+// each of all 4094 would take a command.
+bool filters_vlans(const std::string& driver) { return driver.rfind("net_virtio", 0) == 0; }
+
 bool is_virtual_device(const std::string& device) { return device.rfind("net_", 0) == 0; }
 
 }  // namespace
@@ -345,7 +350,8 @@ Status Nic::start() {
     }
     // Neighbour solicitations for VIPs come by multicast groups that nobody joined on this device.
     // What a driver cannot filter (AF_XDP, rings) it delivers anyway, or takes as promiscuous.
-    if (::rte_eth_allmulticast_enable(device) != 0) (void)::rte_eth_promiscuous_enable(device);
+    const bool has_multicast = ::rte_eth_allmulticast_enable(device) == 0;
+    if (!has_multicast || filters_vlans(driver_)) (void)::rte_eth_promiscuous_enable(device);
   }
   keep_vlan_tags();
   rte_ether_addr mac{};

@@ -101,6 +101,7 @@ WORLDS = (
         (
             Place(BEHIND_IOMMU, "xdp"),
             Place(BEHIND_IOMMU, "pci", workers=2),
+            Place(ONE_QUEUE, "pci"),  # which the IOMMU does not see
             Place(E1000E, "pci"),
             Place(VMXNET3, "pci"),
         ),
