@@ -209,6 +209,8 @@ def test_dpdk_engine_drives_the_pci_nic(lab: WireLab, node: GuestNode) -> None:
     pci_address = NIC_ON_THE_BUS.pci_address(0)
     mac = NIC_ON_THE_BUS.mac(0)
     node.write_config(CONFIG, "dpdk")
+    node.systemctl("reload", CONTROL_PLANE)
+    node.take_addresses(INTERFACE)  # they are the twin's from now on
     node.write_environment(
         "millrace-dataplane",
         {
