@@ -246,7 +246,7 @@ ReconcilerHooks ControlPlane::hooks() {
       .local_macs = [this] { return next_hops_->local_macs(); },
       .own_interface =
           [this](const IpAddress& address) { return next_hops_->interface_of(address); },
-      .link_state = [this](const std::string& name) { return next_hops_->link_state(name); },
+      .link_state = [this](std::uint32_t index) { return next_hops_->link_state(index); },
       .highest_flow_id = highest_flow_id,
       .alarms =
           [this] {

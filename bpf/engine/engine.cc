@@ -222,6 +222,7 @@ Status Engine::open_stats() {
     mr_nic shown{};
     copy_name(shown.name, nic.name);
     copy_name(shown.twin, nic.name);  // the kernel's part of the traffic is on the interface itself
+    shown.twin_index = nic.ifindex;
     std::copy(nic.mac.bytes.begin(), nic.mac.bytes.end(), shown.mac);
     shown.link_up = link_is_up(nic) ? 1 : 0;
     stats.nics.push_back(shown);

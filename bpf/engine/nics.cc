@@ -73,9 +73,10 @@ bool follow_name(Nic& nic) {
 }
 
 bool link_is_up(const Nic& nic) {
+  // By the name that it has this moment: another one is no reason to call it down.
+  const std::string name = shm::name_of_interface(nic.ifindex);
   ifreq answer{};
-  return shm::name_of_interface(nic.ifindex) == nic.name && ask(nic.name, SIOCGIFFLAGS, answer) &&
-         (answer.ifr_flags & IFF_RUNNING) != 0;
+  return !name.empty() && ask(name, SIOCGIFFLAGS, answer) && (answer.ifr_flags & IFF_RUNNING) != 0;
 }
 
 bool note_links(const std::vector<Nic>& nics, std::vector<bool>& links_up) {

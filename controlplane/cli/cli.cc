@@ -317,7 +317,7 @@ int Cli::drain(const char* command) {
   if (!result) return kExitFailed;
   const bool is_drain = line_.command == CommandKind::drain;
   return print(*result, JsonView(&*result)["target"].text() +
-                            (is_drain ? ": gets no new flows; `millrace targets` shows the rest\n"
+                            (is_drain ? ": gets no new flows; `millrace targets` shows the time left\n"
                                       : ": gets new flows as soon as it is healthy\n"));
 }
 

@@ -28,7 +28,7 @@ Shows each target with its state, its share of new flows, its flows, and why it 
   unused     no listener uses the group, or its drain is over
 
   millrace targets
-  millrace targets web-80
+  millrace targets http-4
 )",
                 0, 1},
     CommandHelp{CommandKind::listeners, "listeners", "listeners",
@@ -83,8 +83,8 @@ The target gets no new flows from now on; established ones go on. Its state is `
 group's deregistration delay has passed. It stays drained, also over a restart, until `undrain`.
 The port is needed when the group has the address more than once.
 
-  millrace drain web-80 10.0.1.11
-  millrace drain web-80 10.0.1.11:8081
+  millrace drain http-4 10.0.1.11
+  millrace drain http-4 10.0.1.11:8081
   millrace drain web-6 [2001:db8::5]:8080
 )",
                 2, 2},
@@ -93,7 +93,7 @@ The port is needed when the group has the address more than once.
                 R"(
 Ends what `drain` began: the target gets new flows again as soon as it is healthy.
 
-  millrace undrain web-80 10.0.1.11
+  millrace undrain http-4 10.0.1.11
 )",
                 2, 2},
     CommandHelp{CommandKind::explain, "explain", "explain CLIENT:PORT VIP:PORT PROTOCOL",
@@ -115,7 +115,7 @@ says otherwise.
   millrace flows
   millrace flows --client 192.0.2.100
   millrace flows --vip [2001:db8:113::10]:80 --state established --limit 1000
-  millrace flows --target-group web-80 --target 10.0.1.11
+  millrace flows --target-group http-4 --target 10.0.1.11
 )"},
     CommandHelp{CommandKind::counters, "counters", "counters [OPTIONS]",
                 "packets by what became of them",

@@ -197,17 +197,16 @@ Result<RouteAnswer> NetlinkQueries::route_to(const IpAddress& destination) {
   return answer;
 }
 
-Result<LinkState> NetlinkQueries::link_state(const std::string& interface) {
+Result<LinkState> NetlinkQueries::link_state(std::uint32_t link_index) {
   std::array<char, 256> request_bytes{};
   LinkState state;
-  if (interface.empty() || interface.size() >= IFNAMSIZ)
-    return state;  // no interface has such a name
+  if (link_index == 0) return state;
   nlmsghdr* request = mnl_nlmsg_put_header(request_bytes.data());
   request->nlmsg_type = RTM_GETLINK;
   request->nlmsg_flags = NLM_F_REQUEST;
   request->nlmsg_seq = ++sequence_;
-  (void)mnl_nlmsg_put_extra_header(request, sizeof(ifinfomsg));
-  mnl_attr_put_strz(request, IFLA_IFNAME, interface.c_str());
+  auto* link = static_cast<ifinfomsg*>(mnl_nlmsg_put_extra_header(request, sizeof(ifinfomsg)));
+  link->ifi_index = static_cast<int>(link_index);
   const Result<int> error = ask(request, take_link_state, &state, "an interface");
   if (!error) return error.error();
   return state;

@@ -111,7 +111,7 @@ class NetlinkQueries {
 
   // Asked, because events do not tell of programs that are attached by a link of their own. Needs
   // no privilege.
-  [[nodiscard]] Result<LinkState> link_state(const std::string& interface);
+  [[nodiscard]] Result<LinkState> link_state(std::uint32_t link_index);
 
  private:
   NetlinkQueries() = default;

@@ -74,24 +74,8 @@ NextHopInfo unresolved(std::string text) {
 
 }  // namespace
 
-void NextHopTable::set_twins(std::vector<std::string> twin_names) {
-  twin_names_ = std::move(twin_names);
-  std::erase_if(twins_, [this](const auto& twin) {
-    return std::ranges::find(twin_names_, twin.second) == twin_names_.end();
-  });
-  for (const auto& [index, link] : links_) note_twin(index, link.name);
-}
-
-// Another link that is known as the twin gives way only if it has left its name without a word.
-void NextHopTable::note_twin(std::uint32_t link_index, const std::string& name) {
-  if (twins_.contains(link_index)) return;
-  if (std::ranges::find(twin_names_, name) == twin_names_.end()) return;
-  const auto other = std::ranges::find(twins_, name, &decltype(twins_)::value_type::second);
-  if (other != twins_.end()) {
-    if (name_of(other->first) != name) return;
-    twins_.erase(other);
-  }
-  twins_.emplace(link_index, name);
+void NextHopTable::set_twins(std::set<std::uint32_t> link_indices) {
+  twins_ = std::move(link_indices);
 }
 
 Reasked NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
@@ -113,7 +97,6 @@ Reasked NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
 void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
   if (event.is_removed) {
     links_.erase(event.link_index);
-    twins_.erase(event.link_index);
     return;
   }
   auto [found, is_new] = links_.try_emplace(event.link_index);
@@ -125,7 +108,6 @@ void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
   link.mac = event.mac;
   link.lower_index = event.lower_index;
   link.is_macvlan = event.is_macvlan;
-  note_twin(event.link_index, link.name);
 }
 
 Reasked NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) {
@@ -143,7 +125,9 @@ Reasked NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) 
   } else if (event.mac && event.state != NUD_INCOMPLETE) {
     neighbour.mac = event.mac;
   }
-  return turns_routes(before, event.state) ? Reasked::behind_gateways : Reasked::none;
+  // Most neighbours are no gateway: who scans the link must not have all routes asked again.
+  const bool is_gateway = gateways_.contains(key);
+  return is_gateway && turns_routes(before, event.state) ? Reasked::behind_gateways : Reasked::none;
 }
 
 void NextHopTable::begin_resync() {
@@ -155,7 +139,10 @@ void NextHopTable::begin_resync() {
 
 void NextHopTable::set_route(const IpAddress& destination, const RouteAnswer& answer) {
   forget(destination);
-  if (const auto key = neighbour_of(destination, answer)) ++uses_[*key];
+  if (const auto key = neighbour_of(destination, answer)) {
+    ++uses_[*key];
+    if (answer.gateway) gateways_.insert(*key);
+  }
   routes_.insert_or_assign(destination, answer);
 }
 
@@ -191,7 +178,7 @@ NextHopInfo NextHopTable::next_hop(const IpAddress& destination) const {
 
 NextHopInfo NextHopTable::by_neighbour(const NeighbourKey& key, const RouteAnswer& route) const {
   NextHopInfo info;
-  info.twin = twins_.at(key.link_index);
+  info.twin_index = key.link_index;
   info.mtu = mtu_of(route);
   if (route.source && !is_link_local(*route.source)) info.source = route.source;
   info.text = (route.gateway ? "via " + key.address.to_string() + " dev " : "dev ") +
@@ -237,14 +224,9 @@ std::vector<LocalMac> NextHopTable::local_macs() const {
   std::vector<LocalMac> macs;
   for (const auto& [index, link] : links_) {
     const std::uint32_t below = link.is_macvlan ? link.lower_index : index;
-    if (link.mac && is_twin(below)) macs.push_back({.twin = twins_.at(below), .mac = *link.mac});
+    if (link.mac && is_twin(below)) macs.push_back({.twin_index = below, .mac = *link.mac});
   }
   return macs;
-}
-
-std::string NextHopTable::current_name(const std::string& twin_name) const {
-  const auto twin = std::ranges::find(twins_, twin_name, &decltype(twins_)::value_type::second);
-  return twin == twins_.end() ? twin_name : name_of(twin->first);
 }
 
 std::string NextHopTable::interface_of(const IpAddress& address) const {
@@ -256,7 +238,8 @@ std::string NextHopTable::interface_of(const IpAddress& address) const {
 std::vector<NeighbourKey> NextHopTable::neighbours_to_ask() const {
   std::vector<NeighbourKey> to_ask;
   for (const auto& [key, count] : uses_) {
-    if (!is_twin(key.link_index) || !links_.at(key.link_index).has_carrier) continue;
+    const auto link = links_.find(key.link_index);
+    if (!is_twin(key.link_index) || link == links_.end() || !link->second.has_carrier) continue;
     const auto known = neighbours_.find(key);
     const bool is_fine = known != neighbours_.end() && (known->second.state & kNotToAsk) != 0;
     if (!is_fine) to_ask.push_back(key);

@@ -45,10 +45,7 @@ enum class Reasked : std::uint8_t {
 
 class NextHopTable {
  public:
-  // A twin is the link that has its name now, or else the first to get it. It goes on being that
-  // twin, by this name, when it is renamed: an engine drives a device, and says its new name later.
-  // Another engine's twins are others, also by the same names: for those call it with none first.
-  void set_twins(std::vector<std::string> twin_names);
+  void set_twins(std::set<std::uint32_t> link_indices);
 
   // Takes a change into account. `now` on a monotonic clock.
   Reasked apply(const NetlinkEvent& event, NetTime now);
@@ -65,8 +62,6 @@ class NextHopTable {
   [[nodiscard]] NextHopInfo next_hop(const IpAddress& destination) const;
   [[nodiscard]] std::vector<IpAddress> local_addresses() const;
   [[nodiscard]] std::vector<LocalMac> local_macs() const;
-  // What the kernel calls a twin now; `twin_name` itself when there is no such twin.
-  [[nodiscard]] std::string current_name(const std::string& twin_name) const;
   // Of an interface that has the address, "" when none has.
   [[nodiscard]] std::string interface_of(const IpAddress& address) const;
 
@@ -90,7 +85,6 @@ class NextHopTable {
   };
 
   void apply_link(const LinkEvent& event, NetTime now);
-  void note_twin(std::uint32_t link_index, const std::string& name);
   [[nodiscard]] Reasked apply_neighbour(const NeighbourEvent& event, NetTime now);
   [[nodiscard]] bool is_used(const NeighbourKey& key) const;
   [[nodiscard]] bool is_twin(std::uint32_t link_index) const;
@@ -99,11 +93,11 @@ class NextHopTable {
   [[nodiscard]] std::uint16_t mtu_of(const RouteAnswer& route) const;
   [[nodiscard]] NextHopInfo by_neighbour(const NeighbourKey& key, const RouteAnswer& route) const;
 
-  std::vector<std::string> twin_names_;
-  std::map<std::uint32_t, std::string> twins_;  // by link: one of twin_names_
+  std::set<std::uint32_t> twins_;  // as an engine says, by link
   std::map<std::uint32_t, Link> links_;
   std::set<NeighbourKey> addresses_;  // the node's own
   std::map<NeighbourKey, Neighbour> neighbours_;
+  std::set<NeighbourKey> gateways_;  // of answers now or before: few, and one may be so again
   std::map<IpAddress, RouteAnswer> routes_;
   std::map<NeighbourKey, std::uint32_t> uses_;  // by how many routes
 };

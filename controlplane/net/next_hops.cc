@@ -51,7 +51,7 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
   Impl& operator=(const Impl&) = delete;
 
   [[nodiscard]] Status start();
-  void set_twins(std::vector<std::string> twin_names);
+  void set_twins(std::set<std::uint32_t> link_indices);
   void watch(std::vector<IpAddress> addresses);
   [[nodiscard]] std::optional<NextHopInfo> find(const IpAddress& address) const;
 
@@ -67,13 +67,12 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
   };
   [[nodiscard]] const Answers& answers() const { return answers_; }
   [[nodiscard]] const std::string& problem() const { return problem_; }
-  [[nodiscard]] LinkState link_state(const std::string& interface);
+  [[nodiscard]] LinkState link_state(std::uint32_t link_index);
   [[nodiscard]] const NextHopTable& table() const { return table_; }
 
  private:
   void wait_for_events();
   void read_events();
-  void take_events();
   [[nodiscard]] Status resync();
   void refresh_routes_soon(Reasked reasked);
   void refresh_routes(Reasked reasked);
@@ -120,13 +119,6 @@ void NextHops::Impl::wait_for_events() {
 }
 
 void NextHops::Impl::read_events() {
-  take_events();
-  ask_neighbours();
-  wait_for_events();
-  tell();
-}
-
-void NextHops::Impl::take_events() {
   const auto now = std::chrono::steady_clock::now();
   Reasked reasked = Reasked::none;
   const auto drained = monitor_.drain(
@@ -138,6 +130,9 @@ void NextHops::Impl::take_events() {
   } else {
     refresh_routes_soon(reasked);
   }
+  ask_neighbours();
+  wait_for_events();
+  tell();
 }
 
 Status NextHops::Impl::resync() {
@@ -193,10 +188,8 @@ std::optional<IpAddress> NextHops::Impl::look_up_default(const std::optional<IpA
   return std::nullopt;
 }
 
-// An engine has a twin's new name from the kernel: first comes what the kernel has said by now.
-void NextHops::Impl::set_twins(std::vector<std::string> twin_names) {
-  take_events();
-  table_.set_twins(std::move(twin_names));
+void NextHops::Impl::set_twins(std::set<std::uint32_t> link_indices) {
+  table_.set_twins(std::move(link_indices));
   ask_neighbours();
   answers_ = current_answers();
 }
@@ -220,8 +213,8 @@ std::optional<NextHopInfo> NextHops::Impl::find(const IpAddress& address) const 
   return found->second;
 }
 
-LinkState NextHops::Impl::link_state(const std::string& interface) {
-  const auto state = queries_.link_state(table_.current_name(interface));
+LinkState NextHops::Impl::link_state(std::uint32_t link_index) {
+  const auto state = queries_.link_state(link_index);
   if (!state) problem_ = state.error().message;
   return state ? *state : LinkState{};
 }
@@ -284,8 +277,8 @@ Result<std::unique_ptr<NextHops>> NextHops::open(boost::asio::io_context& io, On
   return std::unique_ptr<NextHops>(new NextHops(std::move(impl)));
 }
 
-void NextHops::set_twins(std::vector<std::string> twin_names) {
-  impl_->set_twins(std::move(twin_names));
+void NextHops::set_twins(std::set<std::uint32_t> link_indices) {
+  impl_->set_twins(std::move(link_indices));
 }
 void NextHops::watch(std::vector<IpAddress> addresses) { impl_->watch(std::move(addresses)); }
 std::optional<NextHopInfo> NextHops::find(const IpAddress& address) const {
@@ -302,9 +295,7 @@ std::vector<LocalMac> NextHops::local_macs() const { return impl_->answers().loc
 std::string NextHops::interface_of(const IpAddress& address) const {
   return impl_->table().interface_of(address);
 }
-LinkState NextHops::link_state(const std::string& interface) {
-  return impl_->link_state(interface);
-}
+LinkState NextHops::link_state(std::uint32_t link_index) { return impl_->link_state(link_index); }
 std::string NextHops::problem() const { return impl_->problem(); }
 
 }  // namespace millrace::control

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,7 @@
 namespace millrace::control {
 
 struct NextHopInfo {
-  std::string twin;                   // "" when the route leaves by no twin
+  std::uint32_t twin_index = 0;       // 0 when the route leaves by no twin
   std::array<std::uint8_t, 6> mac{};  // valid when resolved
   bool resolved = false;
   std::uint16_t mtu = 0;            // of the route if it has one, else of its link; 0: not known
@@ -37,7 +38,7 @@ struct NextHopInfo {
 
 // A MAC address that the node has on a twin, its own or that of a macvlan on it (VRRP).
 struct LocalMac {
-  std::string twin;
+  std::uint32_t twin_index = 0;
   std::array<std::uint8_t, 6> mac{};
 
   friend bool operator==(const LocalMac&, const LocalMac&) = default;
@@ -58,8 +59,9 @@ class NextHops {
   NextHops(const NextHops&) = delete;
   NextHops& operator=(const NextHops&) = delete;
 
-  // Kernel interfaces that stand for nics of the engine. One that does not exist yet is waited for.
-  void set_twins(std::vector<std::string> twin_names);
+  // Kernel interfaces that stand for nics of the engine, by the kernel's numbers: their names may
+  // change, and change hands.
+  void set_twins(std::set<std::uint32_t> link_indices);
 
   // Makes `addresses` the whole watched set; find() answers for them from here on.
   void watch(std::vector<IpAddress> addresses);
@@ -81,8 +83,8 @@ class NextHops {
   // The interface that has this address as one of the node's own, "" when none has.
   [[nodiscard]] std::string interface_of(const IpAddress& address) const;
 
-  // Of any interface, asked for now; of a twin under whatever name it has now.
-  [[nodiscard]] LinkState link_state(const std::string& interface);
+  // Of any interface, asked for now; nothing when there is none.
+  [[nodiscard]] LinkState link_state(std::uint32_t link_index);
 
   // What keeps the tables from being followed, "" when nothing does.
   [[nodiscard]] std::string problem() const;

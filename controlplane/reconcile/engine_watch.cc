@@ -21,10 +21,9 @@ std::uint64_t age_ms(std::uint64_t then_ns, std::uint64_t now_ns) {
   return then_ns == 0 || then_ns >= now_ns ? 0 : (now_ns - then_ns) / kMillisecondNs;
 }
 
-bool same_nics(const std::vector<mr_nic>& a, const std::vector<mr_nic>& b) {
-  return std::ranges::equal(a, b, [](const mr_nic& x, const mr_nic& y) {
-    return std::strcmp(x.name, y.name) == 0 && std::strcmp(x.twin, y.twin) == 0;
-  });
+bool same_twins(const std::vector<mr_nic>& a, const std::vector<mr_nic>& b) {
+  return std::ranges::equal(
+      a, b, [](const mr_nic& x, const mr_nic& y) { return x.twin_index == y.twin_index; });
 }
 
 std::string mac_text(const std::uint8_t (&mac)[6]) {
@@ -84,11 +83,11 @@ EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_lin
   result.is_new_engine =
       info.engine_start_ns != info_.engine_start_ns || info.engine_pid != info_.engine_pid;
   result.has_started = result.is_new_engine && !(info_.engine_pid == 0 && *was_there_first_);
-  result.nics_changed = !same_nics(info.nics, info_.nics);
+  result.twins_changed = !same_twins(info.nics, info_.nics);
   info_ = std::move(info);
   const bool is_attended = is_alive_ && is_beating(now_ns);
   if (info_.engine_kind == MR_ENGINE_XDP && !is_attended) {
-    for (const mr_nic& nic : info_.nics) links_.push_back(ask_link(nic.name));
+    for (const mr_nic& nic : info_.nics) links_.push_back(ask_link(nic.twin_index));
   }
   return result;
 }
@@ -138,9 +137,9 @@ std::uint64_t EngineWatch::oldest_read(std::uint64_t published) {
   return stats_->acknowledged_by_all();
 }
 
-std::optional<std::uint8_t> EngineWatch::nic_of_twin(const std::string& twin) const {
-  for (std::size_t i = 0; i < info_.nics.size(); ++i) {
-    if (twin == info_.nics[i].twin) return static_cast<std::uint8_t>(i);
+std::optional<std::uint8_t> EngineWatch::nic_of_twin(std::uint32_t twin_index) const {
+  for (std::size_t i = 0; i < info_.nics.size() && twin_index != 0; ++i) {
+    if (twin_index == info_.nics[i].twin_index) return static_cast<std::uint8_t>(i);
   }
   return std::nullopt;
 }

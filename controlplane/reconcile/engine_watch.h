@@ -23,14 +23,14 @@ class EngineWatch {
   explicit EngineWatch(const std::string& runtime_dir)
       : lock_path_(runtime_dir + "/dataplane.lock"), stats_path_(runtime_dir + "/stats") {}
 
-  using AskLink = std::function<LinkState(const std::string& interface)>;
+  using AskLink = std::function<LinkState(std::uint32_t link_index)>;
 
   struct Poll {
     bool is_new_engine = false;  // another process than last time
     // It started since an earlier look, so that its counters start at 0 for those who have a slot
     // now; else it was there before us.
     bool has_started = false;
-    bool nics_changed = false;  // other nics or twins
+    bool twins_changed = false;  // other interfaces, not other names
   };
   // Looks at lock and segment, joins or re-joins the segment as needed. While the daemon of an XDP
   // engine is away, `ask_link` says of each of its nics whether a program is attached.
@@ -51,7 +51,7 @@ class EngineWatch {
   [[nodiscard]] std::uint64_t oldest_read(std::uint64_t published);
 
   // Index of the nic behind a twin; nullopt when the engine drives none.
-  [[nodiscard]] std::optional<std::uint8_t> nic_of_twin(const std::string& twin) const;
+  [[nodiscard]] std::optional<std::uint8_t> nic_of_twin(std::uint32_t twin_index) const;
 
   // `published`, since `published_at_ns`, is what the workers should have acknowledged by now.
   // All times CLOCK_MONOTONIC.

@@ -46,7 +46,7 @@ struct ReconcilerHooks {
   std::function<void(std::vector<HealthTarget>)> set_health_targets;
   std::function<void(HealthHold)> set_health_hold;
   // net/
-  std::function<void(std::vector<std::string>)> set_twins;
+  std::function<void(std::set<std::uint32_t>)> set_twins;
   std::function<void(std::vector<IpAddress>)> watch_next_hops;
   std::function<std::optional<NextHopInfo>(const IpAddress&)> find_next_hop;
   std::function<std::optional<NextHopInfo>(AddressFamily)> default_next_hop;
@@ -54,7 +54,7 @@ struct ReconcilerHooks {
   std::function<std::vector<LocalMac>()> local_macs;
   std::function<std::string(const IpAddress&)> own_interface;
   // Of an interface by name, asked for now.
-  std::function<LinkState(const std::string&)> link_state;
+  std::function<LinkState(std::uint32_t)> link_state;
   // The highest id of a listener or target in the first `table_count` flow tables in `directory`, 0
   // when there is none. Reads them whole; asked only when no config is in force.
   std::function<std::uint32_t(const std::string& directory, std::uint32_t table_count)>

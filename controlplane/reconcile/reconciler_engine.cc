@@ -26,11 +26,12 @@ void Reconciler::look_at_engine() {
     target_sums_.restart(poll.has_started);
     hooks_.log(LogLevel::info, "engine is process " + std::to_string(engine_.info().engine_pid));
     hold_watch_.restart();
-    hooks_.set_twins({});
   }
-  if (poll.nics_changed || poll.is_new_engine) {
-    std::vector<std::string> twins;
-    for (const mr_nic& nic : engine_.info().nics) twins.emplace_back(nic.twin);
+  if (poll.twins_changed) {
+    std::set<std::uint32_t> twins;
+    for (const mr_nic& nic : engine_.info().nics) {
+      if (nic.twin_index != 0) twins.insert(nic.twin_index);
+    }
     hooks_.set_twins(std::move(twins));
     note_change();
   }

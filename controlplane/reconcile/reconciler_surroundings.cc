@@ -10,7 +10,7 @@ namespace millrace::control {
 
 std::optional<mr_next_hop> Reconciler::resolved(const std::optional<NextHopInfo>& hop) const {
   if (!hop || !hop->resolved) return std::nullopt;
-  const std::optional<std::uint8_t> nic = engine_.nic_of_twin(hop->twin);
+  const std::optional<std::uint8_t> nic = engine_.nic_of_twin(hop->twin_index);
   if (!nic) return std::nullopt;
   mr_next_hop out{};
   std::copy(hop->mac.begin(), hop->mac.end(), out.mac);
@@ -57,7 +57,7 @@ Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
     around.local_addrs.assign(before.local_addrs.begin(), before.local_addrs.end());
   }
   for (const LocalMac& own : hooks_.local_macs()) {
-    const std::optional<std::uint8_t> nic = engine_.nic_of_twin(own.twin);
+    const std::optional<std::uint8_t> nic = engine_.nic_of_twin(own.twin_index);
     if (!nic) continue;
     mr_local_mac& out = around.local_macs.emplace_back();
     std::copy(own.mac.begin(), own.mac.end(), out.mac);

@@ -134,6 +134,7 @@ EngineInfo StatsReader::engine() const {
     nic.rx_errors = load_relaxed(from.rx_errors);
     nic.rx_no_buffer = load_relaxed(from.rx_no_buffer);
     nic.tx_dropped = load_relaxed(from.tx_dropped);
+    nic.twin_index = from.twin_index;  // never changes
     info.nics.push_back(nic);
   }
   return info;

@@ -242,6 +242,7 @@ Status Engine::open_stats() {
     mr_nic nic{};
     copy_name(nic.name, nics_[i]->name());
     copy_name(nic.twin, options_.nics[i].twin);
+    nic.twin_index = ::if_nametoindex(options_.nics[i].twin.c_str());
     std::copy(nics_[i]->mac().bytes.begin(), nics_[i]->mac().bytes.end(), nic.mac);
     links_up_.push_back(nics_[i]->link_is_up());
     nic.link_up = links_up_[i] ? 1 : 0;

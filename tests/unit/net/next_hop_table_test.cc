@@ -20,7 +20,7 @@ IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
 class NextHopTableTest : public ::testing::Test {
  protected:
   NextHopTableTest() {
-    table_.set_twins({"mr0"});
+    table_.set_twins({kTwin});
     link(kTwin, "mr0", true);
     link(kOther, "eth5", true);
     table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kTwin, .gateway = {}});
@@ -88,7 +88,7 @@ TEST_F(NextHopTableTest, failing_counts_only_once_the_carrier_has_settled) {
 
 // What a change of the neighbour's state makes the kernel be asked for again.
 TEST_F(NextHopTableTest,
-       neighbour_that_stops_or_begins_to_answer_has_ways_by_gateways_asked_again) {
+       gateway_that_stops_or_begins_to_answer_has_ways_by_gateways_asked_again) {
   const auto reasked = [&](int state) {
     return table_.apply(NeighbourEvent{.link_index = kTwin,
                                        .address = ip("10.0.1.254"),
@@ -97,6 +97,11 @@ TEST_F(NextHopTableTest,
                                        .mac = kMac},
                         now_);
   };
+  EXPECT_EQ(reasked(NUD_INCOMPLETE), Reasked::none) << "no way goes by it";
+  EXPECT_EQ(reasked(NUD_REACHABLE), Reasked::none);
+  table_.set_route(ip("10.9.0.1"), {.type = RTN_UNICAST,
+                                    .link_index = kTwin,
+                                    .gateway = ip("10.0.1.254")});
   EXPECT_EQ(reasked(NUD_INCOMPLETE), Reasked::behind_gateways);
   EXPECT_EQ(reasked(NUD_FAILED), Reasked::behind_gateways);
   EXPECT_EQ(reasked(NUD_INCOMPLETE), Reasked::none) << "the kernel asks a failed one again";
@@ -226,12 +231,12 @@ TEST_F(NextHopTableTest, fault_71_macs_of_twins_and_of_macvlans_on_them_are_the_
   add(6, "vrrp.51", kVrrpMac, kTwin, true);
   add(7, "vrrp.52", kOtherMac, kOther, true);  // on an interface that no engine drives
   add(8, "mr0.100", kOtherMac, kTwin, false);  // a VLAN: what is for it has a tag
-  const std::vector<LocalMac> both = {{.twin = "mr0", .mac = kTwinMac},
-                                      {.twin = "mr0", .mac = kVrrpMac}};
+  const std::vector<LocalMac> both = {{.twin_index = kTwin, .mac = kTwinMac},
+                                      {.twin_index = kTwin, .mac = kVrrpMac}};
   EXPECT_EQ(table_.local_macs(), both);
   (void)table_.apply(LinkEvent{.link_index = 6, .name = "vrrp.51", .is_removed = true}, now_);
   add(kTwin, "mr0", kOtherMac, 0, false);
-  EXPECT_EQ(table_.local_macs(), (std::vector<LocalMac>{{.twin = "mr0", .mac = kOtherMac}}));
+  EXPECT_EQ(table_.local_macs(), (std::vector<LocalMac>{{.twin_index = kTwin, .mac = kOtherMac}}));
 }
 
 TEST_F(NextHopTableTest, multicast_group_that_an_address_joined_is_no_address_of_the_node) {

@@ -21,6 +21,8 @@ namespace millrace::test {
 
 class FakeEngine {
  public:
+  static constexpr std::uint32_t kTwinIndex = 7;
+
   explicit FakeEngine(const std::string& runtime_dir, std::uint64_t start_ns = 100,
                       mr_engine_kind kind = MR_ENGINE_DPDK)
       : lock_(take(shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock"))),
@@ -58,6 +60,7 @@ class FakeEngine {
     std::strcpy(nic.name, "lb0");
     nic.link_up = 1;
     std::strcpy(nic.twin, kind == MR_ENGINE_XDP ? "lb0" : "mr0");
+    nic.twin_index = kTwinIndex;
     return {.engine_kind = kind,
             .engine_start_ns = start_ns,
             .worker_count = kind == MR_ENGINE_XDP ? 2u : 1u,

@@ -251,7 +251,7 @@ TEST_F(ReconcilerTest, next_hops_are_those_of_the_engines_nics) {
       << "no engine, so nobody knows which nic the twin stands for";
   world_.start_engine();
   world_.pass(1);
-  EXPECT_EQ(world_.twins, std::vector<std::string>{"mr0"});
+  EXPECT_EQ(world_.twins, std::set<std::uint32_t>{test::FakeEngine::kTwinIndex});
   const mr_next_hop hop = world_.published_target("10.0.1.11")->next_hop;
   EXPECT_EQ(hop.flags, MR_NEXT_HOP_RESOLVED);
   EXPECT_EQ(hop.mac[5], 0x11);
@@ -381,8 +381,8 @@ TEST_F(ReconcilerTest, fault_79_vip_that_becomes_the_nodes_own_is_the_kernels_un
 
 TEST_F(ReconcilerTest, fault_71_local_macs_are_published_with_the_nic_of_their_twin) {
   world_.start_engine();
-  world_.own_macs = {{.twin = "mr0", .mac = {0, 0, 0x5e, 0, 1, 0x33}},
-                     {.twin = "nosuch", .mac = {0, 0, 0x5e, 0, 1, 0x34}}};
+  world_.own_macs = {{.twin_index = test::FakeEngine::kTwinIndex, .mac = {0, 0, 0x5e, 0, 1, 0x33}},
+                     {.twin_index = 99, .mac = {0, 0, 0x5e, 0, 1, 0x34}}};
   world_.pass(1);
   three_healthy_targets();
   ASSERT_EQ(world_->published().local_macs.size(), 1u);

@@ -125,7 +125,7 @@ class World {
 
   // The kernel now knows this target's neighbour.
   void resolve(const std::string& address, std::uint8_t last_mac_byte, std::uint16_t mtu = 1500) {
-    next_hops_[ip(address)] = {.twin = "mr0",
+    next_hops_[ip(address)] = {.twin_index = FakeEngine::kTwinIndex,
                                .mac = {2, 0, 0, 0, 0, last_mac_byte},
                                .resolved = true,
                                .mtu = mtu,
@@ -172,7 +172,7 @@ class World {
   int plan_count = 0;  // how often everything was worked out
   std::vector<IpAddress> own_addresses;
   std::vector<control::LocalMac> own_macs;
-  std::vector<std::string> twins;
+  std::set<std::uint32_t> twins;
   std::string hold;
   std::set<TargetKey> held_targets;
   std::uint32_t highest_flow_id = 0;
@@ -194,7 +194,7 @@ class World {
                   hold = now_held.reason;
                   held_targets = std::move(now_held.targets);
                 },
-            .set_twins = [this](auto names) { twins = std::move(names); },
+            .set_twins = [this](auto indices) { twins = std::move(indices); },
             .watch_next_hops =
                 [this](auto addresses) {
                   watched = std::move(addresses);
@@ -213,7 +213,7 @@ class World {
                   const bool is_own = std::ranges::count(own_addresses, address) != 0;
                   return std::string(is_own ? "mr0" : "");
                 },
-            .link_state = [this](const std::string&) { return link; },
+            .link_state = [this](std::uint32_t) { return link; },
             .highest_flow_id = [this](const auto&, auto) { return highest_flow_id; },
             .alarms = [] { return std::vector<control::Alarm>{}; },
             .probe_lateness_ns = [] { return 0; },

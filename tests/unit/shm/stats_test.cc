@@ -94,6 +94,7 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   ASSERT_EQ(engine.nics.size(), 1u);
   EXPECT_STREQ(engine.nics[0].name, "lb0");
   EXPECT_STREQ(engine.nics[0].twin, "mr0");
+  EXPECT_EQ(engine.nics[0].twin_index, 7u);
   EXPECT_EQ(engine.nics[0].link_up, 0);
   EXPECT_EQ(engine.nics[0].unserved_queues, 3);
   EXPECT_EQ(engine.nics[0].rx_missed, 11u);
