@@ -16,21 +16,33 @@ namespace millrace::xdp {
 
 namespace {
 
-// Where the last daemon kept its copy of the flows; "" when nothing tells.
-std::string flow_dir_of_daemon(const std::string& runtime_dir) {
-  const Result<shm::StatsReader> stats = shm::StatsReader::join(runtime_dir + "/stats");
-  if (!stats) return "";
+// Where the last daemon kept its copy of the flows; "" when nothing tells. Others may put files
+// into the runtime directory, and what a file of theirs names is nothing to write to.
+Result<std::string> flow_dir_of_daemon(const std::string& runtime_dir) {
+  const std::string path = runtime_dir + "/stats";
+  const Result<shm::StatsReader> stats = shm::StatsReader::join(path);
+  if (!stats) return std::string();
+  const Result<bool> trusted = stats->is_trusted();
+  if (!trusted) return trusted.error().within(path);
+  if (!*trusted) {
+    return Error{path + ": others than root and the user of this program may write to it"};
+  }
   const shm::EngineInfo info = stats->engine();
-  return info.engine_kind == MR_ENGINE_XDP ? info.flow_table_dir : "";
+  return info.engine_kind == MR_ENGINE_XDP ? info.flow_table_dir : std::string();
 }
 
 // With the daemon's --flow-dir, which the next engine has as well, where none is given.
-EngineOptions with_flow_dir(EngineOptions options) {
-  const std::string known = flow_dir_of_daemon(options.runtime_dir);
+Result<EngineOptions> with_flow_dir(EngineOptions options) {
+  const Result<std::string> known = flow_dir_of_daemon(options.runtime_dir);
   if (options.flow_dir.empty()) {
-    options.flow_dir = known.empty() ? kFlowDir : known;
-  } else if (!known.empty() && known != options.flow_dir) {
-    spdlog::warn("{}: left as it is, though the daemon kept its flows there", known);
+    if (!known) {
+      return Error{known.error().message +
+                   ", so that the flow directory of the daemon is not known: name it with "
+                   "--flow-dir"};
+    }
+    options.flow_dir = known->empty() ? kFlowDir : *known;
+  } else if (known && !known->empty() && *known != options.flow_dir) {
+    spdlog::warn("{}: left as it is, though the daemon kept its flows there", *known);
   }
   return options;
 }
@@ -55,7 +67,9 @@ Status remove_attachments(const Pins& pins) {
 Status detach(const EngineOptions& given) {
   const Result<shm::ProcessLock> lock = take_engine_lock(given.runtime_dir);
   if (!lock) return lock.error().within("a daemon runs, stop it first");
-  const EngineOptions options = with_flow_dir(given);
+  const Result<EngineOptions> completed = with_flow_dir(given);
+  if (!completed) return completed.error();
+  const EngineOptions& options = *completed;
   const Result<Pins> pins = Pins::open(options.pin_dir);
   if (!pins) return pins.error();
   Result<Memberships> memberships = Memberships::open({});

@@ -226,9 +226,9 @@ Status ApiServer::Acceptor::open() {
   if (error) return Error{"API socket " + path_ + ": " + error.message()};
   identity_ = shm::identity_of(path_);
   // Who may use it: the group of the directory, also after a run by hand.
-  if (const auto socket = shm::File::open(path_, O_PATH | O_NOFOLLOW)) {
-    shm::give_to_owner_of(std::filesystem::path(path_).parent_path(), *socket);
-  }
+  const auto directory = shm::File::open(std::filesystem::absolute(path_).parent_path(), O_PATH);
+  const auto socket = shm::File::open(path_, O_PATH | O_NOFOLLOW);
+  if (directory && socket) shm::give_to_group_of(*directory, *socket);
   return ok();
 }
 

@@ -3,9 +3,10 @@
 
 #include <fcntl.h>
 #include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "dataplane/shm/file.h"
@@ -16,6 +17,14 @@ namespace {
 
 Error error_of(sqlite3* database) {
   return Error{database == nullptr ? "out of memory" : sqlite3_errmsg(database)};
+}
+
+// Whose directory it is writes to it as well: through the group, unless that is us.
+unsigned mode_for(const std::string& path) {
+  struct stat info {};
+  const std::string directory = std::filesystem::absolute(path).parent_path();
+  const bool is_own = ::stat(directory.c_str(), &info) == 0 && info.st_uid == ::geteuid();
+  return is_own ? 0640 : 0660;
 }
 
 }  // namespace
@@ -69,10 +78,11 @@ std::string Statement::text(int column) const {
 }
 
 Result<Database> Database::open(const std::string& path) {
-  std::error_code failure;  // then it is no link
-  if (!std::filesystem::is_symlink(path, failure)) {
-    // SQLite does not say why it cannot open a file. Its further ones it gives to the same owner.
-    const Result<shm::File> made = shm::File::open_shared(path, O_RDWR | O_CREAT);
+  const Result<bool> is_elsewhere = shm::is_link(path);
+  if (!is_elsewhere) return is_elsewhere.error();
+  if (!*is_elsewhere) {
+    // SQLite does not say why it cannot open a file. Its further ones get the same mode and group.
+    const Result<shm::File> made = shm::File::open_shared(path, O_RDWR | O_CREAT, mode_for(path));
     if (!made) return made.error();
   }
   sqlite3* handle = nullptr;

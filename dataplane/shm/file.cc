@@ -2,15 +2,16 @@
 #include "dataplane/shm/file.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 namespace millrace::shm {
@@ -38,7 +39,50 @@ std::optional<struct stat> information_of(const File& file) {
 }
 
 // It has further names, which may be in anybody's directory.
-bool is_anybodys(const struct stat& info) { return !S_ISDIR(info.st_mode) && info.st_nlink != 1; }
+bool has_further_names(const struct stat& info) {
+  return !S_ISDIR(info.st_mode) && info.st_nlink != 1;
+}
+
+bool is_roots_or_own(const struct stat& info) {
+  return info.st_uid == kRoot || info.st_uid == ::geteuid();
+}
+
+Error refused_link(const std::string& path, const std::string& whose) {
+  return Error{"cannot open " + path + ": it is a symbolic link" + whose + "; move it away"};
+}
+
+// True for a symbolic link that is to be followed.
+Result<bool> is_link(const std::string& path, const struct stat& info, Links links) {
+  if (!S_ISLNK(info.st_mode)) return false;
+  if (links == Links::refused) return refused_link(path, "");
+  if (is_roots_or_own(info) && !has_further_names(info)) return true;
+  return refused_link(path, " of user " + std::to_string(info.st_uid) +
+                                ", who is neither root nor the user of this program");
+}
+
+// A slash at the end has the kernel follow a link, whatever it was told.
+std::string without_end_slash(std::string path) {
+  while (path.size() > 1 && (path.ends_with('/') || path.ends_with("/."))) path.pop_back();
+  return path;
+}
+
+// The directory itself, only to be asked and to be looked into. What is asked of a path may be of
+// another file by the time it is opened.
+Result<File> find_directory(const std::string& path, Links links) {
+  const std::string name = without_end_slash(path);
+  Result<File> found = File::open(name, O_PATH | O_NOFOLLOW);
+  if (!found) return found;
+  const auto info = information_of(*found);
+  if (!info) return os_error("cannot ask for " + name);
+  const Result<bool> is_followed = is_link(name, *info, links);
+  if (!is_followed) return is_followed.error();
+  if (!*is_followed) return found;
+  std::array<char, PATH_MAX> target{};
+  if (::readlinkat(found->fd(), "", target.data(), target.size() - 1) < 0) {
+    return os_error("cannot read the symbolic link " + name);
+  }
+  return File::open(std::filesystem::path(directory_of(name)) / target.data(), O_PATH);
+}
 
 }  // namespace
 
@@ -59,42 +103,54 @@ Result<File> File::open(const std::string& path, int flags, unsigned mode) {
 }
 
 Result<File> File::open_shared(const std::string& path, int flags, unsigned mode) {
-  Result<File> file = open(path, flags | O_NOFOLLOW, mode);
-  if (!file) {
-    std::error_code failure;  // then it is no link
-    if (!std::filesystem::is_symlink(path, failure)) return file;
-    return Error{"cannot open " + path + ": it is a symbolic link; move it away"};
+  const Result<File> directory = find_directory(directory_of(path), Links::followed_if_trusted);
+  if (!directory) return directory.error().within(path);
+  const std::string name = std::filesystem::path(path).filename();
+  File file(::openat(directory->fd(), name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC,
+                     static_cast<mode_t>(mode)));
+  if (!file.is_open()) {
+    const bool is_link = errno == ELOOP;
+    return is_link ? refused_link(path, "") : os_error("cannot open " + path);
   }
-  const std::string directory = directory_of(path);
-  const auto shared = information_of(directory);
-  // Before the owner changes, since only an owner may.
-  if (shared && shared->st_gid != kRoot) raise_mode(*file, mode);
-  give_to_owner_of(directory, *file);
+  const auto shared = information_of(*directory);
+  if (shared && shared->st_gid != kRoot) raise_mode(file, mode);
+  give_to_group_of(*directory, file);
   return file;
+}
+
+Result<File> File::open_directory(const std::string& path, Links links) {
+  const Result<File> found = find_directory(path, links);
+  if (!found) return found.error();
+  File directory(::openat(found->fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.is_open()) return os_error("cannot open " + path);
+  return directory;
 }
 
 void raise_mode(const File& file, unsigned mode) {
   const auto found = information_of(file);
-  if (!found || is_anybodys(*found) || (found->st_mode & mode) == mode) return;
+  if (!found || has_further_names(*found) || (found->st_mode & mode) == mode) return;
   (void)::fchmod(file.fd(), (found->st_mode | mode) & kModeBits);  // else it stays as it is
 }
 
-void give_to_owner_of(const std::string& directory, const File& file) {
+void give_to_group_of(const File& directory, const File& file) {
   const auto wanted = information_of(directory);
   const auto found = information_of(file);
-  if (!wanted || !found || (wanted->st_mode & S_IWOTH) != 0 || is_anybodys(*found)) return;
-  const uid_t owner = wanted->st_uid == kRoot ? found->st_uid : wanted->st_uid;
-  const gid_t group = wanted->st_gid == kRoot ? found->st_gid : wanted->st_gid;
-  if (owner == found->st_uid && group == found->st_gid) return;
-  // Root may do both, an owner only give the file to a group of its own.
-  if (::fchownat(file.fd(), "", owner, group, AT_EMPTY_PATH) == 0) return;
-  (void)::fchownat(file.fd(), "", kUnchanged, group, AT_EMPTY_PATH);
+  if (!wanted || !found || wanted->st_gid == kRoot || wanted->st_gid == found->st_gid) return;
+  if ((wanted->st_mode & S_IWOTH) != 0 || found->st_uid != ::geteuid()) return;
+  if (has_further_names(*found)) return;
+  (void)::fchownat(file.fd(), "", kUnchanged, wanted->st_gid, AT_EMPTY_PATH);
 }
 
 Result<std::uint64_t> File::size_bytes() const {
   const auto info = information_of(*this);
   if (!info) return os_error("cannot get the size of a file");
   return static_cast<std::uint64_t>(info->st_size);
+}
+
+Result<bool> File::is_trusted() const {
+  const auto info = information_of(*this);
+  if (!info) return os_error("cannot ask who owns a file");
+  return is_roots_or_own(*info) && (info->st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
 Status File::reserve(std::uint64_t offset, std::uint64_t bytes) const {
@@ -127,6 +183,12 @@ Result<Mapping> Mapping::map(const File& file, std::uint64_t bytes, Access acces
 void Mapping::unmap() {
   if (!bytes_.empty()) (void)::munmap(bytes_.data(), bytes_.size());  // fails only on bad arguments
   bytes_ = {};
+}
+
+Result<bool> is_link(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) return false;
+  return is_link(path, info, Links::followed_if_trusted);
 }
 
 bool is_hidden(const std::string& path) {

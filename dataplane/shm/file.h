@@ -15,6 +15,10 @@ namespace millrace::shm {
 // "WHAT: No such file or directory", from errno as it is now.
 [[nodiscard]] Error os_error(const std::string& what);
 
+// What becomes of a symbolic link that a path ends with. A trusted one is root's or of the
+// effective user: nobody else chooses where it leads.
+enum class Links { refused, followed_if_trusted };
+
 // An open file descriptor; closed when it goes out of scope. Moves, does not copy.
 class File {
  public:
@@ -28,15 +32,20 @@ class File {
 
   // `flags` as of open(2), always with O_CLOEXEC. Errors carry the path.
   [[nodiscard]] static Result<File> open(const std::string& path, int flags, unsigned mode = 0640);
-  // Likewise, for what programs of several users share: the file is given to the owner and group of
-  // its directory (give_to_owner_of), whoever runs this one, and `mode` holds whatever the umask.
-  // Follows no symbolic link at the end of `path`: others may write to the directory.
+  // Likewise, for what programs of several users share: the file is given to the group of its
+  // directory (give_to_group_of), and `mode` holds whatever the umask. Others may write to that
+  // directory: `path` may be no symbolic link, and its directory only a trusted one.
   [[nodiscard]] static Result<File> open_shared(const std::string& path, int flags,
                                                 unsigned mode = 0640);
+
+  // A directory, to be listed and locked.
+  [[nodiscard]] static Result<File> open_directory(const std::string& path, Links links);
 
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] bool is_open() const { return fd_ >= 0; }
   [[nodiscard]] Result<std::uint64_t> size_bytes() const;
+  // True when nobody but root and the effective user can have written what it says.
+  [[nodiscard]] Result<bool> is_trusted() const;
   // Reserves real memory or disk for [offset, offset + bytes), so that a later store through a map
   // cannot end in SIGBUS for want of space.
   [[nodiscard]] Status reserve(std::uint64_t offset, std::uint64_t bytes) const;
@@ -46,11 +55,12 @@ class File {
   int fd_ = -1;
 };
 
-// Gives what is open in `file` (O_PATH will do) to the owner and group of `directory`, so that what
-// a run by hand leaves is usable by the service that has the directory. Root as either says nothing
-// about who that is, and is passed over. So is a directory that everybody may write to, and a file
-// with further names, which may be anybody's. Without the privilege the file stays as it is.
-void give_to_owner_of(const std::string& directory, const File& file);
+// Gives what is open in `file` (O_PATH will do) to the group of `directory`, so that what a run by
+// hand leaves is usable by the service that has the directory. Its owner stays: who owns a file may
+// write to it. Root's group says nothing about who that is, and is passed over. So is a directory
+// that everybody may write to, a file of another user, and one with further names, which may be
+// anybody's. Without the privilege the file stays as it is.
+void give_to_group_of(const File& directory, const File& file);
 
 // Sets the bits of `mode` that a umask has kept from a file or directory that was just made.
 void raise_mode(const File& file, unsigned mode);
@@ -84,6 +94,9 @@ struct FileIdentity {
   std::uint64_t inode = 0;
   friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
+
+// True for a trusted symbolic link, false for anything else. Fails at a link that is not trusted.
+[[nodiscard]] Result<bool> is_link(const std::string& path);
 
 // True when `path` may well be there, but we may not read it or look into its directory.
 [[nodiscard]] bool is_hidden(const std::string& path);

@@ -106,6 +106,13 @@ Result<FlowFile> FlowFile::open(const std::string& path, Access access) {
   const bool is_written = access == Access::read_write;
   Result<File> file = is_written ? File::open_shared(path, O_RDWR) : File::open(path, O_RDONLY);
   if (!file) return file.error();
+  if (is_written) {
+    const Result<bool> trusted = file->is_trusted();
+    if (!trusted) return trusted.error().within(path);
+    if (!*trusted) {
+      return Error{path + ": others than root and the user of this program may write to it"};
+    }
+  }
   Result<std::uint64_t> size = file->size_bytes();
   if (!size) return size.error().within(path);
   Result<Pages> pages = pages_of(*file);

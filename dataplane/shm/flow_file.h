@@ -26,7 +26,8 @@ class FlowFile {
   // them.
   [[nodiscard]] static Result<FlowFile> create(const std::string& path, std::uint64_t bytes);
 
-  // What is at `path`, whatever its size; of an empty file no bytes.
+  // What is at `path`, whatever its size; of an empty file no bytes. To be written to it must be
+  // trusted (File::is_trusted).
   [[nodiscard]] static Result<FlowFile> open(const std::string& path, Access access);
 
   // Gives the file another name, in the place of what has it.
@@ -35,6 +36,8 @@ class FlowFile {
   [[nodiscard]] std::span<std::byte> bytes() const { return mapping_.bytes(); }
   [[nodiscard]] bool has_huge_pages() const { return has_huge_pages_; }
   [[nodiscard]] const std::string& path() const { return path_; }
+  // As File's.
+  [[nodiscard]] Result<bool> is_trusted() const { return file_.is_trusted(); }
   // True when the path names another file by now, or none.
   [[nodiscard]] bool is_replaced() const { return identity_of(path_) != identity_of(file_); }
 

@@ -104,7 +104,11 @@ Result<Found> find_tables(const std::string& directory, const std::string& saved
   for (const Entry& entry : found.entries) {
     Result<FlowFile> file = FlowFile::open(entry.path, Access::read_only);
     if (!file) return file.error();
-    std::string problem = add_table(std::move(*file), entry.name, found.tables);
+    const Result<bool> trusted = file->is_trusted();
+    if (!trusted) return trusted.error().within(entry.path);
+    std::string problem =
+        *trusted ? add_table(std::move(*file), entry.name, found.tables)
+                 : entry.path + ": others than root and the user of this program may write to it";
     if (!problem.empty() && !entry.name.is_new) found.problems.push_back(std::move(problem));
   }
   return found;
@@ -156,27 +160,39 @@ std::string saved_path_for(const std::string& directory, const std::string& spar
   return spare_directory + "/flows.saved" + name;
 }
 
-bool is_closed_to_all_but_root(const File& directory) {
+// Who owns the directory puts there what an engine then writes to.
+Status check_owner(const std::string& directory, const File& opened, const File& shared) {
   struct stat info {};
-  return ::fstat(directory.fd(), &info) == 0 && info.st_uid == 0 && info.st_gid == 0 &&
-         (info.st_mode & S_IRWXO) == 0;
+  struct stat of_shared {};
+  if (::fstat(opened.fd(), &info) != 0 || ::fstat(shared.fd(), &of_shared) != 0) {
+    return os_error("cannot ask who owns " + directory);
+  }
+  if (info.st_uid == 0 || info.st_uid == ::geteuid() || info.st_uid == of_shared.st_uid) {
+    return ok();
+  }
+  return Error{directory + ": belongs to user " + std::to_string(info.st_uid) +
+               ", who is neither root, nor the user of this program, nor the owner of the runtime "
+               "directory; move it away, or chown it if its flows are to be kept"};
 }
 
-// `shared_directory` says who else reads flows. A directory that only root's group may enter, which
-// is what a run by hand leaves, hides them.
+// `shared_directory` says who else reads flows. Only a directory that is made here is theirs: what
+// was there may be anybody's.
 Result<File> lock(const std::string& directory, const std::string& shared_directory) {
   constexpr unsigned kMode = 0750;
   const bool is_new = ::mkdir(directory.c_str(), kMode) == 0;
   if (!is_new && errno != EEXIST) {
     return os_error("cannot make the flow table directory " + directory);
   }
-  Result<File> locked = lock_directory(directory);
-  if (locked) {
-    if (is_new) raise_mode(*locked, kMode);
-    if (is_new || is_closed_to_all_but_root(*locked)) give_to_owner_of(shared_directory, *locked);
-    return locked;
+  Result<File> locked = lock_directory(directory, Links::refused);
+  if (!locked) return Error{locked.error().message + " (each engine needs its own --flow-dir)"};
+  const Result<File> shared = File::open(shared_directory, O_PATH | O_DIRECTORY);
+  if (!shared) return locked;  // nobody to share it with
+  if (Status owned = check_owner(directory, *locked, *shared); !owned) return owned.error();
+  if (is_new) {
+    raise_mode(*locked, kMode);
+    give_to_group_of(*shared, *locked);
   }
-  return Error{locked.error().message + " (each engine needs its own --flow-dir)"};
+  return locked;
 }
 
 // Of one lock, which lasts as long as either.

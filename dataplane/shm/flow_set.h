@@ -48,9 +48,10 @@ class FlowSet {
     std::uint64_t refused = 0;
   };
 
-  // Makes `directory` if it is missing, for those who have `spare_directory`, which is there and of
-  // ordinary memory, such as the runtime directory. Tables that are damaged are said in problems()
-  // and left out.
+  // Makes `directory` if it is missing, for the group of `spare_directory`, which is there and of
+  // ordinary memory, such as the runtime directory. What is there may be no symbolic link, and must
+  // belong to root, to the effective user or to the owner of `spare_directory`. Tables that are
+  // damaged, or that others may write to, are said in problems() and left out.
   [[nodiscard]] static Result<FlowSet> open(const std::string& directory,
                                             const std::string& spare_directory);
   // The directory once more, to make a set anew whose files somebody removed. Shares this one's

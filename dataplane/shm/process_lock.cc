@@ -95,8 +95,8 @@ bool ProcessLock::is_held(const std::string& path) {
   return lock.l_type != F_UNLCK;
 }
 
-Result<File> lock_directory(const std::string& path) {
-  Result<File> directory = File::open(path, O_RDONLY | O_DIRECTORY);
+Result<File> lock_directory(const std::string& path, Links links) {
+  Result<File> directory = File::open_directory(path, links);
   if (!directory) return directory.error();
   if (::flock(directory->fd(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return os_error("cannot lock " + path);

@@ -42,6 +42,7 @@ class ProcessLock {
 // Locks a directory (flock(2)), also in file systems that hold no files of ours, for as long as the
 // returned file is open. Fails with the pid of the holder: "/sys/fs/bpf/millrace: in use by process
 // 4711".
-[[nodiscard]] Result<File> lock_directory(const std::string& path);
+[[nodiscard]] Result<File> lock_directory(const std::string& path,
+                                          Links links = Links::followed_if_trusted);
 
 }  // namespace millrace::shm

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -102,15 +103,25 @@ def test_install_leaves_settings_alone_that_somebody_edited(installed: Path) -> 
 
 def test_unit_gives_what_root_left_to_the_group(tmp_path: Path) -> None:
     """What its tmpfiles settings do before each start, here with a root directory of their own."""
-    group = 54322
+    user, group = 54321, 54322
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "group").write_text(f"millrace:x:{group}:\n")
-    (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    passwd = f"root:x:0:0::/:/bin/sh\nmillrace:x:{user}:{group}::/:/bin/sh\n"
+    (tmp_path / "etc" / "passwd").write_text(passwd)
     runtime = tmp_path / "run" / "millrace"
     (runtime / "flows").mkdir(parents=True)
     left = [runtime / name for name in ("controlplane.lock", "stats", "flows/flows.0")]
     for path in left:
         path.touch(mode=0o640)
+    state = tmp_path / "var" / "lib" / "millrace"
+    state.mkdir(parents=True, mode=0o750)
+    os.chown(state, user, group)
+    store = state / "state.db"
+    store.touch()
+    store.chmod(0o660)
+    elsewhere = tmp_path / "secret"
+    elsewhere.touch(mode=0o600)
+    (state / "link").symlink_to(elsewhere)
     settings = DEPLOY / "systemd" / "millrace.tmpfiles"
     run(["systemd-tmpfiles", f"--root={tmp_path}", "--create", settings])
     assert {path.stat().st_gid for path in (*left, runtime, runtime / "flows")} == {group}
@@ -118,6 +129,10 @@ def test_unit_gives_what_root_left_to_the_group(tmp_path: Path) -> None:
     assert modes == [0o660, 0o640, 0o640], "none but a lock may be written to"
     (runtime / "later").touch()
     assert (runtime / "later").stat().st_gid == group
+    found = store.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (user, group, 0o640)
+    assert state.stat().st_mode & 0o7777 == 0o750
+    assert (elsewhere.stat().st_uid, elsewhere.stat().st_mode & 0o7777) == (0, 0o600)
 
 
 def units(installed: Path) -> Path:

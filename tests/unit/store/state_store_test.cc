@@ -6,13 +6,16 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <vector>
 
 #include "tests/support/cc/temp_dir.h"
+#include "tests/support/cc/unprivileged.h"
 
 namespace millrace::control {
 namespace {
@@ -283,6 +286,58 @@ TEST_F(StateStoreTest, missing_directory_is_named) {
   Result<StateStore> store = StateStore::open("/nonexistent/state.db");
   ASSERT_FALSE(store);
   EXPECT_THAT(store.error().message, HasSubstr("/nonexistent/state.db"));
+}
+
+class SharedStateStore : public StateStoreTest {
+ protected:
+  void SetUp() override {
+    if (!test::is_root()) GTEST_SKIP() << "gives files to other users, which only root may";
+    ASSERT_EQ(::chown(dir_.path().c_str(), test::kServiceUser, test::kServiceGroup), 0);
+    ASSERT_EQ(::chmod(dir_.path().c_str(), 0750), 0);
+  }
+  [[nodiscard]] static struct stat information_of(const std::string& path) {
+    struct stat info {};
+    EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
+    return info;
+  }
+};
+
+TEST_F(SharedStateStore, user_of_the_directory_goes_on_with_what_root_left) {
+  const mode_t before = ::umask(077);
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(rich_state()));
+    for (const char* end : {"", "-wal", "-shm"}) {
+      const struct stat info = information_of(path_ + end);
+      EXPECT_EQ(info.st_uid, 0u) << end;
+      EXPECT_EQ(info.st_gid, test::kServiceGroup) << end;
+      EXPECT_EQ(info.st_mode & 07777, 0660u) << end;
+    }
+  }
+  (void)::umask(before);
+  const test::AsServiceUser service;
+  StateStore store = open();
+  EXPECT_EQ(store.state(), rich_state());
+  EXPECT_TRUE(store.save({}));
+}
+
+TEST_F(SharedStateStore, own_file_is_not_to_be_written_to_by_the_group) {
+  const test::AsServiceUser service;
+  ASSERT_TRUE(open().save(rich_state()));
+  EXPECT_EQ(information_of(path_).st_mode & 07777, 0640u);
+}
+
+TEST_F(SharedStateStore, link_is_followed_only_if_it_is_roots) {
+  const test::TempDir other;
+  ASSERT_EQ(::symlink(other.file("state.db").c_str(), path_.c_str()), 0);
+  ASSERT_EQ(::lchown(path_.c_str(), 65534, test::kServiceGroup), 0);
+  const Result<StateStore> refused = StateStore::open(path_);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr(path_ + ": it is a symbolic link of user 65534"));
+  EXPECT_TRUE(std::filesystem::is_empty(other.path()));
+  ASSERT_EQ(::lchown(path_.c_str(), 0, 0), 0);
+  ASSERT_TRUE(open().save(rich_state()));
+  EXPECT_TRUE(std::filesystem::exists(other.file("state.db")));
 }
 
 TEST_F(StateStoreTest, fault_40_full_disk_is_an_error_and_the_next_save_makes_up_for_it) {
