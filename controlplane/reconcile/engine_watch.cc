@@ -70,12 +70,12 @@ EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_lin
   links_.clear();
   if (stats_ && stats_->is_stale()) stats_.reset();
   if (!stats_) {
+    // A file that no engine has made yet is another matter: it comes complete, and in one step. Of
+    // one that is there, the XDP program may be left that forwards without its daemon.
+    const bool is_there = shm::identity_of(stats_path_) != shm::FileIdentity{};
     Result<shm::StatsReader> joined = shm::StatsReader::join(stats_path_);
     join_error_ = joined ? "" : joined.error().message;
-    // A file that an engine has not made yet is another matter.
-    const bool is_there = shm::identity_of(stats_path_) != shm::FileIdentity{};
-    is_unseen_ = !joined && (shm::is_hidden(stats_path_) || shm::is_hidden(lock_path_) ||
-                             (is_alive_ && is_there));
+    is_unseen_ = !joined && (is_there || shm::is_hidden(stats_path_) || shm::is_hidden(lock_path_));
     if (!joined) return result;
     stats_.emplace(std::move(*joined));
   }

@@ -88,7 +88,8 @@ bool note_way(TargetRecord& target, bool has_way, std::uint64_t now_ns) {
   } else if (target.no_way_since_ns == 0) {
     target.no_way_since_ns = now_ns;
   }
-  const bool is_unreachable = !has_way && now_ns >= target.no_way_since_ns + kNoWayNs;
+  const bool is_unreachable =
+      !has_way && (target.is_unreachable || now_ns >= target.no_way_since_ns + kNoWayNs);
   return std::exchange(target.is_unreachable, is_unreachable) != is_unreachable;
 }
 

@@ -49,7 +49,7 @@ struct TargetRecord {
   std::optional<std::uint8_t> nic = std::nullopt;  // of the engine, by which it was last reached
   // A probe goes by the kernel's routes and may pass where the engine has no next hop.
   std::uint64_t no_way_since_ns = 0;  // CLOCK_MONOTONIC; 0: the engine has a next hop, or is away
-  bool is_unreachable = false;        // it has had none for kNoWayNs
+  bool is_unreachable = false;        // it had none for kNoWayNs, and has got none since
   bool is_passed_over = false;        // and has one to another target that may get new flows
 };
 
@@ -87,7 +87,8 @@ void end_drain(TargetRecord& target);
 
 // Longer than the kernel takes to find a neighbour, or to give it up (3 tries, 1 s apart).
 inline constexpr std::uint64_t kNoWayNs = 5'000'000'000;
-// Whether the engine has a next hop to the target. True when is_unreachable is another one now.
+// Whether the engine has a next hop to the target. Who is unreachable stays so until it has one.
+// True when is_unreachable is another one now.
 [[nodiscard]] bool note_way(TargetRecord& target, bool has_way, std::uint64_t now_ns);
 // Chooses anew who is passed over: after a change of ways, health, registrations or weights.
 void pass_over_unreachable(GroupState& group);

@@ -103,6 +103,7 @@ void Reconciler::take_over_what_is_in_force(const Config& config, const Moment& 
   state_.ids.skip_to(publisher_->id_floor());
   if (in_force.image == nullptr) state_.ids.skip_to(unseen_id_floor(now));
   restore_epochs(state_, in_force, now.monotonic_ns);
+  restore_ways(state_, in_force);
 }
 
 // Nothing is in force that could vouch for the store, which may be new, or as old as a backup. So

@@ -130,14 +130,19 @@ void Reconciler::note_engine_state(const EngineSnapshot& engine) {
   engine_state_ = engine.state;
 }
 
-// By what the engine was given; of one that is away nobody can tell.
+// By what the engine was given. While nobody attends to it that may be out of date: then no target
+// becomes unreachable, and none that was so is taken for reachable.
 void Reconciler::note_ways(std::uint64_t now_ns) {
   if (!has_contents_) return;
   const bool is_running = engine_state_ == EngineState::running;
   for (auto& [name, group] : state_.groups) {
     for (auto& [key, target] : group.targets) {
       const mr_next_hop& hop = contents_.targets[target.slot].next_hop;
-      const bool has_way = !is_running || (hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
+      const bool has_way = (hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
+      if (!has_way && !is_running) {
+        target.no_way_since_ns = 0;
+        continue;
+      }
       if (note_way(target, has_way, now_ns)) stale_groups_.add(name);
     }
   }

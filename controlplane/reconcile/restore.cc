@@ -162,4 +162,24 @@ void restore_epochs(ControlState& state, const core::ConfigView& published, std:
   }
 }
 
+void restore_ways(ControlState& state, const core::ConfigView& published) {
+  for (auto& [name, group] : state.groups) {
+    std::vector<TargetRecord*> without;
+    bool has_way = false;
+    for (auto& [key, target] : group.targets) {
+      if (target.slot >= published.targets.size()) continue;
+      const mr_target& image = published.targets[target.slot];
+      if (image.id != target.id) continue;
+      if ((image.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0) {
+        has_way = true;
+      } else {
+        without.push_back(&target);
+      }
+    }
+    // Without any, the image may be of the first moments, in which the kernel has yet to ask.
+    if (!has_way) continue;
+    for (TargetRecord* target : without) target->is_unreachable = true;
+  }
+}
+
 }  // namespace millrace::control

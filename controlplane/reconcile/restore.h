@@ -33,4 +33,8 @@ struct Moment {
 // Takes lookup tables over from the image that is in force, by target ids.
 void restore_epochs(ControlState& state, const core::ConfigView& published, std::uint64_t now_ns);
 
+// Takes over from the image in force which targets are unreachable: those without a next hop in a
+// group that has one to another target, which got its new flows.
+void restore_ways(ControlState& state, const core::ConfigView& published);
+
 }  // namespace millrace::control

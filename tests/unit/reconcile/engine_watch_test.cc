@@ -73,6 +73,22 @@ TEST(EngineWatch, counters_that_cannot_be_understood_hide_an_engine_that_lives) 
   EXPECT_THAT(starting.problem, HasSubstr("no counters yet"));
 }
 
+// The XDP program goes on without its daemon, and what it is called is in the counters.
+TEST(EngineWatch, counters_that_cannot_be_understood_hide_what_an_engine_left_behind) {
+  const test::TempDir dir;
+  { const FakeEngine fake(dir.path(), 100, MR_ENGINE_XDP); }
+  std::ofstream(dir.file("stats")) << "of another release";
+  EngineWatch watch(dir.path());
+  (void)watch.poll(kSecond, no_link);
+  EXPECT_FALSE(watch.is_alive());
+  EXPECT_EQ(watch.snapshot(0, 0, kSecond).state, EngineState::unseen);
+  EXPECT_THAT(watch.snapshot(0, 0, kSecond).problem, HasSubstr("whether it runs is unknown"));
+  ASSERT_EQ(::unlink(dir.file("stats").c_str()), 0);
+  std::ofstream(dir.file("stats.new")) << "of an engine that was killed while it started";
+  (void)watch.poll(kSecond, no_link);
+  EXPECT_EQ(watch.snapshot(0, 0, kSecond).state, EngineState::stopped) << "was never completed";
+}
+
 TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
   const test::TempDir dir;
   FakeEngine fake(dir.path());

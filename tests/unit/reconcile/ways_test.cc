@@ -35,6 +35,12 @@ class WaysTest : public ::testing::Test {
     for (const std::string& address : kThree) world_.set_health(address, TargetState::healthy);
     tick();
   }
+  void restart() {
+    (void)world_.engine().adopt();  // unless it has: the memory of older ones is needed
+    (void)world_.start();
+    apply(web_config(kThree));
+    ASSERT_NE(world_.engine().adopt(), nullptr);
+  }
   // Time for the control plane to see the engine and what changed.
   void tick() {
     world_->on_next_hops();
@@ -104,6 +110,7 @@ TEST_F(WaysTest, last_reachable_target_that_dies_leaves_the_unreachable_ones_as_
 
 TEST_F(WaysTest, engine_that_is_away_makes_no_target_unreachable) {
   start(web_config(kThree), {"10.0.1.11"});
+  world_.pass(4);
   world_.kill_engine();
   world_.pass(10);
   EXPECT_GT(share("10.0.1.13"), 0.2);
@@ -112,6 +119,75 @@ TEST_F(WaysTest, engine_that_is_away_makes_no_target_unreachable) {
   world_.pass(1);
   EXPECT_TRUE(alarms(AlarmKind::unreachable).empty()) << "it has just started";
   EXPECT_GT(share("10.0.1.13"), 0.2);
+  world_.pass(5);
+  EXPECT_EQ(share("10.0.1.13"), 0);
+}
+
+TEST_F(WaysTest, unreachable_target_stays_so_while_the_engine_is_away_and_when_it_is_back) {
+  start(web_config(kThree), {"10.0.1.11", "10.0.1.12"});
+  world_.pass(5);
+  ASSERT_EQ(share("10.0.1.13"), 0);
+  world_.kill_engine();
+  for (const std::uint64_t seconds : {0u, 1u, 10u}) {
+    world_.pass(seconds);
+    EXPECT_EQ(share("10.0.1.13"), 0) << "nothing has changed for it";
+  }
+  world_.start_engine();
+  for (const std::uint64_t seconds : {0u, 1u, 10u}) {
+    world_.pass(seconds);
+    EXPECT_EQ(share("10.0.1.13"), 0);
+  }
+  world_.resolve("10.0.1.13", 1);
+  tick();
+  EXPECT_GT(share("10.0.1.13"), 0.2);
+}
+
+TEST_F(WaysTest, unreachable_target_stays_so_while_the_xdp_daemon_stands_still) {
+  world_.link = {.has_carrier = true, .has_xdp_program = true};
+  world_.start_engine(MR_ENGINE_XDP);
+  world_.resolve("10.0.1.11", 1, 1500, "lb0");  // which needs no twin
+  apply(web_config(kThree));
+  for (const std::string& address : kThree) world_.set_health(address, TargetState::healthy);
+  tick();
+  world_.pass(5);
+  ASSERT_EQ(share("10.0.1.13"), 0);
+  world_.now_ns += 3 * test::kSecond;  // without a sign of life
+  world_->tick();
+  ASSERT_EQ(world_->snapshot().engine.state, EngineState::unattended);
+  EXPECT_EQ(share("10.0.1.13"), 0);
+  world_.pass(0);
+  ASSERT_EQ(world_->snapshot().engine.state, EngineState::running);
+  EXPECT_EQ(share("10.0.1.13"), 0);
+}
+
+TEST_F(WaysTest, unreachable_target_stays_so_over_a_restart_of_the_control_plane) {
+  start(web_config(kThree), {"10.0.1.11", "10.0.1.12"});
+  world_.pass(5);
+  ASSERT_EQ(share("10.0.1.13"), 0);
+  for (int i = 0; i < 2; ++i) {
+    restart();
+    for (const std::uint64_t seconds : {0u, 1u, 10u}) {
+      EXPECT_EQ(share("10.0.1.13"), 0) << "the first image counts as well";
+      EXPECT_GT(share("10.0.1.11"), 0.4);
+      world_.pass(seconds);
+    }
+  }
+  world_.resolve("10.0.1.13", 1);
+  restart();
+  tick();
+  EXPECT_GT(share("10.0.1.13"), 0.2) << "the kernel has answered otherwise";
+}
+
+TEST_F(WaysTest, control_plane_that_restarts_before_any_way_is_known_finds_no_target_unreachable) {
+  start(web_config(kThree), {});
+  world_.pass(1);
+  world_.resolve("10.0.1.11", 1);
+  restart();
+  tick();
+  world_.pass(4);
+  EXPECT_GT(share("10.0.1.13"), 0.2) << "the kernel may be asking for it";
+  world_.pass(1);
+  EXPECT_EQ(share("10.0.1.13"), 0);
 }
 
 TEST_F(WaysTest, udp_flows_of_a_target_without_a_way_choose_another) {
