@@ -62,12 +62,13 @@ class HealthChecker::Impl {
     HealthTarget target;
     std::uint64_t phase;
     HealthState state;
-    boost::asio::steady_timer timer;  // to the next probe
-    ProbeTime due;                    // of the next probe, or of `probe`
-    std::unique_ptr<Probe> probe;     // under way
-    std::uint64_t probe_id = 0;       // of `probe`
-    ProbeTime started;                // likewise
-    std::chrono::nanoseconds late{};  // how much later than due the last probe started
+    boost::asio::steady_timer timer;       // to the next probe
+    ProbeTime due;                         // of the next probe, or of `probe`
+    std::optional<ProbeTime> waits_since;  // for a place, with the next probe
+    std::unique_ptr<Probe> probe;          // under way
+    std::uint64_t probe_id = 0;            // of `probe`
+    ProbeTime started;                     // likewise
+    std::chrono::nanoseconds late{};       // how much later than due the last probe started
     ProbeKind kind = ProbeKind::answering;
     std::string hold;            // why a failure of `probe` would be no evidence
     std::string local_fault;     // why the last probe said nothing
@@ -85,6 +86,7 @@ class HealthChecker::Impl {
     return !hold_.reason.empty() && (hold_.targets.empty() || hold_.targets.contains(key));
   }
   void on_outcome(Entry& entry, ProbeOutcome outcome);
+  [[nodiscard]] static LateCause cause_of_lateness(const Entry& entry, ProbeTime now);
   [[nodiscard]] std::chrono::nanoseconds lateness_of(const Entry& entry, ProbeTime now) const;
 
   boost::asio::io_context& io_;
@@ -144,6 +146,7 @@ void HealthChecker::Impl::stop(Entry& entry) {
     queue_.release(entry.kind);
   }
   queue_.remove(&entry);
+  entry.waits_since.reset();
   entry.local_fault.clear();
   entry.late = {};
   entry.timer.cancel();
@@ -157,6 +160,7 @@ void HealthChecker::Impl::schedule(Entry& entry, ProbeTime when) {
   entry.timer.async_wait([this, held = entry.weak_from_this(), when](const auto& error) {
     const std::shared_ptr<Entry> found = held.lock();
     if (error || !found || found->timer.expiry() != when) return;
+    found->waits_since = std::chrono::steady_clock::now();
     queue_.push(found.get(), found->kind);
     start_waiting();
   });
@@ -171,7 +175,9 @@ void HealthChecker::Impl::start(Entry& entry) {
   const TargetKey& key = entry.target.key;
   const std::uint16_t port = entry.target.check.port.value_or(key.port);
   entry.started = std::chrono::steady_clock::now();
-  if (lateness_.note_start(entry.due, entry.started)) {
+  const LateCause cause = cause_of_lateness(entry, entry.started);
+  entry.waits_since.reset();
+  if (lateness_.note_start(entry.due, entry.started, cause)) {
     for (auto& [other_key, other] : entries_) other->late = {};  // which is over
   }
   entry.late = entry.started - entry.due;
@@ -259,7 +265,7 @@ std::string HealthChecker::Impl::lateness_problem() const {
   const Entry* worst = nullptr;
   for (const auto& [key, entry] : entries_) {
     if (lateness_of(*entry, now) <= ProbeLateness::kMax) continue;
-    if (!entry->probe) lateness.note_late(entry->due, now);
+    if (!entry->probe) lateness.note_late(entry->due, now, cause_of_lateness(*entry, now));
     ++count;
     if (worst == nullptr || lateness_of(*entry, now) > lateness_of(*worst, now)) {
       worst = entry.get();
@@ -267,7 +273,7 @@ std::string HealthChecker::Impl::lateness_problem() const {
   }
   if (worst == nullptr || !lateness.lasts()) return "";
   const std::string cause =
-      queue_.waiting_count() == 0
+      lateness.cause() == LateCause::cpu
           ? "the control plane does not get its CPU in time"
           : std::to_string(queue_.open_count()) +
                 " probes are under way, and this process may have " +
@@ -279,6 +285,13 @@ std::string HealthChecker::Impl::lateness_problem() const {
   return std::to_string(count) + " of " + std::to_string(entries_.size()) +
          " targets are probed late, " + worst->target.key.to_string() + " by " +
          std::to_string(late_ms) + " ms: " + cause;
+}
+
+// Of a probe that is to start: what it has waited for longer.
+LateCause HealthChecker::Impl::cause_of_lateness(const Entry& entry, ProbeTime now) {
+  if (!entry.waits_since) return LateCause::cpu;
+  const auto for_turn = *entry.waits_since - entry.due;
+  return now - *entry.waits_since > for_turn ? LateCause::places : LateCause::cpu;
 }
 
 std::chrono::nanoseconds HealthChecker::Impl::lateness_of(const Entry& entry, ProbeTime now) const {

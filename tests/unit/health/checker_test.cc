@@ -312,11 +312,34 @@ TEST_F(CheckerTest, fault_85_death_is_noticed_soon_beside_far_more_dead_targets_
       << "the dead wait for each other";
   EXPECT_GT(checker.lateness(), ProbeLateness::kMax);
   EXPECT_THAT(checker.lateness_problem(), HasSubstr(" of 601 targets are probed late, "));
+  EXPECT_THAT(checker.lateness_problem(), HasSubstr("raise its limit of open files"));
   const std::size_t probes = server.connections();
   ASSERT_TRUE(becomes_true(io_, [&] { return server.connections() > probes + 2; }));
   EXPECT_EQ(changes_, 0);
   server.set_behaviour({.response = kBroken});
   EXPECT_TRUE(is_told(living, TargetState::unhealthy));
+}
+
+TEST_F(CheckerTest, lateness_for_want_of_places_is_told_as_that_also_when_nobody_waits_any_more) {
+  const BlackHole hole(io_);
+  std::vector<HealthTarget> targets;
+  for (std::uint16_t i = 0; i < 40; ++i) {
+    HealthTarget dead = target(1000 + i, quick(HealthCheckProtocol::tcp));
+    dead.check.port = hole.port();
+    dead.check.interval_ms = dead.check.timeout_ms = 2000;
+    dead.restored =
+        TargetHealth{TargetState::unhealthy, HealthReason::timeout, "Request timed out"};
+    targets.push_back(dead);
+  }
+  HealthChecker checker = make_with_places(16);
+  checker.set_targets(targets);
+  ASSERT_TRUE(becomes_true(
+      io_, [&] { return checker.lateness_problem().starts_with("40 of 40 "); },
+      std::chrono::seconds(60)));
+  targets.resize(8);  // each has a place now, and the last start of each was late
+  checker.set_targets(targets);
+  EXPECT_THAT(checker.lateness_problem(), HasSubstr("8 of 8 targets are probed late"));
+  EXPECT_THAT(checker.lateness_problem(), HasSubstr("raise its limit of open files"));
 }
 
 TEST_F(CheckerTest, lateness_is_that_of_the_worst_and_ends) {

@@ -14,9 +14,9 @@ constexpr ProbeTime kStart{seconds(100'000)};
 class ProbeLatenessTest : public ::testing::Test {
  protected:
   // A probe starts after this time, this late; true when a spell is over.
-  bool start_after(milliseconds time, milliseconds late) {
+  bool start_after(milliseconds time, milliseconds late, LateCause cause = LateCause::cpu) {
     now_ += time;
-    return lateness_.note_start(now_ - late, now_);
+    return lateness_.note_start(now_ - late, now_, cause);
   }
 
   ProbeTime now_ = kStart;
@@ -57,12 +57,33 @@ TEST_F(ProbeLatenessTest, few_probes_that_are_all_late_last) {
 
 TEST_F(ProbeLatenessTest, probe_that_waits_is_late_before_it_starts) {
   const ProbeTime due = now_;
-  lateness_.note_late(due, due + ProbeLateness::kMax);
+  lateness_.note_late(due, due + ProbeLateness::kMax, LateCause::cpu);
   EXPECT_FALSE(lateness_.is_on(due + ProbeLateness::kMax));
-  lateness_.note_late(due, due + seconds(2));
+  lateness_.note_late(due, due + seconds(2), LateCause::cpu);
   EXPECT_FALSE(lateness_.lasts());
-  lateness_.note_late(due, due + ProbeLateness::kMax + ProbeLateness::kLasting);
+  lateness_.note_late(due, due + ProbeLateness::kMax + ProbeLateness::kLasting, LateCause::cpu);
   EXPECT_TRUE(lateness_.lasts());
+}
+
+TEST_F(ProbeLatenessTest, cause_is_that_of_the_last_late_start) {
+  start_after(seconds(0), seconds(2), LateCause::places);
+  start_after(seconds(4), seconds(9), LateCause::places);
+  start_after(seconds(1), seconds(0), LateCause::cpu);
+  EXPECT_TRUE(lateness_.lasts());
+  EXPECT_EQ(lateness_.cause(), LateCause::places) << "one in time has none";
+  start_after(seconds(1), seconds(2), LateCause::cpu);
+  EXPECT_EQ(lateness_.cause(), LateCause::cpu);
+}
+
+TEST_F(ProbeLatenessTest, lack_of_places_is_over_soon_after_nobody_waits_for_one) {
+  start_after(seconds(0), seconds(20), LateCause::places);
+  ASSERT_TRUE(lateness_.lasts());
+  EXPECT_TRUE(lateness_.is_on(now_ + ProbeLateness::kCalm - milliseconds(1)));
+  EXPECT_FALSE(lateness_.is_on(now_ + ProbeLateness::kCalm)) << "the next start may be minutes off";
+  EXPECT_TRUE(start_after(seconds(100), seconds(2), LateCause::places)) << "another spell";
+  EXPECT_FALSE(lateness_.lasts());
+  lateness_.note_late(now_ + seconds(100), now_ + seconds(102), LateCause::places);
+  EXPECT_FALSE(lateness_.lasts()) << "of one that waits, too";
 }
 
 }  // namespace
