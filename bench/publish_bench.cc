@@ -206,7 +206,7 @@ class ControlPlane {
             .alarms = [] { return std::vector<Alarm>{}; },
             .probe_lateness_ns = [] { return 0; },
             .wake = [this] { settle_soon(); },
-            .config_file_text = [] { return std::string(); },
+            .config_file_text = [] { return std::nullopt; },
             .is_said_by_config_file = [](const std::string&) { return true; },
             .note_progress = [] {},
             .log = [](LogLevel, const std::string&) {}};

@@ -25,9 +25,10 @@ std::uint64_t meaning_of(const LoadResult& loaded, const std::string& text) {
 
 }  // namespace
 
-std::string ConfigFileWatch::text() const {
+std::optional<std::string> ConfigFileWatch::text() const {
   auto text = read_config_file(path_);
-  return std::holds_alternative<std::string>(text) ? std::get<std::string>(std::move(text)) : "";
+  if (auto* read = std::get_if<std::string>(&text)) return std::move(*read);
+  return std::nullopt;
 }
 
 // Who writes a file changes one of these, and so does who changes its rights.
@@ -47,7 +48,7 @@ bool ConfigFileWatch::says(const std::string& text) {
     const LoadResult loaded = load_config_file(path_);
     const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
     file_error_ = errors == nullptr ? "" : to_string(errors->front());
-    meaning_ = meaning_of(loaded, this->text());
+    meaning_ = meaning_of(loaded, this->text().value_or(""));
   }
   if (is_file_new || text != asked_) {
     asked_ = text;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace millrace::control {
@@ -20,9 +21,9 @@ class ConfigFileWatch {
 
   explicit ConfigFileWatch(std::string path) : path_(std::move(path)) {}
 
-  // The file's bytes as they are now, good or not, at most one more than a config may have; "" when
-  // it cannot be read.
-  [[nodiscard]] std::string text() const;
+  // The file's bytes as they are now, good or not, at most one more than a config may have; nullopt
+  // when it cannot be read.
+  [[nodiscard]] std::optional<std::string> text() const;
 
   // Whether the file says what `text` does: comments, spaces, and defaults that are written out or
   // not make no difference. A text that is no good config says what its bytes say. Both are read by

@@ -65,9 +65,9 @@ struct ReconcilerHooks {
   std::function<std::int64_t()> probe_lateness_ns;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
   std::function<void()> wake;
-  // The config file's bytes now, "" when it cannot be read; and whether it says what a text does,
-  // however that is written.
-  std::function<std::string()> config_file_text;
+  // The config file's bytes now, nullopt when it cannot be read; and whether it says what a text
+  // does, however that is written.
+  std::function<std::optional<std::string>()> config_file_text;
   std::function<bool(const std::string& text)> is_said_by_config_file;
   // A part of a long piece of work is done: the largest configs take seconds in all, during which
   // the loop does not turn, and whoever waits for a sign of life must not take that for a hang.

@@ -2,6 +2,7 @@
 //
 // What an operator asks for, and how it comes into force: as a whole or not at all. Cold.
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "controlplane/reconcile/apply.h"
@@ -29,12 +30,15 @@ Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
   hooks_.note_progress();  // it was loaded
   std::string text = hooks_.config_text(config);
   // The file may have changed since it was read: what it said then is what counts. Whether another
-  // text says the same is for a start to find out: that takes as long as to load both.
-  std::string file_text = source == options_.config_file ? "" : hooks_.config_file_text();
+  // text says the same is for a start to find out: that takes as long as to load both. Of a file
+  // that cannot be read now, what it said last counts: it may come back as it was.
+  std::optional<std::string> file_text = hooks_.config_file_text();
+  const bool is_from_file = source == options_.config_file;
   return bring_in(config, {.text = std::move(text),
                            .source = std::move(source),
                            .applied_ns = hooks_.now().realtime_ns,
-                           .file_text = std::move(file_text)});
+                           .is_from_file = is_from_file,
+                           .file_text = std::move(file_text).value_or(state_.config.file_text)});
 }
 
 Status Reconciler::resume(const Config& config) {
@@ -45,7 +49,7 @@ Status Reconciler::resume(const Config& config) {
 
 bool Reconciler::is_stored_config_newer_than_file() const {
   const AppliedConfig& stored = state_.config;
-  return !stored.text.empty() && !stored.file_text.empty() &&
+  return !stored.text.empty() && !stored.is_from_file &&
          hooks_.is_said_by_config_file(stored.file_text) &&
          !hooks_.is_said_by_config_file(stored.text);
 }

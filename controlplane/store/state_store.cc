@@ -39,6 +39,9 @@ const std::vector<std::vector<std::string>> kSchemaSteps = {
      "ALTER TABLE target_groups ADD COLUMN health_matcher TEXT NOT NULL DEFAULT '200-399'",
      "ALTER TABLE target_groups ADD COLUMN listener_port INTEGER NOT NULL DEFAULT 0"},
     {"ALTER TABLE target_groups ADD COLUMN health_host TEXT NOT NULL DEFAULT ''"},
+    // Until then the file's text was kept beside a config that was applied past it alone.
+    {"INSERT INTO settings SELECT 'config_is_from_file', '0' FROM settings"
+     " WHERE name = 'config_file_text' AND value <> ''"},
 };
 const std::uint64_t kSchemaVersion = kSchemaSteps.size();
 
@@ -404,6 +407,7 @@ Status StateStore::load() {
     if (name == "config_source") state_.config.source = value;
     if (name == "config_applied_ns") state_.config.applied_ns = parse_number(value);
     if (name == "config_file_text") state_.config.file_text = value;
+    if (name == "config_is_from_file") state_.config.is_from_file = value == "1";
   }
   state_.id_floor = std::max<std::uint32_t>(state_.id_floor, 1);
   if (Status read = read_rows(database_, "listeners", state_.listeners); !read) return read;
@@ -481,7 +485,9 @@ Status StateStore::write_settings(const StoredState& state) {
       {"config_source", state_.config.source, state.config.source},
       {"config_applied_ns", std::to_string(state_.config.applied_ns),
        std::to_string(state.config.applied_ns)},
-      {"config_file_text", state_.config.file_text, state.config.file_text}};
+      {"config_file_text", state_.config.file_text, state.config.file_text},
+      {"config_is_from_file", state_.config.is_from_file ? "1" : "0",
+       state.config.is_from_file ? "1" : "0"}};
   for (const Setting& setting : settings) {
     if (setting.before == setting.after) continue;
     if (Status put = put_setting(setting.name, setting.after); !put) return put;

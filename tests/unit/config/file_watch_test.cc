@@ -62,6 +62,13 @@ TEST_F(ConfigFileWatchTest, file_that_is_no_config_says_what_its_bytes_say) {
   }
 }
 
+TEST_F(ConfigFileWatchTest, file_that_cannot_be_read_is_no_empty_file) {
+  write("");
+  EXPECT_EQ(watch_.text(), "");
+  ASSERT_EQ(::unlink(path_.c_str()), 0);
+  EXPECT_EQ(watch_.text(), std::nullopt);
+}
+
 TEST_F(ConfigFileWatchTest, another_config_in_force_is_an_alarm_after_a_while_and_until_it_is_not) {
   const std::string own = in_force_;
   EXPECT_EQ(alarm_after(0), "");

@@ -230,5 +230,36 @@ TEST_F(RestartTest, fault_81_what_was_applied_past_the_file_goes_on_over_an_upgr
   EXPECT_TRUE(world_->snapshot().is_config_file_in_force) << "as the alarm says, too";
 }
 
+// A file that is away for a moment is no word of anybody.
+TEST_F(RestartTest, fault_81_what_was_applied_while_the_file_could_not_be_read_goes_on) {
+  const std::string file = "# ours\n" + dump_config(web_config(kThree));
+  const auto is_apply_newer = [&] {
+    (void)world_.start();
+    return world_->is_stored_config_newer_than_file();
+  };
+  world_.write_config_file(file);
+  ASSERT_TRUE(world_->apply(web_config(kThree), world_.config_file()));
+  ASSERT_FALSE(is_apply_newer()) << "it was read from there";
+  ASSERT_TRUE(world_->resume(web_config(kThree)));
+  for (const char* address : {"10.0.1.11", "10.0.1.12"}) {
+    ASSERT_EQ(::unlink(world_.config_file().c_str()), 0);
+    apply(web_config({address}));
+    world_.write_config_file(file);
+    EXPECT_TRUE(is_apply_newer()) << "the file came back as it was";
+    ASSERT_TRUE(world_->resume(web_config({address})));
+  }
+  world_.write_config_file(dump_config(web_config({"10.0.1.13"})));
+  EXPECT_FALSE(is_apply_newer()) << "it says something else";
+}
+
+TEST_F(RestartTest, fault_81_what_was_applied_past_an_empty_file_goes_on) {
+  world_.write_config_file("");
+  apply(web_config({"10.0.1.11"}));
+  (void)world_.start();
+  EXPECT_TRUE(world_->is_stored_config_newer_than_file());
+  world_.write_config_file(dump_config(web_config(kThree)));
+  EXPECT_FALSE(world_->is_stored_config_newer_than_file());
+}
+
 }  // namespace
 }  // namespace millrace::control

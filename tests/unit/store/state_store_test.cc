@@ -31,6 +31,7 @@ StoredState rich_state() {
   state.config.text = "node: {name: lb-1}\n# ünïcode and 'quotes'\n";
   state.config.source = "/etc/millrace/millrace.yaml";
   state.config.applied_ns = 1'700'000'000'000'000'000;
+  state.config.is_from_file = false;
   state.config.file_text = std::string("# no config: \xff\0\n", 16);
   state.listeners = {
       {.vip = ip("203.0.113.10"), .protocol = Protocol::tcp, .port = 80, .slot = 0, .id = 1},
@@ -252,6 +253,7 @@ TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
   state.groups[0].gue_port = kGuePortDefault;  // which version 1 knew nothing of
   state.groups[0].health_check = {};
   state.groups[0].listener_port = 0;
+  state.config.is_from_file = true;
   state.config.file_text.clear();
   {
     StateStore store = open();
@@ -264,6 +266,7 @@ TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
     run_sql((std::string("ALTER TABLE target_groups DROP COLUMN ") + column).c_str());
   }
   run_sql("UPDATE settings SET name = 'config_file_digest' WHERE name = 'config_file_text'");
+  run_sql("DELETE FROM settings WHERE name = 'config_is_from_file'");
   run_sql("PRAGMA user_version = 1");
   {
     StateStore store = open();
@@ -272,6 +275,21 @@ TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
     ASSERT_TRUE(store.save(state));
   }
   EXPECT_EQ(open().state(), state);
+}
+
+TEST_F(StateStoreTest, file_text_of_an_older_version_says_that_the_config_was_applied_past_it) {
+  StoredState state = rich_state();
+  for (const bool is_from_file : {false, true}) {
+    if (is_from_file) state.config.file_text.clear();
+    state.config.is_from_file = is_from_file;
+    {
+      StateStore store = open();
+      ASSERT_TRUE(store.save(state));
+    }
+    run_sql("DELETE FROM settings WHERE name = 'config_is_from_file'");
+    run_sql("PRAGMA user_version = 4");
+    EXPECT_EQ(open().state(), state);
+  }
 }
 
 TEST_F(StateStoreTest, newer_schema_is_refused_and_left_alone) {
