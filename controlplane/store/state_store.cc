@@ -472,12 +472,7 @@ Status StateStore::write_changes(const StoredState& state) {
 }
 
 Status StateStore::write_settings(const StoredState& state) {
-  struct Setting {
-    const char* name;
-    std::string before;
-    std::string after;
-  };
-  const std::vector<Setting> settings = {
+  const std::vector<std::tuple<const char*, std::string, std::string>> settings = {
       {"id_floor", std::to_string(state_.id_floor), std::to_string(state.id_floor)},
       {"generation_floor", std::to_string(state_.generation_floor),
        std::to_string(state.generation_floor)},
@@ -488,9 +483,8 @@ Status StateStore::write_settings(const StoredState& state) {
       {"config_file_text", state_.config.file_text, state.config.file_text},
       {"config_is_from_file", state_.config.is_from_file ? "1" : "0",
        state.config.is_from_file ? "1" : "0"}};
-  for (const Setting& setting : settings) {
-    if (setting.before == setting.after) continue;
-    if (Status put = put_setting(setting.name, setting.after); !put) return put;
+  for (const auto& [name, before, after] : settings) {
+    if (Status put = before == after ? ok() : put_setting(name, after); !put) return put;
   }
   return ok();
 }

@@ -72,7 +72,7 @@ struct AppliedConfig {
   std::string text;              // as YAML; "" before the first
   std::string source;            // the config file's path, or who applied it
   std::uint64_t applied_ns = 0;  // CLOCK_REALTIME
-  bool is_from_file = true;  // read from the config file, not applied past it
+  bool is_from_file = true;      // read from the config file, not applied past it
   // The config file's bytes at that moment, or when it could be read last before. A file that says
   // something else later is a newer word than an apply. Bytes, and no digest of what some release
   // made of them: the next one may make something else of the same file.
