@@ -145,7 +145,7 @@ TEST_F(WaysTest, unreachable_target_stays_so_while_the_engine_is_away_and_when_i
 TEST_F(WaysTest, unreachable_target_stays_so_while_the_xdp_daemon_stands_still) {
   world_.link = {.has_carrier = true, .has_xdp_program = true};
   world_.start_engine(MR_ENGINE_XDP);
-  world_.resolve("10.0.1.11", 1, 1500, "lb0");  // which needs no twin
+  world_.resolve("10.0.1.11", 1);
   apply(web_config(kThree));
   for (const std::string& address : kThree) world_.set_health(address, TargetState::healthy);
   tick();

@@ -124,9 +124,8 @@ class World {
   FakeEngine& engine() { return *engine_; }
 
   // The kernel now knows this target's neighbour.
-  void resolve(const std::string& address, std::uint8_t last_mac_byte, std::uint16_t mtu = 1500,
-               std::uint32_t twin_index = FakeEngine::kTwinIndex) {
-    next_hops_[ip(address)] = {.twin_index = twin_index,
+  void resolve(const std::string& address, std::uint8_t last_mac_byte, std::uint16_t mtu = 1500) {
+    next_hops_[ip(address)] = {.twin_index = FakeEngine::kTwinIndex,
                                .mac = {2, 0, 0, 0, 0, last_mac_byte},
                                .resolved = true,
                                .mtu = mtu,
