@@ -29,6 +29,7 @@ StatsOptions two_workers() {
   mr_nic nic{};
   std::strcpy(nic.name, "lb0");
   std::strcpy(nic.twin, "mr0");
+  nic.twin_index = 7;
   nic.link_up = 1;
   return {.engine_kind = MR_ENGINE_DPDK,
           .engine_start_ns = 123,
