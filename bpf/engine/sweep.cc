@@ -160,6 +160,8 @@ void Sweep::visit(std::uint32_t index) {
 
 void Sweep::visit_flow(std::uint32_t index, mr_flow_record& flow, StateWord word) {
   const std::uint8_t state = word.state();
+  // Before anything is decided by it: what is seen from here on keeps the flow.
+  const std::uint32_t seen_tick = load_tick(flow);
   note_last_hop(flow.last_hop);
   if (std::atomic_ref<std::uint32_t>(flow.packets).load(std::memory_order_relaxed) != 0) {
     make_plausible(flow, word);
@@ -167,18 +169,18 @@ void Sweep::visit_flow(std::uint32_t index, mr_flow_record& flow, StateWord word
   fold_counts(flow);
   const mr_listener* listener = listener_of(flow);
   if (listener == nullptr || !has_target(flow) || is_double(index, flow, word)) {
-    (void)end_flow(flow, word, MR_XDP_FLOW_GONE);
+    (void)end_flow(flow, word, seen_tick, MR_XDP_FLOW_GONE);
     return;
   }
   if (is_idle(flow, state, *listener, tick_)) {
     const bool is_worth_a_reset = state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING;
     const auto end =
         is_worth_a_reset ? std::uint8_t{MR_FLOW_EXPIRED} : std::uint8_t{MR_XDP_FLOW_GONE};
-    const bool has_ended = end_flow(flow, word, end);
+    const bool has_ended = end_flow(flow, word, seen_tick, end);
     if (!is_over(state)) expired_ += has_ended;  // else it had ended by itself
     return;
   }
-  if (gives_way(flow, state)) return give_up(flow, word);
+  if (gives_way(flow, state)) return give_up(flow, word, seen_tick);
   if (is_over(state)) return;
   ++active_counted_;
   if (flow.target_slot < target_counted_.size()) ++target_counted_[flow.target_slot];
@@ -186,9 +188,9 @@ void Sweep::visit_flow(std::uint32_t index, mr_flow_record& flow, StateWord word
 
 // A packet may come between the look at the record and this: whoever changed the state first wins.
 // A program may even have ended the flow and entered another one with the same word: then it has
-// been seen since.
-bool Sweep::end_flow(mr_flow_record& flow, StateWord word, std::uint8_t state) {
-  const std::uint32_t seen_tick = load_tick(flow);
+// been seen since `seen_tick`.
+bool Sweep::end_flow(mr_flow_record& flow, StateWord word, std::uint32_t seen_tick,
+                     std::uint8_t state) {
   if (!change_state(flow, word, state)) return false;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (load_tick(flow) != seen_tick) {
@@ -252,14 +254,14 @@ bool Sweep::gives_way(const mr_flow_record& flow, std::uint8_t state) const {
   return pressure != kPressures.end() && is_silent(flow, pressure->silent_ticks, tick_);
 }
 
-void Sweep::give_up(mr_flow_record& flow, StateWord word) {
+void Sweep::give_up(mr_flow_record& flow, StateWord word, std::uint32_t seen_tick) {
   const core::AddrWords addr = core::words_of(flow.client_addr);
   const bool may_go_on = !is_over(word.state()) || is_reset(flow, word.state());
   const bool has_replies =
       view_->targets[flow.target_slot].forwarding == MR_FORWARDING_NAT && may_go_on;
   const std::uint32_t hash =
       mr_xdp_flow_hash(maps_.control, addr.low, addr.high, word.word & 0xffffffu);
-  if (!end_flow(flow, word, MR_XDP_FLOW_GONE)) return;
+  if (!end_flow(flow, word, seen_tick, MR_XDP_FLOW_GONE)) return;
   ++given_up_;
   if (!has_replies) return;
   const std::size_t half = (maps_.control->no_room_newer & 1) * std::size_t{MR_XDP_NO_ROOM_WORDS};

@@ -53,11 +53,12 @@ class Sweep {
   void visit(std::uint32_t index);
   void visit_flow(std::uint32_t index, mr_flow_record& flow, StateWord word);
   void visit_reusable(std::uint32_t index, mr_flow_record& record, StateWord word);
-  [[nodiscard]] bool end_flow(mr_flow_record& flow, StateWord word, std::uint8_t state);
+  [[nodiscard]] bool end_flow(mr_flow_record& flow, StateWord word, std::uint32_t seen_tick,
+                              std::uint8_t state);
   [[nodiscard]] bool is_double(std::uint32_t index, const mr_flow_record& flow, StateWord word);
   void make_plausible(mr_flow_record& flow, StateWord word);
   [[nodiscard]] bool gives_way(const mr_flow_record& flow, std::uint8_t state) const;
-  void give_up(mr_flow_record& flow, StateWord word);
+  void give_up(mr_flow_record& flow, StateWord word, std::uint32_t seen_tick);
   void note_last_hop(std::uint16_t index);
   void give_back_last_hops();
   void age_no_room();

@@ -316,9 +316,10 @@ int Cli::drain(const char* command) {
   const auto result = change(request);
   if (!result) return kExitFailed;
   const bool is_drain = line_.command == CommandKind::drain;
-  return print(*result, JsonView(&*result)["target"].text() +
-                            (is_drain ? ": gets no new flows; `millrace targets` shows the time left\n"
-                                      : ": gets new flows as soon as it is healthy\n"));
+  return print(*result,
+               JsonView(&*result)["target"].text() +
+                   (is_drain ? ": gets no new flows; `millrace targets` shows the time left\n"
+                             : ": gets new flows as soon as it is healthy\n"));
 }
 
 std::string upper(std::string text) {

@@ -87,8 +87,7 @@ TEST_F(NextHopTableTest, failing_counts_only_once_the_carrier_has_settled) {
 }
 
 // What a change of the neighbour's state makes the kernel be asked for again.
-TEST_F(NextHopTableTest,
-       gateway_that_stops_or_begins_to_answer_has_ways_by_gateways_asked_again) {
+TEST_F(NextHopTableTest, gateway_that_stops_or_begins_to_answer_has_ways_by_gateways_asked_again) {
   const auto reasked = [&](int state) {
     return table_.apply(NeighbourEvent{.link_index = kTwin,
                                        .address = ip("10.0.1.254"),
@@ -99,9 +98,8 @@ TEST_F(NextHopTableTest,
   };
   EXPECT_EQ(reasked(NUD_INCOMPLETE), Reasked::none) << "no way goes by it";
   EXPECT_EQ(reasked(NUD_REACHABLE), Reasked::none);
-  table_.set_route(ip("10.9.0.1"), {.type = RTN_UNICAST,
-                                    .link_index = kTwin,
-                                    .gateway = ip("10.0.1.254")});
+  table_.set_route(ip("10.9.0.1"),
+                   {.type = RTN_UNICAST, .link_index = kTwin, .gateway = ip("10.0.1.254")});
   EXPECT_EQ(reasked(NUD_INCOMPLETE), Reasked::behind_gateways);
   EXPECT_EQ(reasked(NUD_FAILED), Reasked::behind_gateways);
   EXPECT_EQ(reasked(NUD_INCOMPLETE), Reasked::none) << "the kernel asks a failed one again";
