@@ -143,8 +143,7 @@ class ControlPlane {
   ControlPlane(const Options& options, const std::string& runtime_dir, const std::string& state_dir)
       : options_(options) {
     for (std::uint32_t i = 0; i < options.targets; ++i) {
-      next_hops_[address_of(10, i)] = {.twin = "",
-                                       .mac = {2, 0, 0, 0, 0, 1},
+      next_hops_[address_of(10, i)] = {.mac = {2, 0, 0, 0, 0, 1},
                                        .resolved = true,
                                        .mtu = 1500,
                                        .source = std::nullopt,
@@ -201,7 +200,7 @@ class ControlPlane {
             .local_addresses = [] { return std::vector<IpAddress>{}; },
             .local_macs = [] { return std::vector<LocalMac>{}; },
             .own_interface = [](const IpAddress&) { return std::string(); },
-            .link_state = [](const std::string&) { return LinkState{}; },
+            .link_state = [](std::uint32_t) { return LinkState{}; },
             .highest_flow_id = [](const auto&, auto) { return 0u; },
             .alarms = [] { return std::vector<Alarm>{}; },
             .probe_lateness_ns = [] { return 0; },

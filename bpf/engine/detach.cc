@@ -24,9 +24,7 @@ Result<std::string> flow_dir_of_daemon(const std::string& runtime_dir) {
   if (!stats) return std::string();
   const Result<bool> trusted = stats->is_trusted();
   if (!trusted) return trusted.error().within(path);
-  if (!*trusted) {
-    return Error{path + ": others than root and the user of this program may write to it"};
-  }
+  if (!*trusted) return shm::untrusted(path);
   const shm::EngineInfo info = stats->engine();
   return info.engine_kind == MR_ENGINE_XDP ? info.flow_table_dir : std::string();
 }

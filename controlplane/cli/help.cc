@@ -85,7 +85,7 @@ The port is needed when the group has the address more than once.
 
   millrace drain http-4 10.0.1.11
   millrace drain http-4 10.0.1.11:8081
-  millrace drain web-6 [2001:db8::5]:8080
+  millrace drain http-6 [2001:db8::5]:8080
 )",
                 2, 2},
     CommandHelp{CommandKind::undrain, "undrain", "undrain GROUP TARGET[:PORT]",

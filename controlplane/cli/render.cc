@@ -258,8 +258,8 @@ std::string render_explain(JsonView explanation) {
   }
   const std::string verdict = explanation["verdict"].text();
   const bool is_forwarding = explanation["is_forwarding"].flag();
-  if (explanation["is_unseen"].flag())
-    return text + "=> unknown, while the engine cannot be seen\n";
+  const bool is_unseen = explanation["is_unseen"].flag();
+  if (is_unseen) return text + "=> unknown, while the engine cannot be seen\n";
   if (!is_forwarding && verdict != "drop") return text + "=> nothing, while no engine runs\n";
   if (verdict == "forward") return text + "=> forwarded to " + explanation["target"].text() + "\n";
   if (verdict == "punt") return text + "=> handed to the kernel\n";

@@ -53,7 +53,7 @@ struct ReconcilerHooks {
   std::function<std::vector<IpAddress>()> local_addresses;
   std::function<std::vector<LocalMac>()> local_macs;
   std::function<std::string(const IpAddress&)> own_interface;
-  // Of an interface by name, asked for now.
+  // Of an interface, by the kernel's number, asked for now.
   std::function<LinkState(std::uint32_t)> link_state;
   // The highest id of a listener or target in the first `table_count` flow tables in `directory`, 0
   // when there is none. Reads them whole; asked only when no config is in force.

@@ -10,6 +10,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -166,8 +167,10 @@ void Nic::rename(const std::string& name) {
 
 bool Nic::link_is_up() const {
   if (is_interface_) {
-    const bool is_there = ::if_nametoindex(name_.c_str()) == interface_index_;
-    return is_there && interface_has_link(name_);
+    // By the name that it has this moment: another one is no reason to call it down.
+    std::array<char, IFNAMSIZ> name{};
+    return ::if_indextoname(interface_index_, name.data()) != nullptr &&
+           interface_has_link(name.data());
   }
   rte_eth_link link{};
   return ::rte_eth_link_get_nowait(devices_.front(), &link) == 0 &&
@@ -284,8 +287,10 @@ Status Nic::check_queues(std::uint32_t queue_count) const {
                  ": a part of the clients would get no service; leave --queues out, or: " +
                  queue_command(name_, queue_count)};
   }
-  // Every queue is a device of DPDK's, which counts them all together.
-  const std::uint32_t all = queue_count + ::rte_eth_dev_count_total();
+  // Every queue is a device of DPDK's, which counts them all together; some may be made already.
+  const std::uint32_t others =
+      ::rte_eth_dev_count_total() - static_cast<std::uint32_t>(devices_.size());
+  const std::uint32_t all = queue_count + others;
   if (all <= RTE_MAX_ETHPORTS) return ok();
   return Error{"has " + std::to_string(has) + " rx queues, which makes " + std::to_string(all) +
                " with those of other nics; DPDK drives up to " + std::to_string(RTE_MAX_ETHPORTS) +

@@ -153,6 +153,10 @@ Result<bool> File::is_trusted() const {
   return is_roots_or_own(*info) && (info->st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
+Error untrusted(const std::string& path) {
+  return Error{path + ": others than root and the user of this program may write to it"};
+}
+
 Status File::reserve(std::uint64_t offset, std::uint64_t bytes) const {
   const int error = ::posix_fallocate(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes));
   if (error == 0) return ok();

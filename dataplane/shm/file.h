@@ -44,7 +44,8 @@ class File {
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] bool is_open() const { return fd_ >= 0; }
   [[nodiscard]] Result<std::uint64_t> size_bytes() const;
-  // True when nobody but root and the effective user can have written what it says.
+  // True when nobody but root and the effective user can have written what it says. Who cannot ask
+  // does not know: that is an error, and no "no".
   [[nodiscard]] Result<bool> is_trusted() const;
   // Reserves real memory or disk for [offset, offset + bytes), so that a later store through a map
   // cannot end in SIGBUS for want of space.
@@ -94,6 +95,9 @@ struct FileIdentity {
   std::uint64_t inode = 0;
   friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
 };
+
+// What is to be said of a file that is not trusted.
+[[nodiscard]] Error untrusted(const std::string& path);
 
 // True for a trusted symbolic link, false for anything else. Fails at a link that is not trusted.
 [[nodiscard]] Result<bool> is_link(const std::string& path);

@@ -106,9 +106,8 @@ Result<Found> find_tables(const std::string& directory, const std::string& saved
     if (!file) return file.error();
     const Result<bool> trusted = file->is_trusted();
     if (!trusted) return trusted.error().within(entry.path);
-    std::string problem =
-        *trusted ? add_table(std::move(*file), entry.name, found.tables)
-                 : entry.path + ": others than root and the user of this program may write to it";
+    std::string problem = *trusted ? add_table(std::move(*file), entry.name, found.tables)
+                                   : untrusted(entry.path).message;
     if (!problem.empty() && !entry.name.is_new) found.problems.push_back(std::move(problem));
   }
   return found;

@@ -38,7 +38,7 @@ class StatsReader {
   // is read then may be zeroes.
   [[nodiscard]] bool is_stale() const { return segment_.is_replaced() || segment_.is_truncated(); }
 
-  // True when nobody but root and the effective user can have written what it says.
+  // As File's.
   [[nodiscard]] Result<bool> is_trusted() const { return segment_.file().is_trusted(); }
 
   [[nodiscard]] std::uint32_t worker_count() const { return worker_count_; }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/worker/memberships.h"
 
-#include "dataplane/core/counted.h"
-
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -12,6 +10,8 @@
 #include <optional>
 #include <system_error>
 #include <utility>
+
+#include "dataplane/core/counted.h"
 
 namespace millrace::worker {
 namespace {

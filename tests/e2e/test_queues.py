@@ -15,6 +15,7 @@ from lab.process import wait_until
 from lab.traffic import connect_many, dns_query, ping
 
 QUEUES = 4
+QUEUES_MAX = 32  # RTE_MAX_ETHPORTS of Debian's DPDK: each queue is a device
 FLOWS = 200
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 DPDK_ALONE = pytest.mark.only_engine("dpdk", "the program of the XDP engine runs on every queue")
@@ -83,6 +84,17 @@ def refusal(node: Node, *more: str) -> str:
     node.dataplane.stop()
     words = [*node.dataplane_words(), *more]
     return str(node.namespace.run(words, check=False).stderr)
+
+
+@DPDK_ALONE
+def test_fault_63_all_queues_that_dpdk_drives_by_af_xdp_are_served(engine: str) -> None:
+    layout = Layout(nic_queues=QUEUES_MAX, hugepages=400)
+    with Lab(layout, engine=engine) as lab:
+        lab.node.start(standard())
+        lab.node.wait_states("healthy")
+        assert len(connect_many(lab.client, VIP_V4, FLOWS)) == FLOWS
+        came = queue_packets(lab.node)
+        assert len(came) == QUEUES_MAX and min(came) > 0
 
 
 @DPDK_ALONE

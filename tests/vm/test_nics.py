@@ -227,8 +227,8 @@ def test_serves_and_nothing_is_amiss(station: Station) -> None:
 
 
 def test_workers_share_the_queues(station: Station) -> None:
-    if station.place.workers == 1:
-        return
+    if station.place.engine == "xdp":
+        pytest.skip("XDP has no workers")
     said = station.node.millrace("counters")
     received = [int(worker["counters"]["rx_packets"]) for worker in said["workers"]]
     assert len(received) == station.place.workers and min(received) > 0, received

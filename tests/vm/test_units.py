@@ -12,7 +12,7 @@ from lab import Layout
 from lab.addresses import NODE_CLIENT_V4, VIP_V4, VIP_V6
 from lab.configs import standard
 from lab.process import wait_until
-from lab.traffic import TcpStreams, connect_many, ping
+from lab.traffic import StreamReport, TcpStreams, connect_many, ping
 from vm import Kernel
 from vm.nic import Nic
 from vm.node import CONTROL_PLANE, ETC, TWIN, GuestNode, WireLab, installed_node
@@ -58,17 +58,21 @@ def assert_running(node: GuestNode, unit: str) -> None:
 
 
 def assert_capabilities(node: GuestNode, unit: str) -> None:
-    said = node.run(
-        [
-            "grep",
-            "--extended-regexp",
-            "--recursive",
-            "--include=status",
-            "CapEff|CapPrm",
-            f"/proc/{node.main_pid(unit)}/task",
-        ]
-    ).stdout.splitlines()
+    words = ["grep", "--extended-regexp", "--recursive", "--include=status", "CapEff|CapPrm"]
+    said = node.run([*words, f"/proc/{node.main_pid(unit)}/task"]).stdout.splitlines()
     assert said and {int(line.split()[-1], 16) for line in said} == {CAPABILITIES[unit]}, said
+
+
+def crash_beside_connections(lab: WireLab, node: GuestNode, unit: str) -> StreamReport:
+    """None of them breaks or moves."""
+    with TcpStreams(lab.client, VIP_V4, connections=3) as streams:
+        node.crash(unit)
+        node.wait_forwarding()
+        report = streams.stop()
+    assert report.errors == [] and report.moved == 0, report
+    assert_running(node, unit)
+    assert_answers(lab)
+    return report
 
 
 def test_xdp_engine_starts_and_forwards(lab: WireLab, node: GuestNode) -> None:
@@ -96,13 +100,7 @@ def test_engine_that_the_config_does_not_name_is_not_started(lab: WireLab, node:
 def test_crash_beside_the_xdp_engine_costs_no_connection(
     lab: WireLab, node: GuestNode, unit: str
 ) -> None:
-    with TcpStreams(lab.client, VIP_V4, connections=3) as streams:
-        node.crash(unit)
-        node.wait_forwarding()
-        report = streams.stop()
-    assert report.errors == [] and report.lost == 0 and report.moved == 0, report
-    assert_running(node, unit)
-    assert_answers(lab)
+    assert crash_beside_connections(lab, node, unit).lost == 0
 
 
 def test_fault_80_crashed_engine_returns_whatever_the_config_file_is(
@@ -239,13 +237,7 @@ def test_crash_beside_the_dpdk_engine_keeps_connections(
     lab: WireLab, node: GuestNode, unit: str
 ) -> None:
     """Segments that were sent while no engine ran are sent again by TCP."""
-    with TcpStreams(lab.client, VIP_V4, connections=3) as streams:
-        node.crash(unit)
-        node.wait_forwarding()
-        report = streams.stop()
-    assert report.errors == [] and report.moved == 0, report
-    assert_running(node, unit)
-    assert_answers(lab)
+    crash_beside_connections(lab, node, unit)
 
 
 def test_unit_takes_the_pci_nic_from_the_kernel_at_each_start(

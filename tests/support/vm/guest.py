@@ -8,7 +8,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
-from types import TracebackType
 from typing import Any
 
 from lab.process import COMMAND_TIMEOUT_S, PATIENCE, CommandFailed, LabError
@@ -19,7 +18,7 @@ PORT = "millrace.agent"
 
 
 class Guest:
-    """Context manager. Commands run one by one, as root, in the guest's first namespace."""
+    """Commands run one by one, as root, in the guest's first namespace."""
 
     def __init__(self, exchange: Path, nics: Sequence[Nic]) -> None:
         self.nics = nics
@@ -34,15 +33,7 @@ class Guest:
         words += ["-device", f"virtserialport,chardev=agent,name={PORT}"]
         return [*words, "-qmp", f"unix:{exchange}/qmp,server=on,wait=off"]
 
-    def __enter__(self) -> Guest:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self._agent is not None:
             self._agent.close()
 

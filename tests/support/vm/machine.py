@@ -7,7 +7,7 @@ import os
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,9 @@ class Machine:
     @contextmanager
     def guest(self) -> Iterator[Guest]:
         """Boots, and waits until the guest takes commands."""
-        with self._booted([AGENT], {}) as (qemu, exchange), Guest(exchange, self.nics) as guest:
+        with self._booted([AGENT], {}) as (qemu, exchange), closing(
+            Guest(exchange, self.nics)
+        ) as guest:
             try:
                 qemu.wait_ready(guest.answers, timeout_s=BOOT_TIMEOUT_S)
             except LabError as error:
