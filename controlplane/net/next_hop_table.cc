@@ -125,6 +125,7 @@ Reasked NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) 
   } else if (event.mac && event.state != NUD_INCOMPLETE) {
     neighbour.mac = event.mac;
   }
+  if (!is_undecided(key)) former_routes_.erase(key);
   // Most neighbours are no gateway: who scans the link must not have all routes asked again.
   const bool is_gateway = gateways_.contains(key);
   return is_gateway && turns_routes(before, event.state) ? Reasked::behind_gateways : Reasked::none;
@@ -138,10 +139,14 @@ void NextHopTable::begin_resync() {
 }
 
 void NextHopTable::set_route(const IpAddress& destination, const RouteAnswer& answer) {
+  const std::optional<RouteAnswer> worked = working_route(destination);
   forget(destination);
   if (const auto key = neighbour_of(destination, answer)) {
     ++uses_[*key];
     if (answer.gateway) gateways_.insert(*key);
+    // Who is not on a twin is never asked.
+    const bool will_be_asked = is_twin(key->link_index) && is_undecided(*key);
+    if (worked && will_be_asked) former_routes_[*key].emplace(destination, *worked);
   }
   routes_.insert_or_assign(destination, answer);
 }
@@ -152,6 +157,10 @@ void NextHopTable::forget(const IpAddress& destination) {
   if (const auto key = neighbour_of(destination, route->second)) {
     const auto use = uses_.find(*key);
     if (--use->second == 0) uses_.erase(use);
+    if (const auto former = former_routes_.find(*key); former != former_routes_.end()) {
+      former->second.erase(destination);
+      if (former->second.empty()) former_routes_.erase(former);
+    }
   }
   routes_.erase(route);
 }
@@ -162,9 +171,34 @@ bool NextHopTable::is_behind_gateway(const IpAddress& destination) const {
 }
 
 NextHopInfo NextHopTable::next_hop(const IpAddress& destination) const {
+  if (const RouteAnswer* former = former_route(destination)) {
+    NextHopInfo info = by_route(destination, *former);
+    if (info.resolved) return info;
+  }
   const auto found = routes_.find(destination);
   if (found == routes_.end()) return unresolved("not looked up yet");
-  const RouteAnswer& route = found->second;
+  return by_route(destination, found->second);
+}
+
+// nullptr once the neighbour of the present one has been decided.
+const RouteAnswer* NextHopTable::former_route(const IpAddress& destination) const {
+  if (former_routes_.empty()) return nullptr;
+  const auto route = routes_.find(destination);
+  if (route == routes_.end()) return nullptr;
+  const auto key = neighbour_of(destination, route->second);
+  const auto of_key = key ? former_routes_.find(*key) : former_routes_.end();
+  if (of_key == former_routes_.end()) return nullptr;
+  const auto former = of_key->second.find(destination);
+  return former == of_key->second.end() ? nullptr : &former->second;
+}
+
+std::optional<RouteAnswer> NextHopTable::working_route(const IpAddress& destination) const {
+  if (!next_hop(destination).resolved) return std::nullopt;
+  const RouteAnswer* former = former_route(destination);
+  return former != nullptr ? *former : routes_.at(destination);
+}
+
+NextHopInfo NextHopTable::by_route(const IpAddress& destination, const RouteAnswer& route) const {
   if (route.error != 0) {
     return unresolved("no route: " + std::generic_category().message(route.error));
   }
@@ -245,6 +279,12 @@ std::vector<NeighbourKey> NextHopTable::neighbours_to_ask() const {
     if (!is_fine) to_ask.push_back(key);
   }
   return to_ask;
+}
+
+// Neither known nor asked in vain.
+bool NextHopTable::is_undecided(const NeighbourKey& key) const {
+  const auto known = neighbours_.find(key);
+  return known == neighbours_.end() || (!known->second.mac && known->second.state != NUD_FAILED);
 }
 
 bool NextHopTable::is_used(const NeighbourKey& key) const { return uses_.contains(key); }

@@ -8,6 +8,9 @@
 // while the engine restarts) keeps its MAC address: nothing says that the neighbour moved, and
 // traffic must not stop for as long as asking takes. For the same reason FAILED does not count
 // while the twin has no carrier, nor for kCarrierSettle afterwards.
+//
+// A way that works is left for another only once the neighbour there has answered, or has FAILED.
+// The kernel turns to a gateway that is dead as soon as it has forgotten that it asked in vain.
 #pragma once
 
 #include <chrono>
@@ -54,7 +57,8 @@ class NextHopTable {
   // neighbours, whose last MAC addresses stay until the dump or FAILED says otherwise.
   void begin_resync();
 
-  // Sets where the kernel would send packets for `destination`; forget() ends that.
+  // Sets where the kernel would send packets for `destination`; forget() ends that. Until it is
+  // known whether the neighbour there answers, next_hop() stays at what worked before.
   void set_route(const IpAddress& destination, const RouteAnswer& answer);
   void forget(const IpAddress& destination);
   [[nodiscard]] bool is_behind_gateway(const IpAddress& destination) const;
@@ -91,14 +95,20 @@ class NextHopTable {
   [[nodiscard]] bool is_settled(std::uint32_t link_index, NetTime now) const;
   [[nodiscard]] std::string name_of(std::uint32_t link_index) const;
   [[nodiscard]] std::uint16_t mtu_of(const RouteAnswer& route) const;
+  [[nodiscard]] bool is_undecided(const NeighbourKey& key) const;
+  [[nodiscard]] NextHopInfo by_route(const IpAddress& destination, const RouteAnswer& route) const;
   [[nodiscard]] NextHopInfo by_neighbour(const NeighbourKey& key, const RouteAnswer& route) const;
+  [[nodiscard]] const RouteAnswer* former_route(const IpAddress& destination) const;
+  [[nodiscard]] std::optional<RouteAnswer> working_route(const IpAddress& destination) const;
 
   std::set<std::uint32_t> twins_;  // as an engine says, by link
   std::map<std::uint32_t, Link> links_;
   std::set<NeighbourKey> addresses_;  // the node's own
   std::map<NeighbourKey, Neighbour> neighbours_;
   std::set<NeighbourKey> gateways_;  // of answers now or before: few, and one may be so again
-  std::map<IpAddress, RouteAnswer> routes_;
+  std::map<IpAddress, RouteAnswer> routes_;  // the kernel's last answers
+  // Of destinations whose route goes by an undecided neighbour now: what worked before.
+  std::map<NeighbourKey, std::map<IpAddress, RouteAnswer>> former_routes_;
   std::map<NeighbourKey, std::uint32_t> uses_;  // by how many routes
 };
 

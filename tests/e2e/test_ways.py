@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +126,14 @@ def test_connections_go_on_by_the_other_router_when_one_dies(
     wait_until(lambda: go_by(1), "t4 is behind the router that is left", timeout_s=10)
     for vip in (VIP_V4, VIP_V6):
         assert {one.target for one in connect_many(lab.client, vip, 100)} >= {"t4"}
+    # Once the kernel has forgotten that nobody answered there, it turns to the dead one again.
+    for router in (OTHER_GATEWAY_V4, OTHER_GATEWAY_V6):
+        node.namespace.ip("neighbour", "delete", router, "dev", node.interface(1))
+    node.namespace.ip("route", "add", "blackhole", "198.18.99.0/24")  # any change: all is asked
+    for _ in range(20):
+        assert go_by(1)
+        time.sleep(0.2)
+    node.namespace.ip("route", "delete", "blackhole", "198.18.99.0/24")
     for stream in streams:
         report = stream.stop()
         assert report.errors == [] and report.moved == 0 and report.lost == 0, report

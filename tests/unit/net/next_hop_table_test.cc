@@ -110,6 +110,60 @@ TEST_F(NextHopTableTest, gateway_that_stops_or_begins_to_answer_has_ways_by_gate
   EXPECT_EQ(reasked(NUD_FAILED), Reasked::behind_gateways);
 }
 
+// The kernel takes a dead gateway again once it has forgotten that nobody answered there.
+TEST_F(NextHopTableTest, way_that_works_is_left_only_for_a_neighbour_that_answers_or_has_failed) {
+  const IpAddress gateway = ip("10.0.1.253");
+  const IpAddress other = ip("10.0.1.254");
+  const auto go_by = [&](const IpAddress& router) {
+    table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kTwin, .gateway = router});
+  };
+  const auto neighbour_is = [&](const IpAddress& address, int state,
+                                std::optional<MacAddress> mac = {}, bool is_removed = false) {
+    (void)table_.apply(NeighbourEvent{.link_index = kTwin,
+                                      .address = address,
+                                      .is_removed = is_removed,
+                                      .state = static_cast<std::uint16_t>(state),
+                                      .mac = mac},
+                       now_);
+  };
+  const auto router_of = [&] { return hop().text.substr(0, sizeof("via 10.0.1.253") - 1); };
+  neighbour_is(other, NUD_REACHABLE, kMac);
+  go_by(other);
+  ASSERT_TRUE(hop().resolved);
+
+  go_by(gateway);
+  go_by(gateway);  // the same answer again decides nothing
+  EXPECT_EQ(hop().mac, kMac);
+  EXPECT_EQ(table_.neighbours_to_ask(), (std::vector<NeighbourKey>{{kTwin, gateway}}));
+  neighbour_is(gateway, NUD_INCOMPLETE);
+  EXPECT_EQ(router_of(), "via 10.0.1.254");
+  neighbour_is(gateway, NUD_REACHABLE, kOtherMac);
+  EXPECT_EQ(router_of(), "via 10.0.1.253");
+  EXPECT_EQ(hop().mac, kOtherMac);
+
+  go_by(other);  // known: at once
+  EXPECT_EQ(router_of(), "via 10.0.1.254");
+  neighbour_is(gateway, NUD_FAILED);
+  neighbour_is(gateway, NUD_FAILED, {}, true);
+  go_by(gateway);
+  EXPECT_EQ(router_of(), "via 10.0.1.254");
+  neighbour_is(gateway, NUD_FAILED);
+  EXPECT_EQ(hop().text, "via 10.0.1.253 dev mr0, no answer to ARP");
+  neighbour_is(gateway, NUD_INCOMPLETE);
+  EXPECT_FALSE(hop().resolved) << "the kernel has no other";
+
+  // What stops working meanwhile is not stayed at, and one that is never asked is not waited for.
+  go_by(other);
+  neighbour_is(gateway, NUD_FAILED, {}, true);
+  go_by(gateway);
+  neighbour_is(other, NUD_FAILED);
+  EXPECT_EQ(hop().text, "via 10.0.1.253 dev mr0, not resolved yet");
+  neighbour_is(other, NUD_REACHABLE, kMac);
+  go_by(other);
+  table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kOther, .gateway = gateway});
+  EXPECT_EQ(hop().text, "route leaves by eth5, which no engine drives");
+}
+
 TEST_F(NextHopTableTest, mtu_of_the_route_counts_before_that_of_the_link) {
   const auto mtu_of = [&](std::uint32_t link_mtu, std::uint32_t route_mtu) {
     (void)table_.apply(
