@@ -22,6 +22,7 @@
 
 #include "bench/balancer.h"
 #include "bench/fatal.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/worker/config_exchange.h"
 #include "dataplane/worker/housekeeping.h"
 
@@ -29,13 +30,6 @@ namespace millrace::bench {
 namespace {
 
 constexpr std::uint32_t kBurstsPerStep = 1024;
-
-std::uint64_t now_ns() {
-  timespec now{};
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 struct Options {
   std::uint32_t flows = 0;
@@ -81,20 +75,21 @@ class Node {
 
   // Nanoseconds per flow. Afterwards packets of refused ones try again and are counted again.
   double open_flows() {
-    const std::uint64_t began_ns = now_ns();
+    const std::uint64_t began_ns = clock_ns(CLOCK_MONOTONIC);
     balancer_.open_flows();
-    return static_cast<double>(now_ns() - began_ns) / options_.flows;
+    return static_cast<double>(clock_ns(CLOCK_MONOTONIC) - began_ns) / options_.flows;
   }
 
   template <typename Step>
   Arm measure(Step step) {
     Arm arm;
-    const std::uint64_t began_ns = now_ns();
+    const std::uint64_t began_ns = clock_ns(CLOCK_MONOTONIC);
     const auto limit_ns = static_cast<std::uint64_t>(options_.seconds * 1e9);
-    while (now_ns() - began_ns < limit_ns) {
+    while (clock_ns(CLOCK_MONOTONIC) - began_ns < limit_ns) {
       const std::uint64_t start = __rdtsc();
       // Like a worker, all arms look at the clock with every burst.
-      for (std::uint32_t i = 0; i < kBurstsPerStep; ++i) step(arm, now_ns() - began_ns);
+      for (std::uint32_t i = 0; i < kBurstsPerStep; ++i)
+        step(arm, clock_ns(CLOCK_MONOTONIC) - began_ns);
       arm.cycles += __rdtsc() - start;
       arm.packets += std::uint64_t{kBurstsPerStep} * core::kBurstMax;
     }

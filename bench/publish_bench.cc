@@ -35,6 +35,7 @@
 #include "bench/fatal.h"
 #include "controlplane/config/dump.h"
 #include "controlplane/reconcile/reconciler.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/shm/stats_reader.h"
 #include "tests/support/cc/temp_dir.h"
 
@@ -50,12 +51,6 @@ constexpr std::chrono::milliseconds kGather{2};
 constexpr double kPatienceMs = 60'000;
 constexpr double kStartMs = 5'500;
 
-std::uint64_t clock_ns(clockid_t clock) {
-  timespec now{};
-  (void)::clock_gettime(clock, &now);  // cannot fail with these clocks
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 double now_ms() { return static_cast<double>(clock_ns(CLOCK_MONOTONIC)) / 1e6; }
 
 struct Options {

@@ -37,6 +37,7 @@
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/store/state_store.h"
 #include "controlplane/telemetry/exporter.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/program/program.h"
 #include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/service_manager.h"
@@ -77,13 +78,6 @@ struct Options {
   std::string metrics;
   std::string log_level;
 };
-
-std::uint64_t clock_ns(clockid_t clock) {
-  timespec now{};
-  (void)::clock_gettime(clock, &now);  // cannot fail with these clocks
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 // Each probe under way is an open file, and the limit that a process gets is for programs that use
 // select(), which this one does not.

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "dataplane/core/counted.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/shm/interface.h"
 #include "dataplane/shm/privileges.h"
 #include "dataplane/shm/renewal.h"
@@ -34,13 +35,6 @@ constexpr std::uint64_t kMacCheckNs = 100'000'000;
 constexpr std::uint64_t kFileCheckNs = 50'000'000;
 constexpr std::uint64_t kConfigBytesMax = 16ull << 30;  // as --config-mib
 constexpr std::array<unsigned, 3> kKeptCapabilities = {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
-
-std::uint64_t clock_ns(clockid_t clock) {
-  timespec now{};
-  (void)::clock_gettime(clock, &now);  // cannot fail with a valid clock
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 std::uint64_t now_ns() { return clock_ns(CLOCK_MONOTONIC); }
 

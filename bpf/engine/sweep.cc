@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::xdp {
@@ -17,14 +18,7 @@ namespace {
 
 // A slice looks at the clock after so many records, and ends after so long.
 constexpr std::uint32_t kRecordsPerLook = 512;
-constexpr std::uint64_t kSliceNs = 1'000'000;
-
-std::uint64_t monotonic_ns() {
-  timespec now{};
-  (void)::clock_gettime(CLOCK_MONOTONIC, &now);  // cannot fail with a valid clock
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
+constexpr std::uint64_t kSliceNs = kMillisecondNs;
 
 // The daemon's row has one writer, the daemon; readers copy it in the same thread.
 void add(std::uint64_t& counter, std::uint64_t amount) { counter += amount; }
@@ -112,7 +106,7 @@ void Sweep::run(const core::ConfigView& view, std::uint64_t now_ns) {
     step(count);
     due -= count;
     swept_ns_ += count * kSweepRoundNs / records;
-    if (monotonic_ns() - now_ns > kSliceNs) break;
+    if (clock_ns(CLOCK_MONOTONIC) - now_ns > kSliceNs) break;
   }
 }
 

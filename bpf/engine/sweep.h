@@ -22,11 +22,12 @@
 #include "bpf/engine/flow_copy.h"
 #include "bpf/engine/maps.h"
 #include "dataplane/core/config_view.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::xdp {
 
 // All records are seen once in this time.
-inline constexpr std::uint64_t kSweepRoundNs = 1'000'000'000;
+inline constexpr std::uint64_t kSweepRoundNs = kSecondNs;
 
 class Sweep {
  public:

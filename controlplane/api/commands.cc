@@ -18,6 +18,7 @@
 #include "controlplane/config/reader.h"
 #include "dataplane/core/counted.h"
 #include "dataplane/core/drop_reason.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 namespace {
@@ -76,13 +77,6 @@ std::string to_line(const Outcome& outcome) {
   }
   response = {{"ok", false}, {"errors", std::move(errors)}};
   return json::serialize(response);
-}
-
-std::uint64_t clock_ns(clockid_t clock) {
-  timespec now{};
-  clock_gettime(clock, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-         static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 Outcome run_named(const Call& call) {

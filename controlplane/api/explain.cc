@@ -11,6 +11,7 @@
 #include "controlplane/api/views.h"
 #include "dataplane/core/drop_reason.h"
 #include "dataplane/core/encapsulate.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::control {
@@ -229,11 +230,7 @@ void Explanation::find_flow() {
                    ? "no flow table has this flow: its first packet is decided as above"
                    : "no flow table that can be read has this flow");
   }
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  const auto now_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-                      static_cast<std::uint64_t>(now.tv_nsec);
-  json::object flow = flow_view(scan.found.front(), names_, now_ns);
+  json::object flow = flow_view(scan.found.front(), names_, clock_ns(CLOCK_MONOTONIC));
   const json::value target = flow["target"];
   if (target.is_string()) {
     result_["verdict"] = "forward";

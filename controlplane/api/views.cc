@@ -9,6 +9,7 @@
 
 #include "controlplane/model/counter_names.h"
 #include "dataplane/core/drop_reason.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 namespace json = boost::json;
 
 std::uint64_t seconds_between(std::uint64_t from_ns, std::uint64_t to_ns) {
-  return to_ns > from_ns ? (to_ns - from_ns) / 1'000'000'000 : 0;
+  return to_ns > from_ns ? (to_ns - from_ns) / kSecondNs : 0;
 }
 
 std::uint64_t count_state(const TargetGroupSnapshot& group, TargetState state) {
@@ -160,7 +161,7 @@ json::value status_view(const Snapshot& snapshot, std::uint64_t boottime_ns) {
            {{"source", snapshot.config_source},
             {"file", snapshot.config_file},
             {"file_in_force", snapshot.is_config_file_in_force},
-            {"applied_unix_seconds", snapshot.config_applied_ns / 1'000'000'000},
+            {"applied_unix_seconds", snapshot.config_applied_ns / kSecondNs},
             {"error", snapshot.config_error}}},
           {"arena", {{"bytes", snapshot.arena_bytes}, {"used_bytes", snapshot.arena_used_bytes}}},
           {"engine", engine_view(snapshot.engine, boottime_ns)},

@@ -44,7 +44,7 @@ Error errno_error(const std::string& what) {
   return Error{what + ": " + std::generic_category().message(errno)};
 }
 
-Result<mnl_socket*> open_socket(int flags) {
+Result<mnl_socket*> open_netlink(int flags) {
   mnl_socket* socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | flags);
   if (socket == nullptr) return errno_error("cannot open a netlink socket");
   if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) != 0) {
@@ -78,7 +78,7 @@ int take_link_state(const nlmsghdr* message, void* state) {
 void MnlClose::operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
 
 Result<NetlinkMonitor> NetlinkMonitor::open() {
-  auto socket = open_socket(SOCK_NONBLOCK);
+  auto socket = open_netlink(SOCK_NONBLOCK);
   if (!socket) return socket.error();
   NetlinkMonitor monitor(*socket);
   // The privileged option first: the plain one is capped by net.core.rmem_max. Neither is needed
@@ -133,7 +133,7 @@ Result<NetlinkQueries> NetlinkQueries::open() {
 
 // Also after every failure: what is left of a broken answer must not be taken for the next one.
 Status NetlinkQueries::reopen() {
-  auto socket = open_socket(0);
+  auto socket = open_netlink(0);
   if (!socket) return socket.error();
   socket_.reset(*socket);
   const int fd = mnl_socket_get_fd(*socket);

@@ -6,13 +6,13 @@
 #include <cstring>
 #include <utility>
 
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/shm/process_lock.h"
 
 namespace millrace::control {
 
 namespace {
 
-constexpr std::uint64_t kMillisecondNs = 1'000'000;
 // A heart that has not beaten for so long has stopped: a thousand turns of the main thread's loop.
 constexpr std::uint64_t kSilenceNs = 1000 * kMillisecondNs;
 

@@ -9,13 +9,13 @@
 
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/maglev.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 
 namespace {
 
 constexpr std::uint16_t kNone = MR_MEMBER_NONE;
-constexpr std::uint64_t kMillisecondNs = 1'000'000;
 constexpr std::size_t kChangesMax = 0xffff;
 // The largest table, and what many groups that change together give back at once.
 constexpr int kFromHeapBytes = 4 << 20;

@@ -7,13 +7,13 @@
 #include <utility>
 
 #include "dataplane/core/checksum64.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::control {
 
 namespace {
 
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 // The XDP engine counts flows once a second, and tells of them when it has seen all.
 constexpr std::uint64_t kCountedNs = 3 * kSecondNs;
 

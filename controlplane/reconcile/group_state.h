@@ -28,6 +28,7 @@
 #include "controlplane/reconcile/epochs.h"
 #include "controlplane/reconcile/snapshot.h"
 #include "controlplane/store/stored_state.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 
@@ -86,7 +87,7 @@ void end_drain(TargetRecord& target);
 [[nodiscard]] bool fails_open(const GroupState& group);
 
 // Longer than the kernel takes to find a neighbour, or to give it up (3 tries, 1 s apart).
-inline constexpr std::uint64_t kNoWayNs = 5'000'000'000;
+inline constexpr std::uint64_t kNoWayNs = 5 * kSecondNs;
 // Whether the engine has a next hop to the target. Who is unreachable stays so until it has one.
 // True when is_unreachable is another one now.
 [[nodiscard]] bool note_way(TargetRecord& target, bool has_way, std::uint64_t now_ns);

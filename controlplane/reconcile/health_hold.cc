@@ -3,12 +3,11 @@
 
 #include <algorithm>
 
+#include "dataplane/core/nanoseconds.h"
+
 namespace millrace::control {
 
 namespace {
-
-constexpr std::uint64_t kMillisecondNs = 1'000'000;
-constexpr std::uint64_t kSecondNs = 1000 * kMillisecondNs;
 
 // An engine must have run for so long before a failed probe says anything.
 constexpr std::uint64_t kEngineWarmUpNs = 2 * kSecondNs;

@@ -6,13 +6,12 @@
 #include <set>
 #include <utility>
 
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::control {
 
 namespace {
-
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 // How long a flow may be silent, in seconds. Established TCP flows have the listener's attribute.
 // SYN: NLB's targets must answer a new flow within 30 s; longer only feeds a SYN flood.

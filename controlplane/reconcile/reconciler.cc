@@ -7,12 +7,11 @@
 
 #include "controlplane/reconcile/apply.h"
 #include "controlplane/reconcile/snapshot_builder.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 
 namespace {
-
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 // How often to ask whether targets that get no flows any more still have some: with a counter read
 // per worker and target, too dear for every tick, and far less than a health check takes.
@@ -243,7 +242,7 @@ void Reconciler::tell_health() {
       probed.push_back(std::move(health));
     }
   }
-  probe_timeout_min_ns_ = std::uint64_t{timeout_min_ms} * 1'000'000;
+  probe_timeout_min_ns_ = timeout_min_ms * kMillisecondNs;
   hooks_.set_health_targets(std::move(probed));
 }
 

@@ -32,6 +32,7 @@
 #include "controlplane/reconcile/observations.h"
 #include "controlplane/reconcile/restore.h"
 #include "controlplane/store/state_store.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 
@@ -123,7 +124,7 @@ class Reconciler final : public Controller {
  private:
   // After a restart, the next hops of the image in force stand in for those that the kernel has not
   // been asked about yet: a restart of the control plane must not cost a packet.
-  static constexpr std::uint64_t kGraceNs = 5'000'000'000;
+  static constexpr std::uint64_t kGraceNs = 5 * kSecondNs;
 
   Reconciler(Options options, StateStore store, ReconcilerHooks hooks, ControlState state,
              std::unique_ptr<Publisher> publisher);

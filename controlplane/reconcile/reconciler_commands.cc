@@ -8,12 +8,11 @@
 #include "controlplane/reconcile/apply.h"
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/reconcile/recover.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 
 namespace {
-
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 std::vector<std::string> lacks_of_targets(const ControlState& state) {
   std::vector<std::string> sentences;

@@ -5,11 +5,11 @@
 #include <utility>
 #include <vector>
 
+#include "dataplane/core/nanoseconds.h"
+
 namespace millrace::control {
 
 namespace {
-
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 StoredGroup stored(const GroupState& group) {
   const TargetGroup& settings = group.settings;

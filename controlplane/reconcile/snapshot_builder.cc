@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/reconcile/snapshot_builder.h"
 
+#include "dataplane/core/nanoseconds.h"
+
 namespace millrace::control {
 
 namespace {
-
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& group,
                                const SnapshotSources& sources) {

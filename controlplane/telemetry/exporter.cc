@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "controlplane/telemetry/metrics.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 namespace {
@@ -29,13 +30,6 @@ using boost::system::error_code;
 
 // After a failed accept (out of descriptors), so that it does not spin.
 constexpr std::chrono::milliseconds kAcceptPause{200};
-
-std::uint64_t clock_ns(clockid_t clock) {
-  timespec now{};
-  (void)clock_gettime(clock, &now);  // cannot fail for the two clocks that are read here
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 // "10.0.0.1:9465", "[::1]:9465". A bare port would mean all interfaces, which nobody should get by
 // accident.

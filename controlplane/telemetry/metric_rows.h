@@ -8,6 +8,7 @@
 #include <prometheus/metric_family.h>
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <utility>
@@ -21,6 +22,10 @@ using Labels = std::vector<prometheus::ClientMetric::Label>;
 
 // For a value function: this subject has no such sample now.
 inline constexpr double kNoSample = std::numeric_limits<double>::quiet_NaN();
+
+// Samples are doubles.
+[[nodiscard]] constexpr double number(std::uint64_t value) { return static_cast<double>(value); }
+[[nodiscard]] constexpr double claim(bool is_true) { return is_true ? 1 : 0; }
 
 // The value of metrics that only carry labels.
 template <typename Subject>

@@ -25,9 +25,7 @@ struct DropSubject {
   std::uint64_t packets;
 };
 
-constexpr double number(std::uint64_t value) { return static_cast<double>(value); }
 constexpr double seconds(std::uint64_t value_ns) { return static_cast<double>(value_ns) / 1e9; }
-constexpr double claim(bool is_true) { return is_true ? 1 : 0; }
 
 const EngineSnapshot& engine(const NodeSubject& node) { return node.snapshot.engine; }
 

@@ -12,9 +12,6 @@ namespace {
 // A sample is a double, which holds integers up to 2^53 exactly; 48 bits leave no doubt.
 constexpr std::uint64_t kExactDigestMask = (std::uint64_t{1} << 48) - 1;
 
-constexpr double number(std::uint64_t value) { return static_cast<double>(value); }
-constexpr double claim(bool is_true) { return is_true ? 1 : 0; }
-
 std::string hex(std::uint64_t value) {
   char text[sizeof("0123456789abcdef")] = "";
   (void)std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(value));

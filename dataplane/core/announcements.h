@@ -11,12 +11,13 @@
 #include <set>
 
 #include "dataplane/core/config_view.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::core {
 
 // RFC 4861 section 10: MAX_NEIGHBOR_ADVERTISEMENT times, RetransTimer apart; the same for ARP.
 inline constexpr std::uint32_t kAnnounceRounds = 3;
-inline constexpr std::uint64_t kAnnounceIntervalNs = 1'000'000'000;
+inline constexpr std::uint64_t kAnnounceIntervalNs = kSecondNs;
 
 // The multicast group by which neighbours ask for an address, in network byte order.
 using Ipv6Group = std::array<std::uint8_t, 16>;

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "dataplane/core/flow_class.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/steering.h"
 #include "dataplane/shm/process_lock.h"
 
@@ -124,14 +125,11 @@ void remove_unfinished(std::span<const Entry> entries, std::span<const FlowFile>
 
 Result<FlowTable::Layout> layout_of(const FlowSet::Shape& shape, std::uint32_t worker,
                                     std::uint64_t generation) {
-  timespec now{};
-  (void)::clock_gettime(CLOCK_BOOTTIME, &now);  // cannot fail with a valid clock
   FlowTable::Layout layout{.capacity = shape.capacity,
                            .worker_index = worker,
                            .worker_count = shape.worker_count,
                            .secret = {},
-                           .created_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-                                         static_cast<std::uint64_t>(now.tv_nsec),
+                           .created_ns = clock_ns(CLOCK_BOOTTIME),
                            .creator_pid = static_cast<std::uint32_t>(::getpid()),
                            .set_generation = generation};
   if (::getrandom(layout.secret, sizeof(layout.secret), 0) != sizeof(layout.secret)) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "dataplane/contract/stats_abi.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/shm/atomic.h"
 
 namespace millrace::shm {
@@ -40,13 +41,6 @@ std::string hex(std::uint64_t value) {
 
 std::string differs(const char* what, const std::string& found, const std::string& wanted) {
   return std::string(what) + " is " + found + " but must be " + wanted;
-}
-
-std::uint64_t boottime_ns() {
-  timespec now{};
-  (void)::clock_gettime(CLOCK_BOOTTIME, &now);  // cannot fail with a valid clock
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-         static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 }  // namespace
@@ -108,7 +102,7 @@ Result<Segment> Segment::create(const std::string& path, const SegmentSpec& spec
   header->abi_version = MR_ABI_VERSION;
   header->kind = static_cast<std::uint32_t>(spec.kind);
   header->total_bytes = total_bytes;
-  header->created_ns = boottime_ns();
+  header->created_ns = clock_ns(CLOCK_BOOTTIME);
   header->creator_pid = static_cast<std::uint32_t>(::getpid());
   std::memcpy(header->struct_bytes, spec.struct_bytes.data(), sizeof(header->struct_bytes));
   return segment;

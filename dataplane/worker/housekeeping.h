@@ -13,6 +13,7 @@
 
 #include "dataplane/contract/stats_abi.h"
 #include "dataplane/core/forwarder.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/worker/config_exchange.h"
 #include "dataplane/worker/local_traffic.h"
 #include "dataplane/worker/nic_macs.h"
@@ -23,14 +24,14 @@ namespace millrace::worker {
 // the kernel waits. Shorter costs: about 0.4 us each, half of it the look into the twin.
 inline constexpr std::uint64_t kHousekeepingNs = 32'000;
 // All flow records are looked at once in this time, as far as the next line allows.
-inline constexpr std::uint64_t kSweepNs = 1'000'000'000;
+inline constexpr std::uint64_t kSweepNs = kSecondNs;
 // A round over more than ten million records takes longer, a hundred million ten seconds, by which
 // timeouts and counters then lag. Without a bound it would be 6.4 GB of records read in one second.
 inline constexpr std::uint64_t kSweepRecordsPerSecond = 10'000'000;
 // How long a round over so many records takes.
 [[nodiscard]] constexpr std::uint64_t sweep_round_ns(std::uint64_t records) noexcept {
-  constexpr std::uint64_t kAtOnceMax = kSweepNs / 1'000'000'000 * kSweepRecordsPerSecond;
-  return records <= kAtOnceMax ? kSweepNs : records * 1'000'000'000 / kSweepRecordsPerSecond;
+  constexpr std::uint64_t kAtOnceMax = kSweepNs / kSecondNs * kSweepRecordsPerSecond;
+  return records <= kAtOnceMax ? kSweepNs : records * kSecondNs / kSweepRecordsPerSecond;
 }
 // Records per step at most, so that a step after a pause stays below about 100 us.
 inline constexpr std::uint32_t kSweepStepMax = 4096;

@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "dataplane/core/counted.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/dpdk/library_log.h"
 #include "dataplane/shm/atomic.h"
 #include "dataplane/shm/file.h"
@@ -24,7 +25,7 @@ namespace {
 
 // How often the main thread looks for a new config: the largest part of a change's way to the
 // workers.
-constexpr std::uint64_t kTendNs = 1'000'000;
+constexpr std::uint64_t kTendNs = kMillisecondNs;
 // How often it looks at the nics: a queue that nobody serves shows within a second.
 constexpr std::uint64_t kNicCheckNs = 500'000'000;
 // Sooner than two health checks can fail (interval 100 ms): the control plane must know before that
@@ -40,13 +41,6 @@ constexpr std::uint64_t kSilenceNs = 10'000'000'000;
 constexpr std::uint32_t kAnnouncementRingSize = 1024;
 // What DPDK itself wants besides packet buffers: rings, lcore and driver state.
 constexpr std::uint64_t kEalBytes = 16u << 20;
-
-std::uint64_t clock_ns(clockid_t clock) {
-  timespec now{};
-  (void)::clock_gettime(clock, &now);  // cannot fail with a valid clock
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 template <typename Field>
 void copy_name(Field& field, const std::string& text) {

@@ -12,11 +12,12 @@
 #include <utility>
 
 #include "dataplane/core/counted.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::worker {
 namespace {
 
-constexpr std::uint64_t kCheckNs = 1'000'000'000;
+constexpr std::uint64_t kCheckNs = kSecondNs;
 // Well below what the kernel's default of net.core.optmem_max allows (20 KiB, 56 bytes each).
 constexpr std::uint32_t kGroupsPerSocket = 256;
 

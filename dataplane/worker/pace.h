@@ -15,15 +15,15 @@
 #include <cstdint>
 
 #include "dataplane/contract/stats_abi.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::worker {
 
 inline constexpr std::uint64_t kSpinNs = 50'000;
 inline constexpr std::uint64_t kLightSleepNs = 50'000;
 inline constexpr std::uint64_t kDeepSleepNs = 100'000;
-inline constexpr std::uint64_t kDeepAfterNs = 1'000'000;
-inline constexpr std::uint64_t kStallNs =
-    1'000'000;  // a turn this long is a stall (MR_COUNTER_STALLS)
+inline constexpr std::uint64_t kDeepAfterNs = kMillisecondNs;
+inline constexpr std::uint64_t kStallNs = kMillisecondNs;  // so long a turn: MR_COUNTER_STALLS
 
 class Pace {
  public:

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bpf/engine/sweep.h"
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
 #include "tests/support/bpf/nlb_xdp_object.h"
 #include "tests/support/bpf/xdp_program.h"
@@ -30,7 +31,6 @@ namespace millrace::test {
 namespace {
 
 constexpr std::uint32_t kFlows = 1u << 14;
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::uint32_t kLoopback = 1;  // an interface that every namespace has
 constexpr int kRounds = 1000;
 constexpr int kKernelRounds = 100;

@@ -3,12 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include "dataplane/core/nanoseconds.h"
 #include "tests/integration/dpdk/workers.h"
 
 namespace millrace::test {
 namespace {
-
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 TEST(Housekeeping, newest_config_is_adopted_and_acknowledged) {
   const Image first = balancer_image(7);

@@ -5,16 +5,16 @@ namespace millrace::test {
 namespace {
 
 using Checksum = FrameFacts::Checksum;
-using Bytes = std::span<const std::uint8_t>;
+using View = std::span<const std::uint8_t>;
 
 constexpr std::size_t kIp = 14;  // where the IP header starts
 
-std::uint32_t word_at(Bytes bytes, std::size_t at) {
+std::uint32_t word_at(View bytes, std::size_t at) {
   const std::uint32_t low = at + 1 < bytes.size() ? bytes[at + 1] : 0;
   return std::uint32_t{bytes[at]} << 8 | low;
 }
 
-std::uint32_t sum_of(Bytes bytes, std::uint32_t sum = 0) {
+std::uint32_t sum_of(View bytes, std::uint32_t sum = 0) {
   for (std::size_t at = 0; at < bytes.size(); at += 2) {
     sum += word_at(bytes, at);
     if (sum > 0xffff) sum -= 0xffff;
@@ -24,8 +24,8 @@ std::uint32_t sum_of(Bytes bytes, std::uint32_t sum = 0) {
 
 Checksum verdict_of(std::uint32_t sum) { return sum == 0xffff ? Checksum::right : Checksum::wrong; }
 
-void read_transport(Bytes ip, std::size_t header_bytes, Bytes addresses, FrameFacts& facts) {
-  const Bytes segment = ip.subspan(header_bytes);
+void read_transport(View ip, std::size_t header_bytes, View addresses, FrameFacts& facts) {
+  const View segment = ip.subspan(header_bytes);
   const bool is_tcp = facts.protocol == 6 && segment.size() >= 20;
   const bool is_udp = facts.protocol == 17 && segment.size() >= 8;
   const bool is_icmp6 = facts.protocol == 58 && segment.size() >= 8;
@@ -40,8 +40,8 @@ void read_transport(Bytes ip, std::size_t header_bytes, Bytes addresses, FrameFa
       verdict_of(sum_of(segment.first(covered), (pseudo + facts.protocol) % 0xffff));
 }
 
-void read_ipv4(Bytes frame, FrameFacts& facts) {
-  const Bytes ip = frame.subspan(kIp);
+void read_ipv4(View frame, FrameFacts& facts) {
+  const View ip = frame.subspan(kIp);
   if (ip.size() < 20 || ip[0] != 0x45) return;
   facts.ip_bytes = word_at(ip, 2);
   if (facts.ip_bytes < 20 || facts.ip_bytes > ip.size()) return;
@@ -54,8 +54,8 @@ void read_ipv4(Bytes frame, FrameFacts& facts) {
   read_transport(ip.first(facts.ip_bytes), 20, ip.subspan(12, 8), facts);
 }
 
-void read_ipv6(Bytes frame, FrameFacts& facts) {
-  const Bytes ip = frame.subspan(kIp);
+void read_ipv6(View frame, FrameFacts& facts) {
+  const View ip = frame.subspan(kIp);
   if (ip.size() < 40 || ip[0] >> 4 != 6) return;
   facts.ip_bytes = std::size_t{40} + word_at(ip, 4);
   if (facts.ip_bytes > ip.size()) return;
@@ -68,7 +68,7 @@ void read_ipv6(Bytes frame, FrameFacts& facts) {
 
 }  // namespace
 
-FrameFacts facts_of(Bytes frame) {
+FrameFacts facts_of(View frame) {
   FrameFacts facts;
   if (frame.size() < kIp) return facts;
   facts.ether_type = static_cast<std::uint16_t>(word_at(frame, 12));

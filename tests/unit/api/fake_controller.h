@@ -13,9 +13,12 @@
 
 #include "controlplane/api/commands.h"
 #include "controlplane/reconcile/controller.h"
+#include "tests/support/cc/address.h"
 #include "tests/support/cc/image_builder.h"
 
 namespace millrace::control {
+
+using test::ip;
 
 class FakeController final : public Controller {
  public:
@@ -59,8 +62,6 @@ class FakeController final : public Controller {
   std::vector<TargetKey> undrained;
   std::string config_error;
 };
-
-inline IpAddress ip(const std::string& text) { return IpAddress{test::addr_of(text)}; }
 
 // A node with one load balancer: VIPs 203.0.113.10 and 2001:db8:113::10, TCP 80, each with two
 // targets; the snapshot and the image agree in slots and ids.

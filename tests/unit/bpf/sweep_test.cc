@@ -10,13 +10,12 @@
 #include <thread>
 #include <vector>
 
+#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
 #include "tests/unit/bpf/engine_maps.h"
 
 namespace millrace::test {
 namespace {
-
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 class SweepTest : public ::testing::Test {
  protected:

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dataplane/core/forwarder.h"
+#include "dataplane/core/nanoseconds.h"
 #include "tests/support/cc/image_builder.h"
 #include "tests/unit/core/frame.h"
 
@@ -35,8 +36,6 @@ struct NodeOptions {
 
 class Node {
  public:
-  static constexpr std::uint64_t kSecondNs = 1'000'000'000;
-
   Node() { reset({}); }
   Node(const Node&) = delete;  // the forwarder points at its members
   Node& operator=(const Node&) = delete;

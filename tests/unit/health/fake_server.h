@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "controlplane/model/model.h"
+#include "tests/support/cc/address.h"
 
 namespace millrace::test {
 
@@ -163,9 +164,5 @@ class ClosedPort {
  private:
   tcp::socket socket_;
 };
-
-inline control::IpAddress ip(const std::string& text) {
-  return control::IpAddress::parse(text).value();
-}
 
 }  // namespace millrace::test

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/net/next_hop_table.h"
+#include "tests/support/cc/address.h"
 
 #include <gtest/gtest.h>
 #include <linux/neighbour.h>
@@ -8,14 +9,14 @@
 namespace millrace::control {
 namespace {
 
+using test::ip;
+
 using std::chrono::seconds;
 
 constexpr MacAddress kMac = {2, 0, 0, 0, 0, 0x11};
 constexpr MacAddress kOtherMac = {2, 0, 0, 0, 0, 0x22};
 constexpr std::uint32_t kTwin = 4;
 constexpr std::uint32_t kOther = 5;
-
-IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
 
 class NextHopTableTest : public ::testing::Test {
  protected:

@@ -13,10 +13,13 @@
 #include <sstream>
 #include <vector>
 
+#include "tests/support/cc/address.h"
 #include "tests/unit/net/network.h"
 
 namespace millrace::control {
 namespace {
+
+using test::ip;
 
 using test::Host;
 using test::OwnNamespace;
@@ -28,8 +31,6 @@ constexpr MacBytes kMovedMac = {0x02, 0, 0, 0, 0, 0x22};
 constexpr std::chrono::seconds kPatience{10};
 
 std::uint32_t index_of(const char* interface) { return ::if_nametoindex(interface); }
-
-IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
 
 class NextHopsTest : public ::testing::Test {
  protected:

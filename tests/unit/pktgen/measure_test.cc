@@ -10,12 +10,11 @@
 #include "bench/pktgen/rate_clock.h"
 #include "bench/pktgen/receiver.h"
 #include "bench/pktgen/sequence_window.h"
+#include "dataplane/core/nanoseconds.h"
 #include "tests/support/cc/image_builder.h"
 
 namespace millrace::pktgen {
 namespace {
-
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
 // Packets that leave in [0, seconds) when the clock is looked at every `step_ns`.
 std::uint64_t packets_sent(const Rate& rate, std::uint32_t frame_bytes, std::uint64_t step_ns) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/reconcile/apply.h"
+#include "tests/support/cc/address.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,12 +10,12 @@
 namespace millrace::control {
 namespace {
 
+using test::ip;
+
 using ::testing::HasSubstr;
 
 // Long after the drains of these tests.
 constexpr std::uint64_t kRetiredNs = 303'000'000'000;
-
-IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
 
 Config small_config() {
   Config config;

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "dataplane/core/nanoseconds.h"
 #include "tests/support/cc/unprivileged.h"
 #include "tests/unit/reconcile/fake_engine.h"
 
@@ -18,17 +19,15 @@ namespace {
 using test::FakeEngine;
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kSecond = 1'000'000'000;
-
 LinkState no_link(std::uint32_t) { return {}; }
 
 TEST(EngineWatch, without_an_engine_nothing_is_read_and_everything_may_be_reused) {
   const test::TempDir dir;
   EngineWatch watch(dir.path());
-  (void)watch.poll(kSecond, no_link);
+  (void)watch.poll(kSecondNs, no_link);
   EXPECT_FALSE(watch.is_alive());
   EXPECT_EQ(watch.oldest_read(7), 7u);
-  const EngineSnapshot engine = watch.snapshot(7, 0, kSecond);
+  const EngineSnapshot engine = watch.snapshot(7, 0, kSecondNs);
   EXPECT_EQ(engine.state, EngineState::stopped);
   EXPECT_THAT(engine.problem, HasSubstr("not running"));
 }
@@ -43,8 +42,8 @@ TEST(EngineWatch, engine_that_may_not_be_looked_at_is_unseen_and_not_stopped) {
   EngineWatch watch(dir.path());
   const auto look = [&] {
     const test::AsServiceUser service;
-    (void)watch.poll(kSecond, no_link);
-    return watch.snapshot(0, 0, kSecond);
+    (void)watch.poll(kSecondNs, no_link);
+    return watch.snapshot(0, 0, kSecondNs);
   };
   for (const unsigned lock_mode : {0644u, 0600u}) {
     ASSERT_EQ(::chmod(dir.file("dataplane.lock").c_str(), lock_mode), 0);
@@ -64,11 +63,11 @@ TEST(EngineWatch, counters_that_cannot_be_understood_hide_an_engine_that_lives) 
   const FakeEngine fake(dir.path());
   std::ofstream(dir.file("stats")) << "of another release";
   EngineWatch watch(dir.path());
-  (void)watch.poll(kSecond, no_link);
-  EXPECT_EQ(watch.snapshot(0, 0, kSecond).state, EngineState::unseen);
+  (void)watch.poll(kSecondNs, no_link);
+  EXPECT_EQ(watch.snapshot(0, 0, kSecondNs).state, EngineState::unseen);
   ASSERT_EQ(::unlink(dir.file("stats").c_str()), 0);
-  (void)watch.poll(kSecond, no_link);
-  const EngineSnapshot starting = watch.snapshot(0, 0, kSecond);
+  (void)watch.poll(kSecondNs, no_link);
+  const EngineSnapshot starting = watch.snapshot(0, 0, kSecondNs);
   EXPECT_EQ(starting.state, EngineState::stopped) << "forwards nothing yet";
   EXPECT_THAT(starting.problem, HasSubstr("no counters yet"));
 }
@@ -79,14 +78,14 @@ TEST(EngineWatch, counters_that_cannot_be_understood_hide_what_an_engine_left_be
   { const FakeEngine fake(dir.path(), 100, MR_ENGINE_XDP); }
   std::ofstream(dir.file("stats")) << "of another release";
   EngineWatch watch(dir.path());
-  (void)watch.poll(kSecond, no_link);
+  (void)watch.poll(kSecondNs, no_link);
   EXPECT_FALSE(watch.is_alive());
-  EXPECT_EQ(watch.snapshot(0, 0, kSecond).state, EngineState::unseen);
-  EXPECT_THAT(watch.snapshot(0, 0, kSecond).problem, HasSubstr("whether it runs is unknown"));
+  EXPECT_EQ(watch.snapshot(0, 0, kSecondNs).state, EngineState::unseen);
+  EXPECT_THAT(watch.snapshot(0, 0, kSecondNs).problem, HasSubstr("whether it runs is unknown"));
   ASSERT_EQ(::unlink(dir.file("stats").c_str()), 0);
   std::ofstream(dir.file("stats.new")) << "of an engine that was killed while it started";
-  (void)watch.poll(kSecond, no_link);
-  EXPECT_EQ(watch.snapshot(0, 0, kSecond).state, EngineState::stopped) << "was never completed";
+  (void)watch.poll(kSecondNs, no_link);
+  EXPECT_EQ(watch.snapshot(0, 0, kSecondNs).state, EngineState::stopped) << "was never completed";
 }
 
 TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
@@ -94,7 +93,7 @@ TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
   FakeEngine fake(dir.path());
   EngineWatch watch(dir.path());
   EXPECT_EQ(watch.oldest_read(7), 0u) << "alive, not joined yet";
-  const EngineWatch::Poll first = watch.poll(kSecond, no_link);
+  const EngineWatch::Poll first = watch.poll(kSecondNs, no_link);
   EXPECT_TRUE(first.is_new_engine);
   EXPECT_TRUE(first.twins_changed);
   EXPECT_EQ(watch.oldest_read(7), 0u) << "has adopted nothing";
@@ -102,7 +101,7 @@ TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
   EXPECT_EQ(watch.oldest_read(7), 6u);
   EXPECT_EQ(watch.nic_of_twin(FakeEngine::kTwinIndex), 0);
   EXPECT_EQ(watch.nic_of_twin(99), std::nullopt);
-  const EngineWatch::Poll second = watch.poll(kSecond, no_link);
+  const EngineWatch::Poll second = watch.poll(kSecondNs, no_link);
   EXPECT_FALSE(second.is_new_engine);
   EXPECT_FALSE(second.twins_changed);
 }
@@ -111,8 +110,8 @@ TEST(EngineWatch, workers_of_the_xdp_engine_share_one_flow_table_and_need_no_twi
   const test::TempDir dir;
   const FakeEngine fake(dir.path(), 100, MR_ENGINE_XDP);
   EngineWatch watch(dir.path());
-  (void)watch.poll(kSecond, no_link);
-  const EngineSnapshot engine = watch.snapshot(0, 0, kSecond);
+  (void)watch.poll(kSecondNs, no_link);
+  const EngineSnapshot engine = watch.snapshot(0, 0, kSecondNs);
   EXPECT_EQ(engine.kind, "xdp");
   EXPECT_EQ(engine.workers.size(), 2u);
   EXPECT_EQ(engine.flow_table_count, 1u);
@@ -125,12 +124,12 @@ TEST(EngineWatch, dead_engine_does_not_hold_memory_back) {
   {
     FakeEngine fake(dir.path());
     fake.acknowledge(3);
-    (void)watch.poll(kSecond, no_link);
+    (void)watch.poll(kSecondNs, no_link);
     EXPECT_EQ(watch.oldest_read(7), 3u);
   }
   EXPECT_EQ(watch.oldest_read(7), 7u);
-  (void)watch.poll(kSecond, no_link);
-  EXPECT_THAT(watch.snapshot(7, 0, kSecond).problem, HasSubstr("not running"));
+  (void)watch.poll(kSecondNs, no_link);
+  EXPECT_THAT(watch.snapshot(7, 0, kSecondNs).problem, HasSubstr("not running"));
 }
 
 TEST(EngineWatch, restarted_engine_is_a_new_one_with_the_same_nics) {
@@ -138,11 +137,11 @@ TEST(EngineWatch, restarted_engine_is_a_new_one_with_the_same_nics) {
   EngineWatch watch(dir.path());
   {
     FakeEngine fake(dir.path(), 100);
-    (void)watch.poll(kSecond, no_link);
+    (void)watch.poll(kSecondNs, no_link);
   }
   FakeEngine fake(dir.path(), 200);
   EXPECT_EQ(watch.oldest_read(7), 0u) << "alive with another segment";
-  const EngineWatch::Poll poll = watch.poll(kSecond, no_link);
+  const EngineWatch::Poll poll = watch.poll(kSecondNs, no_link);
   EXPECT_TRUE(poll.is_new_engine);
   EXPECT_FALSE(poll.twins_changed);
 }
@@ -152,27 +151,27 @@ TEST(EngineWatch, problems_are_told_by_their_cause) {
   FakeEngine fake(dir.path());
   EngineWatch watch(dir.path());
   auto problem = [&](std::uint64_t published_at_ns, std::uint64_t now_ns) {
-    (void)watch.poll(kSecond, no_link);
+    (void)watch.poll(kSecondNs, no_link);
     return watch.snapshot(7, published_at_ns, now_ns).problem;
   };
-  fake.beat(10 * kSecond);
+  fake.beat(10 * kSecondNs);
   fake.acknowledge(7);
-  EXPECT_EQ(problem(kSecond, 10 * kSecond), "");
-  EXPECT_EQ(watch.snapshot(7, 1, 10 * kSecond).state, EngineState::running);
+  EXPECT_EQ(problem(kSecondNs, 10 * kSecondNs), "");
+  EXPECT_EQ(watch.snapshot(7, 1, 10 * kSecondNs).state, EngineState::running);
 
   fake.acknowledge(6);
-  EXPECT_EQ(problem(10 * kSecond, 10 * kSecond), "") << "just published";
-  EXPECT_THAT(problem(8 * kSecond, 10 * kSecond), HasSubstr("not acknowledged generation 7"));
+  EXPECT_EQ(problem(10 * kSecondNs, 10 * kSecondNs), "") << "just published";
+  EXPECT_THAT(problem(8 * kSecondNs, 10 * kSecondNs), HasSubstr("not acknowledged generation 7"));
 
   fake.writer().set_adopted(6);
   fake.writer().set_refused(7, "image 7: checksum");
-  EXPECT_THAT(problem(8 * kSecond, 10 * kSecond), HasSubstr("refused generation 7: image 7"));
+  EXPECT_THAT(problem(8 * kSecondNs, 10 * kSecondNs), HasSubstr("refused generation 7: image 7"));
 
-  fake.writer().set_heartbeat(13 * kSecond);
-  EXPECT_THAT(problem(8 * kSecond, 13 * kSecond), HasSubstr("worker 0 stalled for 3000 ms"));
+  fake.writer().set_heartbeat(13 * kSecondNs);
+  EXPECT_THAT(problem(8 * kSecondNs, 13 * kSecondNs), HasSubstr("worker 0 stalled for 3000 ms"));
 
-  EXPECT_THAT(problem(8 * kSecond, 15 * kSecond), HasSubstr("no sign of life for 2000 ms"));
-  EXPECT_EQ(watch.snapshot(7, 8 * kSecond, 15 * kSecond).state, EngineState::stopped);
+  EXPECT_THAT(problem(8 * kSecondNs, 15 * kSecondNs), HasSubstr("no sign of life for 2000 ms"));
+  EXPECT_EQ(watch.snapshot(7, 8 * kSecondNs, 15 * kSecondNs).state, EngineState::stopped);
 }
 
 TEST(EngineWatch, xdp_program_forwards_on_without_its_daemon_as_long_as_it_is_attached) {
@@ -190,21 +189,21 @@ TEST(EngineWatch, xdp_program_forwards_on_without_its_daemon_as_long_as_it_is_at
   };
   {
     FakeEngine daemon(dir.path(), 100, MR_ENGINE_XDP);
-    daemon.beat(10 * kSecond);
-    EXPECT_EQ(state_at(10 * kSecond), EngineState::running);
+    daemon.beat(10 * kSecondNs);
+    EXPECT_EQ(state_at(10 * kSecondNs), EngineState::running);
     EXPECT_TRUE(asked.empty()) << "it says itself";
-    EXPECT_EQ(state_at(12 * kSecond), EngineState::unattended) << "hangs";
+    EXPECT_EQ(state_at(12 * kSecondNs), EngineState::unattended) << "hangs";
   }
-  EXPECT_EQ(state_at(12 * kSecond), EngineState::unattended);
+  EXPECT_EQ(state_at(12 * kSecondNs), EngineState::unattended);
   EXPECT_EQ(asked, (std::vector<std::uint32_t>{FakeEngine::kTwinIndex, FakeEngine::kTwinIndex}));
-  EngineSnapshot engine = watch.snapshot(7, 0, 12 * kSecond);
+  EngineSnapshot engine = watch.snapshot(7, 0, 12 * kSecondNs);
   EXPECT_TRUE(engine.nics[0].link_up);
   EXPECT_THAT(engine.problem, HasSubstr("millrace-xdp is not running"));
   link.has_carrier = false;
-  EXPECT_EQ(state_at(12 * kSecond), EngineState::unattended);
-  EXPECT_FALSE(watch.snapshot(7, 0, 12 * kSecond).nics[0].link_up) << "as the kernel says";
+  EXPECT_EQ(state_at(12 * kSecondNs), EngineState::unattended);
+  EXPECT_FALSE(watch.snapshot(7, 0, 12 * kSecondNs).nics[0].link_up) << "as the kernel says";
   link.has_xdp_program = false;
-  EXPECT_EQ(state_at(12 * kSecond), EngineState::stopped) << "detached";
+  EXPECT_EQ(state_at(12 * kSecondNs), EngineState::stopped) << "detached";
 }
 
 TEST(EngineWatch, dpdk_workers_that_turn_forward_without_their_main_thread) {
@@ -215,13 +214,13 @@ TEST(EngineWatch, dpdk_workers_that_turn_forward_without_their_main_thread) {
     (void)watch.poll(now_ns, no_link);
     return watch.snapshot(7, 0, now_ns).state;
   };
-  fake->beat(12 * kSecond);
-  fake->writer().set_heartbeat(10 * kSecond);
-  EXPECT_EQ(state_at(12 * kSecond), EngineState::unattended);
-  EXPECT_EQ(state_at(14 * kSecond), EngineState::stopped) << "the workers stand still, too";
-  fake->beat(14 * kSecond);
+  fake->beat(12 * kSecondNs);
+  fake->writer().set_heartbeat(10 * kSecondNs);
+  EXPECT_EQ(state_at(12 * kSecondNs), EngineState::unattended);
+  EXPECT_EQ(state_at(14 * kSecondNs), EngineState::stopped) << "the workers stand still, too";
+  fake->beat(14 * kSecondNs);
   fake.reset();
-  EXPECT_EQ(state_at(14 * kSecond), EngineState::stopped) << "dead";
+  EXPECT_EQ(state_at(14 * kSecondNs), EngineState::stopped) << "dead";
 }
 
 TEST(EngineWatch, damaged_stats_segment_blocks_reuse_and_is_told) {
@@ -229,9 +228,9 @@ TEST(EngineWatch, damaged_stats_segment_blocks_reuse_and_is_told) {
   FakeEngine fake(dir.path());
   std::ofstream(dir.file("stats"), std::ios::trunc) << "nonsense";
   EngineWatch watch(dir.path());
-  (void)watch.poll(kSecond, no_link);
+  (void)watch.poll(kSecondNs, no_link);
   EXPECT_EQ(watch.oldest_read(7), 0u);
-  EXPECT_THAT(watch.snapshot(7, 0, kSecond).problem, HasSubstr("cannot be read"));
+  EXPECT_THAT(watch.snapshot(7, 0, kSecondNs).problem, HasSubstr("cannot be read"));
 }
 
 }  // namespace

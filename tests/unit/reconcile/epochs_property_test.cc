@@ -19,7 +19,7 @@ namespace {
 constexpr std::uint32_t kSlots = 127;
 // Windows are kept to the millisecond.
 constexpr std::uint64_t kMs = 1'000'000;
-constexpr EpochSettings kSettings{.seed = 3, .slot_count = kSlots, .window_ns = 50 * kMs};
+constexpr EpochSettings kHistorySettings{.seed = 3, .slot_count = kSlots, .window_ns = 50 * kMs};
 
 // Target ids of one slot; 0: none.
 struct Owners {
@@ -80,7 +80,7 @@ class History {
         members_.erase(id);
         break;
     }
-    epochs_.update(members(), kSettings, now_);
+    epochs_.update(members(), kHistorySettings, now_);
   }
   [[nodiscard]] std::vector<EpochMember> members() const {
     std::vector<EpochMember> out;
@@ -118,7 +118,7 @@ class Model {
       targets.push_back({member.identity, member.weight});
       ids.push_back(member.target_id);
     }
-    const auto owners = core::maglev_table(targets, kSettings.seed, kSlots);
+    const auto owners = core::maglev_table(targets, kHistorySettings.seed, kSlots);
     if (owners.front() == core::kMaglevNoTarget) {
       slots_.clear();
       return;
@@ -129,7 +129,7 @@ class Model {
       const std::uint32_t old = before.empty() ? 0 : before[i].cur;
       const std::uint32_t cur = ids[owners[i]];
       if (cur != old) slot = {.cur = cur, .prev = old, .changed_at = history.now()};
-      const bool is_open = history.now() < slot.changed_at + kSettings.window_ns;
+      const bool is_open = history.now() < slot.changed_at + kHistorySettings.window_ns;
       if (!is_open || !history.keeps_flows(slot.prev)) slot.prev = 0;
     }
   }
@@ -164,7 +164,7 @@ TEST(EpochsLaw, table_is_what_the_plain_model_says) {
         ++owned[slot.cur];
         if (slot.prev == 0) continue;
         ++with_prev;
-        next_expiry_ns = std::min(next_expiry_ns, slot.changed_at + kSettings.window_ns);
+        next_expiry_ns = std::min(next_expiry_ns, slot.changed_at + kHistorySettings.window_ns);
       }
       RC_ASSERT(history.epochs().slots_with_prev() == with_prev);
       RC_ASSERT(history.epochs().next_expiry_ns() == next_expiry_ns);
@@ -221,7 +221,7 @@ TEST(EpochsLaw, established_flow_keeps_its_target_while_usable) {
         }
         const bool is_over =
             flow.changes > 1 || !history.keeps_flows(flow.target) ||
-            (flow.changes == 1 && history.now() >= flow.changed_at + kSettings.window_ns);
+            (flow.changes == 1 && history.now() >= flow.changed_at + kHistorySettings.window_ns);
         if (is_over) {
           flows[i] = Flow{.target = after[i].cur};
           continue;
@@ -236,7 +236,7 @@ TEST(EpochsLaw, established_flow_keeps_its_target_while_usable) {
 TEST(EpochsLaw, removing_one_target_moves_its_slots_and_few_others) {
   const bool holds = rc::check("removing_one_target_moves_its_slots_and_few_others", [] {
     constexpr std::uint32_t kLargeTable = 5003;
-    EpochSettings settings = kSettings;
+    EpochSettings settings = kHistorySettings;
     settings.slot_count = kLargeTable;
     const std::uint32_t count = 3 + *rc::gen::inRange(0u, 20u);
     std::vector<EpochMember> members;
@@ -270,7 +270,7 @@ TEST(EpochsLaw, table_does_not_depend_on_the_way_there) {
     History history;
     for (const History::Event& event : random_events()) history.happen(event);
     Epochs fresh;
-    fresh.update(history.members(), kSettings, history.now());
+    fresh.update(history.members(), kHistorySettings, history.now());
     const std::vector<Owners> long_way = owners_of(history.epochs());
     const std::vector<Owners> direct = owners_of(fresh);
     RC_ASSERT(long_way.size() == direct.size());

@@ -6,12 +6,12 @@
 #include <algorithm>
 
 #include "dataplane/core/maglev.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 namespace {
 
-constexpr std::uint64_t kSecond = 1'000'000'000;
-constexpr EpochSettings kSettings{.seed = 7, .slot_count = 251, .window_ns = 300 * kSecond};
+constexpr EpochSettings kSettings{.seed = 7, .slot_count = 251, .window_ns = 300 * kSecondNs};
 
 EpochMember member(std::uint32_t id, std::uint32_t weight = 100, bool keeps_flows = true) {
   return {.target_id = id,
@@ -49,7 +49,7 @@ TEST(Epochs, unchanged_input_gives_the_very_same_table) {
   Epochs epochs;
   epochs.update(std::vector{member(1), member(2)}, kSettings, 0);
   const auto before = epochs.table();
-  epochs.update(std::vector{member(2), member(1)}, kSettings, 5 * kSecond);
+  epochs.update(std::vector{member(2), member(1)}, kSettings, 5 * kSecondNs);
   EXPECT_EQ(epochs.table(), before);
 }
 
@@ -57,19 +57,19 @@ TEST(Epochs, draining_target_stays_as_prev_until_the_window_ends) {
   Epochs epochs;
   epochs.update(std::vector{member(1), member(2), member(3)}, kSettings, 0);
   const std::uint32_t owned = epochs.slots_owned(2);
-  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 10 * kSecond);
+  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 10 * kSecondNs);
 
   EXPECT_EQ(epochs.slots_owned(2), 0u);
   EXPECT_GE(epochs.slots_with_prev(), owned);
-  EXPECT_EQ(epochs.next_expiry_ns(), 310 * kSecond);
+  EXPECT_EQ(epochs.next_expiry_ns(), 310 * kSecondNs);
   EXPECT_EQ(std::ranges::count_if(
                 epochs.table()->slots,
                 [&](const mr_lookup_slot& slot) { return target_at(epochs, slot.prev) == 1002; }),
             static_cast<long>(owned));
 
-  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 310 * kSecond - 1);
+  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 310 * kSecondNs - 1);
   EXPECT_GT(epochs.slots_with_prev(), 0u);
-  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 310 * kSecond);
+  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 310 * kSecondNs);
   EXPECT_EQ(epochs.slots_with_prev(), 0u);
   EXPECT_EQ(epochs.next_expiry_ns(), kNever);
 }
@@ -80,12 +80,12 @@ TEST(Epochs, later_change_elsewhere_does_not_shorten_a_window) {
   epochs.update(all, kSettings, 0);
   std::vector now = all;
   now[1] = member(2, 0);
-  epochs.update(now, kSettings, 10 * kSecond);
+  epochs.update(now, kSettings, 10 * kSecondNs);
   const auto after_first = epochs.table()->slots;
   now[2] = member(3, 0);
-  epochs.update(now, kSettings, 200 * kSecond);
+  epochs.update(now, kSettings, 200 * kSecondNs);
   const auto after_second = epochs.table()->slots;
-  epochs.update(now, kSettings, 310 * kSecond);
+  epochs.update(now, kSettings, 310 * kSecondNs);
   for (std::size_t i = 0; i < after_first.size(); ++i) {
     const bool changed_second = after_first[i].cur != after_second[i].cur;
     const bool has_prev = epochs.table()->slots[i].prev != MR_MEMBER_NONE;
@@ -102,7 +102,7 @@ TEST(Epochs, window_ends_early_when_more_changes_follow_than_have_numbers) {
   std::vector without{member(1), member(2, 0), member(3)};
   Epochs epochs;
   epochs.update(all, settings, 0);
-  epochs.update(without, settings, kSecond);
+  epochs.update(without, settings, kSecondNs);
   const auto is_prev_of_any = [&] {
     return std::ranges::any_of(epochs.table()->slots, [&](const mr_lookup_slot& slot) {
       return target_at(epochs, slot.prev) == 1002;
@@ -111,7 +111,7 @@ TEST(Epochs, window_ends_early_when_more_changes_follow_than_have_numbers) {
   ASSERT_TRUE(is_prev_of_any());
   for (std::uint32_t change = 1; change < 70'000; ++change) {
     without[0].weight = 100 + change % 2;
-    epochs.update(without, settings, kSecond + change * std::uint64_t{1'000'000});
+    epochs.update(without, settings, kSecondNs + change * std::uint64_t{1'000'000});
     ASSERT_EQ(is_prev_of_any(), change < 65'535) << change;
   }
 }
@@ -170,7 +170,7 @@ TEST(Epochs, many_members_leave_at_once_and_the_rest_keep_their_slots) {
     owners.push_back(target_at(epochs, slot.cur));
   }
   std::erase_if(members, [](const EpochMember& m) { return m.weight == 0; });
-  epochs.update(members, kSettings, kSecond);
+  epochs.update(members, kSettings, kSecondNs);
   ASSERT_EQ(epochs.member_slots().size(), 20u);
   for (std::size_t i = 0; i < owners.size(); ++i) {
     ASSERT_EQ(target_at(epochs, epochs.table()->slots[i].cur), owners[i]) << i;
@@ -192,18 +192,18 @@ TEST(Epochs, another_table_size_starts_without_a_past) {
 TEST(Epochs, restored_table_is_the_same_table) {
   Epochs first;
   first.update(std::vector{member(1), member(2), member(3)}, kSettings, 0);
-  first.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 10 * kSecond);
+  first.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 10 * kSecondNs);
   std::vector<std::uint32_t> ids;
   for (const std::uint32_t slot : first.member_slots()) ids.push_back(slot - 1000);
 
   Epochs second;
-  second.restore(first.table()->slots, ids, 500 * kSecond);
-  second.update(std::vector{member(3), member(1), member(2, 0)}, kSettings, 500 * kSecond);
+  second.restore(first.table()->slots, ids, 500 * kSecondNs);
+  second.update(std::vector{member(3), member(1), member(2, 0)}, kSettings, 500 * kSecondNs);
 
   EXPECT_EQ(second.table()->checksum, first.table()->checksum);
   EXPECT_EQ(second.table()->digest, first.table()->digest);
   EXPECT_EQ(second.member_slots(), first.member_slots());
-  EXPECT_EQ(second.next_expiry_ns(), 800 * kSecond) << "late rather than early";
+  EXPECT_EQ(second.next_expiry_ns(), 800 * kSecondNs) << "late rather than early";
 }
 
 // Nothing differs from what restore() assumes before it knows the targets' slots.
@@ -212,8 +212,8 @@ TEST(Epochs, restored_table_of_a_single_target_in_slot_0_is_the_same_table) {
   Epochs first;
   first.update(std::vector{only}, kSettings, 0);
   Epochs second;
-  second.restore(first.table()->slots, std::vector<std::uint32_t>{1}, 5 * kSecond);
-  second.update(std::vector{only}, kSettings, 5 * kSecond);
+  second.restore(first.table()->slots, std::vector<std::uint32_t>{1}, 5 * kSecondNs);
+  second.update(std::vector{only}, kSettings, 5 * kSecondNs);
   ASSERT_NE(second.table(), nullptr);
   EXPECT_EQ(second.table()->checksum, first.table()->checksum);
   EXPECT_EQ(second.slots_owned(1), 251u);

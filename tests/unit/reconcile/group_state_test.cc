@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/reconcile/group_state.h"
+#include "dataplane/core/nanoseconds.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,8 +9,6 @@ namespace millrace::control {
 namespace {
 
 using ::testing::HasSubstr;
-
-constexpr std::uint64_t kSecond = 1'000'000'000;
 
 class GroupStateTest : public ::testing::Test {
  protected:
@@ -40,13 +39,13 @@ class GroupStateTest : public ::testing::Test {
 
 TEST_F(GroupStateTest, drain_runs_for_the_deregistration_delay) {
   TargetRecord& target = add(80);
-  begin_drain(target, group_.settings, 10 * kSecond);
+  begin_drain(target, group_.settings, 10 * kSecondNs);
   EXPECT_EQ(shown_state(target, group_).state, TargetState::draining);
   EXPECT_EQ(shown_state(target, group_).reason, HealthReason::deregistration_in_progress);
-  EXPECT_EQ(next_drain_end_ns(group_), 310 * kSecond);
-  EXPECT_FALSE(advance_drain(target, 310 * kSecond - 1));
-  EXPECT_TRUE(advance_drain(target, 310 * kSecond));
-  EXPECT_FALSE(advance_drain(target, 311 * kSecond)) << "ends once";
+  EXPECT_EQ(next_drain_end_ns(group_), 310 * kSecondNs);
+  EXPECT_FALSE(advance_drain(target, 310 * kSecondNs - 1));
+  EXPECT_TRUE(advance_drain(target, 310 * kSecondNs));
+  EXPECT_FALSE(advance_drain(target, 311 * kSecondNs)) << "ends once";
   EXPECT_EQ(shown_state(target, group_).state, TargetState::unused);
   EXPECT_EQ(shown_state(target, group_).reason, HealthReason::not_registered);
   EXPECT_EQ(next_drain_end_ns(group_), kNever);
@@ -55,8 +54,8 @@ TEST_F(GroupStateTest, drain_runs_for_the_deregistration_delay) {
 TEST_F(GroupStateTest, second_drain_does_not_start_the_delay_again) {
   TargetRecord& target = add(80);
   begin_drain(target, group_.settings, 0);
-  begin_drain(target, group_.settings, 100 * kSecond);
-  EXPECT_EQ(target.drain_deadline_ns, 300 * kSecond);
+  begin_drain(target, group_.settings, 100 * kSecondNs);
+  EXPECT_EQ(target.drain_deadline_ns, 300 * kSecondNs);
 }
 
 TEST_F(GroupStateTest, draining_target_keeps_known_flows_and_gets_no_new_ones) {
@@ -163,7 +162,7 @@ TEST_F(GroupStateTest, undrain_within_the_delay_returns_with_its_health) {
 TEST_F(GroupStateTest, undrain_after_the_delay_starts_from_initial) {
   TargetRecord& target = add(80);
   begin_drain(target, group_.settings, 0);
-  ASSERT_TRUE(advance_drain(target, 300 * kSecond));
+  ASSERT_TRUE(advance_drain(target, 300 * kSecondNs));
   EXPECT_FALSE(is_probed(target, group_));
   end_drain(target);
   EXPECT_EQ(shown_state(target, group_).state, TargetState::initial);
@@ -250,8 +249,8 @@ TEST_F(GroupStateTest, unused_group_shows_not_in_use_and_is_not_probed) {
 TEST_F(GroupStateTest, slot_is_kept_while_flows_remain_or_are_not_known) {
   TargetRecord& target = add(80);
   target.is_configured = false;
-  const std::uint64_t over_ns = 1000 * kSecond;
-  const std::uint64_t later_ns = over_ns + 3 * kSecond;
+  const std::uint64_t over_ns = 1000 * kSecondNs;
+  const std::uint64_t later_ns = over_ns + 3 * kSecondNs;
   EXPECT_FALSE(may_retire(target, 0, later_ns)) << "still registered";
   target.registration = Registration::draining;
   EXPECT_FALSE(may_retire(target, 0, later_ns));

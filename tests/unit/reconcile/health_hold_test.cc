@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/reconcile/health_hold.h"
+#include "dataplane/core/nanoseconds.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +11,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr std::uint64_t kMs = 1'000'000;
-constexpr std::uint64_t kSecond = 1000 * kMs;
+constexpr std::uint64_t kSecondNs = 1000 * kMs;
 
 class HoldTest : public ::testing::Test {
  protected:
@@ -20,7 +21,7 @@ class HoldTest : public ::testing::Test {
                     {.name = "nic1", .twin = "mr1", .mac = "", .link_up = true}};
     engine_.workers = {{.index = 0}, {.index = 1}};
     (void)decide();
-    pass(5 * kSecond);
+    pass(5 * kSecondNs);
   }
   HoldDecision decide() {
     return watch_.decide({.engine = engine_,
@@ -39,9 +40,9 @@ class HoldTest : public ::testing::Test {
   void set_link(std::size_t nic, bool is_up) { engine_.nics[nic].link_up = is_up; }
 
   EngineSnapshot engine_;
-  std::uint64_t now_ns_ = 1000 * kSecond;
+  std::uint64_t now_ns_ = 1000 * kSecondNs;
   std::uint64_t silence_ns_ = 0;
-  std::uint64_t probe_timeout_min_ns_ = 6 * kSecond;
+  std::uint64_t probe_timeout_min_ns_ = 6 * kSecondNs;
   NicMask target_nics_ = 0b01;
   HoldWatch watch_;
 };
@@ -58,7 +59,7 @@ TEST_F(HoldTest, no_engine_a_young_one_and_a_silent_one_hold_everybody) {
   EXPECT_TRUE(decide().is_for_all);
   engine_.state = EngineState::running;
   EXPECT_THAT(decide().reason, HasSubstr("just started"));
-  pass(2 * kSecond);
+  pass(2 * kSecondNs);
   EXPECT_EQ(decide().reason, "");
   silence_ns_ = 51 * kMs;
   EXPECT_THAT(decide().reason, HasSubstr("no sign of life"));
@@ -66,7 +67,7 @@ TEST_F(HoldTest, no_engine_a_young_one_and_a_silent_one_hold_everybody) {
 
 TEST_F(HoldTest, program_that_forwards_without_its_daemon_carries_probes) {
   engine_.state = EngineState::unattended;
-  silence_ns_ = 60 * kSecond;
+  silence_ns_ = 60 * kSecondNs;
   for (WorkerSnapshot& worker : engine_.workers) worker.heartbeat_age_ms = 60'000;
   EXPECT_EQ(decide().reason, "");
   set_link(0, false);
@@ -77,22 +78,22 @@ TEST_F(HoldTest, fault_76_link_that_is_down_holds_those_behind_it_until_a_while_
   set_link(0, false);
   EXPECT_EQ(decide().reason, "nic nic0 has no link");
   EXPECT_TRUE(decide().is_for_all) << "there is no other way to targets";
-  pass(60 * kSecond);
+  pass(60 * kSecondNs);
   EXPECT_EQ(decide().held_nics, 0b01u) << "for as long as nobody can be reached";
   set_link(0, true);
   EXPECT_EQ(decide().reason, "nic nic0 had no link until now");
-  pass(2 * kSecond);
+  pass(2 * kSecondNs);
   EXPECT_NE(decide().reason, "");
-  pass(kSecond);
+  pass(kSecondNs);
   EXPECT_EQ(decide().reason, "");
 }
 
 TEST_F(HoldTest, fault_76_flapping_link_holds_from_its_last_time) {
   for (int flap = 0; flap < 5; ++flap) {
     set_link(0, false);
-    pass(kSecond);
+    pass(kSecondNs);
     set_link(0, true);
-    pass(kSecond);
+    pass(kSecondNs);
     EXPECT_NE(decide().reason, "") << flap;
   }
 }
@@ -102,9 +103,9 @@ TEST_F(HoldTest, fault_76_targets_behind_another_nic_are_judged_as_ever) {
   set_link(1, false);
   EXPECT_EQ(decide().held_nics, 0b10u);
   EXPECT_FALSE(decide().is_for_all);
-  pass(29 * kSecond);
+  pass(29 * kSecondNs);
   EXPECT_EQ(decide().held_nics, 0b10u);
-  pass(2 * kSecond);
+  pass(2 * kSecondNs);
   EXPECT_EQ(decide().held_nics, 0u) << "others are better than ones that nobody reaches";
 }
 

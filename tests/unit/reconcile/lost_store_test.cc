@@ -18,12 +18,10 @@ namespace millrace::control {
 namespace {
 
 using test::FullDisk;
-using test::kSecond;
+using test::kThree;
 using test::web_config;
 using test::World;
 using ::testing::HasSubstr;
-
-const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
 
 class LostStoreTest : public ::testing::Test {
  protected:
@@ -192,12 +190,12 @@ TEST_F(LostStoreTest, fault_75_without_anything_in_force_ids_begin_above_clock_a
   lose_store();
   ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
   restart(kThree);
-  EXPECT_GE(world_->snapshot().listeners[0].id, world_.realtime_ns / kSecond);
-  EXPECT_GE(world_.target("10.0.1.11").id, world_.realtime_ns / kSecond);
+  EXPECT_GE(world_->snapshot().listeners[0].id, world_.realtime_ns / kSecondNs);
+  EXPECT_GE(world_.target("10.0.1.11").id, world_.realtime_ns / kSecondNs);
 
   lose_store();
   ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
-  world_.realtime_ns = 100 * kSecond;  // a clock that has not been set yet
+  world_.realtime_ns = 100 * kSecondNs;  // a clock that has not been set yet
   world_.highest_flow_id = 4'000'000'000;
   restart(kThree);
   EXPECT_GT(world_->snapshot().listeners[0].id, 4'000'000'000u);

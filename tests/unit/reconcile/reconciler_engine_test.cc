@@ -16,12 +16,10 @@
 namespace millrace::control {
 namespace {
 
-using test::kSecond;
+using test::kThree;
 using test::web_config;
 using test::World;
 using ::testing::HasSubstr;
-
-const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
 
 class ReconcilerEngineTest : public ::testing::Test {
  protected:
@@ -140,7 +138,7 @@ TEST_F(ReconcilerEngineTest, fault_92_stalled_worker_holds_health_and_is_an_alar
   world_.pass(1);
   world_.pass(2);
   ASSERT_EQ(world_.hold, "");
-  world_.now_ns += 12 * kSecond;
+  world_.now_ns += 12 * kSecondNs;
   world_.engine().writer().set_heartbeat(world_.now_ns);  // the main thread's alone
   world_->tick();
   EXPECT_EQ(world_.hold, "worker 0 of the engine stands still");

@@ -14,12 +14,10 @@
 namespace millrace::control {
 namespace {
 
-using test::kSecond;
+using test::kThree;
 using test::web_config;
 using test::World;
 using ::testing::HasSubstr;
-
-const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
 
 class ReconcilerTest : public ::testing::Test {
  protected:
@@ -49,8 +47,8 @@ TEST_F(ReconcilerTest, apply_publishes_at_once_and_equal_config_publishes_nothin
   ASSERT_EQ(world_->published().listeners.size(), 1u);
   const mr_listener& listener = world_->published().listeners[0];
   EXPECT_EQ(listener.port_be, core::to_be16(80));
-  EXPECT_EQ(listener.timeout_ticks[MR_FLOW_ESTABLISHED], 350ull * kSecond >> MR_TICK_SHIFT);
-  EXPECT_EQ(listener.timeout_ticks[MR_FLOW_UDP], 120ull * kSecond >> MR_TICK_SHIFT);
+  EXPECT_EQ(listener.timeout_ticks[MR_FLOW_ESTABLISHED], 350ull * kSecondNs >> MR_TICK_SHIFT);
+  EXPECT_EQ(listener.timeout_ticks[MR_FLOW_UDP], 120ull * kSecondNs >> MR_TICK_SHIFT);
 }
 
 TEST_F(ReconcilerTest, target_gets_traffic_after_its_first_passing_check) {

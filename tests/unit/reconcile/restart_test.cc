@@ -12,11 +12,9 @@
 namespace millrace::control {
 namespace {
 
-using test::kSecond;
+using test::kThree;
 using test::web_config;
 using test::World;
-
-const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
 
 class RestartTest : public ::testing::Test {
  protected:
@@ -102,10 +100,10 @@ TEST_F(RestartTest, drain_ends_when_it_would_have_ended) {
 TEST_F(RestartTest, fault_47_wall_clock_jump_does_not_stretch_a_drain) {
   ASSERT_TRUE(world_->drain(World::key("10.0.1.12")));
   world_.kill();
-  world_.realtime_ns -= 3600 * kSecond;
+  world_.realtime_ns -= 3600 * kSecondNs;
   restart(web_config(kThree));
   EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 300u);
-  world_.realtime_ns += 7200 * kSecond;
+  world_.realtime_ns += 7200 * kSecondNs;
   world_.pass(1);
   EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, 299u) << "the running one ignores it";
 }
@@ -199,7 +197,7 @@ TEST_F(RestartTest, fault_81_what_was_applied_past_the_file_goes_on) {
   ASSERT_TRUE(is_apply_newer());
   const LoadResult stored = load_config(world_->stored_config().text, "stored");
   ASSERT_TRUE(world_->resume(std::get<Config>(stored)));
-  world_.realtime_ns += 1000 * kSecond;
+  world_.realtime_ns += 1000 * kSecondNs;
   const Snapshot after = world_->snapshot();
   EXPECT_EQ(after.config_source, "apply by somebody");
   EXPECT_EQ(after.config_applied_ns, before.config_applied_ns);

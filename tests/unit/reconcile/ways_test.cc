@@ -14,11 +14,10 @@ namespace millrace::control {
 namespace {
 
 using test::ip;
+using test::kThree;
 using test::web_config;
 using test::World;
 using ::testing::HasSubstr;
-
-const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
 
 class WaysTest : public ::testing::Test {
  protected:
@@ -151,7 +150,7 @@ TEST_F(WaysTest, unreachable_target_stays_so_while_the_xdp_daemon_stands_still) 
   tick();
   world_.pass(5);
   ASSERT_EQ(share("10.0.1.13"), 0);
-  world_.now_ns += 3 * test::kSecond;  // without a sign of life
+  world_.now_ns += 3 * kSecondNs;  // without a sign of life
   world_->tick();
   ASSERT_EQ(world_->snapshot().engine.state, EngineState::unattended);
   EXPECT_EQ(share("10.0.1.13"), 0);

@@ -16,13 +16,12 @@ namespace millrace::control {
 namespace {
 
 using test::FullDisk;
+using test::kThree;
 using test::web_config;
 using test::World;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
 
 // `count` groups of one target each, behind one listener each.
 Config many_groups(int count) {

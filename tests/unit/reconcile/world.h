@@ -20,6 +20,8 @@
 #include "controlplane/config/file_watch.h"
 #include "controlplane/config/load.h"
 #include "controlplane/reconcile/reconciler.h"
+#include "dataplane/core/nanoseconds.h"
+#include "tests/support/cc/address.h"
 #include "tests/support/cc/temp_dir.h"
 #include "tests/unit/reconcile/fake_engine.h"
 
@@ -30,9 +32,7 @@ using control::NextHopInfo;
 using control::Reconciler;
 using control::TargetKey;
 
-inline constexpr std::uint64_t kSecond = 1'000'000'000;
-
-inline IpAddress ip(const std::string& text) { return IpAddress::parse(text).value(); }
+inline const std::vector<std::string> kThree = {"10.0.1.11", "10.0.1.12", "10.0.1.13"};
 
 inline control::Config config_of(const std::string& yaml) {
   control::LoadResult loaded = control::load_config(yaml, "test.yaml");
@@ -67,7 +67,7 @@ target_groups:
 
 class World {
  public:
-  World() { realtime_ns = 1'700'000'000 * kSecond; }
+  World() { realtime_ns = 1'700'000'000 * kSecondNs; }
 
   // Starts a control plane; one that runs already is ended first, like by a kill.
   Reconciler& start() {
@@ -91,16 +91,16 @@ class World {
 
   // Time passes; the control plane ticks at its end, and the engine, if any, beats.
   void pass(std::uint64_t seconds) {
-    now_ns += seconds * kSecond;
-    realtime_ns += seconds * kSecond;
+    now_ns += seconds * kSecondNs;
+    realtime_ns += seconds * kSecondNs;
     if (engine_) engine_->beat(now_ns);
     if (reconciler_) reconciler_->tick();
   }
   // The same, with the ticks in between.
   void tick_for(std::uint64_t seconds) {
     for (std::uint64_t i = 0; i < 10 * seconds; ++i) {
-      now_ns += kSecond / 10;
-      realtime_ns += kSecond / 10;
+      now_ns += kSecondNs / 10;
+      realtime_ns += kSecondNs / 10;
       if (engine_) engine_->beat(now_ns);
       reconciler_->tick();
     }
@@ -164,7 +164,7 @@ class World {
     ASSERT_EQ(std::rename(dir_.file("new").c_str(), config_file_.c_str()), 0);
   }
 
-  std::uint64_t now_ns = 1000 * kSecond;
+  std::uint64_t now_ns = 1000 * kSecondNs;
   std::uint64_t realtime_ns;
   std::uint64_t segment_bytes = 8 << 20;
   std::vector<control::HealthTarget> health_targets;

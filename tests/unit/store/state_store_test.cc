@@ -14,15 +14,16 @@
 #include <fstream>
 #include <vector>
 
+#include "tests/support/cc/address.h"
 #include "tests/support/cc/temp_dir.h"
 #include "tests/support/cc/unprivileged.h"
 
 namespace millrace::control {
 namespace {
 
-using ::testing::HasSubstr;
+using test::ip;
 
-IpAddress ip(const char* text) { return IpAddress::parse(text).value(); }
+using ::testing::HasSubstr;
 
 StoredState rich_state() {
   StoredState state;

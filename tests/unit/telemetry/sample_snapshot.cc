@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/telemetry/sample_snapshot.h"
+#include "tests/support/cc/address.h"
 
 namespace millrace::test {
 namespace {
 
 using namespace millrace::control;
-
-IpAddress ip(const char* text) { return IpAddress::parse(text).value(); }
 
 EngineSnapshot sample_engine() {
   EngineSnapshot engine;

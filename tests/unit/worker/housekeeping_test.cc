@@ -10,12 +10,12 @@
 #include <array>
 #include <vector>
 
+#include "dataplane/core/nanoseconds.h"
 #include "tests/support/cc/image_builder.h"
 
 namespace millrace::worker {
 namespace {
 
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::uint32_t kCapacity = 1'500'000;
 constexpr std::uint32_t kFlows = 1'200'000;
 // All were seen for the last time at one moment, and so time out at one moment.
