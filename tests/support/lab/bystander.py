@@ -19,10 +19,13 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 ECHO_PORT = 5399
 INTERVAL_S = 0.25
 TIMEOUT_S = 3.0
+# Over UDP, as resolvers ask and as TCP does by itself: a full queue on the way may lose a packet.
+TRIES = 3
 ETH_P_ALL = 3
 VIP_NETS = (socket.inet_aton("203.0.113.0")[:3], bytes.fromhex("20010db80113"))
 # TXT whoami.lab
@@ -44,12 +47,21 @@ def asked_http(address: str, port: int) -> bytes:
         return connection.recv(4096)
 
 
+def asked_over_udp(asking: socket.socket, question: bytes) -> bytes:
+    """The answer to one of several tries. TimeoutError when none came."""
+    asking.settimeout(TIMEOUT_S / TRIES)
+    for _ in range(TRIES - 1):
+        asking.send(question)
+        with suppress(TimeoutError):
+            return asking.recv(4096)
+    asking.send(question)
+    return asking.recv(4096)
+
+
 def asked_dns(address: str, port: int) -> bytes:
     with socket.socket(family_of(address), socket.SOCK_DGRAM) as asking:
-        asking.settimeout(TIMEOUT_S)
         asking.connect((address, port))
-        asking.send(QUESTION)
-        return asking.recv(4096)
+        return asked_over_udp(asking, QUESTION)
 
 
 def result_of(ask: object, address: str, port: int) -> str:
@@ -104,10 +116,18 @@ def ask(http_port: int, dns_port: int, own_v4: str, own_v6: str, targets: list[s
                 time.sleep(INTERVAL_S)
 
 
+def drain(asking: socket.socket) -> None:
+    """Of what came late, so that it is not taken for the next answer."""
+    asking.setblocking(False)
+    with suppress(OSError):
+        while True:
+            asking.recv(4096)
+
+
 def relayed(asking: socket.socket, expected: str) -> str:
+    drain(asking)
     try:
-        asking.send(b"who am I?")
-        seen = asking.recv(2048).decode()
+        seen = asked_over_udp(asking, b"who am I?").decode()
     except TimeoutError:
         return "silent"
     except OSError as error:
@@ -124,7 +144,6 @@ def relay(port: int, name: str, ways: list[str]) -> None:
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         asking.bind((own, port))
         asking.connect((upstream, ECHO_PORT))
-        asking.settimeout(TIMEOUT_S)
         sockets.append((asking, own))
     while True:
         for asking, own in sockets:
