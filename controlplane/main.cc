@@ -47,6 +47,7 @@ namespace {
 using namespace millrace::control;
 namespace asio = boost::asio;
 namespace po = boost::program_options;
+using millrace::clock_ns;
 using millrace::Error;
 using millrace::ok;
 using millrace::Result;
