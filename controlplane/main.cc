@@ -37,8 +37,8 @@
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/store/state_store.h"
 #include "controlplane/telemetry/exporter.h"
-#include "dataplane/core/nanoseconds.h"
 #include "dataplane/program/program.h"
+#include "dataplane/shm/clock.h"
 #include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/service_manager.h"
 

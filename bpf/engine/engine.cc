@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "dataplane/core/counted.h"
-#include "dataplane/core/nanoseconds.h"
+#include "dataplane/shm/clock.h"
 #include "dataplane/shm/interface.h"
 #include "dataplane/shm/privileges.h"
 #include "dataplane/shm/renewal.h"

@@ -11,6 +11,7 @@
 
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/shm/clock.h"
 
 namespace millrace::xdp {
 

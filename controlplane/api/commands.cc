@@ -18,7 +18,7 @@
 #include "controlplane/config/reader.h"
 #include "dataplane/core/counted.h"
 #include "dataplane/core/drop_reason.h"
-#include "dataplane/core/nanoseconds.h"
+#include "dataplane/shm/clock.h"
 
 namespace millrace::control {
 namespace {

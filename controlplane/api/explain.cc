@@ -11,8 +11,8 @@
 #include "controlplane/api/views.h"
 #include "dataplane/core/drop_reason.h"
 #include "dataplane/core/encapsulate.h"
-#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/shm/clock.h"
 
 namespace millrace::control {
 namespace {

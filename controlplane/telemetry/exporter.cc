@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "controlplane/telemetry/metrics.h"
-#include "dataplane/core/nanoseconds.h"
+#include "dataplane/shm/clock.h"
 
 namespace millrace::control {
 namespace {

@@ -14,6 +14,13 @@ namespace {
 
 __extension__ using Wide = unsigned __int128;
 
+std::uint64_t monotonic_ns() noexcept {
+  timespec now{};
+  (void)::clock_gettime(CLOCK_MONOTONIC, &now);  // cannot fail with a valid clock
+  return static_cast<std::uint64_t>(now.tv_sec) * kSecondNs +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
 }  // namespace
 
 Clock::Clock() : clock_(::rte_get_tsc_hz()) { (void)anchor(); }
@@ -28,7 +35,7 @@ std::uint64_t Clock::now_ns() noexcept {
 // The counter comes second: a thread that loses its CPU in between is late by that, and not early,
 // until the next anchor.
 std::uint64_t Clock::anchor() noexcept {
-  const std::uint64_t truth_ns = clock_ns(CLOCK_MONOTONIC);
+  const std::uint64_t truth_ns = monotonic_ns();
   const std::uint64_t counter = ::rte_rdtsc();
   clock_.anchor(counter, truth_ns);
   return counter;

@@ -17,8 +17,8 @@
 #include <utility>
 
 #include "dataplane/core/flow_class.h"
-#include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/steering.h"
+#include "dataplane/shm/clock.h"
 #include "dataplane/shm/process_lock.h"
 
 namespace millrace::shm {

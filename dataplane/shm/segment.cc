@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "dataplane/contract/stats_abi.h"
-#include "dataplane/core/nanoseconds.h"
 #include "dataplane/shm/atomic.h"
+#include "dataplane/shm/clock.h"
 
 namespace millrace::shm {
 

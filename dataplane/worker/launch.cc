@@ -14,6 +14,7 @@
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/dpdk/library_log.h"
 #include "dataplane/shm/atomic.h"
+#include "dataplane/shm/clock.h"
 #include "dataplane/shm/file.h"
 #include "dataplane/shm/interface.h"
 #include "dataplane/shm/privileges.h"

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <time.h>
 
-#include "dataplane/core/nanoseconds.h"
+#include "dataplane/shm/clock.h"
 #include "tests/integration/dpdk/environment.h"
 
 namespace millrace::dpdk {
