@@ -91,7 +91,7 @@ void raise_open_files_limit() {
 
 Status make_directory(const std::string& path) {
   if (::mkdir(path.c_str(), 0770) == 0 || errno == EEXIST) return ok();
-  return millrace::shm::os_error("cannot make the directory " + path);
+  return millrace::shm::path_error("cannot make the directory " + path, path);
 }
 
 // All parts, in the order in which they need each other; destroyed the other way round.

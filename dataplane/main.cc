@@ -16,6 +16,7 @@
 
 #include "dataplane/core/counted.h"
 #include "dataplane/program/program.h"
+#include "dataplane/shm/flow_set.h"
 #include "dataplane/shm/service_manager.h"
 #include "dataplane/worker/launch.h"
 
@@ -112,7 +113,9 @@ po::options_description describe_options() {
   add("worker-cpus", po::value<std::string>()->value_name("LIST"),
       "CPU of each worker, as in 2,4-6 (default: the allowed ones after main's)");
   add("spin", po::bool_switch(), "poll without ever sleeping; for dedicated CPUs");
-  add("flows", po::value<std::uint32_t>()->value_name("N")->default_value(1'000'000),
+  add("flows",
+      po::value<std::uint32_t>()->value_name("N")->default_value(
+          millrace::shm::kFlowCapacityDefault),
       "capacity of each worker's flow table, about 80 bytes each");
   add("flow-dir",
       po::value<std::string>()->value_name("DIR")->default_value("/dev/hugepages/millrace"),

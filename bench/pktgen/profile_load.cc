@@ -273,7 +273,7 @@ ProfileResult load_profile(std::string_view yaml_text, const std::string& name) 
 }
 
 ProfileResult load_profile_file(const std::string& path) {
-  auto read = control::read_config_file(path);
+  auto read = control::read_given_file(path);
   if (auto* error = std::get_if<control::ConfigError>(&read)) {
     return std::vector<control::ConfigError>{std::move(*error)};
   }

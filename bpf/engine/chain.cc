@@ -73,8 +73,9 @@ Status detach_all_but(std::uint32_t kept, std::uint32_t ifindex) {
     const int error = ::xdp_program__detach(program.get(), static_cast<int>(ifindex),
                                             ::xdp_multiprog__attach_mode(chain.get()), 0);
     if (error == 0) continue;
+    const std::string name = interface_text(ifindex);
     errno = -error;
-    return shm::os_error("interface " + std::to_string(ifindex) +
+    return shm::os_error(name +
                          ": the earlier program does not leave the chain (xdp-loader status)");
   }
   return ok();

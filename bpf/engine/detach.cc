@@ -48,12 +48,12 @@ Result<EngineOptions> with_flow_dir(EngineOptions options) {
 Status remove_attachments(const Pins& pins) {
   std::vector<PinnedLink> links = pins.links();
   for (PinnedLink& link : links) {
-    spdlog::info("interface {}: detached", link.ifindex);
+    spdlog::info("{}: detached", interface_text(link.ifindex));
     if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
   }
   const std::vector<std::uint32_t> chains = pins.chains();
   for (const std::uint32_t ifindex : chains) {
-    spdlog::info("interface {}: detached, other programs of its chain stay", ifindex);
+    spdlog::info("{}: detached, other programs of its chain stay", interface_text(ifindex));
     if (Status left = leave_chain(ifindex, pins); !left) return left;
   }
   if (links.empty() && chains.empty()) spdlog::info("nothing was attached");

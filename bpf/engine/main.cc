@@ -14,6 +14,7 @@
 #include "bpf/engine/engine.h"
 #include "dataplane/core/counted.h"
 #include "dataplane/program/program.h"
+#include "dataplane/shm/flow_set.h"
 #include "dataplane/shm/service_manager.h"
 
 namespace {
@@ -68,7 +69,9 @@ po::options_description describe_options() {
   add("chain", po::value<std::uint32_t>()->value_name("PRIORITY"),
       "share the interface with other XDP programs through libxdp's dispatcher: those with a lower "
       "number see a packet first, those with a higher one what is left to the kernel");
-  add("flows", po::value<std::uint32_t>()->value_name("N")->default_value(1u << 20),
+  add("flows",
+      po::value<std::uint32_t>()->value_name("N")->default_value(
+          millrace::shm::kFlowCapacityDefault),
       "records of the flow table, rounded up to a power of two; about 150 bytes each");
   add("config-mib", po::value<std::uint32_t>()->value_name("MIB")->default_value(64),
       "kernel memory for configs to start with; it doubles when a config finds no room, but "

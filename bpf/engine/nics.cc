@@ -65,6 +65,11 @@ std::string remedy_of_lost_sends(const Nic& nic) {
   return "as a veth does whose other end has no XDP program";
 }
 
+std::string interface_text(std::uint32_t ifindex) {
+  const std::string name = shm::name_of_interface(ifindex);
+  return "interface " + (name.empty() ? std::to_string(ifindex) + " (gone)" : name);
+}
+
 bool follow_name(Nic& nic) {
   const std::string name = shm::name_of_interface(nic.ifindex);
   if (name.empty() || name == nic.name) return false;

@@ -34,6 +34,10 @@ void count_drops(const Nic& nic, mr_nic& shown);
 // to do.
 [[nodiscard]] std::string remedy_of_lost_sends(const Nic& nic);
 
+// How a message names an interface of which the index is known, also when it is gone: "interface
+// eth1", "interface 7 (gone)".
+[[nodiscard]] std::string interface_text(std::uint32_t ifindex);
+
 // Brings the name up to date, by which everything below is asked for. True when it is another one
 // than before; an interface that is gone keeps its last.
 [[nodiscard]] bool follow_name(Nic& nic);

@@ -117,7 +117,8 @@ Status Program::attach_alone(const std::vector<Nic>& nics, Mode mode, const Pins
     if (is_shared(nic.ifindex)) return attach_error(nic, mode, EBUSY);  // and forward as before
   }
   for (const std::uint32_t ifindex : pins.chains()) {
-    spdlog::warn("interface {}: leaving the chain detaches the program for a moment", ifindex);
+    spdlog::warn("{}: leaving the chain detaches the program for a moment",
+                 interface_text(ifindex));
     if (Status left = leave_chain(ifindex, pins); !left) return left;
   }
   std::vector<PinnedLink> links = pins.links();
@@ -136,7 +137,7 @@ Status Program::attach_alone(const std::vector<Nic>& nics, Mode mode, const Pins
     return attached;
   }
   for (PinnedLink& link : links) {
-    spdlog::info("interface {}: is no --interface any more, detached", link.ifindex);
+    spdlog::info("{}: is no --interface any more, detached", interface_text(link.ifindex));
     if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
   }
   is_attached_ = true;
@@ -147,7 +148,8 @@ Status Program::attach_in_chains(const std::vector<Nic>& nics, const Attachment&
                                  const Pins& pins) const {
   if (Status possible = check_chains(); !possible) return possible;
   for (PinnedLink& link : pins.links()) {
-    spdlog::warn("interface {}: joining a chain detaches the program for a moment", link.ifindex);
+    spdlog::warn("{}: joining a chain detaches the program for a moment",
+                 interface_text(link.ifindex));
     if (Status removed = Pins::remove_link(std::move(link)); !removed) return removed;
   }
   std::vector<std::uint32_t> others = pins.chains();
@@ -156,7 +158,7 @@ Status Program::attach_in_chains(const std::vector<Nic>& nics, const Attachment&
     if (Status joined = attach_in_chain(nic, how, pins); !joined) return joined;
   }
   for (const std::uint32_t ifindex : others) {
-    spdlog::info("interface {}: is no --interface any more, detached", ifindex);
+    spdlog::info("{}: is no --interface any more, detached", interface_text(ifindex));
     if (Status left = leave_chain(ifindex, pins); !left) return left;
   }
   return ok();

@@ -13,12 +13,29 @@
 #include <filesystem>
 #include <system_error>
 
+#include "dataplane/shm/denied.h"
+
 namespace millrace::control {
 namespace {
 
 namespace json = boost::json;
 
-Error connect_error(const std::string& path, int error) {
+std::string stuck_text(std::chrono::seconds patience) {
+  return "no answer within " + std::to_string(patience.count()) +
+         " seconds: millrace-controlplane is busy, stuck or stopped; the engine forwards "
+         "meanwhile. Its log may say why (journalctl --unit millrace-controlplane). If it stays "
+         "so, restart it: no flow is lost by that (systemctl restart millrace-controlplane)";
+}
+
+std::string denied_text(const std::string& path) {
+  const shm::Denial denial = shm::denial_of(path);
+  return "permission denied: " + denial.text + ". Use sudo" +
+         (denial.group.empty() ? ""
+                               : ", or become a member of the group (usermod --append --groups " +
+                                     denial.group + " " + denial.user + ") and log in anew");
+}
+
+Error connect_error(const std::string& path, int error, std::chrono::seconds patience) {
   const std::string socket = "cannot reach the control plane at " + path + ": ";
   switch (error) {
     case ENOENT:
@@ -33,8 +50,9 @@ Error connect_error(const std::string& path, int error) {
                    "nobody listens there: millrace-controlplane has ended. Start it "
                    "(systemctl start millrace-controlplane)"};
     case EACCES:
-    case EPERM:
-      return Error{socket + "permission denied. Use sudo, or join the socket's group"};
+      return Error{socket + denied_text(path)};
+    case EAGAIN:  // it takes no more connections
+      return Error{socket + stuck_text(patience)};
     default:
       return Error{socket + std::generic_category().message(error)};
   }
@@ -60,20 +78,20 @@ bool ApiClient::is_nobody_there(const std::string& path) {
 
 Result<ApiClient> ApiClient::connect(const std::string& path, std::chrono::seconds patience) {
   shm::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!socket.is_open()) return connect_error(path, errno);
+  if (!socket.is_open()) return connect_error(path, errno, patience);
   const timeval timeout{.tv_sec = patience.count(), .tv_usec = 0};
   setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
   setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-  if (const int error = connect_socket(socket, path); error != 0) return connect_error(path, error);
+  if (const int error = connect_socket(socket, path); error != 0) {
+    return connect_error(path, error, patience);
+  }
   return ApiClient(std::move(socket), patience);
 }
 
 Error ApiClient::broken(const char* what) const {
   const bool is_timeout = errno == EAGAIN || errno == EWOULDBLOCK;
   return Error{std::string(what) + ": " +
-               (is_timeout ? "no answer within " + std::to_string(patience_.count()) +
-                                 " seconds; the control plane is stuck or stopped"
-                           : std::generic_category().message(errno))};
+               (is_timeout ? stuck_text(patience_) : std::generic_category().message(errno))};
 }
 
 Result<json::value> ApiClient::call(const json::object& request) {

@@ -118,23 +118,23 @@ Outcome run_status(const Call& call) {
   return status_view(call.parts.controller.snapshot(), clock_ns(CLOCK_BOOTTIME));
 }
 
-void check_group(RequestReader& reader, const Snapshot& snapshot,
-                 const std::optional<std::string>& group) {
-  if (!group) return;
+// nullptr after the request was found wrong.
+const TargetGroupSnapshot* find_group(RequestReader& reader, const Snapshot& snapshot,
+                                      const std::string& name) {
   std::vector<std::string_view> names;
   for (const TargetGroupSnapshot& known : snapshot.target_groups) {
-    if (known.name == *group) return;
+    if (known.name == name) return &known;
     names.push_back(known.name);
   }
-  reader.fail("target_group",
-              "there is no target group " + quote(*group) + did_you_mean(*group, names));
+  reader.fail("target_group", "there is no target group " + quote(name) + known_names(name, names));
+  return nullptr;
 }
 
 Outcome run_targets(const Call& call) {
   RequestReader reader(call.request, {"target_group"});
   const auto group = reader.text("target_group");
   const Snapshot snapshot = call.parts.controller.snapshot();
-  check_group(reader, snapshot, group);
+  if (group) (void)find_group(reader, snapshot, *group);
   if (reader.failed()) return reader.take_errors();
   return targets_view(snapshot, group);
 }
@@ -233,7 +233,7 @@ Outcome run_reload(const Call& call) {
 }
 
 // Finds the one target that the request means; the port may be left out when that is clear.
-std::variant<TargetKey, Errors> find_target(const Call& call) {
+std::variant<TargetSnapshot, Errors> find_target(const Call& call) {
   RequestReader reader(call.request, {"target_group", "address", "port"});
   const auto group_name = reader.text("target_group", true);
   const auto address = reader.address("address", true);
@@ -241,46 +241,48 @@ std::variant<TargetKey, Errors> find_target(const Call& call) {
   if (reader.failed()) return reader.take_errors();
 
   const Snapshot snapshot = call.parts.controller.snapshot();
-  std::vector<std::string_view> group_names;
-  for (const TargetGroupSnapshot& group : snapshot.target_groups) {
-    group_names.push_back(group.name);
-    if (group.name != *group_name) continue;
-    std::vector<TargetKey> found;
-    for (const TargetSnapshot& target : group.targets) {
-      const bool port_fits = !port || target.key.port == *port;
-      if (target.key.address == *address && port_fits) found.push_back(target.key);
-    }
-    if (found.size() == 1) return found.front();
-    if (found.empty()) {
-      return Errors{{"request.address", "target group " + *group_name + " has no target " +
-                                            address->to_string() +
-                                            (port ? " with port " + std::to_string(*port) : "")}};
-    }
-    std::string choices;
-    for (const TargetKey& key : found) choices += " " + key.to_string();
-    return Errors{{"request.port", "several targets have this address, say which:" + choices}};
+  const TargetGroupSnapshot* group = find_group(reader, snapshot, *group_name);
+  if (group == nullptr) return reader.take_errors();
+  std::vector<TargetSnapshot> found;
+  std::vector<std::string> names;
+  for (const TargetSnapshot& target : group->targets) {
+    const bool is_port_fine = !port || target.key.port == *port;
+    if (target.key.address == *address && is_port_fine) found.push_back(target);
+    names.push_back(endpoint_text(target.key.address, target.key.port));
   }
-  return Errors{{"request.target_group", "there is no target group " + quote(*group_name) +
-                                             did_you_mean(*group_name, group_names)}};
+  if (found.size() == 1) return found.front();
+  if (found.empty()) {
+    return Errors{{"request.address", "target group " + *group_name + " has no target " +
+                                          address->to_string() +
+                                          (port ? " with port " + std::to_string(*port) : "") +
+                                          "; it has: " + some_of({names.begin(), names.end()})}};
+  }
+  std::string choices;
+  for (const TargetSnapshot& target : found) choices += " " + target.key.to_string();
+  return Errors{{"request.port", "several targets have this address, say which:" + choices}};
 }
 
-Outcome change_drain(const Call& call, const char* verb,
+Outcome change_drain(const Call& call, bool is_drain,
                      Result<Controller::Warnings> (Controller::*change)(const TargetKey&)) {
   const auto found = find_target(call);
   if (const auto* errors = std::get_if<Errors>(&found)) return *errors;
-  const TargetKey& key = std::get<TargetKey>(found);
+  const auto& target = std::get<TargetSnapshot>(found);
+  const TargetKey& key = target.key;
   const Result<Controller::Warnings> done = (call.parts.controller.*change)(key);
-  spdlog::info("{} {} by uid {} (pid {}): {}", verb, key.to_string(), call.peer.uid, call.peer.pid,
-               done ? "done" : done.error().message);
+  const bool was_drained = target.operator_drained;
+  spdlog::info("{} {} by uid {} (pid {}): {}", is_drain ? "drain" : "undrain", key.to_string(),
+               call.peer.uid, call.peer.pid,
+               !done                     ? done.error().message
+               : was_drained == is_drain ? "nothing to do"
+                                         : "done");
   if (!done) return Errors{{key.to_string(), done.error().message}};
-  return json::value{{"target", key.to_string()}, {"warnings", array_of(*done)}};
+  return json::value{
+      {"target", key.to_string()}, {"was_drained", was_drained}, {"warnings", array_of(*done)}};
 }
 
-Outcome run_drain(const Call& call) { return change_drain(call, "drain", &Controller::drain); }
+Outcome run_drain(const Call& call) { return change_drain(call, true, &Controller::drain); }
 
-Outcome run_undrain(const Call& call) {
-  return change_drain(call, "undrain", &Controller::undrain);
-}
+Outcome run_undrain(const Call& call) { return change_drain(call, false, &Controller::undrain); }
 
 Outcome run_explain(const Call& call) {
   RequestReader reader(call.request, {"client", "client_port", "vip", "vip_port", "protocol"});
@@ -336,7 +338,7 @@ Outcome run_flows(const Call& call) {
   const auto from_worker = reader.number("from_worker", 0, MR_WORKER_COUNT_MAX);
   const auto from_record = reader.number("from_record", 0, 0x7fffffff);
   const Snapshot snapshot = call.parts.controller.snapshot();
-  check_group(reader, snapshot, filter.target_group);
+  if (filter.target_group) (void)find_group(reader, snapshot, *filter.target_group);
   if (reader.failed()) return reader.take_errors();
 
   const Names names(snapshot);

@@ -4,11 +4,15 @@
 #include <ctime>
 
 #include <boost/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "controlplane/api/flow_reader.h"
 #include "controlplane/api/flow_view.h"
 #include "controlplane/api/names.h"
 #include "controlplane/api/views.h"
+#include "controlplane/config/reader.h"
 #include "dataplane/core/drop_reason.h"
 #include "dataplane/core/encapsulate.h"
 #include "dataplane/core/wire.h"
@@ -46,6 +50,7 @@ class Explanation {
     say(problem);
     problems_.emplace_back(problem);
   }
+  [[nodiscard]] std::string listeners_of_vip() const;
   [[nodiscard]] std::string target_text(const mr_target& target) const;
   [[nodiscard]] mr_flow_tuple tuple() const;
 
@@ -54,6 +59,7 @@ class Explanation {
   const Snapshot& snapshot_;
   Names names_;
   json::object result_;
+  std::uint32_t explained_target_ = 0;  // whose way was told last; 0, which no target is: none's
   json::array why_;
   json::array problems_;
 };
@@ -66,6 +72,7 @@ json::value Explanation::run() {
              {"verdict", "drop"},
              {"drop_reason", nullptr},
              {"target", nullptr},
+             {"next_hop", nullptr},
              {"flow", nullptr}};
   decide();
   explain_engine();
@@ -81,7 +88,7 @@ void Explanation::explain_engine() {
   result_["is_unseen"] = engine.is_unseen();
   if (engine.is_unseen()) return not_read(engine.problem);
   if (!engine.is_forwarding()) {
-    return say("no engine is running (" + engine.problem + "): nothing is forwarded at all");
+    return say("nothing is forwarded at all: " + engine.problem);
   }
   const std::string adopted = "generation " + std::to_string(engine.adopted_generation);
   const bool is_newest = engine.adopted_generation == config_.generation;
@@ -110,9 +117,21 @@ void Explanation::decide() {
   if (entry == nullptr || entry->slot >= config_.listeners.size()) {
     return drop(MR_DROP_NO_LISTENER, question_.vip.to_string() + " is a VIP, but has no " +
                                          to_string(question_.protocol) + " listener on port " +
-                                         std::to_string(question_.vip_port));
+                                         std::to_string(question_.vip_port) + " (it has " +
+                                         listeners_of_vip() + ")");
   }
   decide_in_group(config_.listeners[entry->slot]);
+}
+
+// "TCP 80, UDP 53".
+std::string Explanation::listeners_of_vip() const {
+  std::vector<std::string> texts;
+  for (const ListenerSnapshot& listener : snapshot_.listeners) {
+    if (!(listener.vip == question_.vip)) continue;
+    texts.push_back(std::string(to_string(listener.protocol)) + " " +
+                    std::to_string(listener.port));
+  }
+  return some_of({texts.begin(), texts.end()});
 }
 
 void Explanation::decide_in_group(const mr_listener& listener) {
@@ -166,8 +185,9 @@ void Explanation::explain_slot(const mr_target_group& group, const mr_lookup_slo
   explain_target(current);
 }
 
-// The target of a new flow: is the way to it open?
+// The target of the flow: is the way to it open?
 void Explanation::explain_target(const mr_target& target) {
+  if (std::exchange(explained_target_, target.id) == target.id) return;
   const TargetSnapshot* known = names_.target(target.id);
   if (known != nullptr) {
     say(target_text(target) + " is " + to_string(known->state) + ", weight " +
@@ -180,7 +200,12 @@ void Explanation::explain_target(const mr_target& target) {
                     (known == nullptr || known->next_hop.empty() ? "" : ": " + known->next_hop));
   }
   result_["verdict"] = "forward";
+  result_["drop_reason"] = nullptr;
   result_["target"] = target_text(target);
+  if (known != nullptr) {
+    result_["next_hop"] = known->next_hop;
+    say("its next hop is resolved: " + known->next_hop);
+  }
   explain_encapsulation(target);
 }
 
@@ -190,7 +215,6 @@ void Explanation::explain_encapsulation(const mr_target& target) {
   const bool is_v4 = IpAddress{target.addr}.is_v4();
   const IpAddress source{is_v4 ? config_.image->encap_source_v4 : config_.image->encap_source_v6};
   if (source == IpAddress{}) {
-    result_["target"] = nullptr;
     return drop(MR_DROP_NO_ENCAP_SOURCE, std::string("the node has no ") +
                                              (is_v4 ? "IPv4" : "IPv6") + " address to send from");
   }
@@ -231,21 +255,23 @@ void Explanation::find_flow() {
                    : "no flow table that can be read has this flow");
   }
   json::object flow = flow_view(scan.found.front(), names_, clock_ns(CLOCK_MONOTONIC));
-  const json::value target = flow["target"];
-  if (target.is_string()) {
-    result_["verdict"] = "forward";
-    result_["drop_reason"] = nullptr;
-    result_["target"] = target;
+  const json::value target_name = flow["target"];
+  const mr_flow_record& record = scan.found.front().record;
+  if (target_name.is_string()) {
     const bool is_workers = snapshot_.engine.flow_table_count == snapshot_.engine.workers.size();
     say((is_workers ? "worker " + std::to_string(scan.found.front().worker) : "the engine") +
-        " knows this flow (state " + core::flow_state_name(scan.found.front().record.state) +
-        "): its packets go to " + std::string(target.get_string().c_str()));
+        " knows this flow (state " + core::flow_state_name(record.state) + "): its packets go to " +
+        std::string(target_name.get_string().c_str()));
+    const std::uint32_t slot = names_.target(record.target_id)->slot;
+    if (slot < config_.targets.size()) explain_target(config_.targets[slot]);
   }
   result_["flow"] = std::move(flow);
 }
 
 void Explanation::drop(mr_drop_reason reason, const std::string& why) {
   result_["verdict"] = "drop";
+  result_["target"] = nullptr;
+  result_["next_hop"] = nullptr;
   result_["drop_reason"] = core::drop_reason_name(reason);
   say(why + ": dropped, counted as " + core::drop_reason_name(reason));
 }

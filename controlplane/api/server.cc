@@ -13,6 +13,7 @@
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
+#include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <functional>
@@ -33,6 +34,10 @@ namespace {
 
 // After accept() failed for want of descriptors or memory.
 constexpr auto kAcceptRetry = std::chrono::milliseconds(100);
+// Who has said nothing for so long since it came, or had its answer, is not about to.
+constexpr auto kIdleForSure = kAcceptRetry;
+// What failed within this time of its last failure is not news.
+constexpr auto kAcceptQuiet = std::chrono::minutes(1);
 
 Peer peer_of(int fd) {
   ucred credentials{};
@@ -188,7 +193,10 @@ class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
 
  private:
   void handle_accept(const error_code& error, stream_protocol::socket socket);
-  [[nodiscard]] bool close_idlest();
+  void wait_for_room(const error_code& why);
+  void accept_after_pause();
+  void note_accept_error(const error_code& error);
+  [[nodiscard]] bool close_idlest(std::chrono::milliseconds idle);
 
   asio::io_context& io_;
   stream_protocol::acceptor acceptor_;
@@ -198,6 +206,7 @@ class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
   ApiParts parts_;
   ApiLimits limits_;
   std::set<std::shared_ptr<Session>> sessions_;
+  std::optional<Session::Clock::time_point> accept_failed_;  // last
   bool is_stopped_ = false;
 };
 
@@ -223,7 +232,10 @@ Status ApiServer::Acceptor::open() {
     umask(before);
   }
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-  if (error) return Error{"API socket " + path_ + ": " + error.message()};
+  if (error) {
+    errno = error.value();
+    return shm::path_error("API socket " + path_, path_);
+  }
   identity_ = shm::identity_of(path_);
   // Who may use it: the group of the directory, also after a run by hand.
   const auto directory = shm::File::open(std::filesystem::absolute(path_).parent_path(), O_PATH);
@@ -235,6 +247,7 @@ Status ApiServer::Acceptor::open() {
 Status ApiServer::Acceptor::reopen() {
   error_code ignored;  // nobody can reach it any more
   acceptor_.close(ignored);
+  retry_.cancel();
   if (Status opened = open(); !opened) return opened;
   accept();
   return ok();
@@ -249,15 +262,8 @@ void ApiServer::Acceptor::accept() {
 
 void ApiServer::Acceptor::handle_accept(const error_code& error, stream_protocol::socket socket) {
   if (is_stopped_ || error == asio::error::operation_aborted) return;  // closed by ourselves
-  if (error) {
-    spdlog::warn("API socket {}: accept: {}", path_, error.message());
-    retry_.expires_after(kAcceptRetry);
-    retry_.async_wait([self = shared_from_this()](const error_code& cancelled) {
-      if (!cancelled && !self->is_stopped_) self->accept();
-    });
-    return;
-  }
-  const bool is_full = sessions_.size() >= limits_.clients_max && !close_idlest();
+  if (error) return wait_for_room(error);
+  const bool is_full = sessions_.size() >= limits_.clients_max && !close_idlest({});
   auto session = std::make_shared<Session>(std::move(socket), parts_, limits_,
                                            [weak = weak_from_this()](Session* ended) {
                                              if (const auto self = weak.lock())
@@ -274,14 +280,43 @@ void ApiServer::Acceptor::handle_accept(const error_code& error, stream_protocol
   accept();
 }
 
-// False when all are being answered.
-bool ApiServer::Acceptor::close_idlest() {
+// Without descriptors accept() fails also when nobody comes: only who comes is to be made room for.
+void ApiServer::Acceptor::wait_for_room(const error_code& why) {
+  acceptor_.async_wait(stream_protocol::acceptor::wait_read,
+                       [self = shared_from_this(), why](const error_code& closed) {
+                         if (self->is_stopped_ || closed) return;
+                         if (self->close_idlest(kIdleForSure)) return self->accept();
+                         self->note_accept_error(why);
+                         self->accept_after_pause();
+                       });
+}
+
+void ApiServer::Acceptor::accept_after_pause() {
+  retry_.expires_after(kAcceptRetry);
+  retry_.async_wait([self = shared_from_this()](const error_code& cancelled) {
+    if (!cancelled && !self->is_stopped_) self->accept();
+  });
+}
+
+void ApiServer::Acceptor::note_accept_error(const error_code& error) {
+  const auto now = Session::Clock::now();
+  const bool is_news = !accept_failed_ || now - *accept_failed_ > kAcceptQuiet;
+  accept_failed_ = now;
+  if (!is_news) return;
+  const bool is_full = error == asio::error::no_descriptors;
+  spdlog::warn("API socket {}: clients wait: {}{}", path_, error.message(),
+               is_full ? " (LimitNOFILE of the unit says how many there may be)" : "");
+}
+
+// Of those who have asked nothing for `idle`; false when there is none.
+bool ApiServer::Acceptor::close_idlest(std::chrono::milliseconds idle) {
   std::shared_ptr<Session> idlest;
   for (const auto& session : sessions_) {
     const auto since = session->waiting_since();
     if (since && (!idlest || *since < *idlest->waiting_since())) idlest = session;
   }
-  if (!idlest) return false;
+  const auto now = Session::Clock::now();
+  if (!idlest || now - *idlest->waiting_since() < idle) return false;
   idlest->close();
   sessions_.erase(idlest);
   return true;

@@ -32,6 +32,21 @@ constexpr std::chrono::seconds kEnginePatience{1};
 // Where the API says that a field of a request is wrong, which is a word or an option here.
 constexpr std::string_view kRequest = "request.";
 
+json::value answer_of(const std::vector<ConfigError>& errors) {
+  json::array list;
+  for (const ConfigError& error : errors) {
+    list.push_back({{"place", error.place}, {"reason", error.reason}});
+  }
+  return {{"ok", false}, {"errors", std::move(list)}};
+}
+
+// What every error is with --json as well: an answer on stdout.
+int refuse_words(const std::string& message, bool json, std::ostream& out, std::ostream& err) {
+  err << message << "\n";
+  if (json) out << json::serialize(answer_of({{"command line", message}})) << "\n";
+  return kExitUsage;
+}
+
 class Cli {
  public:
   Cli(const CommandLine& line, std::ostream& out, std::ostream& err, bool is_terminal)
@@ -79,8 +94,7 @@ class Cli {
     return JsonView(&result)["problems"].items().empty() ? kExitDone : kExitFailed;
   }
   [[nodiscard]] int usage(const std::string& message) {
-    err_ << "millrace: " << message << "\n";
-    return kExitUsage;
+    return refuse_words("millrace: " + message, line_.json, out_, err_);
   }
 
   const CommandLine& line_;
@@ -141,8 +155,7 @@ std::optional<json::value> Cli::ask(const json::object& request) {
     is_outcome_known_ = !client;  // else the control plane may have the request
     err_ << "millrace: " << answer.error().message << "\n";
     if (line_.json) {
-      json::array errors{{{"place", line_.socket}, {"reason", answer.error().message}}};
-      out_ << json::serialize(json::object{{"ok", false}, {"errors", std::move(errors)}}) << "\n";
+      out_ << json::serialize(answer_of({{line_.socket, answer.error().message}})) << "\n";
     }
     return std::nullopt;
   }
@@ -176,17 +189,9 @@ void Cli::print_errors(const json::value& answer) {
   if (line_.json) out_ << json::serialize(answer) << "\n";
 }
 
-json::value answer_of(const std::vector<ConfigError>& errors) {
-  json::array list;
-  for (const ConfigError& error : errors) {
-    list.push_back({{"place", error.place}, {"reason", error.reason}});
-  }
-  return {{"ok", false}, {"errors", std::move(list)}};
-}
-
 int Cli::validate() {
   const std::string file = line_.words[0] == "-" ? "standard input" : line_.words[0];
-  const auto text = read_config_file(line_.words[0]);
+  const auto text = read_given_file(line_.words[0]);
   if (const auto* error = std::get_if<ConfigError>(&text)) {
     print_errors(answer_of({*error}));
     return kExitFailed;
@@ -204,7 +209,9 @@ int Cli::validate() {
 int Cli::rehearse(const std::string& file, const std::string& text, const Config& config) {
   std::size_t listeners = 0;
   std::size_t targets = 0;
-  for (const LoadBalancer& balancer : config.load_balancers) listeners += balancer.listeners.size();
+  for (const LoadBalancer& balancer : config.load_balancers) {
+    listeners += balancer.addresses.size() * balancer.listeners.size();
+  }
   for (const TargetGroup& group : config.target_groups) targets += group.targets.size();
   json::object answer{{"load_balancers", config.load_balancers.size()},
                       {"listeners", listeners},
@@ -236,7 +243,7 @@ void Cli::print_warnings(const json::value& result) {
 
 int Cli::apply() {
   const std::string file = line_.words[0] == "-" ? "standard input" : line_.words[0];
-  auto text = read_config_file(line_.words[0]);
+  auto text = read_given_file(line_.words[0]);
   if (const auto* error = std::get_if<ConfigError>(&text)) {
     print_errors(answer_of({*error}));
     return kExitFailed;
@@ -315,11 +322,12 @@ int Cli::drain(const char* command) {
   if (!add_endpoint(request, "address", line_.words[1], false)) return kExitUsage;
   const auto result = change(request);
   if (!result) return kExitFailed;
-  const bool is_drain = line_.command == CommandKind::drain;
-  return print(*result,
-               JsonView(&*result)["target"].text() +
-                   (is_drain ? ": gets no new flows; `millrace targets` shows the time left\n"
-                             : ": gets new flows as soon as it is healthy\n"));
+  const JsonView view(&*result);
+  const std::string what =
+      line_.command == CommandKind::undrain ? "gets new flows as soon as it is healthy"
+      : view["was_drained"].flag()          ? "is drained already; nothing was changed"
+                                   : "gets no new flows; `millrace targets` shows the time left";
+  return print(*result, view["target"].text() + ": " + what + "\n");
 }
 
 std::string upper(std::string text) {
@@ -423,8 +431,8 @@ int run_words(const std::vector<std::string>& args, std::ostream& out, std::ostr
     return kExitDone;
   }
   if (const auto* error = std::get_if<UsageError>(&parsed)) {
-    err << error->message << "\n";
-    return kExitUsage;
+    const bool is_json = std::ranges::find(args, "--json") != args.end();
+    return refuse_words(error->message, is_json, out, err);
   }
   return Cli(std::get<CommandLine>(parsed), out, err, is_terminal).run();
 }

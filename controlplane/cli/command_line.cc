@@ -23,7 +23,7 @@ po::options_description global_options(CommandLine& line) {
   options.add_options()("socket", po::value(&line.socket)->default_value(kDefaultSocketPath),
                         "unix socket of the control plane");
   options.add_options()("json", po::bool_switch(&line.json),
-                        "print the result as one line of JSON, for scripts");
+                        "print the result, or what is wrong, as one line of JSON, for scripts");
   options.add_options()("help,h", "explain the program, or the command");
   options.add_options()("version", "print the version");
   return options;

@@ -13,6 +13,10 @@ constexpr std::array kCommands = {
 Shows the node, the config in force, the engine with its workers and interfaces, and how many
 targets of each group are healthy. Lines that start with ALARM want attention.
 
+The generation is the number of what was published for the engine. It grows with each change of the
+config, a target's health or a next hop, and stands for nothing else: it may jump, by a thousand or
+so, where a reboot or a lost file makes the control plane number on from above all that was in use.
+
   millrace status
   millrace status --json | jq .engine.running
 )"},
@@ -34,8 +38,9 @@ Shows each target with its state, its share of new flows, its flows, and why it 
     CommandHelp{CommandKind::listeners, "listeners", "listeners",
                 "VIPs, ports, and what they forward to",
                 R"(
-Shows each VIP with protocol and port, its target group, and what it has carried. RST columns count
-TCP resets by who sent them: client, target, or Millrace itself.
+Shows each listener, its target group, and what it has carried. A listener is one VIP, protocol and
+port: where a load balancer has two VIPs, each `listeners` entry of its config counts as two. RST
+columns count TCP resets by who sent them: client, target, or Millrace itself.
 
   millrace listeners
 )"},
@@ -158,9 +163,14 @@ std::string program_help() {
          "  millrace explain 192.0.2.1:40000 203.0.113.10:80 TCP  where does this flow go?\n\n"
          "A change:\n"
          "  millrace validate new.yaml && millrace apply new.yaml\n\n"
-         "Exit codes: 0 done, 1 refused or failed (also when the output could not be written), 2 "
-         "the "
-         "command line\nis wrong.\n";
+         "Exit codes:\n"
+         "  0  done\n"
+         "  1  refused or failed: also when a part of the answer could not be read, or not "
+         "written\n"
+         "  2  the command line is wrong\n"
+         "  3  `engine` alone: this node is to run the other engine\n"
+         "Errors are on stderr, and with --json also on stdout: {\"ok\": false, \"errors\": "
+         "[...]}\n";
 }
 
 std::string command_help(const CommandHelp& command) {

@@ -113,7 +113,11 @@ std::string group_table(JsonView status) {
 std::string absent_engine_text(JsonView engine) {
   const std::string problem = or_dash(engine["problem"].text());
   if (engine["unseen"].flag()) return "NOT TO BE SEEN: " + problem;
-  if (!engine["forwarding"].flag()) return "NOT RUNNING: " + problem;
+  if (!engine["forwarding"].flag()) {
+    const bool is_xdp = engine["wanted_kind"].text() == "xdp";
+    return "NOT RUNNING: " + problem + " (systemctl status " +
+           (is_xdp ? "millrace-xdp)" : "millrace-dataplane)");
+  }
   return "UNATTENDED: " + engine["kind"].text() + " goes on forwarding by generation " +
          whole_text(engine["adopted_generation"]) + ", but no change comes into force: " + problem;
 }

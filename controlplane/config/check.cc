@@ -238,7 +238,7 @@ void Checker::check_listener_families(const ListenerDraft& draft, const LoadBala
 std::string Checker::unknown_group(const std::string& name) const {
   std::vector<std::string_view> names;
   for (const auto& [known, group] : groups_) names.push_back(known);
-  return "there is no target group " + quote(name) + did_you_mean(name, names);
+  return "there is no target group " + quote(name) + known_names(name, names);
 }
 
 void Checker::check_reference(const Placed<std::string>& name, Family family,

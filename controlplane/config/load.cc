@@ -8,12 +8,12 @@
 
 #include <array>
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
 #include "controlplane/config/draft.h"
 #include "controlplane/config/reader.h"
 #include "controlplane/config/yaml_tree.h"
+#include "dataplane/shm/file.h"
 
 namespace millrace::control {
 namespace {
@@ -28,6 +28,21 @@ LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors);
 ListenerDraft read_listener(const Cursor& at, ErrorList& errors);
 void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList& errors);
 void read_listener_attributes(const Cursor& at, ListenerDraft& draft, ErrorList& errors);
+
+constexpr const char* kCannotOpen = "cannot open the file";
+
+std::variant<std::string, ConfigError> read_all(int fd, const std::string& place) {
+  std::string text;
+  std::array<char, 65536> chunk;
+  while (text.size() <= kYamlBytesMax) {
+    const ssize_t got = ::read(fd, chunk.data(), chunk.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ConfigError{place, shm::os_error("cannot read the file").message};
+    if (got == 0) break;
+    text.append(chunk.data(), static_cast<std::size_t>(got));
+  }
+  return text;
+}
 
 std::vector<ConfigError> single_error(const std::string& name, const YamlProblem& problem) {
   ErrorList errors(name);
@@ -60,8 +75,7 @@ LoadResult load_config_file(const std::string& path, const FindOwnInterface& own
   if (auto* error = std::get_if<ConfigError>(&read)) {
     return std::vector<ConfigError>{std::move(*error)};
   }
-  return load_config(std::get<std::string>(read), path == "-" ? "standard input" : path,
-                     own_interface);
+  return load_config(std::get<std::string>(read), path, own_interface);
 }
 
 std::optional<EngineKind> load_engine_kind(std::string_view yaml_text) {
@@ -78,27 +92,18 @@ std::optional<EngineKind> load_engine_kind(std::string_view yaml_text) {
 }
 
 std::variant<std::string, ConfigError> read_config_file(const std::string& path) {
-  const auto fail = [&](const char* what) {
-    return ConfigError{path, std::string(what) + ": " + std::generic_category().message(errno)};
-  };
-  const bool is_stdin = path == "-";
-  // Without waiting for somebody to write to a FIFO that lies there in the place of a file.
-  const int fd = is_stdin ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return fail("cannot open the file");
-  if (!is_stdin) (void)fcntl(fd, F_SETFL, 0);  // cannot fail on an open file
-  std::string text;
-  std::array<char, 65536> chunk;
-  ssize_t got = 0;
-  while (text.size() <= kYamlBytesMax) {
-    got = read(fd, chunk.data(), chunk.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    text.append(chunk.data(), static_cast<std::size_t>(got));
-  }
-  const auto failure = fail("cannot read the file");
-  if (!is_stdin) close(fd);
-  if (got < 0) return failure;
-  return text;
+  const shm::File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.is_open()) return ConfigError{path, shm::path_error(kCannotOpen, path).message};
+  const Status is_file = shm::check_kind(file.fd(), kCannotOpen);
+  if (!is_file) return ConfigError{path, is_file.error().message};
+  return read_all(file.fd(), path);
+}
+
+std::variant<std::string, ConfigError> read_given_file(const std::string& word) {
+  if (word == "-") return read_all(STDIN_FILENO, "standard input");
+  const shm::File file(::open(word.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.is_open()) return ConfigError{word, shm::path_error(kCannotOpen, word).message};
+  return read_all(file.fd(), word);
 }
 
 std::optional<EngineKind> read_engine(const Cursor& at, ErrorList& errors) {

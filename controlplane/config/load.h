@@ -44,11 +44,16 @@ using FindOwnInterface = std::function<std::string(const IpAddress&)>;
 // YAML, or names no engine and is no good config, of which a part may be missing.
 [[nodiscard]] std::optional<EngineKind> load_engine_kind(std::string_view yaml_text);
 
-// Reads `path` ("-": standard input) and loads it. A file that cannot be read is an error like any.
+// Reads the file at `path` and loads it. One that cannot be read is an error like any.
 [[nodiscard]] LoadResult load_config_file(const std::string& path,
                                           const FindOwnInterface& own_interface = {});
 
-// The text of `path`, at most one byte more than a config may have; for sending it elsewhere.
+// The text of the file at `path`, at most one byte more than a config may have. Waits for nobody:
+// what is no file, such as a named pipe, is an error.
 [[nodiscard]] std::variant<std::string, ConfigError> read_config_file(const std::string& path);
+
+// Likewise of what somebody names on a command line, who may wait: also a pipe, as in
+// `apply <(sed ... FILE)`, and standard input ("-").
+[[nodiscard]] std::variant<std::string, ConfigError> read_given_file(const std::string& word);
 
 }  // namespace millrace::control

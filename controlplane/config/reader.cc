@@ -16,6 +16,8 @@ namespace {
 constexpr std::size_t kShownBytesMax = 100;
 // More allowed keys than these are not listed beside a suggestion: the suggestion would drown.
 constexpr std::size_t kListedKeysMax = 8;
+// Of 16,384 target groups the first will do to see what names look like.
+constexpr std::size_t kListedNamesMax = 20;
 
 const char* kind_text(const YamlNode& node) {
   switch (node.kind) {
@@ -323,6 +325,19 @@ std::string join(const std::vector<std::string_view>& words) {
     joined += word;
   }
   return joined;
+}
+
+std::string some_of(const std::vector<std::string_view>& names) {
+  if (names.empty()) return "none";
+  const std::size_t shown = std::min(names.size(), kListedNamesMax);
+  const std::size_t left = names.size() - shown;
+  return join({names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown)}) +
+         (left == 0 ? "" : " and " + std::to_string(left) + " more");
+}
+
+std::string known_names(std::string_view word, const std::vector<std::string_view>& known) {
+  return did_you_mean(word, known) + "; there " + (known.size() == 1 ? "is: " : "are: ") +
+         some_of(known);
 }
 
 std::string quote(std::string_view text) { return "\"" + printable(text) + "\""; }

@@ -116,6 +116,12 @@ struct Hex128 {
 [[nodiscard]] std::string did_you_mean(std::string_view word,
                                        const std::vector<std::string_view>& candidates);
 [[nodiscard]] std::string join(const std::vector<std::string_view>& words);
+// What to say behind a name that is none of `known`: the one that is close to it, and those that
+// there are, of many the first. " (did you mean `web-4`?); there are: web-4, web-6".
+[[nodiscard]] std::string known_names(std::string_view word,
+                                      const std::vector<std::string_view>& known);
+// "A, B and 7 more", "none": for a message that must not drown in names.
+[[nodiscard]] std::string some_of(const std::vector<std::string_view>& names);
 // `text` in quotes, cut when long: for messages.
 [[nodiscard]] std::string quote(std::string_view text);
 

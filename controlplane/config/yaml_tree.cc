@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "controlplane/config/utf8.h"
+#include "controlplane/config/yaml_advice.h"
 
 namespace millrace::control {
 namespace {
@@ -28,7 +29,7 @@ YamlPlace place_of(const YAML::Mark& mark) {
 // be stopped but an exception, and we throw none.
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentStart(const YAML::Mark& mark) override { begin_ = place_of(mark); }
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -64,6 +65,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnMapEnd() override { close_innermost(); }
 
   [[nodiscard]] YamlNodePtr root() const { return root_; }
+  [[nodiscard]] const YamlPlace& begin() const { return begin_; }
   [[nodiscard]] const std::optional<YamlProblem>& problem() const { return problem_; }
 
  private:
@@ -136,29 +138,12 @@ class TreeBuilder final : public YAML::EventHandler {
     }
   }
 
+  YamlPlace begin_;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, YamlNodePtr> anchors_;
   YamlNodePtr root_;
   std::optional<YamlProblem> problem_;
 };
-
-// What yaml-cpp says of the mistakes that people make, in words that they look for.
-std::string in_words(const std::string& said) {
-  constexpr std::pair<std::string_view, const char*> kWords[] = {
-      {"end of sequence flow not found", "a list that begins with [ does not end with ]"},
-      {"end of map flow not found", "a map that begins with { does not end with }"},
-      {"illegal map value",
-       "a key where none can be: lines are indented by spaces, not by tabs, and a text with \": \" "
-       "in it stands in quotes"},
-      {"illegal block entry",
-       "a list's entry where none can be: lines are indented by spaces, not by tabs"},
-      {"illegal EOF in scalar", "a text in quotes does not end"},
-  };
-  for (const auto& [theirs, ours] : kWords) {
-    if (said == theirs) return ours;
-  }
-  return said;
-}
 
 std::variant<YamlNodePtr, YamlProblem> parse_valid_text(std::string_view text) {
   std::istringstream stream{std::string(text)};
@@ -169,13 +154,15 @@ std::variant<YamlNodePtr, YamlProblem> parse_valid_text(std::string_view text) {
     if (builder.problem()) return *builder.problem();
     TreeBuilder second;
     if (found && parser.HandleNextDocument(second)) {
-      return YamlProblem{{}, "more than one YAML document (---) in the file; only one is read"};
+      return YamlProblem{second.begin(),
+                         "a second YAML document begins here (---); only one is read"};
     }
   } catch (const YAML::DeepRecursion& e) {
     return YamlProblem{place_of(e.mark),
                        "nested deeper than " + std::to_string(kYamlDepthMax) + " levels"};
   } catch (const YAML::Exception& e) {
-    return YamlProblem{place_of(e.mark), "not valid YAML: " + in_words(e.msg)};
+    return YamlProblem{place_of(e.mark),
+                       "not valid YAML: " + explain_yaml_error(text, place_of(e.mark), e.msg)};
   } catch (const std::exception& e) {
     return YamlProblem{{}, std::string("not valid YAML: ") + e.what()};
   }

@@ -167,6 +167,15 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
   return engine;
 }
 
+// Who ran last, if anybody did, and by what it is known that it does not.
+std::string EngineWatch::ended_text() const {
+  const std::string by_what = "nobody holds " + lock_path_;
+  if (!stats_) return by_what + ", as an engine that runs does";
+  const bool is_xdp = info_.engine_kind == MR_ENGINE_XDP;
+  return std::string(is_xdp ? "millrace-xdp" : "millrace-dataplane") + ", process " +
+         std::to_string(info_.engine_pid) + ", has ended: " + by_what;
+}
+
 // The first that applies: what is at the top explains what is below.
 std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t published,
                                  std::uint64_t published_at_ns, std::uint64_t now_ns) const {
@@ -174,12 +183,7 @@ std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t pub
     return "what the engine says of itself cannot be read, so whether it runs is unknown: " +
            join_error_;
   }
-  if (!is_alive_) {
-    const bool is_unattended = engine.state == EngineState::unattended;
-    return (is_unattended ? "millrace-xdp is not running: nobody holds "
-                          : "the engine is not running: nobody holds ") +
-           lock_path_;
-  }
+  if (!is_alive_) return ended_text();
   if (!stats_) return "the engine has no counters yet: " + join_error_;
   if (!engine.is_running()) {
     return "the engine's main thread gave no sign of life for " +

@@ -62,6 +62,7 @@ class EngineWatch {
   [[nodiscard]] bool is_beating(std::uint64_t now_ns) const;
   [[nodiscard]] EngineState state(std::uint64_t now_ns) const;
   [[nodiscard]] NicSnapshot nic_snapshot(std::size_t index) const;
+  [[nodiscard]] std::string ended_text() const;
   [[nodiscard]] std::string problem(const EngineSnapshot& engine, std::uint64_t published,
                                     std::uint64_t published_at_ns, std::uint64_t now_ns) const;
 

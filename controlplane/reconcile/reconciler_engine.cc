@@ -24,7 +24,9 @@ void Reconciler::look_at_engine() {
   if (poll.is_new_engine) {
     listener_sums_.restart(poll.has_started);
     target_sums_.restart(poll.has_started);
-    hooks_.log(LogLevel::info, "engine is process " + std::to_string(engine_.info().engine_pid));
+    const std::string process = "process " + std::to_string(engine_.info().engine_pid);
+    hooks_.log(LogLevel::info, engine_.is_alive() ? "the engine is " + process
+                                                  : "the engine that ran last was " + process);
     hold_watch_.restart();
   }
   if (poll.twins_changed) {

@@ -233,16 +233,34 @@ class Exporter::Impl : public std::enable_shared_from_this<Impl> {
   std::uint64_t boot_realtime_ns_ = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_BOOTTIME);
 };
 
+namespace {
+
+std::string advice_on(const error_code& error, const tcp::endpoint& endpoint) {
+  const std::string port = std::to_string(endpoint.port());
+  if (error == asio::error::address_in_use) {
+    return "; another program listens there (`ss -ltnp 'sport = :" + port +
+           "'` names it), so end that one or choose another port";
+  }
+  if (error == asio::error::access_denied) return "; choose a port above 1023, as 9465";
+  return "";
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Exporter>> Exporter::listen(const std::string& address, asio::io_context& io,
                                                    std::function<Snapshot()> take_snapshot) {
   const auto endpoint = parse_endpoint(address);
   if (!endpoint) {
-    return Error{"cannot serve metrics on '" + address +
-                 "': not ADDRESS:PORT, as 127.0.0.1:9465 or [::1]:9465"};
+    return Error{"--metrics: '" + address +
+                 "' is not ADDRESS:PORT, such as 127.0.0.1:9465 or [::1]:9465 (neither a host's "
+                 "name nor a port alone)"};
   }
   auto impl = std::make_shared<Impl>(io, std::move(take_snapshot));
   const error_code error = impl->bind(*endpoint);
-  if (error) return Error{"cannot serve metrics on " + address + ": " + error.message()};
+  if (error) {
+    return Error{"--metrics: cannot listen on " + address + ": " + error.message() +
+                 advice_on(error, *endpoint)};
+  }
   impl->accept();
   return std::unique_ptr<Exporter>(new Exporter(std::move(impl)));
 }

@@ -29,6 +29,9 @@ struct MetricInfo {
 // All metrics, in the order in which they are exported.
 [[nodiscard]] std::vector<MetricInfo> metric_catalogue();
 
+// What the label `alarm` has for it; the runbook's table of alarms goes by that.
+[[nodiscard]] const char* alarm_label(AlarmKind kind);
+
 // What a scrape knows about time; read by the caller.
 struct ScrapeTime {
   // CLOCK_REALTIME - CLOCK_BOOTTIME, read once per process: a moment that is told again and again

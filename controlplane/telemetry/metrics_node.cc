@@ -122,14 +122,6 @@ constexpr MetricRow<AlarmSubject> kAlarmRows[] = {
      [](const AlarmSubject& s) { return number(s.count); }},
 };
 
-const char* name_of(AlarmKind kind) {
-  constexpr std::array<const char*, kAlarmKindCount> kNames = {
-      "probes",      "late",          "hold",    "routes",      "publish", "store",
-      "file",        "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source",
-      "unreachable", "mtu",           "stall",   "link",        "queues"};
-  return kNames.at(static_cast<std::size_t>(kind));
-}
-
 constexpr MetricRow<const NicSnapshot*> kNicRows[] = {
     {{"millrace_nic_link_up", MetricKind::gauge, "1 while the nic has link, else 0.", "nic,twin",
       ""},
@@ -289,6 +281,14 @@ constexpr MetricRow<DropSubject> kDropRows[] = {
 
 }  // namespace
 
+const char* alarm_label(AlarmKind kind) {
+  constexpr std::array<const char*, kAlarmKindCount> kNames = {
+      "probes",      "late",          "hold",    "routes",      "publish", "store",
+      "file",        "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source",
+      "unreachable", "mtu",           "stall",   "link",        "queues"};
+  return kNames.at(static_cast<std::size_t>(kind));
+}
+
 void append_node_infos(std::vector<MetricInfo>& infos) {
   append_infos(infos, kNodeRows);
   append_infos(infos, kAlarmRows);
@@ -304,7 +304,8 @@ void append_node_families(std::vector<prometheus::MetricFamily>& families, const
   for (std::size_t i = 0; i < kAlarmKindCount; ++i) {
     const auto kind = static_cast<AlarmKind>(i);
     const auto count = std::ranges::count(snapshot.alarms, kind, &Alarm::kind);
-    alarms.push_back({{static_cast<std::size_t>(count)}, with(base, {{"alarm", name_of(kind)}})});
+    alarms.push_back(
+        {{static_cast<std::size_t>(count)}, with(base, {{"alarm", alarm_label(kind)}})});
   }
   // What an engine that is away said last is no news of it: alerts would take it for some.
   static const EngineSnapshot kNobody;

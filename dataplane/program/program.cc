@@ -62,10 +62,10 @@ Status check_words(const std::vector<po::option>& parsed, std::size_t positional
   return ok();
 }
 
-// A folder opens like a file, and reads as an empty one.
+// A folder opens like a file, and reads as an empty one; a named pipe waits for a writer.
 bool is_readable_file(const std::string& path) {
   std::error_code failure;
-  return !std::filesystem::is_directory(path, failure) && std::ifstream(path);
+  return std::filesystem::is_regular_file(path, failure) && std::ifstream(path);
 }
 
 // Into `values`, which are not notified yet: a file may add to them.
@@ -88,7 +88,7 @@ Status store_words(int argc, char** argv, const po::options_description& options
 Status store_file(const po::options_description& options, po::variables_map& values) {
   if (values.count("config") == 0) return ok();
   const auto& path = values["config"].as<std::string>();
-  if (!is_readable_file(path)) return Error{"--config: cannot read " + path};
+  if (!is_readable_file(path)) return Error{"--config: cannot read " + path + " as a file"};
   std::ifstream file(path);
   po::store(po::parse_config_file(file, options), values);
   return ok();

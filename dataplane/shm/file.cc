@@ -14,6 +14,8 @@
 #include <optional>
 #include <utility>
 
+#include "dataplane/shm/denied.h"
+
 namespace millrace::shm {
 
 namespace {
@@ -21,6 +23,7 @@ namespace {
 constexpr unsigned kRoot = 0;
 constexpr uid_t kUnchanged = static_cast<uid_t>(-1);  // chown(2)
 constexpr unsigned kModeBits = 07777;
+constexpr int kAlways = O_CLOEXEC | O_NONBLOCK;  // the latter means nothing to a file
 
 std::string directory_of(const std::string& path) {
   const std::size_t slash = path.rfind('/');
@@ -66,6 +69,15 @@ std::string without_end_slash(std::string path) {
   return path;
 }
 
+// What open(2) gave for `path`.
+Result<File> checked(File opened, const std::string& path, int flags) {
+  const std::string what = "cannot open " + path;
+  if (!opened.is_open()) return path_error(what, path);
+  if ((flags & O_PATH) != 0) return opened;
+  if (Status is_file = check_kind(opened.fd(), what); !is_file) return is_file.error();
+  return opened;
+}
+
 // The directory itself, only to be asked and to be looked into. What is asked of a path may be of
 // another file by the time it is opened.
 Result<File> find_directory(const std::string& path, Links links) {
@@ -91,30 +103,44 @@ Error os_error(const std::string& what) {
   return Error{what + ": " + (text != nullptr ? text : "unknown error")};
 }
 
+Error path_error(const std::string& what, const std::string& path) {
+  if (errno == ENXIO) return Error{what + ": it is a socket or a device, no file; move it away"};
+  const bool is_denied = errno == EACCES;
+  Error error = os_error(what);
+  if (is_denied) error.message += ": " + denial_of(path).text;
+  return error;
+}
+
+Status check_kind(int fd, const std::string& what) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return os_error(what);
+  if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) return ok();
+  const char* kind = S_ISFIFO(info.st_mode) ? "a named pipe" : "a device";
+  return Error{what + ": it is " + kind + ", no file; move it away"};
+}
+
 File& File::operator=(File&& other) noexcept {
   std::swap(fd_, other.fd_);
   return *this;
 }
 
 Result<File> File::open(const std::string& path, int flags, unsigned mode) {
-  const int fd = ::open(path.c_str(), flags | O_CLOEXEC, static_cast<mode_t>(mode));
-  if (fd < 0) return os_error("cannot open " + path);
-  return File(fd);
+  return checked(File(::open(path.c_str(), flags | kAlways, static_cast<mode_t>(mode))), path,
+                 flags);
 }
 
 Result<File> File::open_shared(const std::string& path, int flags, unsigned mode) {
   const Result<File> directory = find_directory(directory_of(path), Links::followed_if_trusted);
   if (!directory) return directory.error().within(path);
   const std::string name = std::filesystem::path(path).filename();
-  File file(::openat(directory->fd(), name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC,
-                     static_cast<mode_t>(mode)));
-  if (!file.is_open()) {
-    const bool is_link = errno == ELOOP;
-    return is_link ? refused_link(path, "") : os_error("cannot open " + path);
-  }
+  File opened(::openat(directory->fd(), name.c_str(), flags | O_NOFOLLOW | kAlways,
+                       static_cast<mode_t>(mode)));
+  if (!opened.is_open() && errno == ELOOP) return refused_link(path, "");
+  Result<File> file = checked(std::move(opened), path, flags);
+  if (!file) return file;
   const auto shared = information_of(*directory);
-  if (shared && shared->st_gid != kRoot) raise_mode(file, mode);
-  give_to_group_of(*directory, file);
+  if (shared && shared->st_gid != kRoot) raise_mode(*file, mode);
+  give_to_group_of(*directory, *file);
   return file;
 }
 
@@ -122,7 +148,7 @@ Result<File> File::open_directory(const std::string& path, Links links) {
   const Result<File> found = find_directory(path, links);
   if (!found) return found.error();
   File directory(::openat(found->fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory.is_open()) return os_error("cannot open " + path);
+  if (!directory.is_open()) return path_error("cannot open " + path, path);
   return directory;
 }
 

@@ -15,6 +15,13 @@ namespace millrace::shm {
 // "WHAT: No such file or directory", from errno as it is now.
 [[nodiscard]] Error os_error(const std::string& what);
 
+// The same of what was to be done with `path`: of EACCES also who asked and whose it is.
+[[nodiscard]] Error path_error(const std::string& what, const std::string& path);
+
+// That a file or a directory is open in `fd`. Whoever opens what others may have put there does so
+// with O_NONBLOCK, since a named pipe has its opener wait, and asks this.
+[[nodiscard]] Status check_kind(int fd, const std::string& what);
+
 // What becomes of a symbolic link that a path ends with. A trusted one is root's or of the
 // effective user: nobody else chooses where it leads.
 enum class Links { refused, followed_if_trusted };
@@ -30,7 +37,9 @@ class File {
   File& operator=(const File&) = delete;
   ~File() { close(); }
 
-  // `flags` as of open(2), always with O_CLOEXEC. Errors carry the path.
+  // `flags` as of open(2), always with O_CLOEXEC. Fails, without waiting, where something lies that
+  // is neither a file nor a directory, unless it is only to be asked about (O_PATH). Errors carry
+  // the path.
   [[nodiscard]] static Result<File> open(const std::string& path, int flags, unsigned mode = 0640);
   // Likewise, for what programs of several users share: the file is given to the group of its
   // directory (give_to_group_of), and `mode` holds whatever the umask. Others may write to that

@@ -33,6 +33,10 @@
 
 namespace millrace::shm {
 
+// Flows of a table without --flows. Of both engines, so that a node that changes from one to the
+// other has room for all.
+inline constexpr std::uint32_t kFlowCapacityDefault = 1u << 20;
+
 class FlowSet {
  public:
   struct Shape {

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,6 +210,37 @@ def test_fault_36_control_plane_goes_on_with_a_config_segment_that_was_cut(
         wait_until(lambda: segment.stat().st_size == size, "it is made again", timeout_s=10)
         shown = ("explain", "192.0.2.100:4000", "203.0.113.10:80", "TCP")
         assert control_plane.millrace(*shown).returncode == 0
+
+
+def test_out_of_descriptors_who_asks_is_answered_and_the_log_says_it_once(
+    control_plane: ControlPlane,
+) -> None:
+    assert control_plane.process is not None
+    pid = control_plane.process.pid
+    own = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    limit = max(own) + 3
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
+    with ExitStack() as silent:
+        for _ in range(30):
+            client = silent.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(control_plane.socket))
+        assert control_plane.millrace("status").returncode == 0, "within its patience"
+        assert 0 < control_plane.read_log().count("Too many open files") < 5
+        time.sleep(2)
+        assert control_plane.millrace("status").returncode == 0
+        assert "Too many open files" not in control_plane.read_log()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def test_named_pipe_in_the_place_of_the_config_file_holds_up_nothing(
+    control_plane: ControlPlane,
+) -> None:
+    control_plane.config.unlink()
+    os.mkfifo(control_plane.config)
+    refused = control_plane.millrace("reload")
+    assert refused.returncode == 1 and "it is a named pipe, no file" in refused.stderr
+    assert control_plane.millrace("status").returncode == 0
 
 
 NO_ROOM: list[list[str | Path]] = [

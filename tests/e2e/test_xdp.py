@@ -218,7 +218,8 @@ def test_detach_takes_the_flow_directory_of_the_daemon_and_says_what_it_leaves(
     detach: list[str | Path] = [node.program("millrace-xdp"), "detach"]
     detach += ["--runtime-dir", node.runtime_dir, "--pin-dir", node.pin_dir]
     assert node.dataplane.stop() == 0
-    assert f"flows are in {node.flow_dir}" in node.namespace.run(detach).stderr
+    said = node.namespace.run(detach).stderr
+    assert "interface nic0: detached" in said and f"flows are in {node.flow_dir}" in said, said
     node.restart_dataplane()
     assert node.dataplane.stop() == 0
     other = node.flow_dir.with_name("other-flows")

@@ -105,7 +105,18 @@ TEST_F(CommandsTest, targets_can_be_asked_for_one_group) {
   EXPECT_TRUE(one.at("target_groups").at(0).at("targets").at(1).at("drain_seconds_left").is_null());
   EXPECT_EQ(errors(R"({"command": "targets", "target_group": "web-5"})"),
             Texts{"request.target_group: there is no target group \"web-5\" "
-                  "(did you mean `web-4`?)"});
+                  "(did you mean `web-4`?); there are: web-4, web-6"});
+}
+
+TEST_F(CommandsTest, of_many_target_groups_the_first_are_named) {
+  node_.controller.state.target_groups.resize(25, node_.controller.state.target_groups[1]);
+  const Texts said = errors(R"({"command": "targets", "target_group": "nothing-like-it"})");
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_NE(said[0].find("; there are: web-4, web-6, "), std::string::npos) << said[0];
+  EXPECT_TRUE(said[0].ends_with(", web-6 and 5 more")) << said[0];
+  node_.controller.state.target_groups.clear();
+  EXPECT_EQ(errors(R"({"command": "targets", "target_group": "web-4"})"),
+            Texts{"request.target_group: there is no target group \"web-4\"; there are: none"});
 }
 
 TEST_F(CommandsTest, listeners_are_listed_by_vip) {
@@ -215,15 +226,25 @@ TEST_F(CommandsTest, drain_finds_its_target_with_and_without_port) {
   EXPECT_EQ(node_.controller.undrained[0], (TargetKey{"web-6", ip("fd00:10:1::12"), 8080}));
 }
 
+TEST_F(CommandsTest, drain_of_what_is_drained_says_so) {
+  const std::string drain =
+      R"({"command": "drain", "target_group": "web-4", "address": "10.0.1.11"})";
+  EXPECT_FALSE(result(drain).at("was_drained").as_bool());
+  node_.target(0, 0).operator_drained = true;
+  EXPECT_TRUE(result(drain).at("was_drained").as_bool());
+}
+
 TEST_F(CommandsTest, drain_of_what_is_not_there_says_what_is_missing) {
   EXPECT_EQ(errors(R"({"command": "drain", "target_group": "web-44", "address": "10.0.1.11"})"),
             Texts{"request.target_group: there is no target group \"web-44\" "
-                  "(did you mean `web-4`?)"});
+                  "(did you mean `web-4`?); there are: web-4, web-6"});
   EXPECT_EQ(errors(R"({"command": "drain", "target_group": "web-4", "address": "10.0.9.9"})"),
-            Texts{"request.address: target group web-4 has no target 10.0.9.9"});
+            Texts{"request.address: target group web-4 has no target 10.0.9.9; it has: "
+                  "10.0.1.11:8080, 10.0.1.12:8080"});
   EXPECT_EQ(errors(R"({"command": "drain", "target_group": "web-4", "address": "10.0.1.11",
                        "port": 1})"),
-            Texts{"request.address: target group web-4 has no target 10.0.1.11 with port 1"});
+            Texts{"request.address: target group web-4 has no target 10.0.1.11 with port 1; it has: "
+                  "10.0.1.11:8080, 10.0.1.12:8080"});
   EXPECT_EQ(errors(R"({"command": "drain", "address": "x", "port": 70000})"),
             (Texts{"request.target_group: is missing",
                    "request.address: \"x\" must be one IPv4 or IPv6 address",
@@ -341,7 +362,8 @@ TEST_F(FlowsCommandTest, wrong_filters_are_refused) {
                   "expired, udp_new"});
   EXPECT_EQ(
       errors(R"({"command": "flows", "target_group": "web-5"})"),
-      Texts{"request.target_group: there is no target group \"web-5\" (did you mean `web-4`?)"});
+      Texts{"request.target_group: there is no target group \"web-5\" (did you mean `web-4`?); "
+            "there are: web-4, web-6"});
   EXPECT_EQ(errors(R"({"command": "flows", "limit": 0})"),
             Texts{"request.limit: must be a whole number, 1-1000"});
 }

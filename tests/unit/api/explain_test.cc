@@ -53,6 +53,7 @@ TEST_F(ExplainTest, port_and_protocol_without_listener_are_dropped) {
     const auto result = explain(asked);
     EXPECT_EQ(text(result, "verdict"), "drop");
     EXPECT_EQ(text(result, "drop_reason"), "no_listener");
+    EXPECT_TRUE(says(result, "(it has TCP 80): dropped"));
   }
 }
 
@@ -126,6 +127,13 @@ TEST_F(ExplainTest, unresolved_next_hop_is_named_as_the_reason) {
   EXPECT_TRUE(says(result, "no route"));
 }
 
+TEST_F(ExplainTest, resolved_next_hop_is_told) {
+  for (std::size_t i : {0u, 1u}) node_.target(0, i).next_hop = "dev mr0 lladdr 02:00:00:00:00:01";
+  const auto result = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_EQ(text(result, "next_hop"), "dev mr0 lladdr 02:00:00:00:00:01");
+  EXPECT_TRUE(says(result, "its next hop is resolved: dev mr0 lladdr 02:00:00:00:00:01"));
+}
+
 TEST_F(ExplainTest, encapsulated_flow_tells_how_it_travels_or_why_not) {
   node_.builder.group(0).forwarding = MR_FORWARDING_GUE;
   for (std::uint32_t slot : {0u, 1u}) node_.builder.target(slot).mtu = 1500;
@@ -179,6 +187,16 @@ TEST_F(ExplainTest, known_flow_goes_to_its_own_target) {
   EXPECT_EQ(text(result, "target"), node_.target(0, other).key.to_string());
   EXPECT_EQ(text(result.at("flow").as_object(), "state"), "established");
   EXPECT_TRUE(explain(question("192.0.2.1", 1001, "203.0.113.10")).at("flow").is_null());
+
+  // Its own target's way counts, not that of the slot's.
+  node_.target(0, other).next_hop = "via 10.0.1.254 dev mr0 lladdr 02:00:00:00:00:02";
+  EXPECT_EQ(text(explain(question("192.0.2.1", 1000, "203.0.113.10")), "next_hop"),
+            node_.target(0, other).next_hop);
+  node_.builder.target(node_.target(0, other).slot).next_hop.flags = 0;
+  node_.publish(2);
+  const auto lost = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_EQ(text(lost, "drop_reason"), "next_hop_unresolved");
+  EXPECT_TRUE(lost.at("target").is_null() && lost.at("next_hop").is_null());
 }
 
 }  // namespace

@@ -3,7 +3,10 @@
 // The socket: real unix sockets and real clients, good and bad.
 #include "controlplane/api/server.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -32,7 +35,9 @@ constexpr const char* kStatus = "{\"command\": \"status\"}\n";
 // A client that does what the test says, no more.
 class RawClient {
  public:
-  explicit RawClient(const std::string& path) : socket_(::socket(AF_UNIX, SOCK_STREAM, 0)) {
+  explicit RawClient(const std::string& path) : RawClient() { connect(path); }
+  RawClient() : socket_(::socket(AF_UNIX, SOCK_STREAM, 0)) {}
+  void connect(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     path.copy(address.sun_path, sizeof(address.sun_path) - 1);
@@ -62,6 +67,10 @@ class RawClient {
     char c = 0;
     while (recv(socket_.fd(), &c, 1, 0) == 1 && c != '\n') text += c;
     return text;
+  }
+  [[nodiscard]] bool has_answer_within(milliseconds time) const {
+    pollfd waiting{.fd = socket_.fd(), .events = POLLIN, .revents = 0};
+    return poll(&waiting, 1, static_cast<int>(time.count())) == 1;
   }
   [[nodiscard]] bool closed() const {
     char c = 0;
@@ -347,6 +356,51 @@ TEST_F(ServerTest, api_client_hears_why_its_request_was_too_long) {
         EXPECT_FALSE(answer->at("ok").as_bool());
       },
       limits);
+}
+
+// No descriptor is free from its start to its end.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    (void)getrlimit(RLIMIT_NOFILE, &before_);
+    const shm::File lowest_free(open("/dev/null", O_RDONLY));
+    rlimit now = before_;
+    now.rlim_cur = static_cast<rlim_t>(lowest_free.fd());
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &now), 0);
+  }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+  ~NoDescriptors() { (void)setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(ServerTest, without_descriptors_who_says_nothing_gives_way_to_who_asks) {
+  serve([&] {
+    RawClient idle(path_);
+    idle.send(kStatus);
+    EXPECT_TRUE(is_ok(idle.line()));
+    RawClient asks;
+    const NoDescriptors limit;
+    asks.connect(path_);
+    asks.send(kStatus);
+    EXPECT_TRUE(is_ok(asks.line()));
+    EXPECT_TRUE(idle.closed());
+  });
+}
+
+TEST_F(ServerTest, without_descriptors_who_asks_is_answered_as_soon_as_there_is_one) {
+  serve([&] {
+    RawClient asks;
+    {
+      const NoDescriptors limit;
+      asks.connect(path_);
+      asks.send(kStatus);
+      EXPECT_FALSE(asks.has_answer_within(milliseconds(300)));
+    }
+    EXPECT_TRUE(is_ok(asks.line()));
+  });
 }
 
 TEST_F(ServerTest, api_client_says_what_to_do_when_nobody_is_there) {

@@ -15,6 +15,7 @@
 
 #include "controlplane/api/server.h"
 #include "tests/support/cc/temp_dir.h"
+#include "tests/support/cc/unprivileged.h"
 #include "tests/unit/api/fake_controller.h"
 #include "tests/unit/api/flow_table_file.h"
 
@@ -112,7 +113,10 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   EXPECT_FALSE(has(counters, "rx_no_buffer")) << "without --zeros only what was dropped";
   node_.controller.state.engine.state = EngineState::stopped;
   node_.controller.state.engine.problem = "no stats segment";
-  EXPECT_TRUE(has(run({"status"}).out, "NOT RUNNING: no stats segment"));
+  EXPECT_TRUE(has(run({"status"}).out,
+                  "NOT RUNNING: no stats segment (systemctl status millrace-dataplane)\n"));
+  node_.controller.state.engine.wanted_kind = "xdp";
+  EXPECT_TRUE(has(run({"status"}).out, "(systemctl status millrace-xdp)\n"));
   node_.controller.state.engine.state = EngineState::unattended;
   EXPECT_TRUE(has(run({"status"}).out,
                   "UNATTENDED: dpdk goes on forwarding by generation 1, but no change comes into "
@@ -162,7 +166,8 @@ TEST_F(CliTest, wrong_group_is_refused_with_a_suggestion) {
   const Outcome outcome = run({"targets", "web-5"});
   EXPECT_EQ(outcome.code, kExitFailed);
   EXPECT_EQ(outcome.err,
-            "millrace: target_group: there is no target group \"web-5\" (did you mean `web-4`?)\n");
+            "millrace: target_group: there is no target group \"web-5\" (did you mean `web-4`?); "
+            "there are: web-4, web-6\n");
 }
 
 TEST_F(CliTest, json_prints_the_result_alone_on_one_line) {
@@ -174,6 +179,20 @@ TEST_F(CliTest, json_prints_the_result_alone_on_one_line) {
     EXPECT_TRUE(json::parse(outcome.out).is_object());
     EXPECT_FALSE(json::parse(outcome.out).as_object().contains("ok"));
   }
+}
+
+TEST_F(CliTest, wrong_command_line_is_told_as_json_where_json_is_asked_for) {
+  for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{
+           {"drain", "--json"}, {"nonsense", "--json"}, {"--json", "explain", "a", "b", "tcp"}}) {
+    const Outcome outcome = run_without_server(args);
+    EXPECT_EQ(outcome.code, kExitUsage);
+    const json::value answer = json::parse(outcome.out);
+    EXPECT_FALSE(answer.at("ok").as_bool());
+    const json::value& error = answer.at("errors").at(0);
+    EXPECT_EQ(error.at("place").as_string(), "command line");
+    EXPECT_EQ(std::string(error.at("reason").as_string()) + "\n", outcome.err);
+  }
+  EXPECT_EQ(run_without_server({"drain"}).out, "");
 }
 
 TEST_F(CliTest, apply_sends_a_good_file) {
@@ -244,6 +263,31 @@ TEST_F(CliTest, validate_needs_no_daemon) {
   EXPECT_EQ(bad.code, kExitFailed);
   EXPECT_EQ(json::parse(bad.out).at("errors").as_array().size(), 2u);
   EXPECT_TRUE(has(bad.err, ":1:7: node: is a single value"));
+}
+
+// As `status` and `apply` count them.
+TEST_F(CliTest, validate_counts_a_listener_for_each_vip) {
+  std::string text = kGoodConfig;
+  const std::string one = "[203.0.113.10]";
+  text.replace(text.find(one), one.size(), "[203.0.113.10, 203.0.113.11]");
+  EXPECT_TRUE(
+      has(run_without_server({"validate", write(text)}).out, "1 load balancer, 2 listeners"));
+}
+
+TEST_F(CliTest, socket_that_one_may_not_use_says_who_may) {
+  if (!test::is_root()) GTEST_SKIP() << "becomes another user, which only root may";
+  auto server = ApiServer::listen(io_, socket_, node_.parts());
+  ASSERT_TRUE(server);
+  ASSERT_EQ(::chmod(dir_.path().c_str(), 0755), 0);
+  ASSERT_EQ(::chown(socket_.c_str(), 0, 54'323), 0);
+  const test::AsServiceUser stranger;
+  const Outcome outcome = run_without_server({"status"});
+  EXPECT_EQ(outcome.code, kExitFailed);
+  EXPECT_TRUE(
+      has(outcome.err, "permission denied: user 54321 may not: " + socket_ +
+                           " belongs to root:54323, mode 0660. Use sudo, or become a member "
+                           "of the group (usermod --append --groups 54323 54321)"))
+      << outcome.err;
 }
 
 TEST_F(CliTest, validate_asks_the_control_plane_what_apply_would_do) {
@@ -354,6 +398,7 @@ TEST_F(CliTest, control_plane_that_hangs_does_not_keep_an_engine_waiting) {
   const Outcome outcome = run_without_server({"engine", "dpdk", "--config", path});
   EXPECT_EQ(outcome.code, kExitDone) << "what is in force may be another config than the file's";
   EXPECT_TRUE(has(outcome.out, "no answer within 1 seconds")) << outcome.out;
+  EXPECT_TRUE(has(outcome.out, "journalctl --unit millrace-controlplane")) << outcome.out;
 }
 
 TEST_F(CliTest, fault_87_output_that_does_not_arrive_is_a_failure) {
@@ -367,7 +412,10 @@ TEST_F(CliTest, fault_87_output_that_does_not_arrive_is_a_failure) {
 }
 
 TEST_F(CliTest, drain_and_undrain_name_one_target) {
-  EXPECT_EQ(run({"drain", "web-4", "10.0.1.11"}).code, kExitDone);
+  const Outcome first = run({"drain", "web-4", "10.0.1.11"});
+  EXPECT_EQ(first.code, kExitDone);
+  EXPECT_EQ(first.out,
+            "web-4/10.0.1.11:8080: gets no new flows; `millrace targets` shows the time left\n");
   EXPECT_EQ(run({"undrain", "web-6", "[fd00:10:1::12]:8080"}).code, kExitDone);
   ASSERT_EQ(node_.controller.drained.size(), 1u);
   EXPECT_EQ(node_.controller.drained[0], (TargetKey{"web-4", ip("10.0.1.11"), 8080}));
@@ -375,7 +423,11 @@ TEST_F(CliTest, drain_and_undrain_name_one_target) {
   EXPECT_EQ(node_.controller.undrained[0], (TargetKey{"web-6", ip("fd00:10:1::12"), 8080}));
   const Outcome missing = run({"drain", "web-4", "10.9.9.9"});
   EXPECT_EQ(missing.code, kExitFailed);
-  EXPECT_TRUE(has(missing.err, "has no target 10.9.9.9"));
+  EXPECT_TRUE(has(missing.err, "has no target 10.9.9.9; it has: 10.0.1.11:8080, "));
+  node_.target(0, 0).operator_drained = true;
+  const Outcome again = run({"drain", "web-4", "10.0.1.11"});
+  EXPECT_EQ(again.code, kExitDone);
+  EXPECT_EQ(again.out, "web-4/10.0.1.11:8080: is drained already; nothing was changed\n");
   EXPECT_EQ(run({"drain", "web-4", "host"}).code, kExitUsage);
 }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "controlplane/api/client.h"
+#include "controlplane/cli/cli.h"
 #include "controlplane/cli/help.h"
 
 namespace millrace::control {
@@ -118,6 +119,13 @@ TEST(CommandLineTest, help_of_each_command_shows_usage_and_an_example) {
     EXPECT_NE(help({"--help"}).find("  " + std::string(command.usage)), std::string::npos);
   }
   EXPECT_EQ(help({"help"}), help({"--help"}));
+}
+
+TEST(CommandLineTest, help_names_every_exit_code) {
+  const std::string text = help({"--help"});
+  for (const int code : {kExitDone, kExitFailed, kExitUsage, kExitOther}) {
+    EXPECT_NE(text.find("\n  " + std::to_string(code) + "  "), std::string::npos) << code;
+  }
 }
 
 TEST(CommandLineTest, version_is_told) { EXPECT_EQ(help({"--version"}).rfind("millrace ", 0), 0u); }

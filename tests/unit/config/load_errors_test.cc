@@ -61,25 +61,25 @@ const std::vector<BadConfig> kWholeFile = {
      {"f:2:3: a key is a list; must be one of: node, load_balancers, target_groups"}},
     {"a tab",
      "node:\n\tname: a\n",
-     {"f:2:6: not valid YAML: a key where none can be: lines are indented by spaces, not by tabs, "
-      "and a text with \": \" in it stands in quotes"}},
+     {"f:2:6: not valid YAML: the line is indented by a tab; YAML takes spaces alone"}},
     {"not YAML",
      "load_balancers: [\n",
-     {"f:2:1: not valid YAML: a list that begins with [ does not end with ]"}},
+     {"f:2:1: not valid YAML: in the list [ of line 1, column 17: a comma is missing before this, "
+      "or its ]"}},
     {"tab as indentation",
      "load_balancers:\n\t- name: a\n",
-     {"f:2:2: not valid YAML: a list's entry where none can be: lines are indented by spaces, not "
-      "by tabs"}},
+     {"f:2:2: not valid YAML: the line is indented by a tab; YAML takes spaces alone"}},
     {"two documents",
      "load_balancers: []\n---\nload_balancers: []\n",
-     {"f:1:1: more than one YAML document (---) in the file; only one is read"}},
+     {"f:2:1: a second YAML document begins here (---); only one is read"}},
     {"tag",
      "load_balancers: !!python/object []\n",
      {"f:1:17: YAML tags (here tag:yaml.org,2002:python/object) are not used in this "
       "file"}},
     {"unknown anchor",
      "load_balancers: *missing\n",
-     {"f:1:17: not valid YAML: the referenced anchor is not defined"}},
+     {"f:1:17: not valid YAML: * means a value that was named by & further up, and there is none "
+      "of that name; a text that begins with * must stand in quotes"}},
     {"alias in its own anchor",
      "load_balancers: &a [*a]\n",
      {"f:1:21: an alias cannot stand inside its own anchor"}},
@@ -274,11 +274,13 @@ const std::vector<BadConfig> kListeners = {
     {"target group misspelt",
      with_listener(kTcp + "default_target_group: tpc"),
      {"f:5:53: load_balancers[0].listeners[0].default_target_group: there is no "
-      "target group \"tpc\" (did you mean `tcp`?)"}},
+      "target group \"tpc\" (did you mean `tcp`?); there are: dsr, dsr-override, ipip, "
+      "six, tcp, udp"}},
     {"target group unknown",
      with_listener(kTcp + "default_target_group: something-else"),
      {"f:5:53: load_balancers[0].listeners[0].default_target_group: there is no "
-      "target group \"something-else\""}},
+      "target group \"something-else\"; there are: dsr, dsr-override, ipip, "
+      "six, tcp, udp"}},
     {"protocols differ",
      with_listener(kTcp + "default_target_group: udp"),
      {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener is "

@@ -4,9 +4,12 @@
 #include "controlplane/config/load.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 
+#include "tests/support/cc/temp_dir.h"
 #include "tests/unit/config/load_support.h"
 
 namespace millrace::control {
@@ -213,6 +216,27 @@ TEST(LoadFileTest, missing_file_is_an_error_that_names_it) {
   ASSERT_EQ(errors->size(), 1u);
   EXPECT_EQ(to_string(errors->front()),
             "/nonexistent/millrace.yaml: cannot open the file: No such file or directory");
+}
+
+// A control plane that waited for a pipe's writer would do nothing else.
+TEST(LoadFileTest, named_pipe_is_no_file_but_may_be_given_on_a_command_line) {
+  const test::TempDir dir;
+  const std::string path = dir.file("pipe");
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const auto loaded = load_config_file(path);
+  const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
+  ASSERT_NE(errors, nullptr);
+  EXPECT_EQ(errors->front().reason,
+            "cannot open the file: it is a named pipe, no file; move it away");
+
+  int ends[2] = {};
+  ASSERT_EQ(::pipe(ends), 0);
+  ASSERT_EQ(::write(ends[1], "text", 4), 4);
+  (void)::close(ends[1]);
+  const auto given = read_given_file("/dev/fd/" + std::to_string(ends[0]));
+  (void)::close(ends[0]);
+  ASSERT_TRUE(std::holds_alternative<std::string>(given));
+  EXPECT_EQ(std::get<std::string>(given), "text");
 }
 
 TEST(LoadFileTest, directory_is_an_error) {

@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <string>
 #include <vector>
+
+#include "tests/support/cc/temp_dir.h"
 
 namespace millrace::program {
 namespace {
@@ -39,6 +42,22 @@ TEST(Program, word_that_is_not_understood_is_named) {
   const auto good = parsed({"--config", "a.yaml"});
   ASSERT_TRUE(good);
   EXPECT_EQ((*good)["config"].as<std::string>(), "a.yaml");
+}
+
+TEST(Program, file_of_options_is_a_file) {
+  const test::TempDir dir;
+  const std::string pipe = dir.file("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  po::options_description options;
+  add_common_options(options);
+  for (const std::string& path : {pipe, dir.path(), dir.file("missing")}) {
+    std::vector<std::string> words = {"program", "--config", path};
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    const auto refused = parse(static_cast<int>(argv.size()), argv.data(), options, {});
+    ASSERT_FALSE(refused) << path;
+    EXPECT_THAT(refused.error().message, HasSubstr("--config: cannot read " + path));
+  }
 }
 
 TEST(Program, hangup_is_no_reason_for_an_engine_to_stop) {

@@ -18,6 +18,7 @@ namespace {
 
 using test::FakeEngine;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 LinkState no_link(std::uint32_t) { return {}; }
 
@@ -29,7 +30,7 @@ TEST(EngineWatch, without_an_engine_nothing_is_read_and_everything_may_be_reused
   EXPECT_EQ(watch.oldest_read(7), 7u);
   const EngineSnapshot engine = watch.snapshot(7, 0, kSecondNs);
   EXPECT_EQ(engine.state, EngineState::stopped);
-  EXPECT_THAT(engine.problem, HasSubstr("not running"));
+  EXPECT_THAT(engine.problem, HasSubstr("nobody holds " + dir.file("dataplane.lock")));
 }
 
 // Nobody may say "is not there" of what cannot be looked at.
@@ -198,7 +199,8 @@ TEST(EngineWatch, xdp_program_forwards_on_without_its_daemon_as_long_as_it_is_at
   EXPECT_EQ(asked, (std::vector<std::uint32_t>{FakeEngine::kTwinIndex, FakeEngine::kTwinIndex}));
   EngineSnapshot engine = watch.snapshot(7, 0, 12 * kSecondNs);
   EXPECT_TRUE(engine.nics[0].link_up);
-  EXPECT_THAT(engine.problem, HasSubstr("millrace-xdp is not running"));
+  EXPECT_EQ(engine.problem, "millrace-xdp, process " + std::to_string(::getpid()) +
+                                ", has ended: nobody holds " + dir.file("dataplane.lock"));
   link.has_carrier = false;
   EXPECT_EQ(state_at(12 * kSecondNs), EngineState::unattended);
   EXPECT_FALSE(watch.snapshot(7, 0, 12 * kSecondNs).nics[0].link_up) << "as the kernel says";
@@ -221,6 +223,9 @@ TEST(EngineWatch, dpdk_workers_that_turn_forward_without_their_main_thread) {
   fake->beat(14 * kSecondNs);
   fake.reset();
   EXPECT_EQ(state_at(14 * kSecondNs), EngineState::stopped) << "dead";
+  EXPECT_THAT(watch.snapshot(7, 0, 14 * kSecondNs).problem,
+              StartsWith("millrace-dataplane, process " + std::to_string(::getpid()) +
+                         ", has ended: nobody holds "));
 }
 
 TEST(EngineWatch, damaged_stats_segment_blocks_reuse_and_is_told) {

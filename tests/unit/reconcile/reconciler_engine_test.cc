@@ -53,6 +53,19 @@ TEST_F(ReconcilerEngineTest, other_engine_than_the_config_names_is_an_alarm) {
   EXPECT_FALSE(world_->snapshot().engine.is_of_wrong_kind()) << "none runs, which is told anyway";
 }
 
+TEST_F(ReconcilerEngineTest, engine_that_has_ended_is_not_called_running) {
+  world_.start_engine();
+  world_.pass(1);
+  const std::string process = "process " + std::to_string(::getpid());
+  EXPECT_EQ(world_.log.back().second, "the engine runs");
+  world_.kill_engine();
+  world_.log.clear();
+  (void)world_.start();  // a control plane that finds what the engine left
+  ASSERT_FALSE(world_.log.empty());
+  EXPECT_EQ(world_.log[0].second, "the engine that ran last was " + process);
+  EXPECT_THAT(world_->snapshot().engine.problem, HasSubstr(process + ", has ended"));
+}
+
 TEST_F(ReconcilerEngineTest, fault_63_queues_that_the_engine_does_not_read_raise_an_alarm) {
   world_.start_engine();
   (void)apply(web_config(kThree));

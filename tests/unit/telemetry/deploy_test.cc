@@ -8,6 +8,7 @@
 #include <boost/json.hpp>
 #include <cctype>
 #include <fstream>
+#include <regex>
 #include <set>
 #include <sstream>
 
@@ -87,6 +88,27 @@ TEST(Deploy, alert_rules_use_metrics_that_exist) {
   const auto known = known_names();
   EXPECT_GT(used.size(), 10U);
   for (const std::string& name : used) EXPECT_TRUE(known.contains(name)) << name;
+}
+
+TEST(Deploy, runbook_lists_every_kind_of_alarm_and_alert_rules_know_no_other) {
+  std::set<std::string> labels;
+  const std::string runbook = read(kDeploy + "/runbook.md");
+  for (std::size_t i = 0; i < kAlarmKindCount; ++i) {
+    const std::string label = alarm_label(static_cast<AlarmKind>(i));
+    EXPECT_TRUE(labels.insert(label).second) << label;
+    EXPECT_NE(runbook.find("\n| `" + label + "` | "), std::string::npos) << label;
+  }
+  const std::string rules = read(kDeploy + "/alerts/millrace.yml");
+  const std::regex used("millrace_alarms\\{alarm=~?\"([a-z_|]+)\"\\}");
+  const std::sregex_iterator end;
+  std::size_t count = 0;
+  for (std::sregex_iterator rule(rules.begin(), rules.end(), used); rule != end; ++rule, ++count) {
+    std::istringstream words((*rule)[1].str());
+    for (std::string word; std::getline(words, word, '|');) {
+      EXPECT_TRUE(labels.contains(word)) << word;
+    }
+  }
+  EXPECT_GT(count, 3U);
 }
 
 TEST(Deploy, dashboard_is_valid_json_and_uses_metrics_that_exist) {

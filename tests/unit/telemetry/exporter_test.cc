@@ -166,7 +166,10 @@ TEST_F(ExporterTest, address_that_cannot_be_bound_is_an_error_with_the_cause) {
   const auto second = Exporter::listen(address, io_, test::sample_snapshot);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().message,
-            "cannot serve metrics on " + address + ": Address already in use");
+            "--metrics: cannot listen on " + address +
+                ": Address already in use; another program listens there (`ss -ltnp 'sport = :" +
+                std::to_string(exporter_->port()) +
+                "'` names it), so end that one or choose another port");
 }
 
 // At boot, or with an address that moves between nodes: the balancer does not wait for who counts.
