@@ -166,6 +166,9 @@ Result<EngineOptions> to_engine_options(const po::variables_map& values) {
   options.runtime_dir = values["runtime-dir"].as<std::string>();
   options.spins = values["spin"].as<bool>();
   options.eal_arguments = values["eal"].as<std::vector<std::string>>();
+  const Result<std::uint32_t> control_user = millrace::program::control_user(values);
+  if (!control_user) return control_user.error();
+  options.control_user = *control_user;
   return options;
 }
 

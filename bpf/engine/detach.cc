@@ -22,9 +22,7 @@ Result<std::string> flow_dir_of_daemon(const std::string& runtime_dir) {
   const std::string path = runtime_dir + "/stats";
   const Result<shm::StatsReader> stats = shm::StatsReader::join(path);
   if (!stats) return std::string();
-  const Result<bool> trusted = stats->is_trusted();
-  if (!trusted) return trusted.error().within(path);
-  if (!*trusted) return shm::untrusted(path);
+  if (const Status trusted = stats->check_trust(); !trusted) return trusted.error();
   const shm::EngineInfo info = stats->engine();
   return info.engine_kind == MR_ENGINE_XDP ? info.flow_table_dir : std::string();
 }
@@ -60,33 +58,56 @@ Status remove_attachments(const Pins& pins) {
   return ok();
 }
 
-}  // namespace
+// All that is needed, and may be refused, before anything is touched.
+struct Preparation {
+  shm::ProcessLock lock;
+  EngineOptions options;
+  Pins pins;
+  Memberships memberships;
+  Result<FormerFlows> former;
+  std::optional<shm::FlowSet> flow_set{};
+  std::optional<FlowCopy> flow_copy{};
+};
 
-Status detach(const EngineOptions& given) {
-  const Result<shm::ProcessLock> lock = take_engine_lock(given.runtime_dir);
+Result<Preparation> prepare(const EngineOptions& given) {
+  Result<shm::ProcessLock> lock = take_engine_lock(given.runtime_dir);
   if (!lock) return lock.error().within("a daemon runs, stop it first");
-  const Result<EngineOptions> completed = with_flow_dir(given);
-  if (!completed) return completed.error();
-  const EngineOptions& options = *completed;
-  const Result<Pins> pins = Pins::open(options.pin_dir);
+  Result<EngineOptions> options = with_flow_dir(given);
+  if (!options) return options.error();
+  Result<Pins> pins = Pins::open(options->pin_dir);
   if (!pins) return pins.error();
   Result<Memberships> memberships = Memberships::open({});
   if (!memberships) return memberships.error();
-  const Result<FormerFlows> former = pinned_flows(*pins);
+  Result<FormerFlows> former = pinned_flows(*pins);
+  Preparation prepared{.lock = std::move(*lock),
+                       .options = std::move(*options),
+                       .pins = std::move(*pins),
+                       .memberships = std::move(*memberships),
+                       .former = std::move(former)};
+  if (!prepared.former) return prepared;
   // Room for the flows first: they are in the maps alone.
-  std::optional<shm::FlowSet> flow_set;
-  std::optional<FlowCopy> flow_copy;
-  if (former) {
-    Result<shm::FlowSet> set = shm::FlowSet::open(options.flow_dir, options.runtime_dir);
-    if (!set) return set.error();
-    flow_set.emplace(std::move(*set));
-    const auto capacity = static_cast<std::uint32_t>(former->flows.size());
-    Result<FlowCopy> copy = FlowCopy::create(*flow_set, capacity);
-    if (!copy) return copy.error();
-    flow_copy.emplace(*copy);
+  Result<shm::FlowSet> set =
+      shm::FlowSet::open(prepared.options.flow_dir, prepared.options.runtime_dir);
+  if (!set) return set.error();
+  prepared.flow_set.emplace(std::move(*set));
+  const auto capacity = static_cast<std::uint32_t>(prepared.former->flows.size());
+  Result<FlowCopy> copy = FlowCopy::reuse(*prepared.flow_set, capacity);
+  if (!copy) return copy.error();
+  prepared.flow_copy.emplace(*copy);
+  return prepared;
+}
+
+}  // namespace
+
+Status detach(const EngineOptions& given) {
+  Result<Preparation> prepared = prepare(given);
+  if (!prepared) {
+    return Error{prepared.error().message +
+                 "; nothing was detached, and what is attached goes on forwarding"};
   }
-  for (const std::uint32_t ifindex : pins->interfaces()) memberships->leave_all(ifindex);
-  if (Status removed = remove_attachments(*pins); !removed) return removed;
+  auto& [lock, options, pins, memberships, former, flow_set, flow_copy] = *prepared;
+  for (const std::uint32_t ifindex : pins.interfaces()) memberships.leave_all(ifindex);
+  if (Status removed = remove_attachments(pins); !removed) return removed;
   // What the last daemon said of itself: to the control plane a program on one of its nics, such as
   // a chain's dispatcher, would be that daemon's.
   (void)::unlink((options.runtime_dir + "/stats").c_str());  // there need be none
@@ -98,7 +119,7 @@ Status detach(const EngineOptions& given) {
     spdlog::info("{}: {}; what is in {} is left as it is", options.pin_dir, former.error().message,
                  options.flow_dir);
   }
-  pins->remove_directory();
+  pins.remove_directory();
   return ok();
 }
 

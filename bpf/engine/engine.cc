@@ -59,7 +59,7 @@ void report(const Import& import, const char* source) {
 }  // namespace
 
 Engine::Engine(const EngineOptions& options)
-    : options_(options), config_reader_(options.runtime_dir + "/config") {}
+    : options_(options), config_reader_(options.runtime_dir + "/config", options.control_user) {}
 
 Result<shm::ProcessLock> take_engine_lock(const std::string& runtime_dir) {
   if (::mkdir(runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
@@ -199,7 +199,9 @@ void Engine::import_flows_of_others() {
 }
 
 Status Engine::open_stats() {
-  Result<FlowCopy> copy = FlowCopy::create(*flow_set_, options_.flows);
+  // New maps have the flows of what was left, which stays as it is until this start has succeeded.
+  Result<FlowCopy> copy = program_->has_kept_maps() ? FlowCopy::reuse(*flow_set_, options_.flows)
+                                                    : FlowCopy::create(*flow_set_, options_.flows);
   if (!copy) return copy.error();
   flow_copy_.emplace(std::move(*copy));
   flow_copy_->set_all(program_->maps().flows, program_->maps().last_hops);

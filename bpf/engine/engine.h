@@ -39,6 +39,7 @@ struct EngineOptions {
   std::uint32_t flow_inserts_per_ms = 2000;  // per CPU
   std::uint32_t replies_per_ms = 100;        // per CPU
   std::string runtime_dir;
+  std::uint32_t control_user = 0;  // as shm::ConfigReader's
   std::string flow_dir;
   std::string pin_dir;
 };

@@ -34,8 +34,11 @@ void Engine::watch_links(std::uint64_t now_ns) {
   links_up_.resize(nics_.size(), true);
   attach_problems_.resize(nics_.size());
   for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
-    const bool is_up = keep_attached(nic) && link_is_up(nics_[nic]);
-    stats_->set_link(nic, is_up);
+    const bool has_program = keep_attached(nic);
+    const bool has_link = link_is_up(nics_[nic]);
+    const bool is_up = has_program && has_link;
+    stats_->set_program(nic, has_program);
+    stats_->set_link(nic, has_link);
     publish_drops(nic);
     if (is_up && !links_up_[nic]) announcer_->repeat(now_ns);
     links_up_[nic] = is_up;
@@ -43,7 +46,7 @@ void Engine::watch_links(std::uint64_t now_ns) {
 }
 
 // An interface from which somebody has taken the program forwards as little as one without a link,
-// and is reported as one unless the program can be put there again.
+// and is reported as lacking it unless the program can be put there again.
 bool Engine::keep_attached(std::uint32_t index) {
   const Nic& nic = nics_[index];
   if (program_->is_attached_to(nic, options_.attachment)) return true;

@@ -95,6 +95,14 @@ Result<FlowCopy> FlowCopy::create(shm::FlowSet& set, std::uint32_t capacity) {
   return FlowCopy(set.files().front().bytes());
 }
 
+Result<FlowCopy> FlowCopy::reuse(shm::FlowSet& set, std::uint32_t capacity) {
+  const shm::FlowSet::Shape shape{.worker_count = 1, .capacity = capacity};
+  if (!set.is_left_as(shape)) return create(set, capacity);
+  const Result<shm::FlowSet::TakenOver> taken = set.take_over(shape);
+  if (!taken) return taken.error();
+  return FlowCopy(set.files().front().bytes());
+}
+
 void FlowCopy::set(std::uint32_t index, mr_flow_record& record) {
   mr_flow_record& copy = records_[index];
   const StateWord word = load_state(record);

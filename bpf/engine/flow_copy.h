@@ -25,6 +25,9 @@ class FlowCopy {
   // An empty copy for `capacity` records, as a new set in `set`, which must outlive it. It is found
   // by others after set.commit().
   [[nodiscard]] static Result<FlowCopy> create(shm::FlowSet& set, std::uint32_t capacity);
+  // For flows that are in pinned maps, whatever becomes of their copy: where an earlier daemon left
+  // one of this size, it is used as it is, and takes no room beside it. Otherwise as create().
+  [[nodiscard]] static Result<FlowCopy> reuse(shm::FlowSet& set, std::uint32_t capacity);
 
   // Makes the copy of record `index` say what `record` says. Only flows are copied: for a record in
   void set(std::uint32_t index, mr_flow_record& record);

@@ -44,7 +44,7 @@ interfaces keep their addresses and routes; no huge pages, no core of its own, n
 The program stays attached when this daemon ends, however it ends, and goes on forwarding with the
 config that it has. Started again, the daemon goes on with all flows and puts its own version of the
 program in the place of the old one between two packets. `detach` removes everything and leaves the
-flows in FLOW_DIR, where either engine finds them.
+flows in FLOW_DIR, where either engine finds them; `ip link set IFACE xdp off` removes nothing.
 
   millrace-xdp --interface eth1
 )";
@@ -132,6 +132,9 @@ Result<EngineOptions> to_engine_options(const po::variables_map& values) {
   }
   options.flows = std::bit_ceil(*flows);
   options.config_bytes = std::uint64_t{*mebibytes} << 20;
+  const Result<std::uint32_t> control_user = millrace::program::control_user(values);
+  if (!control_user) return control_user.error();
+  options.control_user = *control_user;
   options.listener_slots = *listeners;
   options.target_slots = *targets;
   return options;

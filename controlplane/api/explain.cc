@@ -233,6 +233,7 @@ void Explanation::explain_encapsulation(const mr_target& target) {
 
 // A flow that is known goes on to its target, whatever the lookup table says by now.
 void Explanation::find_flow() {
+  if (snapshot_.engine.is_unseen()) return;  // where its tables are, it alone tells
   FlowFilter filter;
   filter.client = question_.client;
   filter.client_port = question_.client_port;

@@ -38,7 +38,15 @@ json::object group_head(const TargetGroupSnapshot& group) {
           {"slots_with_prev", group.slots_with_prev}};
 }
 
-json::object target_view(const TargetSnapshot& target) {
+// What the engine counted; null while it cannot be seen.
+void add_counts(json::object& view, const EngineSnapshot& engine,
+                std::initializer_list<std::pair<const char*, std::uint64_t>> counts) {
+  for (const auto& [name, count] : counts) {
+    view[name] = engine.is_unseen() ? json::value(nullptr) : json::value(count);
+  }
+}
+
+json::object target_view(const TargetSnapshot& target, const EngineSnapshot& engine) {
   json::object view{{"target", target.key.to_string()},
                     {"address", target.key.address.to_string()},
                     {"port", target.key.port},
@@ -51,16 +59,18 @@ json::object target_view(const TargetSnapshot& target) {
                     {"description", target.description},
                     {"health", to_string(target.health)},
                     {"operator_drained", target.operator_drained},
-                    {"next_hop_resolved", target.next_hop_resolved},
                     {"next_hop", target.next_hop},
                     {"mtu", target.mtu},
-                    {"lookup_share", target.lookup_share},
-                    {"new_flows", target.stats.new_flows},
-                    {"active_flows", target.stats.active_flows},
-                    {"packets", target.stats.packets},
-                    {"bytes", target.stats.bytes},
-                    {"target_resets", target.stats.target_resets},
-                    {"unresolved_packets", target.stats.unresolved_packets}};
+                    {"lookup_share", target.lookup_share}};
+  view["next_hop_resolved"] =
+      target.next_hop_resolved ? json::value(*target.next_hop_resolved) : json::value(nullptr);
+  add_counts(view, engine,
+             {{"new_flows", target.stats.new_flows},
+              {"active_flows", target.stats.active_flows},
+              {"packets", target.stats.packets},
+              {"bytes", target.stats.bytes},
+              {"target_resets", target.stats.target_resets},
+              {"unresolved_packets", target.stats.unresolved_packets}});
   view["drain_seconds_left"] =
       target.drain_seconds_left ? json::value(*target.drain_seconds_left) : json::value(nullptr);
   return view;
@@ -73,6 +83,18 @@ json::object nic_drops_of(const NicSnapshot& nic) {
           {"tx_dropped", nic.tx_dropped}};
 }
 
+const char* twin_state_name(TwinState state) {
+  switch (state) {
+    case TwinState::there:
+      return "there";
+    case TwinState::set_down:
+      return "down";
+    case TwinState::gone:
+      break;
+  }
+  return "gone";
+}
+
 json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns) {
   json::array nics;
   for (const NicSnapshot& nic : engine.nics) {
@@ -80,6 +102,8 @@ json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns
                     {"twin", nic.twin},
                     {"mac", nic.mac},
                     {"link_up", nic.link_up},
+                    {"has_program", nic.has_program},
+                    {"twin_state", twin_state_name(nic.twin_state)},
                     {"unserved_queues", nic.unserved_queues},
                     {"drops", nic_drops_of(nic)}});
   }
@@ -174,36 +198,40 @@ json::value targets_view(const Snapshot& snapshot, const std::optional<std::stri
   for (const TargetGroupSnapshot& candidate : snapshot.target_groups) {
     if (group && candidate.name != *group) continue;
     json::array targets;
-    for (const TargetSnapshot& target : candidate.targets) targets.push_back(target_view(target));
+    for (const TargetSnapshot& target : candidate.targets) {
+      targets.push_back(target_view(target, snapshot.engine));
+    }
     json::object view = group_head(candidate);
     view["targets"] = std::move(targets);
     groups.push_back(std::move(view));
   }
-  return {{"target_groups", std::move(groups)}};
+  return {{"target_groups", std::move(groups)}, {"problems", unread(snapshot.engine)}};
 }
 
 json::value listeners_view(const Snapshot& snapshot) {
   json::array listeners;
   for (const ListenerSnapshot& listener : snapshot.listeners) {
-    listeners.push_back({{"load_balancer", listener.load_balancer},
-                         {"vip", listener.vip.to_string()},
-                         {"protocol", to_string(listener.protocol)},
-                         {"port", listener.port},
-                         {"slot", listener.slot},
-                         {"id", listener.id},
-                         {"target_group", listener.target_group},
-                         {"forwarding", to_string(listener.forwarding)},
-                         {"tcp_idle_timeout_seconds", listener.tcp_idle_timeout_seconds},
-                         {"new_flows", listener.stats.new_flows},
-                         {"packets", listener.stats.packets},
-                         {"bytes", listener.stats.bytes},
-                         {"rejected_flows", listener.stats.rejected_flows},
-                         {"unhealthy_routing_flows", listener.stats.unhealthy_routing_flows},
-                         {"client_resets", listener.stats.client_resets},
-                         {"target_resets", listener.stats.target_resets},
-                         {"balancer_resets", listener.stats.balancer_resets}});
+    json::object view{{"load_balancer", listener.load_balancer},
+                      {"vip", listener.vip.to_string()},
+                      {"protocol", to_string(listener.protocol)},
+                      {"port", listener.port},
+                      {"slot", listener.slot},
+                      {"id", listener.id},
+                      {"target_group", listener.target_group},
+                      {"forwarding", to_string(listener.forwarding)},
+                      {"tcp_idle_timeout_seconds", listener.tcp_idle_timeout_seconds}};
+    add_counts(view, snapshot.engine,
+               {{"new_flows", listener.stats.new_flows},
+                {"packets", listener.stats.packets},
+                {"bytes", listener.stats.bytes},
+                {"rejected_flows", listener.stats.rejected_flows},
+                {"unhealthy_routing_flows", listener.stats.unhealthy_routing_flows},
+                {"client_resets", listener.stats.client_resets},
+                {"target_resets", listener.stats.target_resets},
+                {"balancer_resets", listener.stats.balancer_resets}});
+    listeners.push_back(std::move(view));
   }
-  return {{"listeners", std::move(listeners)}};
+  return {{"listeners", std::move(listeners)}, {"problems", unread(snapshot.engine)}};
 }
 
 json::value counters_view(const Snapshot& snapshot) {
@@ -217,14 +245,15 @@ json::value counters_view(const Snapshot& snapshot) {
                        {"counters", counters_of(worker.counters)},
                        {"drops", drops_of(worker.drops)}});
   }
+  const bool has_counters = !workers.empty();  // else nobody tells: zeros would be made up
   json::array nics;
   for (const NicSnapshot& nic : snapshot.engine.nics) {
     nics.push_back({{"name", nic.name}, {"drops", nic_drops_of(nic)}});
   }
   return {{"engine_running", snapshot.engine.is_running()},
           {"problems", unread(snapshot.engine)},
-          {"counters", counters_of(counters)},
-          {"drops", drops_of(drops)},
+          {"counters", has_counters ? counters_of(counters) : json::object{}},
+          {"drops", has_counters ? drops_of(drops) : json::object{}},
           {"workers", std::move(workers)},
           {"nics", std::move(nics)}};
 }

@@ -11,6 +11,14 @@ using Align = Table::Align;
 
 std::string whole_text(JsonView value) { return std::to_string(value.whole()); }
 
+// "-" of what nobody knows.
+std::string count_or_dash(JsonView value) {
+  return value.is_null() ? "-" : count_text(value.number());
+}
+std::string bytes_or_dash(JsonView value) {
+  return value.is_null() ? "-" : bytes_text(value.number());
+}
+
 std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
 
 std::string joined(const std::vector<std::string>& parts, const char* separator) {
@@ -19,6 +27,15 @@ std::string joined(const std::vector<std::string>& parts, const char* separator)
     if (part.empty()) continue;
     if (!text.empty()) text += separator;
     text += part;
+  }
+  return text;
+}
+
+// What the answer is not whole without.
+std::string not_read_text(JsonView answer) {
+  std::string text;
+  for (const JsonView problem : answer["problems"].items()) {
+    text += "Not read: " + problem.text() + "\n";
   }
   return text;
 }
@@ -35,6 +52,17 @@ std::string nic_drops_text(JsonView drops) {
     if (count.whole() != 0) parts.push_back(whole_text(count) + " " + reason);
   }
   return parts.empty() ? "" : ", dropped " + joined(parts, ", ");
+}
+
+std::string twin_trouble_text(const std::string& state) {
+  if (state == "gone") return " GONE";
+  return state == "down" ? " DOWN" : "";
+}
+
+std::string link_text(JsonView nic) {
+  const JsonView has_program = nic["has_program"];
+  if (!has_program.is_null() && !has_program.flag()) return ", XDP PROGRAM LOST";
+  return nic["link_up"].flag() ? ", link up" : ", LINK DOWN";
 }
 
 std::string engine_facts(JsonView engine, std::uint64_t published) {
@@ -57,7 +85,7 @@ std::string engine_facts(JsonView engine, std::uint64_t published) {
     facts += fact("Interface",
                   nic["name"].text() + " (" + nic["mac"].text() + ")" +
                       (has_twin ? ", kernel twin " + or_dash(nic["twin"].text()) : "") +
-                      (nic["link_up"].flag() ? ", link up" : ", LINK DOWN") +
+                      twin_trouble_text(nic["twin_state"].text()) + link_text(nic) +
                       (unserved == 0 ? "" : ", " + std::to_string(unserved) + " QUEUES UNSERVED") +
                       nic_drops_text(nic["drops"]));
   }
@@ -112,7 +140,7 @@ std::string group_table(JsonView status) {
 
 std::string absent_engine_text(JsonView engine) {
   const std::string problem = or_dash(engine["problem"].text());
-  if (engine["unseen"].flag()) return "NOT TO BE SEEN: " + problem;
+  if (engine["unseen"].flag()) return "NOT TO BE SEEN";  // why, is an alarm
   if (!engine["forwarding"].flag()) {
     const bool is_xdp = engine["wanted_kind"].text() == "xdp";
     return "NOT RUNNING: " + problem + " (systemctl status " +
@@ -155,7 +183,8 @@ std::string target_note(JsonView target) {
     parts.push_back(duration_text(target["drain_seconds_left"].whole()) + " left");
   }
   if (target["operator_drained"].flag()) parts.emplace_back("drained by the operator");
-  if (!target["next_hop_resolved"].flag()) {
+  const JsonView is_resolved = target["next_hop_resolved"];
+  if (!is_resolved.is_null() && !is_resolved.flag()) {
     parts.push_back("NEXT HOP UNRESOLVED: " + or_dash(target["next_hop"].text()));
   }
   return joined(parts, "; ");
@@ -176,16 +205,16 @@ std::string render_targets(JsonView targets) {
   for (const JsonView group : targets["target_groups"].items()) {
     for (const JsonView target : group["targets"].items()) {
       table.add({target["target"].text(), target_state(target), whole_text(target["weight"]),
-                 share_text(target["lookup_share"].number()),
-                 count_text(target["active_flows"].number()),
-                 count_text(target["new_flows"].number()), count_text(target["packets"].number()),
-                 bytes_text(target["bytes"].number()), or_dash(target["zone"].text()),
+                 share_text(target["lookup_share"].number()), count_or_dash(target["active_flows"]),
+                 count_or_dash(target["new_flows"]), count_or_dash(target["packets"]),
+                 bytes_or_dash(target["bytes"]), or_dash(target["zone"].text()),
                  target_note(target)});
     }
     if (group["targets"].items().empty()) notes += group["name"].text() + " has no targets.\n";
     const std::string note = group_note(group);
     if (!note.empty()) notes += group["name"].text() + ": " + note + ".\n";
   }
+  notes += not_read_text(targets);
   if (table.empty() && notes.empty()) return "No target groups.\n";
   return (table.empty() ? "" : table.text()) + (notes.empty() ? "" : "\n" + notes);
 }
@@ -205,16 +234,17 @@ std::string render_listeners(JsonView listeners) {
                {"RST TARGET", Align::right},
                {"RST OURS", Align::right}});
   for (const JsonView listener : listeners["listeners"].items()) {
-    table.add(
-        {listener["load_balancer"].text(), listener["vip"].text(), listener["protocol"].text(),
-         whole_text(listener["port"]), listener["target_group"].text(),
-         listener["forwarding"].text(), count_text(listener["new_flows"].number()),
-         count_text(listener["rejected_flows"].number()), count_text(listener["packets"].number()),
-         bytes_text(listener["bytes"].number()), count_text(listener["client_resets"].number()),
-         count_text(listener["target_resets"].number()),
-         count_text(listener["balancer_resets"].number())});
+    table.add({listener["load_balancer"].text(), listener["vip"].text(),
+               listener["protocol"].text(), whole_text(listener["port"]),
+               listener["target_group"].text(), listener["forwarding"].text(),
+               count_or_dash(listener["new_flows"]), count_or_dash(listener["rejected_flows"]),
+               count_or_dash(listener["packets"]), bytes_or_dash(listener["bytes"]),
+               count_or_dash(listener["client_resets"]), count_or_dash(listener["target_resets"]),
+               count_or_dash(listener["balancer_resets"])});
   }
-  return table.empty() ? "No listeners.\n" : table.text();
+  const std::string not_read = not_read_text(listeners);
+  if (table.empty()) return "No listeners.\n" + not_read;
+  return table.text() + (not_read.empty() ? "" : "\n" + not_read);
 }
 
 std::string render_counters(JsonView counters, bool with_zeros) {
@@ -233,13 +263,10 @@ std::string render_counters(JsonView counters, bool with_zeros) {
     }
     return table;
   };
-  std::string text;
-  for (const JsonView problem : counters["problems"].items()) {
-    text += "Not read: " + problem.text() + "\n\n";
-  }
-  if (text.empty() && !counters["engine_running"].flag()) {
-    text = "The engine is not running: as of its end.\n\n";
-  }
+  std::string text = not_read_text(counters);
+  if (!text.empty()) return text;
+  if (workers.empty()) return "No engine is running, and none has left its counters.\n";
+  if (!counters["engine_running"].flag()) text = "The engine is not running: as of its end.\n\n";
   text += table_of("COUNTER", "counters", true).text();
   const Table drops = table_of("DROP REASON", "drops", with_zeros);
   text += "\n" + (drops.empty() ? "No packets dropped.\n" : drops.text());
@@ -287,10 +314,7 @@ std::string render_flows(JsonView flows) {
                milliseconds_text(flow["idle_ms"].whole()), whole_text(flow["worker"]),
                flow["orphan"].flag() ? "sent to the slot's target before the change" : ""});
   }
-  std::string text = table.empty() ? "No such flows.\n" : table.text();
-  for (const JsonView problem : flows["problems"].items()) {
-    text += "Not read: " + problem.text() + "\n";
-  }
+  std::string text = (table.empty() ? "No such flows.\n" : table.text()) + not_read_text(flows);
   if (!flows["next"].is_null()) text += "There may be more: raise --limit.\n";
   return text;
 }

@@ -21,7 +21,8 @@ class Screen {
         seconds_(std::max(after.at_seconds - before.at_seconds, 0.001)) {}
 
   std::string text() const {
-    return head() + "\n" + workers() + "\n" + listeners() + "\n" + targets() + drops();
+    if (is_unseen()) return head();  // all else is what the engine counts
+    return head() + rates() + "\n" + workers() + "\n" + listeners() + "\n" + targets() + drops();
   }
 
  private:
@@ -35,7 +36,11 @@ class Screen {
     return rate(JsonView(&before_.counters)["counters"][counter],
                 JsonView(&after_.counters)["counters"][counter]);
   }
+  [[nodiscard]] bool is_unseen() const {
+    return JsonView(&after_.status)["engine"]["unseen"].flag();
+  }
   [[nodiscard]] std::string head() const;
+  [[nodiscard]] std::string rates() const;
   [[nodiscard]] std::string workers() const;
   [[nodiscard]] std::string listeners() const;
   [[nodiscard]] std::string targets() const;
@@ -56,13 +61,16 @@ std::string Screen::head() const {
                                 : absent_engine_text(engine)) +
       "\n";
   for (const JsonView alarm : status["alarms"].items()) text += "ALARM " + alarm.text() + "\n";
-  text += "rx " + count_text(total_rate("rx_packets")) + " packets/s, " +
-          bit_rate_text(total_rate("rx_bytes")) + "; forwarded " +
-          count_text(total_rate("forwarded_packets")) + "/s, answered " +
-          count_text(total_rate("replied_packets")) + "/s, to the kernel " +
-          count_text(total_rate("punted_packets")) + "/s; new flows " +
-          count_text(total_rate("flow_inserted")) + "/s\n";
   return text;
+}
+
+std::string Screen::rates() const {
+  return "rx " + count_text(total_rate("rx_packets")) + " packets/s, " +
+         bit_rate_text(total_rate("rx_bytes")) + "; forwarded " +
+         count_text(total_rate("forwarded_packets")) + "/s, answered " +
+         count_text(total_rate("replied_packets")) + "/s, to the kernel " +
+         count_text(total_rate("punted_packets")) + "/s; new flows " +
+         count_text(total_rate("flow_inserted")) + "/s\n";
 }
 
 std::string Screen::workers() const {

@@ -209,6 +209,7 @@ Result<LinkState> NetlinkQueries::link_state(std::uint32_t link_index) {
   link->ifi_index = static_cast<int>(link_index);
   const Result<int> error = ask(request, take_link_state, &state, "an interface");
   if (!error) return error.error();
+  state.is_gone = *error == ENODEV;
   return state;
 }
 

@@ -90,8 +90,10 @@ class NetlinkMonitor {
   std::unique_ptr<mnl_socket, MnlClose> socket_;
 };
 
-// An interface at this moment. Without one of that name nothing holds.
+// An interface at this moment. Of one that cannot be asked for nothing holds.
 struct LinkState {
+  bool is_gone = false;      // there is none of that number
+  bool is_set_down = false;  // by somebody, whatever its carrier
   bool has_carrier = false;
   bool has_xdp_program = false;  // whoever's, alone or as a chain's dispatcher
 

@@ -194,7 +194,8 @@ std::optional<LinkState> parse_link_state(const nlmsghdr& message) {
   if (message.nlmsg_type != RTM_NEWLINK) return std::nullopt;
   const auto* header = read_message<ifinfomsg>(message, attributes);
   if (header == nullptr) return std::nullopt;
-  return LinkState{.has_carrier = (header->ifi_flags & IFF_LOWER_UP) != 0,
+  return LinkState{.is_set_down = (header->ifi_flags & IFF_UP) == 0,
+                   .has_carrier = (header->ifi_flags & IFF_LOWER_UP) != 0,
                    .has_xdp_program = has_xdp_program(attributes[IFLA_XDP])};
 }
 

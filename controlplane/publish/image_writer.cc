@@ -67,6 +67,7 @@ Result<std::unique_ptr<ImageWriter>> ImageWriter::join(const Options& options) {
   Result<shm::Segment> segment =
       shm::Segment::join(options.path, shm::kConfigSpec, shm::Access::read_write);
   if (!segment) return segment.error();
+  if (const Status own = segment->check_trust(); !own) return own.error();
   const std::uint64_t generation =
       shm::load_acquire(segment->header<mr_config_header>()->generation);
   std::unique_ptr<ImageWriter> writer(new ImageWriter(options, std::move(*segment), generation));

@@ -37,39 +37,39 @@ Result<std::unique_ptr<Publisher>> Publisher::open(const Options& options) {
 Status Publisher::prepare(const ImageContents& contents) {
   abandon();
   const std::uint64_t wanted = kRoomFactor * ImageWriter::bytes_of_image(contents);
-  if (wanted > writer_->arena_bytes()) return prepare_larger(contents, wanted);
+  if (wanted > writer_->arena_bytes()) return prepare_aside(contents, wanted);
   Status prepared = writer_->prepare(contents);
+  if (prepared || !writer_->is_out_of_room()) return prepared;
   // Where nobody keeps blocks that are not in use, the rest of the room is in pieces too small.
-  if (!prepared && writer_->is_out_of_room() && !writer_->is_waiting()) {
-    return prepare_larger(contents, 2 * writer_->arena_bytes());
-  }
-  return prepared;
+  if (!writer_->is_waiting()) return prepare_aside(contents, 2 * writer_->arena_bytes());
+  // To wait for workers that cannot be seen would have no end.
+  return are_readers_seen_ ? prepared : prepare_aside(contents, writer_->arena_bytes());
 }
 
-Status Publisher::prepare_larger(const ImageContents& contents, std::uint64_t arena_bytes) {
+Status Publisher::prepare_aside(const ImageContents& contents, std::uint64_t arena_bytes) {
   std::uint64_t segment_bytes = options_.segment_bytes;
   while (segment_bytes < arena_bytes + sizeof(mr_config_header)) segment_bytes *= 2;
-  Result<std::unique_ptr<ImageWriter>> larger =
+  Result<std::unique_ptr<ImageWriter>> aside =
       ImageWriter::create_aside({.path = options_.path,
                                  .segment_bytes = segment_bytes,
                                  .generation_floor = writer_->last_generation(),
                                  .step_hook = options_.step_hook});
-  if (!larger) return larger.error();
-  if (Status prepared = (*larger)->prepare(contents); !prepared) return prepared;
-  larger_ = std::move(*larger);
+  if (!aside) return aside.error();
+  if (Status prepared = (*aside)->prepare(contents); !prepared) return prepared;
+  aside_ = std::move(*aside);
   return ok();
 }
 
 Result<std::uint64_t> Publisher::commit() {
-  if (larger_ == nullptr) return writer_->commit();
-  std::unique_ptr<ImageWriter> larger = std::move(larger_);
-  const Result<std::uint64_t> generation = larger->commit();
-  if (generation) writer_ = std::move(larger);
+  if (aside_ == nullptr) return writer_->commit();
+  std::unique_ptr<ImageWriter> aside = std::move(aside_);
+  const Result<std::uint64_t> generation = aside->commit();
+  if (generation) writer_ = std::move(aside);
   return generation;
 }
 
 void Publisher::abandon() {
-  larger_.reset();
+  aside_.reset();
   writer_->abandon();
 }
 

@@ -5,13 +5,15 @@
 //
 // An image in force stays whole until every worker has left it, so the next one needs room beside
 // it. The segment is at least three times as large as the image: for both, and for what is lost
-// between blocks. When a config needs more, a larger segment takes the place of the one in use.
-// Engines join it as they join any new one, and read the old one until then.
+// between blocks. When a config needs more, a larger segment takes the place of the one in use;
+// when no room comes back because nobody tells what is read, one of the same size. Engines join it
+// as they join any new one, and read the old one until then.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -51,10 +53,14 @@ class Publisher {
   // Both at once.
   [[nodiscard]] Result<std::uint64_t> publish(const ImageContents& contents);
 
-  // Generations below `oldest_read` are read by no worker any more. Pass generation() when no
-  // engine is running (shm::ProcessLock::is_held): one that starts later begins with the newest.
-  // Not between prepare() and commit().
-  void reclaim(std::uint64_t oldest_read) { writer_->reclaim(oldest_read); }
+  // Generations below `oldest_read` are read by no worker any more; nullopt: an engine runs, but
+  // what it reads cannot be seen. Pass generation() when none is running
+  // (shm::ProcessLock::is_held): one that starts later begins with the newest. Not between
+  // prepare() and commit().
+  void reclaim(std::optional<std::uint64_t> oldest_read) {
+    are_readers_seen_ = oldest_read.has_value();
+    if (oldest_read) writer_->reclaim(*oldest_read);
+  }
 
   // CLOCK_MONOTONIC now: the control plane's sign of life.
   void beat(std::uint64_t now_ns) { writer_->beat(now_ns); }
@@ -76,11 +82,12 @@ class Publisher {
  private:
   Publisher(Options options, std::unique_ptr<ImageWriter> writer)
       : options_(std::move(options)), writer_(std::move(writer)) {}
-  [[nodiscard]] Status prepare_larger(const ImageContents& contents, std::uint64_t arena_bytes);
+  [[nodiscard]] Status prepare_aside(const ImageContents& contents, std::uint64_t arena_bytes);
 
   Options options_;
   std::unique_ptr<ImageWriter> writer_;
-  std::unique_ptr<ImageWriter> larger_;  // has what was prepared, when writer_ has no room for it
+  std::unique_ptr<ImageWriter> aside_;  // has what was prepared, when writer_ has no room for it
+  bool are_readers_seen_ = true;
   std::string rejoin_error_;
 };
 

@@ -44,6 +44,22 @@ std::string kind_text(std::uint32_t kind) {
   }
 }
 
+void note_trouble(NicSnapshot& nic, bool is_own_twin) {
+  const std::string nic_text = "nic " + nic.name;
+  const std::string twin_text = "twin " + nic.twin + " of " + nic_text;
+  const auto note = [&nic](NicTrouble trouble, std::string text) {
+    nic.trouble = trouble;
+    nic.trouble_text = std::move(text);
+  };
+  if (nic.twin_state == TwinState::gone) {
+    if (is_own_twin) return note(NicTrouble::nic_gone, nic_text + " is gone");
+    return note(NicTrouble::twin_gone, twin_text + " is gone");
+  }
+  if (!nic.has_program) return note(NicTrouble::no_program, nic_text + " has lost its XDP program");
+  if (!nic.link_up) return note(NicTrouble::no_link, nic_text + " has no link");
+  if (nic.twin_state == TwinState::set_down) note(NicTrouble::twin_down, twin_text + " is down");
+}
+
 WorkerSnapshot worker_snapshot(const shm::StatsReader& stats, std::uint32_t index,
                                std::uint64_t now_ns) {
   const mr_worker_stats from = stats.worker(index);
@@ -74,6 +90,7 @@ EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_lin
     // one that is there, the XDP program may be left that forwards without its daemon.
     const bool is_there = shm::identity_of(stats_path_) != shm::FileIdentity{};
     Result<shm::StatsReader> joined = shm::StatsReader::join(stats_path_);
+    if (const Status own = joined ? joined->check_trust() : ok(); !own) joined = own.error();
     join_error_ = joined ? "" : joined.error().message;
     is_unseen_ = !joined && (is_there || shm::is_hidden(stats_path_) || shm::is_hidden(lock_path_));
     if (!joined) return result;
@@ -85,9 +102,9 @@ EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_lin
   result.has_started = result.is_new_engine && !(info_.engine_pid == 0 && *was_there_first_);
   result.twins_changed = !same_twins(info.nics, info_.nics);
   info_ = std::move(info);
-  const bool is_attended = is_alive_ && is_beating(now_ns);
-  if (info_.engine_kind == MR_ENGINE_XDP && !is_attended) {
-    for (const mr_nic& nic : info_.nics) links_.push_back(ask_link(nic.twin_index));
+  is_left_alone_ = info_.engine_kind == MR_ENGINE_XDP && !(is_alive_ && is_beating(now_ns));
+  for (const mr_nic& nic : info_.nics) {
+    links_.push_back(nic.twin_index == 0 ? LinkState{} : ask_link(nic.twin_index));
   }
   return result;
 }
@@ -100,9 +117,9 @@ bool EngineWatch::is_beating(std::uint64_t now_ns) const {
 // daemon for changes alone; the DPDK engine's workers need its main thread for no more. What cannot
 // be read says neither that something is there nor that it is not.
 EngineState EngineWatch::state(std::uint64_t now_ns) const {
-  if (!stats_) return is_unseen_ ? EngineState::unseen : EngineState::stopped;
+  if (!stats_) return is_unseen() ? EngineState::unseen : EngineState::stopped;
   if (is_alive_ && is_beating(now_ns)) return EngineState::running;
-  bool is_forwarding = std::ranges::any_of(links_, &LinkState::has_xdp_program);
+  bool is_forwarding = is_left_alone_ && std::ranges::any_of(links_, &LinkState::has_xdp_program);
   if (is_alive_ && info_.engine_kind == MR_ENGINE_DPDK) {
     for (std::uint32_t i = 0; i < stats_->worker_count(); ++i) {
       const std::uint64_t age = age_ms(stats_->worker(i).heartbeat_ns, now_ns);
@@ -114,26 +131,34 @@ EngineState EngineWatch::state(std::uint64_t now_ns) const {
 
 NicSnapshot EngineWatch::nic_snapshot(std::size_t index) const {
   const mr_nic& nic = info_.nics[index];
+  const LinkState& link = links_[index];
+  const bool has_program = is_left_alone_ ? link.has_xdp_program : nic.lacks_program == 0;
+  const bool has_link = is_left_alone_ ? link.has_carrier : nic.link_up != 0;
   NicSnapshot shown{.name = nic.name,
                     .twin = nic.twin,
                     .mac = mac_text(nic.mac),
-                    .link_up = nic.link_up != 0,
+                    .link_up = has_link && has_program,
+                    .has_program = has_program,
                     .unserved_queues = nic.unserved_queues,
                     .rx_missed = nic.rx_missed,
                     .rx_errors = nic.rx_errors,
                     .rx_no_buffer = nic.rx_no_buffer,
                     .tx_dropped = nic.tx_dropped};
-  if (index < links_.size()) {
-    shown.link_up = links_[index].has_carrier && links_[index].has_xdp_program;
+  const bool is_own_twin = info_.engine_kind == MR_ENGINE_XDP;
+  if (link.is_gone) {
+    shown.twin_state = TwinState::gone;
+  } else if (link.is_set_down && !is_own_twin) {
+    shown.twin_state = TwinState::set_down;
   }
+  note_trouble(shown, is_own_twin);
   return shown;
 }
 
-std::uint64_t EngineWatch::oldest_read(std::uint64_t published) {
+std::optional<std::uint64_t> EngineWatch::oldest_read(std::uint64_t published) {
   is_alive_ = shm::ProcessLock::is_held(lock_path_);
   if (!is_alive_) return published;
   // Alive, but its segment is not there yet or not to be understood: it may be reading anything.
-  if (!stats_ || stats_->is_stale()) return 0;
+  if (!stats_ || stats_->is_stale()) return std::nullopt;
   return stats_->acknowledged_by_all();
 }
 
@@ -202,9 +227,11 @@ std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t pub
   if (age_ms(published_at_ns, now_ns) * kMillisecondNs < kSilenceNs) return "";
   for (const WorkerSnapshot& worker : engine.workers) {
     if (worker.acknowledged_generation >= published) continue;
+    // Of a segment that it does not even join the engine knows no generation.
+    const bool refuses_all = engine.refused_generation == 0 && !engine.refused_reason.empty();
     return "worker " + std::to_string(worker.index) + " has not acknowledged generation " +
            std::to_string(published) + " for " + std::to_string(age_ms(published_at_ns, now_ns)) +
-           " ms";
+           " ms" + (refuses_all ? "; the engine refused all: " + engine.refused_reason : "");
   }
   return "";
 }

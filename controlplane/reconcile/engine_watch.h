@@ -32,13 +32,16 @@ class EngineWatch {
     bool has_started = false;
     bool twins_changed = false;  // other interfaces, not other names
   };
-  // Looks at lock and segment, joins or re-joins the segment as needed. While the daemon of an XDP
-  // engine is away, `ask_link` says of each of its nics whether a program is attached.
+  // Looks at lock and segment, joins or re-joins the segment as needed. `ask_link` says of each
+  // twin whether it is there; while the daemon of an XDP engine is away, also whether a program is
+  // attached.
   [[nodiscard]] Poll poll(std::uint64_t now_ns, const AskLink& ask_link);
 
   // Null while there is no segment to read.
   [[nodiscard]] const shm::StatsReader* stats() const { return stats_ ? &*stats_ : nullptr; }
   [[nodiscard]] bool is_alive() const { return is_alive_; }
+  // As EngineState::unseen, at the last look.
+  [[nodiscard]] bool is_unseen() const { return !stats_ && is_unseen_; }
   [[nodiscard]] const shm::EngineInfo& info() const { return info_; }
 
   // Since the main thread's last sign of life; it gives one every millisecond.
@@ -46,9 +49,10 @@ class EngineWatch {
     return now_ns > info_.heartbeat_ns ? now_ns - info_.heartbeat_ns : 0;
   }
 
-  // The oldest generation that some worker may still read, for Publisher::reclaim. Asks for the
-  // lock anew: without an engine it is `published`, since one that starts later begins with that.
-  [[nodiscard]] std::uint64_t oldest_read(std::uint64_t published);
+  // The oldest generation that some worker may still read, for Publisher::reclaim; nullopt when
+  // nobody tells. Asks for the lock anew: without an engine it is `published`, since one that
+  // starts later begins with that.
+  [[nodiscard]] std::optional<std::uint64_t> oldest_read(std::uint64_t published);
 
   // Index of the nic behind a twin; nullopt when the engine drives none.
   [[nodiscard]] std::optional<std::uint8_t> nic_of_twin(std::uint32_t twin_index) const;
@@ -74,7 +78,8 @@ class EngineWatch {
   std::string join_error_;
   bool is_unseen_ = false;  // there may be a segment, but it cannot be read
   shm::EngineInfo info_;
-  std::vector<LinkState> links_;  // by nic, as the kernel says; empty while the engine says it
+  std::vector<LinkState> links_;  // by nic, of its twin, as the kernel says
+  bool is_left_alone_ = false;    // a program in the kernel, whose daemon says nothing of its nics
 };
 
 }  // namespace millrace::control

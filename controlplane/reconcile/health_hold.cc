@@ -52,8 +52,9 @@ void HoldWatch::note_links(const Inputs& inputs) {
   const std::size_t count = std::min(inputs.engine.nics.size(), links_.size());
   for (std::size_t nic = 0; nic < count; ++nic) {
     Link& link = links_[nic];
-    const bool is_up = inputs.engine.nics[nic].link_up;
+    const bool is_up = inputs.engine.nics[nic].trouble == NicTrouble::none;
     if (!is_up) {
+      link.trouble_text = inputs.engine.nics[nic].trouble_text;
       if (link.is_up) link.down_since_ns = inputs.now_ns;
       link.down_until_ns = inputs.now_ns;
     }
@@ -92,9 +93,7 @@ HoldDecision HoldWatch::for_links(const Inputs& inputs) const {
   for (std::size_t nic = 0; nic < std::min(inputs.engine.nics.size(), links_.size()); ++nic) {
     if (!is_held(nic, inputs)) continue;
     hold.held_nics |= bit(nic);
-    const std::string& name = inputs.engine.nics[nic].name;
-    hold.reason = "nic " + name + " has no link";
-    if (links_[nic].is_up) hold.reason = "nic " + name + " had no link until now";
+    hold.reason = (links_[nic].is_up ? "just over: " : "") + links_[nic].trouble_text;
   }
   hold.is_for_all = hold.held_nics != 0 && (inputs.target_nics & ~hold.held_nics) == 0;
   return hold;
@@ -106,7 +105,8 @@ bool HoldWatch::is_held(std::size_t nic, const Inputs& inputs) const {
   if (link.is_up || inputs.now_ns < link.down_since_ns + kLinkHoldNs) return true;
   for (std::size_t other = 0; other < inputs.engine.nics.size(); ++other) {
     const bool reaches_targets = (inputs.target_nics & bit(other)) != 0;
-    if (other != nic && reaches_targets && inputs.engine.nics[other].link_up) return false;
+    if (other != nic && reaches_targets && inputs.engine.nics[other].trouble == NicTrouble::none)
+      return false;
   }
   return true;
 }

@@ -6,7 +6,7 @@
 //   no engine, or one that just started or is silent --> nobody's health gets worse
 //   a program that forwards without its daemon        --> health goes on: it carries probes, too
 //   a worker that stands still                        --> nobody's: any answer may be in its queue
-//   a nic without link                                --> not that of the targets behind it
+//   a nic without link, XDP program or kernel twin    --> not that of the targets behind it
 //
 // What held health goes on doing so for a while after it has passed: the first probes ask a kernel
 // that must look for its neighbours again.
@@ -46,6 +46,7 @@ class HoldWatch {
  private:
   struct Link {
     bool is_up = true;
+    std::string trouble_text{};  // of the last one
     std::uint64_t down_since_ns = 0;
     std::uint64_t down_until_ns = 0;  // 0: was never seen down
   };

@@ -319,6 +319,7 @@ Snapshot Reconciler::snapshot() const {
                                 .listener_sums = listener_sums_,
                                 .target_sums = target_sums_,
                                 .find_next_hop = hooks_.find_next_hop,
+                                .is_engine_unseen = engine_.is_unseen(),
                                 .now_ns = now_ns};
   Snapshot out;
   out.node = state_.node.name;

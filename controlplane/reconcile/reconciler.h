@@ -157,7 +157,7 @@ class Reconciler final : public Controller {
   [[nodiscard]] std::set<TargetKey> targets_behind(NicMask nics) const;
   void note_nics();
   void note_ways(std::uint64_t now_ns);
-  void note_links(const EngineSnapshot& engine);
+  void note_nic_troubles(const EngineSnapshot& engine);
   [[nodiscard]] Status save(const Moment& now);
   void save_targets(const std::vector<StoredTarget>& rows, const Moment& now);
   [[nodiscard]] bool is_floor_reached() const {
@@ -181,7 +181,8 @@ class Reconciler final : public Controller {
   void note_alarm(std::string& before, const std::string& now, const char* over) const;
   [[nodiscard]] std::vector<Alarm> alarms(const EngineSnapshot& engine) const;
   void add_own_vip_alarms(std::vector<Alarm>& alarms) const;
-  void add_unreachable_alarm(const GroupState& group, std::vector<Alarm>& alarms) const;
+  void add_unreachable_alarm(const GroupState& group, const EngineSnapshot& engine,
+                             std::vector<Alarm>& alarms) const;
   void add_encap_source_alarm(const GroupState& group, std::vector<Alarm>& alarms) const;
   void add_mtu_alarm(const GroupState& group, std::vector<Alarm>& alarms) const;
   [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
@@ -211,7 +212,7 @@ class Reconciler final : public Controller {
   NicMask target_nics_ = 0;
   std::uint64_t probe_timeout_min_ns_ = 0;
   Alarm hold_alarm_;
-  std::vector<Alarm> link_alarms_;
+  std::vector<Alarm> nic_alarms_;
   std::optional<EngineState> engine_state_;  // as told last
   std::uint64_t drain_due_ns_ = 0;           // when the next drain ends; kNever: none runs
   ImageContents contents_;                   // as published last, while has_contents_

@@ -17,8 +17,13 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
   if (!publish_alarm_.empty()) alarms.push_back({AlarmKind::publish, publish_alarm_});
   if (!store_alarm_.empty()) alarms.push_back({AlarmKind::store, store_alarm_});
   if (!hold_alarm_.text.empty()) alarms.push_back(hold_alarm_);
-  alarms.insert(alarms.end(), link_alarms_.begin(), link_alarms_.end());
-  if (engine.is_unseen()) alarms.push_back({AlarmKind::engine_unseen, engine.problem});
+  alarms.insert(alarms.end(), nic_alarms_.begin(), nic_alarms_.end());
+  if (engine.is_unseen()) {
+    std::erase_if(alarms, [](const Alarm& alarm) { return alarm.kind == AlarmKind::hold; });
+    alarms.push_back({AlarmKind::engine_unseen,
+                      engine.problem + "; until then no target's health gets worse, and the ways "
+                                       "to targets stay as they are in force"});
+  }
   if (engine.is_of_wrong_kind()) {
     alarms.push_back({AlarmKind::engine_kind, "the engine that runs is " + engine.kind +
                                                   ", but node.engine is " + engine.wanted_kind});
@@ -32,7 +37,7 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
                           "no service: restart the engine; its log says what happened"});
   }
   for (const auto& [name, group] : state_.groups) {
-    if (engine.is_running()) add_unreachable_alarm(group, alarms);
+    if (engine.is_running()) add_unreachable_alarm(group, engine, alarms);
     if (!encapsulates(group.settings.forwarding)) continue;
     add_encap_source_alarm(group, alarms);
     add_mtu_alarm(group, alarms);
@@ -40,13 +45,19 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
   return alarms;
 }
 
-// One for each group: targets of one group mostly share what is wrong.
-void Reconciler::add_unreachable_alarm(const GroupState& group, std::vector<Alarm>& alarms) const {
+// One for each group: targets of one group mostly share what is wrong. Of ways that went with their
+// twin that is told already.
+void Reconciler::add_unreachable_alarm(const GroupState& group, const EngineSnapshot& engine,
+                                       std::vector<Alarm>& alarms) const {
   const TargetRecord* first = nullptr;
   std::size_t count = 0;
   for (const auto& [key, target] : group.targets) {
     const bool is_healthy = target.health.state == TargetState::healthy;
     if (!target.is_unreachable || !is_healthy || !gets_flows(target, group)) continue;
+    if (target.nic && *target.nic < engine.nics.size() &&
+        engine.nics[*target.nic].twin_state != TwinState::there) {
+      continue;
+    }
     if (count++ == 0) first = &target;
   }
   if (first == nullptr) return;

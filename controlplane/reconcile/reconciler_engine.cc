@@ -108,7 +108,7 @@ void Reconciler::hold_health(std::uint64_t now_ns) {
                is_over ? "over: " + hold_alarm_.text : decided.alarm.text);
   }
   hold_alarm_ = decided.alarm;
-  note_links(engine);
+  note_nic_troubles(engine);
   HealthHold hold{.reason = decided.reason, .targets = {}, .forgets_failures = false};
   if (decided.held_nics != 0) {
     // The link was down for a moment before anybody saw it.
@@ -121,14 +121,15 @@ void Reconciler::hold_health(std::uint64_t now_ns) {
 
 void Reconciler::note_engine_state(const EngineSnapshot& engine) {
   if (engine_state_ == engine.state) return;
-  // Either program may be the first to start.
-  const bool is_expected = engine.is_running() || !engine_state_;
+  // Either program may be the first to start. One that cannot be seen has started.
+  const bool is_expected = engine.is_running() || (!engine_state_ && !engine.is_unseen());
   const char* what = engine.is_running()      ? "the engine runs"
                      : engine.is_forwarding() ? "the engine forwards, but carries out no change: "
                      : engine.is_unseen()     ? ""
                                               : "nothing is forwarded: ";
   hooks_.log(is_expected ? LogLevel::info : LogLevel::error,
              what + (engine.is_running() ? "" : engine.problem));
+  if (engine_state_ == EngineState::unseen) note_change();  // nothing stands in for it any more
   engine_state_ = engine.state;
 }
 
@@ -150,13 +151,46 @@ void Reconciler::note_ways(std::uint64_t now_ns) {
   }
 }
 
+namespace {
+
+Alarm alarm_of(const NicSnapshot& nic, const EngineSnapshot& engine) {
+  AlarmKind kind = AlarmKind::link;
+  std::string what = "nothing comes in or leaves by it";
+  switch (nic.trouble) {
+    case NicTrouble::twin_gone:
+      kind = AlarmKind::twin;
+      what =
+          "the node's own addresses and ways to targets on it went with it; make it again with "
+          "them (runbook, \"The twin is gone or down\"), and restart the engine";
+      break;
+    case NicTrouble::twin_down:
+      kind = AlarmKind::twin;
+      what = "the node itself and its health checks reach nobody by that nic; ip link set dev " +
+             nic.twin + " up, and give it again the IPv6 addresses and routes that went with it";
+      break;
+    case NicTrouble::nic_gone:
+      what += "; restart the engine when it is back";
+      break;
+    case NicTrouble::no_program:
+      what = "nothing that comes in by it is forwarded; ";
+      what += engine.kind == "xdp" ? "the log of millrace-xdp says what is in the way"
+                                   : "restart the engine";
+      break;
+    case NicTrouble::no_link:
+    case NicTrouble::none:
+      break;
+  }
+  return {kind, nic.trouble_text + ": " + what};
+}
+
+}  // namespace
+
 // Of every nic: clients and targets may be behind any.
-void Reconciler::note_links(const EngineSnapshot& engine) {
+void Reconciler::note_nic_troubles(const EngineSnapshot& engine) {
   std::vector<Alarm> alarms;
   for (const NicSnapshot& nic : engine.nics) {
-    if (nic.link_up || !engine.is_forwarding()) continue;
-    alarms.push_back(
-        {AlarmKind::link, "nic " + nic.name + " has no link: nothing comes in or leaves by it"});
+    if (nic.trouble == NicTrouble::none || !engine.is_forwarding()) continue;
+    alarms.push_back(alarm_of(nic, engine));
   }
   const auto log_missing = [this](LogLevel level, const char* what, const auto& of,
                                   const auto& in) {
@@ -164,9 +198,9 @@ void Reconciler::note_links(const EngineSnapshot& engine) {
       if (std::ranges::find(in, alarm) == in.end()) hooks_.log(level, what + alarm.text);
     }
   };
-  log_missing(LogLevel::info, "over: ", link_alarms_, alarms);
-  log_missing(LogLevel::error, "", alarms, link_alarms_);
-  link_alarms_ = std::move(alarms);
+  log_missing(LogLevel::info, "over: ", nic_alarms_, alarms);
+  log_missing(LogLevel::error, "", alarms, nic_alarms_);
+  nic_alarms_ = std::move(alarms);
 }
 
 // Those whose nic was never known are behind any.

@@ -19,10 +19,11 @@ std::optional<mr_next_hop> Reconciler::resolved(const std::optional<NextHopInfo>
   return out;
 }
 
-// What the image in force says, while the kernel has not answered since our start.
+// What the image in force says, while the kernel has not answered since our start, or nobody tells
+// for which interfaces its answers count: an engine that cannot be seen may well forward by it.
 core::ConfigView Reconciler::stand_in(std::uint64_t now_ns) const {
-  const bool is_grace_over = now_ns >= opened_at_ns_ + kGraceNs;
-  return is_grace_over ? core::ConfigView{} : publisher_->published();
+  const bool is_known = now_ns >= opened_at_ns_ + kGraceNs && !engine_.is_unseen();
+  return is_known ? core::ConfigView{} : publisher_->published();
 }
 
 FindWay Reconciler::way_to_targets(std::uint64_t now_ns) const {

@@ -28,7 +28,8 @@ struct TargetSnapshot {
   TargetState health = TargetState::initial;
   bool operator_drained = false;  // by `millrace drain`, as opposed to removed from the file
   std::optional<std::uint32_t> drain_seconds_left;  // while draining
-  bool next_hop_resolved = false;
+  // Nothing while the engine cannot be seen, which alone tells what interfaces it drives.
+  std::optional<bool> next_hop_resolved;
   std::string next_hop;     // "10.0.1.11 via mr0 lladdr 02:..", or why there is none
   std::uint16_t mtu = 0;    // on the way there; 0: not known
   double lookup_share = 0;  // part of the group's slots, 0-1
@@ -85,11 +86,21 @@ struct WorkerSnapshot {
   std::array<std::uint64_t, MR_DROP_REASON_COUNT> drops{};  // likewise
 };
 
+// The kernel's interface that carries the node's own part of a nic's traffic.
+enum class TwinState : std::uint8_t { there, set_down, gone };
+
+// What keeps probes from passing a nic, which may be several things: the first of these.
+enum class NicTrouble : std::uint8_t { none, twin_gone, nic_gone, no_program, no_link, twin_down };
+
 struct NicSnapshot {
   std::string name;
   std::string twin;
   std::string mac;
-  bool link_up = false;
+  bool link_up = false;     // and frames come to the engine by it
+  bool has_program = true;  // XDP's, without which none come
+  TwinState twin_state = TwinState::there;
+  NicTrouble trouble = NicTrouble::none;
+  std::string trouble_text{};         // "nic eth1 has no link"
   std::uint32_t unserved_queues = 0;  // rx queues that it spreads over and no worker reads
   // Dropped before a worker saw it, since engine start (mr_nic).
   std::uint64_t rx_missed = 0;
@@ -146,10 +157,11 @@ enum class AlarmKind : std::uint8_t {
   unreachable,    // healthy targets to which the engine has no way
   mtu,            // targets to which encapsulated packets do not fit that every network carries
   stall,          // a worker stands still
-  link,           // a nic has no link
+  link,           // a nic has no link, or lost its XDP program
+  twin,           // a nic's kernel twin is gone or down
   queues,         // rx queues that nobody reads
 };
-inline constexpr std::size_t kAlarmKindCount = 17;
+inline constexpr std::size_t kAlarmKindCount = 18;
 
 struct Alarm {
   AlarmKind kind{};

@@ -27,9 +27,11 @@ TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& gro
     target.drain_seconds_left = static_cast<std::uint32_t>((left_ns + kSecondNs - 1) / kSecondNs);
   }
   const std::optional<NextHopInfo> hop = sources.find_next_hop(record.key.address);
-  target.next_hop_resolved = hop && hop->resolved;
-  target.mtu = hop ? hop->mtu : std::uint16_t{0};
-  target.next_hop = hop ? hop->text : "not looked up yet";
+  if (!sources.is_engine_unseen) {
+    target.next_hop_resolved = hop && hop->resolved;
+    target.mtu = hop ? hop->mtu : std::uint16_t{0};
+    target.next_hop = hop ? hop->text : "not looked up yet";
+  }
   if (const auto& table = group.epochs.table()) {
     target.lookup_share = static_cast<double>(group.epochs.slots_owned(record.id)) /
                           static_cast<double>(table->slots.size());

@@ -19,6 +19,7 @@ struct SnapshotSources {
   const CounterSums<mr_listener_stats>& listener_sums;
   const CounterSums<mr_target_stats>& target_sums;
   std::function<std::optional<NextHopInfo>(const IpAddress&)> find_next_hop;
+  bool is_engine_unseen;
   std::uint64_t now_ns;  // CLOCK_MONOTONIC
 };
 

@@ -117,14 +117,14 @@ constexpr MetricRow<AlarmSubject> kAlarmRows[] = {
     {{"millrace_alarms", MetricKind::gauge,
       "How many things of a kind the control plane finds wrong just now (millrace status says "
       "which): probes, late, hold, routes, publish, store, file, engine_unseen, metrics, "
-      "engine_kind, own_vip, encap_source, unreachable, mtu, stall, link, queues.",
+      "engine_kind, own_vip, encap_source, unreachable, mtu, stall, link, twin, queues.",
       "alarm", ""},
      [](const AlarmSubject& s) { return number(s.count); }},
 };
 
 constexpr MetricRow<const NicSnapshot*> kNicRows[] = {
-    {{"millrace_nic_link_up", MetricKind::gauge, "1 while the nic has link, else 0.", "nic,twin",
-      ""},
+    {{"millrace_nic_link_up", MetricKind::gauge,
+      "1 while the nic has link and, where it needs one, its XDP program; else 0.", "nic,twin", ""},
      [](const NicSnapshot* const& s) { return claim(s->link_up); }},
     {{"millrace_nic_unserved_queues", MetricKind::gauge,
       "Rx queues of the nic whose frames reach no worker.", "nic,twin", ""},
@@ -285,7 +285,7 @@ const char* alarm_label(AlarmKind kind) {
   constexpr std::array<const char*, kAlarmKindCount> kNames = {
       "probes",      "late",          "hold",    "routes",      "publish", "store",
       "file",        "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source",
-      "unreachable", "mtu",           "stall",   "link",        "queues"};
+      "unreachable", "mtu",           "stall",   "link",        "twin",    "queues"};
   return kNames.at(static_cast<std::size_t>(kind));
 }
 

@@ -31,6 +31,10 @@ constexpr MetricRow<const ListenerSnapshot*> kListenerRows[] = {
      [](const ListenerSnapshot* const& s) {
        return Labels{{"target_group", s->target_group}};
      }},
+};
+
+// What the engine counts.
+constexpr MetricRow<const ListenerSnapshot*> kListenerCountRows[] = {
     {{"millrace_listener_new_flows_total", MetricKind::counter, "Flows that began.",
       "load_balancer,vip,protocol,port", "NewFlowCount"},
      [](const ListenerSnapshot* const& s) { return number(s->stats.new_flows); }},
@@ -134,14 +138,21 @@ constexpr MetricRow<const TargetSnapshot*> kTargetRows[] = {
       ""},
      [](const TargetSnapshot* const& s) { return s->lookup_share; }},
     {{"millrace_target_next_hop_resolved", MetricKind::gauge,
-      "1 while the kernel knows the MAC address of the target's next hop, else 0.",
+      "1 while the kernel knows the MAC address of the target's next hop, else 0; none while the "
+      "engine cannot be seen.",
       "target_group,target", ""},
-     [](const TargetSnapshot* const& s) { return claim(s->next_hop_resolved); }},
+     [](const TargetSnapshot* const& s) {
+       return s->next_hop_resolved ? claim(*s->next_hop_resolved) : kNoSample;
+     }},
     {{"millrace_target_drain_remaining_seconds", MetricKind::gauge,
       "Rest of the deregistration delay; only while draining.", "target_group,target", ""},
      [](const TargetSnapshot* const& s) {
        return s->drain_seconds_left ? number(*s->drain_seconds_left) : kNoSample;
      }},
+};
+
+// What the engine counts.
+constexpr MetricRow<const TargetSnapshot*> kTargetCountRows[] = {
     {{"millrace_target_active_flows", MetricKind::gauge, "Flows that the target has now.",
       "target_group,target", "ActiveFlowCount"},
      [](const TargetSnapshot* const& s) { return number(s->stats.active_flows); }},
@@ -174,8 +185,10 @@ Labels labels_of(const ListenerSnapshot& listener) {
 
 void append_traffic_infos(std::vector<MetricInfo>& infos) {
   append_infos(infos, kListenerRows);
+  append_infos(infos, kListenerCountRows);
   append_infos(infos, kGroupRows);
   append_infos(infos, kTargetRows);
+  append_infos(infos, kTargetCountRows);
 }
 
 void append_traffic_families(std::vector<prometheus::MetricFamily>& families,
@@ -196,6 +209,9 @@ void append_traffic_families(std::vector<prometheus::MetricFamily>& families,
   append_families(families, kListenerRows, listeners);
   append_families(families, kGroupRows, groups);
   append_families(families, kTargetRows, targets);
+  if (snapshot.engine.is_unseen()) return;
+  append_families(families, kListenerCountRows, listeners);
+  append_families(families, kTargetCountRows, targets);
 }
 
 }  // namespace millrace::control

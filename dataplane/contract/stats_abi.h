@@ -116,8 +116,9 @@ struct mr_nic {
   uint64_t rx_no_buffer;  // no packet buffer
   // And what it was given to send and threw away: such packets are counted as forwarded or replied.
   uint64_t tx_dropped;
-  uint32_t twin_index;  // the kernel's number of `twin`, whatever its name becomes; 0: no twin
-  uint8_t reserved[52];
+  uint32_t twin_index;    // the kernel's number of `twin`, whatever its name becomes; 0: no twin
+  uint8_t lacks_program;  // somebody took its XDP program off: the engine gets no frame by it
+  uint8_t reserved[51];
 };
 MR_ABI_ASSERT(sizeof(struct mr_nic) == 128, "two lines");
 

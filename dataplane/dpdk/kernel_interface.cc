@@ -84,7 +84,8 @@ std::uint32_t rx_queue_count_with_xdp(const std::string& interface) {
   std::error_code failure;  // a device without a driver
   const std::filesystem::path driver =
       std::filesystem::read_symlink("/sys/class/net/" + interface + "/device/driver", failure);
-  if (driver.filename() != "virtio_net" || xdp_program(interface).value_or(0) != 0) return now;
+  if (driver.filename() != "virtio_net" || xdp_program(interface).value_or(XdpProgram{}).id != 0)
+    return now;
   const auto with_xdp = now + static_cast<std::uint32_t>(::sysconf(_SC_NPROCESSORS_CONF));
   return with_xdp <= combined_channels_max(interface) ? with_xdp : now;
 }
@@ -109,7 +110,7 @@ Status set_mtu(const std::string& interface, std::uint32_t mtu) {
                " to " + std::to_string(mtu) + ": " + std::generic_category().message(errno)};
 }
 
-std::optional<std::uint32_t> xdp_program(const std::string& interface) {
+std::optional<XdpProgram> xdp_program(const std::string& interface) {
   struct {
     nlmsghdr header;
     ifinfomsg link;
@@ -133,8 +134,10 @@ std::optional<std::uint32_t> xdp_program(const std::string& interface) {
   const std::string_view link(answer.data(), std::min(size, header->nlmsg_len));
   const auto xdp = find_attribute(link.substr(NLMSG_SPACE(sizeof(ifinfomsg))), IFLA_XDP);
   const auto id = xdp ? find_attribute(*xdp, IFLA_XDP_PROG_ID) : std::nullopt;
-  std::uint32_t found = 0;
-  if (id && id->size() == sizeof(found)) std::memcpy(&found, id->data(), sizeof(found));
+  const auto mode = xdp ? find_attribute(*xdp, IFLA_XDP_ATTACHED) : std::nullopt;
+  XdpProgram found;
+  if (id && id->size() == sizeof(found.id)) std::memcpy(&found.id, id->data(), sizeof(found.id));
+  found.is_generic = mode && !mode->empty() && mode->front() == XDP_ATTACHED_SKB;
   return found;
 }
 

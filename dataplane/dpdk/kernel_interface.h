@@ -32,9 +32,12 @@ namespace millrace::dpdk {
 // Needs CAP_NET_ADMIN. Errors name the interface and both values.
 [[nodiscard]] Status set_mtu(const std::string& interface, std::uint32_t mtu);
 
-// Id of the XDP program that is attached to the interface; 0: none, nothing: the kernel does not
-// say.
-[[nodiscard]] std::optional<std::uint32_t> xdp_program(const std::string& interface);
+// The XDP program that is attached to the interface; id 0: none, nothing: the kernel does not say.
+struct XdpProgram {
+  std::uint32_t id = 0;
+  bool is_generic = false;  // run by the kernel's stack, not by the driver
+};
+[[nodiscard]] std::optional<XdpProgram> xdp_program(const std::string& interface);
 
 // File descriptors of this process's AF_XDP sockets. DPDK's driver keeps its own to itself.
 [[nodiscard]] std::vector<int> af_xdp_sockets();

@@ -99,7 +99,7 @@ Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool
     std::vector<int> own = af_xdp_sockets();
     std::erase_if(own, [&](int fd) { return std::ranges::count(others, fd) != 0; });
     nic->interface_drops_.emplace(nic->name_, std::move(own));
-    nic->xdp_program_ = xdp_program(nic->name_).value_or(0);
+    nic->xdp_program_ = xdp_program(nic->name_).value_or(XdpProgram{}).id;
   } else {
     nic->sum_device_drops(nic->drops_before_);
   }
@@ -121,20 +121,16 @@ Nic::~Nic() {
 std::uint32_t Nic::unserved_queues() const {
   if (!is_interface_) return 0;  // spreads over what configure() set up
   const std::uint32_t has = rx_queue_count(name_);
-  if (has_lost_program()) return has;
   return has > rx_queues_.size() ? has - static_cast<std::uint32_t>(rx_queues_.size()) : 0;
 }
 
 bool Nic::has_lost_program() const {
-  return xdp_program(name_).value_or(xdp_program_) != xdp_program_;
+  if (xdp_program_ == 0) return false;
+  const std::optional<XdpProgram> now = xdp_program(name_);
+  return now && now->id != xdp_program_;
 }
 
 std::string Nic::queue_remedy() const {
-  if (has_lost_program()) {
-    return "somebody took off its XDP program: restart the engine, and if it got another one: ip "
-           "link set dev " +
-           name_ + " xdp off";
-  }
   return "restart the engine, or: " +
          queue_command(name_, static_cast<std::uint32_t>(rx_queues_.size()));
 }
@@ -342,8 +338,7 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
   if (status == 0) return ok();
   Error error = device_error("cannot configure the device", status);
   if (is_af_xdp(driver_)) {
-    error.message += "; if another XDP program is attached (ip link show " + name_ +
-                     "): millrace-xdp detach, or ip link set dev " + name_ + " xdp off";
+    error.message += "; ip link show " + name_ + " tells of XDP programs that are in the way";
   }
   return error;
 }

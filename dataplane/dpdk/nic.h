@@ -122,9 +122,10 @@ class Nic {
   // Makes the device take frames for `macs` as well as for its own address, and no longer for those
   // of the call before.
   void accept(const std::vector<core::MacAddr>& macs);
+  // Somebody took AF_XDP's program off it, so that all its frames go to the kernel. About 20 us.
+  [[nodiscard]] bool has_lost_program() const;
   // Rx queues whose frames reach no worker by now but go to the kernel: somebody gave the nic more
-  // (ethtool -L, a driver that was loaded anew), or took AF_XDP's program off it, which concerns
-  // them all. About 40 us.
+  // (ethtool -L, a driver that was loaded anew). About 20 us.
   [[nodiscard]] std::uint32_t unserved_queues() const;
   // What to do about them.
   [[nodiscard]] std::string queue_remedy() const;
@@ -152,14 +153,13 @@ class Nic {
   // A tag that the device took off would leave packets of a VLAN like untagged ones.
   void keep_vlan_tags() const;
   void sum_device_drops(mr_nic& sum) const;
-  [[nodiscard]] bool has_lost_program() const;
 
   std::string name_;
   std::string driver_;
   bool is_interface_ = false;  // of the kernel, driven by AF_XDP
   std::uint32_t interface_index_ = 0;
   std::optional<InterfaceDrops> interface_drops_;
-  std::uint32_t xdp_program_ = 0;  // AF_XDP's
+  std::uint32_t xdp_program_ = 0;  // AF_XDP's; 0: none, or the kernel did not say
   mr_nic drops_before_{};          // of other devices, when they started
   core::MacAddr mac_;
   std::vector<core::MacAddr> accepted_;  // beside the device's own

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/program/program.h"
 
+#include <pwd.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 
@@ -40,6 +41,17 @@ void add_common_options(po::options_description& options) {
       "trace, debug, info, warn, error or off");
   add("config", po::value<std::string>()->value_name("FILE"),
       "read options from FILE first, as NAME=VALUE lines; the command line wins");
+  add("control-user", po::value<std::string>()->value_name("USER")->default_value("millrace"),
+      "the control plane's user, whose config is believed, as root's and this program's own is");
+}
+
+Result<std::uint32_t> control_user(const po::variables_map& values) {
+  const po::variable_value& option = values["control-user"];
+  const auto& name = option.as<std::string>();
+  const passwd* user = ::getpwnam(name.c_str());  // before there are threads
+  if (user != nullptr) return user->pw_uid;
+  if (option.defaulted()) return 0;
+  return Error{"--control-user: there is no user '" + name + "'"};
 }
 
 namespace {

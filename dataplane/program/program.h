@@ -15,7 +15,7 @@ namespace millrace::program {
 namespace po = boost::program_options;
 using StopAsked = bool (*)();
 
-// --log-level and --config, which every engine has.
+// --log-level, --config and --control-user, which every engine has.
 void add_common_options(po::options_description& options);
 
 // The command line alone. Boost throws on bad input; this is where it ends.
@@ -28,6 +28,9 @@ void add_common_options(po::options_description& options);
 [[nodiscard]] Result<po::variables_map> parse(int argc, char** argv,
                                               const po::options_description& options,
                                               const po::positional_options_description& positional);
+
+// The number of --control-user; root's when that is left out and there is no such user.
+[[nodiscard]] Result<std::uint32_t> control_user(const po::variables_map& values);
 
 // Starts the log (log.h) as `name`, from the level with this word on. Ignores SIGPIPE: who reads
 // the log, or asks at some socket, and goes away must not end the program.

@@ -26,6 +26,10 @@ std::optional<ConfigEvent> ConfigReader::join_if_new() {
   if (segment_ != nullptr && !segment_->is_replaced()) return std::nullopt;
   if (identity_of(path_) == FileIdentity{}) return std::nullopt;
   Result<Segment> joined = Segment::join(path_, kConfigSpec, Access::read_only);
+  if (Status own = joined ? joined->check_trust(control_user_) : ok(); !own) {
+    joined = Error{own.error().message +
+                   "; if it is the control plane's, name its user by --control-user"};
+  }
   if (!joined) {
     if (joined.error().message == join_error_) return std::nullopt;
     join_error_ = joined.error().message;

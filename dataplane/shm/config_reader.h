@@ -35,8 +35,10 @@ struct ConfigEvent {
 
 class ConfigReader {
  public:
-  // `path` of the config segment; it need not exist yet.
-  explicit ConfigReader(std::string path) : path_(std::move(path)) {}
+  // `path` of the config segment; it need not exist yet. It is believed when root, the effective
+  // user or the control plane's user `control_user` (a number; root: no other) alone can write it.
+  explicit ConfigReader(std::string path, std::uint32_t control_user = 0)
+      : path_(std::move(path)), control_user_(control_user) {}
 
   // Each generation and each bad file is reported once. When the control plane replaced the
   // segment, the new one is joined; configs handed out before stay valid.
@@ -51,6 +53,7 @@ class ConfigReader {
   [[nodiscard]] ConfigEvent refuse(std::uint64_t generation, std::string reason);
 
   std::string path_;
+  std::uint32_t control_user_;
   std::shared_ptr<const Segment> segment_;
   std::string join_error_;             // of the last try, so that it is reported once
   std::uint64_t seen_generation_ = 0;  // of segment_: adopted or refused

@@ -125,8 +125,10 @@ File& File::operator=(File&& other) noexcept {
 }
 
 Result<File> File::open(const std::string& path, int flags, unsigned mode) {
-  return checked(File(::open(path.c_str(), flags | kAlways, static_cast<mode_t>(mode))), path,
-                 flags);
+  File opened(::open(path.c_str(), flags | kAlways, static_cast<mode_t>(mode)));
+  const bool is_link = !opened.is_open() && errno == ELOOP && (flags & O_NOFOLLOW) != 0;
+  if (is_link) return refused_link(path, "");
+  return checked(std::move(opened), path, flags);
 }
 
 Result<File> File::open_shared(const std::string& path, int flags, unsigned mode) {
@@ -173,10 +175,11 @@ Result<std::uint64_t> File::size_bytes() const {
   return static_cast<std::uint64_t>(info->st_size);
 }
 
-Result<bool> File::is_trusted() const {
+Result<bool> File::is_trusted(std::uint32_t other) const {
   const auto info = information_of(*this);
   if (!info) return os_error("cannot ask who owns a file");
-  return is_roots_or_own(*info) && (info->st_mode & (S_IWGRP | S_IWOTH)) == 0;
+  const bool is_owned = is_roots_or_own(*info) || info->st_uid == other;
+  return is_owned && (info->st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
 Error untrusted(const std::string& path) {

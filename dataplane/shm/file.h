@@ -39,7 +39,7 @@ class File {
 
   // `flags` as of open(2), always with O_CLOEXEC. Fails, without waiting, where something lies that
   // is neither a file nor a directory, unless it is only to be asked about (O_PATH). Errors carry
-  // the path.
+  // the path, and say what O_NOFOLLOW refuses.
   [[nodiscard]] static Result<File> open(const std::string& path, int flags, unsigned mode = 0640);
   // Likewise, for what programs of several users share: the file is given to the group of its
   // directory (give_to_group_of), and `mode` holds whatever the umask. Others may write to that
@@ -53,9 +53,9 @@ class File {
   [[nodiscard]] int fd() const { return fd_; }
   [[nodiscard]] bool is_open() const { return fd_ >= 0; }
   [[nodiscard]] Result<std::uint64_t> size_bytes() const;
-  // True when nobody but root and the effective user can have written what it says. Who cannot ask
-  // does not know: that is an error, and no "no".
-  [[nodiscard]] Result<bool> is_trusted() const;
+  // True when nobody but root, the effective user and the user `other` (a number; root: no other)
+  // can have written what it says. Who cannot ask does not know: that is an error, and no "no".
+  [[nodiscard]] Result<bool> is_trusted(std::uint32_t other = 0) const;
   // Reserves real memory or disk for [offset, offset + bytes), so that a later store through a map
   // cannot end in SIGBUS for want of space.
   [[nodiscard]] Status reserve(std::uint64_t offset, std::uint64_t bytes) const;

@@ -70,8 +70,10 @@ class FlowSet {
   [[nodiscard]] std::span<const core::FlowTable::Left> left() const { return left_; }
   [[nodiscard]] const std::vector<std::string>& problems() const { return problems_; }
 
-  // Tables with the flows that were left. Where these are of the same number and size they are used
-  // as they are. Otherwise each record goes to the worker that owns it now (core/steering.h), in a
+  // True when what was left has the same number of tables and the same size.
+  [[nodiscard]] bool is_left_as(const Shape& shape) const;
+  // Tables with the flows that were left. Where these are as `shape` says they are used as they
+  // are. Otherwise each record goes to the worker that owns it now (core/steering.h), in a
   // new set. Errors say how much room is lacking.
   [[nodiscard]] Result<TakenOver> take_over(const Shape& shape);
   // New tables without flows, in a new set. files()[i] is table i.
@@ -85,7 +87,6 @@ class FlowSet {
   FlowSet(File lock, std::string directory, std::string saved_path);
 
   [[nodiscard]] Status find_left();
-  [[nodiscard]] bool is_left_as(const Shape& shape) const;
   [[nodiscard]] Result<TakenOver> attach_left(const Shape& shape);
   void enter_left(TakenOver& taken) const;
   [[nodiscard]] Status create_files(const Shape& shape);

@@ -158,8 +158,8 @@ void raise_words(std::span<std::uint64_t> words, std::span<const std::uint64_t> 
 }
 
 Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, Access access) {
-  Result<File> file =
-      access == Access::read_only ? File::open(path, O_RDONLY) : File::open_shared(path, O_RDWR);
+  Result<File> file = access == Access::read_only ? File::open(path, O_RDONLY | O_NOFOLLOW)
+                                                  : File::open_shared(path, O_RDWR);
   if (!file) return file.error();
   Result<std::uint64_t> size = file->size_bytes();
   if (!size) return size.error().within(path);
@@ -181,6 +181,12 @@ Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, 
   segment.file_ = std::move(*file);
   segment.mapping_ = std::move(*mapping);
   return segment;
+}
+
+Status Segment::check_trust(std::uint32_t other) const {
+  const Result<bool> trusted = file_.is_trusted(other);
+  if (!trusted) return trusted.error().within(path_);
+  return *trusted ? ok() : Status(untrusted(path_));
 }
 
 bool Segment::is_truncated() const {

@@ -8,7 +8,9 @@
 //   reader    join(): magic, ABI version, kind, size, struct sizes, in this order (shm_abi.h);
 //             is_replaced() says when the path names another file and it is time to join again
 //
-// A segment is input, not memory to trust: join() looks at nothing beyond the size of the file.
+// A segment is input, not memory to trust: join() looks at nothing beyond the size of the file. But
+// whoever may write to it can change it after it was checked, so that it has to be of somebody who
+// is trusted: others may put files into the runtime directory.
 #pragma once
 
 #include <array>
@@ -44,6 +46,9 @@ class Segment {
   // Maps what is at `path`. Errors name the path and both values of what differs.
   [[nodiscard]] static Result<Segment> join(const std::string& path, const SegmentSpec& spec,
                                             Access access);
+
+  // Fails when others than root, the effective user and the user `other` may write to it.
+  [[nodiscard]] Status check_trust(std::uint32_t other = 0) const;
 
   // Stores the magic and renames the file into place, replacing what was there.
   [[nodiscard]] Status publish();

@@ -38,8 +38,8 @@ class StatsReader {
   // is read then may be zeroes.
   [[nodiscard]] bool is_stale() const { return segment_.is_replaced() || segment_.is_truncated(); }
 
-  // As File's.
-  [[nodiscard]] Result<bool> is_trusted() const { return segment_.file().is_trusted(); }
+  // As Segment's.
+  [[nodiscard]] Status check_trust() const { return segment_.check_trust(); }
 
   [[nodiscard]] std::uint32_t worker_count() const { return worker_count_; }
   [[nodiscard]] std::uint32_t listener_slots() const { return listener_slots_; }

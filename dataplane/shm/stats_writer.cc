@@ -173,6 +173,11 @@ void StatsWriter::set_link(std::uint32_t nic, bool is_up) const {
       .store(is_up ? 1 : 0, std::memory_order_relaxed);
 }
 
+void StatsWriter::set_program(std::uint32_t nic, bool is_there) const {
+  std::atomic_ref<std::uint8_t>(header().nics[nic].lacks_program)
+      .store(is_there ? 0 : 1, std::memory_order_relaxed);
+}
+
 void StatsWriter::set_names(std::uint32_t nic, const std::string& name,
                             const std::string& twin) const {
   exchange_text(header().nics[nic].name, name);

@@ -67,6 +67,8 @@ class StatsWriter {
   // `reason` is cut to fit. The generation is stored last.
   void set_refused(std::uint64_t generation, const std::string& reason) const;
   void set_link(std::uint32_t nic, bool is_up) const;
+  // Whether the XDP program by which the engine gets the nic's frames is on it.
+  void set_program(std::uint32_t nic, bool is_there) const;
   // What the kernel calls the nic and its twin now. A reader may see a mix of two names, and sees
   // the right one with its next poll.
   void set_names(std::uint32_t nic, const std::string& name, const std::string& twin) const;

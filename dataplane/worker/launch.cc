@@ -64,7 +64,7 @@ void warn_if_failed(const Status& status) {
 Engine::Engine(const EngineOptions& options)
     : options_(options),
       configs_(options.worker_count),
-      config_reader_(options.runtime_dir + "/config") {}
+      config_reader_(options.runtime_dir + "/config", options.control_user) {}
 
 Engine::~Engine() { stop_workers(); }
 
@@ -240,6 +240,7 @@ Status Engine::open_stats() {
     nic.twin_index = ::if_nametoindex(options_.nics[i].twin.c_str());
     std::copy(nics_[i]->mac().bytes.begin(), nics_[i]->mac().bytes.end(), nic.mac);
     links_up_.push_back(nics_[i]->link_is_up());
+    lost_programs_.push_back(false);
     nic.link_up = links_up_[i] ? 1 : 0;
     if (twins_[i]) twins_[i]->set_carrier(links_up_[i]);
     stats.nics.push_back(nic);
@@ -381,43 +382,6 @@ bool Engine::workers_turn(std::uint64_t now_ns) const {
     if (now_ns > beat_ns + kSilenceNs) return false;
   }
   return true;
-}
-
-// The switch behind a link that was down has forgotten where VIPs are, or is another one.
-void Engine::watch_links(std::uint64_t now_ns) {
-  for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
-    const bool is_up = nics_[nic]->link_is_up();
-    if (is_up == links_up_[nic]) continue;
-    links_up_[nic] = is_up;
-    stats_->set_link(nic, is_up);
-    if (twins_[nic]) twins_[nic]->set_carrier(is_up);
-    if (!is_up) {
-      spdlog::warn("nic {}: no link", nics_[nic]->name());
-      continue;
-    }
-    spdlog::info("nic {}: link", nics_[nic]->name());
-    announcer_->repeat(now_ns);
-    memberships_->renew(nic);
-  }
-}
-
-void Engine::watch_queues() {
-  for (std::uint32_t index = 0; index < nics_.size(); ++index) {
-    const dpdk::Nic& nic = *nics_[index];
-    mr_nic counted{};
-    nic.count_drops(counted);
-    stats_->set_drops(index, counted);
-    const std::uint32_t unserved = nic.unserved_queues();
-    if (!stats_->set_unserved_queues(index, unserved)) continue;
-    if (unserved == 0) {
-      spdlog::info("nic {}: all its queues are served again", nic.name());
-    } else {
-      spdlog::error(
-          "nic {}: frames on {} of its rx queues reach no worker: a part of the clients gets no "
-          "service; {}",
-          nic.name(), unserved, nic.queue_remedy());
-    }
-  }
 }
 
 // Whoever empties the runtime directory takes the control plane's view of this engine. Flow tables

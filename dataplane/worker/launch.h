@@ -58,6 +58,7 @@ struct EngineOptions {
   std::uint32_t flow_capacity = 1'000'000;  // per worker
   std::string flow_dir;
   std::string runtime_dir;
+  std::uint32_t control_user = 0;  // as shm::ConfigReader's
   bool spins = false;
   std::vector<std::string> eal_arguments;
 };
@@ -90,6 +91,7 @@ class Engine {
   void watch_config(std::uint64_t now_ns);
   void follow_names();
   void watch_links(std::uint64_t now_ns);
+  void watch_program(std::uint32_t nic);
   void watch_queues();
   void watch_macs(std::uint64_t now_ns);
   [[nodiscard]] std::optional<core::MacAddr> mac_now(std::size_t nic) const;
@@ -126,7 +128,8 @@ class Engine {
   shm::ConfigReader config_reader_;
   std::uint64_t nic_check_ns_ = 0;
   std::uint64_t mac_check_ns_ = 0;
-  std::vector<bool> links_up_;  // by nic, as of the last check
+  std::vector<bool> links_up_;       // by nic, as of the last check
+  std::vector<bool> lost_programs_;  // likewise
   std::uint64_t link_check_ns_ = 0;
   std::uint64_t file_check_ns_ = 0;
   std::string file_problem_;  // what was said last

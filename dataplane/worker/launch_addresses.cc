@@ -7,12 +7,27 @@
 #include <algorithm>
 
 #include "dataplane/shm/interface.h"
+#include "dataplane/shm/xdp_program.h"
 #include "dataplane/worker/launch.h"
 
 namespace millrace::worker {
 
+namespace {
+
+// That DPDK's driver can attach its own program, or go on with what an earlier engine left. What
+// cannot be asked for is left to the driver.
+Status check_program(const std::string& interface) {
+  const auto [id, is_generic] = dpdk::xdp_program(interface).value_or(dpdk::XdpProgram{});
+  const std::string name = id == 0 ? "" : shm::name_of_xdp_program(id);
+  if (name.empty() || name == "xsk_def_prog" || name == "xdp_dispatcher") return ok();
+  return Error{"nic " + shm::interface_has_program(interface, id, is_generic).message};
+}
+
+}  // namespace
+
 Status Engine::prepare_interface(const std::string& device) const {
   if (!dpdk::Nic::is_interface(device)) return ok();
+  if (Status free = check_program(device); !free) return free;
   const Result<std::vector<std::string>> changed = shm::keep_vlan_tags(device);
   if (!changed) return changed.error().within("nic " + device);
   for (const std::string& interface : *changed) {

@@ -39,7 +39,7 @@ def started(lab: Lab) -> Iterator[Node]:
     """In a chain where the kernel has them, alone in there; otherwise as ever."""
     # `ip netns exec` mounts a new /sys for each command: libxdp's pins have to be elsewhere.
     os.environ["LIBXDP_BPFFS"] = str(lab.directory.bpf_mount)
-    lab.node.xdp_options = chain(50) if kernel_chains() else []
+    lab.node.engine_options = chain(50) if kernel_chains() else []
     lab.node.start(standard(members=(1,)))
     lab.node.wait_states("healthy")
     yield lab.node
@@ -53,7 +53,7 @@ def chained(started: Node, node: Node) -> Iterator[Node]:
         pytest.skip("this kernel chains no XDP programs (tests/run vm has one that does)")
     yield node
     tool(node.namespace, "xdp-filter", "unload", "--all", check=False)
-    if not node.dataplane.running or node.xdp_options != chain(50):
+    if not node.dataplane.running or node.engine_options != chain(50):
         node.dataplane.stop()
         start(node, chain(50))
 
@@ -63,7 +63,7 @@ def chain(priority: int) -> list[str]:
 
 
 def start(node: Node, options: list[str]) -> None:
-    node.xdp_options = options
+    node.engine_options = options
     node.start_dataplane()
     node.wait_adopted()
 
@@ -105,7 +105,7 @@ def test_config_memory_that_would_have_to_grow_is_refused_with_the_remedy(
     """With any kernel: that is before the chain is looked at."""
     assert started.dataplane.stop() == 0
     monkeypatch.setattr(started, "config_mib", 2 * started.config_mib)
-    monkeypatch.setattr(started, "xdp_options", chain(50))
+    monkeypatch.setattr(started, "engine_options", chain(50))
     done = started.namespace.run(started.engine_words(), check=False)
     assert done.returncode == 1, done.stderr
     assert "cannot grow" in done.stderr and "millrace-xdp detach" in done.stderr, done.stderr
@@ -177,7 +177,7 @@ def test_detach_leaves_the_other_program(lab: Lab, chained: Node) -> None:
 def test_engine_that_wants_the_interface_alone_is_told_of_the_chain(chained: Node) -> None:
     load_filter(chained, client_v4(1))
     assert chained.dataplane.stop() == 0
-    chained.xdp_options = []
+    chained.engine_options = []
     done = chained.namespace.run(chained.engine_words(), check=False)
     assert done.returncode == 1, done.stderr
     assert "'xdp_dispatcher'" in done.stderr and "--chain" in done.stderr, done.stderr

@@ -5,6 +5,7 @@ packets come by, or somebody is told."""
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -129,12 +130,35 @@ def test_fault_63_queues_added_while_the_engine_runs_raise_an_alarm(spread: Lab)
 
 
 @DPDK_ALONE
+def test_another_program_on_the_nic_is_named_with_what_takes_it_off(spread: Lab) -> None:
+    node = spread.node
+    node.dataplane.stop()
+    node.namespace.ip("link", "set", "dev", "nic0", "xdp", "off")
+    passes = str(node.build / "tests/support/bpf/pass.bpf.o")
+    for mode in ("xdp", "xdpgeneric"):
+        words = ["dev", "nic0", mode, "object", passes, "section", "xdp"]
+        node.namespace.ip("link", "set", *words)
+        said = refusal(node)
+        assert "nic nic0: the XDP program 'pass' (id " in said, said
+        assert f"(ip link set dev nic0 {mode} off takes it off)" in said, said
+        node.namespace.ip("link", "set", "dev", "nic0", mode, "off")
+    node.restart_dataplane()
+    node.wait_adopted()
+
+
+@DPDK_ALONE
 def test_fault_92_program_that_somebody_takes_off_raises_an_alarm(spread: Lab) -> None:
     node = spread.node
     node.namespace.ip("link", "set", "dev", "nic0", "xdp", "off")
-    wait_alarm(node, f"nic nic0: frames on {QUEUES} of its rx queues reach no worker")
-    said = "somebody took off its XDP program: restart the engine"
+    wait_alarm(node, "nic nic0 has lost its XDP program: nothing that comes in by it is forwarded")
+    nic = node.status()["engine"]["nics"][0]
+    assert (nic["has_program"], nic["link_up"], nic["unserved_queues"]) == (False, False, 0)
+    assert "XDP PROGRAM LOST" in node.cli("status").stdout
+    said = "somebody took off its XDP program"
     wait_until(lambda: said in node.dataplane.log_tail(5), "the log says why", timeout_s=2)
+    for _ in range(20):  # IPv6 probes fail, IPv4 ones do not
+        assert {view.state for view in node.targets()} == {"healthy"}
+        time.sleep(0.2)
     node.dataplane.stop()
     node.restart_dataplane()
     node.wait_adopted()

@@ -192,6 +192,11 @@ def test_change_while_the_daemon_is_away_is_adopted_when_it_is_back(lab: Lab, no
     node.apply(standard())
 
 
+def detach_words(node: Node) -> list[str | Path]:
+    words: list[str | Path] = [node.program("millrace-xdp"), "detach"]
+    return [*words, "--runtime-dir", node.runtime_dir, "--pin-dir", node.pin_dir]
+
+
 def test_detach_leaves_nothing_and_keeps_the_flows(lab: Lab, node: Node) -> None:
     refused = node.namespace.run(
         [node.program("millrace-xdp"), "detach", "--runtime-dir", node.runtime_dir], check=False
@@ -202,8 +207,17 @@ def test_detach_leaves_nothing_and_keeps_the_flows(lab: Lab, node: Node) -> None
         assert node.dataplane.stop() == 0
         # The kernel must not forward replies of the flows untranslated while no engine runs.
         node.namespace.sysctl("net.ipv4.ip_forward", "0")
+        off = ["ip", "link", "set", "dev", "nic0", "xdp", "off"]
+        assert node.namespace.run(off, check=False).returncode != 0
+        wrong = [*detach_words(node), "--flow-dir", "/proc/nowhere"]
+        refused = node.namespace.run(wrong, check=False)
+        assert refused.returncode == 1
+        assert "; nothing was detached, and what is attached goes on" in refused.stderr
+        assert is_attached(node)
+        copy = (node.flow_dir / "flows.0").stat().st_ino
         node.detach()
         assert not is_attached(node) and not node.pin_dir.exists()
+        assert (node.flow_dir / "flows.0").stat().st_ino == copy, "no huge pages for another"
         node.restart_dataplane()
         node.namespace.sysctl("net.ipv4.ip_forward", "1")
         time.sleep(2)
@@ -215,8 +229,7 @@ def test_detach_leaves_nothing_and_keeps_the_flows(lab: Lab, node: Node) -> None
 def test_detach_takes_the_flow_directory_of_the_daemon_and_says_what_it_leaves(
     node: Node,
 ) -> None:
-    detach: list[str | Path] = [node.program("millrace-xdp"), "detach"]
-    detach += ["--runtime-dir", node.runtime_dir, "--pin-dir", node.pin_dir]
+    detach = detach_words(node)
     assert node.dataplane.stop() == 0
     said = node.namespace.run(detach).stderr
     assert "interface nic0: detached" in said and f"flows are in {node.flow_dir}" in said, said

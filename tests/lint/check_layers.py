@@ -58,7 +58,8 @@ CONTROLPLANE_BASE = ("dataplane/contract", "dataplane/core", "dataplane/shm")
 # Library header -> folders that wrap the library; nobody else includes it.
 WRAPPED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"rte_", ("dataplane/dpdk", "tests/unit/dpdk", "tests/integration/dpdk")),
-    (r"(bpf|xdp)/|linux/bpf\.h", ("bpf", "tests/support/bpf", "tests/integration/bpf")),
+    (r"(bpf|xdp)/", ("bpf", "tests/support/bpf", "tests/integration/bpf")),
+    (r"linux/bpf\.h", ("bpf", "tests/support/bpf", "tests/integration/bpf", "dataplane/shm")),
     (r"linux/if_xdp\.h", ("bpf", "dataplane/dpdk")),  # AF_XDP's sockets say what they dropped
     (r"yaml-cpp/", ("controlplane/config",)),
     (r"sqlite3", ("controlplane/store", "tests/unit/store")),

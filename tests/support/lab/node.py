@@ -70,7 +70,7 @@ class Node:
         self.outage = Outage()  # of its way of forwarding, beside its engine's
         self.xdp_mode = "native"
         self.config_mib = 8  # of the XDP engine, to start with
-        self.xdp_options: list[str] = []
+        self.engine_options: list[str] = []
         self.dataplane = namespace.service("dataplane", self.engine_words())
         self.controlplane = namespace.service("controlplane", self.controlplane_words())
 
@@ -120,7 +120,7 @@ class Node:
             *("--config-mib", str(self.config_mib)),
             *("--runtime-dir", self.runtime_dir, "--flow-dir", self.flow_dir),
             *("--pin-dir", self.pin_dir),
-            *self.xdp_options,
+            *self.engine_options,
         ]
 
     def dataplane_words(
@@ -136,6 +136,7 @@ class Node:
             *nic_words,
             *("--workers", str(workers), "--flows", str(flows)),
             *("--runtime-dir", self.runtime_dir, "--flow-dir", self.flow_dir),
+            *self.engine_options,
         ]
 
     def controlplane_words(self) -> list[str | Path]:
@@ -359,13 +360,22 @@ class Node:
         return [f"{entry['local']}/{entry['prefixlen']}" for entry in own]
 
     def _move_addresses(self, own: list[str], source: str) -> None:
-        destination = self.interface(0)
         routes = self._routes_by_others(source)
-        self.namespace.sysctl(f"net.ipv6.conf.{destination}.disable_ipv6", "0")
         for address in self._addresses_of(source):
             self.namespace.ip("address", "delete", address, "dev", source)
-        for address in own:
-            self.namespace.add_address(destination, address)
+        self.give(own, routes)
+
+    def own(self) -> tuple[list[str], list[list[str]]]:
+        """The node's addresses, and the routes that go with them."""
+        interface = self.interface(0)
+        return self._addresses_of(interface), self._routes_by_others(interface)
+
+    def give(self, own: list[str], routes: list[list[str]]) -> None:
+        """To the interface that carries them, what it lacks of them."""
+        interface = self.interface(0)
+        self.namespace.sysctl(f"net.ipv6.conf.{interface}.disable_ipv6", "0")
+        for address in set(own) - set(self._addresses_of(interface)):
+            self.namespace.add_address(interface, address)
         for route in routes:
             self.namespace.add_route(*route)
         self.dress()

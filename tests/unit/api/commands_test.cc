@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
+#include <tuple>
 
 #include "tests/support/cc/temp_dir.h"
 #include "tests/unit/api/fake_controller.h"
@@ -88,6 +89,41 @@ TEST_F(CommandsTest, status_says_what_runs) {
   EXPECT_EQ(groups[0].at("healthy").to_number<int>(), 1);
   EXPECT_EQ(groups[0].at("unhealthy").to_number<int>(), 1);
   EXPECT_EQ(groups[1].at("healthy").to_number<int>(), 2);
+}
+
+TEST_F(CommandsTest, what_an_engine_that_cannot_be_seen_would_tell_is_null) {
+  node_.target(0, 0).next_hop_resolved = true;
+  const auto ask_all = [this] {
+    return std::tuple(result(R"({"command": "targets"})"), result(R"({"command": "listeners"})"),
+                      result(R"({"command": "counters"})"));
+  };
+  node_.controller.state.engine.workers.resize(1);
+  {
+    const auto [targets, listeners, counters] = ask_all();
+    const json::value& target = targets.at("target_groups").at(0).at("targets").at(0);
+    EXPECT_EQ(target.at("active_flows").to_number<int>(), 0);
+    EXPECT_TRUE(target.at("next_hop_resolved").as_bool());
+    EXPECT_EQ(listeners.at("listeners").at(0).at("packets").to_number<int>(), 0);
+    EXPECT_EQ(counters.at("counters").at("rx_packets").to_number<int>(), 0);
+    for (const json::object& answer : {targets, listeners, counters}) {
+      EXPECT_TRUE(answer.at("problems").as_array().empty());
+    }
+  }
+  node_.controller.state.engine = unseen_engine("cannot open stats");
+  node_.target(0, 0).next_hop_resolved.reset();
+  const auto [targets, listeners, counters] = ask_all();
+  const json::value& target = targets.at("target_groups").at(0).at("targets").at(0);
+  for (const char* name : {"next_hop_resolved", "active_flows", "new_flows", "packets", "bytes"}) {
+    EXPECT_TRUE(target.at(name).is_null()) << name;
+  }
+  for (const char* name : {"new_flows", "packets", "bytes", "client_resets"}) {
+    EXPECT_TRUE(listeners.at("listeners").at(0).at(name).is_null()) << name;
+  }
+  EXPECT_TRUE(counters.at("counters").as_object().empty());
+  EXPECT_TRUE(counters.at("drops").as_object().empty());
+  for (const json::object& answer : {targets, listeners, counters}) {
+    EXPECT_EQ(answer.at("problems"), json::value({"cannot open stats"}));
+  }
 }
 
 TEST_F(CommandsTest, targets_can_be_asked_for_one_group) {
@@ -241,10 +277,11 @@ TEST_F(CommandsTest, drain_of_what_is_not_there_says_what_is_missing) {
   EXPECT_EQ(errors(R"({"command": "drain", "target_group": "web-4", "address": "10.0.9.9"})"),
             Texts{"request.address: target group web-4 has no target 10.0.9.9; it has: "
                   "10.0.1.11:8080, 10.0.1.12:8080"});
-  EXPECT_EQ(errors(R"({"command": "drain", "target_group": "web-4", "address": "10.0.1.11",
+  EXPECT_EQ(
+      errors(R"({"command": "drain", "target_group": "web-4", "address": "10.0.1.11",
                        "port": 1})"),
-            Texts{"request.address: target group web-4 has no target 10.0.1.11 with port 1; it has: "
-                  "10.0.1.11:8080, 10.0.1.12:8080"});
+      Texts{"request.address: target group web-4 has no target 10.0.1.11 with port 1; it has: "
+            "10.0.1.11:8080, 10.0.1.12:8080"});
   EXPECT_EQ(errors(R"({"command": "drain", "address": "x", "port": 70000})"),
             (Texts{"request.target_group: is missing",
                    "request.address: \"x\" must be one IPv4 or IPv6 address",

@@ -63,6 +63,14 @@ class FakeController final : public Controller {
   std::string config_error;
 };
 
+// What may be there and cannot be read, for the reason `why`.
+inline EngineSnapshot unseen_engine(const std::string& why) {
+  EngineSnapshot engine;
+  engine.state = EngineState::unseen;
+  engine.problem = why;
+  return engine;
+}
+
 // A node with one load balancer: VIPs 203.0.113.10 and 2001:db8:113::10, TCP 80, each with two
 // targets; the snapshot and the image agree in slots and ids.
 struct SmallNode {

@@ -37,6 +37,8 @@ TEST(Detach, stats_of_another_user_name_no_flow_directory) {
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr(runtime.file("stats")));
   EXPECT_THAT(refused.error().message, HasSubstr("name it with --flow-dir"));
+  EXPECT_THAT(refused.error().message,
+              HasSubstr("; nothing was detached, and what is attached goes on forwarding"));
   EXPECT_TRUE(std::filesystem::exists(runtime.file("stats")));
   EXPECT_TRUE(std::filesystem::is_empty(secret.path()));
 

@@ -160,6 +160,42 @@ TEST_F(Copy, fault_88_tables_that_an_older_engine_left_are_not_taken) {
   EXPECT_EQ(import_into(maps_).flows, 70u) << "those of flows.0, which has them all";
 }
 
+// Where flows are in pinned maps: huge pages for a second copy there may not be.
+TEST_F(Copy, copy_of_an_earlier_daemon_is_used_as_it_is) {
+  mr_flow_record& record = maps_.maps().flows[77];
+  record = flow_of(image_.view(), 1234, kTcpListener, MR_FLOW_ESTABLISHED);
+  {
+    shm::FlowSet set = open();
+    Result<FlowCopy> copy = FlowCopy::create(set, 256);
+    ASSERT_TRUE(copy.has_value());
+    copy->set_all(maps_.maps().flows, maps_.maps().last_hops);
+    ASSERT_TRUE(set.commit());
+  }
+  const std::string path = dir_.file("flows.0");
+  const shm::FileIdentity before = shm::identity_of(path);
+  mr_flow_record& later = maps_.maps().flows[78];
+  later = flow_of(image_.view(), 1235, kTcpListener, MR_FLOW_ESTABLISHED);
+  record.state = MR_FLOW_FREE;
+  {
+    shm::FlowSet set = open();
+    Result<FlowCopy> copy = FlowCopy::reuse(set, 256);
+    ASSERT_TRUE(copy.has_value());
+    EXPECT_FALSE(std::filesystem::exists(path + ".new"));
+    copy->set_all(maps_.maps().flows, maps_.maps().last_hops);
+    ASSERT_TRUE(set.commit());
+  }
+  EXPECT_EQ(shm::identity_of(path), before);
+  EngineMaps next{MapsOptions{.flows = 256}};
+  EXPECT_EQ(import_into(next).flows, 1u);
+  EXPECT_TRUE(std::ranges::any_of(next.maps().flows, [&](const mr_flow_record& flow) {
+    return flow.state != MR_FLOW_FREE && flow.client_port_be == later.client_port_be;
+  }));
+
+  shm::FlowSet set = open();
+  ASSERT_TRUE(FlowCopy::reuse(set, 512).has_value()) << "of another size it is made";
+  EXPECT_TRUE(std::filesystem::exists(path + ".new"));
+}
+
 TEST_F(Copy, fault_91_tables_that_were_taken_stay_until_the_copy_is_in_force) {
   leave_tables(2, 1000, 60);
   EXPECT_EQ(import_into(maps_).flows, 60u);

@@ -104,6 +104,14 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   EXPECT_TRUE(has(nics, "eth2 (02:00:00:00:00:02), link up")) << "the XDP engine needs no twin";
   node_.controller.state.engine.nics[1].unserved_queues = 3;
   EXPECT_TRUE(has(run({"status"}).out, "link up, 3 QUEUES UNSERVED"));
+  node_.controller.state.engine.nics[0].twin_state = TwinState::gone;
+  EXPECT_TRUE(has(run({"status"}).out, "kernel twin twin0 GONE, link up"));
+  node_.controller.state.engine.nics[0].twin_state = TwinState::set_down;
+  EXPECT_TRUE(has(run({"status"}).out, "kernel twin twin0 DOWN, link up"));
+  node_.controller.state.engine.nics[0].has_program = false;
+  EXPECT_TRUE(has(run({"status"}).out, "kernel twin twin0 DOWN, XDP PROGRAM LOST"));
+  node_.controller.state.engine.nics[0].twin_state = TwinState::there;
+  node_.controller.state.engine.nics[0].has_program = true;
   node_.controller.state.engine.nics[0].rx_missed = 5;
   node_.controller.state.engine.nics[0].rx_errors = 7;
   EXPECT_TRUE(has(run({"status"}).out, "link up, dropped 5 rx_missed, 7 rx_errors\n"));
@@ -124,23 +132,40 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
 }
 
 TEST_F(CliTest, answer_about_an_engine_that_cannot_be_seen_is_no_success) {
-  node_.controller.state.engine.state = EngineState::unseen;
-  node_.controller.state.engine.problem = "cannot open stats: Permission denied";
+  const std::string why = "cannot open stats: Permission denied";
+  node_.controller.state.engine = unseen_engine(why);
+  node_.controller.state.alarms = {{AlarmKind::engine_unseen, why}};
   const Outcome status = run({"status"});
   EXPECT_EQ(status.code, kExitFailed);
-  EXPECT_TRUE(has(status.out, "NOT TO BE SEEN: cannot open stats: Permission denied"))
-      << status.out;
+  EXPECT_TRUE(has(status.out, "Engine      NOT TO BE SEEN\n")) << status.out;
+  EXPECT_TRUE(has(status.out, "ALARM       " + why));
+  EXPECT_EQ(status.out.find(why), status.out.rfind(why)) << "once: " << status.out;
   EXPECT_FALSE(has(status.out, "NOT RUNNING"));
   const Outcome counters = run({"counters"});
   EXPECT_EQ(counters.code, kExitFailed);
-  EXPECT_TRUE(has(counters.out, "Not read: cannot open stats: Permission denied"));
-  EXPECT_FALSE(has(counters.out, "is not running"));
+  EXPECT_EQ(counters.out, "Not read: " + why + "\n") << "no zeros";
+  for (TargetGroupSnapshot& group : node_.controller.state.target_groups) {
+    for (TargetSnapshot& target : group.targets) target.lookup_share = 0.5;
+  }
+  for (const char* command : {"targets", "listeners"}) {
+    const Outcome shown = run({command});
+    EXPECT_EQ(shown.code, kExitFailed);
+    EXPECT_TRUE(has(shown.out, "\nNot read: " + why + "\n")) << shown.out;
+    EXPECT_FALSE(has(shown.out, " 0")) << "no zeros: " << shown.out;
+    EXPECT_FALSE(has(shown.out, "UNRESOLVED")) << shown.out;
+  }
   const Outcome flows = run({"flows"});
   EXPECT_EQ(flows.code, kExitFailed);
   EXPECT_TRUE(has(flows.err, "cannot open stats: Permission denied")) << flows.err;
   const Outcome explained = run({"explain", "198.51.100.7:4711", "203.0.113.10:80", "tcp"});
   EXPECT_EQ(explained.code, kExitFailed);
   EXPECT_TRUE(has(explained.out, "=> unknown, while the engine cannot be seen")) << explained.out;
+  EXPECT_FALSE(has(explained.out, "no flow table has this flow")) << explained.out;
+}
+
+TEST_F(CliTest, counters_of_an_engine_that_never_was_are_no_zeros) {
+  node_.controller.state.engine = {};
+  EXPECT_EQ(run({"counters"}).out, "No engine is running, and none has left its counters.\n");
 }
 
 TEST_F(CliTest, targets_show_state_and_why) {

@@ -44,6 +44,14 @@ TEST_F(TopTest, counters_become_rates_per_second) {
   EXPECT_TRUE(has(screen, "Dropped: no_listener 4/s"));
 }
 
+TEST_F(TopTest, engine_that_cannot_be_seen_has_no_rates) {
+  node_.controller.state.engine = unseen_engine("cannot open stats");
+  node_.controller.state.alarms = {{AlarmKind::engine_unseen, "cannot open stats"}};
+  const TopSample before = sample(10);
+  EXPECT_EQ(render_top(before, sample(12)),
+            "lb-1: generation 1, engine NOT TO BE SEEN\nALARM cannot open stats\n");
+}
+
 TEST_F(TopTest, restarted_engine_counts_from_zero) {
   worker().counters[MR_COUNTER_RX_PACKETS] = 1'000'000;
   const TopSample before = sample(10);

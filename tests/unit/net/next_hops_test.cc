@@ -117,7 +117,10 @@ TEST_F(NextHopsTest, interface_is_asked_for_by_number) {
   peer_->run("ip link set up0 down");
   EXPECT_FALSE(next_hops_->link_state(index_of("mr0")).has_carrier);
   EXPECT_EQ(next_hops_->link_state(0), LinkState{});
-  EXPECT_EQ(next_hops_->link_state(99'999), LinkState{});
+  EXPECT_EQ(next_hops_->link_state(99'999), LinkState{.is_gone = true});
+  EXPECT_FALSE(next_hops_->link_state(index_of("mr0")).is_set_down);
+  node_->run("ip link set mr0 down");
+  EXPECT_TRUE(next_hops_->link_state(index_of("mr0")).is_set_down);
   EXPECT_EQ(next_hops_->problem(), "");
 }
 

@@ -241,6 +241,25 @@ TEST_F(PublisherTest, config_that_needs_more_room_gets_a_larger_segment) {
   EXPECT_EQ(reader.control_plane_heartbeat_ns(), 7u) << "it is the larger one that engines read";
 }
 
+TEST_F(PublisherTest, room_that_nobody_tells_of_is_not_waited_for) {
+  const auto publisher = open(64 << 10);
+  shm::ConfigReader reader(path_);
+  ASSERT_TRUE(publisher->publish(numbered_contents(0)));
+  const shm::ConfigEvent first = reader.poll();
+  ASSERT_EQ(first.kind, Kind::adopted) << first.reason;
+  const std::uint64_t arena_bytes = publisher->arena_bytes();
+  for (std::uint32_t number = 1; number < 3000; ++number) {
+    publisher->reclaim(std::nullopt);  // an engine runs, and cannot be seen
+    const Result<std::uint64_t> published = publisher->publish(numbered_contents(number));
+    ASSERT_TRUE(published) << published.error().message;
+  }
+  EXPECT_EQ(number_of(first.config.view), 0u) << "what an engine may be reading stays whole";
+  EXPECT_EQ(publisher->arena_bytes(), arena_bytes) << "it is as large as before";
+  EXPECT_EQ(adopted_number(reader), 2999u);
+  publisher->reclaim(publisher->generation());  // it can be seen again
+  EXPECT_LT(publisher->arena_used_bytes(), arena_bytes / 4);
+}
+
 TEST_F(PublisherTest, every_group_may_change_at_once) {
   const auto publisher = open(64 << 10);
   for (std::uint32_t number = 1; number < 20; ++number) {

@@ -53,10 +53,23 @@ TEST(EngineWatch, engine_that_may_not_be_looked_at_is_unseen_and_not_stopped) {
     EXPECT_FALSE(engine.is_forwarding()) << "nothing is promised";
     EXPECT_THAT(engine.problem, HasSubstr("cannot be read, so whether it runs is unknown"));
     EXPECT_THAT(engine.problem, HasSubstr("stats: Permission denied"));
-    EXPECT_EQ(watch.oldest_read(7), 0u) << "it may be reading anything";
+    EXPECT_EQ(watch.oldest_read(7), std::nullopt) << "it may be reading anything";
   }
   ASSERT_EQ(::chmod(dir.file("stats").c_str(), 0644), 0);
   EXPECT_NE(look().state, EngineState::unseen);
+}
+
+// Members of its group may put any file into the runtime directory.
+TEST(EngineWatch, counters_that_another_user_may_write_are_not_believed) {
+  if (!test::is_root()) GTEST_SKIP() << "gives a file to another user, which only root may";
+  const test::TempDir dir;
+  const FakeEngine fake(dir.path());
+  ASSERT_EQ(::chown(dir.file("stats").c_str(), test::kServiceUser, test::kServiceGroup), 0);
+  EngineWatch watch(dir.path());
+  (void)watch.poll(kSecondNs, no_link);
+  const EngineSnapshot engine = watch.snapshot(0, 0, kSecondNs);
+  EXPECT_EQ(engine.state, EngineState::unseen);
+  EXPECT_THAT(engine.problem, HasSubstr("stats: others than root"));
 }
 
 TEST(EngineWatch, counters_that_cannot_be_understood_hide_an_engine_that_lives) {
@@ -93,7 +106,7 @@ TEST(EngineWatch, slowest_worker_decides_what_may_be_reused) {
   const test::TempDir dir;
   FakeEngine fake(dir.path());
   EngineWatch watch(dir.path());
-  EXPECT_EQ(watch.oldest_read(7), 0u) << "alive, not joined yet";
+  EXPECT_EQ(watch.oldest_read(7), std::nullopt) << "alive, not joined yet";
   const EngineWatch::Poll first = watch.poll(kSecondNs, no_link);
   EXPECT_TRUE(first.is_new_engine);
   EXPECT_TRUE(first.twins_changed);
@@ -141,7 +154,7 @@ TEST(EngineWatch, restarted_engine_is_a_new_one_with_the_same_nics) {
     (void)watch.poll(kSecondNs, no_link);
   }
   FakeEngine fake(dir.path(), 200);
-  EXPECT_EQ(watch.oldest_read(7), 0u) << "alive with another segment";
+  EXPECT_EQ(watch.oldest_read(7), std::nullopt) << "alive with another segment";
   const EngineWatch::Poll poll = watch.poll(kSecondNs, no_link);
   EXPECT_TRUE(poll.is_new_engine);
   EXPECT_FALSE(poll.twins_changed);
@@ -192,11 +205,14 @@ TEST(EngineWatch, xdp_program_forwards_on_without_its_daemon_as_long_as_it_is_at
     FakeEngine daemon(dir.path(), 100, MR_ENGINE_XDP);
     daemon.beat(10 * kSecondNs);
     EXPECT_EQ(state_at(10 * kSecondNs), EngineState::running);
-    EXPECT_TRUE(asked.empty()) << "it says itself";
+    link = {};
+    EXPECT_EQ(state_at(10 * kSecondNs), EngineState::running);
+    EXPECT_TRUE(watch.snapshot(7, 0, 10 * kSecondNs).nics[0].link_up) << "it says itself";
+    link = {.has_carrier = true, .has_xdp_program = true};
     EXPECT_EQ(state_at(12 * kSecondNs), EngineState::unattended) << "hangs";
   }
   EXPECT_EQ(state_at(12 * kSecondNs), EngineState::unattended);
-  EXPECT_EQ(asked, (std::vector<std::uint32_t>{FakeEngine::kTwinIndex, FakeEngine::kTwinIndex}));
+  EXPECT_EQ(asked.back(), FakeEngine::kTwinIndex);
   EngineSnapshot engine = watch.snapshot(7, 0, 12 * kSecondNs);
   EXPECT_TRUE(engine.nics[0].link_up);
   EXPECT_EQ(engine.problem, "millrace-xdp, process " + std::to_string(::getpid()) +
@@ -206,6 +222,69 @@ TEST(EngineWatch, xdp_program_forwards_on_without_its_daemon_as_long_as_it_is_at
   EXPECT_FALSE(watch.snapshot(7, 0, 12 * kSecondNs).nics[0].link_up) << "as the kernel says";
   link.has_xdp_program = false;
   EXPECT_EQ(state_at(12 * kSecondNs), EngineState::stopped) << "detached";
+}
+
+TEST(EngineWatch, what_keeps_probes_from_passing_a_nic_is_told_by_its_cause) {
+  const LinkState fine{.has_carrier = true};
+  const LinkState set_down{.is_set_down = true, .has_carrier = false};
+  const LinkState gone{.is_gone = true};
+  struct Case {
+    mr_engine_kind kind;
+    LinkState twin;
+    bool has_link;
+    bool has_program;
+    std::string trouble;
+  };
+  const Case cases[] = {
+      {MR_ENGINE_DPDK, fine, true, true, ""},
+      {MR_ENGINE_DPDK, {}, true, true, ""},  // the kernel does not say
+      {MR_ENGINE_DPDK, fine, false, true, "nic lb0 has no link"},
+      {MR_ENGINE_DPDK, fine, true, false, "nic lb0 has lost its XDP program"},
+      {MR_ENGINE_DPDK, set_down, true, true, "twin mr0 of nic lb0 is down"},
+      {MR_ENGINE_DPDK, set_down, false, true, "nic lb0 has no link"},
+      {MR_ENGINE_DPDK, gone, true, true, "twin mr0 of nic lb0 is gone"},
+      {MR_ENGINE_DPDK, gone, false, true, "twin mr0 of nic lb0 is gone"},
+      {MR_ENGINE_XDP, fine, true, true, ""},
+      {MR_ENGINE_XDP, fine, true, false, "nic lb0 has lost its XDP program"},
+      {MR_ENGINE_XDP, set_down, false, true, "nic lb0 has no link"},
+      {MR_ENGINE_XDP, gone, false, true, "nic lb0 is gone"},
+  };
+  for (const Case& one : cases) {
+    const test::TempDir dir;
+    const FakeEngine fake(dir.path(), 100, one.kind);
+    fake.beat(kSecondNs);
+    fake.writer().set_link(0, one.has_link);
+    fake.writer().set_program(0, one.has_program);
+    EngineWatch watch(dir.path());
+    (void)watch.poll(kSecondNs, [&](std::uint32_t) { return one.twin; });
+    const NicSnapshot nic = watch.snapshot(0, 0, kSecondNs).nics[0];
+    EXPECT_EQ(nic.trouble_text, one.trouble);
+    EXPECT_EQ(nic.trouble == NicTrouble::none, one.trouble.empty());
+    EXPECT_EQ(nic.link_up, one.has_link && one.has_program) << one.trouble;
+    EXPECT_EQ(nic.has_program, one.has_program) << one.trouble;
+  }
+}
+
+TEST(EngineWatch, program_on_a_twin_is_no_engine_that_forwards) {
+  const test::TempDir dir;
+  std::optional<FakeEngine> fake(std::in_place, dir.path());
+  EngineWatch watch(dir.path());
+  fake.reset();
+  (void)watch.poll(kSecondNs, [](std::uint32_t) {
+    return LinkState{.has_carrier = true, .has_xdp_program = true};
+  });
+  EXPECT_EQ(watch.snapshot(0, 0, kSecondNs).state, EngineState::stopped);
+}
+
+TEST(EngineWatch, config_that_the_engine_does_not_even_join_is_told_with_the_reason) {
+  const test::TempDir dir;
+  FakeEngine fake(dir.path());
+  fake.beat(10 * kSecondNs);
+  fake.writer().set_refused(0, "config: others may write to it");
+  EngineWatch watch(dir.path());
+  (void)watch.poll(10 * kSecondNs, no_link);
+  EXPECT_THAT(watch.snapshot(7, kSecondNs, 10 * kSecondNs).problem,
+              HasSubstr("the engine refused all: config: others may write to it"));
 }
 
 TEST(EngineWatch, dpdk_workers_that_turn_forward_without_their_main_thread) {
@@ -234,7 +313,7 @@ TEST(EngineWatch, damaged_stats_segment_blocks_reuse_and_is_told) {
   std::ofstream(dir.file("stats"), std::ios::trunc) << "nonsense";
   EngineWatch watch(dir.path());
   (void)watch.poll(kSecondNs, no_link);
-  EXPECT_EQ(watch.oldest_read(7), 0u);
+  EXPECT_EQ(watch.oldest_read(7), std::nullopt);
   EXPECT_THAT(watch.snapshot(7, 0, kSecondNs).problem, HasSubstr("cannot be read"));
 }
 

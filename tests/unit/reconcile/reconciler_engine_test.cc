@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <fstream>
 #include <set>
 
 #include "dataplane/core/checksum64.h"
@@ -137,10 +139,102 @@ TEST_F(ReconcilerEngineTest, fault_76_link_without_carrier_holds_health_and_is_a
   EXPECT_THAT(world_->snapshot().alarms[0].text, HasSubstr("nic lb0 has no link"));
   world_.engine().writer().set_link(0, true);
   world_.pass(1);
-  EXPECT_EQ(world_.hold, "nic lb0 had no link until now");
+  EXPECT_EQ(world_.hold, "just over: nic lb0 has no link");
   EXPECT_TRUE(world_->snapshot().alarms.empty());
   world_.pass(3);
   EXPECT_EQ(world_.hold, "");
+}
+
+TEST_F(ReconcilerEngineTest, fault_92_program_that_was_taken_off_holds_health_and_is_an_alarm) {
+  for (const mr_engine_kind kind : {MR_ENGINE_DPDK, MR_ENGINE_XDP}) {
+    world_.start_engine(kind);
+    for (const std::string& address : kThree) world_.resolve(address, 0x11);
+    three_healthy_targets();
+    Config config = web_config(kThree);
+    config.node.engine = kind == MR_ENGINE_DPDK ? EngineKind::dpdk : EngineKind::xdp;
+    (void)apply(config);
+    (void)world_.engine().adopt();
+    world_.pass(1);
+    world_.pass(3);
+    ASSERT_EQ(world_.hold, "");
+    world_.engine().writer().set_program(0, false);
+    world_.pass(1);
+    EXPECT_EQ(world_.hold, "nic lb0 has lost its XDP program");
+    ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+    EXPECT_EQ(world_->snapshot().alarms[0].kind, AlarmKind::link);
+    const std::string remedy =
+        kind == MR_ENGINE_DPDK ? "restart the engine" : "the log of millrace-xdp says";
+    EXPECT_THAT(world_->snapshot().alarms[0].text,
+                HasSubstr("nothing that comes in by it is forwarded; " + remedy));
+    world_.engine().writer().set_program(0, true);
+    world_.pass(3);
+    EXPECT_TRUE(world_->snapshot().alarms.empty());
+  }
+}
+
+TEST_F(ReconcilerEngineTest, twin_that_somebody_deletes_is_one_alarm_and_holds_health) {
+  world_.start_engine();
+  for (const std::string& address : kThree) world_.resolve(address, 0x11);
+  three_healthy_targets();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(1);
+  world_.pass(3);
+  ASSERT_EQ(world_.hold, "");
+  world_.link = {.is_gone = true};
+  world_.forget_next_hops();  // the routes went with it
+  world_->on_next_hops();
+  world_.tick_for(7);
+  EXPECT_EQ(world_.hold, "twin mr0 of nic lb0 is gone");
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u) << "not one for each group, too";
+  const Alarm alarm = world_->snapshot().alarms[0];
+  EXPECT_EQ(alarm.kind, AlarmKind::twin);
+  EXPECT_THAT(alarm.text, HasSubstr("\"The twin is gone or down\"), and restart the engine"));
+  EXPECT_EQ(world_.log.back(), (std::pair{LogLevel::error, alarm.text}));
+
+  world_.link = {.is_set_down = true};
+  world_.pass(1);
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_EQ(world_->snapshot().alarms[0].kind, AlarmKind::twin);
+  EXPECT_THAT(world_->snapshot().alarms[0].text, HasSubstr("ip link set dev mr0 up"));
+  world_.link = {};
+  for (const std::string& address : kThree) world_.resolve(address, 0x11);
+  world_->on_next_hops();
+  world_.tick_for(3);
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+  EXPECT_EQ(world_.hold, "");
+}
+
+// Another release, or files that this program may not read: the engine may well forward.
+TEST_F(ReconcilerEngineTest, engine_that_cannot_be_seen_keeps_what_is_in_force_and_is_told_once) {
+  world_.start_engine();
+  for (const std::string& address : kThree) world_.resolve(address, 0x11);
+  three_healthy_targets();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.pass(1);
+  ASSERT_EQ(world_.published_target("10.0.1.11")->next_hop.flags, MR_NEXT_HOP_RESOLVED);
+  world_.kill();
+  std::ofstream(world_.dir().file("stats")) << "of another release";
+  for (const std::string& address : kThree)
+    world_.set_unresolved(address, "which no engine drives");
+  world_.log.clear();
+  world_.outer_alarms = {{AlarmKind::hold, "3 of 3 targets not probed"}};
+  (void)world_.start();
+  (void)apply(web_config(kThree));
+  world_.tick_for(20);
+  (void)apply(web_config({"10.0.1.11", "10.0.1.12"}));
+  world_.tick_for(1);
+  EXPECT_EQ(world_.published_target("10.0.1.11")->next_hop.flags, MR_NEXT_HOP_RESOLVED)
+      << "an engine that forwards needs it";
+  const Snapshot snapshot = world_->snapshot();
+  ASSERT_EQ(snapshot.alarms.size(), 1u);
+  EXPECT_EQ(snapshot.alarms[0].kind, AlarmKind::engine_unseen);
+  EXPECT_THAT(snapshot.alarms[0].text, HasSubstr("ways to targets stay as they are"));
+  EXPECT_EQ(world_.target("10.0.1.11").next_hop_resolved, std::nullopt);
+  EXPECT_EQ(world_.target("10.0.1.11").next_hop, "");
+  const auto told = std::ranges::count_if(world_.log, [](const auto& line) {
+    return line.first == LogLevel::error && line.second.find("cannot be read") != std::string::npos;
+  });
+  EXPECT_EQ(told, 1);
 }
 
 TEST_F(ReconcilerEngineTest, fault_92_stalled_worker_holds_health_and_is_an_alarm) {

@@ -136,6 +136,10 @@ class World {
   void set_source(const std::string& address, const std::string& source) {
     next_hops_[ip(address)].source = ip(source);
   }
+  void set_unresolved(const std::string& address, const std::string& why) {
+    next_hops_[ip(address)] = {};
+    next_hops_[ip(address)].text = why;
+  }
   void forget_next_hops() { next_hops_.clear(); }
 
   static TargetKey key(const std::string& address) {
@@ -176,9 +180,10 @@ class World {
   std::string hold;
   std::set<TargetKey> held_targets;
   std::uint32_t highest_flow_id = 0;
+  std::vector<control::Alarm> outer_alarms;  // of the parts outside
   bool is_woken = false;
   int progress_count = 0;   // signs of life
-  control::LinkState link;  // of the nic, as the kernel says
+  control::LinkState link;  // of the twin, as the kernel says
   std::vector<std::pair<control::LogLevel, std::string>> log;
 
  private:
@@ -215,7 +220,7 @@ class World {
                 },
             .link_state = [this](std::uint32_t) { return link; },
             .highest_flow_id = [this](const auto&, auto) { return highest_flow_id; },
-            .alarms = [] { return std::vector<control::Alarm>{}; },
+            .alarms = [this] { return outer_alarms; },
             .probe_lateness_ns = [] { return 0; },
             .wake = [this] { is_woken = true; },
             .config_file_text = [this] { return file_watch_.text(); },

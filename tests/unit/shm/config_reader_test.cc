@@ -3,13 +3,16 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <utility>
 
 #include "tests/support/cc/temp_dir.h"
+#include "tests/support/cc/unprivileged.h"
 #include "tests/unit/shm/segment_files.h"
 
 namespace millrace::shm {
@@ -100,6 +103,36 @@ TEST(ConfigReader, bad_successor_is_reported_once_and_what_runs_stays) {
 
   replace_config(dir.file("config"), 6);
   EXPECT_EQ(reader.poll().kind, Kind::adopted);
+}
+
+// Members of its group may put any file into the runtime directory, and change it when it has been
+// checked.
+TEST(ConfigReader, config_that_others_may_write_is_refused) {
+  if (!test::is_root()) GTEST_SKIP() << "gives a file to another user, which only root may";
+  const test::TempDir dir;
+  const std::string path = dir.file("config");
+  const auto poll_new = [&](ConfigReader& reader, uid_t owner, mode_t mode) {
+    replace_config(path, 5);
+    EXPECT_EQ(::chown(path.c_str(), owner, test::kServiceGroup), 0);
+    EXPECT_EQ(::chmod(path.c_str(), mode), 0);
+    return reader.poll();
+  };
+  ConfigReader reader(path, test::kServiceUser);
+  ASSERT_EQ(poll_new(reader, test::kServiceUser, 0640).kind, Kind::adopted);
+  for (const auto& [owner, mode] : {std::pair{test::kServiceUser + 1, 0640u},
+                                    std::pair{test::kServiceUser, 0660u}, std::pair{0u, 0646u}}) {
+    const ConfigEvent refused = poll_new(reader, owner, mode);
+    ASSERT_EQ(refused.kind, Kind::refused);
+    EXPECT_THAT(refused.reason, HasSubstr("others than root"));
+    EXPECT_THAT(refused.reason, HasSubstr("--control-user"));
+    EXPECT_EQ(poll_new(reader, 0, 0640).kind, Kind::adopted) << "root's";
+  }
+  ConfigReader without(path);
+  EXPECT_EQ(poll_new(without, test::kServiceUser, 0640).kind, Kind::refused);
+
+  ASSERT_EQ(::rename(path.c_str(), dir.file("elsewhere").c_str()), 0);
+  ASSERT_EQ(::symlink(dir.file("elsewhere").c_str(), path.c_str()), 0);
+  EXPECT_THAT(ConfigReader(path).poll().reason, HasSubstr("it is a symbolic link"));
 }
 
 TEST(ConfigReader, bad_image_is_refused_with_its_generation_and_reason) {

@@ -227,7 +227,9 @@ TEST_F(SharedFile, stats_are_trusted_only_if_nobody_else_can_have_written_them) 
   options.flow_table_dir = "/etc";
   Result<StatsWriter> writer = StatsWriter::create(path, options);
   ASSERT_TRUE(writer && writer->publish());
-  const auto is_trusted = [&path] { return StatsReader::join(path).value().is_trusted().value(); };
+  const auto is_trusted = [&path] {
+    return static_cast<bool>(StatsReader::join(path).value().check_trust());
+  };
   EXPECT_TRUE(is_trusted());
   ASSERT_EQ(::chmod(path.c_str(), 0660), 0);
   EXPECT_FALSE(is_trusted());

@@ -74,6 +74,7 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   writer->set_adopted(7);
   writer->set_refused(8, "image 8: checksum " + std::string(200, 'x'));
   writer->set_link(0, false);
+  writer->set_program(0, false);
   EXPECT_TRUE(writer->set_unserved_queues(0, 3));
   EXPECT_FALSE(writer->set_unserved_queues(0, 3)) << "as before";
   mr_nic counted{};
@@ -98,6 +99,7 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   EXPECT_EQ(engine.nics[0].twin_index, 7u);
   EXPECT_EQ(engine.nics[0].link_up, 0);
   EXPECT_EQ(engine.nics[0].unserved_queues, 3);
+  EXPECT_EQ(engine.nics[0].lacks_program, 1);
   EXPECT_EQ(engine.nics[0].rx_missed, 11u);
   EXPECT_EQ(engine.nics[0].rx_errors, 12u);
   EXPECT_EQ(engine.nics[0].rx_no_buffer, 13u);

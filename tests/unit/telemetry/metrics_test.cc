@@ -127,6 +127,24 @@ TEST(Metrics, lookup_digest_survives_as_a_double) {
   }
 }
 
+TEST(Metrics, engine_that_cannot_be_seen_has_no_counts_of_its_own) {
+  Snapshot snapshot = test::sample_snapshot();
+  snapshot.engine = {};
+  snapshot.engine.state = EngineState::unseen;
+  for (TargetGroupSnapshot& group : snapshot.target_groups) {
+    for (TargetSnapshot& target : group.targets) target.next_hop_resolved.reset();
+  }
+  const std::string text = text_of(snapshot);
+  for (const char* name :
+       {"millrace_listener_processed_packets_total", "millrace_listener_new_flows_total",
+        "millrace_target_active_flows", "millrace_target_processed_bytes_total",
+        "millrace_target_next_hop_resolved", "millrace_worker_", "millrace_nic_"}) {
+    EXPECT_THAT(text, Not(HasSubstr(name)));
+  }
+  EXPECT_THAT(text, HasSubstr("millrace_listener_info{"));
+  EXPECT_THAT(text, HasSubstr("millrace_target_healthy{"));
+}
+
 TEST(Metrics, engine_that_is_away_has_no_series_but_those_that_say_so) {
   Snapshot snapshot = test::sample_snapshot();
   for (const EngineState state : {EngineState::stopped, EngineState::unattended}) {
