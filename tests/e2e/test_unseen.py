@@ -14,9 +14,9 @@ import pytest
 from lab import Lab, Layout, Node
 from lab.addresses import VIP_V4, VIP_V6
 from lab.configs import standard
-from lab.node import Json
 from lab.process import wait_until
 from lab.traffic import connect_many
+from lab.views import Json
 
 LAYOUT = Layout(noise_per_second=0)
 CONFIG = standard()
@@ -58,9 +58,7 @@ def next_hops_resolved(node: Node) -> set[bool | None]:
     return {target["next_hop_resolved"] for group in groups for target in group["targets"]}
 
 
-def test_fault_92_engine_that_cannot_be_seen_goes_on_and_is_told_once(
-    lab: Lab, node: Node
-) -> None:
+def test_fault_92_engine_that_cannot_be_seen_goes_on_and_is_told_once(lab: Lab, node: Node) -> None:
     assert next_hops_resolved(node) == {True}
     node.controlplane.stop()
     stats = node.runtime_dir / "stats"
@@ -68,9 +66,7 @@ def test_fault_92_engine_that_cannot_be_seen_goes_on_and_is_told_once(
     said = node.controlplane.log.stat().st_size
     node.controlplane.start()
     why = f"cannot open {stats}: Permission denied"
-    wait_until(
-        lambda: why in node.cli("status", check=False).stdout, "it is told", timeout_s=10
-    )
+    wait_until(lambda: why in node.cli("status", check=False).stdout, "it is told", timeout_s=10)
     generation = answer_of(node, "status")["generation"]
     time.sleep(15)  # longer than what the kernel says is waited for
     status = node.cli("status", check=False)
@@ -95,6 +91,7 @@ def test_fault_92_engine_that_cannot_be_seen_goes_on_and_is_told_once(
     for vip in (VIP_V4, VIP_V6):
         assert len(connect_many(lab.client, vip, 50)) == 50
     stats.chmod(0o640)
+    wait_until(node.controlplane_answers, "it can be seen again", timeout_s=5)
     node.wait_adopted()
     node.wait_no_alarms()
     assert next_hops_resolved(node) == {True}
