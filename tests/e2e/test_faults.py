@@ -182,7 +182,7 @@ def test_fault_46_without_an_engine_no_state_gets_worse_until_one_comes(
     target.fail_health()
     try:
         wait_until(
-            lambda: re.search("not probed: .*nobody holds ", str(node.status()["alarms"])),
+            lambda: bool(re.search("not probed: .*nobody holds ", str(node.status()["alarms"]))),
             "an alarm",
             timeout_s=10,
         )

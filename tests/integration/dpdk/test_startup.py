@@ -104,7 +104,10 @@ def refusal(*words: str) -> str:
             ("--nic", "x", "--worker-cpus", "9999"),
             "--worker-cpus: there is no CPU 9999 that is online (lscpu shows them)",
         ),
-        (("--nic", "x", "--config", "/nonexistent"), "--config: cannot read /nonexistent"),
+        (
+            ("--nic", "x", "--config", "/nonexistent"),
+            "--config: cannot read /nonexistent as a file",
+        ),
         (
             ("--nic", "x", "--log-level", "loud"),
             "--log-level: 'loud' is none of trace, debug, info, warn, error, off",
@@ -112,7 +115,7 @@ def refusal(*words: str) -> str:
         (("--speed", "11"), "unrecognised option '--speed' (see --help)"),
         (("--nic", "x", "y"), "'y' belongs to no option (see --help)"),
         (("--nic", "x", "--workers=-1"), "--workers: -1 is negative (see --help)"),
-        (("--nic", "x", "--config", "/tmp"), "--config: cannot read /tmp"),
+        (("--nic", "x", "--config", "/tmp"), "--config: cannot read /tmp as a file"),
         (
             ("--nic", "x", "--workers", "many"),
             "the argument ('many') for option '--workers' is invalid (see --help)",

@@ -1,80 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The whole command against a real API server on a real socket.
+// What each command says, and with which exit code.
 #include "controlplane/cli/cli.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/json.hpp>
-#include <fstream>
-#include <sstream>
-#include <thread>
 
-#include "controlplane/api/server.h"
-#include "tests/support/cc/temp_dir.h"
 #include "tests/support/cc/unprivileged.h"
-#include "tests/unit/api/fake_controller.h"
-#include "tests/unit/api/flow_table_file.h"
+#include "tests/unit/cli/cli_run.h"
 
 namespace millrace::control {
 namespace {
-
-namespace json = boost::json;
-
-constexpr const char* kGoodConfig = R"(
-load_balancers:
-  - name: web
-    addresses: [203.0.113.10]
-    listeners: [{protocol: TCP, port: 80, default_target_group: g}]
-target_groups: [{name: g, protocol: TCP, port: 80, targets: [{id: 10.0.0.1}]}]
-)";
-
-struct Outcome {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
-
-class CliTest : public testing::Test {
- protected:
-  // Runs the command while the server answers; the io_context is this thread's.
-  Outcome run(std::vector<std::string> args) {
-    auto server = ApiServer::listen(io_, socket_, node_.parts());
-    EXPECT_TRUE(server);
-    Outcome outcome;
-    std::thread thread([&] {
-      outcome = run_without_server(std::move(args));
-      io_.stop();
-    });
-    io_.run();
-    thread.join();
-    io_.restart();
-    return outcome;
-  }
-  Outcome run_without_server(std::vector<std::string> args) {
-    args.insert(args.begin(), {"--socket", socket_});
-    std::ostringstream out;
-    std::ostringstream err;
-    const int code = run_cli(args, out, err, false);
-    return {code, out.str(), err.str()};
-  }
-  std::string write(const std::string& text) {
-    std::string path = dir_.file("config.yaml");
-    std::ofstream(path) << text;
-    return path;
-  }
-  static bool has(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-  }
-
-  test::TempDir dir_;
-  std::string socket_ = dir_.file("s");
-  SmallNode node_;
-  boost::asio::io_context io_;
-};
 
 TEST_F(CliTest, without_a_daemon_the_reason_names_the_socket) {
   const Outcome outcome = run_without_server({"status"});
@@ -468,60 +407,6 @@ TEST_F(CliTest, explain_tells_the_way_and_the_target) {
       has(run({"explain", "192.0.2.1:1", "192.0.2.2:81", "TCP"}).out, "=> handed to the kernel"));
   EXPECT_EQ(run({"explain", "192.0.2.1", "203.0.113.10:81", "TCP"}).code, kExitUsage);
   EXPECT_EQ(run({"explain", "192.0.2.1:1", "203.0.113.10:81", "SCTP"}).code, kExitFailed);
-}
-
-class CliFlowsTest : public CliTest {
- protected:
-  CliFlowsTest() {
-    node_.controller.state.engine.flow_table_dir = dir_.path();
-    node_.controller.state.engine.flow_table_count = 1;
-    node_.controller.state.engine.workers.resize(1);
-    test::FlowTableFile table(5000);
-    for (std::uint16_t port = 1; port <= 2500; ++port) {
-      table.add({.client = test::addr_of("192.0.2.1"),
-                 .client_port = port,
-                 .listener_id = node_.controller.state.listeners[0].id,
-                 .target_id = node_.target(0, 0).id});
-    }
-    table.write(dir_.file("flows.0"));
-  }
-  static std::size_t lines(const std::string& text) {
-    return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
-  }
-};
-
-TEST_F(CliFlowsTest, table_that_cannot_be_read_is_told_and_no_success) {
-  node_.controller.state.engine.flow_table_count = 2;
-  for (const char* limit : {"5", "2300", "1000000"}) {
-    const Outcome some = run({"flows", "--limit", limit});
-    const bool is_reached = std::string(limit) == "1000000";
-    EXPECT_EQ(some.code, is_reached ? kExitFailed : kExitDone) << limit;
-    EXPECT_EQ(has(some.out, "Not read: cannot open " + dir_.file("flows.1")), is_reached);
-  }
-  const Outcome all = run({"flows", "--limit", "1000000", "--json"});
-  EXPECT_EQ(all.code, kExitFailed);
-  EXPECT_EQ(json::parse(all.out).at("problems").as_array().size(), 1u);
-}
-
-TEST_F(CliFlowsTest, shows_flows_and_says_when_there_are_more) {
-  const Outcome some = run({"flows", "--limit", "5"});
-  EXPECT_EQ(lines(some.out), 7u) << some.out;  // titles, five flows, the hint
-  EXPECT_TRUE(has(some.out, "raise --limit"));
-  EXPECT_TRUE(has(some.out, "203.0.113.10:80"));
-  EXPECT_TRUE(has(some.out, "web-4/10.0.1.11:8080"));
-}
-
-TEST_F(CliFlowsTest, asks_on_until_the_limit_or_the_end) {
-  EXPECT_EQ(lines(run({"flows", "--limit", "2300"}).out), 2302u);
-  const Outcome all = run({"flows", "--limit", "1000000", "--json"});
-  EXPECT_EQ(json::parse(all.out).at("flows").as_array().size(), 2500u);
-}
-
-TEST_F(CliFlowsTest, filters) {
-  EXPECT_EQ(lines(run({"flows", "--client", "192.0.2.1:77"}).out), 2u);
-  EXPECT_EQ(run({"flows", "--protocol", "udp"}).out, "No such flows.\n");
-  EXPECT_EQ(run({"flows", "--state", "open"}).code, kExitFailed);
-  EXPECT_EQ(run({"flows", "--client", "nobody"}).code, kExitUsage);
 }
 
 TEST_F(CliTest, counters_hide_drops_that_never_happened) {

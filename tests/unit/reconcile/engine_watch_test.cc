@@ -143,7 +143,7 @@ TEST(EngineWatch, dead_engine_does_not_hold_memory_back) {
   }
   EXPECT_EQ(watch.oldest_read(7), 7u);
   (void)watch.poll(kSecondNs, no_link);
-  EXPECT_THAT(watch.snapshot(7, 0, kSecondNs).problem, HasSubstr("not running"));
+  EXPECT_THAT(watch.snapshot(7, 0, kSecondNs).problem, HasSubstr("nobody holds "));
 }
 
 TEST(EngineWatch, restarted_engine_is_a_new_one_with_the_same_nics) {

@@ -86,7 +86,7 @@ TEST_F(ReconcilerEngineTest, fault_63_queues_that_the_engine_does_not_read_raise
 TEST_F(ReconcilerEngineTest, probes_fail_nobody_while_the_engine_that_carries_them_is_down) {
   (void)apply(web_config(kThree));
   world_.pass(1);
-  EXPECT_THAT(world_.hold, HasSubstr("not running"));
+  EXPECT_THAT(world_.hold, HasSubstr("nobody holds"));
   world_.start_engine();
   world_.pass(1);
   EXPECT_THAT(world_.hold, HasSubstr("just started"));
@@ -94,7 +94,7 @@ TEST_F(ReconcilerEngineTest, probes_fail_nobody_while_the_engine_that_carries_th
   EXPECT_EQ(world_.hold, "");
   world_.kill_engine();
   world_.pass(1);
-  EXPECT_THAT(world_.hold, HasSubstr("not running"));
+  EXPECT_THAT(world_.hold, HasSubstr("nobody holds"));
 }
 
 TEST_F(ReconcilerEngineTest, fault_34_probes_fail_nobody_after_an_engine_was_replaced_at_once) {
@@ -429,7 +429,7 @@ TEST_F(ReconcilerEngineTest, probes_go_on_while_the_xdp_program_forwards_without
   EXPECT_EQ(world_->snapshot().engine.state, EngineState::unattended);
   world_.link = {};
   world_.pass(1);
-  EXPECT_THAT(world_.hold, HasSubstr("not running"));
+  EXPECT_THAT(world_.hold, HasSubstr("nobody holds"));
   EXPECT_EQ(world_->snapshot().engine.state, EngineState::stopped);
 }
 
