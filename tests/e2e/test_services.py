@@ -58,8 +58,11 @@ class ControlPlane:
         """Until it answers; `is_whole`: it can read all that there is."""
         self.config.write_text(json.dumps(standard()))
         self.process = subprocess.Popen(self.words(), stderr=subprocess.PIPE)
-        command = "status" if is_whole else "listeners"
-        wait_until(lambda: self.millrace(command).returncode == 0, "it answers", timeout_s=15)
+        wait_until(lambda: self.answers(is_whole), "it answers", timeout_s=15)
+
+    def answers(self, is_whole: bool) -> bool:
+        answered = self.millrace("status")
+        return answered.returncode == 0 if is_whole else answered.stdout != ""
 
     def millrace(self, *words: str) -> subprocess.CompletedProcess[str]:
         return run([program_path("millrace"), "--socket", self.socket, *words], check=False)
