@@ -21,6 +21,7 @@
 #include "bpf/engine/stats_copy.h"
 #include "bpf/engine/sweep.h"
 #include "dataplane/shm/config_reader.h"
+#include "dataplane/shm/flow_set.h"
 #include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/service_manager.h"
 #include "dataplane/shm/stats_writer.h"
@@ -32,12 +33,12 @@ constexpr const char* kFlowDir = "/run/millrace/flows";  // unless another is gi
 struct EngineOptions {
   std::vector<std::string> interfaces;  // nic i of the config is the i-th
   Attachment attachment = {};
-  std::uint32_t flows = 1u << 20;            // a power of two
-  std::uint64_t config_bytes = 64ull << 20;  // to start with; it grows with the config
-  std::uint32_t listener_slots = 1024;       // counted one by one; 64 bytes for each and CPU
-  std::uint32_t target_slots = 16384;        // likewise
-  std::uint32_t flow_inserts_per_ms = 2000;  // per CPU
-  std::uint32_t replies_per_ms = 100;        // per CPU
+  std::uint32_t flows = shm::kFlowCapacityDefault;  // a power of two
+  std::uint64_t config_bytes = 64ull << 20;         // to start with; it grows with the config
+  std::uint32_t listener_slots = 1024;              // counted one by one; 64 bytes for each and CPU
+  std::uint32_t target_slots = 16384;               // likewise
+  std::uint32_t flow_inserts_per_ms = 2000;         // per CPU
+  std::uint32_t replies_per_ms = 100;               // per CPU
   std::string runtime_dir;
   std::uint32_t control_user = 0;  // as shm::ConfigReader's
   std::string flow_dir;

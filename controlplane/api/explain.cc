@@ -263,8 +263,11 @@ void Explanation::find_flow() {
     say((is_workers ? "worker " + std::to_string(scan.found.front().worker) : "the engine") +
         " knows this flow (state " + core::flow_state_name(record.state) + "): its packets go to " +
         std::string(target_name.get_string().c_str()));
+    // The slot may be another's in the image that is in force.
     const std::uint32_t slot = names_.target(record.target_id)->slot;
-    if (slot < config_.targets.size()) explain_target(config_.targets[slot]);
+    const bool is_there =
+        slot < config_.targets.size() && config_.targets[slot].id == record.target_id;
+    if (is_there) explain_target(config_.targets[slot]);
   }
   result_["flow"] = std::move(flow);
 }

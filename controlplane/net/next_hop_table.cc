@@ -144,9 +144,7 @@ void NextHopTable::set_route(const IpAddress& destination, const RouteAnswer& an
   if (const auto key = neighbour_of(destination, answer)) {
     ++uses_[*key];
     if (answer.gateway) gateways_.insert(*key);
-    // Who is not on a twin is never asked.
-    const bool will_be_asked = is_twin(key->link_index) && is_undecided(*key);
-    if (worked && will_be_asked) former_routes_[*key].emplace(destination, *worked);
+    if (worked && is_undecided(*key)) former_routes_[*key].emplace(destination, *worked);
   }
   routes_.insert_or_assign(destination, answer);
 }
@@ -180,13 +178,14 @@ NextHopInfo NextHopTable::next_hop(const IpAddress& destination) const {
   return by_route(destination, found->second);
 }
 
-// nullptr once the neighbour of the present one has been decided.
+// nullptr once the neighbour of the present one has been decided, and while nobody asks for it.
 const RouteAnswer* NextHopTable::former_route(const IpAddress& destination) const {
   if (former_routes_.empty()) return nullptr;
   const auto route = routes_.find(destination);
   if (route == routes_.end()) return nullptr;
   const auto key = neighbour_of(destination, route->second);
-  const auto of_key = key ? former_routes_.find(*key) : former_routes_.end();
+  const bool is_asked = key && can_be_asked(key->link_index);
+  const auto of_key = is_asked ? former_routes_.find(*key) : former_routes_.end();
   if (of_key == former_routes_.end()) return nullptr;
   const auto former = of_key->second.find(destination);
   return former == of_key->second.end() ? nullptr : &former->second;
@@ -272,8 +271,7 @@ std::string NextHopTable::interface_of(const IpAddress& address) const {
 std::vector<NeighbourKey> NextHopTable::neighbours_to_ask() const {
   std::vector<NeighbourKey> to_ask;
   for (const auto& [key, count] : uses_) {
-    const auto link = links_.find(key.link_index);
-    if (!is_twin(key.link_index) || link == links_.end() || !link->second.has_carrier) continue;
+    if (!can_be_asked(key.link_index)) continue;
     const auto known = neighbours_.find(key);
     const bool is_fine = known != neighbours_.end() && (known->second.state & kNotToAsk) != 0;
     if (!is_fine) to_ask.push_back(key);
@@ -288,6 +286,11 @@ bool NextHopTable::is_undecided(const NeighbourKey& key) const {
 }
 
 bool NextHopTable::is_used(const NeighbourKey& key) const { return uses_.contains(key); }
+
+bool NextHopTable::can_be_asked(std::uint32_t link_index) const {
+  const auto link = links_.find(link_index);
+  return is_twin(link_index) && link != links_.end() && link->second.has_carrier;
+}
 
 bool NextHopTable::is_twin(std::uint32_t link_index) const { return twins_.contains(link_index); }
 

@@ -95,6 +95,7 @@ class NextHopTable {
   [[nodiscard]] bool is_settled(std::uint32_t link_index, NetTime now) const;
   [[nodiscard]] std::string name_of(std::uint32_t link_index) const;
   [[nodiscard]] std::uint16_t mtu_of(const RouteAnswer& route) const;
+  [[nodiscard]] bool can_be_asked(std::uint32_t link_index) const;
   [[nodiscard]] bool is_undecided(const NeighbourKey& key) const;
   [[nodiscard]] NextHopInfo by_route(const IpAddress& destination, const RouteAnswer& route) const;
   [[nodiscard]] NextHopInfo by_neighbour(const NeighbourKey& key, const RouteAnswer& route) const;

@@ -120,13 +120,13 @@ Nic::~Nic() {
 
 std::uint32_t Nic::unserved_queues() const {
   if (!is_interface_) return 0;  // spreads over what configure() set up
-  const std::uint32_t has = rx_queue_count(name_);
+  const std::uint32_t has = rx_queue_count(name_now());
   return has > rx_queues_.size() ? has - static_cast<std::uint32_t>(rx_queues_.size()) : 0;
 }
 
 bool Nic::has_lost_program() const {
   if (xdp_program_ == 0) return false;
-  const std::optional<XdpProgram> now = xdp_program(name_);
+  const std::optional<XdpProgram> now = xdp_program(name_now());
   return now && now->id != xdp_program_;
 }
 
@@ -161,12 +161,15 @@ void Nic::rename(const std::string& name) {
   if (interface_drops_) interface_drops_->rename(name);
 }
 
+std::string Nic::name_now() const {
+  std::array<char, IFNAMSIZ> name{};
+  return ::if_indextoname(interface_index_, name.data()) == nullptr ? "" : name.data();
+}
+
 bool Nic::link_is_up() const {
   if (is_interface_) {
-    // By the name that it has this moment: another one is no reason to call it down.
-    std::array<char, IFNAMSIZ> name{};
-    return ::if_indextoname(interface_index_, name.data()) != nullptr &&
-           interface_has_link(name.data());
+    const std::string name = name_now();
+    return !name.empty() && interface_has_link(name);
   }
   rte_eth_link link{};
   return ::rte_eth_link_get_nowait(devices_.front(), &link) == 0 &&

@@ -150,6 +150,9 @@ class Nic {
                                  const MbufPool& pool);
   void make_tx_queues(std::uint32_t worker_count);
   [[nodiscard]] Status start();
+  // What the kernel calls the interface this moment, "" when it is gone. `name_` is what it was
+  // called at the last look, and may be another's by now.
+  [[nodiscard]] std::string name_now() const;
   // A tag that the device took off would leave packets of a VLAN like untagged ones.
   void keep_vlan_tags() const;
   void sum_device_drops(mr_nic& sum) const;

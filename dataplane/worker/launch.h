@@ -54,8 +54,8 @@ struct EngineOptions {
   std::uint32_t worker_count = 1;  // 1 to kWorkersMax
   std::uint32_t queue_count = 0;   // rx queues per nic; 0: all that it spreads frames over
   std::uint32_t main_cpu = 0;
-  std::vector<std::uint32_t> worker_cpus;   // one for each worker
-  std::uint32_t flow_capacity = 1'000'000;  // per worker
+  std::vector<std::uint32_t> worker_cpus;                   // one for each worker
+  std::uint32_t flow_capacity = shm::kFlowCapacityDefault;  // per worker
   std::string flow_dir;
   std::string runtime_dir;
   std::uint32_t control_user = 0;  // as shm::ConfigReader's

@@ -197,6 +197,9 @@ TEST_F(ExplainTest, known_flow_goes_to_its_own_target) {
   const auto lost = explain(question("192.0.2.1", 1000, "203.0.113.10"));
   EXPECT_EQ(text(lost, "drop_reason"), "next_hop_unresolved");
   EXPECT_TRUE(lost.at("target").is_null() && lost.at("next_hop").is_null());
+  // A slot that is another's in the image in force says nothing of the flow.
+  node_.target(0, other).slot = node_.target(1, 0).slot;
+  EXPECT_EQ(text(explain(question("192.0.2.1", 1000, "203.0.113.10")), "target"), chosen);
 }
 
 }  // namespace

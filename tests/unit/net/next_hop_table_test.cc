@@ -163,6 +163,11 @@ TEST_F(NextHopTableTest, way_that_works_is_left_only_for_a_neighbour_that_answer
   go_by(other);
   table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kOther, .gateway = gateway});
   EXPECT_EQ(hop().text, "route leaves by eth5, which no engine drives");
+
+  table_.set_twins({kTwin, kOther});
+  EXPECT_EQ(router_of(), "via 10.0.1.254");
+  link(kOther, "eth5", false);
+  EXPECT_EQ(hop().text, "via 10.0.1.253 dev eth5, not resolved yet");
 }
 
 TEST_F(NextHopTableTest, mtu_of_the_route_counts_before_that_of_the_link) {
