@@ -8,6 +8,7 @@ deploy/alerts: what would fire after half an hour of it?
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -167,6 +168,24 @@ def test_fault_86_link_that_is_down_raises_that_alone(
     lab.set_port(PORT, False)
     wait_until(lambda: bool(node.status()["alarms"]), "the link is seen", timeout_s=10)
     assert alerts() == ["MillraceNicLinkDown"]
+
+
+@pytest.mark.only_engine("dpdk", "the XDP engine has no twin")
+def test_fault_86_twin_that_is_set_down_raises_that_alone(
+    lab: Lab, node: Node, alerts: Callable[[], list[str]]
+) -> None:
+    own, routes = node.own()
+    with node.outage.lasting():
+        node.namespace.ip("link", "set", "dev", "twin0", "down")
+        wait_until(
+            lambda: not any(any(ways_to(node, target)) for target in lab.targets),
+            "no way to them",
+            timeout_s=10,
+        )
+        time.sleep(6)  # until targets without a way would be told
+        assert alerts() == ["MillraceTwinLost"]
+        node.namespace.ip("link", "set", "dev", "twin0", "up")
+        node.give(own, routes)
 
 
 @pytest.mark.parametrize("how", ["its servers", "its host"])
