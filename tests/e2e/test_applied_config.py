@@ -127,7 +127,6 @@ def test_fault_83_hundreds_of_groups_come_into_force_and_change_at_once(
             group["targets"][1]["weight"] = 300
         assert node.apply(large)["targets_changed"] >= 600
         node.wait_adopted(timeout_s=60)
-        alarms = [alarm for alarm in node.status()["alarms"] if "probed late" not in alarm]
-        assert alarms == [], "but that 600 tables take their time"
+        node.wait_no_alarms(timeout_s=30)  # while 600 tables are made, probes may be late
         report = streams.stop()
     assert report.errors == [] and report.lost == 0 and report.moved == 0, report

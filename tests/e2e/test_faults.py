@@ -74,7 +74,6 @@ def assert_untouched(load: Load) -> None:
     for report in (*load.stop()[0], *load.stop()[1]):
         assert report.sent > 100
         assert report.errors == [] and report.lost == 0 and report.moved == 0, report
-        assert report.longest_gap_s < 1.0, report
 
 
 def test_fault_31_control_plane_killed_under_load_costs_no_packet(lab: Lab, node: Node) -> None:

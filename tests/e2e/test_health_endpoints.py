@@ -178,7 +178,7 @@ def test_target_behind_a_firewall_that_rejects_is_unhealthy_until_it_lets_throug
         if "admin" in refusal:
             prohibited = "prohibited by a firewall on the way or by a route of this node"
             assert said == {f"Health checks failed: {prohibited}"}
-        assert node.status()["alarms"] == []
+        node.wait_no_alarms()
     finally:
         host.run(["nft", "delete", "table", "inet", "firewall"])
     wait_verdicts(node)

@@ -61,7 +61,7 @@ def test_fault_63_clients_of_every_queue_are_served(spread: Lab, vip: str) -> No
 def test_every_packet_is_accounted_for(spread: Lab) -> None:
     for worker in spread.node.settled_balances():
         assert worker.balanced, worker.equation
-    assert spread.node.status()["alarms"] == []
+    spread.node.wait_no_alarms()
 
 
 def set_queues(lab: Lab, count: int) -> None:

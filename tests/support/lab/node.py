@@ -69,6 +69,7 @@ class Node:
         self.dress: Callable[[], None] = lambda: None  # interfaces on top of its own
         self.outage = Outage()  # of its way of forwarding, beside its engine's
         self.xdp_mode = "native"
+        self.flows = FLOWS_PER_WORKER
         self.config_mib = 8  # of the XDP engine, to start with
         self.engine_options: list[str] = []
         self.dataplane = namespace.service("dataplane", self.engine_words())
@@ -106,26 +107,24 @@ class Node:
         """Which carries the node's own addresses on that NIC's wire."""
         return self.nics[index] if self.engine == "xdp" else f"twin{index}"
 
-    def engine_words(self, *, workers: int = 1, flows: int = FLOWS_PER_WORKER) -> list[str | Path]:
+    def engine_words(self, *, workers: int = 1, flows: int | None = None) -> list[str | Path]:
         if self.engine == "xdp":
             return self.xdp_words(flows=flows)
         return self.dataplane_words(workers=workers, flows=flows)
 
-    def xdp_words(self, *, flows: int = FLOWS_PER_WORKER) -> list[str | Path]:
+    def xdp_words(self, *, flows: int | None = None) -> list[str | Path]:
         return [
             self.program("millrace-xdp"),
             *(word for nic in self.nics for word in ("--interface", nic)),
             *("--mode", self.xdp_mode),
-            *("--flows", str(flows), "--target-slots", "1024"),
+            *("--flows", str(flows or self.flows), "--target-slots", "1024"),
             *("--config-mib", str(self.config_mib)),
             *("--runtime-dir", self.runtime_dir, "--flow-dir", self.flow_dir),
             *("--pin-dir", self.pin_dir),
             *self.engine_options,
         ]
 
-    def dataplane_words(
-        self, *, workers: int = 1, flows: int = FLOWS_PER_WORKER
-    ) -> list[str | Path]:
+    def dataplane_words(self, *, workers: int = 1, flows: int | None = None) -> list[str | Path]:
         nic_words = [
             word
             for index, nic in enumerate(self.nics)
@@ -134,7 +133,7 @@ class Node:
         return [
             self.program("millrace-dataplane"),
             *nic_words,
-            *("--workers", str(workers), "--flows", str(flows)),
+            *("--workers", str(workers), "--flows", str(flows or self.flows)),
             *("--runtime-dir", self.runtime_dir, "--flow-dir", self.flow_dir),
             *self.engine_options,
         ]
@@ -227,10 +226,12 @@ class Node:
 
         wait_until(adopted, "the engine adopts the newest generation", timeout_s=timeout_s)
 
-    def wait_no_alarms(self) -> None:
+    def wait_no_alarms(self, timeout_s: float = 5.0) -> None:
         """A CPU that stands still raises one for a moment: the engine gives no sign of life."""
         try:
-            wait_until(lambda: not self.status()["alarms"], "no alarm is raised", timeout_s=5)
+            wait_until(
+                lambda: not self.status()["alarms"], "no alarm is raised", timeout_s=timeout_s
+            )
         except LabError as error:
             raise LabError(f"{error}: {self.status()['alarms']}") from None
 
