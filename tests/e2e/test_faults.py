@@ -19,8 +19,9 @@ import pytest
 from lab import Lab, Node
 from lab.addresses import VIP_V4, VIP_V6, target_v4
 from lab.configs import standard
+from lab.load import Load
 from lab.process import run, wait_until
-from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many, http_get
+from lab.traffic import TcpStreams, connect_many, http_get
 
 OUTAGE_SECONDS_MAX = 5.0
 
@@ -50,32 +51,6 @@ def identities(node: Node) -> dict[tuple[str, str], tuple[int, str]]:
     return {(v.group, v.address): (v.id, v.state) for v in node.targets()}
 
 
-class Load:
-    """Steady traffic of all four kinds for as long as the `with` block."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._udp = [UdpStream(lab.client, vip, per_second=300) for vip in (VIP_V4, VIP_V6)]
-        self._tcp = [TcpStreams(lab.client, vip, connections=15) for vip in (VIP_V4, VIP_V6)]
-
-    def __enter__(self) -> Load:
-        for stream in (*self._udp, *self._tcp):
-            stream.__enter__()
-        time.sleep(0.5)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> tuple[list[StreamReport], list[StreamReport]]:
-        return [s.stop() for s in self._udp], [s.stop() for s in self._tcp]
-
-
-def assert_untouched(load: Load) -> None:
-    for report in (*load.stop()[0], *load.stop()[1]):
-        assert report.sent > 100
-        assert report.errors == [] and report.lost == 0 and report.moved == 0, report
-
-
 def test_fault_31_control_plane_killed_under_load_costs_no_packet(lab: Lab, node: Node) -> None:
     before = identities(node)
     generation = node.status()["generation"]
@@ -88,7 +63,7 @@ def test_fault_31_control_plane_killed_under_load_costs_no_packet(lab: Lab, node
         for _ in range(20):
             flips += [v for v in node.targets() if (v.id, v.state) != before[(v.group, v.address)]]
             time.sleep(0.1)
-        assert_untouched(load)
+        load.assert_untouched()
     assert flips == []
     assert identities(node) == before
     assert node.status()["generation"] >= generation
@@ -115,7 +90,7 @@ def test_fault_33_control_plane_stopped_forwarding_goes_on(lab: Lab, node: Node)
         node.controlplane.send_signal(signal.SIGCONT)
         wait_until(node.controlplane_answers, "it answers again", timeout_s=10)
         time.sleep(1)
-        assert_untouched(load)
+        load.assert_untouched()
     assert identities(node) == before
 
 
@@ -267,7 +242,7 @@ def test_fault_36_corrupt_image_is_refused_and_the_old_one_stays(lab: Lab, node:
         struct.pack_into("<Q", segment, GENERATION_OFFSET, generation + 1)
         with Load(lab) as load:
             time.sleep(1)
-            assert_untouched(load)
+            load.assert_untouched()
     assert node.dataplane.running
     node.start_controlplane()
     node.wait_adopted()
@@ -385,7 +360,7 @@ def test_fault_92_emptied_runtime_directory_is_filled_again_under_load(
         node.wait_adopted()
         node.apply(standard())
         node.wait_adopted()
-        assert_untouched(load)
+        load.assert_untouched()
     for service in (node.dataplane, node.controlplane):
         assert "made again" in service.log.read_text()
     second = node.namespace.run(node.controlplane_words(), check=False, timeout_s=20)

@@ -13,8 +13,9 @@ import pytest
 from lab import Lab, Node
 from lab.addresses import VIP_V4, VIP_V6
 from lab.configs import FIRST_OF_MORE_PORTS, standard, with_more_groups
+from lab.load import Load
 from lab.process import wait_until
-from lab.traffic import StreamReport, TcpStreams, UdpStream, connect_many, ping
+from lab.traffic import TcpStreams, connect_many, ping
 
 pytestmark = pytest.mark.only_engine("xdp", "its process forwards itself")
 NAMES = ("t1", "t2", "t3")
@@ -31,34 +32,6 @@ def running(started: Node) -> Iterator[None]:
         started.start_controlplane()
     started.wait_states("healthy")
     started.wait_adopted()
-
-
-class Load:
-    """Steady UDP and TCP over both families for as long as the `with` block."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._streams: list[UdpStream | TcpStreams] = []
-        for vip in (VIP_V4, VIP_V6):
-            self._streams.append(UdpStream(lab.client, vip, per_second=300))
-            self._streams.append(TcpStreams(lab.client, vip, connections=15))
-
-    def __enter__(self) -> Load:
-        for stream in self._streams:
-            stream.__enter__()
-        time.sleep(0.5)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> list[StreamReport]:
-        return [stream.stop() for stream in self._streams]
-
-
-def assert_untouched(reports: list[StreamReport]) -> None:
-    for report in reports:
-        assert report.sent > 100
-        assert report.errors == [] and report.lost == 0 and report.moved == 0, report
 
 
 def tx_dropped(node: Node) -> int:
@@ -99,7 +72,7 @@ def test_fault_34_killed_daemon_costs_no_packet_and_no_connection(lab: Lab, node
             assert len(connect_many(lab.client, vip, 50)) == 50
         node.restart_dataplane()
         time.sleep(1)
-        assert_untouched(load.stop())
+        load.assert_untouched()
     assert "going on with the maps of an earlier daemon" in node.dataplane.log.read_text()
 
 
@@ -111,7 +84,7 @@ def test_fault_39_upgrade_under_load_is_an_exchange_without_a_gap(lab: Lab, node
             assert is_attached(node)
             node.restart_dataplane()
         time.sleep(0.5)
-        assert_untouched(load.stop())
+        load.assert_untouched()
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
@@ -156,7 +129,7 @@ def test_flows_of_other_sized_maps_are_taken_over(lab: Lab, node: Node) -> None:
         node.dataplane = node.namespace.service("dataplane", larger)
         node.restart_dataplane()
         time.sleep(0.5)
-        assert_untouched(load.stop())
+        load.assert_untouched()
     assert "taken over from maps of another size" in node.dataplane.log.read_text()
     assert node.dataplane.stop() == 0
     node.dataplane = before
@@ -177,7 +150,7 @@ def test_config_changes_of_a_restarted_daemon_and_a_new_segment_are_seamless(
             node.start_controlplane(standard())
             node.wait_states("healthy")
             node.wait_adopted()
-        assert_untouched(load.stop())
+        load.assert_untouched()
 
 
 def test_change_while_the_daemon_is_away_is_adopted_when_it_is_back(lab: Lab, node: Node) -> None:
@@ -277,7 +250,7 @@ def test_fault_92_second_daemon_with_the_same_pins_is_refused_with_the_pid_of_th
         assert f"in use by process {node.dataplane.pid}" in done.stderr
         assert "--pin-dir" in done.stderr and "--interface A --interface B" in done.stderr
         assert is_attached(node)
-        assert_untouched(load.stop())
+        load.assert_untouched()
     node.namespace.ip("link", "del", "more0")
 
 
@@ -292,7 +265,7 @@ def test_fault_92_program_that_somebody_detaches_is_attached_again(lab: Lab, nod
     with Load(lab) as load:
         assert node.dataplane.stop() == 0
         node.restart_dataplane()
-        assert_untouched(load.stop())
+        load.assert_untouched()
 
 
 def test_fault_92_program_whose_place_another_took_is_told_and_returns_after_it(
@@ -336,7 +309,7 @@ def test_fault_91_start_that_cannot_attach_leaves_what_runs(lab: Lab, node: Node
                     assert len(connect_many(lab.client, vip, 50)) == 50
                 node.restart_dataplane()
                 time.sleep(0.5)
-                assert_untouched(load.stop())
+                load.assert_untouched()
             assert "going on with the maps of an earlier" in node.dataplane.log.read_text()
     node.namespace.ip("link", "del", "more0")
 
@@ -374,7 +347,7 @@ def test_fault_42_config_memory_grows_with_the_config_under_load(lab: Lab, node:
             assert growths(node) == grown + more
         node.apply(standard())
         node.wait_adopted()
-        assert_untouched(load.stop())
+        load.assert_untouched()
     node.wait_no_alarms()
 
 

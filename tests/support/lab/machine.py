@@ -30,6 +30,11 @@ HUGEPAGE_MOUNT = Path("/dev/hugepages")
 LIBRARY_FOLDERS = (Path("/run/dpdk/rte"), Path("/run/dpdk"), Path("/run/xdp"))
 
 
+def kernel_has(*modules: str) -> bool:
+    """Whether this machine's kernel has all of them, as modules or built in; they are loaded."""
+    return run(["/usr/sbin/modprobe", "--quiet", "--all", *modules], check=False).returncode == 0
+
+
 @contextmanager
 def _locked() -> Iterator[None]:
     """One run at a time counts hugepages and reaps. The last run removes the lock with RUNS, so a

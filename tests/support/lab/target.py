@@ -5,7 +5,8 @@ HTTP, ports 80 and 8080:  /          "target=t1 client=192.0.2.100 port=40312"
                           /health    200 "ok", or 503 after fail_health()
                           /blob      1 MiB of data
 DNS, port 5353, UDP and TCP (53 when the target holds the VIPs): TXT whoami.lab is "t1"
-ipip and gue, when asked for: what is inside is taken out (decapsulator.py)
+ipip and gue, when asked for: what is inside is taken out, by the kernel as encap.yaml says if this
+machine's has the modules, else by decapsulator.py
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from shutil import which
 
 from lab.decapsulator import DEVICE, GUE_PORT
+from lab.machine import kernel_has
 from lab.namespace import Namespace
 from lab.outage import Outage
 from lab.process import LabError, Service, wait_until
@@ -27,6 +29,8 @@ DNS_PORT_DSR = 53  # nothing translates a port there
 DNS_BYTES_MAX = 4096  # of a query
 WHOAMI = "whoami.lab"
 BLOB_BYTES = 1 << 20
+ENCAP_EXAMPLE = Path(__file__).resolve().parents[3] / "deploy/examples/encap.yaml"
+DECAPSULATING_MODULES = ("ipip", "ip6_tunnel", "fou", "fou6")
 
 _NGINX_CONF = """
 daemon off;
@@ -89,8 +93,9 @@ class Target:
         (home / "nginx.conf").write_text(_NGINX_CONF.format(home=home, name=name))
         self.http = namespace.service("nginx", self._nginx_words())
         self.dns = namespace.service("dnsmasq", self._dnsmasq_words())
+        self._decapsulates = decapsulates
         self.decapsulator: Service | None = None
-        if decapsulates:
+        if decapsulates and not kernel_has(*DECAPSULATING_MODULES):
             program = Path(__file__).with_name("decapsulator.py")
             self.decapsulator = namespace.service("decapsulator", [sys.executable, program])
 
@@ -101,6 +106,9 @@ class Target:
     def start(self) -> None:
         for service in self.services:
             service.start()
+        if self._decapsulates and not self.decapsulator:
+            for command in decapsulating_commands():
+                self.namespace.run(["sh", "-ec", command])
         if self.decapsulator:
             self.decapsulator.wait_ready(lambda: self._listens("udp", GUE_PORT))
             # Clients are not behind the device by which their packets come.
@@ -173,6 +181,12 @@ class Target:
             "--log-queries=extra",
             f"--log-facility={self.home}/dns-queries.log",
         ]
+
+
+def decapsulating_commands() -> list[str]:
+    """What the example tells operators to run on targets, each a line of shell."""
+    lines = ENCAP_EXAMPLE.read_text().partition("take packets out")[2].partition("Let only")[0]
+    return re.findall(r"^#       (\S.*)$", lines, re.MULTILINE)
 
 
 def wait_for_log(target: Target, count: int, timeout_s: float = 5.0) -> None:
