@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests that run in the guest, all of one file in one virtual machine."""
+"""End-to-end tests for which this machine's kernel may lack something: they run in guests, those of
+one file in one virtual machine."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from lab.node import REPOSITORY
 from vm import Kernel, Machine
 
@@ -14,6 +16,7 @@ from vm import Kernel, Machine
 PATIENCE = "10"
 MEMORY_MIB = 3072
 SECONDS_MAX = 2700.0
+ENGINES = pytest.mark.parametrize("engine", ["xdp", "dpdk"])
 PYTEST = ("/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short")
 
 
@@ -28,6 +31,22 @@ def run_tests(machine: Machine, file: Path, words: Sequence[str] = ()) -> None:
     print(done.output)
 
 
-def test_xdp_engine_shares_its_interface_with_other_programs(kernel: Kernel) -> None:
+def run_file(kernel: Kernel, name: str, expression: str) -> None:
     machine = Machine(kernel, memory_mib=MEMORY_MIB)
-    run_tests(machine, REPOSITORY / "tests/e2e/test_chain.py", ["-k", "xdp"])
+    run_tests(machine, REPOSITORY / "tests/e2e" / name, ["-k", expression])
+
+
+def test_xdp_engine_shares_its_interface_with_other_programs(kernel: Kernel) -> None:
+    run_file(kernel, "test_chain.py", "xdp")
+
+
+@ENGINES
+def test_targets_take_packets_out_of_packets_as_the_example_says(
+    kernel: Kernel, engine: str
+) -> None:
+    run_file(kernel, "test_encap.py", f"{engine} and (shared or fault_54)")
+
+
+@ENGINES
+def test_way_that_loses_and_reorders_packets(kernel: Kernel, engine: str) -> None:
+    run_file(kernel, "test_lossy_links.py", engine)

@@ -97,7 +97,7 @@ E2E = "e2e"
 # Boots kernels of Debian's: all of it only when asked for, by name or by --full.
 VM = "vm"
 VM_PROGRAMS = ("all", "tests/integration/bpf/xdp_golden_test", "bench/xdp/xdp_trace")
-VM_SMOKE = "uio and (virtio4-xdp or virtio4-pci or e1000e-pci) and (serves or share)"
+VM_SMOKE = "uio and (virtio4-xdp or virtio4-pci-2 or e1000e-pci) and (serves or share)"
 NOT_ROOT = Outcome(skipped=["e2e and vm: need root for network namespaces"])
 FUZZ_SECONDS = 60
 # What --full adds: each is one test.
@@ -223,6 +223,10 @@ def arguments() -> argparse.Namespace:
     return found
 
 
+def minutes_since(start: float) -> str:
+    return f"after {(time.monotonic() - start) / 60:.1f} minutes"
+
+
 def main() -> int:
     options = arguments()
     parts = [part for part in PARTS if not options.parts or part.name in options.parts]
@@ -233,19 +237,20 @@ def main() -> int:
     for number, part in enumerate(parts, start=1):
         say(f"\n[{number}/{count}] {part.name}: {part.about}")
         outcome = run_part(part)
-        say(f"[{number}/{count}] {part.name}: {outcome}")
+        say(f"[{number}/{count}] {part.name}: {outcome}, {minutes_since(start)}")
         total.add(outcome)
     if with_e2e:
         say(f"\n[{count - with_vm}/{count}] e2e: the programs of build/ in the lab")
         words = ["-k", options.expression] if options.expression else []
         words += ["--full"] if options.full else []
         total.add(run_e2e(words))
+        say(f"[{count - with_vm}/{count}] e2e: {minutes_since(start)}")
     if with_vm:
         say(f"\n[{count}/{count}] vm: Debian's kernels in virtual machines, on PCI NICs")
         total.add(run_vm(whole=options.full or VM in options.parts))
     if options.full:
         total.add(run_long())
-    say(f"\nafter {(time.monotonic() - start) / 60:.1f} minutes")
+    say(f"\n{minutes_since(start)}")
     for name, count in Counter(total.skipped).items():
         say(f"skipped  {name}" + (f" ({count} tests)" if count > 1 else ""))
     for name in total.failed:

@@ -16,6 +16,7 @@ from lab import Lab, Layout, addresses
 from lab.node import build_directory
 from lab.process import wait_until
 from lab.surroundings import VLAN_INTERFACE
+from lab.traffic import connect_many, dns_query, ping
 from lab.wires import CLIENT_BRIDGE
 from vm.guest import Guest
 from vm.kernel import Kernel
@@ -47,6 +48,15 @@ class WireLab(Lab):
         for nic in self._nics:
             nic.make_tap(self.switch.namespace)
             self.switch.add_port(nic.name, CLIENT_BRIDGE)
+
+    def assert_served(self) -> None:
+        """The client, by the VIPs, and by the node's own addresses."""
+        for vip in (addresses.VIP_V4, addresses.VIP_V6):
+            assert len(connect_many(self.client, vip, 20, parallel=4)) == 20
+            assert len(dns_query(self.client, vip, 4)) == 4
+            assert ping(self.client, vip, count=1) == 1
+        for own in (addresses.NODE_CLIENT_V4, addresses.NODE_CLIENT_V6):
+            assert ping(self.client, own, count=1) == 1
 
     def forget_neighbours(self) -> None:
         """The node's addresses are at another NIC now."""
@@ -119,9 +129,9 @@ class GuestNode:
         self.guest.write(ETC / f"{unit.removeprefix('millrace-')}.env", "".join(lines))
 
     def environment(self, unit: str) -> dict[str, str]:
-        """As it was written last."""
+        """As it was written last, by an installation or by write_environment()."""
         lines = self.guest.read(ETC / f"{unit.removeprefix('millrace-')}.env").splitlines()
-        return dict(line.split("=", 1) for line in lines)
+        return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
     def give_addresses(self, interface: str, *, words: Sequence[str] = ()) -> None:
         for address in NODE_ADDRESSES:

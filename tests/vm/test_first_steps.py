@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""README's first steps on a PCI NIC, word by word, with and without an IOMMU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pytest
+from lab import Layout
+from lab.addresses import NODE_CLIENT_V4
+from lab.configs import standard
+from lab.node import REPOSITORY
+from lab.traffic import ping
+from vm import Kernel
+from vm.nic import Nic
+from vm.node import TWIN, GuestNode, WireLab, installed_node
+
+HEADING = "## First steps on a PCI NIC\n"
+# Names of README's example.
+INTERFACE, PCI_ADDRESS, MAC = "eth1", "0000:3b:00.0", "02:00:00:00:00:01"
+E1000E = Nic("e1000e", "e1000e", module="e1000e")
+LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
+
+
+def steps(names: Mapping[str, str]) -> list[list[str]]:
+    """The lines of each step's block, without comments, and with these names for README's."""
+    section = (REPOSITORY / "README.md").read_text().partition(HEADING)[2].partition("\n## ")[0]
+    for ours, theirs in names.items():
+        section = section.replace(ours, theirs)
+    found = []
+    for step in re.split(r"^\d\. ", section, flags=re.MULTILINE)[1:]:
+        block = re.findall(r"^ {7}(\S.*)$", step, re.MULTILINE)
+        found.append([line.partition("  #")[0].partition("   ")[0].strip() for line in block])
+    return found
+
+
+def run(node: GuestNode, line: str) -> str:
+    said: str = node.run(["bash", "-ec", line], timeout_s=100).stdout
+    return said
+
+
+@pytest.mark.parametrize("with_iommu", [False, True])
+def test_first_steps_lead_there_and_back(with_iommu: bool) -> None:
+    with installed_node(Kernel.find(), LAYOUT, [E1000E], with_iommu=with_iommu) as (lab, node):
+        address, mac = E1000E.pci_address(0), E1000E.mac(0)
+        interface = node.interface_of(address)
+        find, settings, start, undo = steps({INTERFACE: interface, PCI_ADDRESS: address, MAC: mac})
+
+        listed, path, checked = [run(node, f"{line} || true") for line in find]
+        assert interface in listed and mac in listed
+        assert path.strip().endswith(address)
+        assert ("vfio-pci" if with_iommu else "uio_pci_generic") in checked, checked
+
+        node.write_config(standard(members=(1, 2)), "dpdk")
+        # Before: a virtual machine's twin has no other way to its addresses.
+        values = dict(line.split("=", 1) for line in settings)
+        node.write_environment(
+            "millrace-dataplane", {**node.environment("millrace-dataplane"), **values}
+        )
+        for line in start:
+            run(node, line)
+            if TWIN in line and "address" in line:
+                node.give_addresses(TWIN)
+        node.wait_forwarding()
+        lab.assert_served()
+        assert node.alarms() == []
+
+        for line in undo:
+            run(node, line)
+        assert node.driver_of(address) == E1000E.module
+        assert ping(lab.client, NODE_CLIENT_V4, count=2) == 2
