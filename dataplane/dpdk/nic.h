@@ -122,6 +122,9 @@ class Nic {
   // Makes the device take frames for `macs` as well as for its own address, and no longer for those
   // of the call before.
   void accept(const std::vector<core::MacAddr>& macs);
+  // It passes on no multicast but what somebody joined, as virtual functions do that the host does
+  // not trust, and NICs of clouds.
+  [[nodiscard]] bool filters_multicast() const;
   // Somebody took AF_XDP's program off it, so that all its frames go to the kernel. About 20 us.
   [[nodiscard]] bool has_lost_program() const;
   // Rx queues whose frames reach no worker by now but go to the kernel: somebody gave the nic more

@@ -48,6 +48,13 @@ void Nic::accept(const std::vector<core::MacAddr>& macs) {
   accepted_ = macs;
 }
 
+bool Nic::filters_multicast() const {
+  return is_pci_address(name_) && std::ranges::any_of(devices_, [](std::uint16_t device) {
+           return ::rte_eth_allmulticast_get(device) != 1 &&
+                  ::rte_eth_promiscuous_get(device) != 1;
+         });
+}
+
 void Nic::keep_vlan_tags() const {
   for (const std::uint16_t device : devices_) {
     const int offloads = ::rte_eth_dev_get_vlan_offload(device);

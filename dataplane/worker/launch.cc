@@ -176,6 +176,13 @@ Status Engine::open_nics() {
     if (!nic) return nic.error();
     nics_.push_back(std::move(*nic));
     twins_.emplace_back();
+    if (nics_.back()->filters_multicast()) {
+      spdlog::warn(
+          "nic {}: takes neither all multicast nor promiscuous mode (a virtual function, a NIC of "
+          "a "
+          "cloud?): neighbours do not find its IPv6 addresses by asking (runbook, \"PCI NICs\")",
+          choice.device);
+    }
     if (choice.twin.empty()) {
       spdlog::warn("nic {}: has no --twin; what is not for a VIP is dropped", choice.device);
       continue;
