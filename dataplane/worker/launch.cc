@@ -178,9 +178,9 @@ Status Engine::open_nics() {
     twins_.emplace_back();
     if (nics_.back()->filters_multicast()) {
       spdlog::warn(
-          "nic {}: takes neither all multicast nor promiscuous mode (a virtual function, a NIC of "
-          "a "
-          "cloud?): neighbours do not find its IPv6 addresses by asking (runbook, \"PCI NICs\")",
+          "nic {}: takes neither all multicast nor promiscuous mode, as virtual functions and "
+          "clouds' NICs: neighbours do not find its IPv6 addresses by asking (runbook, \"PCI "
+          "NICs\")",
           choice.device);
     }
     if (choice.twin.empty()) {
