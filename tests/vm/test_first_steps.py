@@ -11,6 +11,7 @@ from lab import Layout
 from lab.addresses import NODE_CLIENT_V4
 from lab.configs import standard
 from lab.node import REPOSITORY
+from lab.process import wait_until
 from lab.traffic import ping
 from vm import Kernel
 from vm.nic import Nic
@@ -69,4 +70,6 @@ def test_first_steps_lead_there_and_back(with_iommu: bool) -> None:
         for line in undo:
             run(node, line)
         assert node.driver_of(address) == E1000E.module
-        assert ping(lab.client, NODE_CLIENT_V4, count=2) == 2
+        wait_until(
+            lambda: ping(lab.client, NODE_CLIENT_V4, count=1) == 1, "eth1 is back", timeout_s=10
+        )
