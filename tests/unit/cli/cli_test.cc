@@ -102,6 +102,15 @@ TEST_F(CliTest, answer_about_an_engine_that_cannot_be_seen_is_no_success) {
   EXPECT_FALSE(has(explained.out, "no flow table has this flow")) << explained.out;
 }
 
+// The program of a daemon that has ended goes on forwarding, and nobody takes its counters.
+TEST_F(CliTest, counters_of_an_engine_that_shows_no_life_are_said_to_be_old) {
+  node_.controller.state.engine.workers.resize(1);
+  const std::string said = "The engine's process gives no sign of life: as it counted last.\n";
+  EXPECT_FALSE(has(run({"counters"}).out, said));
+  node_.controller.state.engine.state = EngineState::unattended;
+  EXPECT_TRUE(has(run({"counters"}).out, said)) << run({"counters"}).out;
+}
+
 TEST_F(CliTest, counters_of_an_engine_that_never_was_are_no_zeros) {
   node_.controller.state.engine = {};
   EXPECT_EQ(run({"counters"}).out, "No engine is running, and none has left its counters.\n");
