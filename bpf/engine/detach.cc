@@ -71,7 +71,7 @@ struct Preparation {
 
 Result<Preparation> prepare(const EngineOptions& given) {
   Result<shm::ProcessLock> lock = take_engine_lock(given.runtime_dir);
-  if (!lock) return lock.error().within("a daemon runs, stop it first");
+  if (!lock) return lock.error();
   Result<EngineOptions> options = with_flow_dir(given);
   if (!options) return options.error();
   Result<Pins> pins = Pins::open(options->pin_dir);

@@ -15,6 +15,7 @@
 #include "controlplane/config/reader.h"
 #include "dataplane/core/drop_reason.h"
 #include "dataplane/core/encapsulate.h"
+#include "dataplane/core/parse.h"
 #include "dataplane/core/wire.h"
 #include "dataplane/shm/clock.h"
 
@@ -39,6 +40,7 @@ class Explanation {
   void decide();
   void explain_engine();
   void decide_in_group(const mr_listener& listener);
+  [[nodiscard]] std::string why_no_client() const;
   void explain_slot(const mr_target_group& group, const mr_lookup_slot& slot);
   void explain_target(const mr_target& target);
   void explain_encapsulation(const mr_target& target);
@@ -145,7 +147,9 @@ void Explanation::decide_in_group(const mr_listener& listener) {
       endpoint_text(question_.vip, question_.vip_port) + " of load balancer " +
       (listener_name == nullptr ? "?" : listener_name->load_balancer) +
       " forwards to target group " + group_text);
-  if (group.table_offset == 0) {
+  if (const std::string why = why_no_client(); !why.empty()) {
+    drop(MR_DROP_MARTIAN, question_.client.to_string() + why);
+  } else if (group.table_offset == 0) {
     drop(MR_DROP_NO_TARGET, "target group " + group_text + " has no target that may get flows");
   } else {
     const mr_flow_tuple flow = tuple();
@@ -159,6 +163,25 @@ void Explanation::decide_in_group(const mr_listener& listener) {
     explain_slot(group, config_.lookup_table(group)[index]);
   }
   find_flow();
+}
+
+// Why the engine begins no flow from this source, in words that follow its address; "" where it
+// does.
+std::string Explanation::why_no_client() const {
+  core::Parsed packet{};
+  packet.is_v4 = question_.client.is_v4();
+  packet.source = core::words_of(question_.client.addr);
+  packet.destination = core::words_of(question_.vip.addr);
+  if (core::find_entry(config_.listener_table, packet.source, 0, 0) != nullptr) {
+    return " is a VIP, which can be no client";
+  }
+  for (const mr_addr& own : config_.local_addrs) {
+    if (core::words_of(own) == packet.source) {
+      return " is this node's own address, which can be no client: ask from another machine";
+    }
+  }
+  if (core::is_link_local(packet.source)) return " is a link-local address, which nobody forwards";
+  return core::is_martian(packet) ? " is an address that no client has" : "";
 }
 
 void Explanation::explain_slot(const mr_target_group& group, const mr_lookup_slot& slot) {
@@ -181,6 +204,10 @@ void Explanation::explain_slot(const mr_target_group& group, const mr_lookup_slo
         target_text(previous) +
         (keeps_flows ? ": the middle of a TCP connection that no flow table knows goes there"
                      : ", which takes no flows any more"));
+  }
+  if (current.forwarding == MR_FORWARDING_NAT && IpAddress{current.addr} == question_.client) {
+    return drop(MR_DROP_MARTIAN,
+                "the client is that target itself, which would get its own packets back");
   }
   explain_target(current);
 }

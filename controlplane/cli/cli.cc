@@ -219,8 +219,10 @@ int Cli::rehearse(const std::string& file, const std::string& text, const Config
                       {"targets", targets},
                       {"apply", nullptr}};
   std::string here;
-  if (const auto client = ApiClient::connect(line_.socket); !client) {
+  if (ApiClient::is_nobody_there(line_.socket)) {
     here = "No control plane answers at " + line_.socket + " to say what apply would change";
+  } else if (const auto client = ApiClient::connect(line_.socket); !client) {
+    here = "What apply would change is unknown: " + client.error().message;
   } else {
     const auto outcome = ask({{"command", "validate"}, {"name", file}, {"text", text}});
     if (!outcome) return kExitFailed;

@@ -120,12 +120,13 @@ std::variant<CommandLine, HelpText, UsageError> parse_for(const CommandHelp& hel
   }
   // The first is the command itself, unless an option took it for its value.
   if (!words.empty()) line.words.assign(words.begin() + 1, words.end());
-  if (words.empty() || line.words.size() < help.words_min || line.words.size() > help.words_max) {
-    return usage_error("millrace " + std::string(help.name) + ": " +
-                           (line.words.empty() ? "an argument is missing"
-                                               : quoted(line.words) + " is not what it takes") +
-                           "\nUsage: millrace " + std::string(help.usage),
-                       &help);
+  const bool is_short = words.empty() || line.words.size() < help.words_min;
+  if (is_short || line.words.size() > help.words_max) {
+    return usage_error(
+        "millrace " + std::string(help.name) + ": " +
+            (is_short ? "an argument is missing" : quoted(line.words) + " is more than it takes") +
+            "\nUsage: millrace " + std::string(help.usage),
+        &help);
   }
   if (!(line.interval_seconds >= 0.1 && line.interval_seconds <= 60)) {  // NaN too
     return usage_error("millrace top: --interval must be 0.1-60 seconds", &help);

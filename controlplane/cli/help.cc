@@ -160,7 +160,7 @@ std::string program_help() {
          "A first look:\n"
          "  millrace status                                       is everything well?\n"
          "  millrace targets                                      which target does what?\n"
-         "  millrace explain 192.0.2.1:40000 203.0.113.10:80 TCP  where does this flow go?\n\n"
+         "  millrace explain 192.0.2.7:40000 203.0.113.10:80 TCP  where does this flow go?\n\n"
          "A change:\n"
          "  millrace validate new.yaml && millrace apply new.yaml\n\n"
          "Exit codes:\n"

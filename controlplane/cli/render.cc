@@ -266,7 +266,9 @@ std::string render_counters(JsonView counters, bool with_zeros) {
   std::string text = not_read_text(counters);
   if (!text.empty()) return text;
   if (workers.empty()) return "No engine is running, and none has left its counters.\n";
-  if (!counters["engine_running"].flag()) text = "The engine is not running: as of its end.\n\n";
+  if (!counters["engine_running"].flag()) {
+    text = "The engine's process gives no sign of life: as it counted last.\n\n";
+  }
   text += table_of("COUNTER", "counters", true).text();
   const Table drops = table_of("DROP REASON", "drops", with_zeros);
   text += "\n" + (drops.empty() ? "No packets dropped.\n" : drops.text());

@@ -216,7 +216,7 @@ void Checker::check_listener_families(const ListenerDraft& draft, const LoadBala
     const auto& named = family == Family::v4 ? draft.group_v4 : draft.group_v6;
     const std::string key = family == Family::v4 ? "ipv4" : "ipv6";
     if (vip == nullptr) {
-      if (named && !balancer.addresses.empty()) {
+      if (named && balancer.has_all_addresses) {
         errors_.add(named->at, std::string("the load balancer has no ") + to_string(family) +
                                    " address; remove this or add one to `addresses`");
       }

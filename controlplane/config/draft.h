@@ -36,6 +36,7 @@ struct LoadBalancerDraft {
   Cursor at;
   std::optional<Placed<std::string>> name;
   std::vector<Placed<IpAddress>> addresses;
+  bool has_all_addresses = false;  // else one could not be read, or none is named
   std::vector<ListenerDraft> listeners;
 };
 

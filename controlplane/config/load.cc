@@ -168,7 +168,8 @@ void read_encap_sources(const Cursor& at, ConfigDraft& draft, ErrorList& errors)
 }
 
 LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors) {
-  LoadBalancerDraft draft{.at = at, .name = {}, .addresses = {}, .listeners = {}};
+  LoadBalancerDraft draft;
+  draft.at = at;
   const MapReader map(at, {"name", "type", "addresses", "listeners"}, errors);
   if (const auto name = map.require("name", "what the load balancer is called")) {
     if (auto text = read_name(*name, kNameLengthMax, errors)) draft.name = {*text, *name};
@@ -187,6 +188,7 @@ LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors) {
     for (const Cursor& item : items.value_or(std::vector<Cursor>{})) {
       if (const auto vip = read_address(item, errors)) draft.addresses.push_back({*vip, item});
     }
+    draft.has_all_addresses = items && !items->empty() && draft.addresses.size() == items->size();
   }
   if (const auto list = map.find("listeners")) {
     for (const Cursor& item : read_list(*list, errors).value_or(std::vector<Cursor>{})) {

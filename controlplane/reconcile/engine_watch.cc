@@ -195,7 +195,7 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
 // Who ran last, if anybody did, and by what it is known that it does not.
 std::string EngineWatch::ended_text() const {
   const std::string by_what = "nobody holds " + lock_path_;
-  if (!stats_) return by_what + ", as an engine that runs does";
+  if (!stats_) return "no engine runs with this directory: " + by_what;
   const bool is_xdp = info_.engine_kind == MR_ENGINE_XDP;
   return std::string(is_xdp ? "millrace-xdp" : "millrace-dataplane") + ", process " +
          std::to_string(info_.engine_pid) + ", has ended: " + by_what;

@@ -102,7 +102,12 @@ Status store_file(const po::options_description& options, po::variables_map& val
   const auto& path = values["config"].as<std::string>();
   if (!is_readable_file(path)) return Error{"--config: cannot read " + path + " as a file"};
   std::ifstream file(path);
-  po::store(po::parse_config_file(file, options), values);
+  try {
+    po::store(po::parse_config_file(file, options), values);
+  } catch (const po::error& problem) {
+    return Error{"--config " + path + ": " + problem.what() +
+                 "; takes this program's options, a NAME=VALUE in each line"};
+  }
   return ok();
 }
 

@@ -69,7 +69,7 @@ Result<ProcessLock> ProcessLock::acquire(const std::string& path) {
   if (::fcntl(file->fd(), F_OFD_SETLK, &lock) != 0) {
     if (errno != EAGAIN && errno != EACCES) return os_error("cannot lock " + path);
     return Error{path + ": already held by " + holder_of(*file) +
-                 ", which runs with this directory"};
+                 ", which runs with this directory: stop it first"};
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
   if (::ftruncate(file->fd(), 0) != 0 ||

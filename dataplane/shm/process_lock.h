@@ -19,7 +19,7 @@ class ProcessLock {
  public:
   // Creates the file if need be, locks it and writes our pid into it. Fails with the pid of the
   // holder: "/run/millrace/dataplane.lock: already held by process 4711, which runs with this
-  // directory".
+  // directory: stop it first".
   [[nodiscard]] static Result<ProcessLock> acquire(const std::string& path);
 
   // True when the path no longer names the file that is locked: somebody removed it, and a second

@@ -86,7 +86,7 @@ def wait_engine(node: Node, *, running: bool, forwarding: bool) -> None:
 
 
 def explained(node: Node) -> str:
-    return str(node.cli("explain", "192.0.2.1:1000", f"{VIP_V4}:80", "TCP").stdout)
+    return str(node.cli("explain", "192.0.2.100:1000", f"{VIP_V4}:80", "TCP").stdout)
 
 
 def test_fault_86_node_that_is_well_raises_nothing(alerts: Callable[[], list[str]]) -> None:
@@ -296,5 +296,5 @@ def test_fault_86_targets_that_nobody_has_checked_yet_raise_nothing(
     node.apply(config)
     assert alerts() == []
     assert "not checked yet" in node.cli("status").stdout
-    said = node.cli("explain", "192.0.2.1:1000", f"{NEW_VIP}:80", "TCP").stdout
+    said = node.cli("explain", "192.0.2.100:1000", f"{NEW_VIP}:80", "TCP").stdout
     assert "no health check has had a result yet" in said

@@ -310,6 +310,24 @@ def test_host_check_finds_the_lab_node_ready_and_a_missing_nic(lab: Lab) -> None
     assert lacking.returncode == 1 and "LACKS  nosuch0" in lacking.stdout
 
 
+def test_host_check_knows_that_huge_pages_are_the_engine_s_that_runs() -> None:
+    """Its own take most of them, as "Sizing" has it."""
+    script = """
+        mount -t tmpfs none /run; mkdir /run/millrace
+        printf '%s\\n' 'HugePages_Total: 256' 'HugePages_Free: 9' >/run/meminfo
+        mount --bind /run/meminfo /proc/meminfo
+        "$0"
+        echo $$ >/run/millrace/dataplane.lock; echo millrace-dataplane >/proc/$$/comm
+        "$0"
+        echo bash >/proc/$$/comm
+        "$0"
+    """
+    words = ["unshare", "--mount", "bash", "-c", script, DEPLOY / "host-check"]
+    lines = re.findall(r"^.*\bhugepages  .*$", run(words, check=False).stdout, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["LACKS", "ok", "LACKS"], lines
+    assert "9 of 256 free beside the engine that runs" in lines[1]
+
+
 @pytest.mark.only_engine("dpdk", "queues of other NICs are the engine's own business")
 def test_host_check_knows_what_af_xdp_takes_of_queues_and_mtu(lab: Lab) -> None:
     node = lab.node.namespace

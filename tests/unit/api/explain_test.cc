@@ -118,6 +118,45 @@ TEST_F(ExplainTest, group_without_targets_drops) {
   EXPECT_EQ(text(result, "drop_reason"), "no_target");
 }
 
+TEST_F(ExplainTest, source_that_can_be_no_client_is_dropped_as_the_engine_does) {
+  node_.builder.add_local_addr(test::addr_of("192.0.2.200"));
+  node_.publish(2);
+  struct Case {
+    const char* client;
+    const char* vip;
+    const char* why;
+  };
+  for (const auto& [client, vip, why] : {
+           Case{"192.0.2.200", "203.0.113.10", "192.0.2.200 is this node's own address"},
+           Case{"203.0.113.10", "203.0.113.10", "203.0.113.10 is a VIP"},
+           Case{"127.0.0.1", "203.0.113.10", "127.0.0.1 is an address that no client has"},
+           Case{"fe80::1", "2001:db8:113::10", "fe80::1 is a link-local address"},
+           Case{"ff02::1", "2001:db8:113::10", "ff02::1 is an address that no client has"},
+       }) {
+    const auto result = explain(question(client, 1000, vip));
+    EXPECT_EQ(text(result, "verdict"), "drop") << client;
+    EXPECT_EQ(text(result, "drop_reason"), "martian") << client;
+    EXPECT_TRUE(says(result, why)) << client;
+  }
+}
+
+TEST_F(ExplainTest, target_is_no_client_of_itself_where_its_address_is_kept) {
+  std::set<std::string> reasons;
+  for (std::uint16_t port = 1; port <= 20; ++port) {
+    const auto result = explain(question("10.0.1.11", port, "203.0.113.10"));
+    const bool is_itself = text(result, "cur") == "web-4/10.0.1.11:8080";
+    EXPECT_EQ(text(result, "drop_reason"), is_itself ? "martian" : "(not text)");
+    EXPECT_EQ(says(result, "the client is that target itself"), is_itself);
+    reasons.insert(text(result, "drop_reason"));
+  }
+  EXPECT_EQ(reasons.size(), 2u) << "each target was chosen";
+  node_.builder.group(0).forwarding = MR_FORWARDING_DSR;
+  node_.publish(2);
+  for (std::uint16_t port = 1; port <= 20; ++port) {
+    EXPECT_EQ(text(explain(question("10.0.1.11", port, "203.0.113.10")), "verdict"), "forward");
+  }
+}
+
 TEST_F(ExplainTest, unresolved_next_hop_is_named_as_the_reason) {
   for (std::uint32_t slot : {0u, 1u}) node_.builder.target(slot).next_hop.flags = 0;
   node_.publish(2);

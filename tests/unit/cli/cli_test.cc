@@ -57,7 +57,7 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   const std::string counters = run({"counters"}).out;
   EXPECT_TRUE(has(counters, "DROPPED BY NIC"));
   EXPECT_TRUE(has(counters, "eth1            rx_errors"));
-  EXPECT_FALSE(has(counters, "rx_no_buffer")) << "without --zeros only what was dropped";
+  EXPECT_FALSE(has(counters, "rx_no_buffer")) << "without --all only what was dropped";
   node_.controller.state.engine.state = EngineState::stopped;
   node_.controller.state.engine.problem = "no stats segment";
   EXPECT_TRUE(has(run({"status"}).out,
@@ -100,6 +100,15 @@ TEST_F(CliTest, answer_about_an_engine_that_cannot_be_seen_is_no_success) {
   EXPECT_EQ(explained.code, kExitFailed);
   EXPECT_TRUE(has(explained.out, "=> unknown, while the engine cannot be seen")) << explained.out;
   EXPECT_FALSE(has(explained.out, "no flow table has this flow")) << explained.out;
+}
+
+// The program of a daemon that has ended goes on forwarding, and nobody takes its counters.
+TEST_F(CliTest, counters_of_an_engine_that_shows_no_life_are_said_to_be_old) {
+  node_.controller.state.engine.workers.resize(1);
+  const std::string said = "The engine's process gives no sign of life: as it counted last.\n";
+  EXPECT_FALSE(has(run({"counters"}).out, said));
+  node_.controller.state.engine.state = EngineState::unattended;
+  EXPECT_TRUE(has(run({"counters"}).out, said)) << run({"counters"}).out;
 }
 
 TEST_F(CliTest, counters_of_an_engine_that_never_was_are_no_zeros) {
@@ -227,6 +236,13 @@ TEST_F(CliTest, validate_needs_no_daemon) {
   EXPECT_EQ(bad.code, kExitFailed);
   EXPECT_EQ(json::parse(bad.out).at("errors").as_array().size(), 2u);
   EXPECT_TRUE(has(bad.err, ":1:7: node: is a single value"));
+}
+
+TEST_F(CliTest, validate_says_why_it_did_not_ask_a_control_plane_that_may_be_there) {
+  socket_ = "/" + std::string(200, 'x');  // longer than a socket's address
+  const Outcome good = run_without_server({"validate", write(kGoodConfig)});
+  EXPECT_EQ(good.code, kExitDone);
+  EXPECT_TRUE(has(good.out, "What apply would change is unknown: cannot reach")) << good.out;
 }
 
 // As `status` and `apply` count them.

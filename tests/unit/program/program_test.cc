@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,22 @@ TEST(Program, file_of_options_is_a_file) {
     ASSERT_FALSE(refused) << path;
     EXPECT_THAT(refused.error().message, HasSubstr("--config: cannot read " + path));
   }
+}
+
+TEST(Program, file_that_has_no_options_is_named_with_what_it_should_have) {
+  const test::TempDir dir;
+  const std::string path = dir.file("millrace.yaml");
+  std::ofstream(path) << "node: {name: lb-1}\n";
+  po::options_description options;
+  add_common_options(options);
+  std::vector<std::string> words = {"program", "--config", path};
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  const auto refused = parse(static_cast<int>(argv.size()), argv.data(), options, {});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("--config " + path));
+  EXPECT_THAT(refused.error().message, HasSubstr("'node: {name: lb-1}'"));
+  EXPECT_THAT(refused.error().message, HasSubstr("a NAME=VALUE in each line"));
 }
 
 TEST(Program, hangup_is_no_reason_for_an_engine_to_stop) {

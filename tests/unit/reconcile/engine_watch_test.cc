@@ -30,7 +30,8 @@ TEST(EngineWatch, without_an_engine_nothing_is_read_and_everything_may_be_reused
   EXPECT_EQ(watch.oldest_read(7), 7u);
   const EngineSnapshot engine = watch.snapshot(7, 0, kSecondNs);
   EXPECT_EQ(engine.state, EngineState::stopped);
-  EXPECT_THAT(engine.problem, HasSubstr("nobody holds " + dir.file("dataplane.lock")));
+  EXPECT_EQ(engine.problem,
+            "no engine runs with this directory: nobody holds " + dir.file("dataplane.lock"));
 }
 
 // Nobody may say "is not there" of what cannot be looked at.

@@ -101,6 +101,7 @@ TEST(ProcessLock, fault_92_lock_that_another_took_meanwhile_is_told) {
   const Status renewed = first->renew();
   ASSERT_FALSE(renewed);
   EXPECT_THAT(renewed.error().message, HasSubstr("already held by process"));
+  EXPECT_THAT(renewed.error().message, HasSubstr("stop it first"));
   EXPECT_TRUE(first->is_lost());
 }
 
