@@ -234,6 +234,7 @@ void Reconciler::tell_health() {
     for (const auto& [key, target] : group.targets) {
       if (!is_probed(target, group)) continue;
       HealthTarget health{.key = key,
+                          .id = target.id,
                           .check = group.settings.health_check,
                           .listener_port = group.listener_port,
                           .restored = std::nullopt};

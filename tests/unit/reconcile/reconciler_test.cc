@@ -102,6 +102,17 @@ TEST_F(ReconcilerTest, health_of_one_group_leaves_the_tables_of_others) {
   EXPECT_EQ(dns.routing, GroupRouting::unchecked);
 }
 
+TEST_F(ReconcilerTest, targets_of_a_group_that_starts_over_are_others_to_the_checker) {
+  Config config = web_config(kThree);
+  (void)apply(config);
+  const std::uint32_t before = world_.health_targets.at(0).id;
+  EXPECT_EQ(before, world_.target("10.0.1.11").id);
+  config.target_groups[0].protocol = Protocol::udp;
+  config.load_balancers[0].listeners[0].protocol = Protocol::udp;
+  (void)apply(config);
+  EXPECT_NE(world_.health_targets.at(0).id, before);
+}
+
 TEST_F(ReconcilerTest, health_survives_a_restart_without_a_new_config) {
   three_healthy_targets();
   world_.set_health("10.0.1.13", TargetState::unhealthy);
