@@ -287,7 +287,7 @@ Status ControlPlane::load_first_config() {
   if (reconciler_->stored_config().text.empty()) return Error{errors};
   spdlog::error("{} is not used; the config applied last goes on:\n{}", options_.config, errors);
   if (Status resumed = resume_stored_config(); !resumed) return resumed;
-  reconciler_->report_config_error(errors);
+  reconciler_->report_file_error(errors);
   return ok();
 }
 
@@ -318,7 +318,7 @@ std::variant<ApplyOutcome, std::vector<ConfigError>> ControlPlane::reload() {
   } else {
     errors = std::get<std::vector<ConfigError>>(std::move(loaded));
   }
-  reconciler_->report_config_error(joined(errors));
+  reconciler_->report_file_error(joined(errors));
   spdlog::error("{} is not used; what runs goes on:\n{}", options_.config, joined(errors));
   return errors;
 }

@@ -122,6 +122,9 @@ void Reconciler::tick() {
     is_dirty_ = true;
   }
   note_ways(now_ns);
+  if (is_file_wrong_ && hooks_.is_said_by_config_file(state_.config.text)) {
+    report_config_error("");
+  }
   for (const auto& [name, group] : state_.groups) {
     if (now_ns >= group.epochs.next_expiry_ns()) stale_groups_.add(name);
   }

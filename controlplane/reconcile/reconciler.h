@@ -99,7 +99,15 @@ class Reconciler final : public Controller {
   [[nodiscard]] std::string own_interface(const IpAddress& address) const override {
     return hooks_.own_interface(address);
   }
-  void report_config_error(std::string error) override { config_error_ = std::move(error); }
+  void report_config_error(std::string error) override {
+    config_error_ = std::move(error);
+    is_file_wrong_ = false;
+  }
+  // The same of the config file; until that says what is in force, because somebody put it back.
+  void report_file_error(std::string error) {
+    config_error_ = std::move(error);
+    is_file_wrong_ = true;
+  }
 
   // The last config that was applied, by this process or one before it.
   [[nodiscard]] const AppliedConfig& stored_config() const { return state_.config; }
@@ -219,6 +227,7 @@ class Reconciler final : public Controller {
   bool has_contents_ = false;
   std::uint64_t generation_floor_ = 0;  // as stored
   std::string config_error_;
+  bool is_file_wrong_ = false;  // which is what config_error_ says
   std::string publish_alarm_;
   std::string store_alarm_;
 };

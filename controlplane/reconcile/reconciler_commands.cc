@@ -63,7 +63,7 @@ Result<ApplyOutcome> Reconciler::bring_in(const Config& config, AppliedConfig ap
   if (!outcome) return outcome;
   state_.config = std::move(applied);
   if (Status done = carry_out(std::move(before), now); !done) return done.error();
-  config_error_.clear();
+  report_config_error("");
   outcome->generation = publisher_->generation();
   outcome->warnings = lacks_of_targets(state_);
   return outcome;

@@ -349,6 +349,22 @@ TEST_F(ReconcilerTest, config_error_is_shown_until_the_next_good_config) {
   EXPECT_EQ(world_->snapshot().config_error, "");
 }
 
+TEST_F(ReconcilerTest, error_of_the_config_file_is_over_when_the_file_is_put_back) {
+  const std::string good = dump_config(web_config(kThree));
+  world_.write_config_file(good);
+  ASSERT_TRUE(world_->apply(web_config(kThree), world_.config_file()));
+  world_.write_config_file("load_balancers: 1");
+  world_->report_file_error("millrace.yaml:1: bad");
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().config_error, "millrace.yaml:1: bad");
+  world_.write_config_file("# as before\n" + good);
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().config_error, "");
+  world_->report_config_error("apply by uid 0: bad");
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().config_error, "apply by uid 0: bad") << "was no file";
+}
+
 TEST_F(ReconcilerTest, snapshot_tells_who_and_what) {
   three_healthy_targets();
   const Snapshot snapshot = world_->snapshot();
