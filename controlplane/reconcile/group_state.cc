@@ -120,6 +120,7 @@ std::string lack_of_targets(const GroupState& group) {
 }
 
 GroupRouting routing_of(const GroupState& group) {
+  if (!lack_of_targets(group).empty()) return GroupRouting::nobody;
   if (!fails_open(group)) return GroupRouting::to_healthy;
   const bool is_checked = std::ranges::any_of(group.targets, [](const auto& entry) {
     const TargetRecord& target = entry.second;

@@ -147,6 +147,8 @@ class Reconciler final : public Controller {
 
   [[nodiscard]] Result<ApplyOutcome> bring_in(const Config& config, AppliedConfig applied);
   [[nodiscard]] Status carry_out(ControlState before, const Moment& now);
+  // And what keeps a change from being carried out.
+  [[nodiscard]] Warnings with_engine(Warnings warnings) const;
   void take_over_what_is_in_force(const Config& config, const Moment& now);
   [[nodiscard]] std::uint32_t unseen_id_floor(const Moment& now) const;
   [[nodiscard]] Status reserve_ids(std::uint32_t count);

@@ -21,6 +21,7 @@ namespace {
 using test::kThree;
 using test::web_config;
 using test::World;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class ReconcilerEngineTest : public ::testing::Test {

@@ -17,6 +17,7 @@ namespace {
 using test::kThree;
 using test::web_config;
 using test::World;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class ReconcilerTest : public ::testing::Test {
@@ -193,6 +194,27 @@ TEST_F(ReconcilerTest, undrain_brings_the_same_target_back) {
   EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::healthy);
   EXPECT_EQ(world_.target("10.0.1.12").id, id);
   EXPECT_EQ(world_->snapshot().target_groups[0].table_digest, digest);
+}
+
+TEST_F(ReconcilerTest, undrain_says_when_the_target_gets_no_new_flows_all_the_same) {
+  three_healthy_targets();
+  const TargetKey key = World::key("10.0.1.12");
+  Config config = web_config(kThree);
+  config.target_groups[0].targets[1].weight = 0;
+  Config unused = web_config(kThree);
+  unused.load_balancers[0].listeners.clear();
+  const std::pair<Config, const char*> changes[] = {
+      {config, "its weight is 0"},
+      {unused, "no listener forwards to its group"},
+      {web_config({"10.0.1.11", "10.0.1.13"}), "it left the config, which alone brings it back"}};
+  for (const auto& [changed, why] : changes) {
+    ASSERT_TRUE(world_->drain(key));
+    (void)apply(changed);
+    const auto undrained = world_->undrain(key);
+    ASSERT_TRUE(undrained) << undrained.error().message;
+    EXPECT_THAT(*undrained,
+                ElementsAre(key.to_string() + " gets no new flows all the same: " + why));
+  }
 }
 
 TEST_F(ReconcilerTest, drain_errors_name_what_was_not_found) {
