@@ -312,6 +312,7 @@ std::variant<ApplyOutcome, std::vector<ConfigError>> ControlPlane::reload() {
     auto applied = reconciler_->apply(std::move(*config), options_.config);
     if (applied) {
       spdlog::info("read {}: generation {}", options_.config, applied->generation);
+      for (const std::string& warning : applied->warnings) spdlog::warn("{}", warning);
       return *applied;
     }
     errors = {{options_.config, applied.error().message}};
