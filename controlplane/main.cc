@@ -287,7 +287,7 @@ Status ControlPlane::load_first_config() {
   if (reconciler_->stored_config().text.empty()) return Error{errors};
   spdlog::error("{} is not used; the config applied last goes on:\n{}", options_.config, errors);
   if (Status resumed = resume_stored_config(); !resumed) return resumed;
-  reconciler_->report_config_error(errors);
+  reconciler_->report_file_error(errors);
   return ok();
 }
 
@@ -312,13 +312,14 @@ std::variant<ApplyOutcome, std::vector<ConfigError>> ControlPlane::reload() {
     auto applied = reconciler_->apply(std::move(*config), options_.config);
     if (applied) {
       spdlog::info("read {}: generation {}", options_.config, applied->generation);
+      for (const std::string& warning : applied->warnings) spdlog::warn("{}", warning);
       return *applied;
     }
     errors = {{options_.config, applied.error().message}};
   } else {
     errors = std::get<std::vector<ConfigError>>(std::move(loaded));
   }
-  reconciler_->report_config_error(joined(errors));
+  reconciler_->report_file_error(joined(errors));
   spdlog::error("{} is not used; what runs goes on:\n{}", options_.config, joined(errors));
   return errors;
 }

@@ -33,6 +33,7 @@ json::object group_head(const TargetGroupSnapshot& group) {
           {"forwarding", to_string(group.forwarding)},
           {"fail_open", group.routing == GroupRouting::fail_open},
           {"unchecked", group.routing == GroupRouting::unchecked},
+          {"no_target", group.routing == GroupRouting::nobody},
           {"table_slots", group.table_slots},
           {"table_digest", hex_text(group.table_digest)},
           {"slots_with_prev", group.slots_with_prev}};

@@ -326,8 +326,10 @@ int Cli::drain(const char* command) {
   if (!result) return kExitFailed;
   const JsonView view(&*result);
   const std::string what =
-      line_.command == CommandKind::undrain ? "gets new flows as soon as it is healthy"
-      : view["was_drained"].flag()          ? "is drained already; nothing was changed"
+      line_.command == CommandKind::undrain
+          ? (view["warnings"].items().empty() ? "gets new flows as soon as it is healthy"
+                                              : "is no longer drained by the operator")
+      : view["was_drained"].flag() ? "is drained already; nothing was changed"
                                    : "gets no new flows; `millrace targets` shows the time left";
   return print(*result, view["target"].text() + ": " + what + "\n");
 }

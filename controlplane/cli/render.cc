@@ -112,6 +112,7 @@ std::string worker_table(JsonView engine) {
 }
 
 std::string group_note(JsonView group) {
+  if (group["no_target"].flag()) return "NO TARGET GETS NEW FLOWS: its listeners refuse them";
   if (group["fail_open"].flag()) return "FAILS OPEN: no target is healthy, all get flows";
   return group["unchecked"].flag() ? "not checked yet: all targets get flows" : "";
 }

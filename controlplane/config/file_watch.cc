@@ -42,15 +42,25 @@ bool ConfigFileWatch::is_changed() {
   return !is_same;
 }
 
-bool ConfigFileWatch::says(const std::string& text) {
-  const bool is_file_new = is_changed();
-  if (is_file_new) {
-    const LoadResult loaded = load_config_file(path_);
-    const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
-    file_error_ = errors == nullptr ? "" : to_string(errors->front());
-    meaning_ = meaning_of(loaded, this->text().value_or(""));
+void ConfigFileWatch::read() {
+  const auto bytes = read_config_file(path_);
+  if (const auto* error = std::get_if<ConfigError>(&bytes)) {
+    file_error_ = to_string(*error);
+    meaning_ = digest_of("");
+    seen_ = {};  // what is in the way may pass without a trace on the file
+    return;
   }
-  if (is_file_new || text != asked_) {
+  const auto& text = std::get<std::string>(bytes);
+  const LoadResult loaded = load_config(text, path_);
+  const auto* errors = std::get_if<std::vector<ConfigError>>(&loaded);
+  file_error_ = errors == nullptr ? "" : to_string(errors->front());
+  meaning_ = meaning_of(loaded, text);
+}
+
+bool ConfigFileWatch::says(const std::string& text) {
+  const std::uint64_t meaning_before = meaning_;
+  if (is_changed()) read();
+  if (meaning_ != meaning_before || text != asked_) {
     asked_ = text;
     // The text in force is mostly one that dump_config() made, which need not be loaded again.
     is_said_ = digest_of(text) == meaning_ || meaning_of(load_config(text, ""), text) == meaning_;

@@ -39,6 +39,7 @@ class ConfigFileWatch {
 
  private:
   [[nodiscard]] bool is_changed();
+  void read();
 
   std::string path_;
   struct stat seen_ {};

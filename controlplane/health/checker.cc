@@ -103,11 +103,12 @@ class HealthChecker::Impl {
 void HealthChecker::Impl::set_targets(std::vector<HealthTarget> targets) {
   std::map<TargetKey, std::shared_ptr<Entry>> gone = std::exchange(entries_, {});
   for (HealthTarget& target : targets) {
-    auto known = gone.extract(target.key);
-    if (known.empty()) {
+    const auto same = gone.find(target.key);
+    if (same == gone.end() || same->second->target.id != target.id) {
       add(std::move(target));
       continue;
     }
+    auto known = gone.extract(same);
     Entry& entry = *known.mapped();
     entries_.insert(std::move(known));
     if (!is_same_probing(entry.target, target)) update(entry, std::move(target));

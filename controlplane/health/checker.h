@@ -24,6 +24,7 @@ namespace millrace::control {
 
 struct HealthTarget {
   TargetKey key;
+  std::uint32_t id = 0;  // one with another is another target, of which nothing is known
   HealthCheck check;
   // HTTP: the port in the Host header, which in NLB is the listener's (0: the probed port). Of no
   // concern when the check names a host.

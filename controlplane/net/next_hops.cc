@@ -66,7 +66,9 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
     friend bool operator==(const Answers&, const Answers&) = default;
   };
   [[nodiscard]] const Answers& answers() const { return answers_; }
-  [[nodiscard]] const std::string& problem() const { return problem_; }
+  [[nodiscard]] const std::string& problem() const {
+    return problem_.empty() ? link_problem_ : problem_;
+  }
   [[nodiscard]] LinkState link_state(std::uint32_t link_index);
   [[nodiscard]] const NextHopTable& table() const { return table_; }
 
@@ -74,6 +76,7 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
   void wait_for_events();
   void read_events();
   [[nodiscard]] Status resync();
+  void note_failure(const Error& error);
   void refresh_routes_soon(Reasked reasked);
   void refresh_routes(Reasked reasked);
   void look_up(const IpAddress& destination);
@@ -93,7 +96,8 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
   std::optional<IpAddress> default_v4_;  // the destination that speaks for the default route
   std::optional<IpAddress> default_v6_;
   Answers answers_;
-  std::string problem_;
+  std::string problem_;       // what has failed and is tried again; "" when nothing is
+  std::string link_problem_;  // of the last question about a link
   boost::asio::posix::stream_descriptor readable_;
   boost::asio::steady_timer refresh_timer_;
   boost::asio::steady_timer ask_timer_;
@@ -123,10 +127,10 @@ void NextHops::Impl::read_events() {
   Reasked reasked = Reasked::none;
   const auto drained = monitor_.drain(
       [&](const NetlinkEvent& event) { reasked = std::max(reasked, table_.apply(event, now)); });
-  problem_ = drained ? "" : drained.error().message;
-  if (drained && *drained == NetlinkMonitor::Drained::overrun) {
-    const Status synced = resync();
-    if (!synced) problem_ = synced.error().message;
+  if (!drained) {
+    note_failure(drained.error());
+  } else if (*drained == NetlinkMonitor::Drained::overrun) {
+    (void)resync();  // it has been noted
   } else {
     refresh_routes_soon(reasked);
   }
@@ -136,12 +140,17 @@ void NextHops::Impl::read_events() {
 }
 
 Status NextHops::Impl::resync() {
+  problem_.clear();
   table_.begin_resync();
   const auto now = std::chrono::steady_clock::now();
   Status dumped = queries_.dump([&](const NetlinkEvent& event) { (void)table_.apply(event, now); });
+  if (!dumped) note_failure(dumped.error());
   refresh_routes(Reasked::all);
   return dumped;
 }
+
+// What was lost by that no later event tells.
+void NextHops::Impl::note_failure(const Error& error) { problem_ = error.message; }
 
 void NextHops::Impl::refresh_routes_soon(Reasked reasked) {
   const Reasked due = std::exchange(refresh_due_, std::max(refresh_due_, reasked));
@@ -169,7 +178,7 @@ void NextHops::Impl::look_up(const IpAddress& destination) {
   if (answer) {
     table_.set_route(destination, *answer);
   } else {
-    problem_ = answer.error().message;  // the last answer stays
+    note_failure(answer.error());  // the last answer stays until then
   }
 }
 
@@ -179,6 +188,7 @@ std::optional<IpAddress> NextHops::Impl::look_up_default(const std::optional<IpA
   for (const char* text : anywhere) {
     const IpAddress destination = *IpAddress::parse(text);
     const auto answer = queries_.route_to(destination);
+    if (!answer) note_failure(answer.error());
     if (!answer || answer->error != 0) continue;
     // Without a gateway every client would have to be on the link: not a next hop.
     if (answer->type != RTN_UNICAST || !answer->gateway) continue;
@@ -215,7 +225,7 @@ std::optional<NextHopInfo> NextHops::Impl::find(const IpAddress& address) const 
 
 LinkState NextHops::Impl::link_state(std::uint32_t link_index) {
   const auto state = queries_.link_state(link_index);
-  if (!state) problem_ = state.error().message;
+  link_problem_ = state ? "" : state.error().message;
   return state ? *state : LinkState{};
 }
 
@@ -224,6 +234,10 @@ void NextHops::Impl::wait_to_ask() {
   ask_timer_.async_wait([weak = weak_from_this()](const auto& error) {
     const auto self = weak.lock();
     if (error || !self) return;
+    if (!self->problem_.empty()) {
+      (void)self->resync();  // it has been noted
+      self->tell();
+    }
     self->ask_neighbours();
     self->wait_to_ask();
   });

@@ -166,6 +166,7 @@ void Application::apply_group(const TargetGroup& wanted) {
   }
   for (auto& [key, target] : group.targets) {
     if (!keys.contains(key)) remove_target(group, target);
+    shorten_drain(target, wanted, now_ns_);
   }
 }
 

@@ -41,6 +41,12 @@ void begin_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_
   target.drain_deadline_ns = now_ns + settings.deregistration_delay_seconds * kSecondNs;
 }
 
+void shorten_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_t now_ns) {
+  if (target.registration != Registration::draining) return;
+  const std::uint64_t end_ns = now_ns + settings.deregistration_delay_seconds * kSecondNs;
+  target.drain_deadline_ns = std::min(target.drain_deadline_ns, end_ns);
+}
+
 void end_drain(TargetRecord& target) {
   if (!target.is_configured || target.is_operator_drained) return;
   const bool was_probed = target.registration != Registration::drained || target.may_have_flows;
@@ -114,6 +120,7 @@ std::string lack_of_targets(const GroupState& group) {
 }
 
 GroupRouting routing_of(const GroupState& group) {
+  if (!lack_of_targets(group).empty()) return GroupRouting::nobody;
   if (!fails_open(group)) return GroupRouting::to_healthy;
   const bool is_checked = std::ranges::any_of(group.targets, [](const auto& entry) {
     const TargetRecord& target = entry.second;

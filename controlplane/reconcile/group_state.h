@@ -74,6 +74,9 @@ struct GroupState {
 
 // Starts the deregistration delay, unless it runs or is over already.
 void begin_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_t now_ns);
+// A drain lasts no longer than one that begins now would: as after a restart, which knows the delay
+// of the present settings alone.
+void shorten_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_t now_ns);
 // Back to registered, unless the config or the operator still wants it gone.
 void end_drain(TargetRecord& target);
 // Ends a delay that is over. True when it did.

@@ -122,6 +122,9 @@ void Reconciler::tick() {
     is_dirty_ = true;
   }
   note_ways(now_ns);
+  if (is_file_wrong_ && hooks_.is_said_by_config_file(state_.config.text)) {
+    report_config_error("");
+  }
   for (const auto& [name, group] : state_.groups) {
     if (now_ns >= group.epochs.next_expiry_ns()) stale_groups_.add(name);
   }
@@ -234,6 +237,7 @@ void Reconciler::tell_health() {
     for (const auto& [key, target] : group.targets) {
       if (!is_probed(target, group)) continue;
       HealthTarget health{.key = key,
+                          .id = target.id,
                           .check = group.settings.health_check,
                           .listener_port = group.listener_port,
                           .restored = std::nullopt};

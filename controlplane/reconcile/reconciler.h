@@ -99,7 +99,15 @@ class Reconciler final : public Controller {
   [[nodiscard]] std::string own_interface(const IpAddress& address) const override {
     return hooks_.own_interface(address);
   }
-  void report_config_error(std::string error) override { config_error_ = std::move(error); }
+  void report_config_error(std::string error) override {
+    config_error_ = std::move(error);
+    is_file_wrong_ = false;
+  }
+  // The same of the config file; until that says what is in force, because somebody put it back.
+  void report_file_error(std::string error) {
+    config_error_ = std::move(error);
+    is_file_wrong_ = true;
+  }
 
   // The last config that was applied, by this process or one before it.
   [[nodiscard]] const AppliedConfig& stored_config() const { return state_.config; }
@@ -139,6 +147,8 @@ class Reconciler final : public Controller {
 
   [[nodiscard]] Result<ApplyOutcome> bring_in(const Config& config, AppliedConfig applied);
   [[nodiscard]] Status carry_out(ControlState before, const Moment& now);
+  // And what keeps a change from being carried out.
+  [[nodiscard]] Warnings with_engine(Warnings warnings) const;
   void take_over_what_is_in_force(const Config& config, const Moment& now);
   [[nodiscard]] std::uint32_t unseen_id_floor(const Moment& now) const;
   [[nodiscard]] Status reserve_ids(std::uint32_t count);
@@ -219,6 +229,7 @@ class Reconciler final : public Controller {
   bool has_contents_ = false;
   std::uint64_t generation_floor_ = 0;  // as stored
   std::string config_error_;
+  bool is_file_wrong_ = false;  // which is what config_error_ says
   std::string publish_alarm_;
   std::string store_alarm_;
 };

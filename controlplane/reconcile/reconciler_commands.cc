@@ -23,6 +23,15 @@ std::vector<std::string> lacks_of_targets(const ControlState& state) {
   return sentences;
 }
 
+constexpr const char* kLeftConfig = "it left the config, which alone brings it back";
+
+// Why a target that no operator drains gets no new flow, even if it is healthy; "": it does.
+std::string lack_of_flows(const TargetRecord& target, const GroupState& group) {
+  if (!target.is_configured) return kLeftConfig;
+  if (target.weight == 0) return "its weight is 0";
+  return group.is_in_use ? "" : "no listener forwards to its group";
+}
+
 }  // namespace
 
 Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
@@ -63,9 +72,9 @@ Result<ApplyOutcome> Reconciler::bring_in(const Config& config, AppliedConfig ap
   if (!outcome) return outcome;
   state_.config = std::move(applied);
   if (Status done = carry_out(std::move(before), now); !done) return done.error();
-  config_error_.clear();
+  report_config_error("");
   outcome->generation = publisher_->generation();
-  outcome->warnings = lacks_of_targets(state_);
+  outcome->warnings = with_engine(lacks_of_targets(state_));
   return outcome;
 }
 
@@ -157,11 +166,11 @@ Result<Reconciler::Warnings> Reconciler::drain(const TargetKey& key) {
   const bool is_failing_open = fails_open(group);
   if (Status done = carry_out(std::move(before), now); !done) return done.error();
   if (std::string lack = lack_of_targets(state_.groups.at(key.group)); !lack.empty()) {
-    return Warnings{std::move(lack)};
+    return with_engine({std::move(lack)});
   }
-  if (!is_failing_open || was_failing_open) return Warnings{};
-  return Warnings{"no healthy target is left in group " + key.group +
-                  ": it fails open, so that unhealthy ones get new flows"};
+  if (!is_failing_open || was_failing_open) return with_engine({});
+  return with_engine({"no healthy target is left in group " + key.group +
+                      ": it fails open, so that unhealthy ones get new flows"});
 }
 
 Result<Reconciler::Warnings> Reconciler::undrain(const TargetKey& key) {
@@ -169,13 +178,30 @@ Result<Reconciler::Warnings> Reconciler::undrain(const TargetKey& key) {
   if (target == nullptr) return Error{"no target " + key.to_string()};
   if (!target->is_operator_drained) {
     return Error{std::string("is not drained by the operator") +
-                 (target->is_configured ? "" : "; it left the config, which alone brings it back")};
+                 (target->is_configured ? "" : std::string("; ") + kLeftConfig)};
   }
   ControlState before = state_;
   target->is_operator_drained = false;
   end_drain(*target);
   if (Status done = carry_out(std::move(before), hooks_.now()); !done) return done.error();
-  return Warnings{};
+  const std::string lack = lack_of_flows(*target, state_.groups.at(key.group));
+  if (lack.empty()) return with_engine({});
+  return with_engine({key.to_string() + " gets no new flows all the same: " + lack});
+}
+
+// What was published is in force as soon as the engine has it, which is a moment's matter while it
+// is well. Without one nothing is forwarded, and who starts begins with the newest.
+Reconciler::Warnings Reconciler::with_engine(Warnings warnings) const {
+  const EngineSnapshot engine =
+      engine_.snapshot(publisher_->generation(), published_at_ns_, hooks_.now().monotonic_ns);
+  if (engine.state == EngineState::stopped || engine.problem.empty()) return warnings;
+  const std::string before = "the engine goes on by generation " +
+                             std::to_string(engine.adopted_generation) +
+                             ", without this change, until somebody attends to it: ";
+  warnings.push_back(engine.is_unseen()    ? engine.problem
+                     : engine.is_running() ? "this change may not be in force: " + engine.problem
+                                           : before + engine.problem);
+  return warnings;
 }
 
 }  // namespace millrace::control

@@ -41,6 +41,7 @@ enum class GroupRouting : std::uint8_t {
   to_healthy,  // its healthy targets, if it has any that may get flows
   unchecked,   // all: no health check of any has had a result yet
   fail_open,   // all: their health checks fail
+  nobody,      // listeners forward to it, but no target may get flows
 };
 
 struct TargetGroupSnapshot {

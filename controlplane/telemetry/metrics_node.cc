@@ -8,6 +8,7 @@
 #include "controlplane/telemetry/metric_rows.h"
 #include "dataplane/contract/stats_abi.h"
 #include "dataplane/core/drop_reason.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 namespace {
@@ -29,10 +30,12 @@ constexpr double seconds(std::uint64_t value_ns) { return static_cast<double>(va
 
 const EngineSnapshot& engine(const NodeSubject& node) { return node.snapshot.engine; }
 
-// A moment given by CLOCK_BOOTTIME; none when it is 0.
+// A moment given by CLOCK_BOOTTIME; none when it is 0. Whole seconds, because each control plane
+// reads the two clocks anew, some nanoseconds apart, and an alert counts how often an engine's
+// start changes.
 double unix_seconds(const NodeSubject& node, std::uint64_t boottime_ns) {
   if (boottime_ns == 0) return kNoSample;
-  return seconds(node.time.boot_realtime_ns + boottime_ns);
+  return number((node.time.boot_realtime_ns + boottime_ns + kSecondNs / 2) / kSecondNs);
 }
 
 constexpr MetricRow<NodeSubject> kNodeRows[] = {

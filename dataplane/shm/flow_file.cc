@@ -41,9 +41,10 @@ Result<Pages> pages_of(const File& file) {
 }
 
 std::string page_advice(const Pages& pages, std::uint64_t count) {
-  return "the flow table needs " + std::to_string(count) + " free huge pages of " +
-         std::to_string(pages.bytes / 1024) +
-         " KiB: reserve more (/proc/sys/vm/nr_hugepages) or lower --flows";
+  const std::string size = std::to_string(pages.bytes / 1024);
+  return "the flow table needs " + std::to_string(count) + " free huge pages of " + size +
+         " KiB: reserve more (/sys/kernel/mm/hugepages/hugepages-" + size +
+         "kB/nr_hugepages) or lower --flows";
 }
 
 Error too_few_pages(const Error& cause, const std::string& path, const Pages& pages,

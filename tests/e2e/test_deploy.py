@@ -342,6 +342,28 @@ def test_host_check_knows_what_af_xdp_takes_of_queues_and_mtu(lab: Lab) -> None:
     assert "ip link set dev wide0 mtu 3434" in said
 
 
+def test_huge_pages_are_those_of_2_mib_whatever_the_machines_default_is(tmp_path: Path) -> None:
+    """A machine that was booted with default_hugepagesz=1G, in a mount namespace."""
+    sizes = {"2048kB": 200, "1048576kB": 0}
+    default = tmp_path / "default"
+    default.write_text("4\n")
+    script = f"""set -e
+mount --bind {default} /proc/sys/vm/nr_hugepages
+mount -t tmpfs none /sys/kernel/mm/hugepages
+cd /sys/kernel/mm/hugepages
+""" + "".join(
+        f"mkdir hugepages-{size}; echo {count} | tee hugepages-{size}/nr_hugepages"
+        f" >hugepages-{size}/free_hugepages\n"
+        for size, count in sizes.items()
+    )
+    check = f"{DEPLOY}/host-check || true"
+    grow = f"{DEPLOY}/host-setup hugepages 300; cat hugepages-2048kB/nr_hugepages"
+    said = run(["unshare", "--mount", "sh", "-c", f"{script}{check}\n{grow}"]).stdout
+    assert "200 of 200 free (2 MiB each)" in said, said
+    assert said.endswith("\n300\n"), said
+    assert default.read_text() == "4\n"
+
+
 def test_engine_documents_tell_one_number_of_huge_pages() -> None:
     """The formula stands in the runbook; elsewhere there is the default of the unit, or a name."""
     default = re.search(

@@ -40,7 +40,7 @@ class FakeController final : public Controller {
   }
   Result<Warnings> undrain(const TargetKey& key) override {
     undrained.push_back(key);
-    return Warnings{};
+    return outcome.warnings;
   }
   Snapshot snapshot() const override { return state; }
   core::ConfigView published() const override { return image ? image->view() : core::ConfigView{}; }

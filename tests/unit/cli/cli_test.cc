@@ -35,6 +35,8 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   EXPECT_TRUE(has(outcome.out, "ALARM       worker 0 has stalled"));
   EXPECT_TRUE(has(outcome.out, "x.yaml:1:1: wrong"));
   EXPECT_TRUE(has(outcome.out, "web-6"));
+  node_.controller.state.target_groups[0].routing = GroupRouting::nobody;
+  EXPECT_TRUE(has(run({"status"}).out, "NO TARGET GETS NEW FLOWS"));
   node_.controller.state.engine.nics = {
       {.name = "eth1", .twin = "twin0", .mac = "02:00:00:00:00:01", .link_up = true},
       {.name = "eth2", .twin = "eth2", .mac = "02:00:00:00:00:02", .link_up = true}};
@@ -409,6 +411,11 @@ TEST_F(CliTest, drain_and_undrain_name_one_target) {
   EXPECT_EQ(again.code, kExitDone);
   EXPECT_EQ(again.out, "web-4/10.0.1.11:8080: is drained already; nothing was changed\n");
   EXPECT_EQ(run({"drain", "web-4", "host"}).code, kExitUsage);
+  node_.controller.outcome.warnings = {"it gets none"};
+  const Outcome in_vain = run({"undrain", "web-4", "10.0.1.11"});
+  EXPECT_EQ(in_vain.code, kExitDone);
+  EXPECT_EQ(in_vain.out, "web-4/10.0.1.11:8080: is no longer drained by the operator\n");
+  EXPECT_TRUE(has(in_vain.err, "warning: it gets none"));
 }
 
 TEST_F(CliTest, explain_tells_the_way_and_the_target) {

@@ -2,6 +2,7 @@
 #include "controlplane/config/file_watch.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,6 +105,17 @@ TEST_F(ConfigFileWatchTest, file_that_may_not_be_read_any_more_is_told_as_that) 
   const test::AsServiceUser service;
   EXPECT_EQ(alarm_after(1), "");
   EXPECT_THAT(alarm_after(ConfigFileWatch::kEditNs), HasSubstr("ermission denied"));
+}
+
+TEST_F(ConfigFileWatchTest, file_that_could_not_be_read_for_a_while_is_read_again) {
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  (void)watch_.says("");
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_TRUE(watch_.says(in_force_));
+  EXPECT_EQ(alarm_after(2 * ConfigFileWatch::kEditNs), "");
 }
 
 }  // namespace

@@ -128,6 +128,22 @@ TEST_F(CheckerTest, equal_targets_are_not_touched_by_set_targets) {
   EXPECT_EQ(changes_, 1);
 }
 
+// A group that starts over has targets with the old keys, which nobody has told anything of.
+TEST_F(CheckerTest, another_target_with_the_same_key_is_checked_anew_and_told_of) {
+  FakeServer server(io_, {.response = kOk});
+  HealthTarget web = target(server.port(), quick(HealthCheckProtocol::http));
+  web.id = 1;
+  HealthChecker checker = make();
+  checker.set_targets({web});
+  ASSERT_TRUE(is_told(web, TargetState::healthy));
+  web.id = 2;
+  checker.set_targets({web});
+  EXPECT_EQ(checker.find(web.key)->state, TargetState::initial);
+  told_.clear();
+  EXPECT_TRUE(is_told(web, TargetState::healthy));
+  EXPECT_EQ(changes_, 2);
+}
+
 TEST_F(CheckerTest, changed_settings_keep_the_health_and_take_effect) {
   FakeServer server(io_, {.response = kOk});
   HealthTarget web = target(server.port(), quick(HealthCheckProtocol::http));

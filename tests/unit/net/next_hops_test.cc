@@ -4,11 +4,16 @@
 // engine drives, and a peer behind each, in network namespaces of the test's own.
 #include "controlplane/net/next_hops.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/netlink.h>
 #include <net/if.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <vector>
@@ -434,6 +439,43 @@ TEST_F(NextHopsTest, events_lost_to_an_overrun_are_made_up_for) {
   ASSERT_TRUE(resolves_to("10.0.1.11", kMovedMac));
   const auto local = next_hops_->local_addresses();
   EXPECT_NE(std::find(local.begin(), local.end(), ip("10.0.1.3")), local.end());
+  EXPECT_EQ(next_hops_->problem(), "");
+}
+
+// Whoever asks the kernel may find it without memory.
+void break_socket_of_questions() {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    const int fd = std::stoi(entry.path().filename());
+    int protocol = -1;
+    socklen_t bytes = sizeof(protocol);
+    const bool is_route = ::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &bytes) == 0 &&
+                          protocol == NETLINK_ROUTE;
+    int domain = -1;
+    (void)::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes);
+    const bool is_monitor = (::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
+    if (!is_route || domain != AF_NETLINK || is_monitor) continue;
+    const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(::dup2(nothing, fd), fd);
+    (void)::close(nothing);
+    return;
+  }
+  FAIL() << "no such socket";
+}
+
+TEST_F(NextHopsTest, question_that_failed_is_asked_again_and_is_a_problem_until_then) {
+  break_socket_of_questions();
+  next_hops_->watch({ip("10.0.1.11")});
+  EXPECT_EQ(hop("10.0.1.11").text, "not looked up yet");
+  EXPECT_NE(next_hops_->problem(), "");
+  ASSERT_TRUE(resolves_to("10.0.1.11", kPeerMac));
+  EXPECT_EQ(next_hops_->problem(), "");
+}
+
+TEST_F(NextHopsTest, interface_that_could_not_be_asked_for_is_a_problem_until_it_can) {
+  break_socket_of_questions();
+  (void)next_hops_->link_state(index_of("mr0"));
+  EXPECT_NE(next_hops_->problem(), "");
+  EXPECT_FALSE(next_hops_->link_state(index_of("mr0")).is_gone);
   EXPECT_EQ(next_hops_->problem(), "");
 }
 

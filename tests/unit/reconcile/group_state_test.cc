@@ -219,6 +219,15 @@ TEST_F(GroupStateTest, group_that_nobody_has_checked_yet_is_not_said_to_fail_ope
   EXPECT_EQ(routing_of(group_), GroupRouting::to_healthy);
 }
 
+TEST_F(GroupStateTest, group_in_use_without_a_target_that_may_get_flows_is_said_to_have_none) {
+  TargetRecord& only = add(81, TargetState::healthy);
+  EXPECT_EQ(routing_of(group_), GroupRouting::to_healthy);
+  only.weight = 0;
+  EXPECT_EQ(routing_of(group_), GroupRouting::nobody);
+  group_.is_in_use = false;
+  EXPECT_EQ(routing_of(group_), GroupRouting::to_healthy) << "nobody asks it for one";
+}
+
 TEST_F(GroupStateTest, group_without_registered_targets_has_nothing_to_open) {
   EXPECT_FALSE(fails_open(group_));
   TargetRecord& draining = add(84);

@@ -21,7 +21,9 @@ namespace {
 using test::kThree;
 using test::web_config;
 using test::World;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class ReconcilerEngineTest : public ::testing::Test {
  protected:
@@ -431,6 +433,27 @@ TEST_F(ReconcilerEngineTest, probes_go_on_while_the_xdp_program_forwards_without
   world_.pass(1);
   EXPECT_THAT(world_.hold, HasSubstr("nobody holds"));
   EXPECT_EQ(world_->snapshot().engine.state, EngineState::stopped);
+}
+
+TEST_F(ReconcilerEngineTest, who_changes_something_is_told_when_the_engine_does_not_carry_it_out) {
+  const TargetKey key = World::key("10.0.1.12");
+  world_.start_engine(MR_ENGINE_XDP);
+  three_healthy_targets();
+  ASSERT_NE(world_.engine().adopt(), nullptr);
+  world_.engine().writer().set_adopted(7);
+  world_.pass(3);
+  EXPECT_THAT(*world_->drain(key), IsEmpty());
+  EXPECT_THAT(*world_->undrain(key), IsEmpty());
+  world_.link = {.has_carrier = true, .has_xdp_program = true};
+  world_.kill_engine();
+  world_.pass(1);
+  const auto is_told = ElementsAre(HasSubstr(
+      "the engine goes on by generation 7, without this change, until somebody attends to it: "));
+  EXPECT_THAT(*world_->drain(key), is_told);
+  EXPECT_THAT(*world_->undrain(key), is_told);
+  EXPECT_THAT(apply(web_config({"10.0.1.11"})).warnings, is_told);
+  world_.link = {};
+  EXPECT_THAT(apply(web_config(kThree)).warnings, IsEmpty()) << "nothing goes on";
 }
 
 TEST_F(ReconcilerEngineTest, stalled_worker_blocks_publishing_with_an_alarm_and_never_overwrites) {

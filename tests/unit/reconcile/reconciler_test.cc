@@ -17,6 +17,7 @@ namespace {
 using test::kThree;
 using test::web_config;
 using test::World;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class ReconcilerTest : public ::testing::Test {
@@ -102,6 +103,17 @@ TEST_F(ReconcilerTest, health_of_one_group_leaves_the_tables_of_others) {
   EXPECT_EQ(dns.routing, GroupRouting::unchecked);
 }
 
+TEST_F(ReconcilerTest, targets_of_a_group_that_starts_over_are_others_to_the_checker) {
+  Config config = web_config(kThree);
+  (void)apply(config);
+  const std::uint32_t before = world_.health_targets.at(0).id;
+  EXPECT_EQ(before, world_.target("10.0.1.11").id);
+  config.target_groups[0].protocol = Protocol::udp;
+  config.load_balancers[0].listeners[0].protocol = Protocol::udp;
+  (void)apply(config);
+  EXPECT_NE(world_.health_targets.at(0).id, before);
+}
+
 TEST_F(ReconcilerTest, health_survives_a_restart_without_a_new_config) {
   three_healthy_targets();
   world_.set_health("10.0.1.13", TargetState::unhealthy);
@@ -182,6 +194,27 @@ TEST_F(ReconcilerTest, undrain_brings_the_same_target_back) {
   EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::healthy);
   EXPECT_EQ(world_.target("10.0.1.12").id, id);
   EXPECT_EQ(world_->snapshot().target_groups[0].table_digest, digest);
+}
+
+TEST_F(ReconcilerTest, undrain_says_when_the_target_gets_no_new_flows_all_the_same) {
+  three_healthy_targets();
+  const TargetKey key = World::key("10.0.1.12");
+  Config config = web_config(kThree);
+  config.target_groups[0].targets[1].weight = 0;
+  Config unused = web_config(kThree);
+  unused.load_balancers[0].listeners.clear();
+  const std::pair<Config, const char*> changes[] = {
+      {config, "its weight is 0"},
+      {unused, "no listener forwards to its group"},
+      {web_config({"10.0.1.11", "10.0.1.13"}), "it left the config, which alone brings it back"}};
+  for (const auto& [changed, why] : changes) {
+    ASSERT_TRUE(world_->drain(key));
+    (void)apply(changed);
+    const auto undrained = world_->undrain(key);
+    ASSERT_TRUE(undrained) << undrained.error().message;
+    EXPECT_THAT(*undrained,
+                ElementsAre(key.to_string() + " gets no new flows all the same: " + why));
+  }
 }
 
 TEST_F(ReconcilerTest, drain_errors_name_what_was_not_found) {
@@ -336,6 +369,22 @@ TEST_F(ReconcilerTest, config_error_is_shown_until_the_next_good_config) {
   EXPECT_EQ(world_->snapshot().config_error, "test.yaml:3: bad");
   (void)apply(web_config(kThree));
   EXPECT_EQ(world_->snapshot().config_error, "");
+}
+
+TEST_F(ReconcilerTest, error_of_the_config_file_is_over_when_the_file_is_put_back) {
+  const std::string good = dump_config(web_config(kThree));
+  world_.write_config_file(good);
+  ASSERT_TRUE(world_->apply(web_config(kThree), world_.config_file()));
+  world_.write_config_file("load_balancers: 1");
+  world_->report_file_error("millrace.yaml:1: bad");
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().config_error, "millrace.yaml:1: bad");
+  world_.write_config_file("# as before\n" + good);
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().config_error, "");
+  world_->report_config_error("apply by uid 0: bad");
+  world_.pass(1);
+  EXPECT_EQ(world_->snapshot().config_error, "apply by uid 0: bad") << "was no file";
 }
 
 TEST_F(ReconcilerTest, snapshot_tells_who_and_what) {

@@ -97,6 +97,20 @@ TEST_F(RestartTest, drain_ends_when_it_would_have_ended) {
   EXPECT_EQ(world_.target("10.0.1.12").state, TargetState::unused);
 }
 
+TEST_F(RestartTest, drain_whose_delay_was_shortened_ends_when_it_would_have_ended) {
+  ASSERT_TRUE(world_->drain(World::key("10.0.1.12")));
+  world_.pass(100);
+  Config config = web_config(kThree);
+  for (const std::uint32_t delay : {60U, 250U}) {
+    config.target_groups[0].deregistration_delay_seconds = delay;
+    apply(config);
+    const auto left = world_.target("10.0.1.12").drain_seconds_left;
+    EXPECT_EQ(left, 60u);
+    restart(config);
+    EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, left);
+  }
+}
+
 TEST_F(RestartTest, fault_47_wall_clock_jump_does_not_stretch_a_drain) {
   ASSERT_TRUE(world_->drain(World::key("10.0.1.12")));
   world_.kill();

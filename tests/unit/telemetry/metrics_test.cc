@@ -169,6 +169,22 @@ TEST(Metrics, drain_time_is_told_only_while_draining) {
                             "target_group=\"web-80\",target=\"10.0.1.11:8080\"}")));
 }
 
+// MillraceEngineRestarting counts the changes.
+TEST(Metrics, engine_has_the_same_start_for_each_control_plane) {
+  Snapshot snapshot = test::sample_snapshot();
+  snapshot.engine.start_ns = 50'000'000'123;
+  const ScrapeTime before{.boot_realtime_ns = 1'795'968'757'000'000'123};
+  const ScrapeTime after{.boot_realtime_ns = before.boot_realtime_ns + 20'000};
+  const auto start_of = [&](const ScrapeTime& time) {
+    for (const auto& family : collect_metrics(snapshot, time)) {
+      if (family.name == "millrace_engine_start_time_seconds") return family.metric[0].gauge.value;
+    }
+    return 0.0;
+  };
+  EXPECT_EQ(start_of(before), start_of(after));
+  EXPECT_EQ(start_of(before), 1'795'968'807);
+}
+
 TEST(Metrics, empty_node_tells_only_of_itself) {
   Snapshot snapshot;
   snapshot.node = "lb-2";
