@@ -8,6 +8,7 @@
 #include <string>
 
 #include "bpf/engine/engine.h"
+#include "dataplane/core/counted.h"
 #include "dataplane/shm/interface.h"
 
 namespace millrace::xdp {
@@ -83,8 +84,9 @@ void Engine::publish_drops(std::uint32_t nic) {
   stats_->set_drops(nic, counted);
   if (counted.tx_dropped == 0 || has_told_of_drops_[nic]) return;
   has_told_of_drops_[nic] = true;
-  spdlog::error("interface {}: its driver dropped {} frames that it was given to send, {}",
-                nics_[nic].name, counted.tx_dropped, remedy_of_lost_sends(nics_[nic]));
+  spdlog::error("interface {}: its driver dropped {} that it was given to send, {}",
+                nics_[nic].name, core::counted(counted.tx_dropped, "frame"),
+                remedy_of_lost_sends(nics_[nic]));
 }
 
 }  // namespace millrace::xdp

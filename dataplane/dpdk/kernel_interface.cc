@@ -97,6 +97,19 @@ std::string queue_command(const std::string& interface, std::uint32_t count) {
          (is_combined ? " combined " + wanted : " rx " + wanted + " tx " + wanted);
 }
 
+std::string why_no_af_xdp(const std::string& interface) {
+  std::error_code failure;  // what cannot be asked for is no bond
+  const std::filesystem::path folder = "/sys/class/net/" + interface;
+  const char* remedy = "; set node.engine: xdp and start millrace-xdp with the bond";
+  if (std::filesystem::exists(folder / "bonding", failure)) {
+    return std::string("is a bond, of which AF_XDP gets no frames") + remedy;
+  }
+  if (std::filesystem::exists(folder / "bonding_slave", failure)) {
+    return std::string("is a bond's, which would get no frames any more") + remedy;
+  }
+  return "";
+}
+
 std::uint32_t mtu_of(const std::string& interface) {
   ifreq request{};
   return ask(interface, SIOCGIFMTU, request) ? static_cast<std::uint32_t>(request.ifr_mtu) : 0;

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <utility>
 
+#include "dataplane/core/counted.h"
 #include "dataplane/dpdk/carrier.h"
 #include "dataplane/dpdk/kernel_interface.h"
 #include "dataplane/dpdk/library_log.h"
@@ -277,7 +278,7 @@ Status Nic::check_queues(std::uint32_t queue_count) const {
                  "/queues: mount the /sys of this network namespace"};
   }
   if (has < queue_count) {
-    return Error{"has " + std::to_string(has) + " rx queues, " + std::to_string(queue_count) +
+    return Error{"has " + core::counted(has, "rx queue") + ", " + std::to_string(queue_count) +
                  " were asked for; leave --queues out, or: " + queue_command(name_, queue_count)};
   }
   if (has > queue_count) {
@@ -291,7 +292,7 @@ Status Nic::check_queues(std::uint32_t queue_count) const {
       ::rte_eth_dev_count_total() - static_cast<std::uint32_t>(devices_.size());
   const std::uint32_t all = queue_count + others;
   if (all <= RTE_MAX_ETHPORTS) return ok();
-  return Error{"has " + std::to_string(has) + " rx queues, which makes " + std::to_string(all) +
+  return Error{"has " + core::counted(has, "rx queue") + ", which makes " + std::to_string(all) +
                " with those of other nics; DPDK drives up to " + std::to_string(RTE_MAX_ETHPORTS) +
                " by AF_XDP; give it fewer: " + queue_command(name_, 1)};
 }

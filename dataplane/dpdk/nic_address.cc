@@ -50,8 +50,7 @@ void Nic::accept(const std::vector<core::MacAddr>& macs) {
 
 bool Nic::filters_multicast() const {
   return is_pci_address(name_) && std::ranges::any_of(devices_, [](std::uint16_t device) {
-           return ::rte_eth_allmulticast_get(device) != 1 &&
-                  ::rte_eth_promiscuous_get(device) != 1;
+           return ::rte_eth_allmulticast_get(device) != 1 && ::rte_eth_promiscuous_get(device) != 1;
          });
 }
 

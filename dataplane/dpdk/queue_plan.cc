@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "dataplane/core/counted.h"
+
 namespace millrace::dpdk {
 
 namespace {
@@ -26,7 +28,7 @@ std::uint16_t at_most(std::uint32_t count, std::uint16_t max) {
 Result<QueuePlan> plan_queues(const QueueWish& wish, const QueueLimits& limits) {
   const bool takes_all = is_spread_by_other_side(limits.driver);
   if (wish.rx > limits.rx_max) {
-    return Error{"has only " + std::to_string(limits.rx_max) + " rx queues, " +
+    return Error{"has only " + core::counted(limits.rx_max, "rx queue") + ", " +
                  std::to_string(wish.rx) + " were asked for"};
   }
   if (takes_all && wish.rx != 0 && wish.rx < limits.rx_max) {

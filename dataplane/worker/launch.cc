@@ -129,6 +129,9 @@ Status Engine::check_devices() const {
     if (Status usable = shm::check_interface(device); !usable) {
       return Error{"nic " + usable.error().message};
     }
+    if (const std::string why = dpdk::why_no_af_xdp(device); !why.empty()) {
+      return Error{"nic " + device + ": " + why};
+    }
   }
   return ok();
 }

@@ -48,5 +48,10 @@ def test_targets_take_packets_out_of_packets_as_the_example_says(
 
 
 @ENGINES
+def test_bond_of_two_interfaces(kernel: Kernel, engine: str) -> None:
+    run_file(kernel, "test_bond.py", engine)
+
+
+@ENGINES
 def test_way_that_loses_and_reorders_packets(kernel: Kernel, engine: str) -> None:
     run_file(kernel, "test_lossy_links.py", engine)

@@ -194,8 +194,11 @@ class Lab:
             cable(namespace, "nic0", self.host("generator"), "gen0")
         elif not shared:
             for nic, bridge in nics.items():
-                queues = self.layout.nic_queues
-                self.switch.plug(namespace, nic, bridge, f"{role}-{nic}", queues=queues)
+                port, queues = f"{role}-{nic}", self.layout.nic_queues
+                if self.layout.bonded:
+                    self.switch.plug_bonded(namespace, nic, bridge, port)
+                else:
+                    self.switch.plug(namespace, nic, bridge, port, queues=queues)
         node = Node(namespace, self.directory, engine=engine, build=self._build)
         self._stack.callback(node.close)
         if shared:
@@ -207,8 +210,11 @@ class Lab:
         if engine == "xdp" and self._generator != "wire":  # there AF_XDP brings one
             # What XDP sends on a veth waits for ever unless its other end has a program, too.
             passes = node.build / "tests/support/bpf/pass.bpf.o"
-            for nic in nics:
-                words = ["dev", f"{role}-{nic}", "xdp", "object", str(passes), "section", "xdp"]
+            ends = [f"{role}-{nic}" for nic in nics]
+            if self.layout.bonded:
+                ends = [f"{end}{wire}" for end in ends for wire in "ab"]
+            for end in ends:
+                words = ["dev", end, "xdp", "object", str(passes), "section", "xdp"]
                 self.switch.namespace.ip("link", "set", *words)
         return node
 

@@ -22,6 +22,9 @@ class Layout:
     # engine and "veth" with the other; DPDK's memif driver may crash an engine when the generator
     # ends (bench/pktgen/README.md).
     generator: str = ""
+    bonded: bool = (
+        False  # the node's NICs are bonds of two wires (LACP), and so are the switch's ends
+    )
     mtu: int = 1500  # of every interface at the switch
     hugepages: int = 160  # of 2 MiB, for the engine's packet buffers and flow tables
 

@@ -45,20 +45,28 @@ def segment(protocol: int, port: int, pseudo: bytes) -> bytes:
     return data[:place] + struct.pack("!H", total) + data[place + 2 :]
 
 
-def packet(destination: str, protocol: int, port: int) -> tuple[int, bytes]:
-    """Its EtherType, and the packet."""
-    to = ipaddress.ip_address(destination)
-    first, ether_type = SOURCES[to.version]
-    source = ipaddress.ip_address(int(ipaddress.ip_address(first)) + random.randrange(1, 0xFFFF))
-    addresses = source.packed + to.packed
-    data = segment(protocol, port, addresses)
-    if to.version == 6:
-        return ether_type, struct.pack("!IHBB", 6 << 28, len(data), protocol, 64) + addresses + data
-    head = struct.pack(
-        "!BBHHHBBH", 0x45, 0, 20 + len(data), random.getrandbits(16), 0, 64, protocol, 0
-    )
-    head = head[:10] + struct.pack("!H", checksum(head + addresses))
-    return ether_type, head + addresses + data
+class Kind:
+    """Packets of one protocol to one port, each from another address; its EtherType."""
+
+    def __init__(self, destination: str, protocol: int, port: int) -> None:
+        to = ipaddress.ip_address(destination)
+        first, self.ether_type = SOURCES[to.version]
+        self._first, self._to = ipaddress.ip_address(first).packed, to.packed
+        self._protocol, self._port = protocol, port
+
+    def packet(self) -> bytes:
+        source = self._first[:-2] + struct.pack("!H", random.randrange(1, 0xFFFF))
+        addresses = source + self._to
+        data = segment(self._protocol, self._port, addresses)
+        if len(source) == 16:
+            head = struct.pack("!IHBB", 6 << 28, len(data), self._protocol, 64)
+            return head + addresses + data
+        head = struct.pack(
+            "!BBHHHBBH",
+            *(0x45, 0, 20 + len(data), random.getrandbits(16), 0, 64, self._protocol, 0),
+        )
+        head = head[:10] + struct.pack("!H", checksum(head + addresses))
+        return head + addresses + data
 
 
 def main() -> int:
@@ -69,12 +77,12 @@ def main() -> int:
     kinds = []
     for place in places:
         address, tcp_port, udp_port = place.rsplit(":", 2)
-        kinds += [(address, socket.IPPROTO_TCP, int(tcp_port))]
-        kinds += [(address, socket.IPPROTO_UDP, int(udp_port))]
+        kinds += [Kind(address, socket.IPPROTO_TCP, int(tcp_port))]
+        kinds += [Kind(address, socket.IPPROTO_UDP, int(udp_port))]
+    link = bytes.fromhex(mac.replace(":", "")) + own
     ahead = time.monotonic()
-    for address, protocol, port in itertools.cycle(kinds):
-        ether_type, sent = packet(address, protocol, port)
-        wire.send(bytes.fromhex(mac.replace(":", "")) + own + struct.pack("!H", ether_type) + sent)
+    for kind in itertools.cycle(kinds):
+        wire.send(link + struct.pack("!H", kind.ether_type) + kind.packet())
         ahead = max(ahead + 1 / float(per_second), time.monotonic() - 1)
         time.sleep(max(0.0, ahead - time.monotonic()))
     return 0

@@ -23,6 +23,7 @@ SNOOPING = {
 }
 # A switch looks at no IP header, but where the kernel has br_netfilter, a bridge does.
 NO_FILTER = {f"net.bridge.bridge-nf-call-{what}": "0" for what in ("iptables", "ip6tables")}
+BOND = "mode 802.3ad miimon 100 lacp_rate fast xmit_hash_policy layer3+4".split()
 # Longer than it takes the switch to forget who does not answer.
 FORGETS_WITHIN_S = 6.0
 
@@ -55,6 +56,19 @@ class Switch:
     ) -> None:
         """Connects `interface` of `host`, which has `queues` each way, as `port` has."""
         cable(host, interface, self.namespace, port, queues=queues)
+        host.ip("link", "set", interface, *self._mtu)
+        self.add_port(port, bridge)
+
+    def plug_bonded(self, host: Namespace, interface: str, bridge: str, port: str) -> None:
+        """Likewise with two wires, which both ends take as one by LACP (IEEE 802.1AX)."""
+        for wire in "ab":
+            cable(host, f"{interface}{wire}", self.namespace, f"{port}{wire}")
+        for end, bond in ((host, interface), (self.namespace, port)):
+            end.ip("link", "add", bond, "type", "bond", *BOND)
+            for wire in "ab":
+                end.ip("link", "set", f"{bond}{wire}", "down")
+                end.ip("link", "set", f"{bond}{wire}", "master", bond)
+            end.interface_up(bond)
         host.ip("link", "set", interface, *self._mtu)
         self.add_port(port, bridge)
 
