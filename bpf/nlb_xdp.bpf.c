@@ -171,6 +171,12 @@ INLINE uint32_t nic_of(struct xdp_md* ctx) {
   for (uint32_t nic = 1; nic < MR_NIC_COUNT_MAX; ++nic) {
     if (control.nics[nic].ifindex == ifindex) return nic;
   }
+#pragma clang loop unroll(disable)
+  for (uint32_t i = 0; i < MR_NIC_MEMBERS_MAX; ++i) {
+    const uint64_t member = *(volatile uint64_t*)&control.members[i];
+    if (member == 0) break;
+    if ((uint32_t)member == ifindex) return (uint32_t)(member >> 32);
+  }
   return MR_NIC_COUNT_MAX;
 }
 

@@ -162,6 +162,7 @@ Status Engine::prepare_control() {
   spdlog::info("new maps: {}", program_->why_new_maps());
   if (Status drawn = draw_secrets(); !drawn) return drawn;
   if (Status set = program_->set_nics(nics_); !set) return set;
+  follow_members();
   import_flows_of_others();
   return ok();
 }
@@ -241,6 +242,7 @@ Status Engine::attach() {
   Status entered =
       program_->has_kept_maps() ? program_->set_nics(nics_) : program_->pin_maps(*pins_);
   if (!entered) return entered;
+  follow_members();
   for (const std::uint32_t ifindex : former) {
     const auto is_it = [&](const Nic& nic) { return nic.ifindex == ifindex; };
     if (std::ranges::none_of(nics_, is_it)) memberships_->leave_all(ifindex);

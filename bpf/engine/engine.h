@@ -72,6 +72,7 @@ class Engine {
   [[nodiscard]] Status make_copy_again();
   void watch_config(std::uint64_t now_ns);
   void follow_names();
+  void follow_members();
   void watch_links(std::uint64_t now_ns);
   void watch_macs(std::uint64_t now_ns);
   void publish_drops(std::uint32_t nic);
@@ -99,8 +100,9 @@ class Engine {
   std::uint64_t link_check_due_ns_ = 0;
   std::uint64_t mac_check_due_ns_ = 0;
   std::uint64_t nic_check_due_ns_ = 0;
-  std::vector<bool> carriers_;  // by nic, as of the last check of links
-  std::vector<bool> links_up_;  // by nic, as of the last check
+  std::vector<bool> carriers_;          // by nic, as of the last check of links
+  std::vector<bool> links_up_;          // by nic, as of the last check
+  std::vector<std::uint64_t> members_;  // of nics that are bonds, as mr_xdp_control has them
   std::uint64_t file_check_due_ns_ = 0;
   std::vector<std::string> attach_problems_;  // by nic: what was said last
   std::string file_problem_;                  // likewise

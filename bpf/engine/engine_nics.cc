@@ -5,7 +5,10 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "bpf/engine/engine.h"
 #include "dataplane/core/counted.h"
@@ -32,6 +35,7 @@ void Engine::follow_names() {
 // The switch behind a link that was down has forgotten where VIPs are, or is another one. Groups
 // the kernel reports again by itself.
 void Engine::watch_links(std::uint64_t now_ns) {
+  follow_members();
   links_up_.resize(nics_.size(), true);
   attach_problems_.resize(nics_.size());
   for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
@@ -43,6 +47,25 @@ void Engine::watch_links(std::uint64_t now_ns) {
     publish_drops(nic);
     if (is_up && !links_up_[nic]) announcer_->repeat(now_ns);
     links_up_[nic] = is_up;
+  }
+}
+
+// What is in its place stays, so that no packet of a member finds it missing.
+void Engine::follow_members() {
+  std::vector<std::uint64_t> wanted;
+  for (std::uint64_t nic = 0; nic < nics_.size(); ++nic) {
+    for (const std::uint32_t ifindex : bond_members(nics_[nic])) {
+      wanted.push_back(ifindex | nic << 32);
+    }
+  }
+  const auto members = std::span(program_->maps().control->members);
+  if (wanted.size() > members.size() && members_ != wanted) {
+    spdlog::error("bonds have {} members, of which {} are served", wanted.size(), members.size());
+  }
+  members_ = wanted;
+  wanted.resize(members.size());
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    std::atomic_ref(members[i]).store(wanted[i], std::memory_order_relaxed);
   }
 }
 

@@ -65,6 +65,15 @@ std::string remedy_of_lost_sends(const Nic& nic) {
   return "as a veth does whose other end has no XDP program";
 }
 
+std::vector<std::uint32_t> bond_members(const Nic& nic) {
+  std::vector<std::uint32_t> found;
+  std::ifstream names("/sys/class/net/" + nic.name + "/bonding/slaves");
+  for (std::string name; names >> name;) {
+    if (const std::uint32_t ifindex = ::if_nametoindex(name.c_str())) found.push_back(ifindex);
+  }
+  return found;
+}
+
 std::string interface_text(std::uint32_t ifindex) {
   const std::string name = shm::name_of_interface(ifindex);
   return "interface " + (name.empty() ? std::to_string(ifindex) + " (gone)" : name);

@@ -34,6 +34,9 @@ void count_drops(const Nic& nic, mr_nic& shown);
 // to do.
 [[nodiscard]] std::string remedy_of_lost_sends(const Nic& nic);
 
+// Indices of the interfaces that a bond sends and receives by; none of another interface.
+[[nodiscard]] std::vector<std::uint32_t> bond_members(const Nic& nic);
+
 // How a message names an interface of which the index is known, also when it is gone: "interface
 // eth1", "interface 7 (gone)".
 [[nodiscard]] std::string interface_text(std::uint32_t ifindex);

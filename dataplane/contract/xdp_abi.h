@@ -71,6 +71,9 @@ struct mr_xdp_nic {
 };
 MR_ABI_ASSERT(sizeof(struct mr_xdp_nic) == 16, "four to a line");
 
+// Interfaces of bonds that are nics, as frames of a bond come in by its members.
+#define MR_NIC_MEMBERS_MAX 16u
+
 struct mr_xdp_control {
   // The daemon writes; programs read. Flipped with a plain store once the other root is complete.
   uint32_t active;
@@ -93,6 +96,8 @@ struct mr_xdp_control {
   uint32_t test_nic;
   uint32_t no_room_newer;  // which half of no_room is written: 0 or 1
   struct mr_xdp_nic nics[MR_NIC_COUNT_MAX];
+  // ifindex + (index of the nic << 32), written and read whole; the first 0 ends them.
+  uint64_t members[MR_NIC_MEMBERS_MAX];
   struct mr_xdp_root roots[2];
 };
 
