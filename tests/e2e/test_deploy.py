@@ -314,8 +314,10 @@ def test_host_check_knows_that_huge_pages_are_the_engine_s_that_runs() -> None:
     """Its own take most of them, as "Sizing" has it."""
     script = """
         mount -t tmpfs none /run; mkdir /run/millrace
-        printf '%s\\n' 'HugePages_Total: 256' 'HugePages_Free: 9' >/run/meminfo
-        mount --bind /run/meminfo /proc/meminfo
+        pages=/sys/kernel/mm/hugepages
+        mount -t tmpfs none $pages; mkdir $pages/hugepages-2048kB
+        echo 256 >$pages/hugepages-2048kB/nr_hugepages
+        echo 9 >$pages/hugepages-2048kB/free_hugepages
         "$0"
         echo $$ >/run/millrace/dataplane.lock; echo millrace-dataplane >/proc/$$/comm
         "$0"
