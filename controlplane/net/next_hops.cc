@@ -149,7 +149,7 @@ Status NextHops::Impl::resync() {
   return dumped;
 }
 
-// What was lost by that no later event tells.
+// No later event tells what was lost by it.
 void NextHops::Impl::note_failure(const Error& error) { problem_ = error.message; }
 
 void NextHops::Impl::refresh_routes_soon(Reasked reasked) {
