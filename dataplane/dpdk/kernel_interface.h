@@ -26,9 +26,9 @@ namespace millrace::dpdk {
 // The command that gives it `count` queues, in the terms of its driver.
 [[nodiscard]] std::string queue_command(const std::string& interface, std::uint32_t count);
 
-// Why AF_XDP cannot drive it, in words that follow its name; "" when it can. A bond's frames come in
-// by its members, and a socket gets frames of its own interface alone (xsk_rcv_check() in Linux's
-// net/xdp/xsk.c). A member's frames include LACP's, which the bond lives on.
+// Why AF_XDP cannot drive it, in words that follow its name; "" when it can. Frames of a bond come
+// in by its members, and a socket gets frames of its own interface alone (xsk_rcv_check() in
+// Linux's net/xdp/xsk.c). A member's frames include LACP's, which the bond lives on.
 [[nodiscard]] std::string why_no_af_xdp(const std::string& interface);
 
 // 0 when there is no such interface.

@@ -324,7 +324,7 @@ def test_host_check_knows_that_huge_pages_are_the_engine_s_that_runs() -> None:
         echo bash >/proc/$$/comm
         "$0"
     """
-    words = ["unshare", "--mount", "bash", "-c", script, DEPLOY / "host-check"]
+    words = ["unshare", "--mount", "bash", "-c", script, f"{DEPLOY}/host-check"]
     lines = re.findall(r"^.*\bhugepages  .*$", run(words, check=False).stdout, re.MULTILINE)
     assert [line.split()[0] for line in lines] == ["LACKS", "ok", "LACKS"], lines
     assert "9 of 256 free beside the engine that runs" in lines[1]
