@@ -50,7 +50,8 @@ void Engine::watch_links(std::uint64_t now_ns) {
   }
 }
 
-// What is in its place stays, so that no packet of a member finds it missing.
+// More members are written from the last on, fewer from the first: so each that stays is there all
+// the time, also while it moves to another place, and no packet of its goes to the kernel.
 void Engine::follow_members() {
   std::vector<std::uint64_t> wanted;
   for (std::uint64_t nic = 0; nic < nics_.size(); ++nic) {
@@ -62,10 +63,12 @@ void Engine::follow_members() {
   if (wanted.size() > members.size() && members_ != wanted) {
     spdlog::error("bonds have {} members, of which {} are served", wanted.size(), members.size());
   }
+  const bool are_more = wanted.size() > members_.size();
   members_ = wanted;
   wanted.resize(members.size());
   for (std::size_t i = 0; i < members.size(); ++i) {
-    std::atomic_ref(members[i]).store(wanted[i], std::memory_order_relaxed);
+    const std::size_t place = are_more ? members.size() - 1 - i : i;
+    std::atomic_ref(members[place]).store(wanted[place], std::memory_order_release);
   }
 }
 

@@ -14,13 +14,12 @@ from lab.node import REPOSITORY
 from lab.process import wait_until
 from lab.traffic import ping
 from vm import Kernel
-from vm.nic import Nic
+from vm.nic import E1000E
 from vm.node import TWIN, GuestNode, WireLab, installed_node
 
 HEADING = "## First steps on a PCI NIC\n"
 # Names of README's example.
 INTERFACE, PCI_ADDRESS, MAC = "eth1", "0000:3b:00.0", "02:00:00:00:00:01"
-E1000E = Nic("e1000e", "e1000e", module="e1000e")
 LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
 
 
@@ -54,7 +53,6 @@ def test_first_steps_lead_there_and_back(with_iommu: bool) -> None:
         assert ("vfio-pci" if with_iommu else "uio_pci_generic") in checked, checked
 
         node.write_config(standard(members=(1, 2)), "dpdk")
-        # Before: a virtual machine's twin has no other way to its addresses.
         values = dict(line.split("=", 1) for line in settings)
         node.write_environment(
             "millrace-dataplane", {**node.environment("millrace-dataplane"), **values}

@@ -27,7 +27,7 @@ from lab.surroundings import mac_of
 from lab.traffic import TcpStreams, ping, upload
 from vm import Kernel
 from vm.kernel import NEWEST, OLDEST, STANDARD
-from vm.nic import Nic
+from vm.nic import E1000E, Nic
 from vm.node import CONTROL_PLANE, ENGINES, TWIN, GuestNode, WireLab, installed_node
 
 CONFIG = standard(members=(1, 2))
@@ -44,7 +44,6 @@ BEHIND_IOMMU = Nic(
     "mq=on,rss=on,vectors=10,iommu_platform=on",
     queues=4,
 )
-E1000E = Nic("e1000e", "e1000e", module="e1000e")
 VMXNET3 = Nic("vmxnet3", "vmxnet3", module="vmxnet3")
 
 

@@ -36,3 +36,6 @@ class Nic:
         slot = f"addr={FIRST_SLOT + number:#x},mac={self.mac(number)},romfile="
         properties = f",{self.properties}" if self.properties else ""
         return ["-netdev", tap, "-device", f"{self.model},netdev={self.name},{slot}{properties}"]
+
+
+E1000E = Nic("e1000e", "e1000e", module="e1000e")
