@@ -35,6 +35,16 @@ constexpr timeval kAnswerTimeout{.tv_sec = 1, .tv_usec = 0};
 // A dump that changes under the reader is taken again this often before it is an error.
 constexpr int kDumpTriesMax = 8;
 
+// What is dumped, by a request with the header that the kernel expects for it: it complains in its
+// log of one that is longer.
+struct Table {
+  std::uint16_t request;
+  std::size_t header_bytes;
+};
+constexpr std::array<Table, 3> kTables = {{{RTM_GETLINK, sizeof(ifinfomsg)},
+                                           {RTM_GETADDR, sizeof(ifaddrmsg)},
+                                           {RTM_GETNEIGH, sizeof(ndmsg)}}};
+
 constexpr std::array<unsigned, 9> kGroups = {
     RTNLGRP_LINK,        RTNLGRP_NEIGH,      RTNLGRP_IPV4_IFADDR,
     RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
@@ -144,8 +154,8 @@ Status NetlinkQueries::reopen() {
 }
 
 Status NetlinkQueries::dump(const NetlinkSink& sink) {
-  for (const std::uint16_t type : {RTM_GETLINK, RTM_GETADDR, RTM_GETNEIGH}) {
-    for (int tries = 1; !dump_one(type, sink); ++tries) {
+  for (const auto [request, header_bytes] : kTables) {
+    for (int tries = 1; !dump_one(request, header_bytes, sink); ++tries) {
       const Error error = errno_error("cannot read the kernel's tables");
       if (Status opened = reopen(); !opened) return opened;
       if (tries == kDumpTriesMax) return error;
@@ -155,14 +165,14 @@ Status NetlinkQueries::dump(const NetlinkSink& sink) {
 }
 
 // False with errno set; EINTR when the table changed under the dump.
-bool NetlinkQueries::dump_one(std::uint16_t type, const NetlinkSink& sink) {
+bool NetlinkQueries::dump_one(std::uint16_t type, std::size_t header_bytes,
+                              const NetlinkSink& sink) {
   std::vector<char> buffer(kReceiveBytes);
   nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
   request->nlmsg_type = type;
   request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
   request->nlmsg_seq = ++sequence_;
-  // All three requests start with the address family; the longest header serves all.
-  (void)mnl_nlmsg_put_extra_header(request, sizeof(ifinfomsg));
+  (void)mnl_nlmsg_put_extra_header(request, header_bytes);
   if (mnl_socket_sendto(socket_.get(), request, request->nlmsg_len) < 0) return false;
 
   NetlinkSink copy = sink;

@@ -121,7 +121,8 @@ class NetlinkQueries {
   // Sends `request`, gives the answer to `take`; 0 or the kernel's errno.
   [[nodiscard]] Result<int> ask(nlmsghdr* request, int (*take)(const nlmsghdr*, void*),
                                 void* answer, const char* what);
-  [[nodiscard]] bool dump_one(std::uint16_t type, const NetlinkSink& sink);
+  [[nodiscard]] bool dump_one(std::uint16_t type, std::size_t header_bytes,
+                              const NetlinkSink& sink);
 
   std::unique_ptr<mnl_socket, MnlClose> socket_;
   std::uint32_t sequence_ = 0;
