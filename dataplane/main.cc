@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "dataplane/core/counted.h"
+#include "dataplane/dpdk/numa.h"
 #include "dataplane/program/program.h"
 #include "dataplane/shm/flow_set.h"
 #include "dataplane/shm/service_manager.h"
@@ -37,7 +38,8 @@ using millrace::worker::EngineOptions;
 constexpr const char* kName = "millrace-dataplane";
 // Of one nic: more than workers can use.
 constexpr std::uint32_t kQueuesMax = 256;
-constexpr const char* kHelpHead = R"(Usage: millrace-dataplane --nic DEVICE [--twin TAP] [option...]
+constexpr const char* kHelpHead =
+    R"(Usage: millrace-dataplane --nic DEVICE... [--twin TAP...] [option...]
 
 Forwards packets of VIPs between nics as the control plane says (RUNTIME_DIR/config), and hands all
 other packets to the kernel through a twin TAP interface. Goes on without the control plane.
@@ -99,19 +101,23 @@ po::options_description describe_options() {
   auto add = described.add_options();
   add("help", "show this");
   add("version", "show the version");
-  add("nic", po::value<std::vector<std::string>>()->value_name("DEVICE"),
-      "device to drive; repeat for more");
-  add("twin", po::value<std::vector<std::string>>()->value_name("TAP")->default_value({}, "none"),
-      "kernel twin of the nic; the n-th --twin belongs to the n-th --nic");
+  add("nic", po::value<std::vector<std::string>>()->multitoken()->value_name("DEVICE..."),
+      "devices to drive");
+  add("twin",
+      po::value<std::vector<std::string>>()->multitoken()->value_name("TAP...")->default_value(
+          {}, "none"),
+      "kernel twins of the nics, in the same order");
   add("workers", po::value<std::uint32_t>()->value_name("N")->default_value(1),
       "worker threads, 1 to 16");
   add("queues", po::value<std::uint32_t>()->value_name("N"),
       "rx queues per nic (default: all of an interface's, else one for each worker); a worker may "
       "have several, and one without gets its packets from the others");
   add("main-cpu", po::value<std::uint32_t>()->value_name("CPU"),
-      "CPU of the main thread (default: the first allowed one)");
+      "CPU of the main thread (default: the first allowed one, of the nic's NUMA node if there is "
+      "one)");
   add("worker-cpus", po::value<std::string>()->value_name("LIST"),
-      "CPU of each worker, as in 2,4-6 (default: the allowed ones after main's)");
+      "CPU of each worker, as in 2,4-6 (default: the allowed ones after main's, those of the nic's "
+      "NUMA node first)");
   add("spin", po::bool_switch(), "poll without ever sleeping; for dedicated CPUs");
   add("flows",
       po::value<std::uint32_t>()->value_name("N")->default_value(
@@ -179,7 +185,9 @@ bool is_online(std::uint32_t cpu) {
 }
 
 Result<EngineOptions> with_cpus(EngineOptions options, const po::variables_map& values) {
-  const std::vector<std::uint32_t> allowed = allowed_cpus();
+  // Memory that the main thread makes, as packet buffers and flow tables, is its CPU's node's.
+  const std::vector<std::uint32_t> allowed =
+      millrace::dpdk::NumaNodes().near_first(options.nics.front().device, allowed_cpus());
   options.main_cpu =
       values.count("main-cpu") != 0 ? values["main-cpu"].as<std::uint32_t>() : allowed.front();
   if (values.count("worker-cpus") == 0) {

@@ -13,6 +13,7 @@
 #include "dataplane/core/counted.h"
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/dpdk/library_log.h"
+#include "dataplane/dpdk/numa.h"
 #include "dataplane/shm/atomic.h"
 #include "dataplane/shm/clock.h"
 #include "dataplane/shm/file.h"
@@ -57,6 +58,18 @@ Error or_without_dpdk(Error error) {
 // An engine that keeps a privilege works as well, so that is worth a warning and no more.
 void warn_if_failed(const Status& status) {
   if (!status) spdlog::warn("{}", status.error().message);
+}
+
+void warn_if_far(const std::string& nic, const std::vector<std::uint32_t>& worker_cpus) {
+  const dpdk::NumaNodes nodes;
+  const std::vector<std::uint32_t> far = nodes.far_from(nic, worker_cpus);
+  if (far.empty()) return;
+  const std::uint32_t node = nodes.of_device(nic).value_or(0);
+  spdlog::warn(
+      "nic {}: is on NUMA node {}, but {} on other nodes, where each packet costs more: name CPUs "
+      "of node {} with --worker-cpus (lscpu shows them)",
+      nic, node, far.size() == 1 ? "a worker is" : std::to_string(far.size()) + " workers are",
+      node);
 }
 
 }  // namespace
@@ -186,6 +199,7 @@ Status Engine::open_nics() {
           "NICs\")",
           choice.device);
     }
+    warn_if_far(choice.device, options_.worker_cpus);
     if (choice.twin.empty()) {
       spdlog::warn("nic {}: has no --twin; what is not for a VIP is dropped", choice.device);
       continue;

@@ -14,6 +14,7 @@ from lab import Layout
 from lab.addresses import (
     NODE_CLIENT_V4,
     NODE_CLIENT_V6,
+    SECOND_MAC,
     VIP_V4,
     VIP_V6,
     VLAN,
@@ -23,7 +24,7 @@ from lab.addresses import (
 from lab.configs import standard
 from lab.frames import frame_to, send_frames
 from lab.process import wait_until
-from lab.surroundings import mac_of
+from lab.surroundings import SECOND_MAC_INTERFACE, mac_of
 from lab.traffic import TcpStreams, ping, upload
 from vm import Kernel
 from vm.kernel import NEWEST, OLDEST, STANDARD
@@ -32,6 +33,7 @@ from vm.node import CONTROL_PLANE, ENGINES, TWIN, GuestNode, WireLab, installed_
 
 CONFIG = standard(members=(1, 2))
 HUGEPAGES = 192
+MACVLAN_V4 = "192.0.2.3"
 FLOW_DIR = "/dev/hugepages/millrace"
 XDP = "/usr/local/sbin/millrace-xdp"
 LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
@@ -265,6 +267,8 @@ def test_serves_and_nothing_is_amiss(station: Station) -> None:
     named = station.pci_address if station.place.taken_by == "pci" else station.interface
     said = station.node.host_check("--engine", station.place.engine, named)
     assert "LACKS" not in said, said
+    complaints = station.node.run(["dmesg", "--level=warn,err,crit"]).stdout
+    assert "millrace" not in complaints, "the kernel names programs that ask it wrongly"
 
 
 def test_frames_as_long_as_the_mtu_pass(station: Station) -> None:
@@ -327,6 +331,24 @@ def test_vlan_interface_on_top_goes_on(station: Station) -> None:
         node.run(["ip", "link", "set", name, "up"])
         assert ping(station.lab.client, VLAN_NODE_V4, count=2) == 2
         assert node.run(["ping", "-c", "1", VLAN_CLIENT_V4], check=False).returncode == 0
+    finally:
+        node.run(["ip", "link", "delete", name])
+
+
+def test_second_address_on_top_goes_on(station: Station) -> None:
+    """A macvlan, as VRRP daemons and containers make them."""
+    node, name = station.node, SECOND_MAC_INTERFACE
+    words = ["address", SECOND_MAC, "type", "macvlan", "mode", "bridge"]
+    node.run(["ip", "link", "add", "link", station.upper, name, *words])
+    try:
+        for interface in (station.upper, name):  # each answers for what is its own
+            node.run(["sysctl", "--quiet", "--write", f"net.ipv4.conf.{interface}.arp_ignore=1"])
+        node.run(["ip", "address", "add", f"{MACVLAN_V4}/32", "dev", name])
+        node.run(["ip", "link", "set", name, "up"])
+        assert ping(station.lab.client, MACVLAN_V4, count=2) == 2
+        known = station.lab.client.run(["ip", "neighbour", "show", MACVLAN_V4]).stdout
+        assert SECOND_MAC in known, known
+        station.lab.assert_served()
     finally:
         node.run(["ip", "link", "delete", name])
 

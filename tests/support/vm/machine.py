@@ -16,7 +16,7 @@ from lab.process import LabError, Service, wait_until
 from vm.guest import AGENT, Guest
 from vm.initramfs import HERE, write_initramfs
 from vm.kernel import ROOT, Kernel
-from vm.nic import Nic
+from vm.nic import FAR_BUS, FAR_PORT, Nic
 
 SYSTEMD = Path("/lib/systemd/systemd")
 # Of systemd's own: what would empty /tmp, where a checkout may be, and what takes long.
@@ -48,6 +48,7 @@ class Machine:
     wire: Namespace | None = None
     with_systemd: bool = False
     with_iommu: bool = False
+    numa_nodes: int = 1  # each with as many processors and an equal part of the memory
     kernel_options: tuple[str, ...] = ()
 
     def run(
@@ -110,7 +111,8 @@ class Machine:
         words = ["nice", "-n", "15", "qemu-system-x86_64"]
         words += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
         words += ["-machine", f"q35{irqchip}", "-accel", ACCELERATOR, "-cpu", CPU]
-        words += ["-smp", str(PROCESSORS), "-m", f"{self.memory_mib}M", "-serial", "stdio"]
+        words += ["-smp", str(PROCESSORS * self.numa_nodes), "-m", f"{self.memory_mib}M"]
+        words += ["-serial", "stdio"]
         words += ["-kernel", f"{self.kernel.image}", "-initrd", f"{exchange}/initramfs"]
         words += ["-append", " ".join(self._kernel_words())]
         words += ["-virtfs", f"{share},path=/,mount_tag=files,readonly=on"]
@@ -118,9 +120,23 @@ class Machine:
         if self.with_iommu:
             words += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
         words += Guest.qemu_words(exchange)
+        words += self._numa_words()  # behind all that finds a bus for itself
         for number, nic in enumerate(self.nics):
             words += nic.qemu_words(number)
         return words
+
+    def _numa_words(self) -> list[str]:
+        if self.numa_nodes == 1:
+            return []
+        words = []
+        for node in range(self.numa_nodes):
+            first = node * PROCESSORS
+            size = self.memory_mib // self.numa_nodes
+            words += ["-object", f"memory-backend-ram,id=ram{node},size={size}M"]
+            cpus = f"cpus={first}-{first + PROCESSORS - 1}"
+            words += ["-numa", f"node,nodeid={node},{cpus},memdev=ram{node}"]
+        words += ["-device", f"pxb-pcie,id=far,bus=pcie.0,bus_nr={FAR_BUS},numa_node=1"]
+        return [*words, "-device", f"pcie-root-port,id={FAR_PORT},bus=far,chassis=1"]
 
     def _kernel_words(self) -> list[str]:
         words = ["console=ttyS0", "quiet", "panic=-1", f"vm_modules={self.kernel.modules}"]

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from lab.namespace import Namespace
 
 FIRST_SLOT = 0x10
+# The slot that a machine with two NUMA nodes has at the second one: a bridge of that node's own.
+FAR_BUS = 0x40
+FAR_PORT = "far-port"
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,11 @@ class Nic:
     properties: str = ""
     module: str = "virtio_net"
     queues: int = 1  # of the tap, each way
+    is_far: bool = False  # at the second NUMA node; one NIC can be
 
     def pci_address(self, number: int) -> str:
+        if self.is_far:
+            return f"0000:{FAR_BUS + 1:02x}:00.0"
         return f"0000:00:{FIRST_SLOT + number:02x}.0"
 
     def mac(self, number: int) -> str:
@@ -33,7 +39,8 @@ class Nic:
     def qemu_words(self, number: int) -> list[str]:
         queues = f",queues={self.queues}" if self.queues > 1 else ""
         tap = f"tap,id={self.name},ifname={self.name},script=no,downscript=no,vhost=off{queues}"
-        slot = f"addr={FIRST_SLOT + number:#x},mac={self.mac(number)},romfile="
+        where = f"bus={FAR_PORT}" if self.is_far else f"addr={FIRST_SLOT + number:#x}"
+        slot = f"{where},mac={self.mac(number)},romfile="
         properties = f",{self.properties}" if self.properties else ""
         return ["-netdev", tap, "-device", f"{self.model},netdev={self.name},{slot}{properties}"]
 

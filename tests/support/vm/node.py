@@ -186,9 +186,10 @@ class GuestNode:
 
 @contextmanager
 def installed_node(
-    kernel: Kernel, layout: Layout, nics: Sequence[Nic], *, with_iommu: bool = False
+    kernel: Kernel, layout: Layout, nics: Sequence[Nic], **hardware: Any
 ) -> Iterator[tuple[WireLab, GuestNode]]:
-    """A lab, and a guest with systemd on its switch in which Millrace is installed."""
+    """A lab, and a guest with systemd on its switch in which Millrace is installed. `hardware` is
+    what else a Machine may have."""
     lab = WireLab(layout, nics)
     with lab:
         machine = Machine(
@@ -197,7 +198,7 @@ def installed_node(
             nics=tuple(nics),
             wire=lab.switch.namespace,
             with_systemd=True,
-            with_iommu=with_iommu,
+            **hardware,
         )
         with machine.guest() as guest:
             node = GuestNode(guest)
