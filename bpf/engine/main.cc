@@ -34,7 +34,7 @@ using millrace::xdp::kFlowDir;
 using millrace::xdp::Mode;
 
 constexpr const char* kName = "millrace-xdp";
-constexpr const char* kHelpHead = R"(Usage: millrace-xdp --interface IFACE [option...]
+constexpr const char* kHelpHead = R"(Usage: millrace-xdp --interface IFACE... [option...]
        millrace-xdp detach [--runtime-dir DIR] [--flow-dir DIR] [--pin-dir DIR]
 
 Forwards packets of VIPs inside the kernel as the control plane says (RUNTIME_DIR/config): an XDP
@@ -62,8 +62,8 @@ po::options_description describe_options() {
   auto add = described.add_options();
   add("help", "show this");
   add("version", "show the version");
-  add("interface", po::value<std::vector<std::string>>()->value_name("IFACE"),
-      "interface to forward on; repeat for more");
+  add("interface", po::value<std::vector<std::string>>()->multitoken()->value_name("IFACE..."),
+      "interfaces to forward on");
   add("mode", po::value<std::string>()->value_name("MODE")->default_value("native"),
       "native: in the driver; generic: any driver, slow, a last resort");
   add("chain", po::value<std::uint32_t>()->value_name("PRIORITY"),
