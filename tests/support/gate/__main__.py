@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gate.outcome import ROOT, Outcome, say
@@ -223,34 +224,54 @@ def arguments() -> argparse.Namespace:
     return found
 
 
-def minutes_since(start: float) -> str:
-    return f"after {(time.monotonic() - start) / 60:.1f} minutes"
+class Spent:
+    """Time since it was made, and that of the processors in it: of all processes that ended."""
+
+    def __init__(self) -> None:
+        self._start, self._processors = time.monotonic(), self._processor_seconds()
+
+    @staticmethod
+    def _processor_seconds() -> float:
+        times = os.times()
+        return times.children_user + times.children_system
+
+    def __str__(self) -> str:
+        processors = self._processor_seconds() - self._processors
+        minutes = (time.monotonic() - self._start) / 60
+        return f"{minutes:.1f} minutes, {processors / 60:.1f} of processors"
+
+
+def steps_of(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
+    """Name, what it is, and what runs it."""
+
+    def is_wanted(name: str) -> bool:
+        return not options.parts or name in options.parts
+
+    for part in PARTS:
+        if is_wanted(part.name):
+            yield part.name, part.about, partial(run_part, part)
+    if is_wanted(E2E):
+        words = ["-k", options.expression] if options.expression else []
+        words += ["--full"] if options.full else []
+        yield E2E, "the programs of build/ in the lab", partial(run_e2e, words)
+    if is_wanted(VM):
+        about = "Debian's kernels in virtual machines, on PCI NICs"
+        yield VM, about, partial(run_vm, whole=options.full or VM in options.parts)
+    if options.full:
+        yield "long", "fuzzers that search, clang-tidy", run_long
 
 
 def main() -> int:
     options = arguments()
-    parts = [part for part in PARTS if not options.parts or part.name in options.parts]
-    with_e2e = not options.parts or E2E in options.parts
-    with_vm = not options.parts or VM in options.parts
-    total, start = Outcome(), time.monotonic()
-    count = len(parts) + with_e2e + with_vm
-    for number, part in enumerate(parts, start=1):
-        say(f"\n[{number}/{count}] {part.name}: {part.about}")
-        outcome = run_part(part)
-        say(f"[{number}/{count}] {part.name}: {outcome}, {minutes_since(start)}")
+    total, whole = Outcome(), Spent()
+    steps = list(steps_of(options))
+    for number, (name, about, run) in enumerate(steps, start=1):
+        say(f"\n[{number}/{len(steps)}] {name}: {about}")
+        spent = Spent()
+        outcome = run()
+        say(f"[{number}/{len(steps)}] {name}: {outcome}, {spent}")
         total.add(outcome)
-    if with_e2e:
-        say(f"\n[{count - with_vm}/{count}] e2e: the programs of build/ in the lab")
-        words = ["-k", options.expression] if options.expression else []
-        words += ["--full"] if options.full else []
-        total.add(run_e2e(words))
-        say(f"[{count - with_vm}/{count}] e2e: {minutes_since(start)}")
-    if with_vm:
-        say(f"\n[{count}/{count}] vm: Debian's kernels in virtual machines, on PCI NICs")
-        total.add(run_vm(whole=options.full or VM in options.parts))
-    if options.full:
-        total.add(run_long())
-    say(f"\n{minutes_since(start)}")
+    say(f"\n{whole}")
     for name, count in Counter(total.skipped).items():
         say(f"skipped  {name}" + (f" ({count} tests)" if count > 1 else ""))
     for name in total.failed:
