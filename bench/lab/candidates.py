@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compared: nothing in between, the kernel's own forwarding, two proxies, the least that
-XDP can do, Millrace.
+"""What is compared: nothing in between, the kernel's own forwarding and its own balancer, two
+proxies, the least that XDP can do, Millrace.
 
 Each is set up as its manual says for this job, with what it has on by default. None carries an
 access log, and health checks are Millrace's alone.
@@ -35,12 +35,14 @@ NOTHING = "no balancer"
 ROUTING = "kernel routing"
 NFTABLES = "nftables DNAT"
 NFTABLES_HERE = "nftables, ends' core"
+IPVS = "IPVS NAT"
 NGINX = "nginx stream"
 HAPROXY = "HAProxy TCP"
 FLOOR = "bare XDP"
 XDP = "Millrace XDP"
 DPDK = "Millrace DPDK"
 
+IPVSADM = "/usr/sbin/ipvsadm"
 FLOWS = 1 << 18  # as many as the kernel's connection tracking has here by default
 
 _NGINX_CONF = """
@@ -203,6 +205,18 @@ def nftables(network: Network, index: int, placement: Placement) -> Candidate:
     rules = _NFTABLES_RULES.format(vip=path.vip, server=path.server_address, port=PORT)
     balancer.run(["nft", "--file", "-"], stdin=rules)
     return Candidate(NFTABLES, path, path.vip, placement)
+
+
+def ipvs(network: Network, index: int, placement: Placement) -> Candidate:
+    """With the scheduler that is nearest to Millrace's: Maglev, over the client's port, too."""
+    path, balancer = _proxy_path(network, index, "ipvs", placement)
+    service = f"{path.vip}:{PORT}"
+    words = ["--scheduler", "mh", "--sched-flags", "mh-port"]
+    balancer.run([IPVSADM, "--add-service", "--tcp-service", service, *words])
+    server = f"{path.server_address}:{PORT}"
+    words = ["--real-server", server, "--masquerading"]
+    balancer.run([IPVSADM, "--add-server", "--tcp-service", service, *words])
+    return Candidate(IPVS, path, path.vip, placement)
 
 
 def nginx(network: Network, index: int, placement: Placement) -> Candidate:

@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from candidates import HAPROXY, NFTABLES, NOTHING
+from candidates import HAPROXY, IPVS, NFTABLES, NOTHING
 from load import CLOSE_64, KEEP_1, KEEP_64, Load, Sample
 
 LATENCY = "us of a request, one client, balancer on its own core"
+RIVALS = (NFTABLES, IPVS, HAPROXY)
 LOADS = (CLOSE_64, KEEP_64, KEEP_1)
 
 
@@ -63,7 +64,7 @@ def cost_figures(samples: Samples) -> list[Figure]:
 def ratio_figures(samples: Samples) -> Iterator[Figure]:
     """What the last candidate adds, in terms of what its rivals add in the same round."""
     own = samples.names[-1]
-    for rival in (NFTABLES, HAPROXY):
+    for rival in RIVALS:
         if rival not in samples.names:
             continue
         for load in LOADS:
@@ -112,7 +113,7 @@ def cost_table(samples: Samples, figures: list[Figure]) -> str:
     lines.append(row(NOTHING).replace(NOTHING, f"({NOTHING}: the whole cost)"))
     lines += [row(name) for name in samples.names[1:]]
     own = samples.names[-1]
-    rivals = [rival for rival in (NFTABLES, HAPROXY) if rival in samples.names]
+    rivals = [rival for rival in RIVALS if rival in samples.names]
     lines += [row(f"{own} / {rival}") for rival in rivals]
     return "\n".join(lines)
 
