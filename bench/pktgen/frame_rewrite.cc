@@ -11,9 +11,6 @@ namespace {
 
 using namespace core;  // wire.h's offsets, loads and stores
 
-constexpr std::uint16_t kVlanType = 0x8100;
-constexpr std::uint32_t kVlanBytes = 4;
-
 struct IpPlace {
   std::uint32_t offset = 0;
   bool is_v4 = false;
@@ -21,8 +18,8 @@ struct IpPlace {
 
 std::optional<IpPlace> find_ip(std::span<const std::uint8_t> frame) {
   std::uint32_t offset = eth::kBytes;
-  if (frame.size() < offset + kVlanBytes) return std::nullopt;
-  if (load<std::uint16_t>(frame.data() + eth::kType) == to_be16(kVlanType)) offset += kVlanBytes;
+  if (frame.size() < offset + vlan::kBytes) return std::nullopt;
+  if (load<std::uint16_t>(frame.data() + eth::kType) == be(EtherType::vlan)) offset += vlan::kBytes;
   const auto type = load<std::uint16_t>(frame.data() + offset - 2);
   if (type == be(EtherType::ipv4) && frame.size() >= offset + ipv4::kBytes) return {{offset, true}};
   if (type == be(EtherType::ipv6) && frame.size() >= offset + ipv6::kBytes) {

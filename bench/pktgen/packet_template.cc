@@ -11,8 +11,6 @@ using namespace core;  // wire.h's offsets, loads and stores
 
 namespace {
 
-constexpr std::uint16_t kVlanType = 0x8100;
-constexpr std::uint32_t kVlanBytes = 4;
 constexpr std::uint16_t kTcpWindow = 65535;
 constexpr std::uint16_t kDontFragment = 0x4000;
 
@@ -57,9 +55,9 @@ void PacketTemplate::build_link(const Headers& headers) {
   const std::uint16_t type = be(is_v4_ ? EtherType::ipv4 : EtherType::ipv6);
   ip_offset_ = eth::kBytes;
   if (headers.vlan != 0) {
-    store(at + eth::kType, to_be16(kVlanType));
+    store(at + eth::kType, be(EtherType::vlan));
     store(at + eth::kType + 2, to_be16(headers.vlan));
-    ip_offset_ = eth::kBytes + kVlanBytes;
+    ip_offset_ = eth::kBytes + vlan::kBytes;
   }
   store(at + ip_offset_ - 2, type);
 }

@@ -14,7 +14,7 @@ using control::Cursor;
 using control::ErrorList;
 using control::MapReader;
 
-constexpr std::uint32_t kFlowsMax = 16'000'000;  // 128 bytes each, both sides together
+constexpr std::uint32_t kConnectionsMax = 16'000'000;  // 128 bytes each, both sides together
 constexpr std::uint32_t kFlowsDefault = 100'000;
 constexpr std::uint32_t kMessageBytesMax = 1u << 30;
 constexpr std::uint32_t kTargetsMax = 65536;
@@ -74,7 +74,7 @@ void read_clients(const MapReader& map, Connections& connections, ErrorList& err
       static_cast<std::uint32_t>(std::min<std::uint64_t>(possible, kFlowsDefault));
   if (const auto flows = map.find("flows")) {
     connections.flow_count =
-        control::read_number(*flows, {.min = 1, .max = kFlowsMax}, errors).value_or(1);
+        control::read_number(*flows, {.min = 1, .max = kConnectionsMax}, errors).value_or(1);
     if (connections.flow_count > possible) {
       errors.add(*flows, "clients and client_ports make only " + std::to_string(possible));
     }

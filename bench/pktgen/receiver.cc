@@ -11,17 +11,15 @@
 namespace millrace::pktgen {
 namespace {
 
-constexpr std::uint16_t kVlanTypeBe = core::to_be16(0x8100);
-constexpr std::uint32_t kVlanBytes = 4;
-
 // The packet without its VLAN tag, as far as the parser looks: the type in front of the IP header
 // is where it expects it, only the MACs are not.
 core::Packet untagged(const core::Packet& packet) noexcept {
   core::Packet view = packet;
-  if (packet.length >= core::eth::kBytes + kVlanBytes &&
-      core::load<std::uint16_t>(packet.data + core::eth::kType) == kVlanTypeBe) {
-    view.data += kVlanBytes;
-    view.length -= kVlanBytes;
+  if (packet.length >= core::eth::kBytes + core::vlan::kBytes &&
+      core::load<std::uint16_t>(packet.data + core::eth::kType) ==
+          core::be(core::EtherType::vlan)) {
+    view.data += core::vlan::kBytes;
+    view.length -= core::vlan::kBytes;
   }
   return view;
 }

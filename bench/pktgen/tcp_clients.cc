@@ -26,7 +26,7 @@ std::uint32_t first_sequence(std::uint32_t flow, std::uint32_t number) noexcept 
   return flow * 2654435761u + number * 2246822519u;
 }
 
-SegmentShape shape_of(const Connections& connections) {
+SegmentShape client_shape_of(const Connections& connections) {
   return {.protocol = connections.protocol,
           .is_v4 = core::is_v4(connections.destination),
           .source_mac = connections.client_mac,
@@ -43,7 +43,7 @@ TcpClients::TcpClients(const Connections& connections, Outbox& outbox)
       response_bytes_(connections.response_bytes),
       request_count_(connections.request_count),
       clock_(connections.rate),
-      transmitter_(shape_of(connections), outbox),
+      transmitter_(client_shape_of(connections), outbox),
       timers_(kTimeoutMs, connections.flow_count),
       thinking_(connections.think_ms, connections.flow_count),
       connections_(connections.flow_count) {}

@@ -46,8 +46,18 @@ Peer peer_of(int fd) {
   return {.uid = credentials.uid, .pid = static_cast<std::uint32_t>(credentials.pid)};
 }
 
+// Whether a live process listens on `path`.
+bool is_in_use(asio::io_context& io, const std::string& path) {
+  stream_protocol::socket probe(io);
+  error_code error;
+  probe.connect(stream_protocol::endpoint(path), error);
+  return !error;
+}
+
+}  // namespace
+
 // One client: read a line, answer it, again. Lives as long as an operation of its own is pending.
-class Session : public std::enable_shared_from_this<Session> {
+class ApiServer::Session : public std::enable_shared_from_this<Session> {
  public:
   using Ended = std::function<void(Session*)>;
   using Clock = std::chrono::steady_clock;
@@ -105,7 +115,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool is_closed_ = false;
 };
 
-void Session::arm(std::chrono::milliseconds timeout) {
+void ApiServer::Session::arm(std::chrono::milliseconds timeout) {
   deadline_.expires_after(timeout);
   deadline_.async_wait([self = shared_from_this()](const error_code& error) {
     if (!error && !self->is_closed_) self->end();
@@ -113,7 +123,7 @@ void Session::arm(std::chrono::milliseconds timeout) {
 }
 
 // Waits for the first byte of a request, without hurry.
-void Session::read_request() {
+void ApiServer::Session::read_request() {
   waiting_since_ = Clock::now();
   if (!input_.empty()) return read_more();
   arm(limits_.idle_timeout);
@@ -126,7 +136,7 @@ void Session::read_request() {
 }
 
 // Waits for the rest of it, for a limited time.
-void Session::read_more() {
+void ApiServer::Session::read_more() {
   arm(limits_.request_timeout);
   asio::async_read_until(socket_, asio::dynamic_buffer(input_, limits_.request_bytes_max), '\n',
                          [self = shared_from_this()](const error_code& error, std::size_t bytes) {
@@ -134,7 +144,7 @@ void Session::read_more() {
                          });
 }
 
-void Session::handle_read(const error_code& error, std::size_t bytes) {
+void ApiServer::Session::handle_read(const error_code& error, std::size_t bytes) {
   if (error == asio::error::not_found) {
     return refuse("the request is longer than " + std::to_string(limits_.request_bytes_max) +
                   " bytes");
@@ -151,7 +161,7 @@ void Session::handle_read(const error_code& error, std::size_t bytes) {
   send(std::move(answer));
 }
 
-void Session::send(std::string line) {
+void ApiServer::Session::send(std::string line) {
   waiting_since_.reset();
   output_ = std::move(line) + "\n";
   arm(limits_.answer_timeout);
@@ -163,16 +173,6 @@ void Session::send(std::string line) {
                       self->read_request();
                     });
 }
-
-// Whether a live process listens on `path`.
-bool is_in_use(asio::io_context& io, const std::string& path) {
-  stream_protocol::socket probe(io);
-  error_code error;
-  probe.connect(stream_protocol::endpoint(path), error);
-  return !error;
-}
-
-}  // namespace
 
 class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
  public:

@@ -52,6 +52,7 @@ class ApiServer {
 
  private:
   class Acceptor;
+  class Session;
   explicit ApiServer(std::shared_ptr<Acceptor> acceptor);
 
   std::shared_ptr<Acceptor> acceptor_;

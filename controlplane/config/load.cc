@@ -18,7 +18,6 @@
 namespace millrace::control {
 namespace {
 
-constexpr std::size_t kNameLengthMax = 32;
 constexpr std::size_t kNodeNameLengthMax = 63;
 
 ConfigDraft read_config(const Cursor& root, ErrorList& errors);

@@ -11,7 +11,6 @@
 namespace millrace::control {
 namespace {
 
-constexpr std::size_t kNameLengthMax = 32;
 constexpr std::size_t kHealthPathLengthMax = 1024;
 constexpr std::size_t kMatcherRangesMax = 64;
 constexpr std::size_t kHealthHostLengthMax = 255;

@@ -104,6 +104,9 @@ struct Hex128 {
 [[nodiscard]] std::optional<Hex128> read_hex(const Cursor& at, std::size_t digits,
                                              ErrorList& errors);
 
+// Of names that users give.
+inline constexpr std::size_t kNameLengthMax = 32;
+
 // 1-`length_max` letters, digits and single hyphens, no hyphen at either end.
 [[nodiscard]] std::optional<std::string> read_name(const Cursor& at, std::size_t length_max,
                                                    ErrorList& errors);

@@ -13,7 +13,7 @@ namespace {
 constexpr std::uint64_t kEngineWarmUpNs = 2 * kSecondNs;
 // Far below the shortest time in which two probes can fail (interval 100 ms), far above the
 // millisecond at which the engine's main thread beats.
-constexpr std::uint64_t kSilenceNs = 50 * kMillisecondNs;
+constexpr std::uint64_t kSilenceMinNs = 50 * kMillisecondNs;
 // Above it a stall is no hiccup of the machine that passes before anybody could look.
 constexpr std::uint64_t kStallAlarmNs = 500 * kMillisecondNs;
 // A kernel that lost its carrier has forgotten its neighbours: it asks for each up to three times,
@@ -39,7 +39,7 @@ HoldDecision HoldWatch::decide(const Inputs& inputs) {
   HoldDecision stalled = for_worker(inputs);
   // An engine that was killed and started again at once holds its lock from its first moment, long
   // before it forwards probes: until it makes its own segment, the old one's silence tells.
-  if (inputs.silence_ns > kSilenceNs) {
+  if (inputs.silence_ns > kSilenceMinNs) {
     return {.reason = "the engine gives no sign of life", .is_for_all = true};
   }
   if (inputs.now_ns < engine_since_ns_ + kEngineWarmUpNs) {
@@ -65,7 +65,8 @@ void HoldWatch::note_links(const Inputs& inputs) {
 // A worker that stands still for less than a probe's timeout fails none; half of it leaves time to
 // see it, and spares the rest from holding health whenever the machine is busy.
 HoldDecision HoldWatch::for_worker(const Inputs& inputs) {
-  const std::uint64_t bound_ns = std::clamp(inputs.probe_timeout_min_ns / 2, kSilenceNs, kSecondNs);
+  const std::uint64_t bound_ns =
+      std::clamp(inputs.probe_timeout_min_ns / 2, kSilenceMinNs, kSecondNs);
   std::uint64_t longest_ns = 0;
   for (const WorkerSnapshot& worker : inputs.engine.workers) {
     const std::uint64_t age_ns = worker.heartbeat_age_ms * kMillisecondNs;

@@ -49,8 +49,10 @@ std::optional<tcp::endpoint> parse_endpoint(const std::string& text) {
   return tcp::endpoint(address, static_cast<std::uint16_t>(std::stoul(port)));
 }
 
+}  // namespace
+
 // One request and its answer; the connection is closed afterwards.
-class Session : public std::enable_shared_from_this<Session> {
+class Exporter::Session : public std::enable_shared_from_this<Session> {
  public:
   // `answer` gives the text for /metrics; `done` is called once, unless close() came before.
   Session(tcp::socket socket, std::function<std::string()> answer,
@@ -122,8 +124,6 @@ class Session : public std::enable_shared_from_this<Session> {
   http::request_parser<http::empty_body> parser_;
   http::response<http::string_body> response_;
 };
-
-}  // namespace
 
 class Exporter::Impl : public std::enable_shared_from_this<Impl> {
  public:

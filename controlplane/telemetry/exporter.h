@@ -49,6 +49,7 @@ class Exporter {
 
  private:
   class Impl;
+  class Session;
   explicit Exporter(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;
 };

@@ -26,7 +26,7 @@ struct Slot {
 static_assert(std::atomic<std::uintptr_t>::is_always_lock_free, "read by a signal handler");
 
 std::array<Slot, kGuardsMax> slots;
-std::uintptr_t page_bytes = 4096;
+std::uintptr_t system_page_bytes = 4096;
 
 // Only system calls that a signal handler may use: mmap is one, whatever signal-safety(7) lists.
 void on_sigbus(int signal, siginfo_t* info, void* /*context*/) {
@@ -35,9 +35,9 @@ void on_sigbus(int signal, siginfo_t* info, void* /*context*/) {
   for (Slot& slot : slots) {
     if (address >= slot.end.load() || address < slot.begin.load()) continue;
     // NOLINTNEXTLINE(performance-no-int-to-ptr): an address within the map
-    void* page = reinterpret_cast<void*>(address / page_bytes * page_bytes);
-    if (::mmap(page, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-               -1, 0) == MAP_FAILED) {
+    void* page = reinterpret_cast<void*>(address / system_page_bytes * system_page_bytes);
+    if (::mmap(page, system_page_bytes, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
       break;
     }
     slot.was_cut.store(true);
@@ -48,7 +48,7 @@ void on_sigbus(int signal, siginfo_t* info, void* /*context*/) {
 }
 
 bool install_handler() {
-  page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  system_page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   struct sigaction action {};
   action.sa_sigaction = on_sigbus;
   action.sa_flags = SA_SIGINFO;

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
+import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,13 +41,23 @@ def _introspect(build: Path, what: str) -> Any:
     return json.loads(shown.stdout)
 
 
-def compiled_sources(tree: Tree, build: Path) -> set[str]:
-    """Paths, relative to the root, of every source of every target."""
-    found = set()
-    for target in _introspect(build, "targets"):
-        for part in target["target_sources"]:
-            found |= {os.path.relpath(source, tree.root) for source in part["sources"]}
-    return found
+def _sources_of(part: Mapping[str, Any]) -> Iterator[str]:
+    """Of one compiler's part of a target. Where several sources are compiled as one, meson makes a
+    file that includes them."""
+    yield from part["sources"]
+    for made in part.get("generated_sources", []):
+        if re.search(r"-unity\d+\.cpp$", made):
+            yield from re.findall(r"^#include<(.*)>$", Path(made).read_text("utf-8"), re.MULTILINE)
+
+
+def _flags_of_sources(tree: Tree, build: Path) -> dict[str, list[str]]:
+    """Every source of every target, relative to the root, with the flags that it gets."""
+    return {
+        os.path.relpath(source, tree.root): part["parameters"]
+        for target in _introspect(build, "targets")
+        for part in target["target_sources"]
+        for source in _sources_of(part)
+    }
 
 
 def _part_of(path: str) -> str | None:
@@ -60,7 +70,7 @@ def check_compiled(tree: Tree) -> Iterator[Finding]:
     if tree.build is None:
         tree.notes.append("compiled: no build folder given, not checked")
         return
-    compiled = compiled_sources(tree, tree.build)
+    compiled = _flags_of_sources(tree, tree.build)
     built_parts = {_part_of(path) for path in compiled}
     for file in tree.cxx:
         if file.suffix == ".h" or file.path in compiled:
@@ -72,19 +82,12 @@ def check_compiled(tree: Tree) -> Iterator[Finding]:
         yield file.finding(1, "not-compiled", "no target compiles this file")
 
 
-def _flags_by_folder(build: Path, root: Path) -> dict[str, list[str]]:
-    """Include flags of one compile command per folder, for headers that live there."""
-    commands = json.loads((build / "compile_commands.json").read_text(encoding="utf-8"))
+def _flags_by_folder(tree: Tree, build: Path) -> dict[str, list[str]]:
+    """Include flags of one source per folder, for headers that live there."""
     flags: dict[str, list[str]] = {}
-    for command in commands:
-        source = os.path.relpath(os.path.join(command["directory"], command["file"]), root)
-        words = shlex.split(command["command"])
+    for source, words in _flags_of_sources(tree, build).items():
         kept = [word for word in words if word.startswith(("-I", "-isystem", "-std=", "-D"))]
-        resolved = [
-            "-I" + os.path.join(command["directory"], word[2:]) if word.startswith("-I") else word
-            for word in kept
-        ]
-        flags.setdefault(os.path.dirname(source), resolved)
+        flags.setdefault(os.path.dirname(source), kept)
     return flags
 
 
@@ -104,7 +107,7 @@ def check_self_contained(tree: Tree) -> Iterator[Finding]:
     """Headers compile alone. Those with a source of the same name prove it there (own-header)."""
     flags: dict[str, list[str]] = {}
     if tree.build is not None:
-        flags = _flags_by_folder(tree.build, tree.root)
+        flags = _flags_by_folder(tree, tree.build)
     paths = set(tree.paths)
     alone = [
         file

@@ -113,7 +113,7 @@ def refusal(*words: str) -> str:
             "--log-level: 'loud' is none of trace, debug, info, warn, error, off",
         ),
         (("--speed", "11"), "unrecognised option '--speed' (see --help)"),
-        (("--nic", "x", "y"), "'y' belongs to no option (see --help)"),
+        (("y", "--nic", "x"), "'y' belongs to no option (see --help)"),
         (("--nic", "x", "--workers=-1"), "--workers: -1 is negative (see --help)"),
         (("--nic", "x", "--config", "/tmp"), "--config: cannot read /tmp as a file"),
         (

@@ -25,7 +25,7 @@ using test::ip;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const std::string kOk = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const std::string kOkWithBody = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 class ProberTest : public ::testing::Test {
  protected:
@@ -113,7 +113,7 @@ TEST_F(ProberTest, silence_times_out_before_and_after_connecting) {
 }
 
 TEST_F(ProberTest, http_probe_asks_as_nlb_does_and_closes) {
-  FakeServer server(io_, {.response = kOk, .closes = false});
+  FakeServer server(io_, {.response = kOkWithBody, .closes = false});
   ProbeRequest request = http_probe(server.port());
   request.host_port = 80;  // the listener's
   EXPECT_EQ(probe(request).verdict, ProbeVerdict::passed);
@@ -124,7 +124,7 @@ TEST_F(ProberTest, http_probe_asks_as_nlb_does_and_closes) {
 }
 
 TEST_F(ProberTest, host_of_the_check_is_asked_for) {
-  FakeServer server(io_, {.response = kOk});
+  FakeServer server(io_, {.response = kOkWithBody});
   ProbeRequest request = http_probe(server.port());
   request.check.host = "www.example.org:8080";
   EXPECT_EQ(probe(request).verdict, ProbeVerdict::passed);
@@ -133,7 +133,7 @@ TEST_F(ProberTest, host_of_the_check_is_asked_for) {
 }
 
 TEST_F(ProberTest, ipv6_target_is_probed_and_host_is_bracketed) {
-  FakeServer server(io_, {.response = kOk}, "::1");
+  FakeServer server(io_, {.response = kOkWithBody}, "::1");
   ProbeRequest request = http_probe(server.port());
   request.address = ip("::1");
   EXPECT_EQ(probe(request).verdict, ProbeVerdict::passed);
@@ -200,7 +200,7 @@ TEST_F(ProberTest, fault_84_large_body_is_taken_and_an_endless_one_is_cut) {
 }
 
 TEST_F(ProberTest, fault_84_target_that_never_closes_is_left_at_the_timeout_without_a_reset) {
-  FakeServer server(io_, {.response = kOk, .closes = false});
+  FakeServer server(io_, {.response = kOkWithBody, .closes = false});
   Run run;
   start(run, http_probe(server.port()));
   ASSERT_TRUE(passes(run));
@@ -228,7 +228,7 @@ TEST_F(ProberTest, fault_84_target_that_speaks_first_gets_rid_of_its_greeting) {
 }
 
 TEST_F(ProberTest, fault_84_answer_of_a_target_that_does_not_read_the_question_counts) {
-  EXPECT_EQ(http_outcome_of({.response = kOk, .reads_request = false}).verdict,
+  EXPECT_EQ(http_outcome_of({.response = kOkWithBody, .reads_request = false}).verdict,
             ProbeVerdict::passed);
   // As scripts behind inetd do it.
   EXPECT_EQ(
@@ -237,7 +237,7 @@ TEST_F(ProberTest, fault_84_answer_of_a_target_that_does_not_read_the_question_c
 }
 
 TEST_F(ProberTest, probe_that_is_destroyed_while_it_closes_is_closed_at_once) {
-  FakeServer server(io_, {.response = kOk, .closes = false});
+  FakeServer server(io_, {.response = kOkWithBody, .closes = false});
   Run run;
   start(run, http_probe(server.port()));
   ASSERT_TRUE(passes(run));

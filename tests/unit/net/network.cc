@@ -16,7 +16,7 @@
 namespace millrace::test {
 namespace {
 
-[[noreturn]] void fail(const std::string& what) {
+[[noreturn]] void end_test(const std::string& what) {
   (void)std::fprintf(stderr, "%s\n", what.c_str());
   std::abort();
 }
@@ -30,7 +30,7 @@ void run_shell(const std::string& commands) {
   }
   int status = 0;
   if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
-    fail("failed: " + commands);
+    end_test("failed: " + commands);
   }
 }
 
@@ -38,20 +38,20 @@ void run_shell(const std::string& commands) {
 
 Host::Host() {
   int ready[2] = {-1, -1};
-  if (pipe2(ready, O_CLOEXEC) != 0) fail("pipe2");
+  if (pipe2(ready, O_CLOEXEC) != 0) end_test("pipe2");
   pid_ = fork();
-  if (pid_ < 0) fail("fork");
+  if (pid_ < 0) end_test("fork");
   if (pid_ == 0) {
     // Ends with the test program, even when that is killed.
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || unshare(CLONE_NEWNET) != 0) _exit(1);
-    if (write(ready[1], "r", 1) != 1) _exit(1);
+    if (::write(ready[1], "r", 1) != 1) _exit(1);
     for (;;) pause();
   }
   close(ready[1]);
   char byte = 0;
-  const ssize_t got = read(ready[0], &byte, 1);
+  const ssize_t got = ::read(ready[0], &byte, 1);
   close(ready[0]);
-  if (got != 1) fail("a child cannot make a network namespace");
+  if (got != 1) end_test("a child cannot make a network namespace");
 }
 
 Host::~Host() {
@@ -65,11 +65,11 @@ void Host::run(const std::string& commands) const {
 }
 
 OwnNamespace::OwnNamespace() : previous_(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) {
-  if (previous_ < 0 || unshare(CLONE_NEWNET) != 0) fail("cannot enter a new network namespace");
+  if (previous_ < 0 || unshare(CLONE_NEWNET) != 0) end_test("cannot enter a new network namespace");
 }
 
 OwnNamespace::~OwnNamespace() {
-  if (setns(previous_, CLONE_NEWNET) != 0) fail("cannot return to the network namespace");
+  if (setns(previous_, CLONE_NEWNET) != 0) end_test("cannot return to the network namespace");
   close(previous_);
 }
 

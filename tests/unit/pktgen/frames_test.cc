@@ -40,9 +40,10 @@ Headers headers_of(Protocol protocol, bool is_v4, std::uint16_t vlan = 0) {
 }
 
 // The frame without its VLAN tag, for readers that know none.
-std::vector<std::uint8_t> untagged(std::vector<std::uint8_t> frame, bool is_tagged) {
-  if (is_tagged) frame.erase(frame.begin() + 12, frame.begin() + 16);
-  return frame;
+std::vector<std::uint8_t> untagged(const std::vector<std::uint8_t>& frame, bool is_tagged) {
+  std::vector<std::uint8_t> bare(frame.begin(), frame.begin() + 12);
+  bare.insert(bare.end(), frame.begin() + (is_tagged ? 16 : 12), frame.end());
+  return bare;
 }
 
 core::Parsed parsed_of(std::vector<std::uint8_t>& frame) {

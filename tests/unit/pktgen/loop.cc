@@ -7,17 +7,17 @@
 namespace millrace::pktgen {
 namespace {
 
-constexpr std::size_t kRoomBytes = 2048;
+constexpr std::size_t kFrameRoomBytes = 2048;
 constexpr std::uint64_t kStepNs = 900'000;  // no whole millisecond, so that rounding shows
 // Rounds within a step; a connection needs eight, a message of many windows more.
 constexpr int kRounds = 400;
 
 }  // namespace
 
-FrameBox::FrameBox() : memory_(kOutboxFrames * kRoomBytes), packets_(kOutboxFrames) {
+FrameBox::FrameBox() : memory_(kOutboxFrames * kFrameRoomBytes), packets_(kOutboxFrames) {
   for (std::uint32_t i = 0; i < kOutboxFrames; ++i) {
     packets_[i] = {
-        .data = &memory_[i * kRoomBytes], .length = 0, .headroom = 0, .nic = 0, .reserved = 0};
+        .data = &memory_[i * kFrameRoomBytes], .length = 0, .headroom = 0, .nic = 0, .reserved = 0};
   }
   outbox_.lend(packets_);
 }

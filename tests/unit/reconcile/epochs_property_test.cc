@@ -12,14 +12,15 @@
 
 #include "controlplane/reconcile/epochs.h"
 #include "dataplane/core/maglev.h"
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 namespace {
 
 constexpr std::uint32_t kSlots = 127;
 // Windows are kept to the millisecond.
-constexpr std::uint64_t kMs = 1'000'000;
-constexpr EpochSettings kHistorySettings{.seed = 3, .slot_count = kSlots, .window_ns = 50 * kMs};
+constexpr EpochSettings kHistorySettings{
+    .seed = 3, .slot_count = kSlots, .window_ns = 50 * kMillisecondNs};
 
 // Target ids of one slot; 0: none.
 struct Owners {
@@ -49,7 +50,7 @@ class History {
   };
 
   void happen(const Event& event) {
-    now_ += event.elapsed % 40 * kMs;
+    now_ += event.elapsed % 40 * kMillisecondNs;
     const std::uint32_t id = 1 + event.target % 8;
     EpochMember& member = members_[id];
     member.target_id = id;
@@ -96,7 +97,7 @@ class History {
  private:
   std::map<std::uint32_t, EpochMember> members_;
   Epochs epochs_;
-  std::uint64_t now_ = 1000 * kMs;
+  std::uint64_t now_ = 1000 * kMillisecondNs;
 };
 
 std::vector<History::Event> random_events() {

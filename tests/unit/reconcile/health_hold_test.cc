@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/reconcile/health_hold.h"
-#include "dataplane/core/nanoseconds.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
 namespace {
 
 using ::testing::HasSubstr;
-
-constexpr std::uint64_t kMs = 1'000'000;
-constexpr std::uint64_t kSecondNs = 1000 * kMs;
 
 class HoldTest : public ::testing::Test {
  protected:
@@ -33,7 +31,7 @@ class HoldTest : public ::testing::Test {
   // The control plane looks ten times a second.
   void pass(std::uint64_t ns) {
     for (const std::uint64_t end_ns = now_ns_ + ns; now_ns_ < end_ns;) {
-      now_ns_ += 100 * kMs;
+      now_ns_ += 100 * kMillisecondNs;
       (void)decide();
     }
   }
@@ -65,7 +63,7 @@ TEST_F(HoldTest, no_engine_a_young_one_and_a_silent_one_hold_everybody) {
   EXPECT_THAT(decide().reason, HasSubstr("just started"));
   pass(2 * kSecondNs);
   EXPECT_EQ(decide().reason, "");
-  silence_ns_ = 51 * kMs;
+  silence_ns_ = 51 * kMillisecondNs;
   EXPECT_THAT(decide().reason, HasSubstr("no sign of life"));
 }
 
@@ -128,12 +126,12 @@ TEST_F(HoldTest, fault_92_worker_that_stands_still_holds_everybody) {
   engine_.workers[1].heartbeat_age_ms = 0;
   EXPECT_NE(decide().reason, "") << "answers are still in its queue";
   EXPECT_EQ(decide().alarm.text, "");
-  pass(1100 * kMs);
+  pass(1100 * kMillisecondNs);
   EXPECT_EQ(decide().reason, "");
 }
 
 TEST_F(HoldTest, fault_92_quick_probes_are_held_sooner) {
-  probe_timeout_min_ns_ = 150 * kMs;
+  probe_timeout_min_ns_ = 150 * kMillisecondNs;
   engine_.workers[0].heartbeat_age_ms = 74;
   EXPECT_EQ(decide().reason, "");
   engine_.workers[0].heartbeat_age_ms = 76;
