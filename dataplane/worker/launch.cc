@@ -79,9 +79,14 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
                                                                              engine->frame_bytes()),
                        .extra = options.eal_arguments};
   for (const NicChoice& nic : options.nics) {
-    if (!dpdk::Nic::is_pci_address(nic.device)) continue;
-    eal.use_pci = true;
-    eal.extra.insert(eal.extra.end(), {"--allow", nic.device});
+    for (const std::string& device : dpdk::parts_of(nic.device)) {
+      if (!dpdk::Nic::is_pci_address(device)) continue;
+      eal.use_pci = true;
+      eal.extra.insert(eal.extra.end(), {"--allow", device});
+      if (!dpdk::is_bond(nic.device)) continue;
+      eal.memory_bytes += dpdk::member_memory_bytes(options.worker_count);
+      eal.kept_on_nodes.insert(dpdk::numa_node_of(device));
+    }
   }
   Result<dpdk::Eal> started = dpdk::Eal::init(eal);
   if (!started) return or_without_dpdk(started.error());
@@ -113,10 +118,19 @@ Status Engine::take_lock() {
 
 // Before anything that costs memory: how much, follows from the devices.
 Status Engine::check_devices() const {
+  std::vector<std::string> devices;  // so far, members of bonds among them
   for (std::size_t nic = 0; nic < options_.nics.size(); ++nic) {
     const std::string& device = options_.nics[nic].device;
-    for (std::size_t other = 0; other < nic; ++other) {
-      if (options_.nics[other].device == device) return Error{"nic " + device + ": is named twice"};
+    if (dpdk::is_bond(device)) {
+      if (const auto bond = dpdk::parse_bond(device); !bond) {
+        return bond.error().within("nic " + device);
+      }
+    }
+    for (const std::string& part : dpdk::parts_of(device)) {
+      if (std::ranges::count(devices, part) != 0) {
+        return Error{"nic " + part + ": is named twice"};
+      }
+      devices.push_back(part);
     }
     const std::string& twin = options_.nics[nic].twin;
     // One that is not there gets its advice where it is opened.
@@ -291,6 +305,7 @@ Status Engine::start_workers() {
     WorkerOptions worker{.index = index,
                          .rx_queues = {},
                          .exits = {},
+                         .bond_turns = {},
                          .flow_table = flow_tables_[index],
                          .nic_macs = macs_at_start(),
                          .changing_macs = &nic_macs_,
@@ -304,10 +319,15 @@ Status Engine::start_workers() {
                          .spins = options_.spins};
     for (std::size_t nic = 0; nic < nics_.size(); ++nic) {
       const std::span<const dpdk::RxQueue> queues = nics_[nic]->rx_queues();
+      std::vector<dpdk::RxQueue> own;
       for (std::size_t queue = index; queue < queues.size(); queue += options_.worker_count) {
-        worker.rx_queues.push_back(queues[queue]);
+        own.push_back(queues[queue]);
       }
+      worker.rx_queues.insert(worker.rx_queues.end(), own.begin(), own.end());
       worker.exits.tx_queues.push_back(&nics_[nic]->tx_queue(index));
+      if (const auto& bond = nics_[nic]->bond()) {
+        worker.bond_turns.emplace_back(*bond, nics_[nic]->tx_queue(index), own);
+      }
       worker.exits.twins.push_back(twins_[nic] ? &*twins_[nic] : nullptr);
     }
     stats_->worker(index).cpu = options_.worker_cpus[index];
