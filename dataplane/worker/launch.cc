@@ -193,6 +193,9 @@ Status Engine::open_nics() {
     if (!nic) return nic.error();
     nics_.push_back(std::move(*nic));
     twins_.emplace_back();
+    if (nics_.back()->bond()) {
+      spdlog::info("nic {}: is {} from here on", choice.device, nics_.back()->name());
+    }
     if (nics_.back()->filters_multicast()) {
       spdlog::warn(
           "nic {}: takes neither all multicast nor promiscuous mode, as virtual functions and "
@@ -265,6 +268,8 @@ Status Engine::open_stats() {
     std::copy(nics_[i]->mac().bytes.begin(), nics_[i]->mac().bytes.end(), nic.mac);
     links_up_.push_back(nics_[i]->link_is_up());
     lost_programs_.push_back(false);
+    idle_members_.emplace_back();
+    carriers_.push_back(nics_[i]->bond() ? nics_[i]->bond()->carrier() : 0);
     nic.link_up = links_up_[i] ? 1 : 0;
     if (twins_[i]) twins_[i]->set_carrier(links_up_[i]);
     stats.nics.push_back(nic);
