@@ -105,10 +105,13 @@ Result<Bond> Bond::make(const BondForm& form, const std::string& name) {
   // As much of a flow as there is, so that two machines' flows use all members.
   (void)::rte_eth_bond_xmit_policy_set(bond.device_, BALANCE_XMIT_POLICY_LAYER34);
   for (const std::string& member : form.members) {
-    if (Status added = bond.add(member); !added) {
-      (void)::rte_eth_bond_free(name.c_str());
-      return added.error();
+    Status added = bond.add(member);
+    if (added) continue;
+    for (const std::uint16_t one : bond.members_) {
+      (void)::rte_eth_bond_slave_remove(bond.device_, one);
     }
+    (void)::rte_eth_bond_free(name.c_str());  // refused while it has members
+    return added.error();
   }
   return bond;
 }

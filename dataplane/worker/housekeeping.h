@@ -43,7 +43,7 @@ struct HousekeepingOptions {
   core::Forwarder* forwarder = nullptr;
   ConfigExchange* configs = nullptr;
   LocalTraffic* local_traffic = nullptr;      // null for all but worker 0
-  std::vector<dpdk::BondTurn> bond_turns;     // one for each nic that is a bond
+  std::vector<dpdk::BondTurn> bond_turns = {};  // one for each nic that is a bond
   const NicMacs* nic_macs = nullptr;          // null: they never change
   const mr_worker_stats* counters = nullptr;  // the worker's own
   mr_worker_stats* published = nullptr;       // in the stats segment

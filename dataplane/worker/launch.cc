@@ -310,7 +310,6 @@ Status Engine::start_workers() {
     WorkerOptions worker{.index = index,
                          .rx_queues = {},
                          .exits = {},
-                         .bond_turns = {},
                          .flow_table = flow_tables_[index],
                          .nic_macs = macs_at_start(),
                          .changing_macs = &nic_macs_,

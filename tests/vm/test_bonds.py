@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bonds of PCI NICs with the DPDK engine, in one guest that is both ends of the cables: two NICs are
-the engine's, two belong to a network namespace that stands for the switch, with a kernel bond where
+"""Bonds of PCI NICs with the DPDK engine, in one guest that has both ends of the cables: two NICs are
+the engine's, two are in a network namespace that stands for the switch, under a kernel bond where
 there is LACP. A bridge there joins them with the lab.
 
 Each place is a bond; all tests of one place run before the next one is made.
@@ -130,7 +130,9 @@ class Station:
         node.host_setup("release", self.device)
         node.run(["ip", "netns", "delete", SWITCH])  # the NICs come back
         node.run(["rm", "--recursive", "--force", FLOW_DIR])
-        wait_until(lambda: node.interface_of(self._address(UPLINK)) != "", "they are back")
+        wait_until(
+            lambda: node.interface_of(self._address(UPLINK)) != "", "they are back", timeout_s=10
+        )
 
     def plug(self, cable: int, is_up: bool) -> None:
         """Both ends: a hub of QEMU's keeps it from the other one."""
@@ -141,7 +143,8 @@ class Station:
         return self.node.journal(ENGINE)
 
     def idle_members(self) -> int:
-        return sum(int(nic["idle_members"]) for nic in self.node.millrace("status")["engine"]["nics"])
+        nics = self.node.millrace("status")["engine"]["nics"]
+        return sum(int(nic["idle_members"]) for nic in nics)
 
     def wait_complete(self) -> None:
         wait_until(lambda: self.idle_members() == 0, "all members carry", timeout_s=LACP_S)
