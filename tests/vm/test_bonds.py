@@ -86,6 +86,7 @@ class Station:
 
     def set_up(self) -> None:
         node = self.node
+        self.lab.forget_neighbours()
         self._make_switch()
         # One cable comes later: what the driver needs for it must be there by then.
         self.plug(1, False)

@@ -6,6 +6,11 @@
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 
+#include <array>
+#include <chrono>
+#include <string>
+#include <thread>
+
 #include "dataplane/dpdk/bond_turn.h"
 #include "dataplane/dpdk/mbuf_burst.h"
 #include "dataplane/dpdk/nic.h"
@@ -83,6 +88,26 @@ TEST(Bond, has_a_queue_for_each_worker_and_the_driver_of_its_members) {
   EXPECT_EQ((*nic)->tx_queue_count(), 2u);
   EXPECT_FALSE((*nic)->link_is_up()) << "no switch has agreed";
   EXPECT_EQ((*nic)->bond()->idle_members().size(), 2u);
+}
+
+TEST(Bond, frames_of_lacp_leave_though_there_is_nothing_to_send) {
+  const MbufPool pool = test::make_pool();
+  const auto nic =
+      Nic::open({.device = "bond:" + make_device() + "," + make_device(), .index = 5}, pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  const Bond& bond = *(*nic)->bond();
+  const auto sent = [&] {
+    rte_eth_stats stats{};
+    EXPECT_EQ(::rte_eth_stats_get(bond.device(), &stats), 0);
+    return stats.opackets;
+  };
+  BondTurn turn(bond, (*nic)->tx_queue(0), {});
+  // DPDK's own thread finds the members' link and has something to say, within 100 ms each.
+  for (int wait = 0; wait < 300 && sent() < bond.members().size(); ++wait) {
+    turn.run();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_GE(sent(), bond.members().size());
 }
 
 TEST(Bond, with_active_backup_the_first_member_carries_and_the_others_are_emptied) {
