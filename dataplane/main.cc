@@ -45,9 +45,13 @@ Forwards packets of VIPs between nics as the control plane says (RUNTIME_DIR/con
 other packets to the kernel through a twin TAP interface. Goes on without the control plane.
 
 A DEVICE is a kernel interface (driven by AF_XDP: eth1), a PCI address (0000:03:00.0) bound to
-vfio-pci or, where there is no IOMMU, to uio_pci_generic, or a DPDK virtual device with its
-arguments (net_pcap0,rx_pcap=in.pcap). A kernel interface should carry no addresses of its own: they
-belong to its twin, which gets its MAC address.
+vfio-pci or, where there is no IOMMU, to uio_pci_generic, a bond of these, or a DPDK virtual device
+with its arguments (net_pcap0,rx_pcap=in.pcap). A kernel interface should carry no addresses of its
+own: they belong to its twin, which gets its MAC address.
+
+A bond is one nic of several, with the MAC address of the first:
+  bond:0000:03:00.0,0000:03:00.1                 LACP (802.3ad), flows spread over all that carry
+  bond-active-backup:0000:03:00.0,0000:03:00.1   one carries, the next when that has no link
 
 Prepare a host (`host-setup --help`; addresses are the twin's from then on):
   host-setup hugepages 256

@@ -106,6 +106,7 @@ json::object engine_view(const EngineSnapshot& engine, std::uint64_t boottime_ns
                     {"has_program", nic.has_program},
                     {"twin_state", twin_state_name(nic.twin_state)},
                     {"unserved_queues", nic.unserved_queues},
+                    {"idle_members", nic.idle_members},
                     {"drops", nic_drops_of(nic)}});
   }
   json::array workers;

@@ -82,10 +82,12 @@ std::string engine_facts(JsonView engine, std::uint64_t published) {
     // The XDP engine shares the kernel's interface.
     const bool has_twin = nic["twin"].text() != nic["name"].text();
     const std::uint64_t unserved = nic["unserved_queues"].whole();
+    const std::uint64_t idle = nic["idle_members"].whole();
     facts += fact("Interface",
                   nic["name"].text() + " (" + nic["mac"].text() + ")" +
                       (has_twin ? ", kernel twin " + or_dash(nic["twin"].text()) : "") +
                       twin_trouble_text(nic["twin_state"].text()) + link_text(nic) +
+                      (idle == 0 ? "" : ", " + std::to_string(idle) + " MEMBERS IDLE") +
                       (unserved == 0 ? "" : ", " + std::to_string(unserved) + " QUEUES UNSERVED") +
                       nic_drops_text(nic["drops"]));
   }

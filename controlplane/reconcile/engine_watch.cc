@@ -140,6 +140,7 @@ NicSnapshot EngineWatch::nic_snapshot(std::size_t index) const {
                     .link_up = has_link && has_program,
                     .has_program = has_program,
                     .unserved_queues = nic.unserved_queues,
+                    .idle_members = nic.idle_members,
                     .rx_missed = nic.rx_missed,
                     .rx_errors = nic.rx_errors,
                     .rx_no_buffer = nic.rx_no_buffer,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "controlplane/reconcile/reconciler.h"
+#include "dataplane/core/counted.h"
 #include "dataplane/core/encapsulate.h"
 
 namespace millrace::control {
@@ -29,6 +30,13 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
                                                   ", but node.engine is " + engine.wanted_kind});
   }
   add_own_vip_alarms(alarms);
+  for (const NicSnapshot& nic : engine.nics) {
+    if (!engine.is_running() || nic.idle_members == 0 || !nic.link_up) continue;
+    alarms.push_back({AlarmKind::members,
+                      "nic " + nic.name + ": " + core::counted(nic.idle_members, "member") +
+                          " of the bond would not carry frames in place of another; the engine's "
+                          "log says which"});
+  }
   for (const NicSnapshot& nic : engine.nics) {
     if (!engine.is_running() || nic.unserved_queues == 0) continue;
     alarms.push_back({AlarmKind::queues,

@@ -103,6 +103,7 @@ struct NicSnapshot {
   NicTrouble trouble = NicTrouble::none;
   std::string trouble_text{};         // "nic eth1 has no link"
   std::uint32_t unserved_queues = 0;  // rx queues that it spreads over and no worker reads
+  std::uint32_t idle_members = 0;     // of a bond
   // Dropped before a worker saw it, since engine start (mr_nic).
   std::uint64_t rx_missed = 0;
   std::uint64_t rx_errors = 0;
@@ -161,8 +162,9 @@ enum class AlarmKind : std::uint8_t {
   link,           // a nic has no link, or lost its XDP program
   twin,           // a nic's kernel twin is gone or down
   queues,         // rx queues that nobody reads
+  members,        // some of a bond carry nothing
 };
-inline constexpr std::size_t kAlarmKindCount = 18;
+inline constexpr std::size_t kAlarmKindCount = 19;
 
 struct Alarm {
   AlarmKind kind{};

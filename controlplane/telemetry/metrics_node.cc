@@ -120,7 +120,7 @@ constexpr MetricRow<AlarmSubject> kAlarmRows[] = {
     {{"millrace_alarms", MetricKind::gauge,
       "How many things of a kind the control plane finds wrong just now (millrace status says "
       "which): probes, late, hold, routes, publish, store, file, engine_unseen, metrics, "
-      "engine_kind, own_vip, encap_source, unreachable, mtu, stall, link, twin, queues.",
+      "engine_kind, own_vip, encap_source, unreachable, mtu, stall, link, twin, queues, members.",
       "alarm", ""},
      [](const AlarmSubject& s) { return number(s.count); }},
 };
@@ -132,6 +132,10 @@ constexpr MetricRow<const NicSnapshot*> kNicRows[] = {
     {{"millrace_nic_unserved_queues", MetricKind::gauge,
       "Rx queues of the nic whose frames reach no worker.", "nic,twin", ""},
      [](const NicSnapshot* const& s) { return number(s->unserved_queues); }},
+    {{"millrace_nic_idle_members", MetricKind::gauge,
+      "Members of the bond that the nic is which would not carry frames in place of another.",
+      "nic,twin", ""},
+     [](const NicSnapshot* const& s) { return number(s->idle_members); }},
     {{"millrace_nic_missed_packets_total", MetricKind::counter,
       "Packets that the nic dropped because its queue was full: nobody took them in time.",
       "nic,twin", ""},
@@ -286,9 +290,9 @@ constexpr MetricRow<DropSubject> kDropRows[] = {
 
 const char* alarm_label(AlarmKind kind) {
   constexpr std::array<const char*, kAlarmKindCount> kNames = {
-      "probes",      "late",          "hold",    "routes",      "publish", "store",
-      "file",        "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source",
-      "unreachable", "mtu",           "stall",   "link",        "twin",    "queues"};
+      "probes",        "late",    "hold",        "routes",  "publish",      "store",       "file",
+      "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source", "unreachable", "mtu",
+      "stall",         "link",    "twin",        "queues",  "members"};
   return kNames.at(static_cast<std::size_t>(kind));
 }
 

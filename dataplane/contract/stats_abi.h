@@ -118,7 +118,8 @@ struct mr_nic {
   uint64_t tx_dropped;
   uint32_t twin_index;    // the kernel's number of `twin`, whatever its name becomes; 0: no twin
   uint8_t lacks_program;  // somebody took its XDP program off: the engine gets no frame by it
-  uint8_t reserved[51];
+  uint8_t idle_members;   // of a bond: how many carry nothing, nor could in place of another
+  uint8_t reserved[50];
 };
 MR_ABI_ASSERT(sizeof(struct mr_nic) == 128, "two lines");
 

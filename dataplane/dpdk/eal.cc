@@ -45,6 +45,18 @@ bool is_among(const std::vector<std::string>& arguments, std::string_view option
   return false;
 }
 
+// "0,16": nothing on node 0, 16 MB on node 1.
+std::string kept_megabytes(const EalOptions& options) {
+  std::string list;
+  for (std::uint32_t node = 0; node <= *options.kept_on_nodes.rbegin(); ++node) {
+    const bool is_kept = options.kept_on_nodes.count(node) != 0;
+    const std::uint64_t megabytes = is_kept ? (options.memory_bytes >> 20) + 1 : 0;
+    if (node != 0) list.append(",");
+    list.append(std::to_string(megabytes));
+  }
+  return list;
+}
+
 std::vector<std::string> arguments_of(const EalOptions& options) {
   // lcore ids are ours (0 is main, i + 1 is worker i) and mapped to CPUs, so that two workers may
   // share a CPU on a small machine.
@@ -63,6 +75,10 @@ std::vector<std::string> arguments_of(const EalOptions& options) {
     // AF_XDP hands a packet pool to the kernel as one range of virtual addresses; with physical
     // addressing the pool may be cut at page borders instead.
     arguments.insert(arguments.end(), {"--no-pci", "--iova-mode=va"});
+  }
+  const bool is_told = is_among(options.extra, "--socket-mem") || is_among(options.extra, "-m");
+  if (!options.kept_on_nodes.empty() && has_huge_pages && !is_told) {
+    arguments.insert(arguments.end(), {"--socket-mem", kept_megabytes(options)});
   }
   if (!is_among(options.extra, "--log-level")) arguments.emplace_back("--log-level=warning");
   arguments.insert(arguments.end(), options.extra.begin(), options.extra.end());

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,10 @@ struct EalOptions {
   std::vector<std::uint32_t> worker_cpus;  // one lcore each; a CPU may appear more than once
   bool use_pci = false;                    // probe PCI devices; their addresses follow in `extra`
   std::uint64_t memory_bytes = 0;          // hugepage memory that start-up needs at least
-  std::vector<std::string> extra;          // further EAL arguments, as on DPDK's command lines
+  // NUMA nodes where that much is taken at once and kept, for drivers that take their own later:
+  // the engine has given up by then what it would take to get more.
+  std::set<std::uint32_t> kept_on_nodes = {};
+  std::vector<std::string> extra;  // further EAL arguments, as on DPDK's command lines
 };
 
 class Eal {

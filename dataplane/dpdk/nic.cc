@@ -66,8 +66,14 @@ bool Nic::is_pci_address(const std::string& device) {
          ::sscanf(text, "%x:%x.%x", &bus, &slot, &function) == 3;
 }
 
+Error Nic::not_taken() {
+  return Error{
+      "no driver took this PCI device; is it bound to vfio-pci, or where there is no IOMMU to "
+      "uio_pci_generic? (host-setup bind ADDRESS); or set node.engine: xdp and start millrace-xdp"};
+}
+
 bool Nic::is_interface(const std::string& device) {
-  return !is_pci_address(device) && !is_virtual_device(device);
+  return !is_pci_address(device) && !is_virtual_device(device) && !is_bond(device);
 }
 
 std::uint32_t Nic::frame_bytes(const NicOptions& options) {
@@ -80,7 +86,7 @@ std::uint32_t Nic::frame_bytes(const NicOptions& options) {
 
 std::uint32_t Nic::expected_queue_count(const NicOptions& options) {
   if (options.queue_count != 0) return options.queue_count;
-  if (is_pci_address(options.device)) return options.worker_count;
+  if (is_pci_address(options.device) || is_bond(options.device)) return options.worker_count;
   if (is_interface(options.device)) {
     return std::max<std::uint32_t>(rx_queue_count_with_xdp(options.device), 1);
   }
@@ -88,8 +94,10 @@ std::uint32_t Nic::expected_queue_count(const NicOptions& options) {
 }
 
 Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool& pool) {
-  std::unique_ptr<Nic> nic(new Nic(up_to_comma(options.device)));
-  const std::string place = "nic " + nic->name_;
+  const std::string name = is_bond(options.device) ? "bond:" + std::to_string(options.index)
+                                                   : up_to_comma(options.device);
+  std::unique_ptr<Nic> nic(new Nic(name));
+  const std::string place = "nic " + (is_bond(options.device) ? options.device : name);
   if (Status found = nic->probe(options, pool); !found) return found.error().within(place);
   const std::vector<int> others = af_xdp_sockets();
   if (Status configured = nic->configure_all(options, pool); !configured) {
@@ -117,6 +125,8 @@ Nic::~Nic() {
     // start.
     if (!is_af_xdp(driver_)) (void)::rte_eth_dev_close(device);
   }
+  if (!bond_) return;
+  for (const std::uint16_t member : bond_->members()) (void)::rte_eth_dev_close(member);
 }
 
 std::uint32_t Nic::unserved_queues() const {
@@ -172,23 +182,20 @@ bool Nic::link_is_up() const {
     const std::string name = name_now();
     return !name.empty() && interface_has_link(name);
   }
+  if (bond_) return bond_->idle_members().size() < bond_->members().size();
   rte_eth_link link{};
   return ::rte_eth_link_get_nowait(devices_.front(), &link) == 0 &&
          link.link_status == RTE_ETH_LINK_UP;
 }
 
 Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
+  if (is_bond(options.device)) return probe_bond(options);
   std::uint16_t device = 0;
   if (::rte_eth_dev_get_port_by_name(name_.c_str(), &device) == 0) {
     devices_.push_back(device);
     return ok();
   }
-  if (is_pci_address(name_)) {
-    return Error{
-        "no driver took this PCI device; is it bound to vfio-pci, or where there is no IOMMU to "
-        "uio_pci_generic? (host-setup bind ADDRESS); or set node.engine: xdp and start "
-        "millrace-xdp"};
-  }
+  if (is_pci_address(name_)) return not_taken();
   if (!is_virtual_device(name_)) return probe_interface(options, pool);
 
   const std::string arguments =
@@ -200,6 +207,20 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
   }
   devices_.push_back(device);
   return ok();
+}
+
+Status Nic::probe_bond(const NicOptions& options) {
+  const Result<BondForm> form = parse_bond(options.device);
+  if (!form) return form.error();
+  Result<Bond> bond = Bond::make(*form, "net_bonding" + std::to_string(options.index));
+  if (!bond) return bond.error();
+  bond_.emplace(std::move(*bond));
+  devices_.push_back(bond_->device());
+  return ok();
+}
+
+std::span<const std::uint16_t> Nic::plugged() const {
+  return bond_ ? bond_->members() : std::span<const std::uint16_t>(devices_);
 }
 
 Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
@@ -302,7 +323,10 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
   if (int status = ::rte_eth_dev_info_get(device, &info); status != 0) {
     return device_error("cannot ask what the device can do", status);
   }
-  driver_ = info.driver_name;
+  // What a bond says of queues and offloads is what all of its members can do.
+  rte_eth_dev_info plugged_info = info;
+  if (bond_) (void)::rte_eth_dev_info_get(plugged().front(), &plugged_info);
+  driver_ = plugged_info.driver_name;
   Result<QueuePlan> plan = QueuePlan{.rx = 1, .tx = 1};  // of a queue that is a device
   if (!is_interface_) {
     plan = plan_queues(
@@ -311,10 +335,10 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
   }
   if (!plan) return plan.error();
   const auto [rx_count, tx_count] = *plan;
-  if (!is_interface_ && options.mtu > kMtuUsual && options.mtu > info.max_mtu) {
-    return Error{"its driver takes an MTU of up to " + std::to_string(info.max_mtu) +
+  if (!is_interface_ && options.mtu > kMtuUsual && options.mtu > plugged_info.max_mtu) {
+    return Error{"its driver takes an MTU of up to " + std::to_string(plugged_info.max_mtu) +
                  ", its twin has " + std::to_string(options.mtu) +
-                 "; try: ip link set dev TWIN mtu " + std::to_string(info.max_mtu)};
+                 "; try: ip link set dev TWIN mtu " + std::to_string(plugged_info.max_mtu)};
   }
   rte_eth_conf conf{};
   if (!is_interface_ && options.mtu > kMtuUsual) conf.rxmode.mtu = options.mtu;
@@ -357,6 +381,7 @@ Status Nic::start() {
     const bool has_multicast = ::rte_eth_allmulticast_enable(device) == 0;
     if (!has_multicast || filters_vlans(driver_)) (void)::rte_eth_promiscuous_enable(device);
   }
+  if (bond_) bond_->share_mac();
   keep_vlan_tags();
   rte_ether_addr mac{};
   if (int status = ::rte_eth_macaddr_get(devices_.front(), &mac); status != 0) {

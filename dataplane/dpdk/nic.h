@@ -6,8 +6,9 @@
 // A nic is one or more DPDK devices, hidden here. A kernel interface is driven by AF_XDP with one
 // device per queue, which works on veth too (it reports no combined channels, and the driver then
 // accepts one queue per device). Everything else is one device with as many queues as it is told to
-// have. Either way every queue that the nic spreads frames over is read by some worker: what
-// arrives on another one would be a part of the clients that gets no service.
+// have; a bond is a device that has others (bond.h). Either way every queue that the nic spreads
+// frames over is read by some worker: what arrives on another one would be a part of the clients
+// that gets no service.
 //
 // Steering: with several rx queues a device spreads packets by RSS over addresses and ports. That
 // need not agree with who owns a flow (core::owner_of: the client's side only, in both directions),
@@ -26,6 +27,7 @@
 #include "dataplane/contract/stats_abi.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/result.h"
+#include "dataplane/dpdk/bond.h"
 #include "dataplane/dpdk/kernel_interface.h"
 #include "dataplane/dpdk/mbuf.h"
 
@@ -45,8 +47,9 @@ inline constexpr std::uint32_t kMtuUsual = 1500;
 inline constexpr std::uint32_t kAfXdpMtuMax = 3434;
 
 struct NicOptions {
-  // One of: a kernel interface ("eth1"), a PCI address ("0000:03:00.0"), a virtual device with its
-  // arguments ("net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap"), or a device that the EAL already has.
+  // One of: a kernel interface ("eth1"), a PCI address ("0000:03:00.0"), a bond of these
+  // (parse_bond()), a virtual device with its arguments
+  // ("net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap"), or a device that the EAL already has.
   std::string device;
   std::uint8_t index = 0;          // in the engine's table of nics
   std::uint32_t queue_count = 0;   // rx queues wanted; 0: all that it spreads frames over
@@ -93,12 +96,14 @@ class Nic {
                                                          const MbufPool& pool);
   // True when `device` must be known to the EAL before it starts (EalOptions::use_pci).
   [[nodiscard]] static bool is_pci_address(const std::string& device);
+  // Why the EAL does not have a PCI device that it was told of, and what to do.
+  [[nodiscard]] static Error not_taken();
 
   // Rx queues that open() will find or make, for what has to be known before: all of an
   // interface's, and as many of another device as it is told to have.
   [[nodiscard]] static std::uint32_t expected_queue_count(const NicOptions& options);
   // True when `device` is an interface of the kernel's, which the kernel may change behind the
-  // driver's back: neither PCI address nor virtual device.
+  // driver's back: neither PCI address, bond nor virtual device.
   [[nodiscard]] static bool is_interface(const std::string& device);
   // Room for frames that the nic needs in the packet buffers (MbufPool::create).
   [[nodiscard]] static std::uint32_t frame_bytes(const NicOptions& options);
@@ -108,7 +113,9 @@ class Nic {
   // Stops the device; no worker may use its queues any more.
   ~Nic();
 
+  // A bond's says which nic of the engine it is ("bond:0"): its members would find no room.
   [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::optional<Bond>& bond() const { return bond_; }
   // By which the kernel knows its interface whatever it is called, and so do AF_XDP's sockets; 0:
   // not an interface.
   [[nodiscard]] std::uint32_t interface_index() const { return interface_index_; }
@@ -146,6 +153,7 @@ class Nic {
   explicit Nic(std::string name) : name_(std::move(name)) {}
   [[nodiscard]] Status probe(const NicOptions& options, const MbufPool& pool);
   [[nodiscard]] Status probe_interface(const NicOptions& options, const MbufPool& pool);
+  [[nodiscard]] Status probe_bond(const NicOptions& options);
   [[nodiscard]] Status probe_queue(std::uint32_t queue);
   [[nodiscard]] Status check_queues(std::uint32_t queue_count) const;
   [[nodiscard]] Status configure_all(const NicOptions& options, const MbufPool& pool);
@@ -159,9 +167,12 @@ class Nic {
   // A tag that the device took off would leave packets of a VLAN like untagged ones.
   void keep_vlan_tags() const;
   void sum_device_drops(mr_nic& sum) const;
+  // Those that have a cable: of a bond its members.
+  [[nodiscard]] std::span<const std::uint16_t> plugged() const;
 
   std::string name_;
-  std::string driver_;
+  std::string driver_;  // of a bond: its members'
+  std::optional<Bond> bond_;
   bool is_interface_ = false;  // of the kernel, driven by AF_XDP
   std::uint32_t interface_index_ = 0;
   std::optional<InterfaceDrops> interface_drops_;

@@ -49,13 +49,16 @@ void Nic::accept(const std::vector<core::MacAddr>& macs) {
 }
 
 bool Nic::filters_multicast() const {
-  return is_pci_address(name_) && std::ranges::any_of(devices_, [](std::uint16_t device) {
+  // With active-backup the driver asks only the member that carries.
+  const std::span<const std::uint16_t> asked =
+      bond_ && bond_->has_lacp() ? bond_->members() : std::span<const std::uint16_t>(devices_);
+  return (bond_ || is_pci_address(name_)) && std::ranges::any_of(asked, [](std::uint16_t device) {
            return ::rte_eth_allmulticast_get(device) != 1 && ::rte_eth_promiscuous_get(device) != 1;
          });
 }
 
 void Nic::keep_vlan_tags() const {
-  for (const std::uint16_t device : devices_) {
+  for (const std::uint16_t device : plugged()) {
     const int offloads = ::rte_eth_dev_get_vlan_offload(device);
     if (offloads < 0 || (offloads & RTE_ETH_VLAN_STRIP_OFFLOAD) == 0) continue;
     (void)::rte_eth_dev_set_vlan_offload(device, offloads & ~RTE_ETH_VLAN_STRIP_OFFLOAD);

@@ -7,13 +7,16 @@
 #include <system_error>
 #include <utility>
 
+#include "dataplane/dpdk/bond.h"
+
 namespace millrace::dpdk {
 
 NumaNodes::NumaNodes(std::string sysfs) : sysfs_(std::move(sysfs)) {}
 
 std::optional<std::uint32_t> NumaNodes::of_device(const std::string& device) const {
-  for (const std::string& folder :
-       {"/bus/pci/devices/" + device, "/class/net/" + device + "/device"}) {
+  const std::vector<std::string> parts = parts_of(device);
+  const std::string& name = parts.empty() ? device : parts.front();
+  for (const std::string& folder : {"/bus/pci/devices/" + name, "/class/net/" + name + "/device"}) {
     std::int64_t node = -1;
     if (std::ifstream(sysfs_ + folder + "/numa_node") >> node && node >= 0) {
       return static_cast<std::uint32_t>(node);

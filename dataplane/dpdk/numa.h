@@ -15,8 +15,8 @@ class NumaNodes {
  public:
   explicit NumaNodes(std::string sysfs = "/sys");
 
-  // Of an interface or a PCI address; nothing when the kernel names none, as on most machines with
-  // one node, and for devices that are none of the machine's.
+  // Of an interface, a PCI address, or a bond's first member; nothing when the kernel names none,
+  // as on most machines with one node, and for devices that are none of the machine's.
   [[nodiscard]] std::optional<std::uint32_t> of_device(const std::string& device) const;
 
   // The CPUs of the device's node first; otherwise in their order.

@@ -131,6 +131,7 @@ EngineInfo StatsReader::engine() const {
     nic.link_up = load_byte(from.link_up);
     nic.unserved_queues = load_byte(from.unserved_queues);
     nic.lacks_program = load_byte(from.lacks_program);
+    nic.idle_members = load_byte(from.idle_members);
     nic.rx_missed = load_relaxed(from.rx_missed);
     nic.rx_errors = load_relaxed(from.rx_errors);
     nic.rx_no_buffer = load_relaxed(from.rx_no_buffer);

@@ -205,4 +205,10 @@ bool StatsWriter::set_unserved_queues(std::uint32_t nic, std::uint32_t count) co
              .exchange(shown, std::memory_order_relaxed) != shown;
 }
 
+void StatsWriter::set_idle_members(std::uint32_t nic, std::size_t count) const {
+  std::atomic_ref<std::uint8_t>(header().nics[nic].idle_members)
+      .store(static_cast<std::uint8_t>(std::min<std::size_t>(count, UINT8_MAX)),
+             std::memory_order_relaxed);
+}
+
 }  // namespace millrace::shm

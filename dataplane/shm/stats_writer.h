@@ -78,6 +78,8 @@ class StatsWriter {
   void set_drops(std::uint32_t nic, const mr_nic& counted) const;
   // Returns whether that is another number than before.
   [[nodiscard]] bool set_unserved_queues(std::uint32_t nic, std::uint32_t count) const;
+  // Of a nic that is a bond.
+  void set_idle_members(std::uint32_t nic, std::size_t count) const;
 
  private:
   explicit StatsWriter(Segment segment) : segment_(std::move(segment)) {}

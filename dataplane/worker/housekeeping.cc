@@ -15,6 +15,7 @@ std::uint32_t Housekeeping::run(std::uint64_t now_ns) noexcept {
   sweep(now_ns);
   const std::uint32_t frames =
       options_.local_traffic != nullptr ? options_.local_traffic->send() : 0;
+  for (dpdk::BondTurn& turn : options_.bond_turns) turn.run();
   publish(now_ns);
   return frames;
 }

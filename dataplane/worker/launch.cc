@@ -92,9 +92,14 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
                                                                              engine->frame_bytes()),
                        .extra = options.eal_arguments};
   for (const NicChoice& nic : options.nics) {
-    if (!dpdk::Nic::is_pci_address(nic.device)) continue;
-    eal.use_pci = true;
-    eal.extra.insert(eal.extra.end(), {"--allow", nic.device});
+    for (const std::string& device : dpdk::parts_of(nic.device)) {
+      if (!dpdk::Nic::is_pci_address(device)) continue;
+      eal.use_pci = true;
+      eal.extra.insert(eal.extra.end(), {"--allow", device});
+      if (!dpdk::is_bond(nic.device)) continue;
+      eal.memory_bytes += dpdk::member_memory_bytes(options.worker_count);
+      eal.kept_on_nodes.insert(dpdk::NumaNodes().of_device(device).value_or(0));
+    }
   }
   Result<dpdk::Eal> started = dpdk::Eal::init(eal);
   if (!started) return or_without_dpdk(started.error());
@@ -126,10 +131,19 @@ Status Engine::take_lock() {
 
 // Before anything that costs memory: how much, follows from the devices.
 Status Engine::check_devices() const {
+  std::vector<std::string> devices;  // so far, members of bonds among them
   for (std::size_t nic = 0; nic < options_.nics.size(); ++nic) {
     const std::string& device = options_.nics[nic].device;
-    for (std::size_t other = 0; other < nic; ++other) {
-      if (options_.nics[other].device == device) return Error{"nic " + device + ": is named twice"};
+    if (dpdk::is_bond(device)) {
+      if (const auto bond = dpdk::parse_bond(device); !bond) {
+        return bond.error().within("nic " + device);
+      }
+    }
+    for (const std::string& part : dpdk::parts_of(device)) {
+      if (std::ranges::count(devices, part) != 0) {
+        return Error{"nic " + part + ": is named twice"};
+      }
+      devices.push_back(part);
     }
     const std::string& twin = options_.nics[nic].twin;
     // One that is not there gets its advice where it is opened.
@@ -172,7 +186,8 @@ std::uint32_t Engine::frame_bytes() const {
 std::uint32_t Engine::mbuf_count() const {
   std::uint32_t queues = 0;
   for (std::size_t nic = 0; nic < options_.nics.size(); ++nic) {
-    queues += dpdk::Nic::expected_queue_count(nic_options(nic)) + options_.worker_count;
+    const auto parts = static_cast<std::uint32_t>(dpdk::parts_of(options_.nics[nic].device).size());
+    queues += parts * (dpdk::Nic::expected_queue_count(nic_options(nic)) + options_.worker_count);
   }
   // AF_XDP keeps twice its descriptors in the kernel's rings.
   const std::uint32_t in_queues = queues * 2 * dpdk::kQueueDescriptors;
@@ -192,6 +207,9 @@ Status Engine::open_nics() {
     if (!nic) return nic.error();
     nics_.push_back(std::move(*nic));
     twins_.emplace_back();
+    if (nics_.back()->bond()) {
+      spdlog::info("nic {}: is {} from here on", choice.device, nics_.back()->name());
+    }
     if (nics_.back()->filters_multicast()) {
       spdlog::warn(
           "nic {}: takes neither all multicast nor promiscuous mode, as virtual functions and "
@@ -265,6 +283,8 @@ Status Engine::open_stats() {
     std::copy(nics_[i]->mac().bytes.begin(), nics_[i]->mac().bytes.end(), nic.mac);
     links_up_.push_back(nics_[i]->link_is_up());
     lost_programs_.push_back(false);
+    idle_members_.emplace_back();
+    carriers_.push_back(nics_[i]->bond() ? nics_[i]->bond()->carrier() : 0);
     nic.link_up = links_up_[i] ? 1 : 0;
     if (twins_[i]) twins_[i]->set_carrier(links_up_[i]);
     stats.nics.push_back(nic);
@@ -318,10 +338,15 @@ Status Engine::start_workers() {
                          .spins = options_.spins};
     for (std::size_t nic = 0; nic < nics_.size(); ++nic) {
       const std::span<const dpdk::RxQueue> queues = nics_[nic]->rx_queues();
+      std::vector<dpdk::RxQueue> own;
       for (std::size_t queue = index; queue < queues.size(); queue += options_.worker_count) {
-        worker.rx_queues.push_back(queues[queue]);
+        own.push_back(queues[queue]);
       }
+      worker.rx_queues.insert(worker.rx_queues.end(), own.begin(), own.end());
       worker.exits.tx_queues.push_back(&nics_[nic]->tx_queue(index));
+      if (const auto& bond = nics_[nic]->bond()) {
+        worker.bond_turns.emplace_back(*bond, nics_[nic]->tx_queue(index), own);
+      }
       worker.exits.twins.push_back(twins_[nic] ? &*twins_[nic] : nullptr);
     }
     stats_->worker(index).cpu = options_.worker_cpus[index];

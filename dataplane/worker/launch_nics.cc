@@ -4,6 +4,8 @@
 // workers. Cold; the main thread.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "dataplane/worker/launch.h"
 
 namespace millrace::worker {
@@ -12,6 +14,7 @@ namespace millrace::worker {
 void Engine::watch_links(std::uint64_t now_ns) {
   for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
     watch_program(nic);
+    if (nics_[nic]->bond()) watch_bond(nic, now_ns);
     const bool is_up = nics_[nic]->link_is_up();
     if (is_up == links_up_[nic]) continue;
     links_up_[nic] = is_up;
@@ -25,6 +28,31 @@ void Engine::watch_links(std::uint64_t now_ns) {
     announcer_->repeat(now_ns);
     memberships_->renew(nic);
   }
+}
+
+// The driver has others carry by itself. What is left to say: to the operator who is missing, and
+// to the switches by which member they find the bond now.
+void Engine::watch_bond(std::uint32_t nic, std::uint64_t now_ns) {
+  const dpdk::Bond& bond = *nics_[nic]->bond();
+  const std::string& name = nics_[nic]->name();
+  std::vector<std::string> idle = bond.idle_members();
+  std::vector<std::string>& known = idle_members_[nic];
+  for (const std::string& member : idle) {
+    if (std::ranges::count(known, member) != 0) continue;
+    spdlog::warn("nic {}: its member {} carries nothing: no link{}", name, member,
+                 bond.has_lacp() ? ", or its switch does not agree by LACP" : "");
+  }
+  for (const std::string& member : known) {
+    if (std::ranges::count(idle, member) != 0) continue;
+    spdlog::info("nic {}: its member {} is there", name, member);
+  }
+  if (idle != known) stats_->set_idle_members(nic, idle.size());
+  known = std::move(idle);
+  const std::uint16_t carrier = bond.carrier();
+  if (carrier == carriers_[nic]) return;
+  carriers_[nic] = carrier;
+  announcer_->repeat(now_ns);
+  memberships_->renew(nic);
 }
 
 // Without its program the nic's frames go to the kernel. The twin keeps its carrier: what the

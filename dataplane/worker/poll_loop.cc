@@ -95,6 +95,7 @@ Worker::Worker(const WorkerOptions& options)
                      .forwarder = &forwarder_,
                      .configs = options.configs,
                      .local_traffic = local_traffic_ ? &*local_traffic_ : nullptr,
+                     .bond_turns = options.bond_turns,
                      .nic_macs = options.changing_macs,
                      .counters = &counters_,
                      .published = options.published}),

@@ -17,6 +17,7 @@
 
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/forwarder.h"
+#include "dataplane/dpdk/bond_turn.h"
 #include "dataplane/dpdk/clock.h"
 #include "dataplane/dpdk/mbuf_burst.h"
 #include "dataplane/dpdk/mbuf_pool.h"
@@ -32,6 +33,7 @@ struct WorkerOptions {
   std::uint32_t index = 0;
   std::vector<dpdk::RxQueue> rx_queues;  // this worker's; none: it lives on handover
   Exits exits;
+  std::vector<dpdk::BondTurn> bond_turns = {};           // one for each nic that is a bond
   core::FlowTable flow_table = core::FlowTable::none();  // its own; its memory outlives it
   std::vector<core::MacAddr> nic_macs;
   const NicMacs* changing_macs = nullptr;  // null: they never change

@@ -146,6 +146,26 @@ def test_host_check_names_what_does_not_exist(engine: str, nic: str) -> None:
     assert re.search(rf"^LACKS  {re.escape(nic or chr(39) * 2)} ", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("nic", "said"),
+    [
+        ("bond:0000:ff:1f.6,0000:ff:1f.7", ["0000:ff:1f.6 no such", "0000:ff:1f.7 no such"]),
+        ("bond-active-backup:0000:ff:1f.7", ["has one member only", "0000:ff:1f.7 no such PCI"]),
+        ("bond:lo,0000:ff:1f.7", ["its member 'lo' is no PCI address", "0000:ff:1f.7 no such PCI"]),
+    ],
+)
+def test_bonds_are_checked_and_bound_by_their_members(nic: str, said: list[str]) -> None:
+    done = run([DEPLOY / "host-check", nic], check=False)
+    lacking = [line for line in done.stdout.splitlines() if line.startswith("LACKS")]
+    assert done.returncode == 1
+    for text in said:
+        assert any(text in line for line in lacking), done.stdout
+    for command in ("bind", "release"):
+        refused = run([DEPLOY / "host-setup", command, nic], check=False)
+        assert refused.returncode == 1 and nic not in refused.stderr
+        assert "'0000:ff:1f." in refused.stderr or "'lo'" in refused.stderr, refused.stderr
+
+
 def test_host_setup_binds_nothing_but_pci_nics() -> None:
     """A kernel interface is AF_XDP's as it is; a bridge or a disk is nobody's."""
     assert "nothing to bind" in run([DEPLOY / "host-setup", "bind", "lo"]).stderr

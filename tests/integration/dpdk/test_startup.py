@@ -138,6 +138,8 @@ def test_missing_interface_is_named(directory: Path) -> None:
         (("",), "nic '': no such interface in this network namespace"),
         (("lo",), "nic lo: is no Ethernet interface"),
         (("net_ring0", "net_ring0"), "nic net_ring0: is named twice"),
+        (("bond:net_ring0,net_ring1", "net_ring1"), "nic net_ring1: is named twice"),
+        (("bond:net_ring0",), "nic bond:net_ring0: has one member only"),
     ],
 )
 def test_wrong_device_is_named_before_memory_for_it_is_looked_for(

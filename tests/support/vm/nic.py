@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A NIC on the guest's PCI bus, and the tap device that is the other end of its wire."""
+"""A NIC on the guest's PCI bus, and the other end of its wire: a tap device, or another NIC of the
+same guest."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ class Nic:
     module: str = "virtio_net"
     queues: int = 1  # of the tap, each way
     is_far: bool = False  # at the second NUMA node; one NIC can be
+    cable: int = 0  # both NICs with this number are the ends of one cable; 0: a tap
 
     def pci_address(self, number: int) -> str:
         if self.is_far:
@@ -38,11 +40,15 @@ class Nic:
 
     def qemu_words(self, number: int) -> list[str]:
         queues = f",queues={self.queues}" if self.queues > 1 else ""
-        tap = f"tap,id={self.name},ifname={self.name},script=no,downscript=no,vhost=off{queues}"
+        if self.cable:
+            # QEMU's hubs pass on every frame, where a bridge keeps LACP's to itself.
+            end = f"hubport,id={self.name},hubid={self.cable}"
+        else:
+            end = f"tap,id={self.name},ifname={self.name},script=no,downscript=no,vhost=off{queues}"
         where = f"bus={FAR_PORT}" if self.is_far else f"addr={FIRST_SLOT + number:#x}"
         slot = f"{where},mac={self.mac(number)},romfile="
         properties = f",{self.properties}" if self.properties else ""
-        return ["-netdev", tap, "-device", f"{self.model},netdev={self.name},{slot}{properties}"]
+        return ["-netdev", end, "-device", f"{self.model},netdev={self.name},{slot}{properties}"]
 
 
 E1000E = Nic("e1000e", "e1000e", module="e1000e")

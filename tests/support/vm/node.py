@@ -38,7 +38,8 @@ NODE_ADDRESSES = (
 
 
 class WireLab(Lab):
-    """A lab whose switch has a tap for each NIC of a guest, in place of a node of its own."""
+    """A lab whose switch has a tap for each NIC of a guest, but for those that have a cable to each
+    other, in place of a node of its own."""
 
     def __init__(self, layout: Layout, nics: Sequence[Nic]) -> None:
         super().__init__(layout)
@@ -46,6 +47,8 @@ class WireLab(Lab):
 
     def _make_node(self) -> None:
         for nic in self._nics:
+            if nic.cable:
+                continue
             nic.make_tap(self.switch.namespace)
             self.switch.add_port(nic.name, CLIENT_BRIDGE)
 

@@ -45,6 +45,8 @@ TEST_F(CliTest, status_shows_engine_and_groups) {
   EXPECT_TRUE(has(nics, "eth2 (02:00:00:00:00:02), link up")) << "the XDP engine needs no twin";
   node_.controller.state.engine.nics[1].unserved_queues = 3;
   EXPECT_TRUE(has(run({"status"}).out, "link up, 3 QUEUES UNSERVED"));
+  node_.controller.state.engine.nics[1].idle_members = 1;
+  EXPECT_TRUE(has(run({"status"}).out, "link up, 1 MEMBERS IDLE, 3 QUEUES UNSERVED"));
   node_.controller.state.engine.nics[0].twin_state = TwinState::gone;
   EXPECT_TRUE(has(run({"status"}).out, "kernel twin twin0 GONE, link up"));
   node_.controller.state.engine.nics[0].twin_state = TwinState::set_down;

@@ -85,6 +85,19 @@ TEST_F(ReconcilerEngineTest, fault_63_queues_that_the_engine_does_not_read_raise
   EXPECT_TRUE(world_->snapshot().alarms.empty());
 }
 
+TEST_F(ReconcilerEngineTest, fault_52_bond_that_lives_on_fewer_members_raises_an_alarm) {
+  world_.start_engine();
+  (void)apply(web_config(kThree));
+  world_.engine().writer().set_idle_members(0, 1);
+  world_.pass(1);
+  ASSERT_EQ(world_->snapshot().alarms.size(), 1u);
+  EXPECT_THAT(world_->snapshot().alarms[0].text,
+              HasSubstr("nic lb0: 1 member of the bond would not carry frames"));
+  world_.engine().writer().set_idle_members(0, 0);
+  world_.pass(1);
+  EXPECT_TRUE(world_->snapshot().alarms.empty());
+}
+
 TEST_F(ReconcilerEngineTest, probes_fail_nobody_while_the_engine_that_carries_them_is_down) {
   (void)apply(web_config(kThree));
   world_.pass(1);

@@ -76,6 +76,7 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   writer->set_link(0, false);
   writer->set_program(0, false);
   EXPECT_TRUE(writer->set_unserved_queues(0, 3));
+  writer->set_idle_members(0, 1);
   EXPECT_FALSE(writer->set_unserved_queues(0, 3)) << "as before";
   mr_nic counted{};
   counted.rx_missed = 11;
@@ -99,6 +100,7 @@ TEST(Stats, reader_sees_what_engine_and_workers_say) {
   EXPECT_EQ(engine.nics[0].twin_index, 7u);
   EXPECT_EQ(engine.nics[0].link_up, 0);
   EXPECT_EQ(engine.nics[0].unserved_queues, 3);
+  EXPECT_EQ(engine.nics[0].idle_members, 1);
   EXPECT_EQ(engine.nics[0].lacks_program, 1);
   EXPECT_EQ(engine.nics[0].rx_missed, 11u);
   EXPECT_EQ(engine.nics[0].rx_errors, 12u);

@@ -73,6 +73,7 @@ TEST(Metrics, values_and_units_are_those_of_the_snapshot) {
            "1700000000.5\n",
            "millrace_nic_link_up{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} 1\n",
            "millrace_nic_unserved_queues{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} 2\n",
+           "millrace_nic_idle_members{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} 1\n",
            "millrace_nic_missed_packets_total{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} "
            "31\n",
            "millrace_nic_error_packets_total{node=\"lb-1\",zone=\"a\",nic=\"eth1\",twin=\"mr0\"} "

@@ -20,6 +20,7 @@ EngineSnapshot sample_engine() {
                   .mac = "02:00:00:00:00:01",
                   .link_up = true,
                   .unserved_queues = 2,
+                  .idle_members = 1,
                   .rx_missed = 31,
                   .rx_errors = 32,
                   .rx_no_buffer = 33,

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/dpdk/bond.h"
+
+#include <rte_eth_bond.h>
+#include <rte_eth_bond_8023ad.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "dataplane/dpdk/library_log.h"
+#include "dataplane/dpdk/nic.h"
+#include "dataplane/dpdk/numa.h"
+
+namespace millrace::dpdk {
+
+namespace {
+
+constexpr std::array<std::pair<std::string_view, bool>, 2> kForms = {
+    {{"bond:", true}, {"bond-active-backup:", false}}};
+
+std::string name_of(std::uint16_t device) {
+  std::array<char, RTE_ETH_NAME_MAX_LEN> name{};
+  return ::rte_eth_dev_get_name_by_port(device, name.data()) == 0 ? name.data() : "";
+}
+
+std::string driver_of(std::uint16_t device) {
+  rte_eth_dev_info info{};
+  return ::rte_eth_dev_info_get(device, &info) == 0 ? info.driver_name : "";
+}
+
+Error driver_error(const std::string& what) {
+  const std::string& said = LibraryLog::instance().last_line();
+  return Error{what + (said.empty() ? "" : " (" + said + ")")};
+}
+
+std::vector<std::string> split(std::string_view text) {
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    words.emplace_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return words;
+}
+
+}  // namespace
+
+bool is_bond(const std::string& device) {
+  return std::ranges::any_of(kForms,
+                             [&](const auto& form) { return device.rfind(form.first, 0) == 0; });
+}
+
+Result<BondForm> parse_bond(const std::string& device) {
+  const auto* form = std::ranges::find_if(
+      kForms, [&](const auto& known) { return device.rfind(known.first, 0) == 0; });
+  BondForm bond{.has_lacp = form->second,
+                .members = split(std::string_view(device).substr(form->first.size()))};
+  for (const std::string& member : bond.members) {
+    if (Nic::is_interface(member)) {
+      return Error{"its member '" + member + "' is no PCI address like 0000:3b:00.0"};
+    }
+    if (std::ranges::count(bond.members, member) > 1) {
+      return Error{"has its member " + member + " twice"};
+    }
+  }
+  if (bond.members.size() < 2) {
+    return Error{
+        "has one member only: a bond has two or more, with commas between them; a single "
+        "NIC needs none"};
+  }
+  return bond;
+}
+
+std::vector<std::string> parts_of(const std::string& device) {
+  if (!is_bond(device)) return {device};
+  Result<BondForm> form = parse_bond(device);
+  return form ? std::move(form->members) : std::vector<std::string>();
+}
+
+// With LACP a packet pool with a buffer for each tx descriptor, which holds one frame
+// (bond_mode_8023ad_activate_slave() in DPDK's drivers/net/bonding/rte_eth_bond_8023ad.c).
+std::uint64_t member_memory_bytes(std::uint32_t tx_queue_count) {
+  constexpr std::uint64_t kBufferBytes = 1024;  // with what pool and memory add, generously
+  return (1 + std::uint64_t{tx_queue_count} * kQueueDescriptors) * kBufferBytes;
+}
+
+Result<Bond> Bond::make(const BondForm& form, const std::string& name) {
+  const std::uint32_t node = NumaNodes().of_device(form.members.front()).value_or(0);
+  const int mode = form.has_lacp ? BONDING_MODE_8023AD : BONDING_MODE_ACTIVE_BACKUP;
+  const int device = ::rte_eth_bond_create(name.c_str(), static_cast<std::uint8_t>(mode),
+                                           static_cast<std::uint8_t>(node));
+  if (device < 0) return driver_error("DPDK makes no bond");
+  Bond bond(static_cast<std::uint16_t>(device), form.has_lacp);
+  // As much of a flow as there is, so that two machines' flows use all members.
+  (void)::rte_eth_bond_xmit_policy_set(bond.device_, BALANCE_XMIT_POLICY_LAYER34);
+  for (const std::string& member : form.members) {
+    Status added = bond.add(member);
+    if (added) continue;
+    for (const std::uint16_t one : bond.members_) {
+      (void)::rte_eth_bond_slave_remove(bond.device_, one);
+    }
+    (void)::rte_eth_bond_free(name.c_str());  // refused while it has members
+    return added.error();
+  }
+  return bond;
+}
+
+Status Bond::add(const std::string& member) {
+  std::uint16_t device = 0;
+  if (::rte_eth_dev_get_port_by_name(member.c_str(), &device) != 0) {
+    return Nic::not_taken().within("member " + member);
+  }
+  // Queues, offloads and what a driver needs watching for are decided once for all members.
+  const std::uint16_t first = members_.empty() ? device : members_.front();
+  if (driver_of(first) != driver_of(device)) {
+    return Error{"its members are of different kinds, by their drivers: " + name_of(first) + " " +
+                 driver_of(first) + ", " + member + " " + driver_of(device)};
+  }
+  if (::rte_eth_bond_slave_add(device_, device) != 0) {
+    return driver_error("DPDK does not take its member " + member);
+  }
+  members_.push_back(device);
+  return ok();
+}
+
+std::uint16_t Bond::carrier() const {
+  const int primary = has_lacp_ ? -1 : ::rte_eth_bond_primary_get(device_);
+  return primary < 0 ? members_.front() : static_cast<std::uint16_t>(primary);
+}
+
+std::vector<std::string> Bond::idle_members() const {
+  std::vector<std::string> idle;
+  for (const std::uint16_t member : members_) {
+    if (is_idle(member)) idle.push_back(name_of(member));
+  }
+  return idle;
+}
+
+bool Bond::is_idle(std::uint16_t member) const {
+  if (has_lacp_) {
+    struct rte_eth_bond_8023ad_slave_info lacp {};  // a function has the same name
+    return ::rte_eth_bond_8023ad_slave_info(device_, member, &lacp) != 0 ||
+           (lacp.actor_state & STATE_DISTRIBUTING) == 0;
+  }
+  std::array<std::uint16_t, RTE_MAX_ETHPORTS> active;
+  const int count = ::rte_eth_bond_active_slaves_get(device_, active.data(), active.size());
+  return count <= 0 || std::ranges::count(std::span(active).first(count), member) == 0;
+}
+
+void Bond::share_mac() const {
+  rte_ether_addr mac{};
+  if (!has_lacp_ || ::rte_eth_macaddr_get(device_, &mac) != 0) return;
+  for (const std::uint16_t member : members_) {
+    if (::rte_eth_dev_default_mac_addr_set(member, &mac) == 0) continue;
+    (void)::rte_eth_promiscuous_enable(member);  // nothing is left to try
+  }
+}
+
+}  // namespace millrace::dpdk

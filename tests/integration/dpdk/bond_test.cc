@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dataplane/dpdk/bond.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rte_eal.h>
+#include <rte_ethdev.h>
+
+#include <array>
+#include <chrono>
+#include <string>
+#include <thread>
+
+#include "dataplane/dpdk/bond_turn.h"
+#include "dataplane/dpdk/mbuf_burst.h"
+#include "dataplane/dpdk/nic.h"
+#include "tests/integration/dpdk/environment.h"
+
+namespace millrace::dpdk {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+// A device that receives as many frames as are asked for, and sends without end.
+std::string make_device(const std::string& stem = "net_null") {
+  const std::string name = test::unique_name(stem);
+  EXPECT_EQ(::rte_eal_hotplug_add("vdev", name.c_str(), ""), 0);
+  return name;
+}
+
+std::string refusal(const std::string& device) {
+  const MbufPool pool = test::make_pool();
+  const auto nic = Nic::open({.device = device}, pool);
+  return nic ? "" : nic.error().message;
+}
+
+TEST(Bond, name_says_its_mode_and_members) {
+  EXPECT_FALSE(is_bond("bond0"));
+  EXPECT_FALSE(is_bond("0000:03:00.0"));
+  EXPECT_FALSE(Nic::is_interface("bond:0000:03:00.0"));
+  const auto lacp = parse_bond("bond:0000:03:00.0,0000:03:00.1");
+  ASSERT_TRUE(lacp);
+  EXPECT_TRUE(lacp->has_lacp);
+  EXPECT_THAT(lacp->members, ElementsAre("0000:03:00.0", "0000:03:00.1"));
+  const auto backup = parse_bond("bond-active-backup:0000:03:00.0,0000:03:00.1,0000:04:00.0");
+  ASSERT_TRUE(backup);
+  EXPECT_FALSE(backup->has_lacp);
+  EXPECT_EQ(backup->members.size(), 3u);
+  EXPECT_THAT(parts_of("bond:0000:03:00.0,0000:03:00.1"),
+              ElementsAre("0000:03:00.0", "0000:03:00.1"));
+  EXPECT_THAT(parts_of("net_pcap0,rx_pcap=in.pcap"), ElementsAre("net_pcap0,rx_pcap=in.pcap"));
+}
+
+TEST(Bond, what_is_none_is_refused_with_the_reason) {
+  EXPECT_THAT(refusal("bond:0000:03:00.0"), HasSubstr("has one member only"));
+  EXPECT_THAT(refusal("bond:0000:03:00.0,0000:03:00.0"),
+              HasSubstr("its member 0000:03:00.0 twice"));
+  EXPECT_THAT(refusal("bond:eth1,eth2"), HasSubstr("its member 'eth1' is no PCI address"));
+  EXPECT_THAT(refusal("bond:0000:03:00.0,"), HasSubstr("its member '' is no PCI address"));
+  EXPECT_THAT(refusal("bond:" + make_device() + ",0000:03:00.7"),
+              HasSubstr("member 0000:03:00.7: no driver took this PCI device; is it bound"));
+  EXPECT_THAT(refusal("bond:" + make_device() + "," + make_device("net_ring")),
+              HasSubstr("its members are of different kinds"));
+}
+
+TEST(Bond, member_of_one_bond_is_refused_by_another) {
+  const MbufPool pool = test::make_pool();
+  const std::string first = make_device();
+  const auto nic = Nic::open({.device = "bond:" + first + "," + make_device(), .index = 1}, pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  const auto other = Nic::open({.device = "bond:" + make_device() + "," + first, .index = 2}, pool);
+  ASSERT_FALSE(other);
+  EXPECT_THAT(other.error().message, HasSubstr("DPDK does not take its member " + first));
+}
+
+TEST(Bond, has_a_queue_for_each_worker_and_the_driver_of_its_members) {
+  const MbufPool pool = test::make_pool();
+  const NicOptions options = {
+      .device = "bond:" + make_device() + "," + make_device(), .index = 3, .worker_count = 2};
+  EXPECT_EQ(Nic::expected_queue_count(options), 2u);
+  const auto nic = Nic::open(options, pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  EXPECT_EQ((*nic)->name(), "bond:3");
+  EXPECT_EQ((*nic)->driver(), "net_null");
+  EXPECT_EQ((*nic)->rx_queues().size(), 2u);
+  EXPECT_EQ((*nic)->tx_queue_count(), 2u);
+  EXPECT_FALSE((*nic)->link_is_up()) << "no switch has agreed";
+  EXPECT_EQ((*nic)->bond()->idle_members().size(), 2u);
+}
+
+TEST(Bond, frames_of_lacp_leave_though_there_is_nothing_to_send) {
+  const MbufPool pool = test::make_pool();
+  const auto nic =
+      Nic::open({.device = "bond:" + make_device() + "," + make_device(), .index = 5}, pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  const Bond& bond = *(*nic)->bond();
+  const auto sent = [&] {
+    rte_eth_stats stats{};
+    EXPECT_EQ(::rte_eth_stats_get(bond.device(), &stats), 0);
+    return stats.opackets;
+  };
+  BondTurn turn(bond, (*nic)->tx_queue(0), {});
+  // DPDK's own thread finds the members' link and has something to say, within 100 ms each.
+  for (int wait = 0; wait < 300 && sent() < bond.members().size(); ++wait) {
+    turn.run();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_GE(sent(), bond.members().size());
+}
+
+TEST(Bond, with_active_backup_the_first_member_carries_and_the_others_are_emptied) {
+  const MbufPool pool = test::make_pool();
+  const std::string first = make_device();
+  const std::string second = make_device();
+  const auto nic =
+      Nic::open({.device = "bond-active-backup:" + first + "," + second, .index = 4}, pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  const Bond& bond = *(*nic)->bond();
+  EXPECT_EQ(bond.carrier(), bond.members()[0]);
+
+  const auto received_by = [&](std::size_t member) {
+    rte_eth_stats stats{};
+    EXPECT_EQ(::rte_eth_stats_get(bond.members()[member], &stats), 0);
+    return stats.ipackets;
+  };
+  std::array<Mbuf*, 8> mbufs;
+  ASSERT_EQ((*nic)->rx_queues()[0].receive(mbufs), mbufs.size());
+  free_mbufs(mbufs);
+  EXPECT_EQ(received_by(0), 8u);
+  EXPECT_EQ(received_by(1), 0u);
+  BondTurn turn(bond, (*nic)->tx_queue(0),
+                {(*nic)->rx_queues().begin(), (*nic)->rx_queues().end()});
+  const std::uint32_t free_before = pool.available();
+  turn.run();
+  EXPECT_EQ(received_by(0), 8u);
+  EXPECT_EQ(received_by(1), core::kBurstMax);
+  EXPECT_EQ(pool.available(), free_before);
+}
+
+}  // namespace
+}  // namespace millrace::dpdk

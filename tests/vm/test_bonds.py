@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bonds of PCI NICs with the DPDK engine, in one guest that has both ends of the cables: two NICs
+are the engine's, two are in a network namespace that stands for the switch, under a kernel bond
+where there is LACP. A bridge there joins them with the lab.
+
+Each place is a bond; all tests of one place run before the next one is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+from lab import Layout
+from lab.addresses import VIP_V4
+from lab.configs import standard
+from lab.process import wait_until
+from lab.traffic import TcpStreams
+from vm import Kernel
+from vm.nic import E1000E, Nic
+from vm.node import CONTROL_PLANE, TWIN, GuestNode, WireLab, installed_node
+
+CONFIG = standard(members=(1, 2))
+ENGINE = "millrace-dataplane"
+FLOW_DIR = "/dev/hugepages/millrace"
+LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
+SWITCH = "switch"
+BOND = "mode 802.3ad miimon 100 lacp_rate fast xmit_hash_policy layer3+4".split()
+# Both ends wait two seconds before they take a member into a bond.
+LACP_S = 10.0
+
+# LACP is for what has a speed and two directions.
+VIRTIO = Nic("virtio", "virtio-net-pci-transitional", "speed=1000,duplex=full")
+UPLINK = Nic("uplink", "virtio-net-pci-transitional")
+
+
+def pair(model: Nic, first_cable: int) -> tuple[Nic, ...]:
+    """The engine's ends of two cables, and then the switch's."""
+    return tuple(
+        replace(model, name=f"{model.name}-{end}{cable}", cable=first_cable + cable)
+        for end in ("node", "switch")
+        for cable in (0, 1)
+    )
+
+
+PAIRS = {"e1000e": pair(E1000E, 1), "virtio": pair(VIRTIO, 3)}
+NICS = (*PAIRS["e1000e"], *PAIRS["virtio"], UPLINK)
+
+
+@dataclass(frozen=True)
+class Place:
+    model: str
+    has_lacp: bool
+
+    @property
+    def ends(self) -> tuple[Nic, ...]:
+        return PAIRS[self.model]
+
+    def __str__(self) -> str:
+        return f"{self.model}-{'lacp' if self.has_lacp else 'active-backup'}"
+
+
+PLACES = [Place(model, has_lacp) for has_lacp in (True, False) for model in PAIRS]
+
+
+class Station:
+    """The node on one place."""
+
+    def __init__(self, lab: WireLab, node: GuestNode, place: Place) -> None:
+        self.lab, self.node, self.place = lab, node, place
+        self.members = [self._address(nic) for nic in place.ends[:2]]
+        self.mac = place.ends[0].mac(NICS.index(place.ends[0]))
+        mode = "bond" if place.has_lacp else "bond-active-backup"
+        self.device = f"{mode}:{','.join(self.members)}"
+        self.ports = [node.interface_of(self._address(nic)) for nic in place.ends[2:]]
+        self.uplink = node.interface_of(self._address(UPLINK))
+
+    @staticmethod
+    def _address(nic: Nic) -> str:
+        return nic.pci_address(NICS.index(nic))
+
+    def switch(self, *words: str) -> str:
+        return self.node.run(["ip", "-netns", SWITCH, *words]).stdout
+
+    def set_up(self) -> None:
+        node = self.node
+        self.lab.forget_neighbours()
+        self._make_switch()
+        # One cable comes later: what the driver needs for it must be there by then.
+        self.plug(1, False)
+        node.write_config(CONFIG, "dpdk")
+        node.write_environment(
+            ENGINE,
+            {
+                "NIC": self.device,
+                "NIC_OR_MAC": self.mac,
+                "TWIN": TWIN,
+                "FORWARD": TWIN,
+                "HUGEPAGES": "256",
+                "DATAPLANE_OPTIONS": "--workers 2 --flows 65536",
+            },
+        )
+        node.systemctl("start", ENGINE)
+        assert node.property_of(ENGINE, "ActiveState") == "active", self.said()
+        node.give_addresses(TWIN)
+        node.systemctl("restart", CONTROL_PLANE)
+        node.wait_forwarding()
+
+    def _make_switch(self) -> None:
+        self.node.run(["ip", "netns", "add", SWITCH])
+        for interface in (*self.ports, self.uplink):
+            self.node.run(["ip", "link", "set", interface, "netns", SWITCH])
+        self.switch("link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+        bridged = [*self.ports, self.uplink]
+        if self.place.has_lacp:
+            self.switch("link", "add", "bond0", "type", "bond", *BOND)
+            for port in self.ports:
+                self.switch("link", "set", port, "master", "bond0")
+            bridged = ["bond0", self.uplink]
+        for port in bridged:
+            self.switch("link", "set", port, "master", "br0", "up")
+        self.switch("link", "set", "br0", "up")
+
+    def take_down(self) -> None:
+        node = self.node
+        for unit in (CONTROL_PLANE, ENGINE):
+            node.systemctl("stop", unit)
+        node.run(["ip", "link", "delete", TWIN])
+        node.host_setup("release", self.device)
+        node.run(["ip", "netns", "delete", SWITCH])  # the NICs come back
+        node.run(["rm", "--recursive", "--force", FLOW_DIR])
+        wait_until(
+            lambda: node.interface_of(self._address(UPLINK)) != "", "they are back", timeout_s=10
+        )
+
+    def plug(self, cable: int, is_up: bool) -> None:
+        """Both ends: a hub of QEMU's keeps it from the other one."""
+        for end in self.place.ends[cable::2]:
+            self.node.guest.set_link(end, is_up)
+
+    def said(self) -> str:
+        return self.node.journal(ENGINE)
+
+    def idle_members(self) -> int:
+        nics = self.node.millrace("status")["engine"]["nics"]
+        return sum(int(nic["idle_members"]) for nic in nics)
+
+    def wait_complete(self) -> None:
+        wait_until(lambda: self.idle_members() == 0, "all members carry", timeout_s=LACP_S)
+
+    def received_by(self, port: str) -> int:
+        statistics = f"/sys/class/net/{port}/statistics/rx_packets"
+        words = ["ip", "netns", "exec", SWITCH, "cat", statistics]
+        return int(self.node.run(words).stdout)
+
+
+@pytest.fixture(scope="module")
+def made(kernel: Kernel) -> Iterator[tuple[WireLab, GuestNode]]:
+    with installed_node(kernel, LAYOUT, NICS) as made:
+        made[1].run(["modprobe", "bonding", "max_bonds=0"])
+        yield made
+
+
+@pytest.fixture(scope="module", params=PLACES, ids=str)
+def station(request: pytest.FixtureRequest, made: tuple[WireLab, GuestNode]) -> Iterator[Station]:
+    station = Station(*made, request.param)
+    try:
+        station.set_up()
+        yield station
+    finally:
+        station.take_down()
+
+
+def test_member_that_gets_its_link_after_the_start_is_taken(station: Station) -> None:
+    station.lab.assert_served()
+    assert station.idle_members() == 1, station.said()
+    station.plug(1, True)
+    station.wait_complete()
+    station.lab.assert_served()
+
+
+def test_switch_and_engine_agree(station: Station) -> None:
+    """And the kernel sees the bond as one machine, with the first member's MAC address."""
+    shown = station.node.run(["ip", "link", "show", TWIN]).stdout
+    assert station.mac in shown and "NO-CARRIER" not in shown, shown
+    assert station.node.alarms() == [], station.said()
+    said = station.node.host_check(station.device)
+    assert "LACKS" not in said, said
+    if not station.place.has_lacp:
+        return
+    words = ["ip", "netns", "exec", SWITCH, "cat", "/proc/net/bonding/bond0"]
+    agreed = station.node.run(words).stdout
+    assert f"Partner Mac Address: {station.mac}" in agreed, agreed
+    assert "Number of ports: 2" in agreed, agreed
+
+
+def test_work_is_shared_by_workers_and_by_members_with_lacp(station: Station) -> None:
+    before = [station.received_by(port) for port in station.ports]
+    station.lab.assert_served()
+    sent = [station.received_by(port) - one for port, one in zip(station.ports, before)]
+    if station.place.has_lacp:
+        assert min(sent) > 10, sent
+    workers = station.node.millrace("counters")["workers"]
+    forwarded = [int(worker["counters"]["forwarded_packets"]) for worker in workers]
+    assert len(forwarded) == 2 and min(forwarded) > 0, forwarded
+
+
+def test_fault_52_member_that_goes_and_comes_back_ends_no_connection(station: Station) -> None:
+    with TcpStreams(station.lab.client, VIP_V4, connections=6) as streams:
+        for cable in (0, 1):
+            station.plug(cable, False)
+            wait_until(lambda: station.idle_members() == 1, "it is noticed", timeout_s=5)
+            station.lab.assert_served()
+            station.plug(cable, True)
+            station.wait_complete()
+        report = streams.stop()
+    assert report.errors == [] and report.moved == 0, report
+    wait_until(lambda: station.node.alarms() == [], "it is over", timeout_s=10)
+
+
+def test_without_any_member_the_bond_has_no_link(station: Station) -> None:
+    for cable in (0, 1):
+        station.plug(cable, False)
+    wait_until(
+        lambda: any("has no link" in alarm for alarm in station.node.alarms()),
+        "an alarm says so",
+        timeout_s=10,
+    )
+    for cable in (0, 1):
+        station.plug(cable, True)
+    station.wait_complete()
+    station.node.wait_forwarding()
+    station.lab.assert_served()
+    wait_until(lambda: station.node.alarms() == [], "it is over", timeout_s=10)
+
+
+def test_crash_of_the_engine_keeps_connections(station: Station) -> None:
+    with TcpStreams(station.lab.client, VIP_V4, connections=3) as streams:
+        station.node.crash(ENGINE)
+        station.wait_complete()
+        station.node.wait_forwarding()
+        report = streams.stop()
+    assert report.errors == [] and report.moved == 0, report
+    station.lab.assert_served()
+    drops = station.node.millrace("counters")["nics"][0]
+    assert re.match("bond:0", drops["name"]), drops
