@@ -290,10 +290,9 @@ constexpr MetricRow<DropSubject> kDropRows[] = {
 
 const char* alarm_label(AlarmKind kind) {
   constexpr std::array<const char*, kAlarmKindCount> kNames = {
-      "probes",      "late",          "hold",    "routes",      "publish", "store",
-      "file",        "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source",
-      "unreachable", "mtu",           "stall",   "link",        "twin",    "queues",
-      "members"};
+      "probes",        "late",    "hold",        "routes",  "publish",      "store",       "file",
+      "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source", "unreachable", "mtu",
+      "stall",         "link",    "twin",        "queues",  "members"};
   return kNames.at(static_cast<std::size_t>(kind));
 }
 

@@ -50,8 +50,8 @@ std::vector<std::string> split(std::string_view text) {
 }  // namespace
 
 bool is_bond(const std::string& device) {
-  return std::ranges::any_of(
-      kForms, [&](const auto& form) { return device.rfind(form.first, 0) == 0; });
+  return std::ranges::any_of(kForms,
+                             [&](const auto& form) { return device.rfind(form.first, 0) == 0; });
 }
 
 Result<BondForm> parse_bond(const std::string& device) {
@@ -68,8 +68,9 @@ Result<BondForm> parse_bond(const std::string& device) {
     }
   }
   if (bond.members.size() < 2) {
-    return Error{"has one member only: a bond has two or more, with commas between them; a single "
-                 "NIC needs none"};
+    return Error{
+        "has one member only: a bond has two or more, with commas between them; a single "
+        "NIC needs none"};
   }
   return bond;
 }
@@ -124,8 +125,10 @@ Status Bond::add(const std::string& member) {
   // Queues, offloads and what a driver needs watching for are decided once for all members.
   const std::string driver = driver_of(device);
   if (!members_.empty() && driver_of(members_.front()) != driver) {
-    return Error{"its members are of different kinds: " + name_of(members_.front()) + " has the "
-                 "driver " + driver_of(members_.front()) + ", " + member + " has " + driver};
+    return Error{"its members are of different kinds: " + name_of(members_.front()) +
+                 " has the "
+                 "driver " +
+                 driver_of(members_.front()) + ", " + member + " has " + driver};
   }
   if (::rte_eth_bond_slave_add(device_, device) != 0) {
     return driver_error("DPDK does not take its member " + member);
@@ -149,7 +152,7 @@ std::vector<std::string> Bond::idle_members() const {
 
 bool Bond::is_idle(std::uint16_t member) const {
   if (has_lacp_) {
-    struct rte_eth_bond_8023ad_slave_info lacp{};  // a function has the same name
+    struct rte_eth_bond_8023ad_slave_info lacp {};  // a function has the same name
     return ::rte_eth_bond_8023ad_slave_info(device_, member, &lacp) != 0 ||
            (lacp.actor_state & STATE_DISTRIBUTING) == 0;
   }

@@ -26,7 +26,7 @@ struct EalOptions {
   // NUMA nodes where that much is taken at once and kept, for drivers that take their own later:
   // the engine has given up by then what it would take to get more.
   std::set<std::uint32_t> kept_on_nodes = {};
-  std::vector<std::string> extra;          // further EAL arguments, as on DPDK's command lines
+  std::vector<std::string> extra;  // further EAL arguments, as on DPDK's command lines
 };
 
 class Eal {

@@ -101,8 +101,9 @@ std::string why_no_af_xdp(const std::string& interface) {
   std::error_code failure;  // what cannot be asked for is no bond
   const std::filesystem::path folder = "/sys/class/net/" + interface;
   const char* remedy =
-      "; set node.engine: xdp and start millrace-xdp with the bond, or give its NICs to this engine "
-      "by their PCI addresses: --nic bond:ADDRESS,ADDRESS";
+      "; set node.engine: xdp and start millrace-xdp with the bond, or give this engine its NICs "
+      "by "
+      "their PCI addresses: --nic bond:ADDRESS,ADDRESS";
   if (std::filesystem::exists(folder / "bonding", failure)) {
     return std::string("is a bond, of which AF_XDP gets no frames") + remedy;
   }

@@ -6,8 +6,9 @@
 // A nic is one or more DPDK devices, hidden here. A kernel interface is driven by AF_XDP with one
 // device per queue, which works on veth too (it reports no combined channels, and the driver then
 // accepts one queue per device). Everything else is one device with as many queues as it is told to
-// have; a bond is a device that has others (bond.h). Either way every queue that the nic spreads frames over is read by some worker: what
-// arrives on another one would be a part of the clients that gets no service.
+// have; a bond is a device that has others (bond.h). Either way every queue that the nic spreads
+// frames over is read by some worker: what arrives on another one would be a part of the clients
+// that gets no service.
 //
 // Steering: with several rx queues a device spreads packets by RSS over addresses and ports. That
 // need not agree with who owns a flow (core::owner_of: the client's side only, in both directions),

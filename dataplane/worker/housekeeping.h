@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a worker does between bursts: adopt a newer config and acknowledge it, age flows in small
-// steps, send what the node itself sends, see to bonds, publish counters, beat the heart. Warm: every 32 us, with
-// jitter so that workers do not do it all at the same moment.
+// steps, send what the node itself sends, see to bonds, publish counters, beat the heart. Warm:
+// every 32 us, with jitter so that workers do not do it all at the same moment.
 //
 // The worker counts in private memory; publish() copies to the stats segment, so that a counter
 // that was corrected (dispatch.h) never went down for a reader.
@@ -42,11 +42,11 @@ struct HousekeepingOptions {
   std::uint32_t worker = 0;
   core::Forwarder* forwarder = nullptr;
   ConfigExchange* configs = nullptr;
-  LocalTraffic* local_traffic = nullptr;      // null for all but worker 0
+  LocalTraffic* local_traffic = nullptr;        // null for all but worker 0
   std::vector<dpdk::BondTurn> bond_turns = {};  // one for each nic that is a bond
-  const NicMacs* nic_macs = nullptr;          // null: they never change
-  const mr_worker_stats* counters = nullptr;  // the worker's own
-  mr_worker_stats* published = nullptr;       // in the stats segment
+  const NicMacs* nic_macs = nullptr;            // null: they never change
+  const mr_worker_stats* counters = nullptr;    // the worker's own
+  mr_worker_stats* published = nullptr;         // in the stats segment
 };
 
 class Housekeeping {

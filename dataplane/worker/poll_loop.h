@@ -33,7 +33,7 @@ struct WorkerOptions {
   std::uint32_t index = 0;
   std::vector<dpdk::RxQueue> rx_queues;  // this worker's; none: it lives on handover
   Exits exits;
-  std::vector<dpdk::BondTurn> bond_turns = {};  // one for each nic that is a bond
+  std::vector<dpdk::BondTurn> bond_turns = {};           // one for each nic that is a bond
   core::FlowTable flow_table = core::FlowTable::none();  // its own; its memory outlives it
   std::vector<core::MacAddr> nic_macs;
   const NicMacs* changing_macs = nullptr;  // null: they never change

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bonds of PCI NICs with the DPDK engine, in one guest that has both ends of the cables: two NICs are
-the engine's, two are in a network namespace that stands for the switch, under a kernel bond where
-there is LACP. A bridge there joins them with the lab.
+"""Bonds of PCI NICs with the DPDK engine, in one guest that has both ends of the cables: two NICs
+are the engine's, two are in a network namespace that stands for the switch, under a kernel bond
+where there is LACP. A bridge there joins them with the lab.
 
 Each place is a bond; all tests of one place run before the next one is made.
 """

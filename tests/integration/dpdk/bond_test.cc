@@ -55,7 +55,8 @@ TEST(Bond, name_says_its_mode_and_members) {
 
 TEST(Bond, what_is_none_is_refused_with_the_reason) {
   EXPECT_THAT(refusal("bond:0000:03:00.0"), HasSubstr("has one member only"));
-  EXPECT_THAT(refusal("bond:0000:03:00.0,0000:03:00.0"), HasSubstr("its member 0000:03:00.0 twice"));
+  EXPECT_THAT(refusal("bond:0000:03:00.0,0000:03:00.0"),
+              HasSubstr("its member 0000:03:00.0 twice"));
   EXPECT_THAT(refusal("bond:eth1,eth2"), HasSubstr("its member 'eth1' is no PCI address"));
   EXPECT_THAT(refusal("bond:0000:03:00.0,"), HasSubstr("its member '' is no PCI address"));
   EXPECT_THAT(refusal("bond:" + make_device() + ",0000:03:00.7"),
@@ -76,9 +77,8 @@ TEST(Bond, member_of_one_bond_is_refused_by_another) {
 
 TEST(Bond, has_a_queue_for_each_worker_and_the_driver_of_its_members) {
   const MbufPool pool = test::make_pool();
-  const NicOptions options = {.device = "bond:" + make_device() + "," + make_device(),
-                              .index = 3,
-                              .worker_count = 2};
+  const NicOptions options = {
+      .device = "bond:" + make_device() + "," + make_device(), .index = 3, .worker_count = 2};
   EXPECT_EQ(Nic::expected_queue_count(options), 2u);
   const auto nic = Nic::open(options, pool);
   ASSERT_TRUE(nic) << nic.error().message;

@@ -38,8 +38,8 @@ NODE_ADDRESSES = (
 
 
 class WireLab(Lab):
-    """A lab whose switch has a tap for each NIC of a guest that has no cable to another one, in place
-    of a node of its own."""
+    """A lab whose switch has a tap for each NIC of a guest, but for those that have a cable to each
+    other, in place of a node of its own."""
 
     def __init__(self, layout: Layout, nics: Sequence[Nic]) -> None:
         super().__init__(layout)
