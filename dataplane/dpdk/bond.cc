@@ -95,12 +95,10 @@ std::uint32_t numa_node_of(const std::string& pci_address) {
 }
 
 Result<Bond> Bond::make(const BondForm& form, const std::string& name) {
-  std::uint16_t first = 0;
-  if (::rte_eth_dev_get_port_by_name(form.members.front().c_str(), &first) != 0) first = 0;
-  const int socket = ::rte_eth_dev_socket_id(first);
+  const std::uint32_t node = numa_node_of(form.members.front());
   const int mode = form.has_lacp ? BONDING_MODE_8023AD : BONDING_MODE_ACTIVE_BACKUP;
   const int device = ::rte_eth_bond_create(name.c_str(), static_cast<std::uint8_t>(mode),
-                                           static_cast<std::uint8_t>(std::max(socket, 0)));
+                                           static_cast<std::uint8_t>(node));
   if (device < 0) return driver_error("DPDK makes no bond");
   Bond bond(static_cast<std::uint16_t>(device), form.has_lacp);
   // As much of a flow as there is, so that two machines' flows use all members.
@@ -123,12 +121,10 @@ Status Bond::add(const std::string& member) {
     return Nic::not_taken().within("member " + member);
   }
   // Queues, offloads and what a driver needs watching for are decided once for all members.
-  const std::string driver = driver_of(device);
-  if (!members_.empty() && driver_of(members_.front()) != driver) {
-    return Error{"its members are of different kinds: " + name_of(members_.front()) +
-                 " has the "
-                 "driver " +
-                 driver_of(members_.front()) + ", " + member + " has " + driver};
+  const std::uint16_t first = members_.empty() ? device : members_.front();
+  if (driver_of(first) != driver_of(device)) {
+    return Error{"its members are of different kinds, by their drivers: " + name_of(first) + " " +
+                 driver_of(first) + ", " + member + " " + driver_of(device)};
   }
   if (::rte_eth_bond_slave_add(device_, device) != 0) {
     return driver_error("DPDK does not take its member " + member);

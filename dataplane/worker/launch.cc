@@ -173,7 +173,8 @@ std::uint32_t Engine::frame_bytes() const {
 std::uint32_t Engine::mbuf_count() const {
   std::uint32_t queues = 0;
   for (std::size_t nic = 0; nic < options_.nics.size(); ++nic) {
-    queues += dpdk::Nic::expected_queue_count(nic_options(nic)) + options_.worker_count;
+    const auto parts = static_cast<std::uint32_t>(dpdk::parts_of(options_.nics[nic].device).size());
+    queues += parts * (dpdk::Nic::expected_queue_count(nic_options(nic)) + options_.worker_count);
   }
   // AF_XDP keeps twice its descriptors in the kernel's rings.
   const std::uint32_t in_queues = queues * 2 * dpdk::kQueueDescriptors;
