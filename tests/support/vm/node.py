@@ -17,7 +17,7 @@ from lab.node import build_directory
 from lab.process import wait_until
 from lab.surroundings import VLAN_INTERFACE
 from lab.traffic import connect_many, dns_query, ping
-from lab.wires import CLIENT_BRIDGE
+from lab.wires import CLIENT_BRIDGE, TARGET_BRIDGE
 from vm.guest import Guest
 from vm.kernel import Kernel
 from vm.machine import Machine
@@ -46,11 +46,12 @@ class WireLab(Lab):
         self._nics = nics
 
     def _make_node(self) -> None:
-        for nic in self._nics:
+        for index, nic in enumerate(self._nics):
             if nic.cable:
                 continue
             nic.make_tap(self.switch.namespace)
-            self.switch.add_port(nic.name, CLIENT_BRIDGE)
+            is_targets = self.layout.two_nics and index > 0
+            self.switch.add_port(nic.name, TARGET_BRIDGE if is_targets else CLIENT_BRIDGE)
 
     def assert_served(self) -> None:
         """The client, by the VIPs, and by the node's own addresses."""
@@ -136,8 +137,14 @@ class GuestNode:
         lines = self.guest.read(ETC / f"{unit.removeprefix('millrace-')}.env").splitlines()
         return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
-    def give_addresses(self, interface: str, *, words: Sequence[str] = ()) -> None:
-        for address in NODE_ADDRESSES:
+    def give_addresses(
+        self,
+        interface: str,
+        given: Sequence[str] = NODE_ADDRESSES,
+        *,
+        words: Sequence[str] = (),
+    ) -> None:
+        for address in given:
             dad = ["nodad"] if ":" in address else []
             self.run(["ip", "address", "replace", address, "dev", interface, *dad])
         self.run(["ip", "link", "set", interface, "up", *words])
