@@ -148,7 +148,8 @@ bool Bond::is_idle(std::uint16_t member) const {
   }
   std::array<std::uint16_t, RTE_MAX_ETHPORTS> active;
   const int count = ::rte_eth_bond_active_slaves_get(device_, active.data(), active.size());
-  return count <= 0 || std::ranges::count(std::span(active).first(count), member) == 0;
+  return count <= 0 ||
+         std::ranges::count(std::span(active).first(static_cast<std::size_t>(count)), member) == 0;
 }
 
 void Bond::share_mac() const {
