@@ -29,7 +29,8 @@ std::vector<std::uint32_t> NumaNodes::near_first(const std::string& device,
                                                  std::vector<std::uint32_t> cpus) const {
   const std::optional<std::uint32_t> node = of_device(device);
   if (node) {
-    std::ranges::stable_partition(cpus, [&](std::uint32_t cpu) { return is_on(*node, cpu); });
+    std::stable_partition(cpus.begin(), cpus.end(),
+                          [&](std::uint32_t cpu) { return is_on(*node, cpu); });
   }
   return cpus;
 }
