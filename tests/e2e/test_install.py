@@ -46,7 +46,7 @@ def texts_for_operators(installed: Path) -> Iterator[tuple[str, str]]:
     for path in sorted((installed / DOCUMENTS).rglob("*")):
         if path.is_file():
             yield str(path), path.read_text()
-    for name in ("host-setup", "host-check"):
+    for name in ("host-setup", "host-setup-pci", "host-check"):
         yield name, (DEPLOY / name).read_text()
     for unit in UNITS:
         yield unit, (units(installed) / f"{unit}.service").read_text()
