@@ -18,6 +18,7 @@ import pytest
 from lab import Lab, Layout, Namespace, Node, addresses
 from lab.addresses import VIP_V4, VIP_V6
 from lab.configs import Config, config, listener, pair, standard
+from lab.process import wait_until
 from lab.talker import TALK_PORT
 from lab.talks import Talk, listen, open_talks, talking
 from lab.traffic import family_of, ping
@@ -208,7 +209,8 @@ def test_fault_89_closed_nic_answers_for_none_of_the_nodes_addresses(lab: Lab, n
         node.restart_dataplane()
         node.wait_adopted()
         node.wait_states("healthy")
-    assert ping(host, addresses.SECOND_MAC_V4) > 0
+    # What stands on the twin has a carrier again when the kernel has come to tell it.
+    wait_until(lambda: ping(host, addresses.SECOND_MAC_V4, 1) > 0, "it answers", timeout_s=10)
     assert addresses.SECOND_MAC in host.ip("neighbour", "show", addresses.SECOND_MAC_V4)
 
 
