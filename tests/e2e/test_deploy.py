@@ -330,26 +330,6 @@ def test_host_check_finds_the_lab_node_ready_and_a_missing_nic(lab: Lab) -> None
     assert lacking.returncode == 1 and "LACKS  nosuch0" in lacking.stdout
 
 
-def test_host_check_knows_that_huge_pages_are_the_engine_s_that_runs() -> None:
-    """Its own take most of them, as "Sizing" has it."""
-    script = """
-        mount -t tmpfs none /run; mkdir /run/millrace
-        pages=/sys/kernel/mm/hugepages
-        mount -t tmpfs none $pages; mkdir $pages/hugepages-2048kB
-        echo 256 >$pages/hugepages-2048kB/nr_hugepages
-        echo 9 >$pages/hugepages-2048kB/free_hugepages
-        "$0"
-        echo $$ >/run/millrace/dataplane.lock; echo millrace-dataplane >/proc/$$/comm
-        "$0"
-        echo bash >/proc/$$/comm
-        "$0"
-    """
-    words = ["unshare", "--mount", "bash", "-c", script, f"{DEPLOY}/host-check"]
-    lines = re.findall(r"^.*\bhugepages  .*$", run(words, check=False).stdout, re.MULTILINE)
-    assert [line.split()[0] for line in lines] == ["LACKS", "ok", "LACKS"], lines
-    assert "9 of 256 free beside the engine that runs" in lines[1]
-
-
 @pytest.mark.only_engine("dpdk", "queues of other NICs are the engine's own business")
 def test_host_check_knows_what_af_xdp_takes_of_queues_and_mtu(lab: Lab) -> None:
     node = lab.node.namespace
@@ -362,28 +342,6 @@ def test_host_check_knows_what_af_xdp_takes_of_queues_and_mtu(lab: Lab) -> None:
     assert re.search(r"ok +nic0 +MTU 1500\n", said), said
     assert re.search(rf"LACKS +wide0 +{queues} rx queues, 33 with those of the NICs", said), said
     assert "ip link set dev wide0 mtu 3434" in said
-
-
-def test_huge_pages_are_those_of_2_mib_whatever_the_machines_default_is(tmp_path: Path) -> None:
-    """A machine that was booted with default_hugepagesz=1G, in a mount namespace."""
-    sizes = {"2048kB": 200, "1048576kB": 0}
-    default = tmp_path / "default"
-    default.write_text("4\n")
-    script = f"""set -e
-mount --bind {default} /proc/sys/vm/nr_hugepages
-mount -t tmpfs none /sys/kernel/mm/hugepages
-cd /sys/kernel/mm/hugepages
-""" + "".join(
-        f"mkdir hugepages-{size}; echo {count} | tee hugepages-{size}/nr_hugepages"
-        f" >hugepages-{size}/free_hugepages\n"
-        for size, count in sizes.items()
-    )
-    check = f"{DEPLOY}/host-check || true"
-    grow = f"{DEPLOY}/host-setup hugepages 300; cat hugepages-2048kB/nr_hugepages"
-    said = run(["unshare", "--mount", "sh", "-c", f"{script}{check}\n{grow}"]).stdout
-    assert "200 of 200 free (2 MiB each)" in said, said
-    assert said.endswith("\n300\n"), said
-    assert default.read_text() == "4\n"
 
 
 def test_engine_documents_tell_one_number_of_huge_pages() -> None:

@@ -13,21 +13,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from lab import Layout
 from lab.addresses import VIP_V4
 from lab.configs import standard
 from lab.process import wait_until
 from lab.traffic import TcpStreams
+from lab.wires import BOND
 from vm import Kernel
 from vm.nic import E1000E, Nic
-from vm.node import CONTROL_PLANE, TWIN, GuestNode, WireLab, installed_node
+from vm.node import CONTROL_PLANE, LAYOUT, TWIN, GuestNode, WireLab, installed_node
 
 CONFIG = standard(members=(1, 2))
 ENGINE = "millrace-dataplane"
 FLOW_DIR = "/dev/hugepages/millrace"
-LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
 SWITCH = "switch"
-BOND = "mode 802.3ad miimon 100 lacp_rate fast xmit_hash_policy layer3+4".split()
 # Both ends wait two seconds before they take a member into a bond.
 LACP_S = 10.0
 

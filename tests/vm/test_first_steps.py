@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 
 import pytest
-from lab import Layout
 from lab.addresses import NODE_CLIENT_V4
 from lab.configs import standard
 from lab.node import REPOSITORY
@@ -15,12 +14,11 @@ from lab.process import wait_until
 from lab.traffic import ping
 from vm import Kernel
 from vm.nic import E1000E
-from vm.node import TWIN, GuestNode, WireLab, installed_node
+from vm.node import LAYOUT, TWIN, GuestNode, installed_node
 
 HEADING = "## First steps on a PCI NIC\n"
 # Names of README's example.
 INTERFACE, PCI_ADDRESS, MAC = "eth1", "0000:3b:00.0", "02:00:00:00:00:01"
-LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
 
 
 def steps(names: Mapping[str, str]) -> list[list[str]]:

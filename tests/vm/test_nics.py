@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from lab import Layout
 from lab.addresses import (
     NODE_CLIENT_V4,
     NODE_CLIENT_V6,
@@ -29,14 +28,13 @@ from lab.traffic import TcpStreams, ping, upload
 from vm import Kernel
 from vm.kernel import NEWEST, OLDEST, STANDARD
 from vm.nic import E1000E, Nic
-from vm.node import CONTROL_PLANE, ENGINES, TWIN, GuestNode, WireLab, installed_node
+from vm.node import CONTROL_PLANE, ENGINES, LAYOUT, TWIN, GuestNode, WireLab, installed_node
 
 CONFIG = standard(members=(1, 2))
 HUGEPAGES = 192
 MACVLAN_V4 = "192.0.2.3"
 FLOW_DIR = "/dev/hugepages/millrace"
 XDP = "/usr/local/sbin/millrace-xdp"
-LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
 
 ONE_QUEUE = Nic("virtio1", "virtio-net-pci-transitional")
 QUEUES = Nic("virtio4", "virtio-net-pci-transitional", "mq=on,rss=on,vectors=10", queues=4)

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Layout
 from lab.configs import standard
 from lab.process import wait_until
 from vm import Kernel
 from vm.nic import Nic
-from vm.node import CONTROL_PLANE, ENGINES, TWIN, GuestNode, WireLab, installed_node
+from vm.node import CONTROL_PLANE, ENGINES, LAYOUT, TWIN, GuestNode, WireLab, installed_node
 
-LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
 NIC = Nic("far", "e1000e", module="e1000e", is_far=True)
 PCI = NIC.pci_address(0)
 UNIT = ENGINES["dpdk"]

@@ -8,23 +8,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from lab import Layout
 from lab.addresses import VIP_V4
 from lab.configs import standard
 from lab.traffic import TcpStreams
 from vm import Kernel
 from vm.nic import E1000E
-from vm.node import CONTROL_PLANE, ENGINES, NODE_ADDRESSES, GuestNode, WireLab, installed_node
-
-LAYOUT = Layout(
-    targets=2,
-    two_nics=True,
-    hugepages=0,
-    noise_per_second=0,
-    bystander=False,
-    second_mac=False,
-    tagged=False,
+from vm.node import (
+    CONTROL_PLANE,
+    ENGINES,
+    LAYOUT,
+    NODE_ADDRESSES,
+    GuestNode,
+    WireLab,
+    installed_node,
 )
+
+TWO_SIDES = replace(LAYOUT, two_nics=True, tagged=False)
 NICS = [replace(E1000E, name="clients"), replace(E1000E, name="targets")]
 PCI = [nic.pci_address(number) for number, nic in enumerate(NICS)]
 TWINS = ["twin0", "twin1"]
@@ -33,7 +32,7 @@ CLIENT_SIDE, TARGET_SIDE = NODE_ADDRESSES[::2], NODE_ADDRESSES[1::2]
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[tuple[WireLab, GuestNode]]:
-    with installed_node(Kernel.find(), LAYOUT, NICS) as made:
+    with installed_node(Kernel.find(), TWO_SIDES, NICS) as made:
         yield made
 
 

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from lab import Layout
 from lab.addresses import NODE_CLIENT_V4, VIP_V4, VIP_V6
 from lab.configs import standard
 from lab.process import wait_until
 from lab.traffic import StreamReport, TcpStreams, connect_many, ping
 from vm import Kernel
 from vm.nic import Nic
-from vm.node import CONTROL_PLANE, ETC, TWIN, GuestNode, WireLab, installed_node
+from vm.node import CONTROL_PLANE, ETC, LAYOUT, TWIN, GuestNode, WireLab, installed_node
 
 HUGEPAGES = 192
 CONFIG = standard(members=(1,))
@@ -23,14 +23,14 @@ CONFIG = standard(members=(1,))
 CAPABILITIES = {"millrace-xdp": 1 << 39 | 1 << 38 | 1 << 12, "millrace-dataplane": 0}
 
 
-LAYOUT = Layout(targets=1, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
+ONE_TARGET = replace(LAYOUT, targets=1)
 NIC_ON_THE_BUS = Nic("virtio", "virtio-net-pci-transitional")
 INTERFACE = "eth0"
 
 
 @pytest.fixture(scope="module")
 def made(kernel: Kernel) -> Iterator[tuple[WireLab, GuestNode]]:
-    with installed_node(kernel, LAYOUT, [NIC_ON_THE_BUS]) as made:
+    with installed_node(kernel, ONE_TARGET, [NIC_ON_THE_BUS]) as made:
         made[1].give_addresses(INTERFACE)
         yield made
 

@@ -24,6 +24,8 @@ from vm.machine import Machine
 from vm.nic import Nic
 
 TWIN = "twin0"
+# An emulated processor has enough to do: two targets, and nothing beside what a test asks.
+LAYOUT = Layout(targets=2, hugepages=0, noise_per_second=0, bystander=False, second_mac=False)
 ETC = Path("/etc/millrace")
 LIBEXEC = Path("/usr/local/libexec/millrace")
 MILLRACE = "/usr/local/bin/millrace"
