@@ -150,6 +150,7 @@ def test_host_check_names_what_does_not_exist(engine: str, nic: str) -> None:
     ("nic", "said"),
     [
         ("bond:0000:ff:1f.6,0000:ff:1f.7", ["0000:ff:1f.6 no such", "0000:ff:1f.7 no such"]),
+        ("bond:0000:ff:1f.7,0000:ff:1f.7", ["has a member twice"]),
         ("bond-active-backup:0000:ff:1f.7", ["has one member only", "0000:ff:1f.7 no such PCI"]),
         ("bond:lo,0000:ff:1f.7", ["its member 'lo' is no PCI address", "0000:ff:1f.7 no such PCI"]),
     ],

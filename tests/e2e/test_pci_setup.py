@@ -67,6 +67,32 @@ ls {DEVICE}
     assert done.stderr == said + ADVICE
 
 
+def test_bond_goes_on_without_a_nic_that_is_gone() -> None:
+    """One that broke, as after a reboot; but a single NIC is waited for."""
+    bond = f"bond:0000:3b:00.1,{ADDRESS}"
+    done = on_a_machine(
+        f"""
+mkdir {DEVICE}/net
+{SETUP} await {bond}
+{SETUP} bind {bond} || true  # nobody probes it here
+{SETUP} await 0000:3b:00.1 & sleep 1; kill $!
+"""
+    )
+    said = "there is still no NIC '0000:3b:00.1'"
+    assert done.stdout.count("waiting for the NIC '0000:3b:00.1'") == 2, done
+    assert done.stderr.count(said) == 1 and f"{bond} goes on without" in done.stderr, done
+    assert f"uio_pci_generic does not take {ADDRESS}" in done.stderr, done
+    assert "0000:3b:00.1" not in done.stderr.replace(said, "").replace(bond, "").replace(
+        "(/sys/bus/pci/devices/0000:3b:00.1)", ""
+    ), done
+
+
+@pytest.mark.parametrize("nic", [ADDRESS, f"bond:{ADDRESS},0000:3b:00.1"])
+def test_address_on_the_bus_is_not_taken_for_a_mac_address(nic: str) -> None:
+    done = run([SETUP, "twin", "twin9", nic], check=False)
+    assert done.returncode == 1 and f"'{nic}' is no MAC address" in done.stderr, done
+
+
 @pytest.mark.parametrize("driver", ["uio_pci_generic", "vfio-pci"])
 def test_nic_in_use_is_not_released(driver: str) -> None:
     """The kernel would take it from under the engine, and end that."""
