@@ -95,6 +95,7 @@ def test_fault_87_host_setup_waits_for_a_nic_and_names_it(lab: Lab) -> None:
         ["twin", "02:00:00:00:00:01", "a-name-of-an-interface"],
         ["twin", "twin9"],
         ["twin", "twin9", "a", "b"],
+        ["twin", "twin9 twin9", "lo lo"],
         ["twin", "--help-me"],
         ["xdp", ""],
         ["xdp", "../net/lo"],

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What host-setup reserves of huge pages, and what host-check says of them, on machines that this one
-is not: /sys in a mount namespace."""
+"""What host-setup reserves of huge pages, and what host-check says of them, on machines that this
+one is not: /sys in a mount namespace."""
 
 from __future__ import annotations
 

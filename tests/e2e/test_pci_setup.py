@@ -87,6 +87,30 @@ mkdir {DEVICE}/net
     ), done
 
 
+def test_nic_that_shares_its_iommu_group_with_the_kernel_is_told_of() -> None:
+    """vfio-pci gives DPDK a group as a whole."""
+    group = "/sys/bus/pci/group/devices"
+    done = on_a_machine(
+        f"""
+mkdir -p {group} /sys/bus/pci/drivers/vfio-pci; ln -s {group}/.. {DEVICE}/iommu_group
+use vfio-pci
+for other in 0000:3a:00.0:0x060400 0000:3b:00.1:0x020000 0000:3b:00.2:0x020000; do
+  device=/sys/bus/pci/devices/${{other%:*}}
+  mkdir $device; echo ${{other##*:}} >$device/class; ln -s $device {group}
+done
+ln -s {DEVICE} {group}
+for busy in 0000:3a:00.0 0000:3b:00.2; do
+  ln -s /sys/bus/pci/drivers/e1000e /sys/bus/pci/devices/$busy/driver
+done
+{SETUP.with_name("host-check")} {ADDRESS} | grep {ADDRESS}
+"""
+    )
+    ok, lacks = done.stdout.splitlines()
+    assert ok == f"ok     {ADDRESS} bound to vfio-pci", done
+    said = f"LACKS  {ADDRESS} is in one IOMMU group with 0000:3b:00.2, which the kernel has"
+    assert lacks.startswith(said), done
+
+
 @pytest.mark.parametrize("nic", [ADDRESS, f"bond:{ADDRESS},0000:3b:00.1"])
 def test_address_on_the_bus_is_not_taken_for_a_mac_address(nic: str) -> None:
     done = run([SETUP, "twin", "twin9", nic], check=False)
