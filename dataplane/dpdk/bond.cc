@@ -4,16 +4,19 @@
 #include <rte_eth_bond.h>
 #include <rte_eth_bond_8023ad.h>
 #include <rte_ethdev.h>
+#include <rte_lcore.h>
 #include <rte_mbuf.h>
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
 #include "dataplane/dpdk/library_log.h"
 #include "dataplane/dpdk/nic.h"
 #include "dataplane/dpdk/numa.h"
+#include "dataplane/dpdk/pci_address.h"
 
 namespace millrace::dpdk {
 
@@ -63,6 +66,11 @@ Result<BondForm> parse_bond(const std::string& device) {
     if (Nic::is_interface(member)) {
       return Error{"its member '" + member + "' is no PCI address like 0000:3b:00.0"};
     }
+    if (is_pci_address(member)) {
+      if (Status right = check_pci_address(member); !right) {
+        return right.error().within("its member '" + member + "'");
+      }
+    }
     if (std::ranges::count(bond.members, member) > 1) {
       return Error{"has its member " + member + " twice"};
     }
@@ -88,8 +96,12 @@ std::uint64_t member_memory_bytes(std::uint32_t tx_queue_count) {
   return (1 + std::uint64_t{tx_queue_count} * kQueueDescriptors) * kBufferBytes;
 }
 
-Result<Bond> Bond::make(const BondForm& form, const std::string& name) {
-  const std::uint32_t node = NumaNodes().of_device(form.members.front()).value_or(0);
+Result<Bond> Bond::make(const BondForm& form, const std::string& name,
+                        const std::optional<core::MacAddr>& known_mac) {
+  std::vector<std::string> there = form.members;
+  std::erase_if(there, is_gone);
+  if (there.empty()) return why_not_taken(form.members.front()).within("member " + form.members[0]);
+  const std::uint32_t node = NumaNodes().of_device(there.front()).value_or(::rte_socket_id());
   const int mode = form.has_lacp ? BONDING_MODE_8023AD : BONDING_MODE_ACTIVE_BACKUP;
   const int device = ::rte_eth_bond_create(name.c_str(), static_cast<std::uint8_t>(mode),
                                            static_cast<std::uint8_t>(node));
@@ -97,7 +109,8 @@ Result<Bond> Bond::make(const BondForm& form, const std::string& name) {
   Bond bond(static_cast<std::uint16_t>(device), form.has_lacp);
   // As much of a flow as there is, so that two machines' flows use all members.
   (void)::rte_eth_bond_xmit_policy_set(bond.device_, BALANCE_XMIT_POLICY_LAYER34);
-  for (const std::string& member : form.members) {
+  std::ranges::copy_if(form.members, std::back_inserter(bond.gone_), is_gone);
+  for (const std::string& member : there) {
     Status added = bond.add(member);
     if (added) continue;
     for (const std::uint16_t one : bond.members_) {
@@ -106,13 +119,18 @@ Result<Bond> Bond::make(const BondForm& form, const std::string& name) {
     (void)::rte_eth_bond_free(name.c_str());  // refused while it has members
     return added.error();
   }
+  if (known_mac && is_gone(form.members.front())) {
+    rte_ether_addr mac{};
+    std::ranges::copy(known_mac->bytes, mac.addr_bytes);
+    (void)::rte_eth_bond_mac_address_set(bond.device_, &mac);  // else it has the next one's
+  }
   return bond;
 }
 
 Status Bond::add(const std::string& member) {
   std::uint16_t device = 0;
   if (::rte_eth_dev_get_port_by_name(member.c_str(), &device) != 0) {
-    return Nic::not_taken().within("member " + member);
+    return why_not_taken(member).within("member " + member);
   }
   // Queues, offloads and what a driver needs watching for are decided once for all members.
   const std::uint16_t first = members_.empty() ? device : members_.front();
@@ -133,11 +151,15 @@ std::uint16_t Bond::carrier() const {
 }
 
 std::vector<std::string> Bond::idle_members() const {
-  std::vector<std::string> idle;
+  std::vector<std::string> idle = gone_;
   for (const std::uint16_t member : members_) {
     if (is_idle(member)) idle.push_back(name_of(member));
   }
   return idle;
+}
+
+bool Bond::has_link() const {
+  return !std::ranges::all_of(members_, [this](std::uint16_t member) { return is_idle(member); });
 }
 
 bool Bond::is_idle(std::uint16_t member) const {
