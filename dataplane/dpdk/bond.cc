@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -109,7 +108,9 @@ Result<Bond> Bond::make(const BondForm& form, const std::string& name,
   Bond bond(static_cast<std::uint16_t>(device), form.has_lacp);
   // As much of a flow as there is, so that two machines' flows use all members.
   (void)::rte_eth_bond_xmit_policy_set(bond.device_, BALANCE_XMIT_POLICY_LAYER34);
-  std::ranges::copy_if(form.members, std::back_inserter(bond.gone_), is_gone);
+  for (const std::string& member : form.members) {
+    if (std::ranges::count(there, member) == 0) bond.gone_.push_back(member);
+  }
   for (const std::string& member : there) {
     Status added = bond.add(member);
     if (added) continue;
@@ -119,7 +120,7 @@ Result<Bond> Bond::make(const BondForm& form, const std::string& name,
     (void)::rte_eth_bond_free(name.c_str());  // refused while it has members
     return added.error();
   }
-  if (known_mac && is_gone(form.members.front())) {
+  if (known_mac && there.front() != form.members.front()) {
     rte_ether_addr mac{};
     std::ranges::copy(known_mac->bytes, mac.addr_bytes);
     (void)::rte_eth_bond_mac_address_set(bond.device_, &mac);  // else it has the next one's

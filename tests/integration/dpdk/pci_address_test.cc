@@ -17,7 +17,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-std::string refusal(const std::string& device) {
+std::string wrong_in(const std::string& device) {
   const Status checked = check_pci_address(device);
   return checked ? "" : checked.error().message;
 }
@@ -31,17 +31,17 @@ TEST(PciAddress, is_told_from_interfaces) {
 }
 
 TEST(PciAddress, has_one_way_to_be_written) {
-  EXPECT_EQ(refusal("0000:3b:00.0"), "");
-  EXPECT_EQ(refusal("10000:3b:00.0"), "") << "a domain of Intel's volume management device";
+  EXPECT_EQ(wrong_in("0000:3b:00.0"), "");
+  EXPECT_EQ(wrong_in("10000:3b:00.0"), "") << "a domain of Intel's volume management device";
   for (const std::string other :
        {"3b:00.0", "0000:3B:00.0", "0:3b:0.0", "0000:3b:00.0x", "0000:3b:00.0 0000:3b:00.1"}) {
-    EXPECT_THAT(refusal(other), HasSubstr("as the kernel writes it, like 0000:3b:00.0")) << other;
+    EXPECT_THAT(wrong_in(other), HasSubstr("as the kernel writes it, like 0000:3b:00.0")) << other;
   }
 }
 
 TEST(PciAddress, may_have_arguments_for_the_driver_and_no_second_nic) {
-  EXPECT_EQ(refusal("0000:3b:00.0,mprq_en=1"), "");
-  EXPECT_THAT(refusal("0000:3b:00.0,0000:3b:00.1"), HasSubstr("NICs of one bond have 'bond:'"));
+  EXPECT_EQ(wrong_in("0000:3b:00.0,mprq_en=1"), "");
+  EXPECT_THAT(wrong_in("0000:3b:00.0,0000:3b:00.1"), HasSubstr("NICs of one bond have 'bond:'"));
 }
 
 TEST(PciAddress, what_has_the_device_is_named) {
