@@ -24,6 +24,9 @@ namespace {
 constexpr std::array<std::pair<std::string_view, bool>, 2> kForms = {
     {{"bond:", true}, {"bond-active-backup:", false}}};
 
+// How often the driver looks at the members' links: as often as the engine looks at other nics'.
+constexpr std::uint32_t kLinkLookMs = 20;
+
 std::string name_of(std::uint16_t device) {
   std::array<char, RTE_ETH_NAME_MAX_LEN> name{};
   return ::rte_eth_dev_get_name_by_port(device, name.data()) == 0 ? name.data() : "";
@@ -32,6 +35,16 @@ std::string name_of(std::uint16_t device) {
 std::string driver_of(std::uint16_t device) {
   rte_eth_dev_info info{};
   return ::rte_eth_dev_info_get(device, &info) == 0 ? info.driver_name : "";
+}
+
+// What DPDK's drivers say of a device; returns what it was before.
+std::uint32_t change_flags(std::uint16_t device, std::uint32_t kept, std::uint32_t set = 0) {
+  rte_eth_dev_info info{};
+  if (::rte_eth_dev_info_get(device, &info) != 0) return 0;
+  auto& flags = const_cast<std::uint32_t&>(*info.dev_flags);
+  const std::uint32_t before = flags;
+  flags = (flags & kept) | set;
+  return before;
 }
 
 Error driver_error(const std::string& what) {
@@ -106,6 +119,7 @@ Result<Bond> Bond::make(const BondForm& form, const std::string& name,
                                            static_cast<std::uint8_t>(node));
   if (device < 0) return driver_error("DPDK makes no bond");
   Bond bond(static_cast<std::uint16_t>(device), form.has_lacp);
+  (void)::rte_eth_bond_link_monitoring_set(bond.device_, kLinkLookMs);
   // As much of a flow as there is, so that two machines' flows use all members.
   (void)::rte_eth_bond_xmit_policy_set(bond.device_, BALANCE_XMIT_POLICY_LAYER34);
   for (const std::string& member : form.members) {
@@ -139,7 +153,12 @@ Status Bond::add(const std::string& member) {
     return Error{"its members are of different kinds, by their drivers: " + name_of(first) + " " +
                  driver_of(first) + ", " + member + " " + driver_of(device)};
   }
-  if (::rte_eth_bond_slave_add(device_, device) != 0) {
+  // The driver hears of links by interrupts where the device says that it has them, and else looks
+  // by itself. With uio_pci_generic interrupts may never come (IRQ routing), so it shall do both.
+  const std::uint32_t flags = change_flags(device, ~std::uint32_t{RTE_ETH_DEV_INTR_LSC});
+  const int status = ::rte_eth_bond_slave_add(device_, device);
+  (void)change_flags(device, UINT32_MAX, flags);
+  if (status != 0) {
     return driver_error("DPDK does not take its member " + member);
   }
   members_.push_back(device);

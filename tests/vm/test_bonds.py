@@ -236,8 +236,8 @@ def test_without_any_member_the_bond_has_no_link(station: Station) -> None:
 
 
 def test_release_of_a_member_in_use_is_refused(station: Station) -> None:
-    words = [LIBEXEC / "host-setup", "release", station.members[1]]
-    done = station.node.run(words, check=False)
+    setup = f"{LIBEXEC}/host-setup"
+    done = station.node.run([setup, "release", station.members[1]], check=False)
     assert done.returncode == 1 and "is in use by process" in done.stderr, done
     station.lab.assert_served()
 
