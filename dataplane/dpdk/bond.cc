@@ -4,6 +4,7 @@
 #include <rte_eth_bond.h>
 #include <rte_eth_bond_8023ad.h>
 #include <rte_ethdev.h>
+#include <rte_lcore.h>
 #include <rte_mbuf.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "dataplane/dpdk/library_log.h"
 #include "dataplane/dpdk/nic.h"
 #include "dataplane/dpdk/numa.h"
+#include "dataplane/dpdk/pci_address.h"
 
 namespace millrace::dpdk {
 
@@ -21,6 +23,9 @@ namespace {
 
 constexpr std::array<std::pair<std::string_view, bool>, 2> kForms = {
     {{"bond:", true}, {"bond-active-backup:", false}}};
+
+// How often the driver looks at the members' links: as often as the engine looks at other nics'.
+constexpr std::uint32_t kLinkLookMs = 20;
 
 std::string name_of(std::uint16_t device) {
   std::array<char, RTE_ETH_NAME_MAX_LEN> name{};
@@ -30,6 +35,16 @@ std::string name_of(std::uint16_t device) {
 std::string driver_of(std::uint16_t device) {
   rte_eth_dev_info info{};
   return ::rte_eth_dev_info_get(device, &info) == 0 ? info.driver_name : "";
+}
+
+// What DPDK's drivers say of a device; returns what it was before.
+std::uint32_t change_flags(std::uint16_t device, std::uint32_t kept, std::uint32_t set = 0) {
+  rte_eth_dev_info info{};
+  if (::rte_eth_dev_info_get(device, &info) != 0) return 0;
+  auto& flags = const_cast<std::uint32_t&>(*info.dev_flags);
+  const std::uint32_t before = flags;
+  flags = (flags & kept) | set;
+  return before;
 }
 
 Error driver_error(const std::string& what) {
@@ -63,6 +78,11 @@ Result<BondForm> parse_bond(const std::string& device) {
     if (Nic::is_interface(member)) {
       return Error{"its member '" + member + "' is no PCI address like 0000:3b:00.0"};
     }
+    if (is_pci_address(member)) {
+      if (Status right = check_pci_address(member); !right) {
+        return right.error().within("its member '" + member + "'");
+      }
+    }
     if (std::ranges::count(bond.members, member) > 1) {
       return Error{"has its member " + member + " twice"};
     }
@@ -88,16 +108,24 @@ std::uint64_t member_memory_bytes(std::uint32_t tx_queue_count) {
   return (1 + std::uint64_t{tx_queue_count} * kQueueDescriptors) * kBufferBytes;
 }
 
-Result<Bond> Bond::make(const BondForm& form, const std::string& name) {
-  const std::uint32_t node = NumaNodes().of_device(form.members.front()).value_or(0);
+Result<Bond> Bond::make(const BondForm& form, const std::string& name,
+                        const std::optional<core::MacAddr>& known_mac) {
+  std::vector<std::string> there = form.members;
+  std::erase_if(there, is_gone);
+  if (there.empty()) return why_not_taken(form.members.front()).within("member " + form.members[0]);
+  const std::uint32_t node = NumaNodes().of_device(there.front()).value_or(::rte_socket_id());
   const int mode = form.has_lacp ? BONDING_MODE_8023AD : BONDING_MODE_ACTIVE_BACKUP;
   const int device = ::rte_eth_bond_create(name.c_str(), static_cast<std::uint8_t>(mode),
                                            static_cast<std::uint8_t>(node));
   if (device < 0) return driver_error("DPDK makes no bond");
   Bond bond(static_cast<std::uint16_t>(device), form.has_lacp);
+  (void)::rte_eth_bond_link_monitoring_set(bond.device_, kLinkLookMs);
   // As much of a flow as there is, so that two machines' flows use all members.
   (void)::rte_eth_bond_xmit_policy_set(bond.device_, BALANCE_XMIT_POLICY_LAYER34);
   for (const std::string& member : form.members) {
+    if (std::ranges::count(there, member) == 0) bond.gone_.push_back(member);
+  }
+  for (const std::string& member : there) {
     Status added = bond.add(member);
     if (added) continue;
     for (const std::uint16_t one : bond.members_) {
@@ -106,13 +134,18 @@ Result<Bond> Bond::make(const BondForm& form, const std::string& name) {
     (void)::rte_eth_bond_free(name.c_str());  // refused while it has members
     return added.error();
   }
+  if (known_mac && there.front() != form.members.front()) {
+    rte_ether_addr mac{};
+    std::ranges::copy(known_mac->bytes, mac.addr_bytes);
+    (void)::rte_eth_bond_mac_address_set(bond.device_, &mac);  // else it has the next one's
+  }
   return bond;
 }
 
 Status Bond::add(const std::string& member) {
   std::uint16_t device = 0;
   if (::rte_eth_dev_get_port_by_name(member.c_str(), &device) != 0) {
-    return Nic::not_taken().within("member " + member);
+    return why_not_taken(member).within("member " + member);
   }
   // Queues, offloads and what a driver needs watching for are decided once for all members.
   const std::uint16_t first = members_.empty() ? device : members_.front();
@@ -120,7 +153,12 @@ Status Bond::add(const std::string& member) {
     return Error{"its members are of different kinds, by their drivers: " + name_of(first) + " " +
                  driver_of(first) + ", " + member + " " + driver_of(device)};
   }
-  if (::rte_eth_bond_slave_add(device_, device) != 0) {
+  // The driver hears of links by interrupts where the device says that it has them, and else looks
+  // by itself. With uio_pci_generic interrupts may never come (IRQ routing), so it shall do both.
+  const std::uint32_t flags = change_flags(device, ~std::uint32_t{RTE_ETH_DEV_INTR_LSC});
+  const int status = ::rte_eth_bond_slave_add(device_, device);
+  (void)change_flags(device, UINT32_MAX, flags);
+  if (status != 0) {
     return driver_error("DPDK does not take its member " + member);
   }
   members_.push_back(device);
@@ -133,11 +171,15 @@ std::uint16_t Bond::carrier() const {
 }
 
 std::vector<std::string> Bond::idle_members() const {
-  std::vector<std::string> idle;
+  std::vector<std::string> idle = gone_;
   for (const std::uint16_t member : members_) {
     if (is_idle(member)) idle.push_back(name_of(member));
   }
   return idle;
+}
+
+bool Bond::has_link() const {
+  return !std::ranges::all_of(members_, [this](std::uint16_t member) { return is_idle(member); });
 }
 
 bool Bond::is_idle(std::uint16_t member) const {

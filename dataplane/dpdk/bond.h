@@ -8,10 +8,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "dataplane/core/answer.h"
 #include "dataplane/core/result.h"
 
 namespace millrace::dpdk {
@@ -40,8 +42,11 @@ struct BondForm {
 class Bond {
  public:
   // Makes a device that is called `name`. The members are devices that the EAL has; the bond's MAC
-  // address is the first one's. Errors name the member.
-  [[nodiscard]] static Result<Bond> make(const BondForm& form, const std::string& name);
+  // address is the first one's. PCI devices that are gone are left out while there are others: a
+  // NIC that broke shall not keep those down that are there in its place. If the first one is, the
+  // MAC address is `known_mac`. Errors name the member.
+  [[nodiscard]] static Result<Bond> make(const BondForm& form, const std::string& name,
+                                         const std::optional<core::MacAddr>& known_mac);
 
   [[nodiscard]] std::uint16_t device() const { return device_; }
   [[nodiscard]] std::span<const std::uint16_t> members() const { return members_; }
@@ -49,8 +54,11 @@ class Bond {
   // The member by which the switch finds the bond; the first one with LACP, where it is all.
   [[nodiscard]] std::uint16_t carrier() const;
   // Names of the members that carry nothing, or could not in place of another: for want of link,
-  // with LACP also because no switch has agreed.
+  // with LACP also because no switch has agreed, and those that are gone.
   [[nodiscard]] std::vector<std::string> idle_members() const;
+  // Some member carries.
+  [[nodiscard]] bool has_link() const;
+  [[nodiscard]] const std::vector<std::string>& gone_members() const { return gone_; }
   // Once the bond has started, all members take frames for its address. With LACP the driver gives
   // it to those alone that have link by then.
   void share_mac() const;
@@ -63,6 +71,7 @@ class Bond {
   std::uint16_t device_;
   bool has_lacp_;
   std::vector<std::uint16_t> members_;
+  std::vector<std::string> gone_;
 };
 
 }  // namespace millrace::dpdk

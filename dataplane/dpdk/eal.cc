@@ -7,10 +7,13 @@
 #include <rte_launch.h>
 #include <rte_lcore.h>
 
+#include <cstdint>
 #include <fstream>
+#include <optional>
 #include <string_view>
 
 #include "dataplane/dpdk/library_log.h"
+#include "dataplane/dpdk/numa.h"
 
 namespace millrace::dpdk {
 
@@ -36,6 +39,28 @@ Status check_hugepages(std::uint64_t needed_bytes) {
       "hugepages: " + std::to_string(free) + " of 2 MiB are free, " + std::to_string(needed) +
       " are needed, and more for flow tables; reserve them: " + "host-setup hugepages " +
       std::to_string(total + needed - free) + " (\"Sizing\" in the runbook says how many in all)"};
+}
+
+// On nodes of which DPDK's libraries take memory without asking for another's: they end the process
+// when there is none.
+Status check_nodes(const EalOptions& options) {
+  const NumaNodes nodes;
+  const std::optional<std::uint32_t> main_node = nodes.of_cpu(options.main_cpu);
+  if (main_node && nodes.free_huge_bytes(*main_node).value_or(1) == 0) {
+    return Error{"hugepages: there are none free on NUMA node " + std::to_string(*main_node) +
+                 ", where CPU " + std::to_string(options.main_cpu) +
+                 " of the main thread is; --main-cpu names another (lscpu shows them)"};
+  }
+  for (const std::uint32_t node : options.kept_on_nodes) {
+    const std::uint64_t free = nodes.free_huge_bytes(node).value_or(UINT64_MAX);
+    if (free >= options.memory_bytes) continue;
+    const std::uint64_t pages = (options.memory_bytes + kPageBytes - 1) / kPageBytes;
+    return Error{"hugepages: NUMA node " + std::to_string(node) +
+                 ", where a member of a bond is, has " + std::to_string(free / kPageBytes) +
+                 " of 2 MiB free, " + std::to_string(pages) +
+                 " are needed on each node of its members: host-setup hugepages COUNT BOND"};
+  }
+  return ok();
 }
 
 bool is_among(const std::vector<std::string>& arguments, std::string_view option) {
@@ -95,6 +120,7 @@ int run_work(void* work) {
 Result<Eal> Eal::init(const EalOptions& options) {
   if (!is_among(options.extra, "--no-huge")) {
     if (Status enough = check_hugepages(options.memory_bytes); !enough) return enough.error();
+    if (Status enough = check_nodes(options); !enough) return enough.error();
   }
   std::vector<std::string> arguments = arguments_of(options);
   std::vector<char*> argv;

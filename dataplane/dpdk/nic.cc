@@ -3,6 +3,7 @@
 
 #include <net/if.h>
 #include <rte_dev.h>
+#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -19,6 +21,7 @@
 #include "dataplane/dpdk/kernel_interface.h"
 #include "dataplane/dpdk/library_log.h"
 #include "dataplane/dpdk/mbuf_pool.h"
+#include "dataplane/dpdk/pci_address.h"
 #include "dataplane/dpdk/queue_plan.h"
 
 namespace millrace::dpdk {
@@ -43,6 +46,13 @@ Error device_error(const std::string& what, int status) {
   return Error{what + ": " + ::rte_strerror(-status) + (said.empty() ? "" : " (" + said + ")")};
 }
 
+// Memory of another node than the device's is slower, and better than no engine.
+template <typename SetUp>
+int on_node_or_any(unsigned node, SetUp set_up) {
+  const int status = set_up(node);
+  return status == -ENOMEM ? set_up(static_cast<unsigned>(SOCKET_ID_ANY)) : status;
+}
+
 std::string up_to_comma(const std::string& text) { return text.substr(0, text.find(',')); }
 
 bool is_af_xdp(const std::string& driver) { return driver == "net_af_xdp"; }
@@ -55,22 +65,6 @@ bool filters_vlans(const std::string& driver) { return driver.rfind("net_virtio"
 bool is_virtual_device(const std::string& device) { return device.rfind("net_", 0) == 0; }
 
 }  // namespace
-
-bool Nic::is_pci_address(const std::string& device) {
-  unsigned domain;
-  unsigned bus;
-  unsigned slot;
-  unsigned function;
-  const char* text = device.c_str();
-  return ::sscanf(text, "%x:%x:%x.%x", &domain, &bus, &slot, &function) == 4 ||
-         ::sscanf(text, "%x:%x.%x", &bus, &slot, &function) == 3;
-}
-
-Error Nic::not_taken() {
-  return Error{
-      "no driver took this PCI device; is it bound to vfio-pci, or where there is no IOMMU to "
-      "uio_pci_generic? (host-setup bind ADDRESS); or set node.engine: xdp and start millrace-xdp"};
-}
 
 bool Nic::is_interface(const std::string& device) {
   return !is_pci_address(device) && !is_virtual_device(device) && !is_bond(device);
@@ -182,7 +176,7 @@ bool Nic::link_is_up() const {
     const std::string name = name_now();
     return !name.empty() && interface_has_link(name);
   }
-  if (bond_) return bond_->idle_members().size() < bond_->members().size();
+  if (bond_) return bond_->has_link();
   rte_eth_link link{};
   return ::rte_eth_link_get_nowait(devices_.front(), &link) == 0 &&
          link.link_status == RTE_ETH_LINK_UP;
@@ -195,7 +189,7 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
     devices_.push_back(device);
     return ok();
   }
-  if (is_pci_address(name_)) return not_taken();
+  if (is_pci_address(name_)) return why_not_taken(name_);
   if (!is_virtual_device(name_)) return probe_interface(options, pool);
 
   const std::string arguments =
@@ -212,7 +206,8 @@ Status Nic::probe(const NicOptions& options, const MbufPool& pool) {
 Status Nic::probe_bond(const NicOptions& options) {
   const Result<BondForm> form = parse_bond(options.device);
   if (!form) return form.error();
-  Result<Bond> bond = Bond::make(*form, "net_bonding" + std::to_string(options.index));
+  Result<Bond> bond =
+      Bond::make(*form, "net_bonding" + std::to_string(options.index), options.known_mac);
   if (!bond) return bond.error();
   bond_.emplace(std::move(*bond));
   devices_.push_back(bond_->device());
@@ -237,6 +232,11 @@ Status Nic::probe_interface(const NicOptions& options, const MbufPool& pool) {
   if (pool.frame_bytes() > kAfXdpFrameBytesMax) {
     return Error{"AF_XDP takes an MTU of up to " + std::to_string(kAfXdpMtuMax) +
                  ", and another nic of this engine, or its twin, has a larger one"};
+  }
+  if (!pool.is_contiguous() && ::rte_eal_iova_mode() == RTE_IOVA_PA) {
+    return Error{
+        "is the kernel's, whose AF_XDP takes no packet buffers by physical addresses, as another "
+        "nic of this engine wants them; bind this one, too, or the other one to vfio-pci"};
   }
   if (!pool.is_contiguous()) {
     return Error{"AF_XDP needs the packet buffers in one piece, and hugepages are too fragmented"};
@@ -354,14 +354,17 @@ Status Nic::configure(std::uint16_t device, const NicOptions& options, const Mbu
     status = ::rte_eth_dev_adjust_nb_rx_tx_desc(device, &rx_descriptors, &tx_descriptors);
   }
   const int socket = ::rte_eth_dev_socket_id(device);
-  const auto numa_node = static_cast<unsigned>(socket < 0 ? 0 : socket);
+  const auto numa_node = static_cast<unsigned>(socket < 0 ? SOCKET_ID_ANY : socket);
   for (std::uint16_t queue = 0; status == 0 && queue < rx_count; ++queue) {
-    status =
-        ::rte_eth_rx_queue_setup(device, queue, rx_descriptors, numa_node, nullptr, pool.get());
+    status = on_node_or_any(numa_node, [&](unsigned node) {
+      return ::rte_eth_rx_queue_setup(device, queue, rx_descriptors, node, nullptr, pool.get());
+    });
     rx_queues_.push_back({.device = device, .queue = queue, .nic = options.index});
   }
   for (std::uint16_t queue = 0; status == 0 && queue < tx_count; ++queue) {
-    status = ::rte_eth_tx_queue_setup(device, queue, tx_descriptors, numa_node, nullptr);
+    status = on_node_or_any(numa_node, [&](unsigned node) {
+      return ::rte_eth_tx_queue_setup(device, queue, tx_descriptors, node, nullptr);
+    });
   }
   if (status == 0) return ok();
   Error error = device_error("cannot configure the device", status);

@@ -57,6 +57,8 @@ struct NicOptions {
   // That frames come by: an interface's own, of another device what its twin has. Smaller ones than
   // usual make no difference, since neighbours may keep to another one.
   std::uint32_t mtu = kMtuUsual;
+  // What the neighbours know, of a bond whose first member is gone.
+  std::optional<core::MacAddr> known_mac = std::nullopt;
 };
 
 // Read by one worker.
@@ -94,11 +96,6 @@ class Nic {
   // outlives the nic. Errors start with "nic DEVICE: ".
   [[nodiscard]] static Result<std::unique_ptr<Nic>> open(const NicOptions& options,
                                                          const MbufPool& pool);
-  // True when `device` must be known to the EAL before it starts (EalOptions::use_pci).
-  [[nodiscard]] static bool is_pci_address(const std::string& device);
-  // Why the EAL does not have a PCI device that it was told of, and what to do.
-  [[nodiscard]] static Error not_taken();
-
   // Rx queues that open() will find or make, for what has to be known before: all of an
   // interface's, and as many of another device as it is told to have.
   [[nodiscard]] static std::uint32_t expected_queue_count(const NicOptions& options);

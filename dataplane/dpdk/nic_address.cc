@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "dataplane/dpdk/nic.h"
+#include "dataplane/dpdk/pci_address.h"
 
 namespace millrace::dpdk {
 namespace {

@@ -14,6 +14,7 @@
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/dpdk/library_log.h"
 #include "dataplane/dpdk/numa.h"
+#include "dataplane/dpdk/pci_address.h"
 #include "dataplane/shm/atomic.h"
 #include "dataplane/shm/clock.h"
 #include "dataplane/shm/file.h"
@@ -91,14 +92,16 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
                        .memory_bytes = kEalBytes + dpdk::MbufPool::bytes_for(engine->mbuf_count(),
                                                                              engine->frame_bytes()),
                        .extra = options.eal_arguments};
+  const dpdk::NumaNodes nodes;
   for (const NicChoice& nic : options.nics) {
     for (const std::string& device : dpdk::parts_of(nic.device)) {
-      if (!dpdk::Nic::is_pci_address(device)) continue;
+      if (!dpdk::is_pci_address(device) || dpdk::is_gone(device)) continue;
       eal.use_pci = true;
       eal.extra.insert(eal.extra.end(), {"--allow", device});
       if (!dpdk::is_bond(nic.device)) continue;
       eal.memory_bytes += dpdk::member_memory_bytes(options.worker_count);
-      eal.kept_on_nodes.insert(dpdk::NumaNodes().of_device(device).value_or(0));
+      eal.kept_on_nodes.insert(
+          nodes.of_device(device).value_or(nodes.of_cpu(options.main_cpu).value_or(0)));
     }
   }
   Result<dpdk::Eal> started = dpdk::Eal::init(eal);
@@ -139,13 +142,23 @@ Status Engine::check_devices() const {
         return bond.error().within("nic " + device);
       }
     }
-    for (const std::string& part : dpdk::parts_of(device)) {
+    if (dpdk::is_pci_address(device)) {
+      if (Status right = dpdk::check_pci_address(device); !right) {
+        return right.error().within("nic " + device);
+      }
+    }
+    for (std::string part : dpdk::parts_of(device)) {
+      part.resize(std::min(part.find(','), part.size()));  // what follows is for its driver
       if (std::ranges::count(devices, part) != 0) {
         return Error{"nic " + part + ": is named twice"};
       }
-      devices.push_back(part);
+      devices.push_back(std::move(part));
     }
     const std::string& twin = options_.nics[nic].twin;
+    const auto has_twin = [&](const NicChoice& other) { return other.twin == twin; };
+    if (!twin.empty() && std::ranges::count_if(options_.nics, has_twin) > 1) {
+      return Error{"twin " + twin + ": is named twice"};
+    }
     // One that is not there gets its advice where it is opened.
     if (::if_nametoindex(twin.c_str()) != 0) {
       if (Status usable = shm::check_interface(twin); !usable) {
@@ -166,11 +179,13 @@ Status Engine::check_devices() const {
 dpdk::NicOptions Engine::nic_options(std::size_t nic) const {
   const auto& [device, twin] = options_.nics[nic];
   const std::uint32_t mtu = dpdk::mtu_of(dpdk::Nic::is_interface(device) ? device : twin);
+  const Result<core::MacAddr> twin_mac = shm::mac_of_interface(twin);
   return {.device = device,
           .index = static_cast<std::uint8_t>(nic),
           .queue_count = options_.queue_count,
           .worker_count = options_.worker_count,
-          .mtu = mtu != 0 ? mtu : dpdk::kMtuUsual};
+          .mtu = mtu != 0 ? mtu : dpdk::kMtuUsual,
+          .known_mac = twin_mac ? std::optional(*twin_mac) : std::nullopt};
 }
 
 // What the nic with the largest MTU needs: a packet that came in on one may leave on any.

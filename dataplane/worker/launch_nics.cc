@@ -39,8 +39,11 @@ void Engine::watch_bond(std::uint32_t nic, std::uint64_t now_ns) {
   std::vector<std::string>& known = idle_members_[nic];
   for (const std::string& member : idle) {
     if (std::ranges::count(known, member) != 0) continue;
-    spdlog::warn("nic {}: its member {} carries nothing: no link{}", name, member,
-                 bond.has_lacp() ? ", or its switch does not agree by LACP" : "");
+    const bool is_gone = std::ranges::count(bond.gone_members(), member) != 0;
+    spdlog::warn("nic {}: its member {} carries nothing: {}", name, member,
+                 is_gone ? "there is no such PCI device; once it is back, a restart takes it"
+                 : bond.has_lacp() ? "no link, or its switch does not agree by LACP"
+                                   : "no link");
   }
   for (const std::string& member : known) {
     if (std::ranges::count(idle, member) != 0) continue;

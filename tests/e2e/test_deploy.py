@@ -95,6 +95,7 @@ def test_fault_87_host_setup_waits_for_a_nic_and_names_it(lab: Lab) -> None:
         ["twin", "02:00:00:00:00:01", "a-name-of-an-interface"],
         ["twin", "twin9"],
         ["twin", "twin9", "a", "b"],
+        ["twin", "twin9 twin9", "lo lo"],
         ["twin", "--help-me"],
         ["xdp", ""],
         ["xdp", "../net/lo"],
@@ -150,6 +151,7 @@ def test_host_check_names_what_does_not_exist(engine: str, nic: str) -> None:
     ("nic", "said"),
     [
         ("bond:0000:ff:1f.6,0000:ff:1f.7", ["0000:ff:1f.6 no such", "0000:ff:1f.7 no such"]),
+        ("bond:0000:ff:1f.7,0000:ff:1f.7", ["has a member twice"]),
         ("bond-active-backup:0000:ff:1f.7", ["has one member only", "0000:ff:1f.7 no such PCI"]),
         ("bond:lo,0000:ff:1f.7", ["its member 'lo' is no PCI address", "0000:ff:1f.7 no such PCI"]),
     ],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from lab.node import REPOSITORY
 from lab.process import run
@@ -55,25 +56,46 @@ cd /sys/kernel/mm/hugepages
     assert default.read_text() == "4\n"
 
 
-def test_huge_pages_are_of_the_nics_node_and_of_others_where_that_has_no_memory() -> None:
-    """A machine with two nodes, one of them without memory, in a mount namespace."""
-    script = f"""set -e
+def on_two_nodes(with_memory: tuple[int, ...], script: str) -> CompletedProcess[str]:
+    """A machine with a NIC at each of two nodes, in a mount namespace. `show` prints the pages of
+    the nodes and of all."""
+    machine = f"""set -e
 for folder in /sys/kernel/mm/hugepages /sys/devices/system/node /sys/bus/pci/devices; do
   mount -t tmpfs none $folder
 done
-cd /sys/devices/system/node; mkdir -p node0/hugepages/hugepages-2048kB node1
-mkdir /sys/kernel/mm/hugepages/hugepages-2048kB
-for pages in node0/hugepages /sys/kernel/mm/hugepages; do
-  echo 10 >$pages/hugepages-2048kB/nr_hugepages
+cd /sys/devices/system/node; mkdir node0 node1; mkdir /sys/kernel/mm/hugepages/hugepages-2048kB
+for node in {' '.join(map(str, with_memory))}; do
+  mkdir -p node$node/hugepages/hugepages-2048kB
+done
+for pages in node*/hugepages /sys/kernel/mm/hugepages; do
+  [ ! -d $pages ] || echo 10 >$pages/hugepages-2048kB/nr_hugepages
 done
 for node in 0 1; do
   mkdir /sys/bus/pci/devices/0000:0$node:00.0
   echo $node >/sys/bus/pci/devices/0000:0$node:00.0/numa_node
 done
-show() {{ cat node0/hugepages/*/nr_hugepages /sys/kernel/mm/hugepages/*/nr_hugepages; }}
-{DEPLOY}/host-setup hugepages 30 bond:0000:00:00.0,0000:01:00.0; show
-{DEPLOY}/host-setup hugepages 20 0000:01:00.0 0000:00:00.0; show
+show() {{ cat node*/hugepages/*/nr_hugepages /sys/kernel/mm/hugepages/*/nr_hugepages; }}
 """
-    done = run(["unshare", "--mount", "sh", "-c", script])
+    return run(["unshare", "--mount", "sh", "-c", machine + script])
+
+
+def test_huge_pages_are_of_the_nics_node_and_of_others_where_that_has_no_memory() -> None:
+    done = on_two_nodes(
+        (0,),
+        f"""
+{DEPLOY}/host-setup hugepages 30 0000:00:00.0 0000:01:00.0; show
+{DEPLOY}/host-setup hugepages 20 0000:01:00.0 0000:00:00.0; show
+""",
+    )
     assert done.stdout.split() == ["30", "10", "30", "20"], done
     assert done.stderr.count("NUMA node 1, where 0000:01:00.0 is, has no memory") == 1, done
+
+
+def test_each_member_of_a_bond_has_huge_pages_on_its_own_node() -> None:
+    """DPDK's bonding driver takes no others."""
+    bond = "bond:0000:00:00.0,0000:01:00.0"
+    done = on_two_nodes((0, 1), f"{DEPLOY}/host-setup hugepages 30 {bond}; show")
+    assert done.stdout.split() == ["30", "30", "10"], done
+    done = on_two_nodes((0,), f"{DEPLOY}/host-setup hugepages 30 0000:00:00.0 {bond}; show")
+    assert done.stdout.split() == ["30", "10"], done
+    assert "NUMA node 1, where 0000:01:00.0 is, has no memory for 30" in done.stderr, done

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from lab.addresses import VIP_V4
@@ -20,7 +21,7 @@ from lab.traffic import TcpStreams
 from lab.wires import BOND
 from vm import Kernel
 from vm.nic import E1000E, Nic
-from vm.node import CONTROL_PLANE, LAYOUT, TWIN, GuestNode, WireLab, installed_node
+from vm.node import CONTROL_PLANE, LAYOUT, LIBEXEC, TWIN, GuestNode, WireLab, installed_node
 
 CONFIG = standard(members=(1, 2))
 ENGINE = "millrace-dataplane"
@@ -232,6 +233,31 @@ def test_without_any_member_the_bond_has_no_link(station: Station) -> None:
     station.node.wait_forwarding()
     station.lab.assert_served()
     wait_until(lambda: station.node.alarms() == [], "it is over", timeout_s=10)
+
+
+def test_release_of_a_member_in_use_is_refused(station: Station) -> None:
+    setup = f"{LIBEXEC}/host-setup"
+    done = station.node.run([setup, "release", station.members[1]], check=False)
+    assert done.returncode == 1 and "is in use by process" in done.stderr, done
+    station.lab.assert_served()
+
+
+def test_bond_goes_on_without_a_nic_that_leaves_the_bus(station: Station) -> None:
+    """As one that broke is not there when the machine boots."""
+    node, gone = station.node, station.members[0]
+    node.guest.write(Path(f"/sys/bus/pci/devices/{gone}/remove"), "1")
+    try:
+        node.systemctl("restart", ENGINE)
+        node.wait_forwarding()
+        station.lab.assert_served()
+        assert station.idle_members() == 1, station.said()
+        assert "there is no such PCI device" in station.said()
+    finally:
+        node.guest.write(Path("/sys/bus/pci/rescan"), "1")
+    node.systemctl("restart", ENGINE)
+    station.wait_complete()
+    node.wait_forwarding()
+    station.lab.assert_served()
 
 
 def test_crash_of_the_engine_keeps_connections(station: Station) -> None:

@@ -37,6 +37,8 @@ FLOW_DIR = "/dev/hugepages/millrace"
 XDP = "/usr/local/sbin/millrace-xdp"
 
 ONE_QUEUE = Nic("virtio1", "virtio-net-pci-transitional")
+# Of before version 1, by ports instead of memory.
+LEGACY = Nic("virtio0", "virtio-net-pci", "disable-modern=on,disable-legacy=off")
 QUEUES = Nic("virtio4", "virtio-net-pci-transitional", "mq=on,rss=on,vectors=10", queues=4)
 # Without RSS, by which QEMU itself moves frames between queues: a frame for a queue that the driver
 # is about to fill holds up the tap's queue that it came by, and only a notice of that one's own
@@ -95,6 +97,7 @@ WORLDS = (
         (
             Place(ONE_QUEUE, "xdp"),
             Place(ONE_QUEUE, "pci"),
+            Place(LEGACY, "pci"),
             Place(QUEUES, "xdp"),
             Place(QUEUES, "pci", workers=2),
             Place(QUEUES, "pci", workers=1),

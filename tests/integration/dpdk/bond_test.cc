@@ -19,6 +19,7 @@
 namespace millrace::dpdk {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -59,8 +60,12 @@ TEST(Bond, what_is_none_is_refused_with_the_reason) {
               HasSubstr("its member 0000:03:00.0 twice"));
   EXPECT_THAT(refusal("bond:eth1,eth2"), HasSubstr("its member 'eth1' is no PCI address"));
   EXPECT_THAT(refusal("bond:0000:03:00.0,"), HasSubstr("its member '' is no PCI address"));
-  EXPECT_THAT(refusal("bond:" + make_device() + ",0000:03:00.7"),
-              HasSubstr("member 0000:03:00.7: no driver took this PCI device; is it bound"));
+  EXPECT_THAT(refusal("bond:0000:03:00.0,0000:03:0A.0"),
+              HasSubstr("its member '0000:03:0A.0': is no PCI address as the kernel writes it"));
+  EXPECT_THAT(refusal("bond:" + make_device() + ",net_none0"),
+              HasSubstr("member net_none0: DPDK has no such device"));
+  EXPECT_THAT(refusal("bond:ffff:03:00.0,ffff:03:00.1"),
+              HasSubstr("member ffff:03:00.0: there is no such PCI device"));
   EXPECT_THAT(refusal("bond:" + make_device() + "," + make_device("net_ring")),
               HasSubstr("its members are of different kinds"));
 }
@@ -73,6 +78,24 @@ TEST(Bond, member_of_one_bond_is_refused_by_another) {
   const auto other = Nic::open({.device = "bond:" + make_device() + "," + first, .index = 2}, pool);
   ASSERT_FALSE(other);
   EXPECT_THAT(other.error().message, HasSubstr("DPDK does not take its member " + first));
+}
+
+TEST(Bond, goes_on_without_a_pci_device_that_is_gone_and_names_it) {
+  const MbufPool pool = test::make_pool();
+  const core::MacAddr known{{0x02, 0, 0, 0, 0, 0x55}};
+  const auto nic = Nic::open({.device = "bond-active-backup:ffff:03:00.0," + make_device(),
+                              .index = 6,
+                              .known_mac = known},
+                             pool);
+  ASSERT_TRUE(nic) << nic.error().message;
+  EXPECT_THAT((*nic)->bond()->gone_members(), ElementsAre("ffff:03:00.0"));
+  EXPECT_THAT((*nic)->bond()->idle_members(), Contains("ffff:03:00.0"));
+  EXPECT_EQ((*nic)->bond()->members().size(), 1u);
+  EXPECT_EQ((*nic)->mac(), known) << "as the neighbours know it";
+  for (int wait = 0; wait < 300 && !(*nic)->link_is_up(); ++wait) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE((*nic)->link_is_up());
 }
 
 TEST(Bond, has_a_queue_for_each_worker_and_the_driver_of_its_members) {

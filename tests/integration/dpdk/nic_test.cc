@@ -118,14 +118,6 @@ TEST(Nic, received_packets_carry_the_index_of_the_nic) {
   free_mbufs(mbufs);
 }
 
-TEST(Nic, pci_addresses_are_told_from_interfaces) {
-  EXPECT_TRUE(Nic::is_pci_address("0000:03:00.0"));
-  EXPECT_TRUE(Nic::is_pci_address("03:00.1"));
-  EXPECT_FALSE(Nic::is_pci_address("eth0"));
-  EXPECT_FALSE(Nic::is_pci_address("net_null0"));
-  EXPECT_FALSE(Nic::is_pci_address("enp3s0f1"));
-}
-
 TEST(ExceptionPath, missing_twin_says_how_to_make_it) {
   const auto twin = ExceptionPath::open("no-such-tap0", 0, {});
   ASSERT_FALSE(twin);

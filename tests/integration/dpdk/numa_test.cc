@@ -37,6 +37,13 @@ class NumaMachine : public ::testing::Test {
     std::ofstream(dir_.path() + device + "/numa_node") << node << "\n";
   }
 
+  void free_pages(int node, const std::string& size, int count) {
+    const std::string folder =
+        "/devices/system/node/node" + std::to_string(node) + "/hugepages/hugepages-" + size;
+    std::filesystem::create_directories(dir_.path() + folder);
+    std::ofstream(dir_.path() + folder + "/free_hugepages") << count << "\n";
+  }
+
   test::TempDir dir_;
   NumaNodes nodes_{dir_.path()};
 };
@@ -50,6 +57,26 @@ TEST_F(NumaMachine, knows_the_node_of_pci_addresses_and_interfaces) {
 TEST_F(NumaMachine, names_no_node_where_the_kernel_names_none) {
   EXPECT_EQ(nodes_.of_device("0000:00:10.0"), std::nullopt);
   EXPECT_EQ(nodes_.of_device("net_ring0"), std::nullopt);
+}
+
+TEST_F(NumaMachine, knows_the_node_of_a_cpu_and_its_free_huge_pages) {
+  EXPECT_EQ(nodes_.of_cpu(10), 0);
+  EXPECT_EQ(nodes_.of_cpu(11), 1);
+  EXPECT_EQ(nodes_.of_cpu(12), std::nullopt);
+  EXPECT_EQ(nodes_.free_huge_bytes(0), std::nullopt);
+  free_pages(0, "2048kB", 3);
+  free_pages(0, "1048576kB", 1);
+  EXPECT_EQ(nodes_.free_huge_bytes(0), (3u << 21) + (1u << 30));
+}
+
+TEST_F(NumaMachine, cpus_of_a_node_without_huge_pages_come_last) {
+  free_pages(0, "2048kB", 8);
+  free_pages(1, "2048kB", 0);
+  EXPECT_THAT(nodes_.near_first("0000:af:00.0", {1, 2, 3, 4}), ElementsAre(2, 4, 1, 3));
+  EXPECT_THAT(nodes_.near_first("0000:00:10.0", {1, 2, 3, 4}), ElementsAre(2, 4, 1, 3));
+  EXPECT_THAT(nodes_.near_first("0000:3b:00.0", {1, 2, 3, 4}), ElementsAre(2, 4, 1, 3));
+  free_pages(1, "2048kB", 1);
+  EXPECT_THAT(nodes_.near_first("0000:af:00.0", {1, 2, 3, 4}), ElementsAre(1, 3, 2, 4));
 }
 
 TEST_F(NumaMachine, cpus_of_the_device_come_first_in_their_order) {

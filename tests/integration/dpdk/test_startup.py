@@ -138,8 +138,11 @@ def test_missing_interface_is_named(directory: Path) -> None:
         (("",), "nic '': no such interface in this network namespace"),
         (("lo",), "nic lo: is no Ethernet interface"),
         (("net_ring0", "net_ring0"), "nic net_ring0: is named twice"),
+        (("0000:ff:00.0,a=1", "0000:ff:00.0"), "nic 0000:ff:00.0: is named twice"),
         (("bond:net_ring0,net_ring1", "net_ring1"), "nic net_ring1: is named twice"),
         (("bond:net_ring0",), "nic bond:net_ring0: has one member only"),
+        (("3b:00.0",), "nic 3b:00.0: is no PCI address as the kernel writes it, like 0000:3b:00.0"),
+        (("0000:3b:00.0,0000:3b:00.1",), "nic 0000:3b:00.0,0000:3b:00.1: has a comma behind its"),
     ],
 )
 def test_wrong_device_is_named_before_memory_for_it_is_looked_for(
@@ -149,6 +152,11 @@ def test_wrong_device_is_named_before_memory_for_it_is_looked_for(
     words = [word for nic in nics for word in ("--nic", nic)]
     said = refusal(*words, "--workers", "16", "--queues", "256", *directories(directory))
     assert said.startswith(reason)
+
+
+def test_twin_of_two_nics_is_refused(directory: Path) -> None:
+    nics = ("--nic", "net_ring0", "net_ring1", "--twin", "tap0", "tap0")
+    assert refusal(*nics, *directories(directory)) == "twin tap0: is named twice"
 
 
 def test_missing_twin_says_how_to_make_it(directory: Path) -> None:

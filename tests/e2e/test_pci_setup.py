@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What host-setup does to NICs of the PCI bus and their users, on machines that this one is not:
+/sys and /dev in a mount namespace, interfaces in a network namespace."""
+
+from __future__ import annotations
+
+from subprocess import CompletedProcess
+
+import pytest
+from lab.node import REPOSITORY
+from lab.process import run
+
+SETUP = REPOSITORY / "deploy" / "host-setup"
+ADDRESS = "0000:3b:00.0"
+ADVICE = "give them to its twin first\n"
+DEVICE = f"/sys/bus/pci/devices/{ADDRESS}"
+
+
+def on_a_machine(script: str) -> CompletedProcess[str]:
+    """That has one NIC, which a driver of the kernel's has, and drivers that take it."""
+    machine = f"""set -e
+mount -t sysfs none /sys
+mount -t tmpfs none /sys/bus/pci
+mkdir -p {DEVICE} /sys/bus/pci/drivers/{{e1000e,uio_pci_generic}}
+echo 0x020000 >{DEVICE}/class
+use() {{ ln --symbolic --force --no-dereference /sys/bus/pci/drivers/$1 {DEVICE}/driver; }}
+use e1000e
+"""
+    return run(["unshare", "--mount", "--net", "bash", "-c", machine + script], check=False)
+
+
+@pytest.mark.parametrize("folder", ["net", "virtio3/net"])
+def test_nic_with_addresses_stays_the_kernels(folder: str) -> None:
+    """Those of a virtio NIC are an interface of a device of its own."""
+    done = on_a_machine(
+        f"""
+mkdir -p {DEVICE}/{folder}/eth1; echo 02:00:00:00:00:07 >{DEVICE}/{folder}/eth1/address
+ip link add eth1 type veth peer name other
+{SETUP} bind {ADDRESS} || true  # nobody probes it here
+echo ---; rm {DEVICE}/driver_override
+ip address add 192.0.2.9/24 dev eth1
+{SETUP} bind {ADDRESS} || true
+ls {DEVICE}
+"""
+    )
+    assert "driver_override" not in done.stdout, done
+    free, given, rest = done.stderr.partition("host-setup: eth1 (")
+    assert "its MAC address, for NIC_OR_MAC, is 02:00:00:00:00:07" in free, done
+    assert given + rest == f"host-setup: eth1 ({ADDRESS}) still has addresses: " + ADVICE
+
+
+def test_nic_under_a_bridge_with_addresses_stays_the_kernels() -> None:
+    """As under a bond or a VLAN: these would go with it."""
+    done = on_a_machine(
+        f"""
+mkdir -p {DEVICE}/net/eth1; echo 02:00:00:00:00:07 >{DEVICE}/net/eth1/address
+ip link add eth1 type veth peer name other
+ip link add br0 type bridge
+ip link set eth1 master br0
+ip address add 192.0.2.9/24 dev br0
+{SETUP} bind {ADDRESS} || true
+ls {DEVICE}
+"""
+    )
+    assert "driver_override" not in done.stdout, done
+    said = f"host-setup: br0 (on top of {ADDRESS}) still has addresses: "
+    assert done.stderr == said + ADVICE
+
+
+def test_bond_goes_on_without_a_nic_that_is_gone() -> None:
+    """One that broke, as after a reboot; but a single NIC is waited for."""
+    bond = f"bond:0000:3b:00.1,{ADDRESS}"
+    done = on_a_machine(
+        f"""
+mkdir {DEVICE}/net
+{SETUP} await {bond}
+{SETUP} bind {bond} || true  # nobody probes it here
+{SETUP} await 0000:3b:00.1 & sleep 1; kill $!
+"""
+    )
+    said = "there is still no NIC '0000:3b:00.1'"
+    assert done.stdout.count("waiting for the NIC '0000:3b:00.1'") == 2, done
+    assert done.stderr.count(said) == 1 and f"{bond} goes on without" in done.stderr, done
+    assert f"uio_pci_generic does not take {ADDRESS}" in done.stderr, done
+    assert "0000:3b:00.1" not in done.stderr.replace(said, "").replace(bond, "").replace(
+        "(/sys/bus/pci/devices/0000:3b:00.1)", ""
+    ), done
+
+
+def test_nic_that_shares_its_iommu_group_with_the_kernel_is_told_of() -> None:
+    """vfio-pci gives DPDK a group as a whole."""
+    group = "/sys/bus/pci/group/devices"
+    done = on_a_machine(
+        f"""
+mkdir -p {group} /sys/bus/pci/drivers/vfio-pci; ln -s {group}/.. {DEVICE}/iommu_group
+use vfio-pci
+for other in 0000:3a:00.0:0x060400 0000:3b:00.1:0x020000 0000:3b:00.2:0x020000; do
+  device=/sys/bus/pci/devices/${{other%:*}}
+  mkdir $device; echo ${{other##*:}} >$device/class; ln -s $device {group}
+done
+ln -s {DEVICE} {group}
+for busy in 0000:3a:00.0 0000:3b:00.2; do
+  ln -s /sys/bus/pci/drivers/e1000e /sys/bus/pci/devices/$busy/driver
+done
+{SETUP.with_name("host-check")} {ADDRESS} | grep {ADDRESS}
+"""
+    )
+    ok, lacks = done.stdout.splitlines()
+    assert ok == f"ok     {ADDRESS} bound to vfio-pci", done
+    said = f"LACKS  {ADDRESS} is in one IOMMU group with 0000:3b:00.2, which the kernel has"
+    assert lacks.startswith(said), done
+
+
+@pytest.mark.parametrize("nic", [ADDRESS, f"bond:{ADDRESS},0000:3b:00.1"])
+def test_address_on_the_bus_is_not_taken_for_a_mac_address(nic: str) -> None:
+    done = run([SETUP, "twin", "twin9", nic], check=False)
+    assert done.returncode == 1 and f"'{nic}' is no MAC address" in done.stderr, done
+
+
+@pytest.mark.parametrize("driver", ["uio_pci_generic", "vfio-pci"])
+def test_nic_in_use_is_not_released(driver: str) -> None:
+    """The kernel would take it from under the engine, and end that."""
+    file = "/dev/uio7" if driver == "uio_pci_generic" else "/dev/vfio/12"
+    done = on_a_machine(
+        f"""
+use {driver}; mkdir -p {DEVICE}/uio/uio7; ln -s ../../kernel/iommu_groups/12 {DEVICE}/iommu_group
+mkdir -p /tmp/dev; mount -t tmpfs none /tmp/dev
+cp --archive /dev/null /dev/fd /tmp/dev; mkdir /tmp/dev/vfio; touch /tmp{file}
+mount --move /tmp/dev /dev
+sleep 30 <>{file} & user=$!
+{SETUP} release {ADDRESS} || true
+echo ---; kill $user; wait $user || true
+{SETUP} release {ADDRESS} || true  # nobody probes it here
+cat {DEVICE}/driver_override
+echo $user
+"""
+    )
+    user = done.stdout.split()[-1]
+    assert done.stdout.split()[0] == "---", done
+    refused, *others = done.stderr.splitlines()
+    assert refused == (
+        f"host-setup: {ADDRESS} is in use by process {user} (sleep): stop that first"
+    ), done
+    assert not any("in use" in line for line in others), done
