@@ -73,6 +73,11 @@ def test_first_steps_lead_there_and_back(with_iommu: bool) -> None:
         lab.assert_served()
         assert node.alarms() == []
 
+        refused = node.run(["deploy/host-setup", "release", address], check=False)
+        assert refused.returncode == 1
+        assert f"process {node.main_pid('millrace-dataplane')} has {address}" in refused.stderr
+        lab.assert_served()
+
         for line in undo:
             run(node, line)
         assert node.driver_of(address) == E1000E.module
