@@ -53,27 +53,17 @@ class Sample:
         return self.requests / self.seconds
 
 
-def idle_seconds(cpu: int) -> float:
-    """Since boot; /proc/stat counts in hundredths."""
-    for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"cpu{cpu} "):
-            words = line.split()
-            return (int(words[4]) + int(words[5])) / 100
-    raise LabError(f"no CPU {cpu} on this machine")
-
-
 def ask(client: Namespace, cpu: int, address: str, load: Load, seconds: int) -> Sample:
     """Runs wrk on that CPU. LabError when any request failed: then the rate means nothing."""
-    words = ["taskset", "--cpu-list", str(cpu), "wrk", "--threads", "1"]
+    words = ["env", f"LAB_CPU={cpu}", "taskset", "--cpu-list", str(cpu), "wrk", "--threads", "1"]
     words += ["--connections", str(load.clients), "--duration", f"{seconds}s"]
     words += ["--script", str(SCRIPT)]
     if load.is_closing:
         words += ["--header", "Connection: close"]
-    idle = idle_seconds(cpu)
     said = client.run([*words, f"http://{address}/"], timeout_s=seconds + 30).stdout
-    idle = idle_seconds(cpu) - idle
     found = json.loads(said.splitlines()[-1])
     if found["errors"] != 0 or found["requests"] == 0:
         raise LabError(f"wrk, {load.name}, {address}: {said}")
     taken = found["duration_us"] / 1e6
-    return Sample(found["requests"], taken, found["p50_us"], found["p99_us"], idle / taken)
+    idle = found["idle_s"] / taken
+    return Sample(found["requests"], taken, found["p50_us"], found["p99_us"], idle)

@@ -12,8 +12,16 @@ from lab.process import run
 
 SETUP = REPOSITORY / "deploy" / "host-setup"
 ADDRESS = "0000:3b:00.0"
-ADVICE = "give them to its twin first\n"
 DEVICE = f"/sys/bus/pci/devices/{ADDRESS}"
+
+
+def refusal(holder: str) -> str:
+    """What is said of eth1, since `holder` has addresses."""
+    return (
+        f"host-setup: eth1 ({ADDRESS}) stays the kernel's, since {holder} still has addresses: note"
+        f" them and the routes for the twin, take them off (ip address flush dev {holder} scope"
+        " global) and out of the files that set them at boot\n"
+    )
 
 
 def on_a_machine(script: str) -> CompletedProcess[str]:
@@ -46,7 +54,7 @@ ls {DEVICE}
     assert "driver_override" not in done.stdout, done
     free, given, rest = done.stderr.partition("host-setup: eth1 (")
     assert "its MAC address, for NIC_OR_MAC, is 02:00:00:00:00:07" in free, done
-    assert given + rest == f"host-setup: eth1 ({ADDRESS}) still has addresses: " + ADVICE
+    assert given + rest == refusal("eth1"), done
 
 
 def test_nic_under_a_bridge_with_addresses_stays_the_kernels() -> None:
@@ -63,8 +71,7 @@ ls {DEVICE}
 """
     )
     assert "driver_override" not in done.stdout, done
-    said = f"host-setup: br0 (on top of {ADDRESS}) still has addresses: "
-    assert done.stderr == said + ADVICE
+    assert done.stderr == refusal("br0"), done
 
 
 def test_bond_goes_on_without_a_nic_that_is_gone() -> None:
@@ -139,6 +146,7 @@ echo $user
     assert done.stdout.split()[0] == "---", done
     refused, *others = done.stderr.splitlines()
     assert refused == (
-        f"host-setup: {ADDRESS} is in use by process {user} (sleep): stop that first"
+        f"host-setup: {ADDRESS} is in use by process {user} (sleep): stop it first"
+        " (systemctl stop millrace-dataplane)"
     ), done
     assert not any("in use" in line for line in others), done

@@ -38,17 +38,27 @@ def run(node: GuestNode, line: str) -> str:
     return said
 
 
+def assert_stays_the_kernels(node: GuestNode, address: str, holder: str) -> None:
+    """Because `holder` has addresses."""
+    refused = node.run(["deploy/host-setup", "bind", address], check=False)
+    assert refused.returncode == 1
+    assert f"(ip address flush dev {holder} scope global)" in refused.stderr, refused
+
+
 @pytest.mark.parametrize("with_iommu", [False, True])
 def test_first_steps_lead_there_and_back(with_iommu: bool) -> None:
     with installed_node(Kernel.find(), LAYOUT, [E1000E], with_iommu=with_iommu) as (lab, node):
         address, mac = E1000E.pci_address(0), E1000E.mac(0)
         interface = node.interface_of(address)
         find, settings, start, undo = steps({INTERFACE: interface, PCI_ADDRESS: address, MAC: mac})
+        node.give_addresses(interface)
 
         listed, path, checked = [run(node, f"{line} || true") for line in find]
         assert interface in listed and mac in listed
         assert path.strip().endswith(address)
         assert ("vfio-pci" if with_iommu else "uio_pci_generic") in checked, checked
+
+        assert_stays_the_kernels(node, address, interface)
 
         node.write_config(standard(members=(1, 2)), "dpdk")
         values = dict(line.split("=", 1) for line in settings)
@@ -63,9 +73,29 @@ def test_first_steps_lead_there_and_back(with_iommu: bool) -> None:
         lab.assert_served()
         assert node.alarms() == []
 
+        refused = node.run(["deploy/host-setup", "release", address], check=False)
+        assert refused.returncode == 1
+        user = f"{address} is in use by process {node.main_pid('millrace-dataplane')} "
+        assert user in refused.stderr
+        lab.assert_served()
+
         for line in undo:
             run(node, line)
         assert node.driver_of(address) == E1000E.module
         wait_until(
             lambda: ping(lab.client, NODE_CLIENT_V4, count=1) == 1, "eth1 is back", timeout_s=10
         )
+
+
+def test_nic_below_what_has_addresses_stays_the_kernels() -> None:
+    """A bond's member, or with a VLAN on it: that would go with the NIC."""
+    with installed_node(Kernel.find(), LAYOUT, [E1000E]) as (_, node):
+        address = E1000E.pci_address(0)
+        interface = node.interface_of(address)
+        run(node, "modprobe bonding max_bonds=0; ip link add bond0 type bond mode active-backup")
+        run(node, f"ip link set {interface} master bond0")
+        run(node, "ip link add link bond0 name bond0.9 type vlan id 9")
+        run(node, "ip address add 192.0.9.1/24 dev bond0.9")
+        assert_stays_the_kernels(node, address, "bond0.9")
+        run(node, "ip link delete bond0")
+        node.host_setup("bind", address)
