@@ -59,8 +59,8 @@ class Node {
  public:
   explicit Node(const Options& options)
       : options_(options),
-        balancer_(options.flows, shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck),
-                  MR_FORWARDING_NAT, options.capacity),
+        balancer_(options.flows, shape_of(true, MR_PROTOCOL_TCP, MR_TCP_ACK), MR_FORWARDING_NAT,
+                  options.capacity),
         configs_(1),
         housekeeping_({.worker = 0,
                        .forwarder = &balancer_.forwarder(),

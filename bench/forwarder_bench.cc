@@ -48,7 +48,7 @@ void report(benchmark::State& state, std::uint64_t cycles, const char* memory_ki
 
 void frames(benchmark::State& state, bool is_v4) {
   Balancer balancer(static_cast<std::uint32_t>(state.range(0)),
-                    shape_of(is_v4, MR_PROTOCOL_TCP, core::tcp::kAck), MR_FORWARDING_NAT);
+                    shape_of(is_v4, MR_PROTOCOL_TCP, MR_TCP_ACK), MR_FORWARDING_NAT);
   Frames frames(balancer.writer());
   FlowOrder order(balancer.flow_count());
   const std::uint64_t start = __rdtsc();
@@ -61,7 +61,7 @@ void frames(benchmark::State& state, bool is_v4) {
 
 void forward(benchmark::State& state, bool is_v4, std::uint8_t protocol, std::uint8_t forwarding) {
   Balancer balancer(static_cast<std::uint32_t>(state.range(0)),
-                    shape_of(is_v4, protocol, core::tcp::kAck), forwarding);
+                    shape_of(is_v4, protocol, MR_TCP_ACK), forwarding);
   balancer.open_flows();
   Frames frames(balancer.writer());
   FlowOrder order(balancer.flow_count());
@@ -83,7 +83,7 @@ void forward(benchmark::State& state, bool is_v4, std::uint8_t protocol, std::ui
 
 void miss(benchmark::State& state, bool is_v4) {
   const auto flows = static_cast<std::uint32_t>(state.range(0));
-  const FlowShape shape = shape_of(is_v4, MR_PROTOCOL_TCP, core::tcp::kAck);
+  const FlowShape shape = shape_of(is_v4, MR_PROTOCOL_TCP, MR_TCP_ACK);
   auto balancer = std::make_unique<Balancer>(flows, shape, MR_FORWARDING_NAT);
   FlowOrder order(flows);
   std::uint32_t left = flows;

@@ -46,7 +46,7 @@ constexpr double kSliceSeconds = 1e-3;
 constexpr std::size_t kSliceSamplesMin = 1000;  // fewer have no p99.9
 constexpr double kDisturbed = 10;               // times the median slice's p99
 // The sequence and acknowledgement numbers of TCP, which no worker looks at.
-constexpr std::uint32_t kStampOffset = core::eth::kBytes + core::ipv4::kBytes + 4;
+constexpr std::uint32_t kStampOffset = MR_ETH_BYTES + MR_IPV4_BYTES + 4;
 
 struct Options {
   bool balances = false;
@@ -229,8 +229,8 @@ class Sender {
 // Everything that a worker wants beside its nics.
 struct WorkerParts {
   explicit WorkerParts(std::uint32_t flows)
-      : writer(shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck)),
-        image(make_image(shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck), MR_FORWARDING_NAT)),
+      : writer(shape_of(true, MR_PROTOCOL_TCP, MR_TCP_ACK)),
+        image(make_image(shape_of(true, MR_PROTOCOL_TCP, MR_TCP_ACK), MR_FORWARDING_NAT)),
         memory(core::FlowTable::bytes_for(Balancer::capacity_for(flows))),
         configs(1) {
     configs.publish({.view = image.view(), .segment = nullptr});

@@ -25,7 +25,7 @@ struct TraceCase {
   std::uint8_t forwarding;
 
   [[nodiscard]] FlowShape shape() const {
-    return shape_of(is_v4, protocol, way == Way::opening ? core::tcp::kSyn : core::tcp::kAck);
+    return shape_of(is_v4, protocol, way == Way::opening ? MR_TCP_SYN : MR_TCP_ACK);
   }
 };
 

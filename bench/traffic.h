@@ -21,51 +21,50 @@ struct FlowShape {
   mr_addr vip{};
   std::uint16_t port = 80;
   std::uint8_t protocol = MR_PROTOCOL_TCP;
-  std::uint8_t tcp_flags = core::tcp::kAck;
+  std::uint8_t tcp_flags = MR_TCP_ACK;
 };
 
 // Makes frame number `flow` (0 to 2^32 - 1): client address 10.x.y.z or 2001:db8::x, port 1024 up.
 class FrameWriter {
  public:
   explicit FrameWriter(const FlowShape& shape) : is_v4_(core::is_v4(shape.vip)) {
-    const std::uint32_t ip_bytes = is_v4_ ? core::ipv4::kBytes : core::ipv6::kBytes;
+    const std::uint32_t ip_bytes = is_v4_ ? MR_IPV4_BYTES : MR_IPV6_BYTES;
     const bool is_tcp = shape.protocol == MR_PROTOCOL_TCP;
-    const std::uint32_t l4_bytes = is_tcp ? core::tcp::kBytes : core::udp::kBytes;
-    l4_offset_ = core::eth::kBytes + ip_bytes;
+    const std::uint32_t l4_bytes = is_tcp ? MR_TCP_BYTES : MR_UDP_BYTES;
+    l4_offset_ = MR_ETH_BYTES + ip_bytes;
     length_ = std::max(l4_offset_ + l4_bytes, 60u);
-    std::uint8_t* ip = frame_.data() + core::eth::kBytes;
+    std::uint8_t* ip = frame_.data() + MR_ETH_BYTES;
     frame_[0] = 2;
-    frame_[core::eth::kSource] = 2;
-    frame_[core::eth::kSource + 5] = 9;
+    frame_[MR_ETH_SOURCE] = 2;
+    frame_[MR_ETH_SOURCE + 5] = 9;
     if (is_v4_) {
-      core::store(frame_.data() + core::eth::kType, be(core::EtherType::ipv4));
+      core::store(frame_.data() + MR_ETH_TYPE, be(core::EtherType::ipv4));
       ip[0] = 0x45;
-      core::store(ip + core::ipv4::kTotalLength,
+      core::store(ip + MR_IPV4_TOTAL_LENGTH,
                   core::to_be16(static_cast<std::uint16_t>(ip_bytes + l4_bytes)));
-      ip[core::ipv4::kTtl] = 64;
-      ip[core::ipv4::kProtocol] = shape.protocol;
-      core::store(ip + core::ipv4::kDestination, core::v4_of(shape.vip));
-      base_sum_ = core::fold(core::sum_bytes({ip, core::ipv4::kBytes}));
+      ip[MR_IPV4_TTL] = 64;
+      ip[MR_IPV4_PROTOCOL] = shape.protocol;
+      core::store(ip + MR_IPV4_DESTINATION, core::v4_of(shape.vip));
+      base_sum_ = mr_fold(core::sum_bytes({ip, MR_IPV4_BYTES}));
     } else {
-      core::store(frame_.data() + core::eth::kType, be(core::EtherType::ipv6));
+      core::store(frame_.data() + MR_ETH_TYPE, be(core::EtherType::ipv6));
       ip[0] = 0x60;
-      core::store(ip + core::ipv6::kPayloadLength,
-                  core::to_be16(static_cast<std::uint16_t>(l4_bytes)));
-      ip[core::ipv6::kNextHeader] = shape.protocol;
-      ip[core::ipv6::kHopLimit] = 64;
-      core::store(ip + core::ipv6::kSource, core::to_be32(0x20010db8));
-      std::memcpy(ip + core::ipv6::kDestination, shape.vip.bytes, 16);
+      core::store(ip + MR_IPV6_PAYLOAD_LENGTH, core::to_be16(static_cast<std::uint16_t>(l4_bytes)));
+      ip[MR_IPV6_NEXT_HEADER] = shape.protocol;
+      ip[MR_IPV6_HOP_LIMIT] = 64;
+      core::store(ip + MR_IPV6_SOURCE, core::to_be32(0x20010db8));
+      std::memcpy(ip + MR_IPV6_DESTINATION, shape.vip.bytes, 16);
     }
     std::uint8_t* l4 = frame_.data() + l4_offset_;
     core::store(l4 + 2, core::to_be16(shape.port));
     if (is_tcp) {
-      l4[core::tcp::kDataOffset] = 5 << 4;
-      l4[core::tcp::kFlags] = shape.tcp_flags;
+      l4[MR_TCP_DATA_OFFSET] = 5 << 4;
+      l4[MR_TCP_FLAGS] = shape.tcp_flags;
     } else {
-      core::store(l4 + core::udp::kLength, core::to_be16(core::udp::kBytes));
+      core::store(l4 + MR_UDP_LENGTH, core::to_be16(MR_UDP_BYTES));
     }
     // Any value will do: the forwarder updates the checksum and never verifies it.
-    core::store(l4 + (is_tcp ? core::tcp::kChecksum : core::udp::kChecksum), std::uint16_t{0x1234});
+    core::store(l4 + (is_tcp ? MR_TCP_CHECKSUM : MR_UDP_CHECKSUM), std::uint16_t{0x1234});
   }
 
   [[nodiscard]] std::uint32_t length() const { return length_; }
@@ -73,15 +72,15 @@ class FrameWriter {
   // Writes all headers of the flow's next packet.
   void write(std::uint8_t* frame, std::uint32_t flow) const {
     std::memcpy(frame, frame_.data(), kCopied);
-    std::uint8_t* ip = frame + core::eth::kBytes;
+    std::uint8_t* ip = frame + MR_ETH_BYTES;
     const std::uint32_t host = core::to_be32(0x0a000000u | flow >> 14);
     const std::uint16_t port = core::to_be16(static_cast<std::uint16_t>(1024 + (flow & 0x3fff)));
     if (is_v4_) {
-      core::store(ip + core::ipv4::kSource, host);
-      core::store(ip + core::ipv4::kChecksum,
-                  static_cast<std::uint16_t>(~core::fold(std::uint64_t{base_sum_} + host)));
+      core::store(ip + MR_IPV4_SOURCE, host);
+      core::store(ip + MR_IPV4_CHECKSUM,
+                  static_cast<std::uint16_t>(~mr_fold(std::uint64_t{base_sum_} + host)));
     } else {
-      core::store(ip + core::ipv6::kSource + 12, host);
+      core::store(ip + MR_IPV6_SOURCE + 12, host);
     }
     core::store(frame + l4_offset_, port);
   }
@@ -98,12 +97,10 @@ class FrameWriter {
 // Makes what a target got into what it answers: addresses and ports swapped, which changes no
 // checksum. MAC addresses are the caller's.
 inline void turn_round(std::uint8_t* frame, bool is_v4) {
-  std::uint8_t* source =
-      frame + core::eth::kBytes + (is_v4 ? core::ipv4::kSource : core::ipv6::kSource);
+  std::uint8_t* source = frame + MR_ETH_BYTES + (is_v4 ? MR_IPV4_SOURCE : MR_IPV6_SOURCE);
   const std::uint32_t addr_bytes = is_v4 ? 4 : 16;
   std::swap_ranges(source, source + addr_bytes, source + addr_bytes);
-  std::uint8_t* port =
-      frame + core::eth::kBytes + (is_v4 ? core::ipv4::kBytes : core::ipv6::kBytes);
+  std::uint8_t* port = frame + MR_ETH_BYTES + (is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
   std::swap_ranges(port, port + 2, port + 2);
 }
 

@@ -71,7 +71,7 @@ class Measured {
 
   // Not part of any measurement.
   void forget_flows() {
-    const FlowShape shape = shape_of(options_.is_v4, MR_PROTOCOL_TCP, core::tcp::kAck);
+    const FlowShape shape = shape_of(options_.is_v4, MR_PROTOCOL_TCP, MR_TCP_ACK);
     loop_.reset();
     balancer_.reset();
     balancer_ = std::make_unique<Balancer>(options_.flows, shape, MR_FORWARDING_NAT);

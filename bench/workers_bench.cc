@@ -75,7 +75,7 @@ using FlowList = std::vector<std::uint32_t>;
 
 // By owner when there are two workers; each in random order, so that caches gain nothing from it.
 std::vector<FlowList> flows_by_owner(const Options& options) {
-  const FlowShape shape = shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck);
+  const FlowShape shape = shape_of(true, MR_PROTOCOL_TCP, MR_TCP_ACK);
   const FrameWriter writer(shape);
   std::vector<FlowList> lists(kOwners);
   std::vector<std::uint8_t> frame(Balancer::kFrameRoom);
@@ -122,7 +122,7 @@ class MeasuredWorker {
   MeasuredWorker(std::uint32_t index, const std::vector<FlowList>& lists, dpdk::Nic& nic,
                  worker::HandoverRings* rings)
       : balancer_(static_cast<std::uint32_t>(lists[index].size()),
-                  shape_of(true, MR_PROTOCOL_TCP, core::tcp::kAck), MR_FORWARDING_NAT),
+                  shape_of(true, MR_PROTOCOL_TCP, MR_TCP_ACK), MR_FORWARDING_NAT),
         own_(lists[index]),
         others_(lists[lists.size() - 1 - index]),
         flow_count_(lists[index].size()) {

@@ -1,42 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// The Internet checksum (RFC 1071) and its incremental update (RFC 1624), as core/checksum.h has
-// them: sums of 16-bit words as they lie in memory.
+// The Internet checksum (rules/checksum_rule.h) of bytes in memory.
 #pragma once
 
 #include "bpf/packet.bpf.h"
+#include "dataplane/rules/checksum_rule.h"
 
-INLINE uint16_t fold(uint64_t sum) {
-  sum = (sum & 0xffffffffu) + (sum >> 32);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  sum = (sum & 0xffffu) + (sum >> 16);
-  return (uint16_t)sum;
-}
-
-INLINE uint16_t plus(uint16_t a, uint16_t b) {
-  const uint32_t sum = (uint32_t)a + b;
-  return (uint16_t)(sum + (sum >> 16));
-}
-
-INLINE uint16_t updated_checksum(uint16_t checksum, uint16_t delta) {
-  return (uint16_t)~plus((uint16_t)~checksum, delta);
-}
-
-// For sums below 2^35. The constant is a multiple of 0xffff, so it changes nothing but that the
-// difference stays above 0.
-INLINE uint16_t checksum_delta(uint64_t old_sum, uint64_t new_sum) {
-  return fold(new_sum + (0xffffULL << 32) - old_sum);
+INLINE uint64_t sum_of_words(struct addr_words addr) {
+  return mr_sum_of_addr((uint32_t)addr.low, (uint32_t)(addr.low >> 32), (uint32_t)addr.high,
+                        (uint32_t)(addr.high >> 32));
 }
 
 INLINE uint64_t sum_of_addr(const struct mr_addr* addr) {
-  return (uint64_t)load32(addr->bytes) + load32(addr->bytes + 4) + load32(addr->bytes + 8) +
-         load32(addr->bytes + 12);
-}
-
-INLINE uint64_t sum_of_words(struct addr_words addr) {
-  return (addr.low & 0xffffffffu) + (addr.low >> 32) + (addr.high & 0xffffffffu) +
-         (addr.high >> 32);
+  const uint8_t* bytes = addr->bytes;
+  return mr_sum_of_addr(load32(bytes), load32(bytes + 4), load32(bytes + 8), load32(bytes + 12));
 }
 
 // Of the 20 bytes of an IPv4 header, its own checksum among them.
@@ -45,13 +22,8 @@ INLINE uint64_t sum_of_ipv4_header(const uint8_t* ip) {
 }
 
 INLINE void write_ipv4_checksum(uint8_t* ip) {
-  store16(ip + 10, 0);
-  store16(ip + 10, (uint16_t)~fold(sum_of_ipv4_header(ip)));
-}
-
-// What the pseudo-header of a transport adds (RFC 9293 section 3.1, RFC 8200 section 8.1).
-INLINE uint64_t sum_of_pseudo_header(uint64_t addr_sum, uint8_t protocol, uint32_t bytes) {
-  return addr_sum + bpf_htons(protocol) + bpf_htonl(bytes);
+  store16(ip + MR_IPV4_CHECKSUM, 0);
+  store16(ip + MR_IPV4_CHECKSUM, (uint16_t)~mr_fold(sum_of_ipv4_header(ip)));
 }
 
 // Of `bytes` bytes from `at` on, at most 512 of them: what the program sums in full is short. The

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// A record for a new flow: the place that it finds, and what makes way for it. What confirms a flow
-// and which ones a full table gives up says core/flow_class.h; there the whole table is looked at,
-// here what is in reach of the client's hash.
+// A record for a new flow: the place that it finds, and what makes way for it (rules/flow_rule.h
+// says what a flow is worth). Only what is in reach of the client's hash is looked at.
 //
 // Two CPUs may look for a place for the same flow at once. Both walk the same records in the same
 // order, so they meet: what one of them claims is BUSY with the client's port until it is filled,
@@ -10,6 +9,7 @@
 #pragma once
 
 #include "bpf/flows.bpf.h"
+#include "dataplane/rules/forwarding_rule.h"
 
 // ---- clients whose flows found no room
 
@@ -83,9 +83,7 @@ INLINE uint32_t rank_to_give_up(struct mr_flow_record* flow, uint32_t state, uin
   const uint32_t flags = flags_of(flow);
   const uint32_t last_seen_tick = read32(&flow->last_seen_tick);
   if ((int32_t)(tick - last_seen_tick) < GIVE_UP_SILENT_TICKS) return 0;
-  if (is_over(state)) return 3;
-  if ((flags & MR_FLOW_CONFIRMED) != 0) return 0;
-  return (flags & MR_FLOW_PLAUSIBLE) != 0 ? 1 : 2;
+  return MR_WORTH_CONFIRMED - mr_flow_worth_of(state, flags);
 }
 
 // The record that makes way where all in reach are flows.
@@ -127,7 +125,7 @@ VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client,
     const uint32_t state = word >> STATE_SHIFT;
     if (word == busy) continue;  // being filled, perhaps with this very flow
     const _Bool is_flow = word != 0 && state < MR_FLOW_STATE_COUNT;
-    if (is_own && is_flow && (!is_over(state) || is_reset(flow, state))) return place | IS_KNOWN;
+    if (is_own && is_flow && mr_may_go_on(state, flags_of(flow))) return place | IS_KNOWN;
     if (__sync_val_compare_and_swap(state_word(flow), word, busy) == word) return place;
   }
   return NO_PLACE;
@@ -164,8 +162,8 @@ OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32
   const uint32_t hash = flow_hash(client, word & KEY_MASK);
   if (hash == p->hash && is_same_addr(client, p->client)) return 0;  // opened again
   count(p->cpu, MR_COUNTER_FLOW_GIVEN_UP);
-  const _Bool has_replies = target != 0 && target->forwarding == MR_FORWARDING_NAT;
-  if (has_replies && (!is_over(state) || is_reset(flow, state))) remember_no_room(hash);
+  const _Bool has_replies = target != 0 && mr_sees_replies(target->forwarding);
+  if (has_replies && mr_may_go_on(state, flags_of(flow))) remember_no_room(hash);
   return 0;
 }
 

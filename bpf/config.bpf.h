@@ -4,6 +4,7 @@
 #pragma once
 
 #include "bpf/packet.bpf.h"
+#include "dataplane/rules/choice_rule.h"
 
 // The entry of (addr, port, protocol) in an open-addressed table, or null. Port 0 and protocol 0
 // ask for the VIP itself.
@@ -139,13 +140,10 @@ VERIFIED_ONCE uint64_t choose_target(uint64_t low, uint64_t high, uint64_t clien
   const struct mr_target_group* group = group_at(root, listener->group_slot);
   if (group == 0 || group->table_offset == 0) return NO_CHOICE;
   const uint64_t fails_open = (group->flags & MR_GROUP_FAIL_OPEN) != 0 ? FAILS_OPEN : 0;
-  struct mr_flow_tuple tuple = {};
-  store64(tuple.client_addr.bytes, low);
-  store64(tuple.client_addr.bytes + 8, high);
-  tuple.vip_addr = listener->vip_addr;
-  tuple.client_port_be = (uint16_t)client;
-  tuple.vip_port_be = listener->port_be;
-  tuple.protocol = (uint8_t)(client >> 16);
+  struct mr_addr client_addr;
+  store64(client_addr.bytes, low);
+  store64(client_addr.bytes + 8, high);
+  const struct mr_flow_tuple tuple = mr_selection_tuple(&client_addr, (uint16_t)client, listener);
   const uint64_t hash = mr_selection_hash(&root->selection_key, &tuple);
   const uint32_t* found =
       word_at(root, group->table_offset, mr_slot_of_hash(hash, group->table_slots));
@@ -155,7 +153,7 @@ VERIFIED_ONCE uint64_t choose_target(uint64_t low, uint64_t high, uint64_t clien
   if (may_be_orphan != 0 && prev != MR_MEMBER_NONE) {
     const uint32_t prev_slot = member_slot(root, group, prev);
     const struct mr_target* target = target_at(root, prev_slot);
-    if (target != 0 && (target->flags & MR_TARGET_KEEPS_FLOWS) != 0) {
+    if (target != 0 && mr_takes_orphan(target->flags)) {
       return prev_slot | IS_ORPHAN | fails_open;
     }
   }

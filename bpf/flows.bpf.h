@@ -6,6 +6,7 @@
 #pragma once
 
 #include "bpf/config.bpf.h"
+#include "dataplane/rules/flow_rule.h"
 
 // {port_be, protocol, state} of a record as one word, which is what programs compare and swap.
 INLINE uint32_t* state_word(struct mr_flow_record* flow) {
@@ -24,8 +25,6 @@ enum {
 INLINE uint32_t* flags_word(struct mr_flow_record* flow) { return (uint32_t*)&flow->last_hop; }
 enum {
   FLAGS_SHIFT = 16,
-  FIN_FLAGS = MR_FLOW_FIN_CLIENT | MR_FLOW_FIN_TARGET,
-  RST_FLAGS = MR_FLOW_RST_CLIENT | MR_FLOW_RST_TARGET,
 };
 INLINE uint32_t flags_of(struct mr_flow_record* flow) {
   return *(volatile uint32_t*)flags_word(flow) >> FLAGS_SHIFT;
@@ -37,12 +36,6 @@ INLINE uint32_t set_flags(struct mr_flow_record* flow, uint32_t flags) {
 INLINE void clear_flags(struct mr_flow_record* flow, uint32_t flags) {
   __sync_fetch_and_and(flags_word(flow), ~(flags << FLAGS_SHIFT));
 }
-
-// Over by a RST, which may be forged: then the connection goes on (RFC 5961 section 1.1).
-INLINE _Bool is_reset(struct mr_flow_record* flow, uint32_t state) {
-  return state == MR_FLOW_CLOSED && (flags_of(flow) & RST_FLAGS) != 0;
-}
-INLINE _Bool is_over(uint32_t state) { return state == MR_FLOW_CLOSED || state == MR_FLOW_EXPIRED; }
 
 // Both checksum deltas of a flow as one word. Volatile, so that the state word can be looked at
 // after it.
@@ -132,14 +125,12 @@ INLINE void account(struct packet* p, struct mr_flow_record* flow) {
   count_packet(p, flow);
 }
 
-// Signed, so that CPUs whose jiffies differ by one age nothing by 52 days.
 INLINE _Bool is_silent(const struct packet* p, const struct mr_flow_record* flow, uint32_t ticks) {
-  return (int32_t)(p->tick - *(const volatile uint32_t*)&flow->last_seen_tick) > (int32_t)ticks;
+  return mr_is_silent(p->tick, read32(&flow->last_seen_tick), ticks);
 }
 INLINE _Bool is_idle(const struct packet* p, struct mr_flow_record* flow,
                      const struct mr_listener* listener, uint32_t state) {
-  const uint32_t timeout = is_reset(flow, state) ? MR_FLOW_TIMEOUT_RESET : state & 7;
-  return is_silent(p, flow, listener->timeout_ticks[timeout]);
+  return is_silent(p, flow, listener->timeout_ticks[mr_timeout_index(state, flags_of(flow))]);
 }
 
 // ---- neighbours that clients' packets come from

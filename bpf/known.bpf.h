@@ -7,12 +7,14 @@
 #include "bpf/reset.bpf.h"
 #include "bpf/start.bpf.h"
 #include "bpf/track.bpf.h"
+#include "dataplane/rules/known_rule.h"
 
 // Whether a TCP segment has data. False for what is no TCP segment.
 INLINE _Bool has_payload(struct xdp_md* ctx, const struct packet* p) {
   const uint8_t* l4 = packet_start(ctx) + (p->is_v4 ? l4_offset(1) : l4_offset(0));
-  if (p->protocol != IPPROTO_TCP || !has_room(l4, TCP_BYTES, packet_end(ctx))) return 0;
-  return p->ip_bytes > (p->is_v4 ? IP4_BYTES : IP6_BYTES) + (l4[12] >> 4) * 4u;
+  if (p->protocol != MR_PROTOCOL_TCP || !has_room(l4, MR_TCP_BYTES, packet_end(ctx))) return 0;
+  return p->ip_bytes >
+         (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES) + mr_tcp_header_bytes(l4[MR_TCP_DATA_OFFSET]);
 }
 
 // Sets p->target of a flow, null when it is there no more, with its slot and the deltas, and
@@ -27,42 +29,28 @@ INLINE _Bool load_target(struct packet* p, struct mr_flow_record* flow) {
   return load_state_word(flow) == p->word;
 }
 
-// A SYN on a known flow: sent again, of a connection that the client has lost, or forged. It goes
-// to the flow's target, which knows better (core/forwarder_known.cc). SEND_TO_TARGET, or nonzero
-// when it begins a new flow.
-INLINE int open_again(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
+// A SYN on a known flow, which its target sees (rules/known_rule.h).
+INLINE void open_again(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   const struct mr_target* target = p->target;
-  const _Bool is_opening = word >> STATE_SHIFT == MR_FLOW_SYN;
-  const _Bool is_draining = (target->flags & MR_TARGET_DRAINING) != 0;
-  if (is_draining) {
-    const _Bool has_no_answer = is_opening && (flags_of(flow) & MR_FLOW_REPLY_SEEN) == 0;
-    const _Bool is_quiet = target->forwarding != MR_FORWARDING_NAT &&
-                           is_silent(p, flow, p->listener->timeout_ticks[MR_FLOW_TIMEOUT_RESET]);
-    if (has_no_answer || is_quiet) return 1;
-  }
+  const uint32_t flags = mr_flags_of_syn_again(word >> STATE_SHIFT);
   count(p->cpu, MR_COUNTER_FLOW_HITS);
-  if (!is_opening) set_flags(flow, MR_FLOW_SYN_AGAIN);
+  if (flags != 0) set_flags(flow, flags);
   // The group may be forwarded in another way by now.
   set_deltas(p, p->listener, target);
   store32(&flow->ip_checksum_delta, *deltas_of(p));
-  // A client that tries for ever does not keep the flow at its old target.
-  if (is_draining) {
+  if ((target->flags & MR_TARGET_DRAINING) != 0) {
     count_packet(p, flow);
   } else {
     account(p, flow);
   }
-  return SEND_TO_TARGET;
 }
 
-// A segment of a flow that has been idle for too long. Its sender is answered with a RST, but not
-// before the other side has got one: only this segment says by which number that side knows it. The
-// sender, who hears nothing, sends it again. Returns a verdict, or SEND_TO_TARGET when the packet
-// is a RST now that goes on to the other side.
+// A segment of an expired flow. Returns a verdict, or SEND_TO_TARGET when the packet is a RST now
+// that goes on to the other side.
 OUT_OF_LINE int end_late(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                          _Bool is_reachable, uint32_t told) {
   if (flow == 0) return drop(p, MR_DROP_NO_LISTENER);
-  const _Bool is_plain = (p->tcp_flags & (TCP_SYN_BIT | TCP_RST_BIT)) == 0;
-  if (!is_plain || !is_reachable || (flags_of(flow) & told) != 0) {
+  if (!mr_tells_other_side(p->tcp_flags, flags_of(flow), told, is_reachable)) {
     return answer_with_reset(ctx, p, flow->listener_slot);
   }
   if (!take(p, &p->cpu->resets_left)) return drop(p, MR_DROP_RATE_LIMITED);
@@ -71,55 +59,53 @@ OUT_OF_LINE int end_late(struct xdp_md* ctx, struct packet* p, struct mr_flow_re
   return become_reset(ctx, p) ? SEND_TO_TARGET : drop(p, MR_DROP_BAD_L4);
 }
 
+// What becomes of a packet to the flow that load_target() looked at.
+INLINE enum mr_revisit what_becomes(const struct packet* p, struct mr_flow_record* flow) {
+  const struct mr_target* target = p->target;
+  const struct mr_known_packet known = {
+      .state = p->word >> STATE_SHIFT,
+      .flags = flags_of(flow),
+      .protocol = p->protocol,
+      .tcp_flags = p->tcp_flags,
+      .target_flags = target != 0 ? target->flags : 0,
+      .sees_replies = target != 0 && mr_sees_replies(target->forwarding),
+      .is_quiet = is_silent(p, flow, p->listener->timeout_ticks[MR_FLOW_TIMEOUT_RESET])};
+  return mr_revisit_of(known);
+}
+
 // A packet to a VIP whose flow is known but not simply going on: opening, closing, idle for too
 // long, one of several to one target, or without a usable target. START: a new flow is to begin.
 OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                              uint64_t last_hop) {
   if (flow == 0 || p->listener == 0) return drop(p, MR_DROP_NO_LISTENER);
-  const _Bool is_tcp = p->protocol == IPPROTO_TCP;
-  const _Bool is_syn = (p->tcp_flags & TCP_SYN_BIT) != 0;
   p->has_payload = has_payload(ctx, p);
   expire_if_idle(p, flow, p->listener, load_state_word(flow));
   p->has_sibling = 1;  // perhaps
-                       // Changed again and again: it is joined, or made anew.
-  _Bool is_new = !load_target(p, flow) && !load_target(p, flow);
+  // Changed again and again, or another flow's by now: it is joined, or made anew.
+  const _Bool is_other = (!load_target(p, flow) && !load_target(p, flow)) ||
+                         !is_of_client(p, flow, p->word) || flow->listener_id != p->listener->id;
   const uint32_t word = p->word;
-  const uint32_t state = word >> STATE_SHIFT;
   const struct mr_target* target = p->target;
-  is_new |= !is_of_client(p, flow, word) || flow->listener_id != p->listener->id;
-  if (is_syn) is_new |= is_over(state) && !is_reset(flow, state);
-  if (!is_tcp) is_new |= state == MR_FLOW_EXPIRED;
-  if (!is_new && state == MR_FLOW_EXPIRED) {
+  const enum mr_revisit what = is_other ? MR_REVISIT_START_OVER : what_becomes(p, flow);
+  if (what == MR_REVISIT_END_LATE) {
     const _Bool is_reachable = target != 0 && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
     return end_late(ctx, p, flow, is_reachable, MR_FLOW_TOLD_TARGET);
   }
-  if (!is_new && (target == 0 || (target->flags & MR_TARGET_KEEPS_FLOWS) == 0)) {
-    const _Bool resets = target != 0 && (target->flags & MR_TARGET_RESETS_FLOWS) != 0;
-    if (is_tcp && resets && !is_syn) {
-      // The other side gets its RST when it speaks.
-      if (expire_flow(p, flow, word)) {
-        set_flags(flow, MR_FLOW_TOLD_CLIENT | MR_FLOW_TOLD_TARGET);
-      }
-      return answer_with_reset(ctx, p, flow->listener_slot);
-    }
-    is_new = 1;
+  if (what == MR_REVISIT_RESET) {
+    // The other side gets its RST when it speaks.
+    if (expire_flow(p, flow, word)) set_flags(flow, MR_FLOW_TOLD_BOTH);
+    return answer_with_reset(ctx, p, flow->listener_slot);
   }
-  if (!is_new && is_syn) is_new = open_again(p, flow, word) != SEND_TO_TARGET;
-  if (is_new) {
-    // The client's port is used again, or its target is gone: a new flow, and a new choice.
+  if (what == MR_REVISIT_START_OVER || target == 0) {  // the latter for the verifier
     if (is_of_client(p, flow, word)) forget_flow(p, flow, word);
     return START;
   }
+  if (what == MR_REVISIT_OPEN_AGAIN) open_again(p, flow, word);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) claim_replies(p, flow);
-  if (is_syn) return SEND_TO_TARGET;
+  if (what == MR_REVISIT_OPEN_AGAIN) return SEND_TO_TARGET;
   count(p->cpu, MR_COUNTER_FLOW_HITS);
-  if (is_tcp) {
-    track_tcp(p, flow, word, 1);
-  } else if (state == MR_FLOW_UDP_NEW && (flags_of(flow) & MR_FLOW_REPLY_SEEN) != 0) {
-    if (change_state(flow, word, MR_FLOW_UDP)) set_flags(flow, MR_FLOW_CONFIRMED);
-  }
-  const _Bool goes_on = (p->tcp_flags & (TCP_FIN_BIT | TCP_RST_BIT)) == 0;
-  if (goes_on && last_hop_at(flow->last_hop) != last_hop) {
+  track(p, flow, word, 1);
+  if (mr_shows_last_hop(p->tcp_flags) && last_hop_at(flow->last_hop) != last_hop) {
     flow->last_hop = learn_last_hop(p, last_hop);
   }
   account(p, flow);
@@ -131,7 +117,7 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
 OUT_OF_LINE int forward_in_doubt(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                                  uint64_t last_hop) {
   if (flow == 0) {
-    const int done = start_flow(p, last_hop, (p->tcp_flags & TCP_SYN_BIT) != 0);
+    const int done = start_flow(p, last_hop, (p->tcp_flags & MR_TCP_SYN) != 0);
     if (done != REVISIT) return done;
     flow = p->known_flow;
   }

@@ -19,10 +19,8 @@
 #include "bpf/parse.bpf.h"
 #include "bpf/passing.bpf.h"
 #include "bpf/replies.bpf.h"
+#include "dataplane/rules/step_rule.h"
 
-enum {
-  TRACKED_TCP_FLAGS = (TCP_SYN_BIT | TCP_FIN_BIT | TCP_RST_BIT),
-};
 // ---- towards a target
 
 INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
@@ -35,19 +33,18 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   }
   if (UNLIKELY(target->next_hop.nic >= control.nic_count)) return drop(p, MR_DROP_NO_NIC);
   const uint8_t forwarding = target->forwarding;
-  if (forwarding == MR_FORWARDING_NAT) return translate_to_target(ctx, p, target, is_v4);
+  if (mr_translates(forwarding)) return translate_to_target(ctx, p, target, is_v4);
   if (forwarding == MR_FORWARDING_DSR) return redirect_to_target(ctx, p, target);
-  const _Bool is_gue = forwarding == MR_FORWARDING_GUE;
   const struct mr_addr* source = is_v4 ? &p->root->encap_source_v4 : &p->root->encap_source_v6;
   if ((load64(source->bytes) | load64(source->bytes + 8)) == 0) {
     return drop(p, MR_DROP_NO_ENCAP_SOURCE);
   }
+  const _Bool is_gue = forwarding == MR_FORWARDING_GUE;
   if (is_gue && !is_v4 && UNLIKELY(lacks_checksum(ctx, p))) return drop(p, MR_DROP_BAD_L4);
-  const uint32_t overhead = encap_overhead(is_v4, is_gue);
-  if (UNLIKELY(target->mtu != 0 && p->ip_bytes + overhead > target->mtu)) {
-    return answer_too_big(ctx, p, target->mtu > overhead ? target->mtu - overhead : 0);
-  }
-  return is_gue ? encapsulate(ctx, p, target, is_v4, 1) : encapsulate(ctx, p, target, is_v4, 0);
+  const uint32_t mtu = mr_inner_mtu(target->mtu, mr_outer_bytes(forwarding, is_v4));
+  if (UNLIKELY(p->ip_bytes > mtu)) return answer_too_big(ctx, p, mtu);
+  return is_gue ? encapsulate(ctx, p, target, is_v4, MR_FORWARDING_GUE)
+                : encapsulate(ctx, p, target, is_v4, MR_FORWARDING_IPIP);
 }
 
 // A packet to a VIP's listener.
@@ -55,7 +52,7 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
   p->client = p->source;
   p->client_port_protocol = p->source_port_be | (uint32_t)p->protocol << 16;
   p->hash = flow_hash(p->client, p->client_port_protocol);
-  const _Bool is_syn = (p->tcp_flags & TCP_SYN_BIT) != 0;
+  const _Bool is_syn = (p->tcp_flags & MR_TCP_SYN) != 0;
   struct mr_flow_record* flow = is_syn ? 0 : find_to_listener(p, p->listener->id);
   if (UNLIKELY(flow == 0)) {
     const int done = forward_in_doubt(ctx, p, 0, last_hop);
@@ -66,10 +63,10 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
   *deltas_of(p) = deltas_in(flow);
   const struct mr_target* target = target_at(p->root, p->target_slot);
   const uint32_t state = p->word >> STATE_SHIFT;
-  const _Bool is_settled = state == MR_FLOW_ESTABLISHED || state == MR_FLOW_UDP;
+  const _Bool is_settled = state == mr_settled_state(p->protocol, p->tcp_flags);
   if (UNLIKELY(target == 0 || target->id != target_id ||
                (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 || !is_settled ||
-               (p->tcp_flags & TRACKED_TCP_FLAGS) != 0 || (flow->flags & MR_FLOW_SHARED) != 0 ||
+               (flow->flags & MR_FLOW_SHARED) != 0 ||
                is_silent(p, flow, p->listener->timeout_ticks[state & 7]) ||
                load_state_word(flow) != p->word)) {
     const int done = forward_in_doubt(ctx, p, flow, last_hop);
@@ -116,11 +113,10 @@ INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) 
   struct mr_flow_record* flow = find_from_target(p);
   if (LIKELY(flow != 0)) {
     const uint32_t state = p->word >> STATE_SHIFT;
-    const _Bool is_settled = state == MR_FLOW_ESTABLISHED || state == MR_FLOW_UDP;
+    const _Bool is_settled = state == mr_settled_state(p->protocol, p->tcp_flags);
     const uint32_t flags = flow->flags & (MR_FLOW_CONFIRMED | MR_FLOW_SHARED);
     const struct mr_listener* listener = load_listener(p, flow);
     if (LIKELY(listener != 0 && is_settled && flags == MR_FLOW_CONFIRMED &&
-               (p->tcp_flags & TRACKED_TCP_FLAGS) == 0 &&
                !is_silent(p, flow, listener->timeout_ticks[state & 7]) &&
                load_state_word(flow) == p->word)) {
       count(p->cpu, MR_COUNTER_FLOW_HITS);
@@ -146,7 +142,7 @@ OUT_OF_LINE int drop_or_punt(struct xdp_md* ctx, struct packet* p) {
 INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
-  if (!has_room(frame, ETH_BYTES, end)) return drop(p, MR_DROP_MALFORMED_L2);
+  if (!has_room(frame, MR_ETH_BYTES, end)) return drop(p, MR_DROP_MALFORMED_L2);
   const enum shape shape = is_v4 ? parse_ipv4(p, frame, end) : parse_ipv6(p, frame, end);
   if (UNLIKELY(shape != SHAPE_TRANSPORT)) {
     if (shape == SHAPE_DROP) return drop(p, p->reason);
@@ -156,7 +152,7 @@ INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
     p->reason = MR_DROP_OTHER_MAC;
     return drop_or_punt(ctx, p);
   }
-  const uint64_t last_hop = last_hop_word(frame + 6, p->nic);
+  const uint64_t last_hop = last_hop_word(frame + MR_ETH_SOURCE, p->nic);
   p->listener = find_listener(p);
   return p->listener != 0 ? forward_to_target(ctx, p, last_hop, is_v4)
                           : forward_to_client(ctx, p, is_v4);
@@ -202,22 +198,22 @@ INLINE int balance(struct xdp_md* ctx) {
   p.tick = tick_now();
   p.cpu->stats.counters[MR_COUNTER_RX_PACKETS] += 1;
   p.cpu->stats.counters[MR_COUNTER_RX_BYTES] += p.frame_bytes;
-  if (!has_room(frame, ETH_BYTES, end)) return drop(&p, MR_DROP_MALFORMED_L2);
+  if (!has_room(frame, MR_ETH_BYTES, end)) return drop(&p, MR_DROP_MALFORMED_L2);
   if (nic >= control.nic_count || nic >= MR_NIC_COUNT_MAX) return punt(&p);
-  uint16_t type = load16(frame + 12);
-  if (UNLIKELY(type == bpf_htons(ETH_P_8021Q))) {
-    if (strip_priority_tag(ctx)) p.frame_bytes -= VLAN_BYTES;
+  uint16_t type = load16(frame + MR_ETH_TYPE);
+  if (UNLIKELY(type == bpf_htons(MR_ETH_TYPE_VLAN))) {
+    if (strip_priority_tag(ctx)) p.frame_bytes -= MR_VLAN_BYTES;
     frame = packet_start(ctx);
-    if (!has_room(frame, ETH_BYTES, packet_end(ctx))) return drop(&p, MR_DROP_MALFORMED_L2);
-    type = load16(frame + 12);
+    if (!has_room(frame, MR_ETH_BYTES, packet_end(ctx))) return drop(&p, MR_DROP_MALFORMED_L2);
+    type = load16(frame + MR_ETH_TYPE);
   }
   if (UNLIKELY(!is_addressed_to(frame, nic_mac(nic))) &&
       !is_local_mac(p.root_index, load64(frame) << 16 >> 16 | (uint64_t)nic << 48)) {
     return leave_foreign(ctx, &p);
   }
-  if (LIKELY(type == bpf_htons(ETH_P_IP))) return handle_ip(ctx, &p, 1);
-  if (type == bpf_htons(ETH_P_IPV6)) return handle_ip(ctx, &p, 0);
-  if (type == bpf_htons(ETH_P_ARP)) return handle_arp(ctx, &p);
+  if (LIKELY(type == bpf_htons(MR_ETH_TYPE_IPV4))) return handle_ip(ctx, &p, 1);
+  if (type == bpf_htons(MR_ETH_TYPE_IPV6)) return handle_ip(ctx, &p, 0);
+  if (type == bpf_htons(MR_ETH_TYPE_ARP)) return handle_arp(ctx, &p);
   return punt(&p);
 }
 

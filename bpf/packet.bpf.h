@@ -4,40 +4,15 @@
 // drop(), punt(), forward() and reply(), which count it.
 #pragma once
 
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
-
 #include <bpf/bpf_endian.h>
 
 #include "bpf/maps.bpf.h"
+#include "dataplane/rules/address_rule.h"
+#include "dataplane/rules/header_rule.h"
 
-enum {
-  ETH_BYTES = sizeof(struct ethhdr),
-  VLAN_BYTES = 4,
-  VLAN_ID_MASK = 0x0fff,
-  IP4_BYTES = sizeof(struct iphdr),
-  IP6_BYTES = sizeof(struct ipv6hdr),
-  TCP_BYTES = sizeof(struct tcphdr),
-  UDP_BYTES = sizeof(struct udphdr),
-  ICMP_BYTES = 8,
-};
-
-INLINE uint32_t l4_offset(_Bool is_v4) { return ETH_BYTES + (is_v4 ? IP4_BYTES : IP6_BYTES); }
-
-// The flags octet of a TCP header.
-enum {
-  TCP_FIN_BIT = 0x01,
-  TCP_SYN_BIT = 0x02,
-  TCP_RST_BIT = 0x04,
-  TCP_ACK_BIT = 0x10,
-};
-enum {
-  TCP_FLAGS_OFFSET = 13,
-};
+INLINE uint32_t l4_offset(_Bool is_v4) {
+  return MR_ETH_BYTES + (is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
+}
 
 // The compiler splits loads from addresses that it can't prove aligned into bytes; packets are
 // unaligned anyway, and every machine that this runs on loads them whole.
@@ -53,12 +28,8 @@ struct addr_words {
   uint64_t low;
   uint64_t high;
 };
-enum {
-  V4_MAPPED = 0xffff0000u,
-};
-
 INLINE struct addr_words v4_words(uint32_t addr_be) {
-  return (struct addr_words){0, V4_MAPPED | (uint64_t)addr_be << 32};
+  return (struct addr_words){0, mr_v4_mapped_high(addr_be)};
 }
 INLINE struct addr_words words_at(const void* at) {
   return (struct addr_words){load64(at), load64((const uint8_t*)at + 8)};
@@ -84,7 +55,7 @@ struct packet {
   struct addr_words source;
   struct addr_words destination;
   uint32_t frame_bytes;
-  uint32_t ip_bytes;  // L3 length as the IP header states it, <= frame_bytes - 14
+  uint32_t ip_bytes;  // L3 length as the IP header states it, <= frame_bytes - MR_ETH_BYTES
   uint16_t source_port_be;
   uint16_t destination_port_be;
   uint8_t protocol;
@@ -185,8 +156,8 @@ INLINE void write_link_header(uint8_t* frame, const uint8_t* destination, const 
   const uint16_t destination_high = load16(destination + 4);
   const uint32_t source_low = load32(source);
   const uint16_t source_high = load16(source + 4);
-  store32(frame, destination_low);
-  store16(frame + 4, destination_high);
-  store32(frame + 6, source_low);
-  store16(frame + 10, source_high);
+  store32(frame + MR_ETH_DESTINATION, destination_low);
+  store16(frame + MR_ETH_DESTINATION + 4, destination_high);
+  store32(frame + MR_ETH_SOURCE, source_low);
+  store16(frame + MR_ETH_SOURCE + 4, source_high);
 }

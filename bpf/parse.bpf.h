@@ -5,13 +5,7 @@
 #pragma once
 
 #include "bpf/packet.bpf.h"
-
-// False for what can't occur in good faith: SYN with FIN or RST, and anything but SYN or RST
-// without ACK (null, xmas, lone FIN).
-INLINE _Bool are_sane_tcp_flags(uint8_t flags) {
-  if ((flags & (TCP_SYN_BIT | TCP_RST_BIT | TCP_ACK_BIT)) == 0) return 0;
-  return (flags & TCP_SYN_BIT) == 0 || (flags & (TCP_FIN_BIT | TCP_RST_BIT)) == 0;
-}
+#include "dataplane/rules/checksum_rule.h"
 
 INLINE enum shape refuse(struct packet* p, enum shape shape, enum mr_drop_reason reason) {
   p->reason = (uint8_t)reason;
@@ -21,24 +15,24 @@ INLINE enum shape refuse(struct packet* p, enum shape shape, enum mr_drop_reason
 // TCP or UDP of `bytes` bytes at `l4`.
 INLINE enum shape parse_transport(struct packet* p, const uint8_t* l4, uint32_t bytes,
                                   const uint8_t* end) {
-  if (p->protocol == IPPROTO_TCP) {
-    if (bytes < TCP_BYTES || l4 + TCP_BYTES > end) {  // the latter for the verifier
+  if (p->protocol == MR_PROTOCOL_TCP) {
+    if (bytes < MR_TCP_BYTES || l4 + MR_TCP_BYTES > end) {  // the latter for the verifier
       return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_BAD_L4);
     }
-    const uint32_t header_bytes = (l4[12] >> 4) * 4u;
-    if (header_bytes < TCP_BYTES || header_bytes > bytes) {
+    const uint32_t header_bytes = mr_tcp_header_bytes(l4[MR_TCP_DATA_OFFSET]);
+    if (!mr_fits_l4(header_bytes, MR_TCP_BYTES, bytes)) {
       return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_BAD_L4);
     }
-    p->tcp_flags = l4[TCP_FLAGS_OFFSET];
-    if (!are_sane_tcp_flags(p->tcp_flags)) {
+    p->tcp_flags = l4[MR_TCP_FLAGS];
+    if (!mr_are_sane_tcp_flags(p->tcp_flags)) {
       return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_BAD_TCP_FLAGS);
     }
   } else {
-    if (bytes < UDP_BYTES || l4 + UDP_BYTES > end) {
+    if (bytes < MR_UDP_BYTES || l4 + MR_UDP_BYTES > end) {
       return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_BAD_L4);
     }
-    const uint32_t udp_bytes = bpf_ntohs(load16(l4 + 4));
-    if (udp_bytes < UDP_BYTES || udp_bytes > bytes) {
+    const uint32_t udp_bytes = bpf_ntohs(load16(l4 + MR_UDP_LENGTH));
+    if (!mr_fits_l4(udp_bytes, MR_UDP_BYTES, bytes)) {
       return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_BAD_L4);
     }
     p->tcp_flags = 0;
@@ -49,113 +43,75 @@ INLINE enum shape parse_transport(struct packet* p, const uint8_t* l4, uint32_t 
   return SHAPE_TRANSPORT;
 }
 
-INLINE _Bool is_martian_v4(uint32_t source, uint32_t destination) {
-  const uint8_t first = (uint8_t)source;
-  return first == 0 || first == 127 || first >= 224 || source == destination;
-}
-
-// v4-mapped or v4-compatible, :: and ::1 among them.
-INLINE _Bool embeds_v4(struct addr_words addr) {
-  const uint32_t third = (uint32_t)addr.high;
-  return addr.low == 0 && (third == 0 || third == V4_MAPPED);
-}
-
 INLINE _Bool is_martian_v6(const struct packet* p) {
-  return embeds_v4(p->source) || embeds_v4(p->destination) || (p->source.low & 0xff) == 0xff ||
-         is_same_addr(p->source, p->destination);
+  return mr_is_martian_v6(mr_embeds_v4(p->source.low, p->source.high),
+                          mr_embeds_v4(p->destination.low, p->destination.high), p->source.low,
+                          is_same_addr(p->source, p->destination));
 }
 
 INLINE enum shape parse_odd_ipv4(struct packet* p, uint8_t version_and_length) {
   const uint32_t header_bytes = (version_and_length & 0x0f) * 4u;
-  if (version_and_length >> 4 != 4 || header_bytes < IP4_BYTES || p->ip_bytes < header_bytes) {
+  if (version_and_length >> 4 != 4 || header_bytes < MR_IPV4_BYTES || p->ip_bytes < header_bytes) {
     return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_HEADER);
   }
   return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_IP_OPTIONS);
 }
 
-// core/checksum.h says why this is the 16-bit sum's test.
-INLINE _Bool ipv4_checksum_holds(const uint8_t* ip) {
-  const uint64_t inverse = 0xfffefffefffeffffULL;  // of 0xffff modulo 2^64
-  const uint64_t multiples = 0xffffffffffffffffULL / 0xffff;
-  const uint64_t second = load64(ip + 8);
-  const uint64_t third = load32(ip + 16);
-  uint64_t sum = load64(ip) + second;
-  sum += sum < second;
-  sum += third;
-  sum += sum < third;
-  return sum * inverse <= multiples;
-}
-
 INLINE enum shape parse_ipv4(struct packet* p, const uint8_t* frame, const uint8_t* end) {
-  const uint8_t* ip = frame + ETH_BYTES;
-  if (ip + IP4_BYTES > end) return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_HEADER);
-  p->ip_bytes = bpf_ntohs(load16(ip + 2));
-  if (p->ip_bytes < IP4_BYTES || p->ip_bytes > p->frame_bytes - ETH_BYTES) {
+  const uint8_t* ip = frame + MR_ETH_BYTES;
+  if (ip + MR_IPV4_BYTES > end) return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_HEADER);
+  p->ip_bytes = bpf_ntohs(load16(ip + MR_IPV4_TOTAL_LENGTH));
+  if (p->ip_bytes < MR_IPV4_BYTES || p->ip_bytes > p->frame_bytes - MR_ETH_BYTES) {
     return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_HEADER);
   }
-  const uint32_t source = load32(ip + 12);
-  const uint32_t destination = load32(ip + 16);
+  const uint32_t source = load32(ip + MR_IPV4_SOURCE);
+  const uint32_t destination = load32(ip + MR_IPV4_DESTINATION);
   p->is_v4 = 1;
-  p->protocol = ip[9];
+  p->protocol = ip[MR_IPV4_PROTOCOL];
   p->source = v4_words(source);
   p->destination = v4_words(destination);
-  if (UNLIKELY(ip[0] != 0x45)) return parse_odd_ipv4(p, ip[0]);
-  if (!ipv4_checksum_holds(ip)) return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_CHECKSUM);
-  if ((load16(ip + 6) & bpf_htons(0x3fff)) != 0) {  // more fragments, or an offset
+  if (UNLIKELY(ip[0] != MR_IPV4_NO_OPTIONS)) return parse_odd_ipv4(p, ip[0]);
+  if (!mr_ipv4_checksum_holds(load64(ip), load64(ip + 8), load32(ip + 16))) {
+    return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_CHECKSUM);
+  }
+  if ((load16(ip + MR_IPV4_FRAGMENT) & bpf_htons(MR_IPV4_FRAGMENT_MASK)) != 0) {
     return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_FRAGMENT);
   }
-  if (is_martian_v4(source, destination)) return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
-  if (LIKELY(p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP)) {
-    return parse_transport(p, ip + IP4_BYTES, p->ip_bytes - IP4_BYTES, end);
+  if (mr_is_martian_v4((uint8_t)source, source == destination)) {
+    return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
   }
-  if (p->protocol != IPPROTO_ICMP) {
-    return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_UNSUPPORTED_PROTOCOL);
+  if (LIKELY(mr_is_transport(p->protocol))) {
+    return parse_transport(p, ip + MR_IPV4_BYTES, p->ip_bytes - MR_IPV4_BYTES, end);
   }
-  if (p->ip_bytes < IP4_BYTES + ICMP_BYTES) return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_BAD_L4);
-  return SHAPE_ICMP;
-}
-
-INLINE enum mr_drop_reason reason_for_next_header(uint8_t next_header) {
-  switch (next_header) {
-    case IPPROTO_FRAGMENT:
-      return MR_DROP_FRAGMENT;
-    case IPPROTO_HOPOPTS:
-    case IPPROTO_ROUTING:
-    case IPPROTO_ESP:
-    case IPPROTO_AH:
-    case IPPROTO_NONE:
-    case IPPROTO_DSTOPTS:
-      return MR_DROP_IPV6_EXTENSION;
-    case IPPROTO_ICMPV6:
-      return MR_DROP_BAD_L4;
-    default:
-      return MR_DROP_UNSUPPORTED_PROTOCOL;
+  if (p->protocol == MR_PROTOCOL_ICMP && p->ip_bytes >= MR_IPV4_BYTES + MR_ICMP_BYTES) {
+    return SHAPE_ICMP;
   }
+  return refuse(p, SHAPE_SUSPICIOUS, mr_reason_of_protocol(p->protocol));
 }
 
 INLINE enum shape parse_ipv6(struct packet* p, const uint8_t* frame, const uint8_t* end) {
-  const uint8_t* ip = frame + ETH_BYTES;
-  if (ip + IP6_BYTES > end || ip[0] >> 4 != 6) {
+  const uint8_t* ip = frame + MR_ETH_BYTES;
+  if (ip + MR_IPV6_BYTES > end || ip[0] >> 4 != 6) {
     return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_HEADER);
   }
-  const uint32_t payload_bytes = bpf_ntohs(load16(ip + 4));
-  if (payload_bytes > p->frame_bytes - ETH_BYTES - IP6_BYTES) {
+  const uint32_t payload_bytes = bpf_ntohs(load16(ip + MR_IPV6_PAYLOAD_LENGTH));
+  if (payload_bytes > p->frame_bytes - MR_ETH_BYTES - MR_IPV6_BYTES) {
     return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_HEADER);
   }
-  p->ip_bytes = IP6_BYTES + payload_bytes;
+  p->ip_bytes = MR_IPV6_BYTES + payload_bytes;
   p->is_v4 = 0;
-  p->protocol = ip[6];
-  p->source = words_at(ip + 8);
-  p->destination = words_at(ip + 24);
-  if (p->protocol == IPPROTO_ICMPV6 && payload_bytes >= ICMP_BYTES) {
+  p->protocol = ip[MR_IPV6_NEXT_HEADER];
+  p->source = words_at(ip + MR_IPV6_SOURCE);
+  p->destination = words_at(ip + MR_IPV6_DESTINATION);
+  if (p->protocol == MR_PROTOCOL_ICMPV6 && payload_bytes >= MR_ICMP_BYTES) {
     // Duplicate address detection comes from ::, and only that may.
     const _Bool is_unspecified = (p->source.low | p->source.high) == 0;
     if (is_martian_v6(p) && !is_unspecified) return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
     return SHAPE_ICMP;
   }
   if (is_martian_v6(p)) return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
-  if (LIKELY(p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP)) {
-    return parse_transport(p, ip + IP6_BYTES, payload_bytes, end);
+  if (LIKELY(mr_is_transport(p->protocol))) {
+    return parse_transport(p, ip + MR_IPV6_BYTES, payload_bytes, end);
   }
-  return refuse(p, SHAPE_SUSPICIOUS, reason_for_next_header(p->protocol));
+  return refuse(p, SHAPE_SUSPICIOUS, mr_reason_of_next_header(p->protocol));
 }

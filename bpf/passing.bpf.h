@@ -7,10 +7,6 @@
 #include "bpf/answer.bpf.h"
 
 enum {
-  IP4_MORE = 0x2000,
-  IP4_OFFSET = 0x1fff,
-  FRAGMENT_BYTES = 8,
-  IP6_OFFSET = 0xfff8,
   FRAGMENTED_DATAGRAMS = 64,
 };
 
@@ -27,7 +23,7 @@ INLINE uint64_t datagram_hash(const struct packet* p, uint32_t id) {
 
 INLINE _Bool has_target(const struct packet* p, struct addr_words addr, uint16_t port_be,
                         uint8_t protocol) {
-  if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) return 0;
+  if (!mr_is_transport(protocol)) return 0;
   return find_reverse(p->root_index, addr.low, addr.high, port_be, protocol) != NO_TARGET;
 }
 
@@ -39,90 +35,83 @@ INLINE _Bool passes(const struct packet* p) {
 
 // A fragment that is to no VIP.
 OUT_OF_LINE _Bool is_fragment_of_target(struct xdp_md* ctx, const struct packet* p) {
-  const uint8_t* ip = packet_start(ctx) + ETH_BYTES;
+  const uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
   const uint8_t* end = packet_end(ctx);
-  const uint32_t l4_bytes = p->is_v4 ? IP4_BYTES : IP6_BYTES + FRAGMENT_BYTES;
+  const uint32_t l4_bytes = p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES + MR_IPV6_FRAGMENT_BYTES;
   const uint8_t* l4 = 0;
   uint32_t id = 0;
   uint8_t protocol = p->protocol;
   _Bool is_first = 0;
   if (!passes(p)) return 0;
   if (p->is_v4) {
-    if (!has_room(ip, IP4_BYTES, end)) return 0;
-    is_first = (bpf_ntohs(load16(ip + 6)) & IP4_OFFSET) == 0;
-    id = load16(ip + 4) | (uint32_t)protocol << 16;
-    l4 = ip + IP4_BYTES;
+    if (!has_room(ip, MR_IPV4_BYTES, end)) return 0;
+    is_first = (bpf_ntohs(load16(ip + MR_IPV4_FRAGMENT)) & MR_IPV4_FRAGMENT_OFFSET) == 0;
+    id = load16(ip + MR_IPV4_ID) | (uint32_t)protocol << 16;
+    l4 = ip + MR_IPV4_BYTES;
   } else {
-    const uint8_t* header = ip + IP6_BYTES;
-    if (!has_room(header, FRAGMENT_BYTES, end)) return 0;
-    is_first = (bpf_ntohs(load16(header + 2)) & IP6_OFFSET) == 0;
-    id = load32(header + 4);
+    const uint8_t* header = ip + MR_IPV6_BYTES;
+    if (!has_room(header, MR_IPV6_FRAGMENT_BYTES, end)) return 0;
+    is_first = (bpf_ntohs(load16(header + MR_IPV6_FRAGMENT_WORD)) & MR_IPV6_FRAGMENT_OFFSET) == 0;
+    id = load32(header + MR_IPV6_FRAGMENT_ID);
     protocol = header[0];
-    l4 = header + FRAGMENT_BYTES;
+    l4 = header + MR_IPV6_FRAGMENT_BYTES;
   }
   const uint64_t hash = datagram_hash(p, id);
   uint64_t* entry = &fragmented[hash >> 58];
   if (!is_first) return read64(entry) == hash;
-  if (!has_room(l4, 4, end) || p->ip_bytes < l4_bytes + 2) return 0;
+  if (!has_room(l4, MR_L4_PORTS_BYTES, end) || p->ip_bytes < l4_bytes + 2) return 0;
   if (!has_target(p, p->source, load16(l4), protocol)) return 0;
   *entry = hash;
   return 1;
 }
 
-enum {
-  ICMP_UNREACHABLE = 3,
-  ICMP_EXCEEDED = 11,
-  ICMP_PARAMETER = 12,
-  ICMP6_UNREACHABLE = 1,
-  ICMP6_PARAMETER = 4,
-};
-
 // An ICMP error, to no VIP, about a packet that its receiver sent to a target.
 OUT_OF_LINE _Bool is_about_target(struct xdp_md* ctx, const struct packet* p) {
   const uint8_t* end = packet_end(ctx);
   const uint8_t* icmp = packet_start(ctx) + (p->is_v4 ? l4_offset(1) : l4_offset(0));
-  const uint8_t* quoted = icmp + ICMP_BYTES;
+  const uint8_t* quoted = icmp + MR_ICMP_BYTES;
   // What was quoted ends where the IP header says.
-  const uint32_t around_bytes = (p->is_v4 ? IP4_BYTES : IP6_BYTES) + ICMP_BYTES;
-  if (!passes(p) || !has_room(quoted, IP4_BYTES, end)) return 0;
+  const uint32_t around_bytes = (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES) + MR_ICMP_BYTES;
+  if (!passes(p) || !has_room(quoted, MR_IPV4_BYTES, end)) return 0;
   if (p->is_v4) {
     const uint32_t header_bytes = (quoted[0] & 0x0f) * 4u;
-    const uint8_t type = icmp[0];
-    if (type != ICMP_UNREACHABLE && type != ICMP_EXCEEDED && type != ICMP_PARAMETER) return 0;
-    if (quoted[0] >> 4 != 4 || header_bytes < IP4_BYTES ||
-        !is_same_addr(v4_words(load32(quoted + 12)), p->destination)) {
+    if (!mr_is_icmp_error(1, icmp[0])) return 0;
+    if (quoted[0] >> 4 != 4 || header_bytes < MR_IPV4_BYTES ||
+        !is_same_addr(v4_words(load32(quoted + MR_IPV4_SOURCE)), p->destination)) {
       return 0;
     }
-    const struct addr_words target = v4_words(load32(quoted + 16));
-    const uint8_t protocol = quoted[9];
+    const struct addr_words target = v4_words(load32(quoted + MR_IPV4_DESTINATION));
+    const uint8_t protocol = quoted[MR_IPV4_PROTOCOL];
     const uint8_t* l4 = quoted + header_bytes;
-    return has_room(l4, 4, end) && p->ip_bytes >= around_bytes + header_bytes + 4 &&
-           has_target(p, target, load16(l4 + 2), protocol);
+    return has_room(l4, MR_L4_PORTS_BYTES, end) &&
+           p->ip_bytes >= around_bytes + header_bytes + MR_L4_PORTS_BYTES &&
+           has_target(p, target, load16(l4 + MR_L4_DESTINATION_PORT), protocol);
   }
-  if (icmp[0] < ICMP6_UNREACHABLE || icmp[0] > ICMP6_PARAMETER) return 0;
-  const uint8_t* l4 = quoted + IP6_BYTES;
-  if (!has_room(l4, 4, end) || p->ip_bytes < around_bytes + IP6_BYTES + 4 || quoted[0] >> 4 != 6) {
+  if (!mr_is_icmp_error(0, icmp[0])) return 0;
+  const uint8_t* l4 = quoted + MR_IPV6_BYTES;
+  if (!has_room(l4, MR_L4_PORTS_BYTES, end) || quoted[0] >> 4 != 6 ||
+      p->ip_bytes < around_bytes + MR_IPV6_BYTES + MR_L4_PORTS_BYTES) {
     return 0;
   }
-  return is_same_addr(words_at(quoted + 8), p->destination) &&
-         has_target(p, words_at(quoted + 24), load16(l4 + 2), quoted[6]);
+  return is_same_addr(words_at(quoted + MR_IPV6_SOURCE), p->destination) &&
+         has_target(p, words_at(quoted + MR_IPV6_DESTINATION), load16(l4 + MR_L4_DESTINATION_PORT),
+                    quoted[MR_IPV6_NEXT_HEADER]);
 }
 
 OUT_OF_LINE int handle_icmp(struct xdp_md* ctx, struct packet* p) {
-  const uint8_t* ip = packet_start(ctx) + ETH_BYTES;
+  const uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
   const uint8_t* end = packet_end(ctx);
-  if (!p->is_v4 && has_room(ip, IP6_BYTES + NEIGHBOUR_BYTES, end) && is_solicitation(ctx, p, ip)) {
-    const struct addr_words asked = words_at(ip + IP6_BYTES + 8);
+  if (!p->is_v4 && has_room(ip, MR_IPV6_BYTES + MR_NEIGHBOUR_BYTES, end) &&
+      is_solicitation(ctx, p, ip)) {
+    const struct addr_words asked = words_at(ip + MR_IPV6_BYTES + MR_NEIGHBOUR_TARGET);
     if (is_vip(p->root_index, asked.low, asked.high)) return answer_solicitation(ctx, p);
   }
   if (!is_vip(p->root_index, p->destination.low, p->destination.high)) {
     return is_about_target(ctx, p) ? drop(p, MR_DROP_ICMP) : punt(p);
   }
-  const uint8_t* icmp = ip + (p->is_v4 ? IP4_BYTES : IP6_BYTES);
-  if (!has_room(icmp, ICMP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
-  if (icmp[0] != (p->is_v4 ? ECHO_REQUEST_V4 : ECHO_REQUEST_V6) || icmp[1] != 0) {
-    return drop(p, MR_DROP_ICMP);
-  }
+  const uint8_t* icmp = ip + (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
+  if (!has_room(icmp, MR_ICMP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
+  if (!mr_is_echo_request(p->is_v4, icmp[0], icmp[1])) return drop(p, MR_DROP_ICMP);
   if ((p->source.low | p->source.high) == 0) return drop(p, MR_DROP_MARTIAN);
   if (!take(p, &p->cpu->echoes_left)) return drop(p, MR_DROP_RATE_LIMITED);
   return answer_echo(ctx, p);

@@ -16,10 +16,8 @@ INLINE const struct mr_listener* load_listener(struct packet* p, struct mr_flow_
   return listener != 0 && listener->id == listener_id ? listener : 0;
 }
 
-// From a target to a client, but no flow. It is a reply only if the client may have a flow that
-// found no room, or that another node has; else a host talks to the target past the VIP, or the
-// target asks somebody. Returns SEND_TO_TARGET (here: to the client) with p->listener and the
-// deltas set, or a verdict.
+// From a target to a client, but no flow (rules/known_rule.h). Returns SEND_TO_TARGET (here: to the
+// client) with p->listener and the deltas set, or a verdict.
 OUT_OF_LINE int find_untracked_reply(struct packet* p) {
   if (p->root->generation == 0) return punt(p);
   if (is_vip(p->root_index, p->destination.low, p->destination.high)) {
@@ -27,15 +25,18 @@ OUT_OF_LINE int find_untracked_reply(struct packet* p) {
   }
   const uint64_t found =
       find_reverse(p->root_index, p->source.low, p->source.high, p->source_port_be, p->protocol);
-  const _Bool opens = (p->tcp_flags & (TCP_SYN_BIT | TCP_ACK_BIT)) == TCP_SYN_BIT;
   const struct mr_target* target = found == NO_TARGET ? 0 : target_at(p->root, (uint32_t)found);
-  if (target == 0 || opens || is_local(p->root_index, p->destination.low, p->destination.high)) {
-    return punt(p);
-  }
-  const _Bool may_be_known_elsewhere = (target->flags & MR_TARGET_ASYMMETRIC) != 0;
-  if (!may_be_known_elsewhere && !found_no_room(p->hash)) return punt(p);
+  if (target == 0) return punt(p);
   const uint32_t listener_slot = (uint32_t)(found >> 32);
-  if (listener_slot == MR_TABLE_EMPTY) return drop(p, MR_DROP_NO_FLOW);
+  const struct mr_flowless_packet packet = {
+      .tcp_flags = p->tcp_flags,
+      .target_flags = target->flags,
+      .is_to_node = is_local(p->root_index, p->destination.low, p->destination.high),
+      .had_no_room = found_no_room(p->hash),
+      .is_ambiguous = listener_slot == MR_TABLE_EMPTY};
+  const enum mr_flowless_reply what = mr_flowless_reply_of(packet);
+  if (what == MR_FLOWLESS_PUNT) return punt(p);
+  if (what == MR_FLOWLESS_DROP) return drop(p, MR_DROP_NO_FLOW);
   const struct mr_listener* listener = listener_at(p->root, listener_slot);
   if (listener == 0 || listener->id == 0 || target->id == 0) return punt(p);
   count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
@@ -45,15 +46,10 @@ OUT_OF_LINE int find_untracked_reply(struct packet* p) {
   return SEND_TO_TARGET;
 }
 
-// `prev` does not know the orphan that it was sent on trust: the flow was opened after the slot's
-// change. Its RST goes nowhere and the flow moves to `cur`, where the client's retransmission finds
-// its connection. True when that was done.
-OUT_OF_LINE _Bool swallow_orphan_reset(struct packet* p, struct mr_flow_record* flow,
-                                       const struct mr_listener* listener) {
+// Moves an orphan that `prev` disowns to `cur`. False when it is there already.
+OUT_OF_LINE _Bool move_orphan(struct packet* p, struct mr_flow_record* flow,
+                              const struct mr_listener* listener) {
   if (flow == 0 || listener == 0) return 0;
-  if ((flow->flags & MR_FLOW_ORPHAN_PREV) == 0 || (flow->flags & MR_FLOW_REPLY_SEEN) != 0) {
-    return 0;
-  }
   p->listener_slot = flow->listener_slot;
   const uint32_t target_slot = (uint32_t)choose_for(p, 0);
   const struct mr_target* target = target_at(p->root, target_slot);
@@ -72,28 +68,23 @@ OUT_OF_LINE _Bool swallow_orphan_reset(struct packet* p, struct mr_flow_record* 
   return 1;
 }
 
-// The target answers with SYN and ACK. On a flow past its opening that says that it has forgotten
-// the connection and accepts a new one, if the client asked for that; a server that waits for data
-// repeats its answer, too. False when a draining target must not have the new one.
+// The target answers with SYN and ACK. False when it must not have the connection.
 INLINE _Bool accept_again(struct packet* p, struct mr_flow_record* flow) {
-  if (p->word >> STATE_SHIFT == MR_FLOW_SYN || (flags_of(flow) & MR_FLOW_SYN_AGAIN) == 0) return 1;
   const struct mr_target* target = target_at(p->root, flow->target_slot);
-  if (target != 0 && target->id == flow->target_id && (target->flags & MR_TARGET_DRAINING) != 0) {
-    return 0;
-  }
+  const _Bool is_draining =
+      target != 0 && target->id == flow->target_id && (target->flags & MR_TARGET_DRAINING) != 0;
+  const enum mr_accept what = mr_accept_of(p->word >> STATE_SHIFT, flags_of(flow), is_draining);
+  if (what != MR_ACCEPT_AGAIN) return what != MR_ACCEPT_REFUSED;
   if (!change_state(flow, p->word, MR_FLOW_SYN)) return 1;
-  clear_flags(flow, FIN_FLAGS | RST_FLAGS | MR_FLOW_CONFIRMED | MR_FLOW_SYN_AGAIN);
+  clear_flags(flow, MR_FLOW_OF_CONNECTION);
   p->word = (p->word & KEY_MASK) | MR_FLOW_SYN << STATE_SHIFT;
   return 1;
 }
 
-// What a reply that is no SYN, FIN or RST says of a flow that none had confirmed. That a target
-// goes on with a connection confirms it; a datagram of its own may be to anybody.
+// An answer of the target.
 INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
   const uint32_t state = load_state_word(flow) >> STATE_SHIFT;
-  const _Bool is_plain = (p->tcp_flags & (TCP_SYN_BIT | TCP_FIN_BIT | TCP_RST_BIT)) == 0;
-  const _Bool confirms = is_plain && (state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING);
-  const uint32_t flags = MR_FLOW_REPLY_SEEN | (confirms ? MR_FLOW_CONFIRMED : 0);
+  const uint32_t flags = mr_flags_of_reply(state, p->tcp_flags);
   if ((flags_of(flow) & flags) != flags) set_flags(flow, flags);
 }
 
@@ -103,7 +94,7 @@ OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_fl
   if (flow == 0) return find_untracked_reply(p);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {
     ask_about(p, p->source, p->source_port_be, 0);
-    const _Bool opens = (p->tcp_flags & TCP_SYN_BIT) != 0;
+    const _Bool opens = (p->tcp_flags & MR_TCP_SYN) != 0;
     const uint32_t best = best_of_shared(p->cpu_index, opens);
     flow = best == NO_RECORD ? 0 : record_at(best);
     if (flow == 0) return find_untracked_reply(p);
@@ -113,7 +104,7 @@ OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_fl
   p->listener = load_listener(p, flow);
   if (p->listener == 0) return find_untracked_reply(p);
   p->has_payload = has_payload(ctx, p);
-  const _Bool is_tcp = p->protocol == IPPROTO_TCP;
+  const _Bool is_tcp = p->protocol == MR_PROTOCOL_TCP;
   expire_if_idle(p, flow, p->listener, p->word);
   const uint32_t now = load_state_word(flow);
   if (!is_reply_of(p, flow, now)) return find_untracked_reply(p);  // another CPU has ended it
@@ -121,15 +112,15 @@ OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_fl
   if (now >> STATE_SHIFT == MR_FLOW_EXPIRED) {
     return is_tcp ? end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT) : find_untracked_reply(p);
   }
-  if ((p->tcp_flags & TCP_RST_BIT) != 0 && swallow_orphan_reset(p, flow, p->listener)) {
+  if (mr_disowns_orphan(flags_of(flow), p->tcp_flags) && move_orphan(p, flow, p->listener)) {
     return drop(p, MR_DROP_UNWANTED_RST);
   }
-  if ((p->tcp_flags & TCP_SYN_BIT) != 0 && !accept_again(p, flow)) {
+  if ((p->tcp_flags & MR_TCP_SYN) != 0 && !accept_again(p, flow)) {
     forget_flow(p, flow, p->word);
     return answer_with_reset(ctx, p, flow->listener_slot);
   }
   count(p->cpu, MR_COUNTER_FLOW_HITS);
-  if (is_tcp) track_tcp(p, flow, p->word, 0);
+  track(p, flow, p->word, 0);
   note_reply(p, flow);
   account(p, flow);
   return SEND_TO_TARGET;

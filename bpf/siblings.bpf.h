@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
 // Flows of one client port that lead to one target, address and port, through several listeners: a
-// packet of the target fits them all (core/forwarder_reply.cc says which gets it). Their loops are
+// packet of the target fits them all (mr_reply_rank() says which gets it). Their loops are
 // verified once; so what they are about is handed over in the CPU's own memory.
 #pragma once
 
 #include "bpf/claim.bpf.h"
 #include "bpf/track.bpf.h"
+#include "dataplane/rules/known_rule.h"
 
 struct query {
   struct addr_words client;
@@ -79,18 +80,11 @@ INLINE uint32_t rank_of(const struct query* query, struct mr_flow_record* flow, 
                         _Bool opens) {
   const struct mr_xdp_root* root = &control.roots[query->root_index & 1];
   const struct mr_listener* listener = listener_at(root, flow->listener_slot);
-  if (listener == 0 || listener->id != flow->listener_id || state == MR_FLOW_EXPIRED) return 0;
-  const uint32_t timeout = is_reset(flow, state) ? MR_FLOW_TIMEOUT_RESET : state & 7;
-  if ((int32_t)(query->tick - flow->last_seen_tick) > (int32_t)listener->timeout_ticks[timeout]) {
-    return 0;
-  }
   const uint32_t flags = flags_of(flow);
-  const uint32_t is_asked = (flags & MR_FLOW_ASKED) != 0;
-  if (state == MR_FLOW_CLOSED) return 1 + is_asked;
-  if (state == MR_FLOW_SYN) return (opens ? 9 : 3) + is_asked;
-  // What any single packet, its numbers wrong, may have begun comes after what is confirmed.
-  const _Bool is_sure = (flags & MR_FLOW_CONFIRMED) != 0 || flow->protocol == IPPROTO_UDP;
-  return (is_sure ? 7 : 5) + is_asked;
+  const _Bool is_late = listener == 0 || listener->id != flow->listener_id ||
+                        mr_is_silent(query->tick, flow->last_seen_tick,
+                                     listener->timeout_ticks[mr_timeout_index(state, flags)]);
+  return mr_reply_rank(state, flags, flow->protocol, is_late, opens);
 }
 
 // All but those that open.

@@ -5,6 +5,8 @@
 
 #include "bpf/claim.bpf.h"
 #include "bpf/siblings.bpf.h"
+#include "dataplane/rules/choice_rule.h"
+#include "dataplane/rules/step_rule.h"
 
 // What a slow path returns when it is not the end: the packet is to be sent to p->target, is one of
 // p->known_flow, or begins a flow. Every other value is final.
@@ -14,20 +16,14 @@ enum {
   START = -2,
 };
 
-// `has_replies`: those of the target pass this node.
-INLINE uint32_t first_state(const struct packet* p, _Bool has_replies) {
-  if (p->protocol == IPPROTO_UDP) return has_replies ? MR_FLOW_UDP_NEW : MR_FLOW_UDP;
-  if ((p->tcp_flags & TCP_FIN_BIT) != 0) return MR_FLOW_CLOSING;
-  return (p->tcp_flags & TCP_SYN_BIT) != 0 ? MR_FLOW_SYN : MR_FLOW_ESTABLISHED;
-}
-
 // What translation adds to both checksums, for p->listener and p->target.
 INLINE void set_deltas(struct packet* p, const struct mr_listener* listener,
                        const struct mr_target* target) {
-  const uint64_t vip = sum_of_addr(&listener->vip_addr);
-  const uint64_t addr = sum_of_addr(&target->addr);
-  p->ip_delta = checksum_delta(vip, addr);
-  p->l4_delta = checksum_delta(vip + listener->port_be, addr + target->port_be);
+  const struct mr_nat_deltas deltas =
+      mr_nat_deltas_of(sum_of_addr(&listener->vip_addr), listener->port_be,
+                       sum_of_addr(&target->addr), target->port_be);
+  p->ip_delta = deltas.ip;
+  p->l4_delta = deltas.l4;
 }
 
 INLINE void bind_flow(struct packet* p, struct mr_flow_record* flow) {
@@ -44,7 +40,7 @@ INLINE int forward_untracked(struct packet* p, _Bool is_refused) {
   const _Bool is_resolved = (p->target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
   if (is_refused) {
     count(p->cpu, MR_COUNTER_INSERT_REFUSED);
-    if (p->target->forwarding == MR_FORWARDING_NAT) remember_no_room(p->hash);
+    if (mr_sees_replies(p->target->forwarding)) remember_no_room(p->hash);
   }
   if (is_resolved) count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
   struct mr_target_stats* stats = target_stats_of(p, p->target_slot);
@@ -104,14 +100,13 @@ INLINE void count_new_flow(struct packet* p, uint64_t choice) {
   if ((choice & FAILS_OPEN) != 0) stats->unhealthy_routing_flows += 1;
 }
 
-// Sources that begin no flow, but for those that parsing refuses. The node's own are forged: a flow
-// from one would take the answers to probes from the kernel.
+// Martians were refused when the packet was parsed.
 INLINE _Bool is_no_client(const struct packet* p) {
   const struct addr_words source = p->source;
-  const _Bool is_link_local = (source.low & 0xc0ff) == 0x80fe;  // RFC 4291 section 2.5.6
-  return is_link_local ||
-         (may_be_vip(p->root, source) && is_vip(p->root_index, source.low, source.high)) ||
-         is_local(p->root_index, source.low, source.high);
+  const _Bool is_source_vip =
+      may_be_vip(p->root, source) && is_vip(p->root_index, source.low, source.high);
+  const _Bool is_node = is_local(p->root_index, source.low, source.high);
+  return mr_source_fault_of(source.low, is_source_vip, is_node, 0) != MR_SOURCE_FINE;
 }
 
 // The first packet of a flow that this node sees. With `may_be_known` that is yet to be found out:
@@ -120,9 +115,7 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
   const struct mr_listener* listener = p->listener;
   if (listener == 0) return drop(p, MR_DROP_NO_LISTENER);
   if (may_be_known) fetch_record(p);
-  const _Bool is_tcp = p->protocol == IPPROTO_TCP;
-  const _Bool is_syn = (p->tcp_flags & TCP_SYN_BIT) != 0;
-  const uint64_t choice = choose_for(p, is_tcp && !is_syn);
+  const uint64_t choice = choose_for(p, mr_may_be_orphan(p->protocol, p->tcp_flags));
   if (may_be_known) {
     p->known_flow = find_to_listener(p, listener->id);
     if (p->known_flow != 0) return REVISIT;
@@ -134,19 +127,16 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
     if (stats != 0) stats->rejected_flows += 1;
     return drop(p, MR_DROP_NO_TARGET);
   }
-  // With the client's address kept, a target that is its own client would hear from itself.
-  if (target->forwarding == MR_FORWARDING_NAT &&
+  if (mr_refuses_own_client(target->forwarding) &&
       is_same_addr(words_at(target->addr.bytes), p->source)) {
     return drop(p, MR_DROP_MARTIAN);
   }
   p->target = target;
   p->target_slot = (uint32_t)choice;
   set_deltas(p, listener, target);
-  // A RST ends what this node does not know: pass it on, remember nothing.
-  const _Bool is_worth_tracking =
-      (p->tcp_flags & TCP_RST_BIT) == 0 && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
-  const _Bool is_nat = target->forwarding == MR_FORWARDING_NAT;
-  const uint32_t state = first_state(p, is_nat);
+  const _Bool is_worth_tracking = mr_is_worth_a_record(p->tcp_flags, target->next_hop.flags);
+  const _Bool has_replies = mr_sees_replies(target->forwarding);
+  const uint32_t state = mr_first_state(p->protocol, p->tcp_flags, has_replies);
   p->known_flow = 0;
   struct mr_flow_record* flow = is_worth_tracking ? claim_for(p, listener, state) : 0;
   if (flow == 0) {
@@ -155,11 +145,10 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
   }
   flow->listener_slot = p->listener_slot;
   flow->listener_id = listener->id;
-  uint32_t flags = (choice & IS_ORPHAN) != 0 ? MR_FLOW_ORPHAN_PREV : 0;
-  if (state == MR_FLOW_CLOSING) flags |= MR_FLOW_FIN_CLIENT;
+  const uint32_t flags = mr_first_flags(state, (choice & IS_ORPHAN) != 0);
   *flags_word(flow) = learn_last_hop(p, last_hop) | flags << FLAGS_SHIFT;
   bind_flow(p, flow);
-  if (is_nat && p->has_sibling) claim_replies(p, flow);
+  if (has_replies && p->has_sibling) claim_replies(p, flow);
   count_new_flow(p, choice);
   publish(p, flow, state);
   return SEND_TO_TARGET;

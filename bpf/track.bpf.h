@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// The end of flows, and TCP as far as timeouts need it (RFC 9293 section 3.3.2, seen from the
-// middle). A single packet may be forged, so none ends a flow for good: once closed, a FIN is taken
-// back by data behind it from its sender, a RST by whatever either side says later (RFC 5961).
-// Before that, data behind a FIN is mostly data that was sent again, and the FIN holds.
+// The end of flows, and their way from state to state (rules/step_rule.h).
 //
 // Other CPUs handle packets of the same flow. A step gives up when the word is no longer the one
 // that it was decided by: the record may be another flow's.
 #pragma once
 
 #include "bpf/flows.bpf.h"
+#include "dataplane/rules/step_rule.h"
 
 INLINE void forget_flow(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   if (change_state(flow, word, MR_XDP_FLOW_GONE)) count(p->cpu, MR_COUNTER_FLOW_REMOVED);
@@ -17,10 +15,11 @@ INLINE void forget_flow(struct packet* p, struct mr_flow_record* flow, uint32_t 
 
 // A flow that was closed is none that ended for being idle; none is expired twice.
 INLINE void note_expiry(struct packet* p, struct mr_flow_record* flow, uint32_t state) {
-  clear_flags(flow, MR_FLOW_TOLD_CLIENT | MR_FLOW_TOLD_TARGET | MR_FLOW_CONFIRMED);
+  clear_flags(flow, MR_FLOW_OF_ITS_LIFE);
   flow->last_seen_tick = p->tick;
-  if (state != MR_FLOW_CLOSED) count(p->cpu, MR_COUNTER_FLOW_EXPIRED);
+  if (!mr_is_over(state)) count(p->cpu, MR_COUNTER_FLOW_EXPIRED);
 }
+
 // The record stays for a while so that late packets are told. False when it is no longer what
 // `word` says.
 INLINE _Bool expire_flow(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
@@ -60,44 +59,6 @@ INLINE void count_reset(const struct packet* p, const struct mr_flow_record* flo
   if (target != 0) target->target_resets += 1;
 }
 
-// Where FINs leave a connection.
-INLINE uint32_t state_by_fins(uint32_t flags) {
-  if ((flags & FIN_FLAGS) == FIN_FLAGS) return MR_FLOW_CLOSED;
-  return (flags & FIN_FLAGS) != 0 ? MR_FLOW_CLOSING : MR_FLOW_ESTABLISHED;
-}
-
-// What the packet changes about the flow.
-struct step {
-  uint32_t state;
-  uint32_t sets;    // flags, before the state: what is CLOSED without a RST may be replaced
-  uint32_t clears;  // after it
-};
-
-INLINE struct step step_of(const struct packet* p, uint32_t state, uint32_t flags,
-                           _Bool from_client) {
-  const uint32_t own_fin = from_client ? MR_FLOW_FIN_CLIENT : MR_FLOW_FIN_TARGET;
-  struct step step = {.state = state};
-  if ((p->tcp_flags & TCP_RST_BIT) != 0) {
-    step.sets = from_client ? MR_FLOW_RST_CLIENT : MR_FLOW_RST_TARGET;
-    step.state = MR_FLOW_CLOSED;
-  } else if ((p->tcp_flags & TCP_FIN_BIT) != 0) {
-    step.sets = own_fin;
-    step.state = state_by_fins(flags | own_fin);
-  } else if ((p->tcp_flags & TCP_SYN_BIT) != 0) {
-    return step;
-  } else if (state == MR_FLOW_SYN) {
-    if (!from_client) return step;
-    // Without an answer seen, it went past this node or is yet to come.
-    step.state = MR_FLOW_ESTABLISHED;
-    if ((flags & MR_FLOW_REPLY_SEEN) != 0) step.sets = MR_FLOW_CONFIRMED;
-  } else if (state == MR_FLOW_CLOSED) {
-    step.clears = flags & (p->has_payload ? RST_FLAGS | own_fin : RST_FLAGS);
-    if (step.clears != 0) step.state = state_by_fins(flags & ~step.clears);
-  }
-  if (step.state == MR_FLOW_CLOSED) step.clears |= MR_FLOW_CONFIRMED;  // no longer protected
-  return step;
-}
-
 // False when the record is no longer of the connection that `before` was of: it has ended since.
 INLINE _Bool is_same_connection(uint32_t before, uint32_t now) {
   const uint32_t state = now >> STATE_SHIFT;
@@ -105,20 +66,28 @@ INLINE _Bool is_same_connection(uint32_t before, uint32_t now) {
          (state != MR_FLOW_SYN || before >> STATE_SHIFT == MR_FLOW_SYN);
 }
 
+INLINE struct mr_flow_step step_of(const struct packet* p, uint32_t state, uint32_t flags,
+                                   _Bool is_from_client) {
+  return p->protocol == MR_PROTOCOL_TCP
+             ? mr_tcp_step_of(state, flags, p->tcp_flags, p->has_payload, is_from_client)
+             : mr_udp_step_of(state, flags, is_from_client);
+}
+
 // Takes the flow, found with `word`, where the packet leads it.
-OUT_OF_LINE int track_tcp(struct packet* p, struct mr_flow_record* flow, uint32_t word,
-                          _Bool from_client) {
+OUT_OF_LINE int track(struct packet* p, struct mr_flow_record* flow, uint32_t word,
+                      _Bool is_from_client) {
   if (flow == 0) return 0;
-  if ((p->tcp_flags & TCP_RST_BIT) != 0) count_reset(p, flow, from_client);
+  if ((p->tcp_flags & MR_TCP_RST) != 0) count_reset(p, flow, is_from_client);
 #pragma clang loop unroll(disable)
   for (uint32_t attempt = 0; attempt < 3; ++attempt) {
-    const struct step step = step_of(p, word >> STATE_SHIFT, flags_of(flow), from_client);
+    const struct mr_flow_step step =
+        step_of(p, word >> STATE_SHIFT, flags_of(flow), is_from_client);
     if ((step.sets | step.clears) == 0 && step.state == word >> STATE_SHIFT) return 0;
     if (load_state_word(flow) == word) {
       const uint32_t before = step.sets == 0 ? 0 : set_flags(flow, step.sets);
       // The other side's FIN may have come meanwhile.
-      const _Bool is_fin = (step.sets & FIN_FLAGS) != 0;
-      const uint32_t state = is_fin ? state_by_fins(before | step.sets) : step.state;
+      const _Bool is_fin = (step.sets & MR_FLOW_FINS) != 0;
+      const uint32_t state = is_fin ? mr_state_by_fins(before | step.sets) : step.state;
       if (change_state(flow, word, state)) {
         if (step.clears != 0) clear_flags(flow, step.clears);
         return 0;

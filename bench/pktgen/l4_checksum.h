@@ -16,22 +16,22 @@ namespace millrace::pktgen {
 // `parsed` is of `packet`, with shape transport or icmp. UDP without a checksum over IPv4 holds.
 [[nodiscard]] inline bool l4_checksum_holds(const core::Packet& packet,
                                             const core::Parsed& parsed) noexcept {
-  const std::uint8_t* ip = packet.data + core::eth::kBytes;
+  const std::uint8_t* ip = packet.data + MR_ETH_BYTES;
   const std::uint8_t* l4 = packet.data + parsed.l4_offset();
-  std::uint32_t l4_bytes = core::eth::kBytes + parsed.ip_bytes - parsed.l4_offset();
-  if (parsed.protocol == core::ip_protocol::kUdp) {
-    if (core::load<std::uint16_t>(l4 + core::udp::kChecksum) == 0) return parsed.is_v4;
+  std::uint32_t l4_bytes = MR_ETH_BYTES + parsed.ip_bytes - parsed.l4_offset();
+  if (parsed.protocol == MR_PROTOCOL_UDP) {
+    if (core::load<std::uint16_t>(l4 + MR_UDP_CHECKSUM) == 0) return parsed.is_v4;
     l4_bytes =
-        core::from_be16(core::load<std::uint16_t>(l4 + core::udp::kLength));  // parse() checked it
+        core::from_be16(core::load<std::uint16_t>(l4 + MR_UDP_LENGTH));  // parse() checked it
   }
   std::uint64_t sum = core::sum_bytes({l4, l4_bytes});
-  if (parsed.protocol != core::ip_protocol::kIcmp) {
-    sum += parsed.is_v4 ? sum_of_words(core::load<std::uint64_t>(ip + core::ipv4::kSource))
-                        : core::sum_bytes({ip + core::ipv6::kSource, 32});
+  if (parsed.protocol != MR_PROTOCOL_ICMP) {
+    sum += parsed.is_v4 ? sum_of_words(core::load<std::uint64_t>(ip + MR_IPV4_SOURCE))
+                        : core::sum_bytes({ip + MR_IPV6_SOURCE, 32});
     sum += std::uint64_t{core::to_be16(static_cast<std::uint16_t>(l4_bytes))} +
            core::to_be16(parsed.protocol);
   }
-  return core::fold(sum) == 0xffff;
+  return mr_fold(sum) == 0xffff;
 }
 
 }  // namespace millrace::pktgen

@@ -17,13 +17,13 @@ constexpr std::uint16_t kDontFragment = 0x4000;
 std::uint8_t ip_protocol_of(Protocol protocol, bool is_ipv4) {
   switch (protocol) {
     case Protocol::udp:
-      return ip_protocol::kUdp;
+      return MR_PROTOCOL_UDP;
     case Protocol::tcp:
-      return ip_protocol::kTcp;
+      return MR_PROTOCOL_TCP;
     case Protocol::icmp:
       break;
   }
-  return is_ipv4 ? ip_protocol::kIcmp : ip_protocol::kIcmpv6;
+  return is_ipv4 ? MR_PROTOCOL_ICMP : MR_PROTOCOL_ICMPV6;
 }
 
 }  // namespace
@@ -36,7 +36,7 @@ PacketTemplate::PacketTemplate(const Headers& headers, bool is_measured)
       is_v4_(is_v4(headers.destination)),
       is_measured_(is_measured),
       has_payload_(headers.protocol != Protocol::tcp ||
-                   (headers.tcp_flags & (tcp::kSyn | tcp::kRst | tcp::kFin)) == 0) {
+                   (headers.tcp_flags & (MR_TCP_SYN | MR_TCP_RST | MR_TCP_FIN)) == 0) {
   build_link(headers);
   build_ip(headers);
   build_l4(headers);
@@ -50,14 +50,14 @@ std::uint32_t PacketTemplate::frame_bytes_min() const {
 
 void PacketTemplate::build_link(const Headers& headers) {
   std::uint8_t* at = head_.data();
-  std::ranges::copy(headers.destination_mac, at + eth::kDestination);
-  std::ranges::copy(headers.source_mac, at + eth::kSource);
+  std::ranges::copy(headers.destination_mac, at + MR_ETH_DESTINATION);
+  std::ranges::copy(headers.source_mac, at + MR_ETH_SOURCE);
   const std::uint16_t type = be(is_v4_ ? EtherType::ipv4 : EtherType::ipv6);
-  ip_offset_ = eth::kBytes;
+  ip_offset_ = MR_ETH_BYTES;
   if (headers.vlan != 0) {
-    store(at + eth::kType, be(EtherType::vlan));
-    store(at + eth::kType + 2, to_be16(headers.vlan));
-    ip_offset_ = eth::kBytes + vlan::kBytes;
+    store(at + MR_ETH_TYPE, be(EtherType::vlan));
+    store(at + MR_ETH_TYPE + 2, to_be16(headers.vlan));
+    ip_offset_ = MR_ETH_BYTES + MR_VLAN_BYTES;
   }
   store(at + ip_offset_ - 2, type);
 }
@@ -65,25 +65,25 @@ void PacketTemplate::build_link(const Headers& headers) {
 void PacketTemplate::build_ip(const Headers& headers) {
   std::uint8_t* ip = head_.data() + ip_offset_;
   const std::uint8_t protocol = ip_protocol_of(protocol_, is_v4_);
-  const std::uint32_t source = is_v4_ ? ipv4::kSource : ipv6::kSource;
+  const std::uint32_t source = is_v4_ ? MR_IPV4_SOURCE : MR_IPV6_SOURCE;
   if (is_v4_) {
     ip[0] = 0x45;
-    store(ip + ipv4::kFragment, to_be16(kDontFragment));
-    ip[ipv4::kTtl] = headers.ttl;
-    ip[ipv4::kProtocol] = protocol;
-    store(ip + ipv4::kDestination, v4_of(headers.destination));
+    store(ip + MR_IPV4_FRAGMENT, to_be16(kDontFragment));
+    ip[MR_IPV4_TTL] = headers.ttl;
+    ip[MR_IPV4_PROTOCOL] = protocol;
+    store(ip + MR_IPV4_DESTINATION, v4_of(headers.destination));
     host_offset_ = static_cast<std::uint8_t>(ip_offset_ + source);
-    l4_offset_ = static_cast<std::uint8_t>(ip_offset_ + ipv4::kBytes);
+    l4_offset_ = static_cast<std::uint8_t>(ip_offset_ + MR_IPV4_BYTES);
     return;
   }
   ip[0] = 0x60;
-  ip[ipv6::kNextHeader] = protocol;
-  ip[ipv6::kHopLimit] = headers.ttl;
+  ip[MR_IPV6_NEXT_HEADER] = protocol;
+  ip[MR_IPV6_HOP_LIMIT] = headers.ttl;
   std::ranges::copy(headers.clients.first.bytes, ip + source);
   store(ip + source + kV4InMapped, std::uint32_t{0});  // differs
-  std::ranges::copy(headers.destination.bytes, ip + ipv6::kDestination);
+  std::ranges::copy(headers.destination.bytes, ip + MR_IPV6_DESTINATION);
   host_offset_ = static_cast<std::uint8_t>(ip_offset_ + source + kV4InMapped);
-  l4_offset_ = static_cast<std::uint8_t>(ip_offset_ + ipv6::kBytes);
+  l4_offset_ = static_cast<std::uint8_t>(ip_offset_ + MR_IPV6_BYTES);
 }
 
 void PacketTemplate::build_l4(const Headers& headers) {
@@ -94,22 +94,22 @@ void PacketTemplate::build_l4(const Headers& headers) {
   switch (protocol_) {
     case Protocol::udp:
       store(l4 + 2, to_be16(headers.destination_port));
-      checksum = udp::kChecksum;
-      bytes = udp::kBytes;
+      checksum = MR_UDP_CHECKSUM;
+      bytes = MR_UDP_BYTES;
       break;
     case Protocol::tcp:
       store(l4 + 2, to_be16(headers.destination_port));
-      l4[tcp::kDataOffset] = 5 << 4;
-      l4[tcp::kFlags] = headers.tcp_flags;
+      l4[MR_TCP_DATA_OFFSET] = 5 << 4;
+      l4[MR_TCP_FLAGS] = headers.tcp_flags;
       store(l4 + 14, to_be16(kTcpWindow));
-      checksum = tcp::kChecksum;
-      bytes = tcp::kBytes;
+      checksum = MR_TCP_CHECKSUM;
+      bytes = MR_TCP_BYTES;
       break;
     case Protocol::icmp:
-      l4[0] = is_v4_ ? icmp::kEchoRequest : icmpv6::kEchoRequest;
+      l4[0] = is_v4_ ? MR_ICMPV4_ECHO_REQUEST : MR_ICMPV6_ECHO_REQUEST;
       port = 4;  // the identifier
-      checksum = icmp::kChecksum;
-      bytes = icmp::kBytes;
+      checksum = MR_ICMP_CHECKSUM;
+      bytes = MR_ICMP_BYTES;
       break;
   }
   port_offset_ = static_cast<std::uint8_t>(l4_offset_ + port);
@@ -122,11 +122,11 @@ void PacketTemplate::sum_constants() {
   const std::uint32_t l4_bytes = payload_offset_ - l4_offset_;
   l4_sum_ = sum_bytes({head_.data() + l4_offset_, l4_bytes});
   if (is_v4_) {
-    ip_sum_ = sum_bytes({ip, ipv4::kBytes});
+    ip_sum_ = sum_bytes({ip, MR_IPV4_BYTES});
     if (protocol_ == Protocol::icmp) return;
-    l4_sum_ += load<std::uint32_t>(ip + ipv4::kDestination);
+    l4_sum_ += load<std::uint32_t>(ip + MR_IPV4_DESTINATION);
   } else {
-    l4_sum_ += sum_bytes({ip + ipv6::kSource, 32});
+    l4_sum_ += sum_bytes({ip + MR_IPV6_SOURCE, 32});
   }
   l4_sum_ += to_be16(ip_protocol_of(protocol_, is_v4_));
 }

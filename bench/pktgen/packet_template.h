@@ -84,17 +84,17 @@ inline void PacketTemplate::write(std::uint8_t* frame, const Variation& variatio
   std::uint64_t l4_sum = l4_sum_ + port_be;
   if (is_v4_) {
     const std::uint16_t ip_bytes_be = core::to_be16(static_cast<std::uint16_t>(end - ip_offset_));
-    core::store(frame + ip_offset_ + core::ipv4::kTotalLength, ip_bytes_be);
+    core::store(frame + ip_offset_ + MR_IPV4_TOTAL_LENGTH, ip_bytes_be);
     const std::uint64_t ip_sum = ip_sum_ + host_be + ip_bytes_be;
-    core::store(frame + ip_offset_ + core::ipv4::kChecksum,
-                static_cast<std::uint16_t>(~core::fold(ip_sum)));
+    core::store(frame + ip_offset_ + MR_IPV4_CHECKSUM,
+                static_cast<std::uint16_t>(~mr_fold(ip_sum)));
   } else {
-    core::store(frame + ip_offset_ + core::ipv6::kPayloadLength, l4_bytes_be);
+    core::store(frame + ip_offset_ + MR_IPV6_PAYLOAD_LENGTH, l4_bytes_be);
   }
   // ICMP for IPv4 is the one without a pseudo-header.
   if (!is_v4_ || protocol_ != Protocol::icmp) l4_sum += std::uint64_t{host_be} + l4_bytes_be;
   if (protocol_ == Protocol::udp) {
-    core::store(frame + l4_offset_ + core::udp::kLength, l4_bytes_be);
+    core::store(frame + l4_offset_ + MR_UDP_LENGTH, l4_bytes_be);
     l4_sum += l4_bytes_be;
   }
   if (is_measured_) {
@@ -103,7 +103,7 @@ inline void PacketTemplate::write(std::uint8_t* frame, const Variation& variatio
     l4_sum += (mark.first & 0xffffffffu) + (mark.first >> 32) + (mark.second & 0xffffffffu) +
               (mark.second >> 32);
   }
-  auto checksum = static_cast<std::uint16_t>(~core::fold(l4_sum));
+  auto checksum = static_cast<std::uint16_t>(~mr_fold(l4_sum));
   if (checksum == 0 && protocol_ == Protocol::udp) checksum = 0xffff;  // 0 means "none" (RFC 768)
   core::store(frame + checksum_offset_, checksum);
 }

@@ -127,7 +127,7 @@ void read_protocol(const MapReader& map, Stream& stream, ErrorList& errors) {
             errors)
             .value_or(Protocol::udp);
   }
-  headers.tcp_flags = core::tcp::kAck;
+  headers.tcp_flags = MR_TCP_ACK;
   const auto flags = map.find("flags");
   if (!flags) return;
   read_tcp_flags(*flags, headers, errors);

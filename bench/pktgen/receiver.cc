@@ -15,18 +15,17 @@ namespace {
 // is where it expects it, only the MACs are not.
 core::Packet untagged(const core::Packet& packet) noexcept {
   core::Packet view = packet;
-  if (packet.length >= core::eth::kBytes + core::vlan::kBytes &&
-      core::load<std::uint16_t>(packet.data + core::eth::kType) ==
-          core::be(core::EtherType::vlan)) {
-    view.data += core::vlan::kBytes;
-    view.length -= core::vlan::kBytes;
+  if (packet.length >= MR_ETH_BYTES + MR_VLAN_BYTES &&
+      core::load<std::uint16_t>(packet.data + MR_ETH_TYPE) == core::be(core::EtherType::vlan)) {
+    view.data += MR_VLAN_BYTES;
+    view.length -= MR_VLAN_BYTES;
   }
   return view;
 }
 
 std::uint32_t l4_header_bytes(const core::Packet& packet, const core::Parsed& parsed) noexcept {
-  if (parsed.protocol != core::ip_protocol::kTcp) return core::udp::kBytes;  // and ICMP's
-  return (packet.data[parsed.l4_offset() + core::tcp::kDataOffset] >> 4) * 4u;
+  if (parsed.protocol != MR_PROTOCOL_TCP) return MR_UDP_BYTES;  // and ICMP's
+  return (packet.data[parsed.l4_offset() + MR_TCP_DATA_OFFSET] >> 4) * 4u;
 }
 
 }  // namespace
@@ -47,7 +46,7 @@ void Receiver::receive_one(const core::Packet& packet, std::uint64_t now_ns) noe
   }
   const std::uint32_t payload = parsed.l4_offset() + l4_header_bytes(view, parsed);
   Mark mark;
-  if (payload + kMarkBytes > core::eth::kBytes + parsed.ip_bytes ||
+  if (payload + kMarkBytes > MR_ETH_BYTES + parsed.ip_bytes ||
       !read_mark(view.data + payload, mark) || mark.stream >= streams_.size()) {
     ++unmarked_;
     return;

@@ -14,11 +14,6 @@
 namespace millrace::pktgen {
 namespace {
 
-using core::tcp::kAck;
-using core::tcp::kFin;
-using core::tcp::kRst;
-using core::tcp::kSyn;
-
 SegmentShape shape_of(const Connections& connections) {
   return {.protocol = connections.protocol,
           .is_v4 = core::is_v4(connections.first_target),
@@ -85,36 +80,35 @@ std::uint32_t TargetEmulator::target_of(const core::Packet& packet,
   }
   if (path.destination != vip_) return kNoTarget;
   const std::uint32_t number =
-      core::from_be32(core::load<std::uint32_t>(packet.data + core::eth::kDestination + 2)) -
+      core::from_be32(core::load<std::uint32_t>(packet.data + MR_ETH_DESTINATION + 2)) -
       core::from_be32(core::load<std::uint32_t>(first_mac_.data() + 2));
   return number < target_count_ ? number : kNoTarget;
 }
 
 bool TargetEmulator::unwrap(core::Packet& packet, const core::Parsed& outer) noexcept {
   if (forwarding_ != Forwarding::ipip && forwarding_ != Forwarding::gue) return false;
-  const bool is_gue = outer.shape == core::Shape::transport &&
-                      outer.protocol == core::ip_protocol::kUdp &&
+  const bool is_gue = outer.shape == core::Shape::transport && outer.protocol == MR_PROTOCOL_UDP &&
                       outer.destination_port_be() == gue_port_be_;
   const bool is_ipip =
       outer.shape == core::Shape::suspicious && outer.reason == MR_DROP_UNSUPPORTED_PROTOCOL &&
-      outer.protocol == (outer.is_v4 ? core::ip_protocol::kIpv4InIp : core::ip_protocol::kIpv6InIp);
+      outer.protocol == (outer.is_v4 ? MR_PROTOCOL_IPV4_IN_IP : MR_PROTOCOL_IPV6_IN_IP);
   if (!(forwarding_ == Forwarding::gue ? is_gue : is_ipip)) return false;
   if (is_gue && !l4_checksum_holds(packet, outer)) {
     violations_.count(Violation::bad_checksum);
     return false;
   }
-  const std::uint32_t inner_offset = outer.l4_offset() + (is_gue ? core::udp::kBytes : 0);
+  const std::uint32_t inner_offset = outer.l4_offset() + (is_gue ? MR_UDP_BYTES : 0);
   const std::uint32_t target = target_of(outer.destination);
   if (target == kNoTarget) {
     violations_.count(Violation::wrong_destination);
     return false;
   }
-  const std::uint32_t outer_bytes = inner_offset - core::eth::kBytes;
-  std::array<std::uint8_t, core::eth::kBytes> link;
+  const std::uint32_t outer_bytes = inner_offset - MR_ETH_BYTES;
+  std::array<std::uint8_t, MR_ETH_BYTES> link;
   std::memcpy(link.data(), packet.data, link.size());
   std::ranges::copy(mac_of_number(target), link.data());
   packet.data += outer_bytes;
-  packet.length = core::eth::kBytes + outer.ip_bytes - outer_bytes;
+  packet.length = MR_ETH_BYTES + outer.ip_bytes - outer_bytes;
   std::memcpy(packet.data, link.data(), link.size());
   return true;
 }
@@ -127,17 +121,17 @@ bool TargetEmulator::is_for_target(const core::Packet& packet,
 
 bool TargetEmulator::answer_probe(core::Packet& packet, const core::Parsed& parsed) const noexcept {
   const std::uint32_t target = target_of(parsed.destination);
-  if (health_port_be_ == 0 || parsed.protocol != core::ip_protocol::kTcp ||
+  if (health_port_be_ == 0 || parsed.protocol != MR_PROTOCOL_TCP ||
       parsed.destination_port_be() != health_port_be_ || target == kNoTarget) {
     return false;
   }
   const Segment asked = read_segment(packet, parsed);
-  const bool opens = (asked.tcp_flags & kSyn) != 0;
-  if (!opens && (asked.tcp_flags & kFin) == 0) return false;
+  const bool opens = (asked.tcp_flags & MR_TCP_SYN) != 0;
+  if (!opens && (asked.tcp_flags & MR_TCP_FIN) == 0) return false;
   const Path asked_path = path_of(parsed);
-  const auto flags = static_cast<std::uint8_t>(kAck | (opens ? kSyn : kFin));
+  const auto flags = static_cast<std::uint8_t>(MR_TCP_ACK | (opens ? MR_TCP_SYN : MR_TCP_FIN));
   Mac prober;
-  std::memcpy(prober.data(), packet.data + core::eth::kSource, prober.size());
+  std::memcpy(prober.data(), packet.data + MR_ETH_SOURCE, prober.size());
   const Segment answer{.sequence = opens ? ~asked.sequence : asked.acknowledgement,
                        .acknowledgement = asked.sequence + asked.payload_bytes + 1,
                        .payload_bytes = 0,
@@ -146,8 +140,8 @@ bool TargetEmulator::answer_probe(core::Packet& packet, const core::Parsed& pars
                        .stamp = {}};
   packet.length = probe_writer_.write(
       packet.data, {.source = asked_path.destination, .destination = asked_path.source}, answer);
-  std::ranges::copy(prober, packet.data + core::eth::kDestination);
-  std::ranges::copy(mac_of_number(target), packet.data + core::eth::kSource);  // switches learn
+  std::ranges::copy(prober, packet.data + MR_ETH_DESTINATION);
+  std::ranges::copy(mac_of_number(target), packet.data + MR_ETH_SOURCE);  // switches learn
   return true;
 }
 
@@ -158,7 +152,7 @@ void TargetEmulator::receive(const core::Packet& packet, const core::Parsed& par
   if (target == kNoTarget) return violations_.count(Violation::wrong_destination);
   if (flow == FlowMap::kNoFlow) return violations_.count(Violation::wrong_source);
   if (!l4_checksum_holds(packet, parsed)) return violations_.count(Violation::bad_checksum);
-  if ((parsed.protocol == core::ip_protocol::kTcp) != is_tcp_) {
+  if ((parsed.protocol == MR_PROTOCOL_TCP) != is_tcp_) {
     return violations_.count(Violation::unexpected);
   }
   const Segment segment = read_segment(packet, parsed);
@@ -166,14 +160,14 @@ void TargetEmulator::receive(const core::Packet& packet, const core::Parsed& par
                   .path = {.source = path.destination, .destination = path.source},
                   .flow = flow};
   if (!is_tcp_) return receive_datagram(talk, segment, target);
-  if ((segment.tcp_flags & kSyn) != 0) return receive_syn(talk, segment, target);
+  if ((segment.tcp_flags & MR_TCP_SYN) != 0) return receive_syn(talk, segment, target);
   receive_tcp(talk, segment, target);
 }
 
 void TargetEmulator::receive_syn(const Talk& talk, const Segment& segment,
                                  std::uint32_t target) noexcept {
   TcpConnection& connection = talk.connection;
-  constexpr std::uint8_t kFlags = kSyn | kAck;
+  constexpr std::uint8_t kFlags = MR_TCP_SYN | MR_TCP_ACK;
   if (connection.state == TcpState::opening &&
       segment.sequence + 1 == connection.receive_next) {  // the client repeats it
     if (connection.peer != target) return violations_.count(Violation::moved);
@@ -200,7 +194,7 @@ void TargetEmulator::receive_tcp(const Talk& talk, const Segment& segment,
   TcpConnection& connection = talk.connection;
   if (connection.state == TcpState::closed) return violations_.count(Violation::unexpected);
   if (connection.peer != target) return violations_.count(Violation::moved);
-  if ((segment.tcp_flags & kRst) != 0) {
+  if ((segment.tcp_flags & MR_TCP_RST) != 0) {
     if (connection.state != TcpState::done) ++counts_.reset;
     connection.state = TcpState::done;
     return;

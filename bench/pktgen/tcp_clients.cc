@@ -10,11 +10,7 @@
 namespace millrace::pktgen {
 namespace {
 
-using core::tcp::kAck;
-using core::tcp::kRst;
-using core::tcp::kSyn;
-
-constexpr std::uint8_t kSynAck = kSyn | kAck;
+constexpr std::uint8_t kSynAck = MR_TCP_SYN | MR_TCP_ACK;
 
 std::uint32_t ms_of(std::uint64_t ns) noexcept {
   return static_cast<std::uint32_t>(ns / 1'000'000);
@@ -92,7 +88,7 @@ void TcpClients::open(std::uint32_t flow, std::uint64_t now_ns) noexcept {
   }
   const Talk talk = talk_of(flow);
   if (!is_tcp_) return ask(talk, now_ns);
-  (void)transmitter_.send(talk, kSyn, sequence, 0);  // without room the timer sends it
+  (void)transmitter_.send(talk, MR_TCP_SYN, sequence, 0);  // without room the timer sends it
   ++connection.send_next;
 }
 
@@ -119,16 +115,16 @@ void TcpClients::receive(const core::Packet& packet, const core::Parsed& parsed,
   const Segment segment = read_segment(packet, parsed);
   const Talk talk = talk_of(flow);
   TcpConnection& connection = talk.connection;
-  const bool is_tcp = parsed.protocol == core::ip_protocol::kTcp;
+  const bool is_tcp = parsed.protocol == MR_PROTOCOL_TCP;
   if (is_tcp != is_tcp_) return violations_.count(Violation::unexpected);
   if (connection.state == TcpState::closed) return violations_.count(Violation::unexpected);
   if (!is_tcp) return receive_datagram(talk, segment, now_ns);
-  if ((segment.tcp_flags & kRst) != 0) {
+  if ((segment.tcp_flags & MR_TCP_RST) != 0) {
     if (connection.state != TcpState::done) finish(connection, counts_.reset);
     return;
   }
   if (connection.state == TcpState::opening) return receive_opening(talk, segment, now_ns);
-  if ((segment.tcp_flags & kSyn) != 0) {  // our acknowledgement of it was lost
+  if ((segment.tcp_flags & MR_TCP_SYN) != 0) {  // our acknowledgement of it was lost
     return transmitter_.send_again(talk);
   }
   receive_open(talk, segment, now_ns);
@@ -167,7 +163,7 @@ void TcpClients::receive_open(const Talk& talk, const Segment& segment,
   if (absorbed.new_bytes > 0) take_response_bytes(talk, segment, absorbed.new_bytes, now_ns);
   if (connection.peer_closed && connection.state == TcpState::closing &&
       connection.send_acked == connection.send_next) {
-    (void)transmitter_.send(talk, kAck, connection.send_next, 0);  // asked for again if lost
+    (void)transmitter_.send(talk, MR_TCP_ACK, connection.send_next, 0);  // asked for again if lost
     return finish(connection, connection.peer == 0 ? counts_.completed : counts_.cut_short);
   }
   if (connection.peer_closed && connection.state == TcpState::open)
@@ -261,7 +257,7 @@ void TcpClients::time_out(std::uint32_t flow, std::uint32_t now_ms) noexcept {
   const Talk talk = talk_of(flow);
   if (connection.state == TcpState::opening) {
     transmitter_.count_repeated();
-    (void)transmitter_.send(talk, kSyn, connection.send_acked, 0);  // the timer comes again
+    (void)transmitter_.send(talk, MR_TCP_SYN, connection.send_acked, 0);  // the timer comes again
     return;
   }
   transmitter_.send_again(talk);

@@ -71,7 +71,7 @@ struct Absorbed {
     connection.send_acked = segment.acknowledgement;
     absorbed.has_progress = true;
   }
-  const bool has_fin = (segment.tcp_flags & core::tcp::kFin) != 0;
+  const bool has_fin = (segment.tcp_flags & MR_TCP_FIN) != 0;
   if (segment.payload_bytes == 0 && !has_fin) return absorbed;
   absorbed.must_acknowledge = true;
   if (segment.sequence != connection.receive_next) return absorbed;  // a gap, or seen before
@@ -122,21 +122,20 @@ class TcpTransmitter {
     while (connection.to_send > 0 &&
            connection.send_next - connection.send_acked < kWindowSegments * segment_bytes_) {
       const std::uint32_t bytes = std::min(connection.to_send, segment_bytes_);
-      if (!send(talk, core::tcp::kAck, connection.send_next, bytes)) return;
+      if (!send(talk, MR_TCP_ACK, connection.send_next, bytes)) return;
       connection.send_next += bytes;
       connection.to_send -= bytes;
       must_acknowledge = false;
     }
     if (connection.wants_to_close && connection.to_send == 0 &&
         connection.state == TcpState::open) {
-      constexpr std::uint8_t kFlags = core::tcp::kFin | core::tcp::kAck;
+      constexpr std::uint8_t kFlags = MR_TCP_FIN | MR_TCP_ACK;
       if (!send(talk, kFlags, connection.send_next, 0)) return;
       ++connection.send_next;
       connection.state = TcpState::closing;
       must_acknowledge = false;
     }
-    if (must_acknowledge)
-      (void)send(talk, core::tcp::kAck, connection.send_next, 0);  // asked again
+    if (must_acknowledge) (void)send(talk, MR_TCP_ACK, connection.send_next, 0);  // asked again
   }
 
   // The first segment that is not acknowledged; if there is none, an acknowledgement, so that a
@@ -146,14 +145,14 @@ class TcpTransmitter {
     ++repeated_;
     const std::uint32_t out = connection.send_next - connection.send_acked;
     if (out == 0) {
-      (void)send(talk, core::tcp::kAck, connection.send_next, 0);  // the timer comes again
+      (void)send(talk, MR_TCP_ACK, connection.send_next, 0);  // the timer comes again
       return;
     }
     const bool has_fin = connection.state == TcpState::closing;
     const std::uint32_t data_bytes = out - (has_fin ? 1 : 0);
     const std::uint32_t bytes = std::min(data_bytes, segment_bytes_);
     const bool is_fin = data_bytes == 0;
-    const auto flags = static_cast<std::uint8_t>(core::tcp::kAck | (is_fin ? core::tcp::kFin : 0));
+    const auto flags = static_cast<std::uint8_t>(MR_TCP_ACK | (is_fin ? MR_TCP_FIN : 0));
     (void)send(talk, flags, connection.send_acked, bytes);  // likewise
   }
 

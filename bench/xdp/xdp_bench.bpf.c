@@ -33,11 +33,12 @@ INLINE int write_headers(struct xdp_md* ctx, uint32_t flow) {
   const uint32_t client = bench.client_be + bpf_htonl(flow >> 14 & 0xffff);
   const uint16_t port = bpf_htons((uint16_t)(1024 + (flow & 0x3fff)));
   if (bench.is_v4) {
-    store32(frame + ETH_BYTES + 12, client);
-    store16(frame + ETH_BYTES + 10, (uint16_t)~fold((uint64_t)bench.ip_sum + client));
+    store32(frame + MR_ETH_BYTES + MR_IPV4_SOURCE, client);
+    store16(frame + MR_ETH_BYTES + MR_IPV4_CHECKSUM,
+            (uint16_t)~mr_fold((uint64_t)bench.ip_sum + client));
     store16(frame + l4_offset(1), port);
   } else {
-    store32(frame + ETH_BYTES + 20, client);
+    store32(frame + MR_ETH_BYTES + MR_IPV6_SOURCE + 12, client);
     store16(frame + l4_offset(0), port);
   }
   return 0;

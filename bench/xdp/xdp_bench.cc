@@ -112,19 +112,19 @@ class Bench {
     const FrameWriter writer({.vip = test::addr_of(vip),
                               .port = 80,
                               .protocol = chosen.protocol,
-                              .tcp_flags = chosen.is_new ? core::tcp::kSyn : core::tcp::kAck});
+                              .tcp_flags = chosen.is_new ? MR_TCP_SYN : MR_TCP_ACK});
     frame_.assign(kFrameRoom, 0);  // what the writer copies
     writer.write(frame_.data(), 0);
     frame_.resize(std::max<std::size_t>(writer.length(), sizeof(bench_->headers)));
     // Without padding, which encapsulation would cut off: the rest is payload.
-    const auto ip_bytes = static_cast<std::uint16_t>(frame_.size() - core::eth::kBytes);
-    std::uint8_t* header = frame_.data() + core::eth::kBytes;
-    const std::uint32_t header_bytes = chosen.is_v4 ? core::ipv4::kBytes : core::ipv6::kBytes;
+    const auto ip_bytes = static_cast<std::uint16_t>(frame_.size() - MR_ETH_BYTES);
+    std::uint8_t* header = frame_.data() + MR_ETH_BYTES;
+    const std::uint32_t header_bytes = chosen.is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES;
     const auto l4_bytes = static_cast<std::uint16_t>(ip_bytes - header_bytes);
-    core::store(header + (chosen.is_v4 ? core::ipv4::kTotalLength : core::ipv6::kPayloadLength),
+    core::store(header + (chosen.is_v4 ? MR_IPV4_TOTAL_LENGTH : MR_IPV6_PAYLOAD_LENGTH),
                 core::to_be16(chosen.is_v4 ? ip_bytes : l4_bytes));
     if (chosen.protocol == MR_PROTOCOL_UDP) {
-      core::store(header + header_bytes + core::udp::kLength, core::to_be16(l4_bytes));
+      core::store(header + header_bytes + MR_UDP_LENGTH, core::to_be16(l4_bytes));
     }
     std::memcpy(bench_->headers, frame_.data(), sizeof(bench_->headers));
     bench_->frame_bytes = static_cast<std::uint32_t>(frame_.size());
@@ -133,11 +133,11 @@ class Bench {
     bench_->sequence = 0;
     bench_->is_v4 = chosen.is_v4;
     bench_->client_be = core::to_be32(0x0a000000);
-    std::uint8_t ip[core::ipv4::kBytes];
-    std::memcpy(ip, frame_.data() + core::eth::kBytes, sizeof(ip));
-    std::memset(ip + core::ipv4::kChecksum, 0, 2);
-    std::memset(ip + core::ipv4::kSource, 0, 4);
-    bench_->ip_sum = core::fold(core::sum_bytes(ip));
+    std::uint8_t ip[MR_IPV4_BYTES];
+    std::memcpy(ip, frame_.data() + MR_ETH_BYTES, sizeof(ip));
+    std::memset(ip + MR_IPV4_CHECKSUM, 0, 2);
+    std::memset(ip + MR_IPV4_SOURCE, 0, 4);
+    bench_->ip_sum = mr_fold(core::sum_bytes(ip));
     bench_->forwarded = 0;
   }
 

@@ -166,13 +166,13 @@ class LiveBench {
     writer.write(frame_.data(), 0);
     frame_.resize(sizeof(bench_->headers));
     // Without padding, which encapsulation would cut off: the rest is payload.
-    std::uint8_t* ip = frame_.data() + core::eth::kBytes;
-    core::store(ip + core::ipv4::kTotalLength,
-                core::to_be16(static_cast<std::uint16_t>(frame_.size() - core::eth::kBytes)));
+    std::uint8_t* ip = frame_.data() + MR_ETH_BYTES;
+    core::store(ip + MR_IPV4_TOTAL_LENGTH,
+                core::to_be16(static_cast<std::uint16_t>(frame_.size() - MR_ETH_BYTES)));
     std::memcpy(bench_->headers, frame_.data(), sizeof(bench_->headers));
-    std::memset(ip + core::ipv4::kChecksum, 0, 2);
-    std::memset(ip + core::ipv4::kSource, 0, 4);
-    bench_->ip_sum = core::fold(core::sum_bytes({ip, core::ipv4::kBytes}));
+    std::memset(ip + MR_IPV4_CHECKSUM, 0, 2);
+    std::memset(ip + MR_IPV4_SOURCE, 0, 4);
+    bench_->ip_sum = mr_fold(core::sum_bytes({ip, MR_IPV4_BYTES}));
     bench_->client_be = core::to_be32(0x0a000000);
     bench_->frame_bytes = static_cast<std::uint32_t>(frame_.size());
     bench_->flow_mask = flows - 1;

@@ -11,6 +11,8 @@
 
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/rules/flow_rule.h"
+#include "dataplane/rules/forwarding_rule.h"
 #include "dataplane/shm/clock.h"
 
 namespace millrace::xdp {
@@ -42,25 +44,14 @@ std::uint32_t flags_of(const mr_flow_record& flow) {
   return flags_word_of(flow).load(std::memory_order_relaxed) >> kFlagsShift;
 }
 
-// Signed, because a program's clock may be a jiffy ahead of ours.
 bool is_silent(const mr_flow_record& flow, std::uint32_t ticks, std::uint32_t tick) {
-  return static_cast<std::int32_t>(tick - load_tick(flow)) > static_cast<std::int32_t>(ticks);
-}
-
-// As core/flow_class.h has it.
-bool is_reset(const mr_flow_record& flow, std::uint8_t state) {
-  constexpr std::uint32_t kResets = MR_FLOW_RST_CLIENT | MR_FLOW_RST_TARGET;
-  return state == MR_FLOW_CLOSED && (flags_of(flow) & kResets) != 0;
+  return mr_is_silent(tick, load_tick(flow), ticks);
 }
 
 bool is_idle(const mr_flow_record& flow, std::uint8_t state, const mr_listener& listener,
              std::uint32_t tick) {
-  const std::uint32_t timeout =
-      is_reset(flow, state) ? std::uint32_t{MR_FLOW_TIMEOUT_RESET} : state & 7u;
-  return is_silent(flow, listener.timeout_ticks[timeout], tick);
+  return is_silent(flow, listener.timeout_ticks[mr_timeout_index(state, flags_of(flow))], tick);
 }
-
-bool is_over(std::uint8_t state) { return state == MR_FLOW_CLOSED || state == MR_FLOW_EXPIRED; }
 
 // A fuller table gives flows up that have been silent for less long. The program makes room, too,
 // where it finds none in reach; this keeps that rare, and searches short. In sixteenths of the
@@ -159,24 +150,22 @@ void Sweep::visit_flow(std::uint32_t index, mr_flow_record& flow, StateWord word
   const std::uint32_t seen_tick = load_tick(flow);
   note_last_hop(flow.last_hop);
   if (std::atomic_ref<std::uint32_t>(flow.packets).load(std::memory_order_relaxed) != 0) {
-    make_plausible(flow, word);
+    note_round(flow, word);
   }
   fold_counts(flow);
   const mr_listener* listener = listener_of(flow);
-  if (listener == nullptr || !has_target(flow) || is_double(index, flow, word)) {
-    (void)end_flow(flow, word, seen_tick, MR_XDP_FLOW_GONE);
-    return;
-  }
-  if (is_idle(flow, state, *listener, tick_)) {
-    const bool is_worth_a_reset = state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING;
+  const bool is_orphaned = listener == nullptr || !has_target(flow) || is_double(index, flow, word);
+  const bool is_idle_now = !is_orphaned && is_idle(flow, state, *listener, tick_);
+  const mr_sweep what = mr_sweep_of(state, is_orphaned, is_idle_now);
+  if (what != MR_SWEEP_KEEP) {
     const auto end =
-        is_worth_a_reset ? std::uint8_t{MR_FLOW_EXPIRED} : std::uint8_t{MR_XDP_FLOW_GONE};
+        what == MR_SWEEP_EXPIRE ? std::uint8_t{MR_FLOW_EXPIRED} : std::uint8_t{MR_XDP_FLOW_GONE};
     const bool has_ended = end_flow(flow, word, seen_tick, end);
-    if (!is_over(state)) expired_ += has_ended;  // else it had ended by itself
+    if (is_idle_now && !mr_is_over(state)) expired_ += has_ended;  // else it had ended by itself
     return;
   }
   if (gives_way(flow, state)) return give_up(flow, word, seen_tick);
-  if (is_over(state)) return;
+  if (mr_is_over(state)) return;
   ++active_counted_;
   if (flow.target_slot < target_counted_.size()) ++target_counted_[flow.target_slot];
 }
@@ -193,9 +182,7 @@ bool Sweep::end_flow(mr_flow_record& flow, StateWord word, std::uint32_t seen_ti
     return false;
   }
   if (state == MR_FLOW_EXPIRED) {
-    constexpr std::uint32_t kOfItsLife =
-        MR_FLOW_CONFIRMED | MR_FLOW_TOLD_CLIENT | MR_FLOW_TOLD_TARGET;
-    flags_word_of(flow).fetch_and(~(kOfItsLife << kFlagsShift));
+    flags_word_of(flow).fetch_and(~(std::uint32_t{MR_FLOW_OF_ITS_LIFE} << kFlagsShift));
     std::atomic_ref<std::uint32_t>(flow.last_seen_tick).store(tick_, std::memory_order_relaxed);
   }
   removed_ += state == MR_XDP_FLOW_GONE;
@@ -221,29 +208,21 @@ bool Sweep::is_double(std::uint32_t index, const mr_flow_record& flow, StateWord
   return false;
 }
 
-// One more round in which the client spoke (core/flow_class.h).
-void Sweep::make_plausible(mr_flow_record& flow, StateWord word) {
+// One more round in which the client spoke.
+void Sweep::note_round(mr_flow_record& flow, StateWord word) {
   const std::uint8_t state = word.state();
-  const std::uint32_t flags = flags_of(flow);
-  if (is_over(state) || state == MR_FLOW_SYN ||
-      (flags & (MR_FLOW_CONFIRMED | MR_FLOW_PLAUSIBLE)) != 0) {
-    return;
-  }
-  std::uint32_t next = MR_FLOW_SPOKE_ONCE;
-  if ((flags & MR_FLOW_SPOKE_ONCE) != 0) next = MR_FLOW_SPOKE_TWICE;
-  if ((flags & MR_FLOW_SPOKE_TWICE) != 0) next = MR_FLOW_PLAUSIBLE;
-  flags_word_of(flow).fetch_or(next << kFlagsShift);
-  if (next == MR_FLOW_PLAUSIBLE && state == MR_FLOW_UDP_NEW) {
-    (void)change_state(flow, word, MR_FLOW_UDP);
-  }
+  const std::uint32_t flags = mr_flags_of_round(state, flags_of(flow));
+  if (flags != 0) flags_word_of(flow).fetch_or(flags << kFlagsShift);
+  if ((flags & MR_FLOW_PLAUSIBLE) == 0) return;
+  const std::uint32_t next = mr_plausible_state(state);
+  if (next != state) (void)change_state(flow, word, static_cast<std::uint8_t>(next));
 }
 
 bool Sweep::gives_way(const mr_flow_record& flow, std::uint8_t state) const {
   const std::uint64_t sixteenth = maps_.flows.size() / 16;
-  const std::uint32_t flags = flags_of(flow);
-  if (!is_over(state) && (flags & MR_FLOW_CONFIRMED) != 0) return false;
-  const bool is_plausible = !is_over(state) && (flags & MR_FLOW_PLAUSIBLE) != 0;
-  if (is_plausible && used_ <= kPlausibleFill * sixteenth) return false;
+  const mr_flow_worth worth = mr_flow_worth_of(state, flags_of(flow));
+  if (worth == MR_WORTH_CONFIRMED) return false;
+  if (worth == MR_WORTH_PLAUSIBLE && used_ <= kPlausibleFill * sixteenth) return false;
   const auto* pressure = std::ranges::find_if(
       kPressures, [&](const Pressure& at) { return used_ > at.fill * sixteenth; });
   return pressure != kPressures.end() && is_silent(flow, pressure->silent_ticks, tick_);
@@ -251,14 +230,13 @@ bool Sweep::gives_way(const mr_flow_record& flow, std::uint8_t state) const {
 
 void Sweep::give_up(mr_flow_record& flow, StateWord word, std::uint32_t seen_tick) {
   const core::AddrWords addr = core::words_of(flow.client_addr);
-  const bool may_go_on = !is_over(word.state()) || is_reset(flow, word.state());
-  const bool has_replies =
-      view_->targets[flow.target_slot].forwarding == MR_FORWARDING_NAT && may_go_on;
+  const bool is_missed = mr_sees_replies(view_->targets[flow.target_slot].forwarding) &&
+                         mr_may_go_on(word.state(), flags_of(flow));
   const std::uint32_t hash =
       mr_xdp_flow_hash(maps_.control, addr.low, addr.high, word.word & 0xffffffu);
   if (!end_flow(flow, word, seen_tick, MR_XDP_FLOW_GONE)) return;
   ++given_up_;
-  if (!has_replies) return;
+  if (!is_missed) return;
   const std::size_t half = (maps_.control->no_room_newer & 1) * std::size_t{MR_XDP_NO_ROOM_WORDS};
   std::atomic_ref<std::uint64_t>(maps_.no_room[half + hash % MR_XDP_NO_ROOM_BITS / 64])
       .fetch_or(std::uint64_t{1} << hash % 64);

@@ -57,7 +57,7 @@ class Sweep {
   [[nodiscard]] bool end_flow(mr_flow_record& flow, StateWord word, std::uint32_t seen_tick,
                               std::uint8_t state);
   [[nodiscard]] bool is_double(std::uint32_t index, const mr_flow_record& flow, StateWord word);
-  void make_plausible(mr_flow_record& flow, StateWord word);
+  void note_round(mr_flow_record& flow, StateWord word);
   [[nodiscard]] bool gives_way(const mr_flow_record& flow, std::uint8_t state) const;
   void give_up(mr_flow_record& flow, StateWord word, std::uint32_t seen_tick);
   void note_last_hop(std::uint16_t index);

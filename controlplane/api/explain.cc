@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/api/explain.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include <boost/json.hpp>
@@ -14,9 +15,11 @@
 #include "controlplane/api/views.h"
 #include "controlplane/config/reader.h"
 #include "dataplane/core/drop_reason.h"
-#include "dataplane/core/encapsulate.h"
 #include "dataplane/core/parse.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/rules/address_rule.h"
+#include "dataplane/rules/choice_rule.h"
+#include "dataplane/rules/forwarding_rule.h"
 #include "dataplane/shm/clock.h"
 
 namespace millrace::control {
@@ -54,7 +57,7 @@ class Explanation {
   }
   [[nodiscard]] std::string listeners_of_vip() const;
   [[nodiscard]] std::string target_text(const mr_target& target) const;
-  [[nodiscard]] mr_flow_tuple tuple() const;
+  [[nodiscard]] core::Parsed packet() const;  // with the addresses of the question
 
   const FlowQuestion& question_;
   const core::ConfigView& config_;
@@ -117,6 +120,10 @@ void Explanation::decide() {
       core::find_entry(config_.listener_table, vip, core::to_be16(question_.vip_port),
                        static_cast<std::uint8_t>(question_.protocol));
   if (entry == nullptr || entry->slot >= config_.listeners.size()) {
+    // What can be no packet of a client is refused before its listener is looked for.
+    if (core::is_martian(packet())) {
+      return drop(MR_DROP_MARTIAN, question_.client.to_string() + why_no_client());
+    }
     return drop(MR_DROP_NO_LISTENER, question_.vip.to_string() + " is a VIP, but has no " +
                                          to_string(question_.protocol) + " listener on port " +
                                          std::to_string(question_.vip_port) + " (it has " +
@@ -152,7 +159,8 @@ void Explanation::decide_in_group(const mr_listener& listener) {
   } else if (group.table_offset == 0) {
     drop(MR_DROP_NO_TARGET, "target group " + group_text + " has no target that may get flows");
   } else {
-    const mr_flow_tuple flow = tuple();
+    const mr_flow_tuple flow =
+        mr_selection_tuple(&question_.client.addr, core::to_be16(question_.client_port), &listener);
     const std::uint64_t hash = mr_selection_hash(&config_.image->selection_key, &flow);
     const std::uint32_t index = mr_slot_of_hash(hash, group.table_slots);
     result_["selection_hash"] = hex_text(hash);
@@ -168,20 +176,23 @@ void Explanation::decide_in_group(const mr_listener& listener) {
 // Why the engine begins no flow from this source, in words that follow its address; "" where it
 // does.
 std::string Explanation::why_no_client() const {
-  core::Parsed packet{};
-  packet.is_v4 = question_.client.is_v4();
-  packet.source = core::words_of(question_.client.addr);
-  packet.destination = core::words_of(question_.vip.addr);
-  if (core::find_entry(config_.listener_table, packet.source, 0, 0) != nullptr) {
-    return " is a VIP, which can be no client";
-  }
-  for (const mr_addr& own : config_.local_addrs) {
-    if (core::words_of(own) == packet.source) {
+  const core::AddrWords source = core::words_of(question_.client.addr);
+  const bool is_vip = core::find_entry(config_.listener_table, source, 0, 0) != nullptr;
+  const bool is_node = std::ranges::any_of(
+      config_.local_addrs, [&](const mr_addr& own) { return core::words_of(own) == source; });
+  switch (mr_source_fault_of(source.low, is_vip, is_node, core::is_martian(packet()))) {
+    case MR_SOURCE_VIP:
+      return " is a VIP, which can be no client";
+    case MR_SOURCE_NODE:
       return " is this node's own address, which can be no client: ask from another machine";
-    }
+    case MR_SOURCE_LINK_LOCAL:
+      return " is a link-local address, which nobody forwards";
+    case MR_SOURCE_MARTIAN:
+      return " is an address that no client has";
+    case MR_SOURCE_FINE:
+      break;
   }
-  if (core::is_link_local(packet.source)) return " is a link-local address, which nobody forwards";
-  return core::is_martian(packet) ? " is an address that no client has" : "";
+  return "";
 }
 
 void Explanation::explain_slot(const mr_target_group& group, const mr_lookup_slot& slot) {
@@ -198,14 +209,14 @@ void Explanation::explain_slot(const mr_target_group& group, const mr_lookup_slo
   say("the slot belongs to " + target_text(current) + ": a new flow goes there");
   if (slot.prev != MR_MEMBER_NONE) {
     const mr_target& previous = config_.targets[members[slot.prev]];
-    const bool keeps_flows = (previous.flags & MR_TARGET_KEEPS_FLOWS) != 0;
+    const bool keeps_flows = mr_takes_orphan(previous.flags);
     result_["prev"] = target_text(previous);
     say("within the deregistration delay the slot changed, before it belonged to " +
         target_text(previous) +
         (keeps_flows ? ": the middle of a TCP connection that no flow table knows goes there"
                      : ", which takes no flows any more"));
   }
-  if (current.forwarding == MR_FORWARDING_NAT && IpAddress{current.addr} == question_.client) {
+  if (mr_refuses_own_client(current.forwarding) && IpAddress{current.addr} == question_.client) {
     return drop(MR_DROP_MARTIAN,
                 "the client is that target itself, which would get its own packets back");
   }
@@ -250,10 +261,10 @@ void Explanation::explain_encapsulation(const mr_target& target) {
   if (forwarding == Forwarding::gue) {
     how += " port " + std::to_string(core::from_be16(target.encap_port_be));
   }
-  const std::uint32_t overhead = core::encapsulation_bytes(target.forwarding, is_v4);
-  if (target.mtu > overhead) {
-    how += "; packets over " + std::to_string(target.mtu - overhead) +
-           " bytes are answered with that MTU";
+  const std::uint32_t mtu = mr_inner_mtu(target.mtu, mr_outer_bytes(target.forwarding, is_v4));
+  if (target.mtu != 0) {
+    how += "; packets over " + std::to_string(mtu) + " bytes are answered with an MTU of " +
+           std::to_string(mr_told_mtu(mtu, is_v4));
   }
   say(how);
 }
@@ -313,13 +324,12 @@ std::string Explanation::target_text(const mr_target& target) const {
   return endpoint_text(IpAddress{target.addr}, core::from_be16(target.port_be));
 }
 
-mr_flow_tuple Explanation::tuple() const {
-  return {.client_addr = question_.client.addr,
-          .vip_addr = question_.vip.addr,
-          .client_port_be = core::to_be16(question_.client_port),
-          .vip_port_be = core::to_be16(question_.vip_port),
-          .protocol = static_cast<std::uint8_t>(question_.protocol),
-          .reserved = {}};
+core::Parsed Explanation::packet() const {
+  core::Parsed packet{};
+  packet.is_v4 = question_.client.is_v4();
+  packet.source = core::words_of(question_.client.addr);
+  packet.destination = core::words_of(question_.vip.addr);
+  return packet;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "dataplane/contract/stats_abi.h"
+#include "dataplane/rules/forwarding_rule.h"
 
 namespace millrace::control {
 
@@ -46,17 +47,16 @@ enum class HealthCheckProtocol : std::uint8_t { tcp, http };
 [[nodiscard]] const char* to_string(EngineKind kind);               // "dpdk", "xdp"
 [[nodiscard]] const char* to_string(HealthCheckProtocol protocol);  // "TCP", "HTTP"
 
+// The rules of rules/forwarding_rule.h, asked about a group.
 // The target holds the VIP and gets the packet as the client sent it: its port is the listener's.
 [[nodiscard]] constexpr bool keeps_port(Forwarding forwarding) {
-  return forwarding != Forwarding::nat;
+  return !mr_translates(static_cast<std::uint32_t>(forwarding));
 }
-// Replies return through the node, which sees what the target makes of a packet.
 [[nodiscard]] constexpr bool sees_replies(Forwarding forwarding) {
-  return forwarding == Forwarding::nat;
+  return mr_sees_replies(static_cast<std::uint32_t>(forwarding));
 }
-// The packet travels to the target inside another one, of which the node is the source.
 [[nodiscard]] constexpr bool encapsulates(Forwarding forwarding) {
-  return forwarding == Forwarding::ipip || forwarding == Forwarding::gue;
+  return mr_encapsulates(static_cast<std::uint32_t>(forwarding));
 }
 
 // The port that gue targets listen on (IANA: gue, draft-ietf-intarea-gue-09 section 8.1).

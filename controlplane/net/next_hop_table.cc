@@ -9,6 +9,9 @@
 #include <system_error>
 #include <utility>
 
+#include "dataplane/core/wire.h"
+#include "dataplane/rules/address_rule.h"
+
 namespace millrace::control {
 namespace {
 
@@ -40,9 +43,8 @@ bool is_loopback(const IpAddress& address) {
 // ff00::/8: groups that an interface was made to join by an address (IFA_F_MCAUTOJOIN).
 bool is_multicast(const IpAddress& address) { return address.addr.bytes[0] == 0xff; }
 
-// fe80::/10, which means something on one link only.
 bool is_link_local(const IpAddress& address) {
-  return address.addr.bytes[0] == 0xfe && (address.addr.bytes[1] & 0xc0) == 0x80;
+  return mr_is_link_local(core::words_of(address.addr).low);
 }
 
 std::optional<NeighbourKey> neighbour_of(const IpAddress& destination, const RouteAnswer& route) {

@@ -10,6 +10,8 @@
 #include <set>
 #include <utility>
 
+#include "dataplane/rules/forwarding_rule.h"
+
 namespace millrace::control {
 
 namespace {
@@ -92,7 +94,7 @@ ReplyListeners reply_listeners(const std::vector<mr_listener>& listeners) {
 }
 
 bool passes_replies(const mr_target& target, const ImageContents& contents) {
-  return target.id != 0 && contents.groups[target.group_slot].forwarding == MR_FORWARDING_NAT;
+  return target.id != 0 && mr_sees_replies(contents.groups[target.group_slot].forwarding);
 }
 
 }  // namespace

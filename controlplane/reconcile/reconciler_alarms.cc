@@ -9,7 +9,7 @@
 
 #include "controlplane/reconcile/reconciler.h"
 #include "dataplane/core/counted.h"
-#include "dataplane/core/encapsulate.h"
+#include "dataplane/rules/forwarding_rule.h"
 
 namespace millrace::control {
 
@@ -98,15 +98,14 @@ void Reconciler::add_encap_source_alarm(const GroupState& group, std::vector<Ala
 // Clients are told of what does not fit, and send smaller packets, but none below these sizes. A
 // target gets packets of its own family.
 void Reconciler::add_mtu_alarm(const GroupState& group, std::vector<Alarm>& alarms) const {
-  constexpr std::uint32_t kSmallestV4 = 576;   // RFC 791 section 3.1: what every host must take
-  constexpr std::uint32_t kSmallestV6 = 1280;  // RFC 8200 section 5: what every link must carry
+  constexpr std::uint32_t kSmallestV4 = 576;  // RFC 791 section 3.1: what every host must take
   if (!group.is_in_use) return;
   for (const auto& [key, target] : group.targets) {
     const bool is_v4 = key.address.is_v4();
     const auto hop = hooks_.find_next_hop(key.address);
-    const std::uint32_t smallest = is_v4 ? kSmallestV4 : kSmallestV6;
+    const std::uint32_t smallest = is_v4 ? kSmallestV4 : MR_IPV6_MTU_MIN;
     const std::uint32_t overhead =
-        core::encapsulation_bytes(static_cast<std::uint8_t>(group.settings.forwarding), is_v4);
+        mr_outer_bytes(static_cast<std::uint8_t>(group.settings.forwarding), is_v4);
     if (!hop || !hop->resolved || hop->mtu == 0 || hop->mtu >= smallest + overhead) continue;
     alarms.push_back(
         {AlarmKind::mtu,

@@ -57,7 +57,7 @@ void become_reset(Packet& packet, Parsed& parsed) noexcept;
 
 // Headroom that answer_with_too_big() needs: what it quotes stays where it is.
 [[nodiscard]] constexpr std::uint32_t too_big_headroom(const Parsed& parsed) noexcept {
-  return parsed.is_v4 ? ipv4::kBytes + icmp::kBytes : ipv6::kBytes + icmpv6::kBytes;
+  return parsed.is_v4 ? MR_IPV4_BYTES + MR_ICMP_BYTES : MR_IPV6_BYTES + MR_ICMP_BYTES;
 }
 // Packet -> "fragmentation needed" (RFC 792, RFC 1191 section 4) or "packet too big" (RFC 4443
 // section 3.2) from its destination, back to the neighbour it came from. `mtu` is the largest

@@ -20,10 +20,10 @@ std::uint64_t sum_bytes(std::span<const std::uint8_t> bytes) noexcept {
 std::uint16_t transport_checksum(std::span<const std::uint8_t> source,
                                  std::span<const std::uint8_t> destination, std::uint8_t protocol,
                                  std::span<const std::uint8_t> segment) noexcept {
-  std::uint64_t sum = sum_bytes(source) + sum_bytes(destination) + sum_bytes(segment);
-  sum += to_be32(static_cast<std::uint32_t>(segment.size()));
-  sum += to_be16(protocol);
-  return static_cast<std::uint16_t>(~fold(sum));
+  const std::uint64_t pseudo =
+      mr_sum_of_pseudo_header(sum_bytes(source) + sum_bytes(destination), protocol,
+                              static_cast<std::uint32_t>(segment.size()));
+  return static_cast<std::uint16_t>(~mr_fold(pseudo + sum_bytes(segment)));
 }
 
 }  // namespace millrace::core

@@ -208,7 +208,7 @@ void FlowTable::rebuild() noexcept {
 }
 
 std::uint32_t FlowTable::insert(std::uint64_t hash, const ClientKey& key,
-                                mr_flow_state state) noexcept {
+                                std::uint32_t state) noexcept {
   const bool from_free_list = free_head_ != MR_RECORD_NONE;
   const std::uint32_t index = from_free_list ? free_head_ : header_->record_high;
   if (index >= capacity_ || !enter(hash, index)) return MR_RECORD_NONE;

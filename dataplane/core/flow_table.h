@@ -178,7 +178,7 @@ class FlowTable {
   // Enters a flow of the client `key` and returns its record with client, protocol and `state` set
   // and all else zero, or MR_RECORD_NONE when both buckets or the table are full.
   [[nodiscard]] std::uint32_t insert(std::uint64_t hash, const ClientKey& key,
-                                     mr_flow_state state) noexcept;
+                                     std::uint32_t state) noexcept;
 
   // Enters a copy of a believable record of another table, whose client's packets came from `hop`.
   // False when there is no room: nothing is given up for it.

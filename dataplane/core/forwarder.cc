@@ -11,54 +11,46 @@
 #include "dataplane/core/encapsulate.h"
 #include "dataplane/core/glance.h"
 #include "dataplane/core/rewrite.h"
+#include "dataplane/rules/step_rule.h"
 
 namespace millrace::core {
 namespace {
 
-constexpr std::uint8_t kTrackedTcpFlags = tcp::kSyn | tcp::kFin | tcp::kRst;
-
-// As glance() would say it.
-std::uint32_t settled_state(const Parsed& parsed) {
-  if (parsed.protocol == ip_protocol::kUdp) return MR_FLOW_UDP;
-  const bool is_settled = (parsed.tcp_flags & kTrackedTcpFlags) == 0;
-  return is_settled ? std::uint32_t{MR_FLOW_ESTABLISHED} : kNoState;
-}
-
 // UDP without a checksum (RFC 768). The outer one over IPv6 is derived from the inner one.
 bool lacks_checksum(const Packet& packet, const Parsed& parsed) {
-  return parsed.protocol == ip_protocol::kUdp &&
-         load<std::uint16_t>(packet.data + parsed.l4_offset() + udp::kChecksum) == 0;
+  return parsed.protocol == MR_PROTOCOL_UDP &&
+         load<std::uint16_t>(packet.data + parsed.l4_offset() + MR_UDP_CHECKSUM) == 0;
 }
 
 // Takes a tag off that names no VLAN but a priority (IEEE 802.1Q, VID 0): the packet belongs to the
 // untagged interface. Other tags are the kernel's, and so is what is not IP or ARP.
 void strip_priority_tag(Packet& packet) {
-  if (packet.length < eth::kBytes + vlan::kBytes) return;
-  const std::uint8_t* tag = packet.data + eth::kType;
+  if (packet.length < MR_ETH_BYTES + MR_VLAN_BYTES) return;
+  const std::uint8_t* tag = packet.data + MR_ETH_TYPE;
   if (load<std::uint16_t>(tag) != be(EtherType::vlan)) return;
-  const auto control = load<std::uint16_t>(tag + vlan::kControl);
-  if ((control & to_be16(vlan::kIdMask)) != 0) return;
-  const auto type = load<std::uint16_t>(tag + vlan::kBytes);
+  const auto control = load<std::uint16_t>(tag + MR_VLAN_CONTROL);
+  if ((control & to_be16(MR_VLAN_ID_MASK)) != 0) return;
+  const auto type = load<std::uint16_t>(tag + MR_VLAN_BYTES);
   if (type != be(EtherType::ipv4) && type != be(EtherType::ipv6) && type != be(EtherType::arp)) {
     return;
   }
-  std::memmove(packet.data + vlan::kBytes, packet.data, eth::kType);
-  packet.data += vlan::kBytes;
-  packet.length -= vlan::kBytes;
-  packet.headroom = static_cast<std::uint16_t>(packet.headroom + vlan::kBytes);
+  std::memmove(packet.data + MR_VLAN_BYTES, packet.data, MR_ETH_TYPE);
+  packet.data += MR_VLAN_BYTES;
+  packet.length -= MR_VLAN_BYTES;
+  packet.headroom = static_cast<std::uint16_t>(packet.headroom + MR_VLAN_BYTES);
 }
 
 // Where the IP header of a frame, right in itself or not, says that the packet goes; :: without
 // one.
 AddrWords ip_destination(const Packet& packet) {
-  const auto type = load<std::uint16_t>(packet.data + eth::kType);
-  const std::uint8_t* ip = packet.data + eth::kBytes;
-  const std::uint32_t bytes = packet.length - eth::kBytes;
-  if (type == be(EtherType::ipv4) && bytes >= ipv4::kBytes) {
-    return v4_words_at(ip + ipv4::kDestination);
+  const auto type = load<std::uint16_t>(packet.data + MR_ETH_TYPE);
+  const std::uint8_t* ip = packet.data + MR_ETH_BYTES;
+  const std::uint32_t bytes = packet.length - MR_ETH_BYTES;
+  if (type == be(EtherType::ipv4) && bytes >= MR_IPV4_BYTES) {
+    return v4_words_at(ip + MR_IPV4_DESTINATION);
   }
-  if (type == be(EtherType::ipv6) && bytes >= ipv6::kBytes)
-    return words_at(ip + ipv6::kDestination);
+  if (type == be(EtherType::ipv6) && bytes >= MR_IPV6_BYTES)
+    return words_at(ip + MR_IPV6_DESTINATION);
   return {0, 0};
 }
 
@@ -181,7 +173,7 @@ bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key) noexcept {
   }
   if (state == MR_FLOW_FREE) [[unlikely]] {
     if (!examine(packet, parsed)) return false;
-    state = settled_state(parsed);
+    state = mr_settled_state(parsed.protocol, parsed.tcp_flags);
   }
   work.listener = find_listener(parsed);
   key = work.listener != nullptr ? source_key(parsed) : destination_key(parsed);
@@ -192,7 +184,7 @@ bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key) noexcept {
 // Whether a packet that glance() did not accept is one to balance all the same.
 bool Forwarder::examine(Packet& packet, Parsed& parsed) const noexcept {
   strip_priority_tag(packet);
-  if (packet.length < eth::kBytes || is_ours(packet) || is_local_mac(packet)) {
+  if (packet.length < MR_ETH_BYTES || is_ours(packet) || is_local_mac(packet)) {
     parse(packet, parsed);
     return parsed.shape == Shape::transport;
   }
@@ -276,7 +268,7 @@ Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   }
   ++burst_counts_.hits;
   if (!is_confirmed(flow)) [[unlikely]]
-    note_reply(flow);
+    note_reply(flow, parsed);
   account(flow, parsed);
   return send_to_client(packet, parsed, flow, *listener);
 }
@@ -299,11 +291,10 @@ Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
     if (lacks_checksum(packet, parsed)) [[unlikely]]
       return drop(MR_DROP_BAD_L4);
   }
-  constexpr std::uint32_t kOverhead = encapsulation_bytes(kForwarding, Frame::kIsV4);
-  // Without a known limit, that of the length fields.
-  const std::uint32_t mtu = target.mtu != 0 ? target.mtu : 0xffffu;
-  if (parsed.ip_bytes + kOverhead > mtu) [[unlikely]]
-    return answer_too_big(packet, parsed, mtu > kOverhead ? mtu - kOverhead : 0);
+  constexpr std::uint32_t kOverhead = mr_outer_bytes(kForwarding, Frame::kIsV4);
+  const std::uint32_t mtu = mr_inner_mtu(target.mtu, kOverhead);
+  if (parsed.ip_bytes > mtu) [[unlikely]]
+    return answer_too_big(packet, parsed, mtu);
   if (packet.headroom < kOverhead) [[unlikely]]
     return drop(MR_DROP_TOO_BIG);
   encapsulate<Frame, kForwarding>(packet, parsed, target, source);
@@ -322,7 +313,7 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
   if (nic >= nic_count_) [[unlikely]]
     return refuse_next_hop(flow, hop);
   std::uint8_t* const frame = packet.data;
-  if (target.forwarding == MR_FORWARDING_NAT) [[likely]] {
+  if (mr_translates(target.forwarding)) [[likely]] {
     if (frame[Frame::kHops] < 2) [[unlikely]]
       return drop(MR_DROP_TTL_EXPIRED);
     translate_to_target<Frame>(frame, parsed.protocol, target,

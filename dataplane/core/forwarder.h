@@ -123,7 +123,7 @@ class Forwarder {
   };
 
   // forwarder.cc
-  [[nodiscard]] bool is_ours(const Packet& packet) const noexcept {  // >= eth::kBytes long
+  [[nodiscard]] bool is_ours(const Packet& packet) const noexcept {  // >= MR_ETH_BYTES long
     // A frame's first 8 bytes hold the destination; the nic's MAC address lies in the low 6.
     const auto word = load<std::uint64_t>(packet.data);
     return (word ^ nic_mac_words_[packet.nic % MR_NIC_COUNT_MAX]) << 16 == 0;
@@ -193,14 +193,18 @@ class Forwarder {
   [[nodiscard]] std::uint32_t slot_of(const mr_listener& listener) const noexcept {
     return static_cast<std::uint32_t>(&listener - config_.listeners.data());
   }
-  // Signed, so that a clock that goes back by a tick ages nothing by 52 days.
   [[nodiscard]] bool is_silent(const mr_flow_record& flow, std::uint32_t ticks) const noexcept {
-    return static_cast<std::int32_t>(tick_ - flow.last_seen_tick) >
-           static_cast<std::int32_t>(ticks);
+    return mr_is_silent(tick_, flow.last_seen_tick, ticks);
   }
   [[nodiscard]] bool is_idle(const mr_flow_record& flow,
                              const mr_listener& listener) const noexcept {
-    return is_silent(flow, listener.timeout_ticks[timeout_index(flow)]);
+    return is_silent(flow, listener.timeout_ticks[mr_timeout_index(flow.state, flow.flags)]);
+  }
+  static void add_flags(mr_flow_record& flow, std::uint32_t flags) noexcept {
+    flow.flags = static_cast<std::uint16_t>(flow.flags | flags);
+  }
+  static void clear_flags(mr_flow_record& flow, std::uint32_t flags) noexcept {
+    flow.flags = static_cast<std::uint16_t>(flow.flags & ~flags);
   }
   void account(mr_flow_record& flow, const Parsed& parsed) const noexcept;
   void flush(const BurstCounts& counts) noexcept;
@@ -218,17 +222,17 @@ class Forwarder {
   [[nodiscard]] bool is_no_client(const Parsed& parsed) const noexcept;
   void bind_flow(mr_flow_record& flow, const mr_listener& listener,
                  std::uint32_t target_slot) noexcept;
-  [[nodiscard]] std::uint32_t insert_flow(const Work& work, mr_flow_state state,
+  [[nodiscard]] std::uint32_t insert_flow(const Work& work, std::uint32_t state,
                                           bool has_replies) noexcept;
   [[nodiscard]] Verdict forward_untracked(Packet& packet, const Work& work,
                                           std::uint32_t target_slot) noexcept;
   [[nodiscard]] bool make_room() noexcept;
   [[nodiscard]] bool clear_way(std::uint64_t hash) noexcept;
   void give_up_flow(mr_flow_record& flow) noexcept;
-  void set_state(mr_flow_record& flow, mr_flow_state state) noexcept;
+  void set_state(mr_flow_record& flow, std::uint32_t state) noexcept;
   void confirm(mr_flow_record& flow) noexcept;
   void take_confirmation(mr_flow_record& flow) noexcept;
-  void make_plausible(mr_flow_record& flow) noexcept;
+  void note_round(mr_flow_record& flow) noexcept;
   void count_expiry(const mr_flow_record& flow) noexcept;
   void expire_flow(mr_flow_record& flow) noexcept;
   void forget_flow(mr_flow_record& flow) noexcept;
@@ -241,13 +245,13 @@ class Forwarder {
                                                     mr_flow_record& flow) noexcept;
   [[nodiscard]] Verdict open_again(Packet& packet, Work& work, mr_flow_record& flow,
                                    const mr_target& target) noexcept;
-  void track_tcp(mr_flow_record& flow, const Packet& packet, const Parsed& parsed,
-                 bool from_client) noexcept;
-  void count_reset(const mr_flow_record& flow, bool from_client) noexcept;
+  void track(mr_flow_record& flow, const Packet& packet, const Parsed& parsed,
+             bool is_from_client) noexcept;
+  void count_reset(const mr_flow_record& flow, bool is_from_client) noexcept;
   [[nodiscard]] Verdict end_late(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
-                                 bool from_client) noexcept;
+                                 bool is_from_client) noexcept;
   void learn_last_hop(mr_flow_record& flow, const Packet& packet) noexcept {
-    const std::uint8_t* source_mac = packet.data + eth::kSource;
+    const std::uint8_t* source_mac = packet.data + MR_ETH_SOURCE;
     if (flows_.is_last_hop(flow.last_hop, source_mac, packet.nic)) [[likely]]
       return;
     flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
@@ -259,9 +263,9 @@ class Forwarder {
   [[nodiscard]] std::uint32_t rank_of(const mr_flow_record& flow, bool opens) const noexcept;
   void claim_replies(std::uint64_t hash, mr_flow_record& flow, const mr_target& target) noexcept;
   [[nodiscard]] bool accept_again(mr_flow_record& flow) noexcept;
-  [[gnu::noinline]] void note_reply(mr_flow_record& flow) noexcept;
-  [[nodiscard]] bool swallow_orphan_reset(std::uint64_t hash, mr_flow_record& flow,
-                                          const mr_listener& listener) noexcept;
+  [[gnu::noinline]] void note_reply(mr_flow_record& flow, const Parsed& parsed) noexcept;
+  [[nodiscard]] bool move_orphan(std::uint64_t hash, mr_flow_record& flow,
+                                 const mr_listener& listener) noexcept;
   [[nodiscard, gnu::noinline]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
 
   // forwarder_local.cc

@@ -5,13 +5,17 @@
 //
 // A SYN and any UDP packet go to `cur`; a packet in the middle of a connection that this worker has
 // never seen goes to `prev` while its slot has one. A full table gives up what is over or new, then
-// what is plausible (flow_class.h). Where that finds nothing, or a budget is spent, nothing is
+// what is plausible (rules/flow_rule.h). Where that finds nothing, or a budget is spent, nothing is
 // refused all the same: the packet goes by lookup table alone.
 #include <algorithm>
 
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/rewrite.h"
+#include "dataplane/rules/address_rule.h"
+#include "dataplane/rules/choice_rule.h"
+#include "dataplane/rules/forwarding_rule.h"
+#include "dataplane/rules/step_rule.h"
 
 namespace millrace::core {
 namespace {
@@ -28,13 +32,6 @@ constexpr std::uint32_t expired_kept_below(std::uint32_t capacity) {
   return capacity - capacity / 8;
 }
 
-// `has_replies`: those of the target pass this node.
-mr_flow_state first_state(const Parsed& parsed, bool has_replies) {
-  if (parsed.protocol == ip_protocol::kUdp) return has_replies ? MR_FLOW_UDP_NEW : MR_FLOW_UDP;
-  if ((parsed.tcp_flags & tcp::kFin) != 0) return MR_FLOW_CLOSING;
-  return (parsed.tcp_flags & tcp::kSyn) != 0 ? MR_FLOW_SYN : MR_FLOW_ESTABLISHED;
-}
-
 }  // namespace
 
 struct Forwarder::Choice {
@@ -44,12 +41,9 @@ struct Forwarder::Choice {
 
 std::uint64_t Forwarder::selection_hash_of(const ClientKey& client,
                                            const mr_listener& listener) const noexcept {
-  const mr_flow_tuple tuple = {.client_addr = addr_of(client.addr),
-                               .vip_addr = listener.vip_addr,
-                               .client_port_be = static_cast<std::uint16_t>(client.port_protocol),
-                               .vip_port_be = listener.port_be,
-                               .protocol = listener.protocol,
-                               .reserved = {}};
+  const mr_addr client_addr = addr_of(client.addr);
+  const mr_flow_tuple tuple =
+      mr_selection_tuple(&client_addr, static_cast<std::uint16_t>(client.port_protocol), &listener);
   return mr_selection_hash(&config_.image->selection_key, &tuple);
 }
 
@@ -74,7 +68,7 @@ Forwarder::Choice Forwarder::choose_target(const mr_listener& listener,
   const auto members = config_.members(group);
   if (may_be_orphan && slot.prev != MR_MEMBER_NONE) {
     const std::uint32_t prev = members[slot.prev];
-    if ((config_.targets[prev].flags & MR_TARGET_KEEPS_FLOWS) != 0) {
+    if (mr_takes_orphan(config_.targets[prev].flags)) {
       return {.target_slot = prev, .is_orphan = true};
     }
   }
@@ -87,11 +81,12 @@ std::uint32_t Forwarder::current_target(const ClientKey& client,
   return choose_target(listener, selection_hash_of(client, listener), false).target_slot;
 }
 
-// Sources that begin no flow. The node's own are forged: a flow from one would take the answers to
-// probes from the kernel.
 bool Forwarder::is_no_client(const Parsed& parsed) const noexcept {
-  return is_martian(parsed) || is_link_local(parsed.source) || is_vip(parsed.source) ||
-         is_local(parsed.source);
+  // Lookups first, so that nothing has to be kept while they run.
+  const bool is_vip_source = is_vip(parsed.source);
+  const bool is_node = is_local(parsed.source);
+  return mr_source_fault_of(parsed.source.low, is_vip_source, is_node, is_martian(parsed)) !=
+         MR_SOURCE_FINE;
 }
 
 // The first packet of a flow that this worker sees.
@@ -100,12 +95,11 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   if (is_no_client(parsed)) return drop(MR_DROP_MARTIAN);
   const std::uint32_t listener_slot = slot_of(listener);
-  const bool is_tcp = parsed.protocol == ip_protocol::kTcp;
-  const bool is_syn = (parsed.tcp_flags & tcp::kSyn) != 0;
   if (work.candidate != FlowTable::no_flow() || work.selection_hash == kNotForeseen) {
     foresee_flow(work);
   }
-  const Choice choice = choose_target(listener, work.selection_hash, is_tcp && !is_syn);
+  const Choice choice = choose_target(listener, work.selection_hash,
+                                      mr_may_be_orphan(parsed.protocol, parsed.tcp_flags));
   if (choice.target_slot == MR_TABLE_EMPTY) {
     if (listener_slot < counters_.listeners.size()) {
       add(counters_.listeners[listener_slot].rejected_flows, 1);
@@ -113,25 +107,22 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
     return drop(MR_DROP_NO_TARGET);
   }
   const mr_target& target = config_.targets[choice.target_slot];
-  const bool is_nat = target.forwarding == MR_FORWARDING_NAT;
-  // With the client's address kept, a target that is its own client would hear from itself.
-  if (is_nat && words_of(target.addr) == parsed.source) return drop(MR_DROP_MARTIAN);
-  const bool is_resolved = (target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
-  // A RST ends what this worker does not know: pass it on, remember nothing.
-  const bool is_worth_tracking = (parsed.tcp_flags & tcp::kRst) == 0 && is_resolved;
-  const bool may_share = is_nat && flows_.may_have_flow(work.hash);
-  const std::uint32_t index =
-      is_worth_tracking ? insert_flow(work, first_state(parsed, is_nat), is_nat) : MR_RECORD_NONE;
+  if (mr_refuses_own_client(target.forwarding) && words_of(target.addr) == parsed.source) {
+    return drop(MR_DROP_MARTIAN);
+  }
+  const bool has_replies = mr_sees_replies(target.forwarding);
+  const bool may_share = has_replies && flows_.may_have_flow(work.hash);
+  const std::uint32_t state = mr_first_state(parsed.protocol, parsed.tcp_flags, has_replies);
+  const std::uint32_t index = mr_is_worth_a_record(parsed.tcp_flags, target.next_hop.flags)
+                                  ? insert_flow(work, state, has_replies)
+                                  : MR_RECORD_NONE;
   if (index == MR_RECORD_NONE) return forward_untracked(packet, work, choice.target_slot);
   mr_flow_record& flow = flows_.record(index);
   flow.listener_slot = listener_slot;
   flow.listener_id = listener.id;
-  flow.last_hop = flows_.learn_last_hop(packet.data + eth::kSource, packet.nic);
-  if (flow.state == MR_FLOW_CLOSING) flow.flags |= MR_FLOW_FIN_CLIENT;
-  if (choice.is_orphan) {
-    flow.flags |= MR_FLOW_ORPHAN_PREV;
-    count(MR_COUNTER_ORPHANS_TO_PREV);
-  }
+  flow.last_hop = flows_.learn_last_hop(packet.data + MR_ETH_SOURCE, packet.nic);
+  flow.flags = static_cast<std::uint16_t>(mr_first_flags(state, choice.is_orphan));
+  if (choice.is_orphan) count(MR_COUNTER_ORPHANS_TO_PREV);
   bind_flow(flow, listener, choice.target_slot);
   if (may_share) [[unlikely]]
     claim_replies(work.hash, flow, target);
@@ -148,7 +139,7 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
 
 // A record for the packet's flow, or MR_RECORD_NONE. `has_replies`: that the flow found no room is
 // then remembered for them.
-std::uint32_t Forwarder::insert_flow(const Work& work, mr_flow_state state,
+std::uint32_t Forwarder::insert_flow(const Work& work, std::uint32_t state,
                                      bool has_replies) noexcept {
   const ClientKey client = source_key(work.parsed);
   const bool has_room = inserts_.take() && (flows_.used() < flows_.capacity() || make_room());
@@ -172,7 +163,7 @@ Verdict Forwarder::forward_untracked(Packet& packet, const Work& work,
   const mr_target& target = config_.targets[target_slot];
   if ((target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0) count(MR_COUNTER_UNTRACKED_PACKETS);
   mr_flow_record passing{};
-  const NatDeltas deltas = nat_deltas(*work.listener, target);
+  const mr_nat_deltas deltas = nat_deltas(*work.listener, target);
   passing.target_slot = target_slot;
   passing.ip_checksum_delta = deltas.ip;
   passing.l4_checksum_delta = deltas.l4;
@@ -193,7 +184,7 @@ bool Forwarder::make_room() noexcept {
     if (index == MR_RECORD_NONE) return false;
     give_up_next_ = index + 1;
     mr_flow_record& flow = flows_.record(index);
-    if (is_over_or_new(flow)) {
+    if (worth_of(flow) <= MR_WORTH_NEW) {
       give_up_flow(flow);
       return true;
     }
@@ -206,21 +197,22 @@ bool Forwarder::make_room() noexcept {
 // The buckets of `hash` are full, which happens to one flow in 400 when the table is: gives up a
 // record of theirs. False when all are confirmed.
 bool Forwarder::clear_way(std::uint64_t hash) noexcept {
-  mr_flow_record* flow = flows_.find_in_the_way(
-      hash, [](const mr_flow_record& other) { return is_over_or_new(other); });
-  if (flow == nullptr) {
-    flow = flows_.find_in_the_way(hash,
-                                  [](const mr_flow_record& other) { return !is_confirmed(other); });
-  }
+  const auto find_worth = [&](mr_flow_worth at_most) {
+    return flows_.find_in_the_way(
+        hash, [at_most](const mr_flow_record& other) { return worth_of(other) <= at_most; });
+  };
+  mr_flow_record* flow = find_worth(MR_WORTH_NEW);
+  if (flow == nullptr) flow = find_worth(MR_WORTH_PLAUSIBLE);
   if (flow != nullptr) give_up_flow(*flow);
   return flow != nullptr;
 }
 
 void Forwarder::give_up_flow(mr_flow_record& flow) noexcept {
   const mr_target* target = target_of(flow);
-  const bool has_replies = target != nullptr && target->forwarding == MR_FORWARDING_NAT;
-  const bool may_go_on = !is_over(flow) || is_reset(flow);
-  if (has_replies && may_go_on) no_room_.add(flows_.hash(ClientKey::of(flow)));
+  const bool has_replies = target != nullptr && mr_sees_replies(target->forwarding);
+  if (has_replies && mr_may_go_on(flow.state, flow.flags)) {
+    no_room_.add(flows_.hash(ClientKey::of(flow)));
+  }
   forget_flow(flow);
   count(MR_COUNTER_FLOW_GIVEN_UP);
 }
@@ -229,7 +221,7 @@ void Forwarder::give_up_flow(mr_flow_record& flow) noexcept {
 void Forwarder::bind_flow(mr_flow_record& flow, const mr_listener& listener,
                           std::uint32_t target_slot) noexcept {
   const mr_target& target = config_.targets[target_slot];
-  const NatDeltas deltas = nat_deltas(listener, target);
+  const mr_nat_deltas deltas = nat_deltas(listener, target);
   flow.ip_checksum_delta = deltas.ip;
   flow.l4_checksum_delta = deltas.l4;
   flow.target_slot = target_slot;
@@ -262,7 +254,7 @@ void Forwarder::fold_counts(mr_flow_record& flow) noexcept {
 }
 
 // What is over is no longer protected, and no target is busy with it.
-void Forwarder::set_state(mr_flow_record& flow, mr_flow_state state) noexcept {
+void Forwarder::set_state(mr_flow_record& flow, std::uint32_t state) noexcept {
   const bool was_active = is_active(flow);
   flow.state = static_cast<std::uint8_t>(state);
   if (is_active(flow) != was_active) adjust_active(flow, was_active ? -1 : 1);
@@ -284,14 +276,10 @@ void Forwarder::take_confirmation(mr_flow_record& flow) noexcept {
 }
 
 // One more round of the sweep in which the client spoke.
-void Forwarder::make_plausible(mr_flow_record& flow) noexcept {
-  if ((flow.flags & MR_FLOW_SPOKE_TWICE) != 0) {
-    flow.flags |= MR_FLOW_PLAUSIBLE;
-    if (flow.state == MR_FLOW_UDP_NEW) set_state(flow, MR_FLOW_UDP);
-    return;
-  }
-  const bool has_spoken = (flow.flags & MR_FLOW_SPOKE_ONCE) != 0;
-  flow.flags |= has_spoken ? MR_FLOW_SPOKE_TWICE : MR_FLOW_SPOKE_ONCE;
+void Forwarder::note_round(mr_flow_record& flow) noexcept {
+  const std::uint32_t flags = mr_flags_of_round(flow.state, flow.flags);
+  add_flags(flow, flags);
+  if ((flags & MR_FLOW_PLAUSIBLE) != 0) set_state(flow, mr_plausible_state(flow.state));
 }
 
 // A flow that was over by itself is none that ended for being idle.
@@ -304,7 +292,7 @@ void Forwarder::expire_flow(mr_flow_record& flow) noexcept {
   fold_counts(flow);
   count_expiry(flow);
   set_state(flow, MR_FLOW_EXPIRED);
-  flow.flags &= static_cast<std::uint16_t>(~(MR_FLOW_TOLD_CLIENT | MR_FLOW_TOLD_TARGET));
+  clear_flags(flow, MR_FLOW_OF_ITS_LIFE);
   flow.last_seen_tick = tick_;
 }
 
@@ -321,20 +309,17 @@ void Forwarder::sweep_record(std::uint32_t index) noexcept {
   mr_flow_record& flow = flows_.record(index);
   if (flow.state == MR_FLOW_FREE) return;
   flows_.keep_last_hop(flow.last_hop);
-  const bool is_opening = flow.state == MR_FLOW_SYN;
-  if (flow.packets != 0 && is_over_or_new(flow) && !is_over(flow) && !is_opening) {
-    make_plausible(flow);
-  }
+  if (flow.packets != 0) note_round(flow);
   fold_counts(flow);
   const mr_listener* listener = listener_of(flow);
-  if (listener == nullptr || target_of(flow) == nullptr) return forget_flow(flow);
-  if (flow.state == MR_FLOW_EXPIRED && flows_.used() > expired_kept_below(flows_.capacity())) {
-    return forget_flow(flow);
-  }
-  if (!is_idle(flow, *listener)) return;
-  const bool is_worth_a_reset = flow.state == MR_FLOW_ESTABLISHED || flow.state == MR_FLOW_CLOSING;
-  if (is_worth_a_reset) return expire_flow(flow);
-  count_expiry(flow);
+  const bool is_orphaned = listener == nullptr || target_of(flow) == nullptr;
+  const bool is_idle_now = !is_orphaned && is_idle(flow, *listener);
+  const bool is_in_the_way =
+      flow.state == MR_FLOW_EXPIRED && flows_.used() > expired_kept_below(flows_.capacity());
+  const mr_sweep what = mr_sweep_of(flow.state, is_orphaned || is_in_the_way, is_idle_now);
+  if (what == MR_SWEEP_KEEP) return;
+  if (what == MR_SWEEP_EXPIRE) return expire_flow(flow);
+  if (is_idle_now) count_expiry(flow);
   forget_flow(flow);
 }
 

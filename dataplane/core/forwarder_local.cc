@@ -49,20 +49,23 @@ bool Forwarder::is_passing_fragment(const Parsed& parsed) const noexcept {
 // kernel would route it to the client with the target's own address. Only the first one shows the
 // port; of those that overtake it nothing is known.
 bool Forwarder::is_of_target(const Packet& packet, const Parsed& parsed) noexcept {
-  const std::uint8_t* ip = packet.data + eth::kBytes;
+  const std::uint8_t* ip = packet.data + MR_ETH_BYTES;
   // An IPv6 fragment header (RFC 8200 section 4.5) is as long as its IPv4 fields are apart.
-  const std::uint8_t* fragment = ip + (parsed.is_v4 ? ipv4::kFragment : ipv6::kBytes + 2);
-  const std::uint32_t l4_bytes = parsed.is_v4 ? ipv4::kBytes : ipv6::kBytes + ipv6::kFragmentBytes;
+  const std::uint8_t* fragment =
+      ip + (parsed.is_v4 ? MR_IPV4_FRAGMENT : MR_IPV6_BYTES + MR_IPV6_FRAGMENT_WORD);
+  const std::uint32_t l4_bytes =
+      parsed.is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES + MR_IPV6_FRAGMENT_BYTES;
   if (parsed.ip_bytes < l4_bytes) return false;
-  const std::uint16_t offset_mask = parsed.is_v4 ? 0x1fff : 0xfff8;
+  const std::uint32_t offset_mask =
+      parsed.is_v4 ? MR_IPV4_FRAGMENT_OFFSET : MR_IPV6_FRAGMENT_OFFSET;
   const bool is_first = (from_be16(load<std::uint16_t>(fragment)) & offset_mask) == 0;
   const FragmentMemory::Datagram datagram{
       .source = parsed.source.low ^ parsed.source.high,
       .destination = parsed.destination.low ^ parsed.destination.high,
-      .id = parsed.is_v4 ? std::uint32_t{load<std::uint16_t>(ip + ipv4::kId)}
-                         : load<std::uint32_t>(fragment + 2)};
+      .id = parsed.is_v4 ? std::uint32_t{load<std::uint16_t>(ip + MR_IPV4_ID)}
+                         : load<std::uint32_t>(ip + MR_IPV6_BYTES + MR_IPV6_FRAGMENT_ID)};
   if (!is_first) return fragments_.has(datagram);
-  const std::uint8_t protocol = parsed.is_v4 ? parsed.protocol : ip[ipv6::kBytes];
+  const std::uint8_t protocol = parsed.is_v4 ? parsed.protocol : ip[MR_IPV6_BYTES];
   if (parsed.ip_bytes < l4_bytes + sizeof(std::uint16_t)) return false;
   if (!is_service(parsed.source, load<std::uint16_t>(ip + l4_bytes), protocol)) return false;
   fragments_.add(datagram);
@@ -119,7 +122,7 @@ Verdict Forwarder::refuse_martian(const Packet& packet, const Parsed& parsed) no
 // Answers a TCP segment of a flow that is over; a RST itself gets no answer.
 Verdict Forwarder::reset(Packet& packet, const Parsed& parsed,
                          std::uint32_t listener_slot) noexcept {
-  if ((parsed.tcp_flags & tcp::kRst) != 0) return drop(MR_DROP_UNWANTED_RST);
+  if ((parsed.tcp_flags & MR_TCP_RST) != 0) return drop(MR_DROP_UNWANTED_RST);
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
   if (!resets_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_with_reset(packet, parsed, nic_macs_[packet.nic]);

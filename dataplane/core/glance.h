@@ -14,11 +14,9 @@
 #include "dataplane/core/packet.h"
 #include "dataplane/core/parse.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/rules/step_rule.h"
 
 namespace millrace::core {
-
-// The state of no flow: for packets that open, close or reset.
-inline constexpr std::uint32_t kNoState = 0xff;
 
 namespace detail {
 
@@ -40,71 +38,72 @@ inline void accept_transport(const std::uint8_t* l4, std::uint8_t protocol, std:
                                                     std::uint32_t ip_header_bytes,
                                                     std::uint8_t protocol,
                                                     Parsed& parsed) noexcept {
-  const bool is_v4 = ip_header_bytes == ipv4::kBytes;
-  if (protocol == ip_protocol::kTcp) [[likely]] {
-    const std::uint32_t word = load<std::uint16_t>(l4 + tcp::kDataOffset);
+  const bool is_v4 = ip_header_bytes == MR_IPV4_BYTES;
+  if (protocol == MR_PROTOCOL_TCP) [[likely]] {
+    const std::uint32_t word = load<std::uint16_t>(l4 + MR_TCP_DATA_OFFSET);
     const std::uint32_t flags = word >> 8;
     const std::uint32_t header_bytes = (word & 0xf0) >> 2;
-    if (header_bytes < tcp::kBytes) return MR_FLOW_FREE;
+    if (header_bytes < MR_TCP_BYTES) return MR_FLOW_FREE;
     if (header_bytes > parsed.ip_bytes - ip_header_bytes) return MR_FLOW_FREE;
-    accept_transport(l4, ip_protocol::kTcp, flags, is_v4, parsed);
-    constexpr std::uint32_t kDecisive = tcp::kFin | tcp::kSyn | tcp::kRst | tcp::kAck;
-    if ((flags & kDecisive) == tcp::kAck) [[likely]]
+    accept_transport(l4, MR_PROTOCOL_TCP, flags, is_v4, parsed);
+    if ((flags & (MR_TCP_TRACKED | MR_TCP_ACK)) == MR_TCP_ACK) [[likely]]
       return MR_FLOW_ESTABLISHED;
-    return (kSaneTcpFlags >> (flags & 0x3f) & 1) != 0 ? kNoState : std::uint32_t{MR_FLOW_FREE};
+    // It opens, closes or resets (mr_settled_state()).
+    return mr_are_sane_tcp_flags(flags) ? std::uint32_t{MR_FLOW_STATE_COUNT}
+                                        : std::uint32_t{MR_FLOW_FREE};
   }
-  if (protocol != ip_protocol::kUdp) return MR_FLOW_FREE;
-  const std::uint32_t udp_bytes = from_be16(load<std::uint16_t>(l4 + udp::kLength));
-  if (udp_bytes < udp::kBytes) return MR_FLOW_FREE;
+  if (protocol != MR_PROTOCOL_UDP) return MR_FLOW_FREE;
+  const std::uint32_t udp_bytes = from_be16(load<std::uint16_t>(l4 + MR_UDP_LENGTH));
+  if (udp_bytes < MR_UDP_BYTES) return MR_FLOW_FREE;
   if (udp_bytes > parsed.ip_bytes - ip_header_bytes) return MR_FLOW_FREE;
-  accept_transport(l4, ip_protocol::kUdp, 0, is_v4, parsed);
+  accept_transport(l4, MR_PROTOCOL_UDP, 0, is_v4, parsed);
   return MR_FLOW_UDP;
 }
 
 [[nodiscard]] inline std::uint32_t glance_ipv4(const std::uint8_t* ip, std::uint32_t l3_bytes,
                                                Parsed& parsed) noexcept {
   constexpr std::uint64_t kVersion4NoOptions = 0x45;
-  constexpr std::uint64_t kFragmentBits = std::uint64_t{to_be16(ipv4::kFragmentMask)} << 48;
+  constexpr std::uint64_t kFragmentBits = std::uint64_t{to_be16(MR_IPV4_FRAGMENT_MASK)} << 48;
   const auto first = load<std::uint64_t>(ip);
   if ((first & (kFragmentBits | 0xff)) != kVersion4NoOptions) return MR_FLOW_FREE;
   parsed.ip_bytes = from_be16(static_cast<std::uint16_t>(first >> 16));
-  if (parsed.ip_bytes < ipv4::kBytes || parsed.ip_bytes > l3_bytes) return MR_FLOW_FREE;
+  if (parsed.ip_bytes < MR_IPV4_BYTES || parsed.ip_bytes > l3_bytes) return MR_FLOW_FREE;
   if (!ipv4_checksum_holds(ip)) return MR_FLOW_FREE;
-  const auto second = load<std::uint64_t>(ip + ipv4::kTtl);
+  const auto second = load<std::uint64_t>(ip + MR_IPV4_TTL);
   parsed.source = v4_words(static_cast<std::uint32_t>(second >> 32));
-  parsed.destination = v4_words_at(ip + ipv4::kDestination);
-  return glance_transport(ip + ipv4::kBytes, ipv4::kBytes, static_cast<std::uint8_t>(second >> 8),
+  parsed.destination = v4_words_at(ip + MR_IPV4_DESTINATION);
+  return glance_transport(ip + MR_IPV4_BYTES, MR_IPV4_BYTES, static_cast<std::uint8_t>(second >> 8),
                           parsed);
 }
 
 [[nodiscard]] inline std::uint32_t glance_ipv6(const std::uint8_t* ip, std::uint32_t l3_bytes,
                                                Parsed& parsed) noexcept {
-  if (l3_bytes < ipv6::kBytes + tcp::kBytes)
+  if (l3_bytes < MR_IPV6_BYTES + MR_TCP_BYTES)
     return MR_FLOW_FREE;  // or a short datagram: parse() knows
   const auto first = load<std::uint64_t>(ip);
   if ((first & 0xf0) != 0x60) return MR_FLOW_FREE;
-  parsed.ip_bytes = ipv6::kBytes + from_be16(static_cast<std::uint16_t>(first >> 32));
+  parsed.ip_bytes = MR_IPV6_BYTES + from_be16(static_cast<std::uint16_t>(first >> 32));
   if (parsed.ip_bytes > l3_bytes) return MR_FLOW_FREE;
-  parsed.source = words_at(ip + ipv6::kSource);
-  parsed.destination = words_at(ip + ipv6::kDestination);
+  parsed.source = words_at(ip + MR_IPV6_SOURCE);
+  parsed.destination = words_at(ip + MR_IPV6_DESTINATION);
   // Inside, v4-mapped addresses are IPv4's: they must not come from outside.
   if (parsed.source.low == 0 || parsed.destination.low == 0) return MR_FLOW_FREE;
-  return glance_transport(ip + ipv6::kBytes, ipv6::kBytes, static_cast<std::uint8_t>(first >> 48),
+  return glance_transport(ip + MR_IPV6_BYTES, MR_IPV6_BYTES, static_cast<std::uint8_t>(first >> 48),
                           parsed);
 }
 
 }  // namespace detail
 
 // Bytes that a frame must have for a glance. IPv4 with UDP may be shorter, but hardly is.
-inline constexpr std::uint32_t kGlanceBytes = eth::kBytes + ipv4::kBytes + tcp::kBytes;
+inline constexpr std::uint32_t kGlanceBytes = MR_ETH_BYTES + MR_IPV4_BYTES + MR_TCP_BYTES;
 
 // The state of a flow for which such a packet, which has kGlanceBytes, is nothing new, or
 // MR_FLOW_FREE when it is not of the kind above. If it is, `parsed` is what parse() makes of it,
 // but for martians, which parse() refuses.
 [[nodiscard]] inline std::uint32_t glance(const Packet& packet, Parsed& parsed) noexcept {
-  const std::uint32_t l3_bytes = packet.length - eth::kBytes;
-  const std::uint8_t* ip = packet.data + eth::kBytes;
-  const auto type = load<std::uint16_t>(packet.data + eth::kType);
+  const std::uint32_t l3_bytes = packet.length - MR_ETH_BYTES;
+  const std::uint8_t* ip = packet.data + MR_ETH_BYTES;
+  const auto type = load<std::uint16_t>(packet.data + MR_ETH_TYPE);
   if (type == be(EtherType::ipv4)) return detail::glance_ipv4(ip, l3_bytes, parsed);
   if (type == be(EtherType::ipv6)) return detail::glance_ipv6(ip, l3_bytes, parsed);
   return MR_FLOW_FREE;

@@ -23,37 +23,33 @@ struct Quote {
 
 // `parsed` has Shape::icmp.
 [[nodiscard]] inline bool is_icmp_error(const Packet& packet, const Parsed& parsed) noexcept {
-  const std::uint8_t type = packet.data[parsed.l4_offset()];
-  if (!parsed.is_v4) return type >= icmpv6::kErrorFirst && type <= icmpv6::kErrorLast;
-  return type == icmp::kUnreachable || type == icmp::kTimeExceeded ||
-         type == icmp::kParameterProblem;
+  return mr_is_icmp_error(parsed.is_v4, packet.data[parsed.l4_offset()]);
 }
 
 // Nothing when less than addresses and ports is quoted, or another protocol.
 [[nodiscard]] inline std::optional<Quote> quote_of(const Packet& packet,
                                                    const Parsed& parsed) noexcept {
-  constexpr std::uint32_t kPorts = 4;
-  const std::uint8_t* ip = packet.data + parsed.l4_offset() + icmp::kBytes;
-  const std::uint32_t bytes = eth::kBytes + parsed.ip_bytes - parsed.l4_offset() - icmp::kBytes;
+  const std::uint8_t* ip = packet.data + parsed.l4_offset() + MR_ICMP_BYTES;
+  const std::uint32_t bytes = MR_ETH_BYTES + parsed.ip_bytes - parsed.l4_offset() - MR_ICMP_BYTES;
   Quote quote{};
-  std::uint32_t header_bytes = ipv6::kBytes;
+  std::uint32_t header_bytes = MR_IPV6_BYTES;
   if (parsed.is_v4) {
-    if (bytes < ipv4::kBytes) return std::nullopt;
+    if (bytes < MR_IPV4_BYTES) return std::nullopt;
     header_bytes = (ip[0] & 0x0f) * 4u;
-    if (ip[0] >> 4 != 4 || header_bytes < ipv4::kBytes) return std::nullopt;
-    quote.source = v4_words_at(ip + ipv4::kSource);
-    quote.destination = v4_words_at(ip + ipv4::kDestination);
-    quote.protocol = ip[ipv4::kProtocol];
+    if (ip[0] >> 4 != 4 || header_bytes < MR_IPV4_BYTES) return std::nullopt;
+    quote.source = v4_words_at(ip + MR_IPV4_SOURCE);
+    quote.destination = v4_words_at(ip + MR_IPV4_DESTINATION);
+    quote.protocol = ip[MR_IPV4_PROTOCOL];
   } else {
-    if (bytes < ipv6::kBytes || ip[0] >> 4 != 6) return std::nullopt;
-    quote.source = words_at(ip + ipv6::kSource);
-    quote.destination = words_at(ip + ipv6::kDestination);
-    quote.protocol = ip[ipv6::kNextHeader];
+    if (bytes < MR_IPV6_BYTES || ip[0] >> 4 != 6) return std::nullopt;
+    quote.source = words_at(ip + MR_IPV6_SOURCE);
+    quote.destination = words_at(ip + MR_IPV6_DESTINATION);
+    quote.protocol = ip[MR_IPV6_NEXT_HEADER];
   }
-  const bool has_ports = quote.protocol == ip_protocol::kTcp || quote.protocol == ip_protocol::kUdp;
-  if (!has_ports || bytes < header_bytes + kPorts) return std::nullopt;
+  if (!mr_is_transport(quote.protocol) || bytes < header_bytes + MR_L4_PORTS_BYTES)
+    return std::nullopt;
   quote.source_port_be = load<std::uint16_t>(ip + header_bytes);
-  quote.destination_port_be = load<std::uint16_t>(ip + header_bytes + 2);
+  quote.destination_port_be = load<std::uint16_t>(ip + header_bytes + MR_L4_DESTINATION_PORT);
   return quote;
 }
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract headers mean the same to every compiler, and what they meant yesterday.
 
-Each dataplane/contract/*_abi.h compiles alone, warnings as errors, as C11 (gcc), C++20 (g++ and
-clang++) and BPF (clang). Names of structs, fields, enumerators and constants come from clang's
-syntax tree, their numbers from a program that gcc builds; the other compilers confirm the numbers
-by static assertions. The result is compared with layout.golden.
+Each header of dataplane/contract and dataplane/rules compiles alone, warnings as errors, as C11
+(gcc), C++20 (g++ and clang++) and BPF (clang). The contract's structs, fields, enumerators and
+constants come from clang's syntax tree, their numbers from a program that gcc builds; the other
+compilers confirm the numbers by static assertions. The result is compared with layout.golden.
 
   tests/abi/abi.py            check
   tests/abi/abi.py --update   write layout.golden anew, after raising MR_ABI_VERSION
@@ -27,6 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = ROOT / "dataplane" / "contract"
+RULES = ROOT / "dataplane" / "rules"
 GOLDEN = Path(__file__).with_name("layout.golden")
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror", f"-I{ROOT}"]
@@ -151,11 +152,13 @@ def assertions(layout: list[str]) -> str:
 
 
 def check_compilers(contract: Contract, layout: list[str]) -> Iterator[str]:
+    paths = [CONTRACT / header for header in contract.headers] + sorted(RULES.glob("*.h"))
     for name, command in COMPILERS.items():
-        for header in contract.headers:
-            built = compile_text([*command, "-fsyntax-only"], preamble([header]))
+        for path in paths:
+            include = f'#include "{path.relative_to(ROOT)}"\n'
+            built = compile_text([*command, "-fsyntax-only"], include)
             if built.returncode != 0:
-                yield f"{header} does not compile as {name}:\n{built.stderr}"
+                yield f"{path.name} does not compile as {name}:\n{built.stderr}"
         text = preamble(contract.headers) + assertions(layout)
         confirmed = compile_text([*command, "-fsyntax-only"], text)
         if confirmed.returncode != 0:

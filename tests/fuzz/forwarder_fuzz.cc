@@ -112,9 +112,9 @@ std::size_t overhead_of(const test::Frame& in, const test::FrameFacts& before,
                         const test::Outcome& out) {
   for (const std::uint8_t forwarding : {MR_FORWARDING_IPIP, MR_FORWARDING_GUE}) {
     const bool is_v4 = before.ether_type == 0x0800;
-    const std::size_t overhead = core::encapsulation_bytes(forwarding, is_v4);
-    const auto inner = in.bytes.begin() + core::eth::kBytes;
-    if (out.bytes.size() == core::eth::kBytes + overhead + before.ip_bytes &&
+    const std::size_t overhead = mr_outer_bytes(forwarding, is_v4);
+    const auto inner = in.bytes.begin() + MR_ETH_BYTES;
+    if (out.bytes.size() == MR_ETH_BYTES + overhead + before.ip_bytes &&
         std::equal(inner, inner + static_cast<std::ptrdiff_t>(before.ip_bytes),
                    out.bytes.end() - static_cast<std::ptrdiff_t>(before.ip_bytes))) {
       return overhead;
@@ -125,10 +125,10 @@ std::size_t overhead_of(const test::Frame& in, const test::FrameFacts& before,
 
 // A datagram shorter than the packet around it: the outer checksum does not look behind it.
 bool has_surplus(const test::Frame& in, const test::FrameFacts& before) {
-  const std::size_t at = before.l4_offset + core::udp::kLength;
-  return before.protocol == core::ip_protocol::kUdp &&
+  const std::size_t at = before.l4_offset + MR_UDP_LENGTH;
+  return before.protocol == MR_PROTOCOL_UDP &&
          before.l4_offset + (std::size_t{in.bytes[at]} << 8 | in.bytes[at + 1]) !=
-             core::eth::kBytes + before.ip_bytes;
+             MR_ETH_BYTES + before.ip_bytes;
 }
 
 void check_encapsulated(const test::Frame& in, const test::FrameFacts& before,
@@ -145,15 +145,15 @@ void check_encapsulated(const test::Frame& in, const test::FrameFacts& before,
 // around it. Checks it if it is one.
 bool check_own_reset(const test::Frame& in, const test::FrameFacts& before,
                      const test::Outcome& out) {
-  if (!before.is_ip || before.protocol != core::ip_protocol::kTcp) return false;
-  const std::size_t packet_bytes = before.l4_offset - core::eth::kBytes + core::tcp::kBytes;
-  if (out.bytes.size() < core::eth::kBytes + packet_bytes) return false;
-  test::Bytes inner(in.bytes.begin(), in.bytes.begin() + core::eth::kBytes);
+  if (!before.is_ip || before.protocol != MR_PROTOCOL_TCP) return false;
+  const std::size_t packet_bytes = before.l4_offset - MR_ETH_BYTES + MR_TCP_BYTES;
+  if (out.bytes.size() < MR_ETH_BYTES + packet_bytes) return false;
+  test::Bytes inner(in.bytes.begin(), in.bytes.begin() + MR_ETH_BYTES);
   inner.insert(inner.end(), out.bytes.end() - static_cast<std::ptrdiff_t>(packet_bytes),
                out.bytes.end());
   const std::uint8_t* tcp = inner.data() + before.l4_offset;
-  const bool was_reset = (in.bytes[before.l4_offset + core::tcp::kFlags] & core::tcp::kRst) != 0;
-  if (was_reset || tcp[core::tcp::kFlags] != core::tcp::kRst) return false;
+  const bool was_reset = (in.bytes[before.l4_offset + MR_TCP_FLAGS] & MR_TCP_RST) != 0;
+  if (was_reset || tcp[MR_TCP_FLAGS] != MR_TCP_RST) return false;
   const test::FrameFacts facts = test::facts_of(inner);
   require(facts.is_ip && facts.ip_bytes == packet_bytes && facts.ip_checksum != Checksum::wrong,
           "a RST in the place of a late segment is a whole packet");

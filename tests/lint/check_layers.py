@@ -10,21 +10,23 @@ from tree import Finding, Include, SourceFile, Tree
 
 # Folder -> project folders that its files may include besides themselves. The first match of the
 # longest prefix counts. Nothing under dataplane includes controlplane; the control plane reaches an
-# engine only through contract, core and shm.
+# engine only through contract, rules, core and shm.
 LAYERS: dict[str, tuple[str, ...]] = {
     "dataplane/contract": (),
-    "dataplane/core": ("dataplane/contract",),
-    "dataplane/shm": ("dataplane/contract", "dataplane/core"),
-    "dataplane/dpdk": ("dataplane/contract", "dataplane/core"),
+    "dataplane/rules": ("dataplane/contract",),
+    "dataplane/core": ("dataplane/contract", "dataplane/rules"),
+    "dataplane/shm": ("dataplane/contract", "dataplane/rules", "dataplane/core"),
+    "dataplane/dpdk": ("dataplane/contract", "dataplane/rules", "dataplane/core"),
     "dataplane/worker": (
         "dataplane/contract",
+        "dataplane/rules",
         "dataplane/core",
         "dataplane/shm",
         "dataplane/dpdk",
     ),
     "dataplane/program": ("dataplane/core",),
     "dataplane": ("dataplane",),
-    "controlplane/model": ("dataplane/contract", "dataplane/core"),
+    "controlplane/model": ("dataplane/contract", "dataplane/rules", "dataplane/core"),
     "controlplane/config": ("controlplane/model",),
     "controlplane/store": ("controlplane/model",),
     "controlplane/publish": ("controlplane/model",),
@@ -43,17 +45,23 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "controlplane": ("controlplane", "dataplane/program"),  # main.cc alone
     "bpf/engine": (
         "dataplane/contract",
+        "dataplane/rules",
         "dataplane/core",
         "dataplane/shm",
         "dataplane/program",
         "bpf",
     ),
-    "bpf": ("dataplane/contract",),
+    "bpf": ("dataplane/contract", "dataplane/rules"),
     "bench": ("dataplane", "controlplane", "bpf", "tests/support"),
     "tests": ("dataplane", "controlplane", "bpf", "bench"),
 }
 # What every folder of the control plane may include besides its own list.
-CONTROLPLANE_BASE = ("dataplane/contract", "dataplane/core", "dataplane/shm")
+CONTROLPLANE_BASE = (
+    "dataplane/contract",
+    "dataplane/rules",
+    "dataplane/core",
+    "dataplane/shm",
+)
 
 # Library header -> folders that wrap the library; nobody else includes it.
 WRAPPED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -99,7 +107,8 @@ CORE_FORBIDDEN = re.compile(
     r"|(thread|mutex|shared_mutex|condition_variable|future|chrono|ctime|cstdio|iostream|fstream"
     r"|sstream|filesystem|random|functional|memory_resource)$"
 )
-C_SUBSET_SYSTEM = {"stdint.h", "stddef.h"}
+C_SUBSET = re.compile(r"dataplane/(contract/.*_abi|rules/.*)\.h$")
+C_SUBSET_SYSTEM = {"stdbool.h", "stdint.h", "stddef.h"}
 
 
 def _layer_of(path: str) -> str | None:
@@ -132,15 +141,14 @@ def _check_project_include(file: SourceFile, layer: str, include: Include) -> It
 
 
 def _check_c_subset(file: SourceFile) -> Iterator[Finding]:
+    names = ", ".join(sorted(C_SUBSET_SYSTEM))
     for include in file.includes:
-        is_own = include.target.startswith("dataplane/contract/") and include.target.endswith(
-            "_abi.h"
-        )
+        is_own = C_SUBSET.match(include.target) is not None
         if not (is_own or (include.is_system and include.target in C_SUBSET_SYSTEM)):
             yield file.finding(
                 include.line,
                 "c-subset",
-                f"{include.target}: a C-subset header includes stdint.h, stddef.h and its kind",
+                f"{include.target}: a C-subset header includes {names} and its kind",
             )
     if "#pragma once" in file.code:
         yield file.finding(1, "c-subset", "a C-subset header has include guards")
@@ -174,7 +182,7 @@ def check_layers(tree: Tree) -> Iterator[Finding]:
                 yield from _check_system_include(file, include)
             else:
                 yield from _check_project_include(file, layer, include)
-        if file.path.startswith("dataplane/contract/") and file.name.endswith("_abi.h"):
+        if C_SUBSET.match(file.path):
             yield from _check_c_subset(file)
 
 

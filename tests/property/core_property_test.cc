@@ -27,21 +27,21 @@ namespace {
 
 RC_GTEST_PROP(checksum, folding_keeps_the_remainder, (std::uint64_t sum)) {
   const std::uint64_t remainder = sum % 0xffff;
-  RC_ASSERT(fold(sum) == (remainder == 0 && sum != 0 ? 0xffff : remainder));
+  RC_ASSERT(mr_fold(sum) == (remainder == 0 && sum != 0 ? 0xffff : remainder));
 }
 
 RC_GTEST_PROP(checksum, update_equals_computing_again, (std::vector<std::uint16_t> words)) {
   RC_PRE(words.size() >= 2);
   const auto sum = [&] { return std::accumulate(words.begin(), words.end(), std::uint64_t{0}); };
-  const auto checksum = static_cast<std::uint16_t>(~fold(sum()));
+  const auto checksum = static_cast<std::uint16_t>(~mr_fold(sum()));
   const auto at = *rc::gen::inRange<std::size_t>(0, words.size());
   const std::uint16_t old_word = words[at];
   words[at] = *rc::gen::arbitrary<std::uint16_t>();
-  const std::uint16_t delta = checksum_delta(old_word, words[at]);
+  const std::uint16_t delta = mr_checksum_delta(old_word, words[at]);
   // A sum over a packet is never 0 (every packet has a nonzero word), so 0xffff and 0 can't be
   // confused.
   RC_PRE(sum() != 0 && sum() - words[at] + old_word != 0);
-  RC_ASSERT(updated_checksum(checksum, delta) == static_cast<std::uint16_t>(~fold(sum())));
+  RC_ASSERT(mr_updated_checksum(checksum, delta) == static_cast<std::uint16_t>(~mr_fold(sum())));
 }
 
 RC_GTEST_PROP(checksum, translation_there_and_back_restores_it, (std::uint16_t checksum)) {
@@ -51,9 +51,9 @@ RC_GTEST_PROP(checksum, translation_there_and_back_restores_it, (std::uint16_t c
   for (auto& byte : target.addr.bytes) byte = *rc::gen::arbitrary<std::uint8_t>();
   listener.port_be = *rc::gen::arbitrary<std::uint16_t>();
   target.port_be = *rc::gen::arbitrary<std::uint16_t>();
-  const NatDeltas deltas = nat_deltas(listener, target);
-  const std::uint16_t there = updated_checksum(checksum, deltas.l4);
-  const std::uint16_t back = updated_checksum(there, negated(deltas.l4));
+  const mr_nat_deltas deltas = nat_deltas(listener, target);
+  const std::uint16_t there = mr_updated_checksum(checksum, deltas.l4);
+  const std::uint16_t back = mr_updated_checksum(there, mr_negated_delta(deltas.l4));
   // One's complement has two zeros; both mean the same sum.
   RC_ASSERT(back == checksum || (back % 0xffff == 0 && checksum % 0xffff == 0));
 }
@@ -64,7 +64,7 @@ RC_GTEST_PROP(glance, accepts_what_parse_finds_whole_and_nothing_else, (bool is_
   std::vector<std::uint8_t> frame =
       test::make_frame({.source = is_v4 ? "192.0.2.100" : "2001:db8:64::1",
                         .destination = is_v4 ? "203.0.113.10" : "2001:db8:113::10",
-                        .protocol = is_tcp ? ip_protocol::kTcp : ip_protocol::kUdp,
+                        .protocol = is_tcp ? MR_PROTOCOL_TCP : MR_PROTOCOL_UDP,
                         .tcp_flags = *rc::gen::element<std::uint8_t>(0x10, 0x18, 0x02, 0x11, 0x04),
                         .payload = std::string(*rc::gen::inRange<std::size_t>(0, 40), 'x')});
   RC_ASSERT(test::glance_objection(frame) == "");
@@ -74,7 +74,8 @@ RC_GTEST_PROP(glance, accepts_what_parse_finds_whole_and_nothing_else, (bool is_
   }
   if (*rc::gen::arbitrary<bool>()) {  // else hardly an IPv4 header would pass
     store(frame.data() + 24, std::uint16_t{0});
-    store(frame.data() + 24, static_cast<std::uint16_t>(~fold(sum_bytes({frame.data() + 14, 20}))));
+    store(frame.data() + 24,
+          static_cast<std::uint16_t>(~mr_fold(sum_bytes({frame.data() + 14, 20}))));
   }
   frame.resize(*rc::gen::inRange<std::size_t>(14, frame.size() + 8));
   RC_ASSERT(test::glance_objection(frame) == "");
@@ -96,30 +97,30 @@ std::vector<std::uint8_t> arbitrary_bytes(std::size_t count) {
 // An IP packet of random bytes that has the lengths right, and over IPv6 the transport's checksum.
 Segment arbitrary_segment(bool is_v4, const std::vector<std::uint8_t>& payload) {
   const bool is_tcp = *rc::gen::arbitrary<bool>();
-  const std::uint32_t ip_header = is_v4 ? ipv4::kBytes : ipv6::kBytes;
-  const std::uint32_t l4_header = is_tcp ? tcp::kBytes : udp::kBytes;
+  const std::uint32_t ip_header = is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES;
+  const std::uint32_t l4_header = is_tcp ? MR_TCP_BYTES : MR_UDP_BYTES;
   const auto l4_bytes = static_cast<std::uint16_t>(l4_header + payload.size());
   Segment out;
-  out.frame.resize(kHeadroom + eth::kBytes);
+  out.frame.resize(kHeadroom + MR_ETH_BYTES);
   for (const auto& part : {arbitrary_bytes(ip_header + l4_header), payload}) {
     out.frame.insert(out.frame.end(), part.begin(), part.end());
   }
-  std::uint8_t* ip = out.frame.data() + kHeadroom + eth::kBytes;
+  std::uint8_t* ip = out.frame.data() + kHeadroom + MR_ETH_BYTES;
   std::uint8_t* l4 = ip + ip_header;
   out.parsed.is_v4 = is_v4;
-  out.parsed.protocol = is_tcp ? ip_protocol::kTcp : ip_protocol::kUdp;
+  out.parsed.protocol = is_tcp ? MR_PROTOCOL_TCP : MR_PROTOCOL_UDP;
   out.parsed.ip_bytes = ip_header + l4_bytes;
-  out.parsed.source = is_v4 ? v4_words_at(ip + ipv4::kSource) : words_at(ip + ipv6::kSource);
+  out.parsed.source = is_v4 ? v4_words_at(ip + MR_IPV4_SOURCE) : words_at(ip + MR_IPV6_SOURCE);
   out.parsed.source_port_protocol = load<std::uint16_t>(l4);
   if (is_v4) return out;
   ip[0] = static_cast<std::uint8_t>(0x60 | (ip[0] & 0x0f));
-  store(ip + ipv6::kPayloadLength, to_be16(l4_bytes));
-  ip[ipv6::kNextHeader] = out.parsed.protocol;
-  if (!is_tcp) store(l4 + udp::kLength, to_be16(l4_bytes));
-  std::uint8_t* checksum = l4 + (is_tcp ? tcp::kChecksum : udp::kChecksum);
+  store(ip + MR_IPV6_PAYLOAD_LENGTH, to_be16(l4_bytes));
+  ip[MR_IPV6_NEXT_HEADER] = out.parsed.protocol;
+  if (!is_tcp) store(l4 + MR_UDP_LENGTH, to_be16(l4_bytes));
+  std::uint8_t* checksum = l4 + (is_tcp ? MR_TCP_CHECKSUM : MR_UDP_CHECKSUM);
   store(checksum, std::uint16_t{0});
   const std::uint16_t right =
-      transport_checksum({ip + ipv6::kSource, 16}, {ip + ipv6::kDestination, 16},
+      transport_checksum({ip + MR_IPV6_SOURCE, 16}, {ip + MR_IPV6_DESTINATION, 16},
                          out.parsed.protocol, {l4, std::size_t{l4_bytes}});
   store(checksum, right == 0 && !is_tcp ? std::uint16_t{0xffff} : right);
   return out;
@@ -150,14 +151,14 @@ RC_GTEST_PROP(encapsulation, outer_udp_checksum_is_that_of_all_it_covers,
               (const std::vector<std::uint8_t>& payload)) {
   Segment segment = arbitrary_segment(false, payload);
   const Packet packet = encapsulated<MR_FORWARDING_GUE>(segment);
-  std::uint8_t* ip = packet.data + eth::kBytes;
-  std::uint8_t* udp = ip + ipv6::kBytes;
-  const std::uint16_t written = load<std::uint16_t>(udp + udp::kChecksum);
-  const std::size_t udp_bytes = packet.length - eth::kBytes - ipv6::kBytes;
-  RC_ASSERT(from_be16(load<std::uint16_t>(udp + udp::kLength)) == udp_bytes);
-  store(udp + udp::kChecksum, std::uint16_t{0});
+  std::uint8_t* ip = packet.data + MR_ETH_BYTES;
+  std::uint8_t* udp = ip + MR_IPV6_BYTES;
+  const std::uint16_t written = load<std::uint16_t>(udp + MR_UDP_CHECKSUM);
+  const std::size_t udp_bytes = packet.length - MR_ETH_BYTES - MR_IPV6_BYTES;
+  RC_ASSERT(from_be16(load<std::uint16_t>(udp + MR_UDP_LENGTH)) == udp_bytes);
+  store(udp + MR_UDP_CHECKSUM, std::uint16_t{0});
   const std::uint16_t computed = transport_checksum(
-      {ip + ipv6::kSource, 16}, {ip + ipv6::kDestination, 16}, ip_protocol::kUdp, {udp, udp_bytes});
+      {ip + MR_IPV6_SOURCE, 16}, {ip + MR_IPV6_DESTINATION, 16}, MR_PROTOCOL_UDP, {udp, udp_bytes});
   RC_ASSERT(written == (computed == 0 ? 0xffff : computed));
 }
 
@@ -166,15 +167,15 @@ RC_GTEST_PROP(encapsulation, inner_packet_is_untouched_and_outer_header_sums_up,
   const bool is_v4 = *rc::gen::arbitrary<bool>();
   const auto forwarding = *rc::gen::element<std::uint8_t>(MR_FORWARDING_IPIP, MR_FORWARDING_GUE);
   Segment segment = arbitrary_segment(is_v4, payload);
-  const std::vector<std::uint8_t> before(segment.frame.begin() + kHeadroom + eth::kBytes,
+  const std::vector<std::uint8_t> before(segment.frame.begin() + kHeadroom + MR_ETH_BYTES,
                                          segment.frame.end());
   const Packet packet = forwarding == MR_FORWARDING_IPIP ? encapsulated<MR_FORWARDING_IPIP>(segment)
                                                          : encapsulated<MR_FORWARDING_GUE>(segment);
-  const std::uint32_t overhead = encapsulation_bytes(forwarding, is_v4);
-  RC_ASSERT(packet.length == eth::kBytes + overhead + before.size());
+  const std::uint32_t overhead = mr_outer_bytes(forwarding, is_v4);
+  RC_ASSERT(packet.length == MR_ETH_BYTES + overhead + before.size());
   RC_ASSERT(packet.headroom == kHeadroom - overhead);
-  RC_ASSERT(std::equal(before.begin(), before.end(), packet.data + eth::kBytes + overhead));
-  if (is_v4) RC_ASSERT(ipv4_checksum_holds(packet.data + eth::kBytes));
+  RC_ASSERT(std::equal(before.begin(), before.end(), packet.data + MR_ETH_BYTES + overhead));
+  if (is_v4) RC_ASSERT(ipv4_checksum_holds(packet.data + MR_ETH_BYTES));
 }
 
 // ---- flow table

@@ -71,7 +71,7 @@ Bytes arbitrary_frame() {
        .payload = "some payload"});
   switch (*rc::gen::inRange(0, 10)) {
     case 0:  // VLAN tag
-      frame.insert(frame.begin() + eth::kType, {0x81, 0x00, 0x00, 0x07});
+      frame.insert(frame.begin() + MR_ETH_TYPE, {0x81, 0x00, 0x00, 0x07});
       break;
     case 1:  // another node's, a group's, everybody's
       frame[0] = *rc::gen::element<std::uint8_t>(0x02, 0x01, 0xff);
@@ -82,17 +82,18 @@ Bytes arbitrary_frame() {
       break;
     case 3:
     case 4: {  // fragments, options, lengths, flags
-      const auto at = *rc::gen::inRange<std::size_t>(eth::kType, frame.size());
+      const auto at = *rc::gen::inRange<std::size_t>(MR_ETH_TYPE, frame.size());
       frame[at] = *rc::gen::arbitrary<std::uint8_t>();
       break;
     }
     default:
       break;
   }
-  if (is_v4 && frame.size() >= eth::kBytes + ipv4::kBytes && frame[12] == 8) {
-    std::uint8_t* ip = frame.data() + eth::kBytes;
-    store(ip + ipv4::kChecksum, std::uint16_t{0});
-    store(ip + ipv4::kChecksum, static_cast<std::uint16_t>(~fold(sum_bytes({ip, ipv4::kBytes}))));
+  if (is_v4 && frame.size() >= MR_ETH_BYTES + MR_IPV4_BYTES && frame[12] == 8) {
+    std::uint8_t* ip = frame.data() + MR_ETH_BYTES;
+    store(ip + MR_IPV4_CHECKSUM, std::uint16_t{0});
+    store(ip + MR_IPV4_CHECKSUM,
+          static_cast<std::uint16_t>(~mr_fold(sum_bytes({ip, MR_IPV4_BYTES}))));
   }
   return frame;
 }
@@ -107,7 +108,7 @@ struct Expected {
 Expected expected_of(const Bytes& frame, std::uint32_t worker_count) {
   constexpr std::array<std::uint8_t, 6> kOwnMac = {2, 0, 0, 0, 0, 1};
   const bool is_own =
-      frame.size() < eth::kBytes || std::equal(kOwnMac.begin(), kOwnMac.end(), frame.begin());
+      frame.size() < MR_ETH_BYTES || std::equal(kOwnMac.begin(), kOwnMac.end(), frame.begin());
   if (!is_own && (frame[0] & 1) == 0) return {.is_anybodys = true};
   Parsed parsed;
   parse({.data = const_cast<std::uint8_t*>(frame.data()),

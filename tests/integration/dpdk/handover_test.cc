@@ -71,7 +71,7 @@ TEST_P(Handover, request_and_reply_of_a_flow_meet_in_one_flow_table) {
   std::vector<Bytes> answers;
   answers.reserve(forwarded.size());
   for (const Bytes& request : forwarded) {
-    answers.push_back(answer_to(request, core::tcp::kSyn | core::tcp::kAck));
+    answers.push_back(answer_to(request, MR_TCP_SYN | MR_TCP_ACK));
   }
   receive_spread(answers);
   workers_.turn();
@@ -93,19 +93,19 @@ TEST_P(Handover, encapsulated_packets_leave_whole_from_whoever_owns_their_flow) 
   workers_.turn();
   std::vector<Bytes> inner;
   for (const Bytes& packet : workers_.sent()) {
-    constexpr std::size_t kOuter = core::eth::kBytes + core::ipv4::kBytes;
+    constexpr std::size_t kOuter = MR_ETH_BYTES + MR_IPV4_BYTES;
     ASSERT_GT(packet.size(), kOuter);
-    EXPECT_EQ(packet[core::eth::kBytes + core::ipv4::kProtocol], core::ip_protocol::kIpv4InIp);
+    EXPECT_EQ(packet[MR_ETH_BYTES + MR_IPV4_PROTOCOL], MR_PROTOCOL_IPV4_IN_IP);
     inner.emplace_back(packet.begin() + kOuter, packet.end());
   }
   for (Bytes& request : requests) {
-    request.erase(request.begin(), request.begin() + core::eth::kBytes);
+    request.erase(request.begin(), request.begin() + MR_ETH_BYTES);
   }
   std::ranges::sort(requests);
   std::ranges::sort(inner);
   EXPECT_EQ(inner, requests);
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_FORWARDED_BYTES),
-            kClients * (requests[0].size() + core::eth::kBytes + core::ipv4::kBytes));
+            kClients * (requests[0].size() + MR_ETH_BYTES + MR_IPV4_BYTES));
   workers_.expect_balance();
 }
 
@@ -116,7 +116,7 @@ TEST_P(Handover, fault_71_priority_tag_is_gone_whoever_owns_the_flow) {
   for (std::uint32_t client = 0; client < kClients; ++client) {
     Bytes request = syn(client);
     untagged_bytes = request.size();
-    request.insert(request.begin() + core::eth::kType, kTag.begin(), kTag.end());
+    request.insert(request.begin() + MR_ETH_TYPE, kTag.begin(), kTag.end());
     requests.push_back(request);
   }
   receive_spread(requests);
@@ -125,7 +125,7 @@ TEST_P(Handover, fault_71_priority_tag_is_gone_whoever_owns_the_flow) {
   ASSERT_EQ(forwarded.size(), kClients);
   for (const Bytes& packet : forwarded) {
     EXPECT_EQ(packet.size(), untagged_bytes);
-    EXPECT_EQ(packet[core::eth::kType], 0x08);
+    EXPECT_EQ(packet[MR_ETH_TYPE], 0x08);
   }
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_INSERTED), kClients);
   workers_.expect_balance();
@@ -194,8 +194,8 @@ core::ClientKey key_at(const std::uint8_t* addr, const std::uint8_t* port) {
 Bytes syn_of(std::uint32_t owner) {
   for (std::uint32_t client = 0;; ++client) {
     Bytes request = syn(client);
-    const std::uint8_t* ip = request.data() + core::eth::kBytes;
-    const core::ClientKey key = key_at(ip + core::ipv4::kSource, ip + core::ipv4::kBytes);
+    const std::uint8_t* ip = request.data() + MR_ETH_BYTES;
+    const core::ClientKey key = key_at(ip + MR_IPV4_SOURCE, ip + MR_IPV4_BYTES);
     if (core::owner_of(key, 2) == owner) return request;
   }
 }
@@ -225,8 +225,8 @@ TEST(HandoverLimits, packets_do_not_go_to_and_fro_while_workers_disagree) {
   Workers workers({.worker_count = 2, .queue_count = 2});
   workers.publish(image);
   const Bytes any = syn(0);
-  const std::uint8_t* ip = any.data() + core::eth::kBytes;
-  const core::ClientKey vip = key_at(ip + core::ipv4::kDestination, ip + core::ipv4::kBytes + 2);
+  const std::uint8_t* ip = any.data() + MR_ETH_BYTES;
+  const core::ClientKey vip = key_at(ip + MR_IPV4_DESTINATION, ip + MR_IPV4_BYTES + 2);
   const std::uint32_t giver = core::owner_of(vip, 2);
   const std::uint32_t taker = 1 - giver;
 

@@ -40,10 +40,10 @@ TEST(Threads, nothing_is_lost_doubled_or_sent_to_two_targets) {
     while (received < std::uint64_t{round + 1} * kClients) {
       ASSERT_LT(std::chrono::steady_clock::now(), deadline) << received << " in round " << round;
       for (const Bytes& sent : workers.sent()) {
-        const std::uint8_t* ip = sent.data() + core::eth::kBytes;
-        Bytes client(ip + core::ipv4::kSource, ip + core::ipv4::kSource + 4);
-        client.insert(client.end(), ip + core::ipv4::kBytes, ip + core::ipv4::kBytes + 2);
-        const Bytes target(ip + core::ipv4::kDestination, ip + core::ipv4::kDestination + 4);
+        const std::uint8_t* ip = sent.data() + MR_ETH_BYTES;
+        Bytes client(ip + MR_IPV4_SOURCE, ip + MR_IPV4_SOURCE + 4);
+        client.insert(client.end(), ip + MR_IPV4_BYTES, ip + MR_IPV4_BYTES + 2);
+        const Bytes target(ip + MR_IPV4_DESTINATION, ip + MR_IPV4_DESTINATION + 4);
         ++targets_of_client[client][target];
         ++received;
       }

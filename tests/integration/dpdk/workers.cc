@@ -56,18 +56,18 @@ Bytes syn(std::uint32_t client) {
 Bytes answer_to(const Bytes& request, std::uint8_t tcp_flags) {
   Bytes answer = request;
   std::uint8_t* at = answer.data();
-  swap_bytes(at + core::eth::kDestination, at + core::eth::kSource, 6);
-  std::uint8_t* ip = at + core::eth::kBytes;
+  swap_bytes(at + MR_ETH_DESTINATION, at + MR_ETH_SOURCE, 6);
+  std::uint8_t* ip = at + MR_ETH_BYTES;
   const bool is_v4 = ip[0] >> 4 == 4;
   if (is_v4) {
-    swap_bytes(ip + core::ipv4::kSource, ip + core::ipv4::kDestination, 4);
+    swap_bytes(ip + MR_IPV4_SOURCE, ip + MR_IPV4_DESTINATION, 4);
   } else {
-    swap_bytes(ip + core::ipv6::kSource, ip + core::ipv6::kDestination, 16);
+    swap_bytes(ip + MR_IPV6_SOURCE, ip + MR_IPV6_DESTINATION, 16);
   }
-  const std::uint8_t protocol = ip[is_v4 ? core::ipv4::kProtocol : core::ipv6::kNextHeader];
-  std::uint8_t* l4 = ip + (is_v4 ? core::ipv4::kBytes : core::ipv6::kBytes);
+  const std::uint8_t protocol = ip[is_v4 ? MR_IPV4_PROTOCOL : MR_IPV6_NEXT_HEADER];
+  std::uint8_t* l4 = ip + (is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
   swap_bytes(l4, l4 + 2, 2);
-  if (protocol == core::ip_protocol::kTcp) l4[core::tcp::kFlags] = tcp_flags;
+  if (protocol == MR_PROTOCOL_TCP) l4[MR_TCP_FLAGS] = tcp_flags;
   return answer;
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint32_t kFlowCapacity = 1024;
 constexpr std::uint32_t kSlotCount = 64;  // of listener and target counters
-constexpr std::uint16_t kHeadroom = core::encapsulation_bytes(MR_FORWARDING_GUE, false);
+constexpr std::uint16_t kHeadroom = mr_outer_bytes(MR_FORWARDING_GUE, false);
 
 struct alignas(MR_CACHE_LINE_BYTES) Line {
   std::byte bytes[MR_CACHE_LINE_BYTES];

@@ -95,6 +95,9 @@ VM = "vm"
 VM_PROGRAMS = ("all", "tests/integration/bpf/xdp_golden_test", "bench/xdp/xdp_trace")
 VM_SMOKE = "uio and (virtio4-xdp or virtio4-pci-2 or e1000e-pci) and (serves or share)"
 NOT_ROOT = Outcome(skipped=["e2e and vm: need root for network namespaces"])
+# What a part may take of the processors when nothing is compiled yet, in minutes. More is told, and
+# fails nothing: how long a machine takes says nothing about the change.
+BUDGETS = {"main": 22, "no-dpdk": 6, "asan": 14, "tsan": 4, E2E: 28, VM: 9}
 FUZZ_SECONDS = 60
 # What --full adds: each is one test.
 LONG = {
@@ -234,10 +237,13 @@ class Spent:
         times = os.times()
         return times.children_user + times.children_system
 
+    @property
+    def processor_minutes(self) -> float:
+        return (self._processor_seconds() - self._processors) / 60
+
     def __str__(self) -> str:
-        processors = self._processor_seconds() - self._processors
         minutes = (time.monotonic() - self._start) / 60
-        return f"{minutes:.1f} minutes, {processors / 60:.1f} of processors"
+        return f"{minutes:.1f} minutes, {self.processor_minutes:.1f} of processors"
 
 
 def steps_of(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
@@ -269,6 +275,9 @@ def main() -> int:
         spent = Spent()
         outcome = run()
         say(f"[{number}/{len(steps)}] {name}: {outcome}, {spent}")
+        budget = BUDGETS.get(name)
+        if budget is not None and not options.full and spent.processor_minutes > budget:
+            say(f"{name} takes more of the processors than its budget of {budget} minutes")
         total.add(outcome)
     say(f"\n{whole}")
     for name, count in Counter(total.skipped).items():

@@ -185,7 +185,7 @@ TEST_F(ExplainTest, encapsulated_flow_tells_how_it_travels_or_why_not) {
   const auto sent = explain(question("192.0.2.1", 1000, "203.0.113.10"));
   EXPECT_EQ(text(sent, "verdict"), "forward");
   EXPECT_TRUE(says(sent, "it travels by gue from 10.0.1.1 to 10.0.1.1"));
-  EXPECT_TRUE(says(sent, "port 6080; packets over 1472 bytes are answered with that MTU"));
+  EXPECT_TRUE(says(sent, "port 6080; packets over 1472 bytes are answered with an MTU of 1472"));
 }
 
 TEST_F(ExplainTest, engine_that_lags_or_is_gone_is_mentioned) {

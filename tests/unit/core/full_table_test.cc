@@ -280,7 +280,7 @@ TEST_P(FullTableTest, flood_that_is_answered_with_resets_leaves_pings_their_answ
     resets += node.send(to_vip(20000, kAck)).kind == VerdictKind::reply;
   }
   FrameSpec ping = to_vip(0);
-  ping.protocol = traffic().is_v6 ? core::ip_protocol::kIcmpv6 : core::ip_protocol::kIcmp;
+  ping.protocol = traffic().is_v6 ? MR_PROTOCOL_ICMPV6 : MR_PROTOCOL_ICMP;
   EXPECT_LE(resets, 3u);
   EXPECT_NE(node.send(make_frame(ping)).reason, MR_DROP_RATE_LIMITED);
 }

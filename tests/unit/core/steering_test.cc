@@ -48,15 +48,15 @@ class Steering : public ForwarderTest {
   [[nodiscard]] std::vector<std::uint8_t> fragment_to_vip() const {
     std::vector<std::uint8_t> frame = make_frame(to_vip(40000));
     if (traffic().is_v6) {
-      frame[core::eth::kBytes + core::ipv6::kNextHeader] = core::ip_protocol::kFragment;
+      frame[MR_ETH_BYTES + MR_IPV6_NEXT_HEADER] = MR_PROTOCOL_FRAGMENT;
       return frame;
     }
-    std::uint8_t* ip = frame.data() + core::eth::kBytes;
-    ip[core::ipv4::kFragment] = 0x20;  // more fragments, where "don't fragment" was
-    const auto checksum = core::load<std::uint16_t>(ip + core::ipv4::kChecksum);
-    core::store(ip + core::ipv4::kChecksum,
-                core::updated_checksum(
-                    checksum, core::checksum_delta(core::to_be16(0x4000), core::to_be16(0x2000))));
+    std::uint8_t* ip = frame.data() + MR_ETH_BYTES;
+    ip[MR_IPV4_FRAGMENT] = 0x20;  // more fragments, where "don't fragment" was
+    const auto checksum = core::load<std::uint16_t>(ip + MR_IPV4_CHECKSUM);
+    core::store(ip + MR_IPV4_CHECKSUM,
+                mr_updated_checksum(
+                    checksum, mr_checksum_delta(core::to_be16(0x4000), core::to_be16(0x2000))));
     return frame;
   }
 };
@@ -104,7 +104,7 @@ TEST_P(Steering, what_is_for_no_listener_of_a_vip_stays_where_it_came) {
 TEST_P(Steering, malformed_packets_are_dropped_where_they_came) {
   balance(1);
   std::vector<std::uint8_t> frame = make_frame(to_vip(40000));
-  frame.resize(core::eth::kBytes + 12);
+  frame.resize(MR_ETH_BYTES + 12);
   expect_dropped_anywhere(frame, MR_DROP_BAD_IP_HEADER);
 }
 

@@ -90,7 +90,7 @@ TEST(Capture, unusable_file_is_refused_with_what_is_wrong) {
 Frame packet(Protocol protocol, bool is_v4, std::uint16_t vlan) {
   const Headers headers{.vlan = vlan,
                         .protocol = protocol,
-                        .tcp_flags = core::tcp::kAck,
+                        .tcp_flags = MR_TCP_ACK,
                         .clients = {.first = test::addr_of(is_v4 ? "192.0.2.77" : "2001:db8:7::77"),
                                     .address_count = 1},
                         .destination = test::addr_of(is_v4 ? "192.0.2.1" : "2001:db8:7::1"),

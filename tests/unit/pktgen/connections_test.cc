@@ -72,7 +72,7 @@ RC_GTEST_PROP(segment_writer, writes_what_the_reader_reads_with_right_checksums,
       .acknowledgement = is_tcp ? *rc::gen::arbitrary<std::uint32_t>() : 0,
       .payload_bytes = *rc::gen::inRange<std::uint32_t>(0, writer.payload_bytes_max() + 1),
       .ordinal = *rc::gen::arbitrary<std::uint16_t>(),
-      .tcp_flags = is_tcp ? core::tcp::kAck : std::uint8_t{0},
+      .tcp_flags = static_cast<std::uint8_t>(is_tcp ? MR_TCP_ACK : 0),
       .stamp = {.connection = *rc::gen::arbitrary<std::uint32_t>(),
                 .flow = *rc::gen::arbitrary<std::uint32_t>()}};
   const auto port = [] { return *rc::gen::arbitrary<std::uint16_t>(); };
@@ -305,8 +305,7 @@ TEST(HealthProbe, is_taken_and_closed_when_the_prober_does) {
   for (const bool is_v4 : {true, false}) {
     const std::string target = is_v4 ? "10.0.1.3" : "2001:db8:1::3";
     for (const bool opens : {true, false}) {
-      const auto asked =
-          static_cast<std::uint8_t>(opens ? core::tcp::kSyn : core::tcp::kFin | core::tcp::kAck);
+      const auto asked = static_cast<std::uint8_t>(opens ? MR_TCP_SYN : MR_TCP_FIN | MR_TCP_ACK);
       Frame frame = answer_to_probe(is_v4, asked, target);
       ASSERT_FALSE(frame.empty());
       EXPECT_EQ(frame[5], 9);
@@ -321,16 +320,16 @@ TEST(HealthProbe, is_taken_and_closed_when_the_prober_does) {
       EXPECT_TRUE(l4_checksum_holds(packet, parsed));
       EXPECT_EQ(parsed.source, core::words_of(test::addr_of(target)));
       EXPECT_EQ(parsed.destination_port_be(), core::to_be16(40000));
-      EXPECT_EQ(parsed.tcp_flags, asked | core::tcp::kAck);
+      EXPECT_EQ(parsed.tcp_flags, asked | MR_TCP_ACK);
       EXPECT_EQ(read_segment(packet, parsed).acknowledgement, 1001u);
     }
   }
 }
 
 TEST(HealthProbe, of_no_target_or_with_nothing_to_say_is_not_answered) {
-  EXPECT_TRUE(answer_to_probe(true, core::tcp::kSyn, "10.0.1.17").empty());
-  EXPECT_TRUE(answer_to_probe(true, core::tcp::kAck, "10.0.1.3").empty());
-  EXPECT_TRUE(answer_to_probe(true, core::tcp::kRst, "10.0.1.3").empty());
+  EXPECT_TRUE(answer_to_probe(true, MR_TCP_SYN, "10.0.1.17").empty());
+  EXPECT_TRUE(answer_to_probe(true, MR_TCP_ACK, "10.0.1.3").empty());
+  EXPECT_TRUE(answer_to_probe(true, MR_TCP_RST, "10.0.1.3").empty());
 }
 
 TEST(Connections, flow_that_is_busy_in_its_turn_is_counted_and_not_waited_for) {

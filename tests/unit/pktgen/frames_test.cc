@@ -29,7 +29,7 @@ Headers headers_of(Protocol protocol, bool is_v4, std::uint16_t vlan = 0) {
           .destination_mac = {2, 0, 0, 0, 0, 1},
           .vlan = vlan,
           .protocol = protocol,
-          .tcp_flags = core::tcp::kAck,
+          .tcp_flags = MR_TCP_ACK,
           .ttl = 64,
           .clients = {.first = test::addr_of(is_v4 ? "198.18.255.250" : "2001:db8::ffff:fffa"),
                       .address_count = 10,
@@ -107,14 +107,14 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(PacketTemplate, segment_that_opens_a_connection_has_padding_and_no_payload) {
   Headers headers = headers_of(Protocol::tcp, true);
-  headers.tcp_flags = core::tcp::kSyn;
+  headers.tcp_flags = MR_TCP_SYN;
   const PacketTemplate built(headers, false);
   std::vector<std::uint8_t> frame(kRoomBytes);
   built.write(frame.data(), {.flow = 0, .frame_bytes = 60, .mark = {}});
   frame.resize(60);
   EXPECT_EQ(test::facts_of(frame).ip_bytes, 40u);
   EXPECT_EQ(test::facts_of(frame).l4_checksum, Checksum::right);
-  EXPECT_EQ(parsed_of(frame).tcp_flags, core::tcp::kSyn);
+  EXPECT_EQ(parsed_of(frame).tcp_flags, MR_TCP_SYN);
 }
 
 TEST(PacketTemplate, udp_checksum_that_would_be_zero_is_sent_as_all_ones) {
@@ -123,7 +123,7 @@ TEST(PacketTemplate, udp_checksum_that_would_be_zero_is_sent_as_all_ones) {
   std::uint32_t all_ones = 0;
   for (std::uint64_t i = 0; i < 200'000; ++i) {
     built.write(frame.data(), {.flow = 0, .frame_bytes = 60, .mark = {i, 0}});
-    const auto checksum = core::load<std::uint16_t>(&frame[34 + core::udp::kChecksum]);
+    const auto checksum = core::load<std::uint16_t>(&frame[34 + MR_UDP_CHECKSUM]);
     ASSERT_NE(checksum, 0);
     all_ones += checksum == 0xffff;
   }

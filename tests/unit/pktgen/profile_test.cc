@@ -55,7 +55,7 @@ TEST(Profile, keys_become_values) {
   ASSERT_EQ(profile.streams.size(), 1u);
   const Stream& flood = profile.streams[0];
   EXPECT_EQ(flood.headers.protocol, Protocol::tcp);
-  EXPECT_EQ(flood.headers.tcp_flags, core::tcp::kSyn);
+  EXPECT_EQ(flood.headers.tcp_flags, MR_TCP_SYN);
   EXPECT_EQ(flood.headers.vlan, 12);
   EXPECT_EQ(flood.headers.source_mac, (Mac{2, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e}));
   EXPECT_EQ(core::v4_of(flood.headers.clients.first), core::to_be32(0x0a000001));

@@ -17,14 +17,14 @@ namespace millrace::pktgen {
 namespace {
 
 void fix_checksums(Frame& frame) {
-  std::uint8_t* ip = frame.data() + core::eth::kBytes;
-  core::store(ip + core::ipv4::kChecksum, std::uint16_t{0});
-  core::store(ip + core::ipv4::kChecksum,
-              static_cast<std::uint16_t>(~core::fold(core::sum_bytes({ip, 20}))));
+  std::uint8_t* ip = frame.data() + MR_ETH_BYTES;
+  core::store(ip + MR_IPV4_CHECKSUM, std::uint16_t{0});
+  core::store(ip + MR_IPV4_CHECKSUM,
+              static_cast<std::uint16_t>(~mr_fold(core::sum_bytes({ip, 20}))));
   std::uint8_t* l4 = ip + 20;
   const std::size_t bytes = core::from_be16(core::load<std::uint16_t>(ip + 2)) - 20u;
-  core::store(l4 + core::tcp::kChecksum, std::uint16_t{0});
-  core::store(l4 + core::tcp::kChecksum,
+  core::store(l4 + MR_TCP_CHECKSUM, std::uint16_t{0});
+  core::store(l4 + MR_TCP_CHECKSUM,
               core::transport_checksum({ip + 12, 4}, {ip + 16, 4}, 6, {l4, bytes}));
 }
 
@@ -70,14 +70,14 @@ TEST(Violations, packet_to_another_target_within_a_connection_has_moved) {
 
 TEST(Violations, repeated_syn_must_reach_the_same_target) {
   const auto is_syn_ack = [](const Frame& frame) {
-    return has_flag(frame, core::tcp::kSyn) && has_flag(frame, core::tcp::kAck);
+    return has_flag(frame, MR_TCP_SYN) && has_flag(frame, MR_TCP_ACK);
   };
   Connections connections = without_balancer({});
   connections.rate.per_second = 1;
   int syns = 0;
   Loop loop(connections, [&](std::vector<Frame>& frames) {
     for (Frame& frame : frames) {
-      if (is_from_client(frame) && has_flag(frame, core::tcp::kSyn) && ++syns == 2) {
+      if (is_from_client(frame) && has_flag(frame, MR_TCP_SYN) && ++syns == 2) {
         set_last(frame, 33, 2);
       }
     }
@@ -154,13 +154,13 @@ TEST(Violations, acknowledgement_of_what_was_never_sent_is_unexpected) {
 }
 
 TEST(Violations, middle_of_a_connection_that_no_target_knows_is_unexpected) {
-  const auto is_syn = [](const Frame& frame) { return has_flag(frame, core::tcp::kSyn); };
+  const auto is_syn = [](const Frame& frame) { return has_flag(frame, MR_TCP_SYN); };
   EXPECT_EQ(violations_after(Violation::unexpected, is_syn,
                              [](auto& frames, auto at) {
                                Frame stray = frames[at];
                                stray[25 + 4] = 1;  // still a client's
                                stray[35] ^= 1;     // another flow
-                               stray[47] = core::tcp::kAck;
+                               stray[47] = MR_TCP_ACK;
                                fix_checksums(stray);
                                frames.push_back(stray);
                              }),
@@ -173,7 +173,7 @@ TEST(Violations, reset_ends_the_connection_and_is_counted_apart) {
   Loop loop(connections, [&](std::vector<Frame>& frames) {
     for (Frame& frame : frames) {
       if (is_from_client(frame) || payload_bytes_of(frame) == 0) continue;
-      frame[47] = core::tcp::kRst | core::tcp::kAck;
+      frame[47] = MR_TCP_RST | MR_TCP_ACK;
       fix_checksums(frame);
     }
   });

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// What follows from how a group forwards (enum mr_forwarding): what is written into a packet, what
+// is put around it, and which of the answers this node sees.
+#ifndef MILLRACE_RULES_FORWARDING_RULE_H_
+#define MILLRACE_RULES_FORWARDING_RULE_H_
+
+#include "dataplane/contract/config_abi.h"
+#include "dataplane/rules/checksum_rule.h"
+#include "dataplane/rules/header_rule.h"
+
+#ifdef __cplusplus
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+
+// The packet's destination is translated to the target's address and port.
+MR_RULE bool mr_translates(uint32_t forwarding) { return forwarding == MR_FORWARDING_NAT; }
+
+// Answers of the target pass this node. (Else the target holds the VIP and answers directly.)
+MR_RULE bool mr_sees_replies(uint32_t forwarding) { return mr_translates(forwarding); }
+
+// The packet travels inside another one.
+MR_RULE bool mr_encapsulates(uint32_t forwarding) {
+  return forwarding == MR_FORWARDING_IPIP || forwarding == MR_FORWARDING_GUE;
+}
+
+// A target gets no flow of its own: with the client's address kept, it would hear from itself.
+MR_RULE bool mr_refuses_own_client(uint32_t forwarding) { return mr_translates(forwarding); }
+
+// ---- translation
+
+struct mr_nat_deltas {
+  uint16_t ip;  // to add to the IPv4 header's checksum (mr_updated_checksum())
+  uint16_t l4;  // likewise to TCP's or UDP's
+};
+
+// Of the way from client to target; the way back takes mr_negated_delta(). Sums are those of the
+// addresses.
+MR_RULE struct mr_nat_deltas mr_nat_deltas_of(uint64_t vip_sum, uint16_t vip_port_be,
+                                              uint64_t target_sum, uint16_t target_port_be) {
+  const struct mr_nat_deltas deltas = {
+      mr_checksum_delta(vip_sum, target_sum),
+      mr_checksum_delta(vip_sum + vip_port_be, target_sum + target_port_be)};
+  return deltas;
+}
+
+// ---- encapsulation: RFC 2003, RFC 2473, draft-ietf-intarea-gue-09 variant 1
+
+// Bytes that an encapsulating `forwarding` puts around a packet.
+MR_RULE uint32_t mr_outer_bytes(uint32_t forwarding, bool is_v4) {
+  return (is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES) +
+         (forwarding == MR_FORWARDING_GUE ? MR_UDP_BYTES : 0);
+}
+
+// What the outer IP header names.
+MR_RULE uint8_t mr_outer_protocol(uint32_t forwarding, bool is_v4) {
+  if (forwarding == MR_FORWARDING_GUE) return (uint8_t)MR_PROTOCOL_UDP;
+  return (uint8_t)(is_v4 ? MR_PROTOCOL_IPV4_IN_IP : MR_PROTOCOL_IPV6_IN_IP);
+}
+
+// The largest packet that a client may send where the way to the target takes `target_mtu` bytes;
+// 0: no limit known, so that of the outer length fields. Both with IP header.
+MR_RULE uint32_t mr_inner_mtu(uint32_t target_mtu, uint32_t outer_bytes) {
+  const uint32_t mtu = target_mtu != 0 ? target_mtu : 0xffffu;
+  return mtu > outer_bytes ? mtu - outer_bytes : 0;
+}
+
+// What the client is told of it.
+MR_RULE uint32_t mr_told_mtu(uint32_t inner_mtu, bool is_v4) {
+  return !is_v4 && inner_mtu < MR_IPV6_MTU_MIN ? MR_IPV6_MTU_MIN : inner_mtu;
+}
+
+// Source port of the outer UDP header: the same for all packets of a flow and spread over the
+// ephemeral range (RFC 6335 section 6) for all flows, so that routers and nics that hash ports see
+// flows.
+MR_RULE uint16_t mr_gue_source_port_be(uint64_t client_low, uint64_t client_high,
+                                       uint16_t client_port_be) {
+  const uint64_t mixed = (client_low ^ client_high ^ client_port_be) * 0x9e3779b97f4a7c15ULL;
+  const uint32_t folded = (uint32_t)(mixed ^ mixed >> 32);
+  return __builtin_bswap16((uint16_t)(0xc000u | (folded >> 16 & 0x3fffu)));
+}
+
+// Checksum of gue's outer UDP header over IPv6 (RFC 6935 section 5 wants one) without reading the
+// payload (local checksum offload). `outer_addr_sum`: of both outer addresses; `outer_udp_sum`: of
+// that header's ports and length, as they lie in memory. A TCP or UDP segment with a right checksum
+// sums to the complement of its pseudo-header, that is of the inner header's addresses, length and
+// next header; what is left of the inner header is its first word, its hop limit and the half of
+// the next header's word that a pseudo-header has not. A wrong inner checksum makes a wrong outer
+// one, and the target drops the packet a layer earlier; so does a UDP datagram shorter than the IP
+// payload around it, which nobody sends.
+MR_RULE uint16_t mr_gue_checksum_v6(uint64_t outer_addr_sum, uint64_t outer_udp_sum,
+                                    uint16_t outer_udp_bytes_be, uint32_t inner_first_word,
+                                    uint8_t inner_next_header, uint8_t inner_hop_limit) {
+  const uint64_t outer = outer_addr_sum + outer_udp_sum + outer_udp_bytes_be +
+                         __builtin_bswap16((uint16_t)MR_PROTOCOL_UDP);
+  const uint32_t hops_and_next = (uint32_t)inner_hop_limit << 8 | inner_next_header;
+  const uint16_t pseudo_next = (uint16_t)~__builtin_bswap16(inner_next_header);
+  const uint64_t inner = (uint64_t)inner_first_word + hops_and_next + pseudo_next;
+  return mr_written_udp_checksum((uint16_t)~mr_fold(outer + inner));
+}
+
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
+
+#endif  // MILLRACE_RULES_FORWARDING_RULE_H_

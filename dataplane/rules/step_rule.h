@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// How packets move a flow from state to state: TCP as far as timeouts need it (RFC 9293 section
+// 3.3.2, seen from the middle), UDP by question and answer.
+//
+// A single packet may be forged, so none ends a flow for good. Once closed, a FIN is taken back by
+// data behind it from its sender, a RST by whatever either side says later (RFC 5961). Before that,
+// data behind a FIN is mostly data that was sent again, and the FIN holds: silence ends a
+// half-closed flow no sooner than an open one.
+#ifndef MILLRACE_RULES_STEP_RULE_H_
+#define MILLRACE_RULES_STEP_RULE_H_
+
+#include "dataplane/rules/flow_rule.h"
+
+#ifdef __cplusplus
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wold-style-cast"
+#endif
+
+// State of a flow by its first packet. `sees_replies`: mr_sees_replies() of its target.
+MR_RULE uint32_t mr_first_state(uint32_t protocol, uint32_t tcp_flags, bool sees_replies) {
+  if (protocol == MR_PROTOCOL_UDP) return sees_replies ? MR_FLOW_UDP_NEW : MR_FLOW_UDP;
+  if ((tcp_flags & MR_TCP_FIN) != 0) return MR_FLOW_CLOSING;
+  return (tcp_flags & MR_TCP_SYN) != 0 ? MR_FLOW_SYN : MR_FLOW_ESTABLISHED;
+}
+
+// Likewise its flags.
+MR_RULE uint32_t mr_first_flags(uint32_t state, bool is_orphan) {
+  return (state == MR_FLOW_CLOSING ? (uint32_t)MR_FLOW_FIN_CLIENT : 0) |
+         (is_orphan ? (uint32_t)MR_FLOW_ORPHAN_PREV : 0);
+}
+
+// The state of a flow that goes on as it is when such a packet comes; MR_FLOW_STATE_COUNT, which no
+// flow has, when the packet opens, closes or resets.
+MR_RULE uint32_t mr_settled_state(uint32_t protocol, uint32_t tcp_flags) {
+  if (protocol == MR_PROTOCOL_UDP) return MR_FLOW_UDP;
+  return (tcp_flags & MR_TCP_TRACKED) == 0 ? MR_FLOW_ESTABLISHED : MR_FLOW_STATE_COUNT;
+}
+
+// Where FINs leave a connection.
+MR_RULE uint32_t mr_state_by_fins(uint32_t flags) {
+  if ((flags & MR_FLOW_FINS) == MR_FLOW_FINS) return MR_FLOW_CLOSED;
+  return (flags & MR_FLOW_FINS) != 0 ? MR_FLOW_CLOSING : MR_FLOW_ESTABLISHED;
+}
+
+// What a packet changes about its flow.
+struct mr_flow_step {
+  uint32_t state;
+  uint32_t sets;    // flags; before the state changes: what is CLOSED without a RST is replaceable
+  uint32_t clears;  // flags; after it
+};
+
+// One of a TCP connection. `has_payload` counts when the flow is CLOSED.
+MR_RULE struct mr_flow_step mr_tcp_step_of(uint32_t state, uint32_t flags, uint32_t tcp_flags,
+                                           bool has_payload, bool is_from_client) {
+  const uint32_t own_fin = is_from_client ? MR_FLOW_FIN_CLIENT : MR_FLOW_FIN_TARGET;
+  struct mr_flow_step step = {state, 0, 0};
+  if ((tcp_flags & MR_TCP_RST) != 0) {
+    step.sets = is_from_client ? MR_FLOW_RST_CLIENT : MR_FLOW_RST_TARGET;
+    step.state = MR_FLOW_CLOSED;
+  } else if ((tcp_flags & MR_TCP_FIN) != 0) {
+    step.sets = own_fin;
+    step.state = mr_state_by_fins(flags | own_fin);
+  } else if ((tcp_flags & MR_TCP_SYN) != 0) {
+    return step;
+  } else if (state == MR_FLOW_SYN) {
+    if (!is_from_client) return step;
+    // Without an answer seen, it went past this node or is yet to come.
+    step.state = MR_FLOW_ESTABLISHED;
+    if ((flags & MR_FLOW_REPLY_SEEN) != 0) step.sets = MR_FLOW_CONFIRMED;
+  } else if (state == MR_FLOW_CLOSED) {
+    step.clears = flags & (has_payload ? MR_FLOW_RESETS | own_fin : (uint32_t)MR_FLOW_RESETS);
+    if (step.clears != 0) step.state = mr_state_by_fins(flags & ~step.clears);
+  }
+  if (step.state == MR_FLOW_CLOSED) step.clears |= MR_FLOW_CONFIRMED;  // no longer protected
+  return step;
+}
+
+// A datagram: a client that speaks again after an answer has a flow of some length.
+MR_RULE struct mr_flow_step mr_udp_step_of(uint32_t state, uint32_t flags, bool is_from_client) {
+  struct mr_flow_step step = {state, 0, 0};
+  if (is_from_client && state == MR_FLOW_UDP_NEW && (flags & MR_FLOW_REPLY_SEEN) != 0) {
+    step.state = MR_FLOW_UDP;
+    step.sets = MR_FLOW_CONFIRMED;
+  }
+  return step;
+}
+
+// Flags that an answer of the target sets, once it has moved the flow to `state`. That a target
+// goes on with a connection confirms it; a datagram of its own may be to anybody.
+MR_RULE uint32_t mr_flags_of_reply(uint32_t state, uint32_t tcp_flags) {
+  const bool goes_on = (tcp_flags & MR_TCP_TRACKED) == 0 &&
+                       (state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING);
+  return (uint32_t)MR_FLOW_REPLY_SEEN | (goes_on ? (uint32_t)MR_FLOW_CONFIRMED : 0);
+}
+
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
+
+#endif  // MILLRACE_RULES_STEP_RULE_H_
