@@ -22,6 +22,7 @@
 #include "bench/pktgen/result.h"
 #include "bench/pktgen/result_json.h"
 #include "dataplane/dpdk/eal.h"
+#include "dataplane/dpdk/pci_address.h"
 
 namespace {
 
@@ -116,7 +117,7 @@ Result<Profile> read_profile(const po::variables_map& values) {
 millrace::Status start_eal(const po::variables_map& values, const GeneratorOptions& options) {
   bool use_pci = false;
   for (const std::string& device : options.devices) {
-    use_pci = use_pci || millrace::dpdk::Nic::is_pci_address(device);
+    use_pci = use_pci || millrace::dpdk::is_pci_address(device);
   }
   std::vector<std::string> extra = eal_arguments_for(options);
   for (const auto& word : values["eal"].as<std::vector<std::string>>()) extra.push_back(word);
