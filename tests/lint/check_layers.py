@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tree import Finding, Include, SourceFile, Tree
+from tree import Finding, Include, SourceFile, Tree, is_c_subset
 
 # Folder -> project folders that its files may include besides themselves. The first match of the
 # longest prefix counts. Nothing under dataplane includes controlplane; the control plane reaches an
@@ -107,7 +107,6 @@ CORE_FORBIDDEN = re.compile(
     r"|(thread|mutex|shared_mutex|condition_variable|future|chrono|ctime|cstdio|iostream|fstream"
     r"|sstream|filesystem|random|functional|memory_resource)$"
 )
-C_SUBSET = re.compile(r"dataplane/(contract/.*_abi|rules/.*)\.h$")
 C_SUBSET_SYSTEM = {"stdbool.h", "stdint.h", "stddef.h"}
 
 
@@ -143,7 +142,7 @@ def _check_project_include(file: SourceFile, layer: str, include: Include) -> It
 def _check_c_subset(file: SourceFile) -> Iterator[Finding]:
     names = ", ".join(sorted(C_SUBSET_SYSTEM))
     for include in file.includes:
-        is_own = C_SUBSET.match(include.target) is not None
+        is_own = is_c_subset(include.target)
         if not (is_own or (include.is_system and include.target in C_SUBSET_SYSTEM)):
             yield file.finding(
                 include.line,
@@ -182,7 +181,7 @@ def check_layers(tree: Tree) -> Iterator[Finding]:
                 yield from _check_system_include(file, include)
             else:
                 yield from _check_project_include(file, layer, include)
-        if C_SUBSET.match(file.path):
+        if file.is_c_subset:
             yield from _check_c_subset(file)
 
 

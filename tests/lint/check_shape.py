@@ -99,12 +99,11 @@ def check_openings(tree: Tree) -> Iterator[Finding]:
         if not any(SPDX in line for line in file.lines[:3]):
             yield file.finding(1, "spdx", f"no {SPDX}line at the top")
     for file in tree.cxx:
-        is_abi = file.name.endswith("_abi.h")
         if file.suffix == ".h":
             words = re.sub(r"//|SPDX\S+ \S+", " ", file.head_comment).split()
             if len(words) < 5:
                 yield file.finding(2, "opening", "say what this header is for, and hot or cold")
-            if not is_abi and "#pragma once" not in file.code:
+            if not file.is_c_subset and "#pragma once" not in file.code:
                 yield file.finding(1, "guard", "no #pragma once")
         elif file.suffix == ".cc":
             yield from _check_own_header(tree, file)

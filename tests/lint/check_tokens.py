@@ -131,7 +131,6 @@ def _check_comments(file: SourceFile) -> Iterator[Finding]:
 
 def _check_preprocessor(file: SourceFile) -> Iterator[Finding]:
     in_bpf = ".bpf." in file.path
-    in_c_subset = file.path.startswith(("dataplane/contract/", "dataplane/rules/"))
     for match in _CONDITION.finditer(file.code):
         left = _CONDITION_SYMBOLS.sub("", match.group(2))
         if file.suffix != ".h":
@@ -143,7 +142,7 @@ def _check_preprocessor(file: SourceFile) -> Iterator[Finding]:
                 "no conditional compilation for behaviour: options select files, not lines",
             )
     for match in _MACRO.finditer(file.code):
-        if not (in_c_subset and match.group(1).startswith("MR_")) and not _MACRO_BUDGET.match(
+        if not (file.is_c_subset and match.group(1).startswith("MR_")) and not _MACRO_BUDGET.match(
             match.group(1)
         ):
             if in_bpf and _MACRO_BUDGET_BPF.match(match.group(1)):

@@ -22,6 +22,10 @@ _LITERALS = re.compile(
 _LINE_OF_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
 
 
+def is_c_subset(path: str) -> bool:
+    return re.match(r"dataplane/(contract/.*_abi|rules/.*)\.h$", path) is not None
+
+
 @dataclass(frozen=True, order=True)
 class Finding:
     """One broken rule at one place."""
@@ -108,6 +112,11 @@ class SourceFile:
     def is_hot(self) -> bool:
         """Marked as part of the packet path by its own opening comment."""
         return self.is_cxx and re.search(r"\bHOT\b", self.head_comment) is not None
+
+    @property
+    def is_c_subset(self) -> bool:
+        """A header for C11, C++20 and BPF."""
+        return is_c_subset(self.path)
 
     def line_at(self, offset: int) -> int:
         return self.text.count("\n", 0, offset) + 1

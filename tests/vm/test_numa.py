@@ -131,7 +131,7 @@ def test_bond_of_two_nodes_has_pages_on_both(made: tuple[WireLab, GuestNode]) ->
         node.guest.set_link(NIC, is_up)
         idle = 0 if is_up else 1
         wait_until(
-            lambda: node.millrace("status")["engine"]["nics"][0]["idle_members"] == idle,
+            lambda: bool(node.millrace("status")["engine"]["nics"][0]["idle_members"] == idle),
             "the bond looks at its members' links",
             timeout_s=5,
         )
