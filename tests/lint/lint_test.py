@@ -40,7 +40,6 @@ PLANTED = [
     ("layers", "c-subset", "dataplane/contract/a_abi.h", HEADER + "#include <vector>\n"),
     ("layers", "c-subset", "dataplane/contract/a_abi.h", HEADER),
     ("layers", "c-subset", "dataplane/rules/a_rule.h", HEADER + "#include <vector>\n"),
-    ("layers", "layer", "dataplane/rules/a_rule.h", HEADER + '#include "dataplane/dpdk/d.h"\n'),
     ("layers", "tree", "misc/a.h", HEADER),
     ("rte", "wrapped-library", "dataplane/worker/a.h", HEADER + "struct rte_mbuf;\n"),
     ("sizes", "file-lines", "dataplane/core/a.cc", LICENCE + "int a;\n" * 501),

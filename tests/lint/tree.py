@@ -23,7 +23,7 @@ _LINE_OF_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', 
 
 
 def is_c_subset(path: str) -> bool:
-    return re.match(r"dataplane/(contract/.*_abi|rules/.*)\.h$", path) is not None
+    return re.match(r"(dataplane/rules/.*|.*_abi)\.h$", path) is not None
 
 
 @dataclass(frozen=True, order=True)
