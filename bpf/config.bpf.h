@@ -130,7 +130,7 @@ static const uint64_t IS_ORPHAN = 1ULL << 32;   // went to `prev` on trust
 static const uint64_t FAILS_OPEN = 1ULL << 33;  // the group has no healthy target
 
 // {slot of the target that a client's flow to a listener gets, IS_ORPHAN, FAILS_OPEN}
-// (architecture: lookup table, two epochs). `client` is {port and protocol, root's index};
+// (ARCHITECTURE.md, "Choosing a target"). `client` is {port and protocol, root's index};
 // `listener_slot` is one of that root.
 VERIFIED_ONCE uint64_t choose_target(uint64_t low, uint64_t high, uint64_t client,
                                      uint32_t listener_slot, uint32_t may_be_orphan) {

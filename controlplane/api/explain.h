@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which target a flow would get, and why: the packet path's decision, step by step, from the same
-// published image and with the same functions (architecture: "Choosing a target"). Cold.
+// published image and with the same functions (ARCHITECTURE.md, "Choosing a target"). Cold.
 #pragma once
 
 #include <boost/json/value.hpp>

@@ -9,7 +9,7 @@
 //
 // Each slot has its own time of change, so that a change elsewhere in the table does not shorten
 // its window. A packet in the middle of a connection that the engine has never seen goes to `prev`:
-// it belongs to a flow from before the change (architecture: "Choosing a target").
+// it belongs to a flow from before the change (ARCHITECTURE.md, "Choosing a target").
 #pragma once
 
 #include <cstdint>

@@ -80,7 +80,7 @@ bool same_bytes(const T& a, const T& b) {
 
 // For how long an unknown connection in a changed slot goes to the slot's previous target. Where
 // the node does not see replies nothing corrects it when the connection is newer than the change,
-// so there it is the shorter of two times (architecture: "Choosing a target").
+// so there it is the shorter of two times (ARCHITECTURE.md, "Choosing a target").
 std::uint64_t window_ns(const TargetGroup& group) {
   const std::uint64_t seconds =
       sees_replies(group.forwarding)

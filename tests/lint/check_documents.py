@@ -19,6 +19,9 @@ CHANGE_SECTIONS = {
     "Internals",
 }
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
+COLUMNS_MAX = 100
+_UNBREAKABLE = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)")
+_REFERENCE = re.compile(r'\b([A-Z]+\.md), "([^"\n]+)"')
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _RELEASE = re.compile(
     r"^## (Unreleased( \(\d+\.\d+\.\d+\))?|\[?\d+\.\d+\.\d+\]?( [-(] ?\d{4}-\d\d-\d\d\)?)?)$"
@@ -60,6 +63,41 @@ def check_links(tree: Tree) -> Iterator[Finding]:
                 yield file.finding(line, "link", f"{link} does not exist")
             elif anchor and path in documents and anchor not in _anchors(documents[path]):
                 yield file.finding(line, "link", f"{link}: no such heading")
+
+
+def check_columns(tree: Tree) -> Iterator[Finding]:
+    """Lines of documents are short, so that a changed word makes a small difference. Tables, blocks
+    of code, and what cannot be broken (links, code within a line) may be longer."""
+    for file in tree.files:
+        if file.suffix != ".md":
+            continue
+        is_fenced = False
+        for number, line in enumerate(file.lines, start=1):
+            is_fenced ^= line.lstrip().startswith("```")
+            is_block = is_fenced or line.startswith(("|", "    "))
+            whole = _UNBREAKABLE.sub(lambda match: match.group().replace(" ", "_"), line)
+            if (
+                len(line) > COLUMNS_MAX
+                and not is_block
+                and " " in whole[:COLUMNS_MAX].lstrip("-*0123456789. ")
+            ):
+                yield file.finding(number, "columns", f"{len(line)} > {COLUMNS_MAX}")
+
+
+def check_references(tree: Tree) -> Iterator[Finding]:
+    """Sources name headings of documents that exist: ARCHITECTURE.md, "The tree"."""
+    documents = {file.path: file for file in tree.files if file.suffix == ".md"}
+    for file in tree.files:
+        if file.path == "tests/lint/lint_test.py":
+            continue  # names one that does not
+        for match in _REFERENCE.finditer(file.text):
+            name, heading = match.groups()
+            document = documents.get(name)
+            if document is None or not re.search(
+                rf"^#+ {re.escape(heading)}$", document.text, re.MULTILINE
+            ):
+                line = file.line_at(match.start())
+                yield file.finding(line, "reference", f'{name} has no heading "{heading}"')
 
 
 def check_changelog(tree: Tree) -> Iterator[Finding]:

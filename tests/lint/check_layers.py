@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which folder may include what (ARCHITECTURE.md, "Layers")."""
+"""Which folder may include what (ARCHITECTURE.md, "The tree")."""
 
 from __future__ import annotations
 

@@ -19,8 +19,10 @@ from pathlib import Path
 from check_compiled import check_compiled, check_self_contained
 from check_documents import (
     check_changelog,
+    check_columns,
     check_links,
     check_permissions,
+    check_references,
     check_shell_syntax,
     check_workplace,
 )
@@ -41,6 +43,8 @@ CHECKS: dict[str, Callable[[Tree], Iterator[Finding]]] = {
     "tokens": check_tokens,
     "python-tokens": check_python_tokens,
     "links": check_links,
+    "columns": check_columns,
+    "references": check_references,
     "changelog": check_changelog,
     "faults": check_faults,
     "permissions": check_permissions,

@@ -83,6 +83,8 @@ PLANTED = [
     ("python-tokens", "shell", "deploy/a.sh", "#!/bin/bash\necho\n"),
     ("links", "link", "README.md", "[a](no/such/file.md)\n"),
     ("links", "link", "README.md", "# One\n[a](#two)\n"),
+    ("columns", "columns", "README.md", "words " * 20 + "\n"),
+    ("references", "reference", "dataplane/core/a.h", HEADER + '// As README.md, "Two" says.\n'),
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\nsome\n"),
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\n## Unreleased\n\n### Fun\n"),
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\n## yesterday\n"),
@@ -113,6 +115,8 @@ CLEAN = [
     ("dataplane/core/a.cc", LICENCE + "#ifdef __cplusplus\n#endif\n"),
     ("CHANGELOG.md", "# Changes\n\n## Unreleased (0.1.0)\n"),
     ("CHANGELOG.md", "# Changes\n\n## Unreleased\n\n### Performance\n\n- Faster.\n"),
+    ("README.md", "| " + "words " * 20 + "|\n\n    " + "words " * 20 + "\n"),
+    ("README.md", "[a](#b)" + "`words " + "words " * 20 + "`\n# b\n"),
     ("README.md", "# One two\n[a](#one-two) [b](https://example.org/) [c](README.md)\n"),
 ]
 
