@@ -193,7 +193,7 @@ class FlowTable {
   }
   // Into the second-level cache only: a burst asks for 32 lines at once, more than the first level
   // has miss buffers for, and it then drops requests. At a million flows this halves the cost of a
-  // packet (bench/README.md); at a thousand it costs 3 cycles.
+  // packet (bench/attempts.md); at a thousand it costs 3 cycles.
   static void prefetch_record(const mr_flow_record& record) noexcept {
     __builtin_prefetch(&record, 0, 2);
   }

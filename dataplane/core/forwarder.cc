@@ -90,7 +90,7 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
   count(MR_COUNTER_CONFIG_ADOPTED);
 }
 
-// Flattened: known flows take no call from here on (bench/README.md).
+// Flattened: known flows take no call from here on (bench/attempts.md).
 [[gnu::flatten]] void Forwarder::process_burst(Burst& burst, std::uint64_t now_ns) noexcept {
   run_passes<false>(burst, now_ns, kOwnsAll);
 }
