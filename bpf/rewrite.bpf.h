@@ -109,9 +109,11 @@ INLINE void write_outer_ipv6(uint8_t* ip, const struct packet* p, const struct m
 INLINE uint16_t gue_checksum_v6(const struct packet* p, const struct mr_target* target,
                                 const uint8_t* inner, const uint8_t* udp) {
   const uint16_t bytes_be = load16(udp + MR_UDP_LENGTH);
+  const struct mr_inner_v6 header = {.first_word = load32(inner),
+                                     .next_header = inner[MR_IPV6_NEXT_HEADER],
+                                     .hop_limit = inner[MR_IPV6_HOP_LIMIT]};
   return mr_gue_checksum_v6(sum_of_addr(&p->root->encap_source_v6) + sum_of_addr(&target->addr),
-                            (uint64_t)load32(udp) + bytes_be, bytes_be, load32(inner),
-                            inner[MR_IPV6_NEXT_HEADER], inner[MR_IPV6_HOP_LIMIT]);
+                            (uint64_t)load32(udp) + bytes_be, bytes_be, header);
 }
 
 // The packet whole behind new headers to the target (RFC 2003, RFC 2473; GUE variant 1). It fits,

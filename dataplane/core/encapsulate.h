@@ -95,8 +95,10 @@ void encapsulate(Packet& packet, const Parsed& parsed, const mr_target& target,
     if constexpr (!Frame::kIsV4) {
       checksum = mr_gue_checksum_v6(sum_of(outer.source) + sum_of(outer.destination),
                                     std::uint64_t{source_port_be} + target.encap_port_be + bytes_be,
-                                    bytes_be, load<std::uint32_t>(inner),
-                                    inner[MR_IPV6_NEXT_HEADER], inner[MR_IPV6_HOP_LIMIT]);
+                                    bytes_be,
+                                    {.first_word = load<std::uint32_t>(inner),
+                                     .next_header = inner[MR_IPV6_NEXT_HEADER],
+                                     .hop_limit = inner[MR_IPV6_HOP_LIMIT]});
     }
     store(frame + Frame::kL4, source_port_be | std::uint64_t{target.encap_port_be} << 16 |
                                   std::uint64_t{bytes_be} << 32 | std::uint64_t{checksum} << 48);

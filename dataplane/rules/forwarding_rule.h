@@ -81,6 +81,13 @@ MR_RULE uint16_t mr_gue_source_port_be(uint64_t client_low, uint64_t client_high
   return __builtin_bswap16((uint16_t)(0xc000u | (folded >> 16 & 0x3fffu)));
 }
 
+// What gue's checksum needs of the inner IPv6 header, as it lies in memory.
+struct mr_inner_v6 {
+  uint32_t first_word;
+  uint8_t next_header;
+  uint8_t hop_limit;
+};
+
 // Checksum of gue's outer UDP header over IPv6 (RFC 6935 section 5 wants one) without reading the
 // payload (local checksum offload). `outer_addr_sum`: of both outer addresses; `outer_udp_sum`: of
 // that header's ports and length, as they lie in memory. A TCP or UDP segment with a right checksum
@@ -90,14 +97,13 @@ MR_RULE uint16_t mr_gue_source_port_be(uint64_t client_low, uint64_t client_high
 // one, and the target drops the packet a layer earlier; so does a UDP datagram shorter than the IP
 // payload around it, which nobody sends.
 MR_RULE uint16_t mr_gue_checksum_v6(uint64_t outer_addr_sum, uint64_t outer_udp_sum,
-                                    uint16_t outer_udp_bytes_be, uint32_t inner_first_word,
-                                    uint8_t inner_next_header, uint8_t inner_hop_limit) {
+                                    uint16_t outer_udp_bytes_be, struct mr_inner_v6 inner) {
   const uint64_t outer = outer_addr_sum + outer_udp_sum + outer_udp_bytes_be +
                          __builtin_bswap16((uint16_t)MR_PROTOCOL_UDP);
-  const uint32_t hops_and_next = (uint32_t)inner_hop_limit << 8 | inner_next_header;
-  const uint16_t pseudo_next = (uint16_t)~__builtin_bswap16(inner_next_header);
-  const uint64_t inner = (uint64_t)inner_first_word + hops_and_next + pseudo_next;
-  return mr_written_udp_checksum((uint16_t)~mr_fold(outer + inner));
+  const uint32_t hops_and_next = (uint32_t)inner.hop_limit << 8 | inner.next_header;
+  const uint16_t pseudo_next = (uint16_t)~__builtin_bswap16(inner.next_header);
+  const uint64_t rest = (uint64_t)inner.first_word + hops_and_next + pseudo_next;
+  return mr_written_udp_checksum((uint16_t)~mr_fold(outer + rest));
 }
 
 #ifdef __cplusplus
