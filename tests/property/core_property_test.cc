@@ -61,12 +61,12 @@ RC_GTEST_PROP(checksum, translation_there_and_back_restores_it, (std::uint16_t c
 // ---- parsing
 
 RC_GTEST_PROP(glance, accepts_what_parse_finds_whole_and_nothing_else, (bool is_v4, bool is_tcp)) {
-  std::vector<std::uint8_t> frame =
-      test::make_frame({.source = is_v4 ? "192.0.2.100" : "2001:db8:64::1",
-                        .destination = is_v4 ? "203.0.113.10" : "2001:db8:113::10",
-                        .protocol = is_tcp ? MR_PROTOCOL_TCP : MR_PROTOCOL_UDP,
-                        .tcp_flags = *rc::gen::element<std::uint8_t>(0x10, 0x18, 0x02, 0x11, 0x04),
-                        .payload = std::string(*rc::gen::inRange<std::size_t>(0, 40), 'x')});
+  std::vector<std::uint8_t> frame = test::make_frame(
+      {.source = is_v4 ? "192.0.2.100" : "2001:db8:64::1",
+       .destination = is_v4 ? "203.0.113.10" : "2001:db8:113::10",
+       .protocol = static_cast<std::uint8_t>(is_tcp ? MR_PROTOCOL_TCP : MR_PROTOCOL_UDP),
+       .tcp_flags = *rc::gen::element<std::uint8_t>(0x10, 0x18, 0x02, 0x11, 0x04),
+       .payload = std::string(*rc::gen::inRange<std::size_t>(0, 40), 'x')});
   RC_ASSERT(test::glance_objection(frame) == "");
   const auto changes = *rc::gen::inRange(0, 4);
   for (int i = 0; i < changes; ++i) {

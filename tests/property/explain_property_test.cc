@@ -96,14 +96,14 @@ RC_GTEST_PROP(explain, says_what_the_packet_path_does, (bool is_v4, bool is_tcp)
 
   const auto engine = test::make_core_engine({{2, 0, 0, 0, 0, 1}});
   engine->adopt(*node.controller.image);
-  test::Frame frame{.bytes =
-                        test::make_frame({.source = client,
-                                          .destination = vip,
-                                          .source_port = client_port,
-                                          .destination_port = vip_port,
-                                          .protocol = is_tcp ? MR_PROTOCOL_TCP : MR_PROTOCOL_UDP,
-                                          .tcp_flags = MR_TCP_SYN,
-                                          .payload = ""})};
+  test::Frame frame{.bytes = test::make_frame({.source = client,
+                                               .destination = vip,
+                                               .source_port = client_port,
+                                               .destination_port = vip_port,
+                                               .protocol = static_cast<std::uint8_t>(
+                                                   is_tcp ? MR_PROTOCOL_TCP : MR_PROTOCOL_UDP),
+                                               .tcp_flags = MR_TCP_SYN,
+                                               .payload = ""})};
   std::copy_n(std::begin({2, 0, 0, 0, 0, 1}), 6, frame.bytes.begin());
   const test::Outcome done = engine->run({frame}, std::uint64_t{1} << 40).front();
 
