@@ -5,13 +5,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cstring>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "dataplane/core/checksum64.h"
+#include "dataplane/core/image_arrays.h"
 #include "dataplane/shm/file.h"
 
 namespace millrace::xdp {
@@ -37,19 +38,14 @@ std::span<const T> array_at(std::span<const std::byte> memory, std::uint32_t lin
   return {reinterpret_cast<const T*>(memory.data() + offset), static_cast<std::size_t>(count)};
 }
 
-std::uint64_t entries_of(std::uint32_t mask) { return std::uint64_t{mask} + 1; }
-
 // Of all blocks, none shared.
 std::uint64_t bytes_of(const core::ConfigView& view) {
   std::uint64_t sum = 0;
   const auto add = [&](auto array) { sum += (array.size_bytes() + kLine - 1) / kLine * kLine; };
-  add(view.listener_table);
-  add(view.listeners);
-  add(view.groups);
-  add(view.targets);
-  add(view.reverse_table);
-  add(view.local_addrs);
-  add(view.local_macs);
+  (void)core::for_each_array([&](const auto& row) {
+    add(view.*row.view);
+    return true;
+  });
   for (const mr_target_group& group : view.groups) {
     if (group.id == 0) continue;
     add(view.members(group));
@@ -83,9 +79,6 @@ Status ConfigMirror::occupy_active() {
     fits = fits && arena_.occupy(offset, bytes);
     return Block{.offset = offset, .bytes = bytes};
   };
-  auto occupy_array = [&](std::uint32_t line, std::uint64_t count, std::uint64_t element_bytes) {
-    in_force_.own.push_back(occupy(line * kLine, count * element_bytes));
-  };
   auto occupy_shared = [&](std::uint64_t offset, std::uint64_t bytes, std::uint64_t checksum) {
     const auto [known, is_new] = in_force_.shared.emplace(BlockKey{checksum, bytes}, offset);
     if (is_new) {
@@ -94,15 +87,10 @@ Status ConfigMirror::occupy_active() {
       in_force_.own.push_back(occupy(offset, bytes));  // another block of that checksum
     }
   };
-  occupy_array(root.listener_table_line, entries_of(root.listener_table_mask),
-               sizeof(mr_table_entry));
-  occupy_array(root.listeners_line, root.listener_slots, sizeof(mr_listener));
-  occupy_array(root.groups_line, root.group_slots, sizeof(mr_target_group));
-  occupy_array(root.targets_line, root.target_slots, sizeof(mr_target));
-  occupy_array(root.reverse_table_line, entries_of(root.reverse_table_mask),
-               sizeof(mr_table_entry));
-  occupy_array(root.local_addrs_line, root.local_addr_count, sizeof(mr_addr));
-  occupy_array(root.local_macs_line, root.local_mac_count, sizeof(mr_local_mac));
+  (void)core::for_each_array([&](const auto& row) {
+    in_force_.own.push_back(occupy(root.*row.root_line * kLine, row.bytes_in(root)));
+    return true;
+  });
   const std::span<const std::byte> bytes = memory();
   for (const mr_target_group& group :
        array_at<mr_target_group>(bytes, root.groups_line, root.group_slots)) {
@@ -153,33 +141,19 @@ Status ConfigMirror::release_replaced() {
 bool ConfigMirror::write(const core::ConfigView& view, Blocks& blocks, mr_xdp_root& root) {
   std::vector<mr_target_group> groups;
   if (!write_groups(view, blocks, groups)) return false;
-  const std::array<std::optional<std::uint32_t>, 7> lines = {
-      place(view.listener_table, blocks),
-      place(view.listeners, blocks),
-      place(std::span<const mr_target_group>(groups), blocks),
-      place(view.targets, blocks),
-      place(view.reverse_table, blocks),
-      place(view.local_addrs, blocks),
-      place(view.local_macs, blocks)};
-  for (const std::optional<std::uint32_t>& line : lines) {
-    if (!line) return false;
-  }
   const mr_image& image = *view.image;
+  const bool has_room = core::for_each_array([&](const auto& row) {
+    auto array = view.*row.view;
+    // Not the segment's: theirs name places of the mirror.
+    if constexpr (std::is_same_v<decltype(array), std::span<const mr_target_group>>) array = groups;
+    const std::optional<std::uint32_t> line = place(array, blocks);
+    if (!line) return false;
+    root.*row.root_line = *line;
+    root.*row.root_size = image.*row.size;
+    return true;
+  });
+  if (!has_room) return false;
   root.generation = view.generation;
-  root.listener_table_line = *lines[0];
-  root.listener_table_mask = image.listener_table_mask;
-  root.listeners_line = *lines[1];
-  root.listener_slots = image.listener_slots;
-  root.groups_line = *lines[2];
-  root.group_slots = image.group_slots;
-  root.targets_line = *lines[3];
-  root.target_slots = image.target_slots;
-  root.reverse_table_line = *lines[4];
-  root.reverse_table_mask = image.reverse_table_mask;
-  root.local_addrs_line = *lines[5];
-  root.local_addr_count = image.local_addr_count;
-  root.local_macs_line = *lines[6];
-  root.local_mac_count = image.local_mac_count;
   root.default_next_hop_v4 = image.default_next_hop_v4;
   root.default_next_hop_v6 = image.default_next_hop_v6;
   root.selection_key = image.selection_key;

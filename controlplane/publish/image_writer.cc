@@ -2,12 +2,12 @@
 #include "controlplane/publish/image_writer.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <set>
 #include <utility>
 
 #include "dataplane/core/checksum64.h"
+#include "dataplane/core/image_arrays.h"
 #include "dataplane/shm/atomic.h"
 
 namespace millrace::control {
@@ -94,14 +94,11 @@ Status ImageWriter::adopt_blocks() {
     ++blocks_.at(offset).uses;  // shared within the image
     return ok();
   };
-  std::vector<Status> results = {adopt(std::span(published_.image, 1)),
-                                 adopt(published_.listener_table),
-                                 adopt(published_.listeners),
-                                 adopt(published_.groups),
-                                 adopt(published_.targets),
-                                 adopt(published_.reverse_table),
-                                 adopt(published_.local_addrs),
-                                 adopt(published_.local_macs)};
+  std::vector<Status> results = {adopt(std::span(published_.image, 1))};
+  (void)core::for_each_array([&](const auto& row) {
+    results.push_back(adopt(published_.*row.view));
+    return true;
+  });
   for (const mr_target_group& group : published_.groups) {
     if (group.id == 0) continue;
     results.push_back(adopt(published_.members(group)));
@@ -261,34 +258,21 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
   view.local_addrs = local_addrs;
   view.local_macs = local_macs;
   const core::ConfigView& before = published_;
-  const std::array<Result<std::uint64_t>, 7> offsets = {
-      place_array(view.listener_table, before.listener_table, draft),
-      place_array(view.listeners, before.listeners, draft),
-      place_array(view.groups, before.groups, draft),
-      place_array(view.targets, before.targets, draft),
-      place_array(view.reverse_table, before.reverse_table, draft),
-      place_array(view.local_addrs, before.local_addrs, draft),
-      place_array(view.local_macs, before.local_macs, draft)};
-  for (const Result<std::uint64_t>& offset : offsets) {
-    if (!offset) return offset.error();
-  }
   mr_image image{};
   image.magic = MR_IMAGE_MAGIC;
   image.generation = last_generation_ + 1;
-  image.listener_table_offset = *offsets[0];
-  image.listeners_offset = *offsets[1];
-  image.groups_offset = *offsets[2];
-  image.targets_offset = *offsets[3];
-  image.reverse_table_offset = *offsets[4];
-  image.local_addrs_offset = *offsets[5];
-  image.local_macs_offset = *offsets[6];
-  image.listener_table_mask = static_cast<std::uint32_t>(view.listener_table.size()) - 1;
-  image.listener_slots = static_cast<std::uint32_t>(view.listeners.size());
-  image.group_slots = static_cast<std::uint32_t>(view.groups.size());
-  image.target_slots = static_cast<std::uint32_t>(view.targets.size());
-  image.reverse_table_mask = static_cast<std::uint32_t>(view.reverse_table.size()) - 1;
-  image.local_addr_count = static_cast<std::uint32_t>(local_addrs.size());
-  image.local_mac_count = static_cast<std::uint32_t>(local_macs.size());
+  Status placed = ok();
+  (void)core::for_each_array([&](const auto& row) {
+    const auto array = view.*row.view;
+    const Result<std::uint64_t> offset = place_array(array, before.*row.view, draft);
+    if (offset) {
+      row.set(image, *offset, array.size());
+    } else {
+      placed = offset.error();
+    }
+    return bool{placed};
+  });
+  if (!placed) return placed.error();
   image.default_next_hop_v4 = contents.default_next_hop_v4;
   image.default_next_hop_v6 = contents.default_next_hop_v6;
   image.selection_key = contents.selection_key;

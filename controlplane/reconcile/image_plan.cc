@@ -162,15 +162,16 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
   return contents;
 }
 
+// Names every field, so that a new one does not compile until it is compared.
 bool are_equal(const ImageContents& a, const ImageContents& b) {
-  return a.groups == b.groups && same_bytes(a.listeners, b.listeners) &&
-         same_bytes(a.targets, b.targets) && same_bytes(a.local_addrs, b.local_addrs) &&
-         same_bytes(a.local_macs, b.local_macs) &&
-         same_bytes(a.default_next_hop_v4, b.default_next_hop_v4) &&
-         same_bytes(a.default_next_hop_v6, b.default_next_hop_v6) &&
-         same_bytes(a.encap_source_v4, b.encap_source_v4) &&
-         same_bytes(a.encap_source_v6, b.encap_source_v6) &&
-         same_bytes(a.selection_key, b.selection_key);
+  const auto& [listeners, groups, targets, local_addrs, local_macs, next_hop_v4, next_hop_v6, key,
+               encap_v4, encap_v6, id_floor] = a;
+  (void)id_floor;  // nothing to engines: it shows with the next image
+  return groups == b.groups && same_bytes(listeners, b.listeners) &&
+         same_bytes(targets, b.targets) && same_bytes(local_addrs, b.local_addrs) &&
+         same_bytes(local_macs, b.local_macs) && same_bytes(next_hop_v4, b.default_next_hop_v4) &&
+         same_bytes(next_hop_v6, b.default_next_hop_v6) && same_bytes(key, b.selection_key) &&
+         same_bytes(encap_v4, b.encap_source_v4) && same_bytes(encap_v6, b.encap_source_v6);
 }
 
 }  // namespace millrace::control

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "dataplane/core/checksum64.h"
+#include "dataplane/core/image_arrays.h"
 
 namespace millrace::core {
 namespace {
@@ -83,36 +84,19 @@ Status Checker::find_image() {
 
 Status Checker::place_arrays() {
   const mr_image& image = *view_.image;
-  if (image.listener_slots > MR_LISTENER_SLOTS_MAX) {
-    return wrong("listener_slots", image.listener_slots, ">", MR_LISTENER_SLOTS_MAX);
-  }
-  if (image.group_slots > MR_GROUP_SLOTS_MAX) {
-    return wrong("group_slots", image.group_slots, ">", MR_GROUP_SLOTS_MAX);
-  }
-  if (image.target_slots > MR_TARGET_SLOTS_MAX) {
-    return wrong("target_slots", image.target_slots, ">", MR_TARGET_SLOTS_MAX);
-  }
-  if (image.local_addr_count > MR_LOCAL_ADDRS_MAX) {
-    return wrong("local_addr_count", image.local_addr_count, ">", MR_LOCAL_ADDRS_MAX);
-  }
-  if (image.local_mac_count > MR_LOCAL_MACS_MAX) {
-    return wrong("local_mac_count", image.local_mac_count, ">", MR_LOCAL_MACS_MAX);
-  }
-  const std::uint64_t listener_entries = std::uint64_t{image.listener_table_mask} + 1;
-  const std::uint64_t reverse_entries = std::uint64_t{image.reverse_table_mask} + 1;
-  if (!std::has_single_bit(listener_entries) || !std::has_single_bit(reverse_entries)) {
-    return wrong("listener_table_mask or reverse_table_mask is not a power of two less one");
-  }
-  if (!place(image.listener_table_offset, listener_entries, view_.listener_table) ||
-      !place(image.listeners_offset, image.listener_slots, view_.listeners) ||
-      !place(image.groups_offset, image.group_slots, view_.groups) ||
-      !place(image.targets_offset, image.target_slots, view_.targets) ||
-      !place(image.reverse_table_offset, reverse_entries, view_.reverse_table) ||
-      !place(image.local_addrs_offset, image.local_addr_count, view_.local_addrs) ||
-      !place(image.local_macs_offset, image.local_mac_count, view_.local_macs)) {
-    return wrong("an array reaches beyond the segment or is not aligned");
-  }
-  return ok();
+  Status status = ok();
+  (void)for_each_array([&](const auto& row) {
+    const std::uint64_t count = row.count_in(image);
+    if (row.size_max != 0 && count > row.size_max) {
+      status = wrong(row.size_name, count, ">", row.size_max);
+    } else if (row.is_table && !std::has_single_bit(count)) {
+      status = wrong(row.size_name, image.*row.size, "is not a power of two less one:", count);
+    } else if (!place(image.*row.offset, count, view_.*row.view)) {
+      status = wrong("an array reaches beyond the segment or is not aligned");
+    }
+    return bool{status};
+  });
+  return status;
 }
 
 Status Checker::check_checksum() const {
@@ -268,13 +252,11 @@ std::uint64_t image_checksum(const ConfigView& view) {
   mr_image bare = *view.image;
   bare.checksum = 0;
   std::uint64_t sum = checksum64(std::as_bytes(std::span{&bare, 1}));
-  sum = checksum64(std::as_bytes(view.listener_table), sum);
-  sum = checksum64(std::as_bytes(view.listeners), sum);
-  sum = checksum64(std::as_bytes(view.groups), sum);
-  sum = checksum64(std::as_bytes(view.targets), sum);
-  sum = checksum64(std::as_bytes(view.reverse_table), sum);
-  sum = checksum64(std::as_bytes(view.local_addrs), sum);
-  return checksum64(std::as_bytes(view.local_macs), sum);
+  (void)for_each_array([&](const auto& row) {
+    sum = checksum64(std::as_bytes(view.*row.view), sum);
+    return true;
+  });
+  return sum;
 }
 
 Result<ConfigView> check_image(std::span<const std::byte> segment, std::uint64_t generation,
