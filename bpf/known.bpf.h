@@ -59,9 +59,11 @@ OUT_OF_LINE int end_late(struct xdp_md* ctx, struct packet* p, struct mr_flow_re
   return become_reset(ctx, p) ? SEND_TO_TARGET : drop(p, MR_DROP_BAD_L4);
 }
 
-// What becomes of a packet to the flow that load_target() looked at.
-INLINE enum mr_revisit what_becomes(const struct packet* p, struct mr_flow_record* flow) {
+// What becomes of a packet to the flow that load_target() looked at: enum mr_revisit. A function of
+// its own for its memory: with that of its callers there are 512 bytes.
+OUT_OF_LINE int what_becomes(const struct packet* p, struct mr_flow_record* flow) {
   const struct mr_target* target = p->target;
+  if (flow == 0 || p->listener == 0) return MR_REVISIT_START_OVER;
   const struct mr_known_packet known = {
       .state = p->word >> STATE_SHIFT,
       .flags = flags_of(flow),
@@ -86,7 +88,7 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
                          !is_of_client(p, flow, p->word) || flow->listener_id != p->listener->id;
   const uint32_t word = p->word;
   const struct mr_target* target = p->target;
-  const enum mr_revisit what = is_other ? MR_REVISIT_START_OVER : what_becomes(p, flow);
+  const int what = is_other ? (int)MR_REVISIT_START_OVER : what_becomes(p, flow);
   if (what == MR_REVISIT_END_LATE) {
     const _Bool is_reachable = target != 0 && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
     return end_late(ctx, p, flow, is_reachable, MR_FLOW_TOLD_TARGET);

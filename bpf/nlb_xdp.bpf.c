@@ -21,6 +21,13 @@
 #include "bpf/replies.bpf.h"
 #include "dataplane/rules/step_rule.h"
 
+// Of a flow in a settled state, which is below MR_FLOW_STATE_COUNT. The compiler knows that, and so
+// leaves a mask out; Linux 6.1's verifier does not.
+INLINE uint32_t timeout_of_settled(const struct mr_listener* listener, uint32_t state) {
+  asm volatile("" : "+r"(state));
+  return listener->timeout_ticks[state & 7];
+}
+
 // ---- towards a target
 
 INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
@@ -67,7 +74,7 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
   if (UNLIKELY(target == 0 || target->id != target_id ||
                (target->flags & MR_TARGET_KEEPS_FLOWS) == 0 || !is_settled ||
                (flow->flags & MR_FLOW_SHARED) != 0 ||
-               is_silent(p, flow, p->listener->timeout_ticks[state & 7]) ||
+               is_silent(p, flow, timeout_of_settled(p->listener, state)) ||
                load_state_word(flow) != p->word)) {
     const int done = forward_in_doubt(ctx, p, flow, last_hop);
     return done == SEND_TO_TARGET ? send_to_target(ctx, p, is_v4) : done;
@@ -117,7 +124,7 @@ INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) 
     const uint32_t flags = flow->flags & (MR_FLOW_CONFIRMED | MR_FLOW_SHARED);
     const struct mr_listener* listener = load_listener(p, flow);
     if (LIKELY(listener != 0 && is_settled && flags == MR_FLOW_CONFIRMED &&
-               !is_silent(p, flow, listener->timeout_ticks[state & 7]) &&
+               !is_silent(p, flow, timeout_of_settled(listener, state)) &&
                load_state_word(flow) == p->word)) {
       count(p->cpu, MR_COUNTER_FLOW_HITS);
       account(p, flow);
