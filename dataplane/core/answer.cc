@@ -88,7 +88,7 @@ void write_reset(Packet& packet, const Parsed& parsed, const mr_reset& reset) {
   std::uint8_t* l4 = packet.data + parsed.l4_offset();
   store(l4 + MR_TCP_SEQUENCE, to_be32(reset.sequence));
   store(l4 + MR_TCP_ACKNOWLEDGEMENT, to_be32(reset.acknowledgement));
-  l4[MR_TCP_DATA_OFFSET] = 5 << 4;
+  l4[MR_TCP_DATA_OFFSET] = MR_TCP_BYTES / 4 << 4;
   l4[MR_TCP_FLAGS] = reset.tcp_flags;
   std::memset(l4 + MR_TCP_WINDOW, 0, MR_TCP_BYTES - MR_TCP_WINDOW);  // checksum, urgent pointer
   if (parsed.is_v4) {
@@ -226,8 +226,7 @@ void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& ma
   std::uint8_t* ip = packet.data + MR_ETH_BYTES;
   if (parsed.is_v4) {
     const std::uint32_t bytes = MR_IPV4_BYTES + MR_ICMP_BYTES + quoted;
-    store(ip,
-          std::uint32_t{0x45} | std::uint32_t{to_be16(static_cast<std::uint16_t>(bytes))} << 16);
+    store(ip, MR_IPV4_NO_OPTIONS | std::uint32_t{to_be16(static_cast<std::uint16_t>(bytes))} << 16);
     store(ip + 4, std::uint32_t{0});  // identification, fragment
     ip[MR_IPV4_TTL] = MR_OWN_HOPS;
     ip[MR_IPV4_PROTOCOL] = MR_PROTOCOL_ICMP;

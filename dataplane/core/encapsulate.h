@@ -31,8 +31,9 @@ struct Outer {
 // Words are as in memory, first byte lowest.
 inline void write_outer_ipv4(std::uint8_t* at, const std::uint8_t* inner,
                              const Outer& outer) noexcept {
-  constexpr std::uint32_t kDontFragment = 0x0040u << 16;  // identification 0, RFC 6864 section 4.1
-  const std::uint32_t first = 0x45u | std::uint32_t{inner[1]} << 8 |
+  // Identification 0, RFC 6864 section 4.1.
+  constexpr std::uint32_t kDontFragment = std::uint32_t{to_be16(MR_IPV4_DONT_FRAGMENT)} << 16;
+  const std::uint32_t first = MR_IPV4_NO_OPTIONS | std::uint32_t{inner[MR_IPV4_TOS]} << 8 |
                               std::uint32_t{to_be16(static_cast<std::uint16_t>(outer.ip_bytes))}
                                   << 16;
   const std::uint32_t third = MR_OWN_HOPS | std::uint32_t{outer.protocol} << 8;

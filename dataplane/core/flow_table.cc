@@ -235,7 +235,7 @@ std::uint32_t FlowTable::insert(std::uint64_t hash, const ClientKey& key,
 bool FlowTable::insert_copy(const mr_flow_record& flow, const mr_last_hop& hop) noexcept {
   if (used_ >= capacity_) return false;
   const ClientKey key = ClientKey::of(flow);
-  const std::uint32_t index = insert(hash(key), key, static_cast<mr_flow_state>(flow.state));
+  const std::uint32_t index = insert(hash(key), key, flow.state);
   if (index == MR_RECORD_NONE) return false;
   records_[index] = flow;
   records_[index].last_hop = is_believable(hop) ? learn_last_hop(hop.mac, hop.nic) : 0;

@@ -62,10 +62,9 @@ inline void accept_transport(const std::uint8_t* l4, std::uint8_t protocol, std:
 
 [[nodiscard]] inline std::uint32_t glance_ipv4(const std::uint8_t* ip, std::uint32_t l3_bytes,
                                                Parsed& parsed) noexcept {
-  constexpr std::uint64_t kVersion4NoOptions = 0x45;
   constexpr std::uint64_t kFragmentBits = std::uint64_t{to_be16(MR_IPV4_FRAGMENT_MASK)} << 48;
   const auto first = load<std::uint64_t>(ip);
-  if ((first & (kFragmentBits | 0xff)) != kVersion4NoOptions) return MR_FLOW_FREE;
+  if ((first & (kFragmentBits | 0xff)) != MR_IPV4_NO_OPTIONS) return MR_FLOW_FREE;
   parsed.ip_bytes = from_be16(static_cast<std::uint16_t>(first >> 16));
   if (parsed.ip_bytes < MR_IPV4_BYTES || parsed.ip_bytes > l3_bytes) return MR_FLOW_FREE;
   if (!ipv4_checksum_holds(ip)) return MR_FLOW_FREE;

@@ -13,8 +13,6 @@
 #pragma GCC diagnostic ignored "-Wold-style-cast"
 #endif
 
-#define MR_MAC_BYTES 6u
-
 #define MR_ETH_BYTES 14u
 #define MR_ETH_DESTINATION 0u
 #define MR_ETH_SOURCE 6u
@@ -31,7 +29,6 @@
 
 // RFC 826, of Ethernet and IPv4.
 #define MR_ARP_BYTES 28u
-#define MR_ARP_OPERATION 6u
 #define MR_ARP_SENDER_MAC 8u
 #define MR_ARP_SENDER_IP 14u
 #define MR_ARP_TARGET_MAC 18u
