@@ -81,7 +81,7 @@ std::vector<FlowList> flows_by_owner(const Options& options) {
   std::vector<std::uint8_t> frame(Balancer::kFrameRoom);
   for (std::uint32_t flow = 0; flow < options.flows; ++flow) {
     writer.write(frame.data(), flow);
-    core::Parsed parsed;
+    core::Parsed parsed{};
     core::parse(
         {.data = frame.data(), .length = writer.length(), .headroom = 0, .nic = 0, .reserved = 0},
         parsed);

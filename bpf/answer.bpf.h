@@ -212,7 +212,22 @@ INLINE int turn_into_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu,
 // Tells the client how large its packets may be for the way to `target`. Also when IPv4's "do not
 // fragment" is not set: the node can't fragment, and silence would be a black hole.
 OUT_OF_LINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
+  // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
+  if (!mr_is_transport(p->protocol)) return drop(p, MR_DROP_TOO_BIG);
   if (!take(p, &p->cpu->too_bigs_left)) return drop(p, MR_DROP_RATE_LIMITED);
   if (p->is_v4) return turn_into_too_big(ctx, p, mr_told_mtu(mtu, 1), 1);
   return turn_into_too_big(ctx, p, mr_told_mtu(mtu, 0), 0);
+}
+
+// Of a packet that would go to its target as it is, or translated: then it uses up a hop first.
+OUT_OF_LINE int refuse_size(struct xdp_md* ctx, struct packet* p, uint32_t forwarding,
+                            uint32_t mtu) {
+  const uint8_t* frame = packet_start(ctx);
+  if (!has_room(frame, MR_ETH_BYTES + MR_IPV4_BYTES, packet_end(ctx))) {
+    return drop(p, MR_DROP_BAD_IP_HEADER);
+  }
+  if (mr_translates(forwarding) && hops_left(frame, p->is_v4) < 2) {
+    return drop(p, MR_DROP_TTL_EXPIRED);
+  }
+  return answer_too_big(ctx, p, mtu);
 }

@@ -51,6 +51,18 @@ INLINE const struct mr_listener* find_listener(struct packet* p) {
   return listener != 0 && listener->id != 0 ? listener : 0;
 }
 
+// Slot of the listener there, MR_TABLE_EMPTY when there is none. `root`: its index in
+// control.roots.
+VERIFIED_ONCE uint32_t find_listener_slot(uint32_t root, uint64_t low, uint64_t high,
+                                          uint32_t port_be, uint32_t protocol) {
+  const struct mr_xdp_root* at = &control.roots[root & 1];
+  if (at->generation == 0) return MR_TABLE_EMPTY;
+  const struct mr_table_entry* entry =
+      find_entry(at->listener_table_line, at->listener_table_mask, (struct addr_words){low, high},
+                 (uint16_t)port_be, (uint8_t)protocol);
+  return entry == 0 ? MR_TABLE_EMPTY : entry->slot;
+}
+
 // `root` in these two: its index in control.roots.
 VERIFIED_ONCE int is_vip(uint32_t root, uint64_t low, uint64_t high) {
   const struct mr_xdp_root* at = &control.roots[root & 1];

@@ -8,12 +8,14 @@
 //   flows.bpf.h     flow table                           rewrite.bpf.h translation, encapsulation
 //   claim.bpf.h     room for new flows                   start.bpf.h   new flows
 //   track.bpf.h     TCP state, ends of flows             known.bpf.h   known ones not going on
-//   replies.bpf.h   replies whose flow is in doubt       passing.bpf.h fragments, ICMP errors
+//   replies.bpf.h   replies whose flow is in doubt       passing.bpf.h ICMP to VIPs, fragments
+//   error.bpf.h     ICMP errors about flows
 //   answer.bpf.h    ARP, ND, echo, "too big"             reset.bpf.h   RST
 //   link.bpf.h      whose MAC address, priority tags
 //
 // Known flows take no call and, but for the redirect to another nic and the room for an outer
 // header, no helper that the kernel does not inline.
+#include "bpf/error.bpf.h"
 #include "bpf/known.bpf.h"
 #include "bpf/link.bpf.h"
 #include "bpf/parse.bpf.h"
@@ -40,6 +42,9 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   }
   if (UNLIKELY(target->next_hop.nic >= control.nic_count)) return drop(p, MR_DROP_NO_NIC);
   const uint8_t forwarding = target->forwarding;
+  if (UNLIKELY(p->ip_bytes > target->mtu) && !mr_encapsulates(forwarding)) {
+    return refuse_size(ctx, p, forwarding, target->mtu);
+  }
   if (mr_translates(forwarding)) return translate_to_target(ctx, p, target, is_v4);
   if (forwarding == MR_FORWARDING_DSR) return redirect_to_target(ctx, p, target);
   const struct mr_addr* source = is_v4 ? &p->root->encap_source_v4 : &p->root->encap_source_v6;
@@ -54,17 +59,14 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
                 : encapsulate(ctx, p, target, is_v4, MR_FORWARDING_IPIP);
 }
 
-// A packet to a VIP's listener.
-INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last_hop, _Bool is_v4) {
+// A packet to a VIP's listener. SEND_TO_TARGET: to p->target.
+INLINE int find_target(struct xdp_md* ctx, struct packet* p, uint64_t last_hop) {
   p->client = p->source;
   p->client_port_protocol = p->source_port_be | (uint32_t)p->protocol << 16;
   p->hash = flow_hash(p->client, p->client_port_protocol);
   const _Bool is_syn = (p->tcp_flags & MR_TCP_SYN) != 0;
   struct mr_flow_record* flow = is_syn ? 0 : find_to_listener(p, p->listener->id);
-  if (UNLIKELY(flow == 0)) {
-    const int done = forward_in_doubt(ctx, p, 0, last_hop);
-    return done == SEND_TO_TARGET ? send_to_target(ctx, p, is_v4) : done;
-  }
+  if (UNLIKELY(flow == 0)) return forward_in_doubt(ctx, p, 0, last_hop);
   p->target_slot = *(volatile uint32_t*)&flow->target_slot;
   const uint32_t target_id = *(volatile uint32_t*)&flow->target_id;
   *deltas_of(p) = deltas_in(flow);
@@ -76,8 +78,7 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
                (flow->flags & MR_FLOW_SHARED) != 0 ||
                is_silent(p, flow, timeout_of_settled(p->listener, state)) ||
                load_state_word(flow) != p->word)) {
-    const int done = forward_in_doubt(ctx, p, flow, last_hop);
-    return done == SEND_TO_TARGET ? send_to_target(ctx, p, is_v4) : done;
+    return forward_in_doubt(ctx, p, flow, last_hop);
   }
   count(p->cpu, MR_COUNTER_FLOW_HITS);
   account(p, flow);
@@ -86,7 +87,7 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
     flow->last_hop = learn_last_hop(p, last_hop);
   }
   p->target = target;
-  return send_to_target(ctx, p, is_v4);
+  return SEND_TO_TARGET;
 }
 
 // ---- towards a client
@@ -94,20 +95,10 @@ INLINE int forward_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last
 INLINE int send_to_client(struct xdp_md* ctx, struct packet* p, const struct mr_listener* listener,
                           _Bool is_v4) {
   uint8_t mac[8];
-  uint8_t nic;
-  const uint64_t learned = last_hop_at(p->last_hop);
-  if (LIKELY((learned & LAST_HOP_IN_USE) != 0)) {
-    store64(mac, learned);
-    nic = (uint8_t)(learned >> LAST_HOP_NIC_SHIFT);
-  } else {
-    const struct mr_next_hop* fallback =
-        is_v4 ? &p->root->default_next_hop_v4 : &p->root->default_next_hop_v6;
-    if ((fallback->flags & MR_NEXT_HOP_RESOLVED) == 0) {
-      return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
-    }
-    store64(mac, load64(fallback->mac));
-    nic = fallback->nic;
-  }
+  const uint64_t hop = client_hop(p, is_v4);
+  if (hop == NO_HOP) return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
+  store64(mac, hop);
+  const uint8_t nic = (uint8_t)(hop >> LAST_HOP_NIC_SHIFT);
   if (nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
   return translate_to_client(ctx, p, listener, mac, nic, is_v4);
 }
@@ -151,18 +142,23 @@ INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   const uint8_t* end = packet_end(ctx);
   if (!has_room(frame, MR_ETH_BYTES, end)) return drop(p, MR_DROP_MALFORMED_L2);
   const enum shape shape = is_v4 ? parse_ipv4(p, frame, end) : parse_ipv6(p, frame, end);
+  int done = SEND_TO_TARGET;
   if (UNLIKELY(shape != SHAPE_TRANSPORT)) {
     if (shape == SHAPE_DROP) return drop(p, p->reason);
-    return shape == SHAPE_ICMP ? handle_icmp(ctx, p) : drop_or_punt(ctx, p);
+    if (shape != SHAPE_ICMP) return drop_or_punt(ctx, p);
+    done = pass_error(ctx, p);
+    if (done == NOT_OURS) return handle_icmp(ctx, p);
+  } else {
+    if (UNLIKELY((frame[0] & 1) != 0)) {  // RFC 1812 section 5.3.4: never forward these
+      p->reason = MR_DROP_OTHER_MAC;
+      return drop_or_punt(ctx, p);
+    }
+    const uint64_t last_hop = last_hop_word(frame + MR_ETH_SOURCE, p->nic);
+    p->listener = find_listener(p);
+    if (p->listener == 0) return forward_to_client(ctx, p, is_v4);
+    done = find_target(ctx, p, last_hop);
   }
-  if (UNLIKELY((frame[0] & 1) != 0)) {  // RFC 1812 section 5.3.4: never forward these
-    p->reason = MR_DROP_OTHER_MAC;
-    return drop_or_punt(ctx, p);
-  }
-  const uint64_t last_hop = last_hop_word(frame + MR_ETH_SOURCE, p->nic);
-  p->listener = find_listener(p);
-  return p->listener != 0 ? forward_to_target(ctx, p, last_hop, is_v4)
-                          : forward_to_client(ctx, p, is_v4);
+  return done == SEND_TO_TARGET ? send_to_target(ctx, p, is_v4) : done;
 }
 
 // Index of the nic that the packet came in by; MR_NIC_COUNT_MAX when it is none of ours.

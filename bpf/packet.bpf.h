@@ -138,6 +138,7 @@ INLINE void renew_budgets(struct packet* p) {
   p->cpu->resets_left = control.replies_per_ms;
   p->cpu->echoes_left = control.replies_per_ms;
   p->cpu->too_bigs_left = control.replies_per_ms;
+  p->cpu->errors_left = control.replies_per_ms;
 }
 // `left`: one of this CPU's budgets. Apart, so that a flood that one of them answers silences none
 // of the others.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// What targets send towards clients that is not translated: fragments, and ICMP errors about
-// clients' packets. Left to the kernel they would leave with the target's own address. Rare.
+// What belongs to no flow: ICMP to a VIP, and fragments that targets send towards clients. Those
+// are not translated, and left to the kernel they would leave with the target's own address. Rare.
 #pragma once
 
 #include "bpf/answer.bpf.h"
@@ -65,39 +65,6 @@ OUT_OF_LINE _Bool is_fragment_of_target(struct xdp_md* ctx, const struct packet*
   return 1;
 }
 
-// An ICMP error, to no VIP, about a packet that its receiver sent to a target.
-OUT_OF_LINE _Bool is_about_target(struct xdp_md* ctx, const struct packet* p) {
-  const uint8_t* end = packet_end(ctx);
-  const uint8_t* icmp = packet_start(ctx) + (p->is_v4 ? l4_offset(1) : l4_offset(0));
-  const uint8_t* quoted = icmp + MR_ICMP_BYTES;
-  // What was quoted ends where the IP header says.
-  const uint32_t around_bytes = (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES) + MR_ICMP_BYTES;
-  if (!passes(p) || !has_room(quoted, MR_IPV4_BYTES, end)) return 0;
-  if (p->is_v4) {
-    const uint32_t header_bytes = (quoted[0] & 0x0f) * 4u;
-    if (!mr_is_icmp_error(1, icmp[0])) return 0;
-    if (quoted[0] >> 4 != 4 || header_bytes < MR_IPV4_BYTES ||
-        !is_same_addr(v4_words(load32(quoted + MR_IPV4_SOURCE)), p->destination)) {
-      return 0;
-    }
-    const struct addr_words target = v4_words(load32(quoted + MR_IPV4_DESTINATION));
-    const uint8_t protocol = quoted[MR_IPV4_PROTOCOL];
-    const uint8_t* l4 = quoted + header_bytes;
-    return has_room(l4, MR_L4_PORTS_BYTES, end) &&
-           p->ip_bytes >= around_bytes + header_bytes + MR_L4_PORTS_BYTES &&
-           has_target(p, target, load16(l4 + MR_L4_DESTINATION_PORT), protocol);
-  }
-  if (!mr_is_icmp_error(0, icmp[0])) return 0;
-  const uint8_t* l4 = quoted + MR_IPV6_BYTES;
-  if (!has_room(l4, MR_L4_PORTS_BYTES, end) || quoted[0] >> 4 != 6 ||
-      p->ip_bytes < around_bytes + MR_IPV6_BYTES + MR_L4_PORTS_BYTES) {
-    return 0;
-  }
-  return is_same_addr(words_at(quoted + MR_IPV6_SOURCE), p->destination) &&
-         has_target(p, words_at(quoted + MR_IPV6_DESTINATION), load16(l4 + MR_L4_DESTINATION_PORT),
-                    quoted[MR_IPV6_NEXT_HEADER]);
-}
-
 OUT_OF_LINE int handle_icmp(struct xdp_md* ctx, struct packet* p) {
   const uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
   const uint8_t* end = packet_end(ctx);
@@ -107,7 +74,7 @@ OUT_OF_LINE int handle_icmp(struct xdp_md* ctx, struct packet* p) {
     if (is_vip(p->root_index, asked.low, asked.high)) return answer_solicitation(ctx, p);
   }
   if (!is_vip(p->root_index, p->destination.low, p->destination.high)) {
-    return is_about_target(ctx, p) ? drop(p, MR_DROP_ICMP) : punt(p);
+    return punt(p);
   }
   const uint8_t* icmp = ip + (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
   if (!has_room(icmp, MR_ICMP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);

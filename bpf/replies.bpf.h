@@ -16,6 +16,17 @@ INLINE const struct mr_listener* load_listener(struct packet* p, struct mr_flow_
   return listener != 0 && listener->id == listener_id ? listener : 0;
 }
 
+// The neighbour to send a client's packets to: its MAC address, then the nic, then bits that do not
+// matter; NO_HOP when there is none.
+static const uint64_t NO_HOP = 0;
+INLINE uint64_t client_hop(const struct packet* p, _Bool is_v4) {
+  const uint64_t learned = last_hop_at(p->last_hop);
+  if (LIKELY((learned & LAST_HOP_IN_USE) != 0)) return learned;
+  const struct mr_next_hop* fallback =
+      is_v4 ? &p->root->default_next_hop_v4 : &p->root->default_next_hop_v6;
+  return (fallback->flags & MR_NEXT_HOP_RESOLVED) != 0 ? load64(fallback->mac) : NO_HOP;
+}
+
 // From a target to a client, but no flow (rules/known_rule.h). Returns SEND_TO_TARGET (here: to the
 // client) with p->listener and the deltas set, or a verdict.
 OUT_OF_LINE int find_untracked_reply(struct packet* p) {

@@ -35,13 +35,15 @@ INLINE void ask_about(struct packet* p, struct addr_words target, uint16_t port_
   query->listener_id = listener_id;
 }
 
+INLINE _Bool is_of_query(const struct query* query, struct mr_flow_record* flow, uint32_t word) {
+  return ((load64(flow->client_addr.bytes) ^ query->client.low) |
+          (load64(flow->client_addr.bytes + 8) ^ query->client.high) |
+          ((word & KEY_MASK) ^ query->client_port_protocol)) == 0 &&
+         word >> STATE_SHIFT < MR_FLOW_STATE_COUNT;
+}
+
 INLINE _Bool is_sibling(const struct query* query, struct mr_flow_record* flow, uint32_t word) {
-  if (((load64(flow->client_addr.bytes) ^ query->client.low) |
-       (load64(flow->client_addr.bytes + 8) ^ query->client.high) |
-       ((word & KEY_MASK) ^ query->client_port_protocol)) != 0 ||
-      word >> STATE_SHIFT >= MR_FLOW_STATE_COUNT) {
-    return 0;
-  }
+  if (!is_of_query(query, flow, word)) return 0;
   const struct mr_xdp_root* root = &control.roots[query->root_index & 1];
   const struct mr_target* target = target_at(root, flow->target_slot);
   return target != 0 &&
@@ -74,6 +76,24 @@ VERIFIED_ONCE int mark_siblings(uint32_t cpu_index) {
 enum {
   NO_RECORD = 0xffffffffu,
 };
+
+// The index of the client's flow to query->listener_id, or NO_RECORD.
+VERIFIED_ONCE uint32_t find_asked(uint32_t cpu_index) {
+  struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
+  if (cpu == 0) return NO_RECORD;
+  const struct query* query = (const struct query*)cpu->scratch;
+#pragma clang loop unroll(disable)
+  for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
+    struct mr_flow_record* flow = record_at(query->hash + probe);
+    if (flow == 0) break;
+    const uint32_t word = load_state_word(flow);
+    if (word == 0) break;
+    if (is_of_query(query, flow, word) && flow->listener_id == query->listener_id) {
+      return (query->hash + probe) & control.flow_mask;
+    }
+  }
+  return NO_RECORD;
+}
 
 // Higher is better.
 INLINE uint32_t rank_of(const struct query* query, struct mr_flow_record* flow, uint32_t state,

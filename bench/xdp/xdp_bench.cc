@@ -109,10 +109,11 @@ class Bench {
   }
 
   void describe_frame(const Case& chosen, const std::string& vip) {
-    const FrameWriter writer({.vip = test::addr_of(vip),
-                              .port = 80,
-                              .protocol = chosen.protocol,
-                              .tcp_flags = chosen.is_new ? MR_TCP_SYN : MR_TCP_ACK});
+    const FrameWriter writer(
+        {.vip = test::addr_of(vip),
+         .port = 80,
+         .protocol = chosen.protocol,
+         .tcp_flags = static_cast<std::uint8_t>(chosen.is_new ? MR_TCP_SYN : MR_TCP_ACK)});
     frame_.assign(kFrameRoom, 0);  // what the writer copies
     writer.write(frame_.data(), 0);
     frame_.resize(std::max<std::size_t>(writer.length(), sizeof(bench_->headers)));

@@ -19,7 +19,7 @@ constexpr std::array kCounterNames = {
     "orphans_to_prev", "orphans_moved",     "rst_sent",
     "config_adopted",  "config_refused",    "polls",
     "polls_empty",     "busy_ns",           "stalls",
-    "too_big_sent",    "flow_given_up",
+    "too_big_sent",    "flow_given_up",     "icmp_errors_passed",
 };
 static_assert(kCounterNames.size() == MR_COUNTER_COUNT, "every counter needs a name");
 

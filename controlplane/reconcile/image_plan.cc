@@ -45,7 +45,7 @@ mr_target planned_target(const TargetRecord& record, const GroupState& group, bo
   target.flags = target_flags(record, group.settings, is_fail_open);
   if (group.settings.asymmetric_returns) target.flags |= MR_TARGET_ASYMMETRIC;
   target.forwarding = static_cast<std::uint8_t>(forwarding);
-  target.mtu = way.mtu;
+  target.mtu = way.mtu != 0 ? way.mtu : std::uint16_t{MR_MTU_NO_LIMIT};
   if (forwarding == Forwarding::gue) {
     target.encap_port_be = core::to_be16(group.settings.gue_port);
   }

@@ -13,7 +13,7 @@ namespace millrace::control {
 
 struct WayToTarget {
   mr_next_hop next_hop{};
-  std::uint16_t mtu = 0;  // as in mr_target
+  std::uint16_t mtu = 0;  // 0: not known
 };
 
 using FindWay = std::function<WayToTarget(const TargetRecord&)>;

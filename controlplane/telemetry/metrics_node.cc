@@ -275,6 +275,10 @@ constexpr MetricRow<const WorkerSnapshot*> kWorkerRows[] = {
     {{"millrace_worker_flows_given_up_total", MetricKind::counter,
       "Flows removed to make room in a full flow table.", "worker", ""},
      [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_FLOW_GIVEN_UP]); }},
+    {{"millrace_worker_icmp_errors_passed_total", MetricKind::counter,
+      "ICMP errors passed on to the target or client of the flow that they are about.", "worker",
+      ""},
+     [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_ERRORS_PASSED]); }},
 };
 
 static_assert(std::size(kWorkerRows) == 6 + MR_COUNTER_COUNT,

@@ -91,6 +91,8 @@ enum mr_target_flag {
   MR_TARGET_ASYMMETRIC = 1 << 4,    // replies of flows that another node knows may pass this one
 };
 
+#define MR_MTU_NO_LIMIT 0xffffu  // known
+
 // One target of one group, one cache line: all that rewriting a packet needs.
 struct mr_target {
   struct mr_addr addr;
@@ -102,7 +104,7 @@ struct mr_target {
   uint8_t flags;       // enum mr_target_flag
   uint8_t forwarding;  // enum mr_forwarding: of its group, here to save that line per packet
   uint8_t reserved0;
-  uint16_t mtu;            // of the route to the target, in bytes of L3; 0: no limit known
+  uint16_t mtu;            // of the route to the target, in bytes of L3, or MR_MTU_NO_LIMIT
   uint64_t identity;       // what the lookup table is computed from: equal on every node
   uint16_t encap_port_be;  // gue: destination port of the outer UDP header
   uint8_t reserved1[14];

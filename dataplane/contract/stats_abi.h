@@ -58,7 +58,8 @@ enum mr_counter {
   MR_COUNTER_STALLS = 26,             // turns longer than 1 ms
   MR_COUNTER_TOO_BIG_SENT = 27,       // ICMP "fragmentation needed" and ICMPv6 "packet too big"
   MR_COUNTER_FLOW_GIVEN_UP = 28,      // by a full table, among the removed
-  MR_COUNTER_COUNT = 29,
+  MR_COUNTER_ERRORS_PASSED = 29,      // ICMP errors sent on to the target or client of a flow
+  MR_COUNTER_COUNT = 30,
 };
 
 // One line of the worker's own, then its counters. The worker is the only writer.
@@ -72,7 +73,7 @@ struct mr_worker_stats {
   uint32_t reserved0;
   uint64_t reserved1[2];
   uint64_t counters[MR_COUNTER_COUNT];
-  uint64_t reserved2[3];
+  uint64_t reserved2[2];
   uint64_t drops[MR_DROP_REASON_COUNT];
   uint64_t reserved3[5];
 };

@@ -87,7 +87,7 @@ struct mr_xdp_control {
   uint32_t target_slots;    // of target_stats, per CPU
   uint32_t cpu_count;
   uint32_t flow_inserts_per_ms;  // per CPU; over it a flow is forwarded untracked
-  uint32_t replies_per_ms;       // per CPU; of RST, of echo, of "too big"
+  uint32_t replies_per_ms;       // per CPU; each: RST, echo, "too big", flowless errors
   // Of the flow hash: random per table. Six words for the addition in NH, one odd multiplier.
   uint32_t flow_secret[6];
   uint64_t flow_multiplier;
@@ -168,11 +168,12 @@ struct mr_xdp_cpu {
   uint32_t resets_left;
   uint32_t echoes_left;
   uint32_t too_bigs_left;
+  uint32_t errors_left;
   // For tests: what became of the last packet (rodata `is_under_test`).
   uint8_t test_nic;
   uint8_t test_reason;
   uint8_t reserved0[2];
-  uint8_t reserved[40];
+  uint8_t reserved[36];
   // The program's own, of the packet under way.
   uint64_t scratch[16];
 };

@@ -72,6 +72,7 @@ Forwarder::Forwarder(const Options& options) noexcept
       resets_{.per_ms = options.replies_per_ms, .left = options.replies_per_ms},
       echoes_(resets_),
       too_bigs_(resets_),
+      errors_(resets_),
       foreign_{.per_ms = options.foreign_per_ms, .left = options.foreign_per_ms},
       unconfirmed_(std::max(flows_.capacity(), 1u)) {
   for (std::uint32_t nic = 0; nic < nic_count_; ++nic) set_nic_mac(nic, options.nic_macs[nic]);
@@ -107,7 +108,7 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
   tick_ = static_cast<std::uint32_t>(now_ns >> MR_TICK_SHIFT);
   if (tick_ != budget_tick_) {
     budget_tick_ = tick_;
-    for (Budget* budget : {&inserts_, &resets_, &echoes_, &too_bigs_, &foreign_}) {
+    for (Budget* budget : {&inserts_, &resets_, &echoes_, &too_bigs_, &errors_, &foreign_}) {
       budget->left = budget->per_ms;
     }
   }
@@ -136,8 +137,10 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
       end->packet = packet;
       flows_.prefetch_bucket(end->hash);
       ++end;
-    } else if (kIsShared && ownership.worker != 0 && is_passing_fragment(end->parsed)) {
-      verdict_of(*packet) = Verdict::hand_over(0);
+    } else if (const std::uint32_t handler =
+                   kIsShared ? handler_of_other(*packet, end->parsed, ownership) : ownership.worker;
+               handler != ownership.worker) {
+      verdict_of(*packet) = Verdict::hand_over(handler);
     } else {
       verdict_of(*packet) = handle_other(*packet, end->parsed);
     }
@@ -316,12 +319,16 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
   if (mr_translates(target.forwarding)) [[likely]] {
     if (frame[Frame::kHops] < 2) [[unlikely]]
       return drop(MR_DROP_TTL_EXPIRED);
+    if (parsed.ip_bytes > target.mtu) [[unlikely]]
+      return answer_too_big(packet, parsed, target.mtu);
     translate_to_target<Frame>(frame, parsed.protocol, target,
                                {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
   } else if (target.forwarding == MR_FORWARDING_IPIP) {
     return encapsulate_to_target<Frame, MR_FORWARDING_IPIP>(packet, parsed, target, hop);
   } else if (target.forwarding == MR_FORWARDING_GUE) {
     return encapsulate_to_target<Frame, MR_FORWARDING_GUE>(packet, parsed, target, hop);
+  } else if (parsed.ip_bytes > target.mtu) [[unlikely]] {
+    return answer_too_big(packet, parsed, target.mtu);
   }
   write_link_header(frame, hop, nic_mac_words_[nic], Frame::kType);
   return forward(packet, nic);
@@ -345,14 +352,9 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
 template <typename Frame>
 Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
                                   const mr_listener& listener) noexcept {
-  const mr_last_hop& learned = flows_.last_hop(flow.last_hop);
-  const bool is_known = learned.in_use != 0;
-  const mr_next_hop& fallback =
-      Frame::kIsV4 ? config_.image->default_next_hop_v4 : config_.image->default_next_hop_v6;
-  if (!is_known && (fallback.flags & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]] {
+  const std::uint64_t hop = client_hop(flow.last_hop, Frame::kIsV4);
+  if (hop == kNoHop) [[unlikely]]
     return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
-  }
-  const auto hop = load<std::uint64_t>(is_known ? learned.mac : fallback.mac);
   const std::uint32_t nic = hop >> 48 & 0xff;
   if (nic >= nic_count_) [[unlikely]]
     return drop(MR_DROP_NO_NIC);

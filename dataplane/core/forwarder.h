@@ -12,12 +12,14 @@
 //   forwarder_flows.cc  new flows, room for them, expiry, the sweep
 //   forwarder_known.cc  known flows that do not simply go on: TCP state, late packets
 //   forwarder_reply.cc  replies whose flow is in doubt
+//   forwarder_error.cc  ICMP errors about packets of flows
 //   forwarder_local.cc  what is not TCP or UDP of a flow, and the node's own answers: ARP, ND,
 //                       echo, RST, "too big", drops, punts
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "dataplane/contract/stats_abi.h"
@@ -30,6 +32,7 @@
 #include "dataplane/core/parse.h"
 #include "dataplane/core/record_set.h"
 #include "dataplane/core/steering.h"
+#include "dataplane/rules/known_rule.h"
 
 namespace millrace::core {
 
@@ -41,6 +44,8 @@ struct WorkerCounters {
   std::span<mr_target_stats> targets;
 };
 
+struct RenamedEnd;  // quote.h
+
 class Forwarder {
  public:
   struct Options {
@@ -48,7 +53,7 @@ class Forwarder {
     std::span<const MacAddr> nic_macs;         // by nic index, at most MR_NIC_COUNT_MAX
     WorkerCounters counters;
     std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
-    std::uint32_t replies_per_ms = 100;        // budget of RST, of echo and of "too big"
+    std::uint32_t replies_per_ms = 100;        // each: RST, echo, "too big", flowless errors
     // Frames for other machines that the kernel is given: at 0.9 us each, what a switch floods
     // takes a fifth of a worker at most.
     std::uint32_t foreign_per_ms = 200;
@@ -72,7 +77,8 @@ class Forwarder {
   // and gets the verdict hand_over. What no flow table is asked about is anybody's, so that nothing
   // of the node waits for a worker that stands still and no flood drowns a single one: what is
   // neither TCP nor UDP, what is for the node itself, and what is for a VIP but for none of its
-  // listeners. Fragments that pass the node are worker 0's, which knows their datagrams.
+  // listeners. ICMP errors belong to the owner of the flow that they are about. Fragments that pass
+  // the node are worker 0's, which knows their datagrams.
   void process_burst(Burst& burst, std::uint64_t now_ns, const Ownership& ownership) noexcept;
 
   // Looks at the next `record_count` flow records: folds their packet and byte counts into the
@@ -109,6 +115,7 @@ class Forwarder {
     std::uint32_t hits = 0;
   };
   static constexpr std::uint32_t kForwardedShift = 48;
+  static constexpr std::uint64_t kNoHop = 0;  // a neighbour has a MAC address
   // The listener found last: most packets of a burst want the same. Port and protocol 0 match none.
   struct ListenerHint {
     AddrWords addr{};
@@ -143,6 +150,10 @@ class Forwarder {
         work.listener == nullptr && (is_vip(destination) || is_local(destination));
     return is_of_no_flow ? ownership.worker : owner;
   }
+  // Likewise of what classify() refused.
+  [[nodiscard, gnu::noinline]] std::uint32_t handler_of_other(const Packet& packet,
+                                                              const Parsed& parsed,
+                                                              const Ownership& ownership) noexcept;
   [[nodiscard, gnu::noinline]] bool examine(Packet& packet, Parsed& parsed) const noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
@@ -162,6 +173,17 @@ class Forwarder {
                                               const mr_target& target, std::uint64_t hop) noexcept;
   [[nodiscard, gnu::noinline]] Verdict refuse_next_hop(const mr_flow_record& flow,
                                                        std::uint64_t hop) noexcept;
+  // The neighbour to send a client's packets to, as loaded from memory: its MAC address, then the
+  // nic.
+  [[nodiscard]] std::uint64_t client_hop(std::uint16_t last_hop, bool is_v4) const noexcept {
+    const mr_last_hop& learned = flows_.last_hop(last_hop);
+    const bool is_known = learned.in_use != 0;
+    const mr_next_hop& fallback =
+        is_v4 ? config_.image->default_next_hop_v4 : config_.image->default_next_hop_v6;
+    if (!is_known && (fallback.flags & MR_NEXT_HOP_RESOLVED) == 0) [[unlikely]]
+      return kNoHop;
+    return load<std::uint64_t>(is_known ? learned.mac : fallback.mac);
+  }
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
@@ -217,8 +239,8 @@ class Forwarder {
                                                 const mr_listener& listener) const noexcept;
   [[nodiscard]] Choice choose_target(const mr_listener& listener, std::uint64_t selection_hash,
                                      bool may_be_orphan) const noexcept;
-  [[nodiscard]] std::uint32_t current_target(const ClientKey& client,
-                                             const mr_listener& listener) const noexcept;
+  [[nodiscard]] std::uint32_t target_by_table(const ClientKey& client, const mr_listener& listener,
+                                              bool may_be_orphan) const noexcept;
   [[nodiscard]] bool is_no_client(const Parsed& parsed) const noexcept;
   void bind_flow(mr_flow_record& flow, const mr_listener& listener,
                  std::uint32_t target_slot) noexcept;
@@ -267,12 +289,33 @@ class Forwarder {
   [[nodiscard]] bool move_orphan(std::uint64_t hash, mr_flow_record& flow,
                                  const mr_listener& listener) noexcept;
   [[nodiscard, gnu::noinline]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
+  // What becomes of a packet towards a client without a flow: when it is translated, by whose
+  // names.
+  struct Flowless {
+    mr_flowless_reply what = MR_FLOWLESS_PUNT;
+    const mr_listener* listener = nullptr;
+    const mr_target* target = nullptr;
+  };
+  [[nodiscard]] Flowless judge_flowless(const Parsed& parsed, std::uint64_t hash) const noexcept;
+
+  // forwarder_error.cc
+  [[nodiscard]] std::optional<Parsed> answer_of_error(const Packet& packet,
+                                                      const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict pass_error(Packet& packet, const Parsed& parsed,
+                                   const Parsed& answer) noexcept;
+  [[nodiscard]] Verdict pass_error_to_target(Packet& packet, const Parsed& answer,
+                                             std::uint32_t target_slot) noexcept;
+  [[nodiscard]] Verdict pass_error_to_client(Packet& packet, const Work& work) noexcept;
+  [[nodiscard]] Verdict send_error(Packet& packet, const Parsed& answer, bool is_to_target,
+                                   std::uint64_t hop, const RenamedEnd& end) noexcept;
+  template <typename Frame>
+  [[nodiscard]] Verdict send_error(Packet& packet, const Parsed& answer, bool is_to_target,
+                                   std::uint64_t hop, const RenamedEnd& end) noexcept;
 
   // forwarder_local.cc
   [[nodiscard, gnu::noinline]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] bool is_passing_fragment(const Parsed& parsed) const noexcept;
   [[nodiscard]] bool is_of_target(const Packet& packet, const Parsed& parsed) noexcept;
-  [[nodiscard]] bool is_about_target(const Packet& packet, const Parsed& parsed) const noexcept;
   [[nodiscard]] bool is_service(const AddrWords& addr, std::uint16_t port_be,
                                 std::uint8_t protocol) const noexcept;
   [[nodiscard]] Verdict leave_foreign(const Packet& packet, const Parsed& parsed) noexcept;
@@ -318,6 +361,7 @@ class Forwarder {
   Budget resets_;
   Budget echoes_;
   Budget too_bigs_;
+  Budget errors_;  // ICMP errors without a flow
   Budget foreign_;
   std::uint32_t budget_tick_ = 0;
   // Flows that are never given up; bounded, so that there is always room for new ones.
@@ -325,6 +369,7 @@ class Forwarder {
   RecordSet unconfirmed_;           // all others
   std::uint32_t give_up_next_ = 0;  // where a full table looks next among those
   std::uint32_t sweep_next_ = 0;
+  bool asks_prev_ = false;  // the next ICMP error without a flow goes to `prev`, where there is one
   NoRoom no_room_;
   FragmentMemory fragments_;
 };

@@ -75,10 +75,11 @@ Forwarder::Choice Forwarder::choose_target(const mr_listener& listener,
   return {.target_slot = members[slot.cur], .is_orphan = false};
 }
 
-// Where a flow that began now would go; MR_TABLE_EMPTY when the group has no target.
-std::uint32_t Forwarder::current_target(const ClientKey& client,
-                                        const mr_listener& listener) const noexcept {
-  return choose_target(listener, selection_hash_of(client, listener), false).target_slot;
+// Where a flow that began now would go, or with `may_be_orphan` one that another node has;
+// MR_TABLE_EMPTY when the group has no target.
+std::uint32_t Forwarder::target_by_table(const ClientKey& client, const mr_listener& listener,
+                                         bool may_be_orphan) const noexcept {
+  return choose_target(listener, selection_hash_of(client, listener), may_be_orphan).target_slot;
 }
 
 bool Forwarder::is_no_client(const Parsed& parsed) const noexcept {

@@ -10,7 +10,6 @@
 #include "dataplane/core/answer.h"
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
-#include "dataplane/core/quote.h"
 
 namespace millrace::core {
 
@@ -37,6 +36,16 @@ Verdict Forwarder::handle_other(Packet& packet, const Parsed& parsed) noexcept {
     return reply(packet);
   }
   return punt(packet);
+}
+
+std::uint32_t Forwarder::handler_of_other(const Packet& packet, const Parsed& parsed,
+                                          const Ownership& ownership) noexcept {
+  if (is_passing_fragment(parsed)) return 0;
+  const std::optional<Parsed> answer = answer_of_error(packet, parsed);
+  if (!answer) return ownership.worker;
+  const ClientKey client =
+      find_listener(*answer) != nullptr ? source_key(*answer) : destination_key(*answer);
+  return owner_of(client, ownership.worker_count);
 }
 
 // A fragment from one host to another. (From and to where a frame says: its header may be cut.)
@@ -79,15 +88,6 @@ bool Forwarder::is_service(const AddrWords& addr, std::uint16_t port_be,
          find_entry(config_.reverse_table, addr, port_be, protocol) != nullptr;
 }
 
-// Whether an ICMP error tells a host about a packet of its own to a target's service port. That
-// is what the packet became here; the host knows it as one to the VIP.
-bool Forwarder::is_about_target(const Packet& packet, const Parsed& parsed) const noexcept {
-  if (!is_icmp_error(packet, parsed) || is_local(parsed.destination)) return false;
-  const std::optional<Quote> quote = quote_of(packet, parsed);
-  return quote && quote->source == parsed.destination &&
-         is_service(quote->destination, quote->destination_port_be, quote->protocol);
-}
-
 // AF_XDP and promiscuous nics deliver what is for a virtual machine behind the node, and what a
 // switch floods. The kernel tells them apart; but never forwarded when for a VIP: another node may
 // be doing that.
@@ -103,9 +103,10 @@ Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
     return answer_neighbour_solicitation(packet, parsed, mac) ? reply(packet)
                                                               : drop(MR_DROP_BAD_L4);
   }
-  if (!is_vip(parsed.destination)) {
-    return is_about_target(packet, parsed) ? drop(MR_DROP_ICMP) : punt(packet);
+  if (const std::optional<Parsed> answer = answer_of_error(packet, parsed)) {
+    return pass_error(packet, parsed, *answer);
   }
+  if (!is_vip(parsed.destination)) return punt(packet);
   if (!is_echo_request(packet, parsed)) return drop(MR_DROP_ICMP);
   if (parsed.source == AddrWords{0, 0}) return drop(MR_DROP_MARTIAN);
   if (!echoes_.take()) return drop(MR_DROP_RATE_LIMITED);
@@ -142,6 +143,8 @@ void Forwarder::count_own_reset(std::uint32_t listener_slot) noexcept {
 Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
                                   std::uint32_t mtu) noexcept {
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
+  if (!mr_is_transport(parsed.protocol)) return drop(MR_DROP_TOO_BIG);
   if (packet.headroom < too_big_headroom(parsed)) return drop(MR_DROP_TOO_BIG);
   if (!too_bigs_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_with_too_big(packet, parsed, nic_macs_[packet.nic], mtu);

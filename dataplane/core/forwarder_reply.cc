@@ -136,7 +136,7 @@ void Forwarder::claim_replies(std::uint64_t hash, mr_flow_record& flow,
 // Moves an orphan that `prev` disowns to `cur`. False when it is there already.
 bool Forwarder::move_orphan(std::uint64_t hash, mr_flow_record& flow,
                             const mr_listener& listener) noexcept {
-  const std::uint32_t target_slot = current_target(ClientKey::of(flow), listener);
+  const std::uint32_t target_slot = target_by_table(ClientKey::of(flow), listener, false);
   if (target_slot == MR_TABLE_EMPTY || target_slot == flow.target_slot) return false;
   clear_flags(flow, MR_FLOW_ORPHAN_PREV);
   if (is_active(flow)) adjust_active(flow, -1);
@@ -146,32 +146,40 @@ bool Forwarder::move_orphan(std::uint64_t hash, mr_flow_record& flow,
   return true;
 }
 
+// `hash`: of the client's half.
+Forwarder::Flowless Forwarder::judge_flowless(const Parsed& parsed,
+                                              std::uint64_t hash) const noexcept {
+  const mr_table_entry* entry =
+      find_entry(config_.reverse_table, parsed.source, parsed.source_port_be(), parsed.protocol);
+  if (entry == nullptr) return {};
+  const mr_target& target = config_.targets[entry->slot];
+  const bool is_ambiguous = entry->next == MR_TABLE_EMPTY;
+  const mr_flowless_reply what = mr_flowless_reply_of({.tcp_flags = parsed.tcp_flags,
+                                                       .target_flags = target.flags,
+                                                       .is_to_node = is_local(parsed.destination),
+                                                       .had_no_room = no_room_.has(hash),
+                                                       .is_ambiguous = is_ambiguous});
+  if (what != MR_FLOWLESS_TRANSLATE) return {.what = what};
+  const mr_listener& listener = config_.listeners[entry->next];
+  if (listener.id == 0 || target.id == 0) return {};
+  return {.what = what, .listener = &listener, .target = &target};
+}
+
 // To a host that is no VIP, and no flow.
 Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   if (is_martian(parsed)) return refuse_martian(packet, parsed);
   if (config_.image == nullptr) return punt(packet);
   if (is_vip(parsed.destination)) return drop(MR_DROP_NO_LISTENER);
-  const mr_table_entry* entry =
-      find_entry(config_.reverse_table, parsed.source, parsed.source_port_be(), parsed.protocol);
-  if (entry == nullptr) return punt(packet);
-  const mr_target& target = config_.targets[entry->slot];
-  const mr_flowless_reply what =
-      mr_flowless_reply_of({.tcp_flags = parsed.tcp_flags,
-                            .target_flags = target.flags,
-                            .is_to_node = is_local(parsed.destination),
-                            .had_no_room = no_room_.has(work.hash),
-                            .is_ambiguous = entry->next == MR_TABLE_EMPTY});
-  if (what == MR_FLOWLESS_PUNT) return punt(packet);
-  if (what == MR_FLOWLESS_DROP) return drop(MR_DROP_NO_FLOW);
-  const mr_listener& listener = config_.listeners[entry->next];
-  if (listener.id == 0 || target.id == 0) return punt(packet);
-  const mr_nat_deltas deltas = nat_deltas(listener, target);
+  const Flowless flowless = judge_flowless(parsed, work.hash);
+  if (flowless.what == MR_FLOWLESS_PUNT) return punt(packet);
+  if (flowless.what == MR_FLOWLESS_DROP) return drop(MR_DROP_NO_FLOW);
+  const mr_nat_deltas deltas = nat_deltas(*flowless.listener, *flowless.target);
   mr_flow_record passing{};
   passing.ip_checksum_delta = deltas.ip;
   passing.l4_checksum_delta = deltas.l4;
   count(MR_COUNTER_UNTRACKED_PACKETS);
-  return send_to_client(packet, parsed, passing, listener);
+  return send_to_client(packet, parsed, passing, *flowless.listener);
 }
 
 }  // namespace millrace::core

@@ -59,11 +59,10 @@ MR_RULE uint8_t mr_outer_protocol(uint32_t forwarding, bool is_v4) {
   return (uint8_t)(is_v4 ? MR_PROTOCOL_IPV4_IN_IP : MR_PROTOCOL_IPV6_IN_IP);
 }
 
-// The largest packet that a client may send where the way to the target takes `target_mtu` bytes;
-// 0: no limit known, so that of the outer length fields. Both with IP header.
+// The largest packet that a client may send where the way to the target takes `target_mtu` bytes
+// (mr_target.mtu; that without a limit is the one of the outer length fields). Both with IP header.
 MR_RULE uint32_t mr_inner_mtu(uint32_t target_mtu, uint32_t outer_bytes) {
-  const uint32_t mtu = target_mtu != 0 ? target_mtu : 0xffffu;
-  return mtu > outer_bytes ? mtu - outer_bytes : 0;
+  return target_mtu > outer_bytes ? target_mtu - outer_bytes : 0;
 }
 
 // What the client is told of it.

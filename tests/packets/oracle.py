@@ -9,56 +9,32 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from dataclasses import dataclass, field
 
 from plain_config import TCP, UDP, Address, Config, Listener, Target
-from plain_packet import Packet, encapsulated, is_martian, overhead_of, right_checksum, too_big
+from plain_errors import Quoted, quoted_in, renamed
+from plain_flow import FINS, RANKS, RESETS, TIMEOUTS, Client, Flow
+from plain_packet import (
+    ICMP,
+    ICMP6,
+    Drop,
+    Packet,
+    encapsulated,
+    is_martian,
+    overhead_of,
+    read_ipv4,
+    read_ipv6,
+    moved,
+    right_checksum,
+    right_of,
+    too_big,
+    turn_ip,
+    without_priority_tag,
+)
 from plain_passing import Passing
 from scapy.utils import checksum
 
-ICMP, ICMP6 = 1, 58
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 EXTENSIONS = (0, 43, 50, 51, 59, 60)
-TIMEOUTS = {"syn": 10, "established": 350, "closing": 60, "closed": 5, "reset": 40}
-TIMEOUTS |= {"udp_new": 20, "udp": 120, "expired": 30}
-RESETS, FINS = {"rst_client", "rst_target"}, {"fin_client", "fin_target"}
-Client = tuple[Address, int, int]  # address, port, protocol
-# How well a flow fits a target's packet that fits several.
-RANKS = {"closed": 1, "syn": 2}
-
-
-@dataclass
-class Flow:
-    client: Client
-    listener: Listener
-    state: str
-    seen: float
-    router: bytes
-    flags: set[str] = field(default_factory=set)
-    asked: int = 0  # grows with each packet of the client
-    has_spoken: bool = False  # since the last sweep
-    rounds: int = 0  # in which it had
-
-    @property
-    def is_reset(self) -> bool:
-        return self.state == "closed" and bool(self.flags & RESETS)
-
-    def settle_by_fins(self) -> None:
-        fins = len(self.flags & FINS)
-        self.state = ("established", "closing", "closed")[fins]
-
-
-def without_priority_tag(frame: bytes) -> bytes:
-    """A tag of VLAN 0 before IP or ARP says nothing but a priority."""
-    is_tagged = frame[12:14] == b"\x81\x00" and len(frame) >= 18
-    if not is_tagged or frame[14] & 0x0F or frame[15]:
-        return frame
-    is_ours = frame[16:18] in (b"\x08\x00", b"\x08\x06", b"\x86\xdd")
-    return frame[:12] + frame[16:] if is_ours else frame
-
-
-class Drop(Exception):
-    """The verdict that ends most walks."""
 
 
 class PlainForwarder:
@@ -107,9 +83,9 @@ class PlainForwarder:
             return self.leave_foreign(frame)
         ethertype = struct.unpack("!H", frame[12:14])[0]
         if ethertype == 0x0800:
-            return self.walk_ip(self.read_ipv4(frame))
+            return self.walk_ip(read_ipv4(frame))
         if ethertype == 0x86DD:
-            return self.walk_ip(self.read_ipv6(frame))
+            return self.walk_ip(read_ipv6(frame))
         return self.walk_arp(frame) if ethertype == 0x0806 else self.punt(frame)
 
     def leave_foreign(self, frame: bytes) -> str:
@@ -133,28 +109,6 @@ class PlainForwarder:
         mac, sender, vip = self.config.node_mac, frame[22:32], frame[38:42]
         body = bytes.fromhex("0001080006040002") + mac + vip + sender
         return f"reply 0 {(sender[:6] + mac + frame[12:14] + body + frame[42:]).hex()}"
-
-    def read_ipv4(self, frame: bytes) -> Packet:
-        ip = frame[14:]
-        if len(ip) < 20 or ip[0] >> 4 != 4:
-            raise Drop("bad_ip_header")
-        header, length = (ip[0] & 15) * 4, struct.unpack("!H", ip[2:4])[0]
-        if header < 20 or length < header or length > len(ip):
-            raise Drop("bad_ip_header")
-        source, destination = map(ipaddress.IPv4Address, (ip[12:16], ip[16:20]))
-        if header == 20 and checksum(ip[:20]) != 0:
-            raise Drop("bad_ip_checksum")
-        return Packet(frame, 4, source, destination, ip[9], header, length)
-
-    def read_ipv6(self, frame: bytes) -> Packet:
-        ip = frame[14:]
-        if len(ip) < 40 or ip[0] >> 4 != 6:
-            raise Drop("bad_ip_header")
-        length = 40 + struct.unpack("!H", ip[4:6])[0]
-        if length > len(ip):
-            raise Drop("bad_ip_header")
-        source, destination = map(ipaddress.IPv6Address, (ip[8:24], ip[24:40]))
-        return Packet(frame, 6, source, destination, ip[6], 40, length)
 
     def fault_of(self, packet: Packet) -> str | None:
         """Why the packet, if it is for a VIP, is nothing to balance."""
@@ -205,8 +159,7 @@ class PlainForwarder:
         if packet.protocol in (ICMP, ICMP6):
             return self.walk_icmp(packet, is_to_vip)
         for listener in self.config.listeners:
-            place = (listener.vip, listener.port, listener.protocol)
-            if place == (packet.destination, packet.ports[1], packet.protocol):
+            if listener.place == (packet.destination, packet.ports[1], packet.protocol):
                 return self.from_client(packet, listener)
         return self.from_target(packet, is_to_vip)
 
@@ -217,8 +170,15 @@ class PlainForwarder:
         return self.punt(packet.frame)
 
     def walk_icmp(self, packet: Packet, is_to_vip: bool) -> str:
-        if not is_to_vip and self.passing.is_about_target(packet):
-            raise Drop("icmp")
+        quoted = quoted_in(packet)
+        if quoted is not None and quoted.source == packet.destination:
+            for listener in self.config.listeners:
+                if listener.place == (quoted.source, quoted.ports[0], quoted.protocol):
+                    return self.error_to_target(packet, quoted, listener)
+            target = (quoted.destination, struct.pack("!H", quoted.ports[1]), quoted.protocol)
+            is_own = packet.destination in self.config.local
+            if not is_to_vip and not is_own and self.passing.is_service(*target):
+                return self.error_to_client(packet, quoted)
         if not is_to_vip:
             return self.punt(packet.frame)
         request, answer = (8, 0) if packet.version == 4 else (128, 129)
@@ -233,19 +193,10 @@ class PlainForwarder:
         after = (0xFFFF - sum_after) or 0xFFFF
         body = bytes([answer, 0]) + struct.pack("!H", after) + packet.segment[4:]
         ip = bytearray(packet.frame[14 : 14 + packet.header])
-        self.turn_ip(ip, packet)
+        turn_ip(ip, packet)
         pad = packet.frame[14 + packet.length :]
         link = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
         return f"reply 0 {(link + bytes(ip) + body + pad).hex()}"
-
-    def turn_ip(self, ip: bytearray, packet: Packet) -> None:
-        """Addresses swapped, a hop count of our own."""
-        if packet.version == 4:
-            ip[8], ip[12:20] = 64, ip[16:20] + ip[12:16]
-            ip[10:12] = b"\0\0"
-            ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
-        else:
-            ip[7], ip[8:40] = 64, ip[24:40] + ip[8:24]
 
     def reset(self, packet: Packet) -> str:
         if packet.flags & RST:
@@ -266,7 +217,7 @@ class PlainForwarder:
             ip[2:4] = struct.pack("!H", 40)
         else:
             ip[4:6] = struct.pack("!H", 20)
-        self.turn_ip(ip, packet)
+        turn_ip(ip, packet)
         link = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
         return f"reply 0 {(link + bytes(ip) + body).hex()}"
 
@@ -329,12 +280,37 @@ class PlainForwarder:
         self.asked += 1
         flow.seen, flow.asked, flow.has_spoken = self.now, self.asked, True
 
+    def is_no_client(self, source: Address, listener: Listener) -> bool:
+        is_own = source in [*self.config.vips, *self.config.local]
+        is_target = listener.target.is_nat and source == listener.target.address
+        return is_own or is_target or (source.version == 6 and source.is_link_local)
+
+    def error_to_target(self, packet: Packet, quoted: Quoted, listener: Listener) -> str:
+        client = (quoted.destination, quoted.ports[1], quoted.protocol)
+        if packet.source.is_unspecified:
+            raise Drop("martian")
+        if (client, listener) not in self.flows:
+            if self.is_no_client(client[0], listener) or is_martian(client[0], listener.vip):
+                raise Drop("martian")
+        target = listener.target
+        if not target.is_nat:
+            return self.to_target(packet, listener, client)
+        return self.renamed(packet, quoted, True, (target.address, target.port), target.mac)
+
+    def error_to_client(self, packet: Packet, quoted: Quoted) -> str:
+        client = (quoted.source, quoted.ports[0], quoted.protocol)
+        if packet.source.is_unspecified:
+            raise Drop("martian")
+        target = (quoted.destination, quoted.ports[1])
+        found = self.flows_to(client, target)
+        if not found:
+            return self.punt(packet.frame)
+        flow = self.best_of(found, 0, quoted.protocol)
+        end = (flow.listener.vip, flow.listener.port)
+        return self.renamed(packet, quoted, False, end, flow.router)
+
     def start_flow(self, packet: Packet, listener: Listener, client: Client) -> str:
-        if packet.source in [*self.config.vips, *self.config.local]:
-            raise Drop("martian")
-        if packet.version == 6 and packet.source.is_link_local:
-            raise Drop("martian")
-        if listener.target.is_nat and packet.source == listener.target.address:
+        if self.is_no_client(packet.source, listener):
             raise Drop("martian")
         if not packet.flags & RST:
             state = "established"
@@ -364,43 +340,43 @@ class PlainForwarder:
             if side == "client":
                 flow.state = "established"
                 flow.flags |= {"confirmed"} if "reply" in flow.flags else set()
-        else:
-            before = set(flow.flags)
-            if flow.is_reset:
-                flow.flags -= RESETS
+        elif flow.state == "closed":
+            flow.flags -= RESETS
             if len(packet.segment) > (packet.segment[12] >> 4) * 4:
                 flow.flags.discard(f"fin_{side}")
-            if flow.flags != before:
-                flow.settle_by_fins()
+            flow.settle_by_fins()
         if flow.state == "closed":
             flow.flags.discard("confirmed")
 
     def from_target(self, packet: Packet, is_to_vip: bool) -> str:
-        place = (packet.source, packet.ports[0], packet.protocol)
         client = (packet.destination, packet.ports[1], packet.protocol)
-        found = [
-            flow
-            for flow in self.flows.values()
-            if flow.client == client
-            and flow.listener.target.is_nat
-            and (flow.listener.target.address, flow.listener.target.port) == place[:2]
-        ]
+        found = self.flows_to(client, (packet.source, packet.ports[0]))
         if found:
-            return self.reply_of_flow(packet, self.best_of(found, packet))
+            return self.reply_of_flow(packet, self.best_of(found, packet.flags, packet.protocol))
         if is_to_vip:
             raise Drop("no_listener")
         return self.punt(packet.frame)  # a bystander's, or a question of the target's own
 
-    def best_of(self, found: list[Flow], packet: Packet) -> Flow:
+    def flows_to(self, client: Client, target: tuple[Address, int]) -> list[Flow]:
+        """Whose replies pass this node."""
+        found = [flow for flow in self.flows.values() if flow.client == client]
+        return [
+            flow
+            for flow in found
+            if flow.listener.target.is_nat
+            and (flow.listener.target.address, flow.listener.target.port) == target
+        ]
+
+    def best_of(self, found: list[Flow], flags: int, protocol: int) -> Flow:
         """The flow that lives, best a confirmed one, then the one that its client used last."""
-        opens = bool(packet.flags & SYN)
+        opens = bool(flags & SYN)
 
         def rank(flow: Flow) -> tuple[int, int]:
             if flow.state == "expired" or self.is_idle(flow):
                 return (0, flow.asked)
             if flow.state == "syn" and opens:
                 return (5, flow.asked)
-            is_sure = "confirmed" in flow.flags or packet.protocol == UDP
+            is_sure = "confirmed" in flow.flags or protocol == UDP
             return (RANKS.get(flow.state, 4 if is_sure else 3), flow.asked)
 
         best = max(found, key=rank)
@@ -427,27 +403,53 @@ class PlainForwarder:
         flow.seen, flow.has_spoken = self.now, True
         return self.to_client(packet, flow.listener, flow.router)
 
-    def to_target(self, packet: Packet, listener: Listener) -> str:
+    def renamed(
+        self,
+        packet: Packet,
+        quoted: Quoted,
+        is_to_target: bool,
+        end: tuple[Address, int],
+        mac: bytes,
+    ) -> str:
+        if packet.hops < 2:
+            raise Drop("ttl_expired")
+        ip = renamed(packet, quoted, is_to_target, end)
+        link = mac + self.config.node_mac + packet.frame[12:14]
+        return f"forward 0 {(link + ip + packet.frame[14 + packet.length :]).hex()}"
+
+    def to_target(self, packet: Packet, listener: Listener, client: Client | None = None) -> str:
+        """`client`: of the flow that an ICMP error is about."""
         target = listener.target
         link = target.mac + self.config.node_mac + packet.frame[12:14]
+        is_too_big = 0 < target.mtu < packet.length
+        if target.forwarding == "dsr" and is_too_big:
+            return self.answer_too_big(packet, target.mtu)
         if target.forwarding == "dsr":
             return f"forward 0 {(link + packet.frame[14:]).hex()}"
         if not target.is_nat:
-            return self.encapsulated(packet, link, target)
+            half = client or (packet.source, packet.ports[0], packet.protocol)
+            return self.encapsulated(packet, link, target, half)
+        if is_too_big and packet.hops >= 2:
+            return self.answer_too_big(packet, target.mtu)
         ends = (packet.source, target.address)
         ports = (packet.ports[0], target.port)
         return self.translated(packet, link, ends, ports)
 
-    def encapsulated(self, packet: Packet, link: bytes, target: Target) -> str:
+    def encapsulated(self, packet: Packet, link: bytes, target: Target, client: Client) -> str:
         lacks_checksum = packet.protocol == UDP and packet.segment[6:8] == b"\0\0"
         if target.forwarding == "gue" and packet.version == 6 and lacks_checksum:
             raise Drop("bad_l4")
         room = target.mtu - packet.length - overhead_of(packet, target)
         if target.mtu and room < 0:
-            back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
-            return f"reply 0 {(back + too_big(packet, packet.length + room)).hex()}"
+            return self.answer_too_big(packet, packet.length + room)
         source = self.config.encap_sources[packet.version]
-        return f"forward 0 {(link + encapsulated(packet, target, source)).hex()}"
+        return f"forward 0 {(link + encapsulated(packet, target, source, client)).hex()}"
+
+    def answer_too_big(self, packet: Packet, mtu: int) -> str:
+        if packet.protocol in (ICMP, ICMP6):  # nobody is told of an error
+            raise Drop("too_big")
+        back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
+        return f"reply 0 {(back + too_big(packet, mtu)).hex()}"
 
     def to_client(self, packet: Packet, listener: Listener, router: bytes) -> str:
         link = router + self.config.node_mac + packet.frame[12:14]
@@ -465,11 +467,9 @@ class PlainForwarder:
         before = struct.unpack("!H", packet.segment[at : at + 2])[0]
         if packet.protocol == TCP or before != 0:
             old = (packet.source, packet.destination)
-            was_right = self.right_of(packet, old, packet.segment, at)
-            is_right = self.right_of(packet, ends, segment, at)
-            segment = (
-                segment[:at] + self.moved(packet, before, was_right, is_right) + segment[at + 2 :]
-            )
+            was_right = right_of(packet, old, packet.segment, at)
+            is_right = right_of(packet, ends, segment, at)
+            segment = segment[:at] + moved(packet, before, was_right, is_right) + segment[at + 2 :]
         ip = bytearray(packet.frame[14 : 14 + packet.header])
         if packet.version == 4:
             ip[8] -= 1
@@ -480,18 +480,3 @@ class PlainForwarder:
             ip[8:40] = ends[0].packed + ends[1].packed
         pad = packet.frame[14 + packet.length :]
         return f"forward 0 {(link + bytes(ip) + segment + pad).hex()}"
-
-    def right_of(
-        self, packet: Packet, ends: tuple[Address, Address], segment: bytes, at: int
-    ) -> int:
-        bare = segment[:at] + b"\0\0" + segment[at + 2 :]
-        if packet.protocol == UDP:  # covers what its own length says
-            bare = bare[: struct.unpack("!H", bare[4:6])[0]]
-        return right_checksum(*ends, packet.protocol, bare, packet.version)
-
-    def moved(self, packet: Packet, before: int, was_right: int, is_right: int) -> bytes:
-        """The right checksum plus the error that there was; one's complement."""
-        after = (is_right + (before + 0xFFFF - was_right)) % 0xFFFF
-        if packet.protocol == UDP:
-            after = after or 0xFFFF
-        return struct.pack("!H", after)

@@ -19,7 +19,15 @@ from types import TracebackType
 from oracle import PlainForwarder
 from plain_config import read_config
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6EchoRequest,
+    ICMPv6PacketTooBig,
+    ICMPv6ParamProblem,
+    ICMPv6TimeExceeded,
+    IPv6,
+    IPv6ExtHdrFragment,
+)
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
@@ -106,8 +114,8 @@ class Traffic:
             return self.arp()
         family = self.random.choice((4, 6))
         packet = self.reply(family) if pick < 0.35 else self.request(family)
-        if pick > 0.95:
-            packet = self.echo(family) if pick > 0.97 else self.passing(family)
+        if pick > 0.92:
+            packet = self.rare(family, pick)
         node = self.random.choices((NODE, VRRP, FOREIGN), (94, 3, 3))[0]
         frame = bytes(Ether(src=self.random.choice(ROUTERS), dst=node) / packet)
         if self.random.random() < 0.03:
@@ -171,6 +179,39 @@ class Traffic:
         if family == 4:
             return packet / ICMP(type=self.random.choice((8, 8, 13)), id=number) / self.payload()
         return packet / ICMPv6EchoRequest(id=number) / self.payload()
+
+    def rare(self, family: int, pick: float) -> Packet:
+        if pick > 0.97:
+            return self.error(family)
+        return self.echo(family) if pick > 0.95 else self.passing(family)
+
+    def error(self, family: int) -> Packet:
+        """About a reply, or about a request on its way to a target; most are in good faith."""
+        client = self.random.choice(CLIENTS[family])
+        port = self.random.choice((40000, 40001))
+        if self.random.random() < 0.1:
+            client = self.random.choice(ODD_SOURCES[family])
+        is_tcp = self.random.random() < 0.5
+        if self.random.random() < 0.6:
+            receiver, hears = self.random.choice(VIPS[family]), self.random.choice(VIPS[family])
+            served = self.random.choice(TCP_PORTS if is_tcp else UDP_PORTS)
+            about = self.ip(family, receiver, client) / self.transport(is_tcp, served, port)
+            receiver = self.random.choice((receiver, receiver, receiver, hears))
+            sender = self.random.choice((client, BYSTANDERS[family], TARGETS[family]))
+        else:
+            receiver, served = client, self.random.choice((8080 if is_tcp else 5353, 9999))
+            about = self.ip(family, client, TARGETS[family])
+            about /= self.transport(is_tcp, port, served)
+            sender = self.random.choice((TARGETS[family], BYSTANDERS[family]))
+        quote = bytes(about)
+        if self.random.random() < 0.5:
+            quote = quote[: self.random.choice((20, 24, 28, 36, 38, 40, 43, 44, 48, 56, 58, 60))]
+        packet = self.ip(family, sender, receiver)
+        if family == 4:
+            kind = self.random.choice((3, 3, 11, 12, 5))
+            return packet / ICMP(type=kind, code=4, nexthopmtu=1400) / Raw(quote)
+        layers = (ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, ICMPv6ParamProblem)
+        return packet / self.random.choice(layers)() / Raw(quote)
 
     def passing(self, family: int) -> Packet:
         """What a target sends besides: a fragment of an answer, or an ICMP error to a client."""

@@ -33,6 +33,10 @@ class Listener:
     protocol: int
     target: Target
 
+    @property
+    def place(self) -> tuple[Address, int, int]:
+        return self.vip, self.port, self.protocol
+
 
 @dataclass
 class Config:

@@ -8,11 +8,20 @@ import struct
 from dataclasses import dataclass
 
 from plain_config import TCP, UDP, Address, Target
+from plain_flow import Client
 from scapy.layers.inet import ICMP as IcmpLayer
 from scapy.layers.inet import IP, in4_chksum
 from scapy.layers.inet import UDP as UdpLayer
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, in6_chksum
 from scapy.packet import Raw
+from scapy.utils import checksum
+
+ICMP, ICMP6 = 1, 58
+CHECKSUM_PLACES = {TCP: 16, UDP: 6, ICMP6: 2}
+
+
+class Drop(Exception):
+    """The verdict that ends most walks."""
 
 
 @dataclass
@@ -75,11 +84,11 @@ def overhead_of(packet: Packet, target: Target) -> int:
     return (20 if packet.version == 4 else 40) + (8 if target.forwarding == "gue" else 0)
 
 
-def encapsulated(packet: Packet, target: Target, source: Address) -> bytes:
+def encapsulated(packet: Packet, target: Target, source: Address, client: Client) -> bytes:
     """The outer IP packet."""
     inner, ends = packet.whole, {"src": str(source), "dst": str(target.address)}
     is_ipip = target.forwarding == "ipip"
-    body = Raw(inner if is_ipip else gue(packet, target, source))
+    body = Raw(inner if is_ipip else gue(packet, target, source, client))
     if packet.version == 4:
         protocol = 4 if is_ipip else UDP
         return bytes(IP(**ends, tos=inner[1], id=0, flags="DF", proto=protocol) / body)
@@ -88,13 +97,13 @@ def encapsulated(packet: Packet, target: Target, source: Address) -> bytes:
     return bytes(outer / body)
 
 
-def gue(packet: Packet, target: Target, source: Address) -> bytes:
+def gue(packet: Packet, target: Target, source: Address, client: Client) -> bytes:
     """UDP header and packet. Its checksum takes the one inside at its word."""
-    header = UdpLayer(sport=gue_source_port(packet), dport=target.gue_port, chksum=0)
+    header = UdpLayer(sport=gue_source_port(client), dport=target.gue_port, chksum=0)
     udp = bytes(header / Raw(packet.whole))
     if packet.version == 4:
         return udp
-    at = 16 if packet.protocol == TCP else 6
+    at = CHECKSUM_PLACES[packet.protocol]
     bare = packet.segment[:at] + b"\0\0" + packet.segment[at + 2 :]
     right = right_checksum(packet.source, packet.destination, packet.protocol, bare, 6)
     believed = bare[:at] + struct.pack("!H", right) + bare[at + 2 :]
@@ -103,12 +112,12 @@ def gue(packet: Packet, target: Target, source: Address) -> bytes:
     return udp[:6] + struct.pack("!H", outer) + packet.whole
 
 
-def gue_source_port(packet: Packet) -> int:
+def gue_source_port(client: Client) -> int:
     """The client's address as two little-endian words, v4-mapped, mixed with its port."""
-    address = packet.source.packed
-    mapped = address if packet.version == 6 else bytes(10) + b"\xff\xff" + address
+    address = client[0].packed
+    mapped = address if len(address) == 16 else bytes(10) + b"\xff\xff" + address
     low, high = struct.unpack("<QQ", mapped)
-    (port,) = struct.unpack("<H", packet.segment[:2])
+    (port,) = struct.unpack("<H", struct.pack("!H", client[1]))
     mixed: int = (low ^ high ^ port) * 0x9E3779B97F4A7C15 % 2**64
     return 0xC000 | ((mixed ^ mixed >> 32) >> 16) % 2**14
 
@@ -121,3 +130,61 @@ def too_big(packet: Packet, mtu: int) -> bytes:
         answer = IP(**ends, id=0, flags=0, ttl=64)
         return bytes(answer / IcmpLayer(type=3, code=4, nexthopmtu=mtu) / quote)
     return bytes(IPv6(**ends, hlim=64) / ICMPv6PacketTooBig(mtu=max(mtu, 1280)) / quote)
+
+
+def without_priority_tag(frame: bytes) -> bytes:
+    """A tag of VLAN 0 before IP or ARP says nothing but a priority."""
+    is_tagged = frame[12:14] == b"\x81\x00" and len(frame) >= 18
+    if not is_tagged or frame[14] & 0x0F or frame[15]:
+        return frame
+    is_ours = frame[16:18] in (b"\x08\x00", b"\x08\x06", b"\x86\xdd")
+    return frame[:12] + frame[16:] if is_ours else frame
+
+
+def right_of(packet: Packet, ends: tuple[Address, Address], segment: bytes, at: int) -> int:
+    bare = segment[:at] + b"\0\0" + segment[at + 2 :]
+    if packet.protocol == UDP:  # covers what its own length says
+        bare = bare[: struct.unpack("!H", bare[4:6])[0]]
+    return right_checksum(*ends, packet.protocol, bare, packet.version)
+
+
+def moved(packet: Packet, before: int, was_right: int, is_right: int) -> bytes:
+    """The right checksum plus the error that there was; one's complement."""
+    after = (is_right + (before + 0xFFFF - was_right)) % 0xFFFF
+    if packet.protocol == UDP:
+        after = after or 0xFFFF
+    return struct.pack("!H", after)
+
+
+def turn_ip(ip: bytearray, packet: Packet) -> None:
+    """Addresses swapped, a hop count of our own."""
+    if packet.version == 4:
+        ip[8], ip[12:20] = 64, ip[16:20] + ip[12:16]
+        ip[10:12] = b"\0\0"
+        ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
+    else:
+        ip[7], ip[8:40] = 64, ip[24:40] + ip[8:24]
+
+
+def read_ipv4(frame: bytes) -> Packet:
+    ip = frame[14:]
+    if len(ip) < 20 or ip[0] >> 4 != 4:
+        raise Drop("bad_ip_header")
+    header, length = (ip[0] & 15) * 4, struct.unpack("!H", ip[2:4])[0]
+    if header < 20 or length < header or length > len(ip):
+        raise Drop("bad_ip_header")
+    source, destination = map(ipaddress.IPv4Address, (ip[12:16], ip[16:20]))
+    if header == 20 and checksum(ip[:20]) != 0:
+        raise Drop("bad_ip_checksum")
+    return Packet(frame, 4, source, destination, ip[9], header, length)
+
+
+def read_ipv6(frame: bytes) -> Packet:
+    ip = frame[14:]
+    if len(ip) < 40 or ip[0] >> 4 != 6:
+        raise Drop("bad_ip_header")
+    length = 40 + struct.unpack("!H", ip[4:6])[0]
+    if length > len(ip):
+        raise Drop("bad_ip_header")
+    source, destination = map(ipaddress.IPv6Address, (ip[8:24], ip[24:40]))
+    return Packet(frame, 6, source, destination, ip[6], 40, length)

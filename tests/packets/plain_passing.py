@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from plain_config import TCP, UDP, Address, Config
+from plain_config import Address, Config
 from plain_packet import Packet
-
-ICMP_ERRORS = {4: (3, 11, 12), 6: (1, 2, 3, 4)}
 
 
 class Passing:
@@ -42,22 +40,3 @@ class Passing:
         if is_its:
             self.fragmented.add(datagram)
         return is_its
-
-    def is_about_target(self, packet: Packet) -> bool:
-        """An ICMP error that quotes what the client's packet became on its way to the target."""
-        quote = packet.segment[8:]
-        if packet.segment[0] not in ICMP_ERRORS[packet.version]:
-            return False
-        if packet.destination in self.config.local or len(quote) < (20, 40)[packet.version == 6]:
-            return False
-        if quote[0] >> 4 != packet.version:
-            return False
-        header = (quote[0] & 15) * 4 if packet.version == 4 else 40
-        protocol = quote[9] if packet.version == 4 else quote[6]
-        if header < 20 or len(quote) < header + 4 or protocol not in (TCP, UDP):
-            return False
-        ends = quote[12:20] if packet.version == 4 else quote[8:40]
-        half = len(ends) // 2
-        source, destination = map(ipaddress.ip_address, (ends[:half], ends[half:]))
-        ports = quote[header : header + 4]
-        return source == packet.destination and self.is_service(destination, ports[2:], protocol)

@@ -127,7 +127,7 @@ Status GoldenConfig::read_target(const GoldenLine& line) {
   if (!weight) return weight.error();
   const auto nic = number_of(option(line, "nic", "0"));
   if (!nic) return nic.error();
-  const auto mtu = number_of(option(line, "mtu", "0"));
+  const auto mtu = number_of(option(line, "mtu", "65535"));
   if (!mtu) return mtu.error();
   auto hop = next_hop(option(line, "via", ""), *nic);
   if (!hop) return hop.error();

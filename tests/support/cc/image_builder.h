@@ -63,7 +63,7 @@ struct TargetSpec {
   std::uint32_t weight = 100;
   bool gets_new_flows = true;  // false: the lookup table does not name it (draining, unhealthy)
   mr_next_hop next_hop{{2, 0, 0, 0, 1, 1}, 0, MR_NEXT_HOP_RESOLVED};
-  std::uint16_t mtu = 0;
+  std::uint16_t mtu = MR_MTU_NO_LIMIT;
 };
 
 struct ListenerSpec {

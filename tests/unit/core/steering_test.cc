@@ -115,6 +115,55 @@ TEST_P(Steering, frames_for_another_node_are_dropped_where_they_came) {
   expect_dropped_anywhere(frame, MR_DROP_OTHER_MAC);
 }
 
+// What an ICMP error about `quoted`, a frame that the node sent, looks like on its way back.
+std::vector<std::uint8_t> error_about(const std::vector<std::uint8_t>& quoted) {
+  const bool is_v6 = quoted[MR_ETH_TYPE] == 0x86;
+  const std::uint32_t ip_bytes = is_v6 ? MR_IPV6_BYTES : MR_IPV4_BYTES;
+  std::vector<std::uint8_t> frame = quoted;
+  std::copy_n(quoted.begin() + MR_ETH_SOURCE, 6, frame.begin() + MR_ETH_DESTINATION);
+  frame.insert(frame.begin() + MR_ETH_BYTES, ip_bytes + MR_ICMP_BYTES, 0);
+  std::uint8_t* ip = frame.data() + MR_ETH_BYTES;
+  const std::uint8_t* inner = ip + ip_bytes + MR_ICMP_BYTES;
+  const auto length = static_cast<std::uint16_t>(frame.size() - MR_ETH_BYTES);
+  std::copy_n(inner, ip_bytes, ip);
+  if (is_v6) {
+    core::store(ip + MR_IPV6_PAYLOAD_LENGTH,
+                core::to_be16(static_cast<std::uint16_t>(length - MR_IPV6_BYTES)));
+    ip[MR_IPV6_NEXT_HEADER] = MR_PROTOCOL_ICMPV6;
+    std::copy_n(inner + MR_IPV6_SOURCE, 16, ip + MR_IPV6_DESTINATION);
+    core::store(ip + MR_IPV6_SOURCE, core::words_of(addr_of("2001:db8:f::1")).low);
+    ip[ip_bytes] = MR_ICMPV6_PACKET_TOO_BIG;
+    return frame;
+  }
+  core::store(ip + MR_IPV4_TOTAL_LENGTH, core::to_be16(length));
+  ip[MR_IPV4_PROTOCOL] = MR_PROTOCOL_ICMP;
+  std::copy_n(inner + MR_IPV4_SOURCE, 4, ip + MR_IPV4_DESTINATION);
+  core::store(ip + MR_IPV4_SOURCE, core::v4_of(addr_of("192.0.2.254")));
+  core::store(ip + MR_IPV4_CHECKSUM, std::uint16_t{0});
+  core::store(ip + MR_IPV4_CHECKSUM,
+              static_cast<std::uint16_t>(~mr_fold(core::sum_bytes({ip, MR_IPV4_BYTES}))));
+  ip[ip_bytes] = MR_ICMPV4_UNREACHABLE;
+  return frame;
+}
+
+TEST_P(Steering, fault_16_errors_reach_the_owner_of_the_flow_that_they_are_about) {
+  balance(1);
+  for (std::uint16_t port = 40000; port < 40030; ++port) {
+    const std::uint32_t owner = owner_of_client(port);
+    const Outcome there = node.send_to({owner, kWorkers}, make_frame(to_vip(port, kSyn)));
+    const Outcome back =
+        node.send_to({owner, kWorkers}, make_frame(from_target(target_of(there), port, kSynAck)));
+    for (const std::vector<std::uint8_t>& quoted : {there.frame, back.frame}) {
+      const std::vector<std::uint8_t> error = error_about(quoted);
+      expect_handed_to(owner, error);
+      EXPECT_EQ(node.send_to({owner, kWorkers}, error).kind, VerdictKind::forward);
+    }
+  }
+  EXPECT_EQ(node.counter(MR_COUNTER_ERRORS_PASSED), 60u);
+  EXPECT_EQ(node.counter(MR_COUNTER_UNTRACKED_PACKETS), 0u);
+  EXPECT_TRUE(node.is_balanced());
+}
+
 TEST_P(Steering, fragments_for_a_vip_are_dropped_where_they_came) {
   balance(1);
   expect_dropped_anywhere(fragment_to_vip(), MR_DROP_FRAGMENT);

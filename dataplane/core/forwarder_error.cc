@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ICMP errors about packets of flows: "too big", "unreachable", "time exceeded". Warm.
+//
+// An error about a reply goes to the flow's target, one about a request to its client: the way of a
+// packet that answers the quoted one. Where this node translates, both ends know the flow by other
+// addresses, and the quoted packet is translated back (RFC 5508 section 4). Neither state nor
+// silence of a flow changes: an error may be forged, and its receiver checks it (RFC 5927).
+#include "dataplane/core/counters.h"
+#include "dataplane/core/forwarder.h"
+#include "dataplane/core/quote.h"
+#include "dataplane/rules/known_rule.h"
+
+namespace millrace::core {
+
+// What a packet that answers the quoted one looks like, of an ICMP error about a packet of a flow:
+// one that left with a VIP's address, or one that a target's service port was to get. Nothing for
+// any other packet.
+std::optional<Parsed> Forwarder::answer_of_error(const Packet& packet,
+                                                 const Parsed& parsed) noexcept {
+  const bool is_multicast = (packet.data[0] & 1) != 0;
+  if (parsed.shape != Shape::icmp || is_multicast || !is_icmp_error(packet, parsed)) {
+    return std::nullopt;
+  }
+  const std::optional<Parsed> answer = answer_to_quoted(packet, parsed);
+  // Whoever sent the quoted packet hears of it.
+  if (!answer || answer->destination != parsed.destination) return std::nullopt;
+  if (find_listener(*answer) != nullptr) return answer;
+  if (is_vip(answer->destination) || is_local(answer->destination)) return std::nullopt;
+  return is_service(answer->source, answer->source_port_be(), answer->protocol) ? answer
+                                                                                : std::nullopt;
+}
+
+Verdict Forwarder::pass_error(Packet& packet, const Parsed& parsed, const Parsed& answer) noexcept {
+  if (parsed.source == AddrWords{0, 0}) return drop(MR_DROP_MARTIAN);
+  Work work;
+  work.parsed = answer;
+  work.listener = find_listener(answer);
+  const ClientKey client = work.listener != nullptr ? source_key(answer) : destination_key(answer);
+  work.hash = flows_.hash(client);
+  if (work.listener == nullptr) return pass_error_to_client(packet, work);
+  const std::uint32_t index = find_to_listener(work);
+  if (index != MR_RECORD_NONE && target_of(flows_.record(index)) != nullptr) {
+    return pass_error_to_target(packet, answer, flows_.record(index).target_slot);
+  }
+  // Of a flow that another node has, or that found no room: by lookup table.
+  if (is_no_client(answer)) return drop(MR_DROP_MARTIAN);
+  if (!errors_.take()) return drop(MR_DROP_RATE_LIMITED);
+  const std::uint32_t target_slot = target_by_table(client, *work.listener, asks_prev_);
+  // Errors are repeated: where a slot has changed, its owner before gets every other one.
+  asks_prev_ = !asks_prev_;
+  if (target_slot == MR_TABLE_EMPTY) return drop(MR_DROP_NO_TARGET);
+  const mr_target& target = config_.targets[target_slot];
+  if (mr_refuses_own_client(target.forwarding) && words_of(target.addr) == answer.source) {
+    return drop(MR_DROP_MARTIAN);
+  }
+  count(MR_COUNTER_UNTRACKED_PACKETS);
+  return pass_error_to_target(packet, answer, target_slot);
+}
+
+Verdict Forwarder::pass_error_to_target(Packet& packet, const Parsed& answer,
+                                        std::uint32_t target_slot) noexcept {
+  const mr_target& target = config_.targets[target_slot];
+  const bool is_resolved = (target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
+  if (mr_translates(target.forwarding) && is_resolved) {
+    if (target.next_hop.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+    return send_error(packet, answer, true, load<std::uint64_t>(target.next_hop.mac),
+                      {.addr = target.addr, .port_be = target.port_be});
+  }
+  if (is_resolved) count(MR_COUNTER_ERRORS_PASSED);
+  mr_flow_record passing{};
+  passing.target_slot = target_slot;
+  Parsed whole = answer;  // with the ports of the flow, whose way it goes
+  whole.protocol = answer.is_v4 ? MR_PROTOCOL_ICMP : MR_PROTOCOL_ICMPV6;
+  return send_to_target(packet, whole, passing, target);
+}
+
+// About a request that this node translated.
+Verdict Forwarder::pass_error_to_client(Packet& packet, const Work& work) noexcept {
+  const Parsed& answer = work.parsed;
+  const std::uint32_t index = find_from_target(work);
+  const mr_listener* listener =
+      index == MR_RECORD_NONE ? nullptr : listener_of(flows_.record(index));
+  std::uint16_t last_hop = 0;
+  if (listener != nullptr) {
+    last_hop = flows_.record(index).last_hop;
+  } else {
+    const Flowless flowless = judge_flowless(answer, work.hash);
+    if (flowless.what == MR_FLOWLESS_PUNT) return punt(packet);
+    if (flowless.what == MR_FLOWLESS_DROP) return drop(MR_DROP_NO_FLOW);
+    count(MR_COUNTER_UNTRACKED_PACKETS);
+    listener = flowless.listener;
+  }
+  const std::uint64_t hop = client_hop(last_hop, answer.is_v4);
+  if (hop == kNoHop) return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
+  if ((hop >> 48 & 0xff) >= nic_count_) return drop(MR_DROP_NO_NIC);
+  return send_error(packet, answer, false, hop,
+                    {.addr = listener->vip_addr, .port_be = listener->port_be});
+}
+
+// `hop`: a next hop as loaded, on a nic of ours.
+Verdict Forwarder::send_error(Packet& packet, const Parsed& answer, bool is_to_target,
+                              std::uint64_t hop, const RenamedEnd& end) noexcept {
+  return answer.is_v4 ? send_error<Ipv4Frame>(packet, answer, is_to_target, hop, end)
+                      : send_error<Ipv6Frame>(packet, answer, is_to_target, hop, end);
+}
+
+template <typename Frame>
+Verdict Forwarder::send_error(Packet& packet, const Parsed& answer, bool is_to_target,
+                              std::uint64_t hop, const RenamedEnd& end) noexcept {
+  if (packet.data[Frame::kHops] < 2) return drop(MR_DROP_TTL_EXPIRED);
+  translate_error<Frame>(packet, answer, is_to_target, end);
+  const std::uint32_t nic = hop >> 48 & 0xff;
+  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  count(MR_COUNTER_ERRORS_PASSED);
+  return forward(packet, nic);
+}
+
+}  // namespace millrace::core
