@@ -42,7 +42,8 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   }
   if (UNLIKELY(target->next_hop.nic >= control.nic_count)) return drop(p, MR_DROP_NO_NIC);
   const uint8_t forwarding = target->forwarding;
-  if (UNLIKELY(p->ip_bytes > target->mtu) && !mr_encapsulates(forwarding)) {
+  if (UNLIKELY(p->ip_bytes > target->mtu) && !mr_encapsulates(forwarding) &&
+      control.has_merged_frames == 0) {
     return refuse_size(ctx, p, forwarding, target->mtu);
   }
   if (mr_translates(forwarding)) return translate_to_target(ctx, p, target, is_v4);

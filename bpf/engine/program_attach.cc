@@ -108,6 +108,7 @@ Status attach_one(int program, const Nic& nic, Mode mode, const Pins& pins,
 }  // namespace
 
 Status Program::attach(const std::vector<Nic>& nics, const Attachment& how, const Pins& pins) {
+  maps_.control->has_merged_frames = how.mode == Mode::generic ? 1 : 0;
   return how.chain_priority ? attach_in_chains(nics, how, pins)
                             : attach_alone(nics, how.mode, pins);
 }

@@ -202,8 +202,8 @@ enum mr_drop_reason {
   MR_DROP_MULTI_SEGMENT = 22,  // frame in more pieces than the engine linearises
   MR_DROP_OTHER_MAC =
       23,  // to another MAC address (flooded by a switch), or to a VIP by link-layer multicast
-  MR_DROP_TOO_BIG = 24,  // larger than the MTU towards the target once encapsulated, and no room to
-                         // answer so (MR_COUNTER_TOO_BIG_SENT counts those that were answered)
+  MR_DROP_TOO_BIG = 24,  // larger than the MTU towards the target, and nobody can be told: no room,
+                         // or an ICMP error (MR_COUNTER_TOO_BIG_SENT counts those answered)
   MR_DROP_NO_ENCAP_SOURCE =
       25,                // the node has no address of the target's family to encapsulate from
   MR_DROP_NO_FLOW = 26,  // reply of a flow without room; several listeners lead to its target

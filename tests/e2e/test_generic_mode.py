@@ -112,3 +112,23 @@ def test_the_node_answers_echo_for_the_vip_and_the_kernel_for_itself(
         before = node.totals()[counter]
         assert ping(lab.client, address, 3) == 3
         wait_until(lambda: node.totals()[counter] >= before + 3, counter, timeout_s=5)
+
+
+@VIPS
+def test_frames_that_a_sender_leaves_to_the_kernel_to_cut_are_no_large_packets(
+    engine: str, vip: str
+) -> None:
+    """On one machine a connection's frames come as long as TCP makes them, when nothing cuts them
+    on the way. Targets that hold the VIP get them as they are."""
+    with Lab(Layout(dsr=True, noise_per_second=0), engine=engine) as lab:
+        lab.node.xdp_mode = "generic"
+        lab.node.start(direct())
+        lab.node.wait_states("healthy")
+        switch = lab.namespaces["switch"]
+        for host, name in ((lab.client, "eth0"), (switch, "client"), (switch, "node-nic0")):
+            host.run(["ethtool", "--offload", name, "tx", "on", "sg", "on", "tso", "on"])
+        before = lab.node.totals()
+        assert upload(lab.client, vip, 800_000).target in TARGETS
+        grown = lab.node.totals() - before
+        assert grown["too_big_sent"] == 0
+        assert grown["forwarded_bytes"] / grown["forwarded_packets"] > 3000, "no frame was long"
