@@ -10,6 +10,7 @@
 #include "dataplane/core/counters.h"
 #include "dataplane/core/encapsulate.h"
 #include "dataplane/core/glance.h"
+#include "dataplane/core/quote.h"
 #include "dataplane/core/rewrite.h"
 #include "dataplane/rules/step_rule.h"
 
@@ -113,7 +114,6 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
     }
   }
   std::array<Work, kBurstMax> works;  // of the packets that need a flow, in order of arrival
-  Work* end = works.data();
   const std::uint32_t count = std::min(burst.count, kBurstMax);
 
   for (std::uint32_t i = 0; i < std::min(count, kParseAhead); ++i) {
@@ -123,44 +123,55 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
   const auto verdict_of = [&](const Packet& packet) -> Verdict& {
     return burst.verdicts[static_cast<std::size_t>(&packet - packets)];
   };
-  for (Packet* packet = packets; packet != packets + count; ++packet) {
-    // Behind the last packet this is a frame of before: harmless, and cheaper than to ask.
-    __builtin_prefetch(packet[kParseAhead].data);
-    ClientKey key;
-    if (classify(*packet, *end, key)) [[likely]] {
-      const std::uint32_t handler = kIsShared ? handler_of(*end, key, ownership) : ownership.worker;
-      if (handler != ownership.worker) [[unlikely]] {
+  // Usually once. An ICMP error asks for a flow that a packet before it may begin: it ends a part.
+  for (Packet* packet = packets; packet != packets + count;) {
+    Work* end = works.data();
+    Packet* error = nullptr;
+    for (; packet != packets + count; ++packet) {
+      // Behind the last packet this is a frame of before: harmless, and cheaper than to ask.
+      __builtin_prefetch(packet[kParseAhead].data);
+      ClientKey key;
+      if (classify(*packet, *end, key)) [[likely]] {
+        const std::uint32_t handler =
+            kIsShared ? handler_of(*end, key, ownership) : ownership.worker;
+        if (handler != ownership.worker) [[unlikely]] {
+          verdict_of(*packet) = Verdict::hand_over(handler);
+          continue;
+        }
+        end->hash = flows_.hash(key);
+        end->packet = packet;
+        flows_.prefetch_bucket(end->hash);
+        ++end;
+      } else if (const std::uint32_t handler =
+                     kIsShared ? handler_of_other(*packet, end->parsed, ownership)
+                               : ownership.worker;
+                 handler != ownership.worker) {
         verdict_of(*packet) = Verdict::hand_over(handler);
-        continue;
+      } else if (is_icmp_error(*packet, end->parsed)) {
+        error = packet++;
+        break;
+      } else {
+        verdict_of(*packet) = handle_other(*packet, end->parsed);
       }
-      end->hash = flows_.hash(key);
-      end->packet = packet;
-      flows_.prefetch_bucket(end->hash);
-      ++end;
-    } else if (const std::uint32_t handler =
-                   kIsShared ? handler_of_other(*packet, end->parsed, ownership) : ownership.worker;
-               handler != ownership.worker) {
-      verdict_of(*packet) = Verdict::hand_over(handler);
-    } else {
-      verdict_of(*packet) = handle_other(*packet, end->parsed);
     }
-  }
-  for (Work* work = works.data(); work != end; ++work) {
-    work->candidate = flows_.first_candidate(work->hash);
-    if (work->candidate != nullptr) [[likely]] {
-      FlowTable::prefetch_record(*work->candidate);
-    } else {
-      work->candidate = FlowTable::no_flow();
-      work->selection_hash = kNotForeseen;
-      // Else it may be a known one in its second bucket.
-      if (work->listener != nullptr && !flows_.has_overflowed(work->hash)) foresee_flow(*work);
+    for (Work* work = works.data(); work != end; ++work) {
+      work->candidate = flows_.first_candidate(work->hash);
+      if (work->candidate != nullptr) [[likely]] {
+        FlowTable::prefetch_record(*work->candidate);
+      } else {
+        work->candidate = FlowTable::no_flow();
+        work->selection_hash = kNotForeseen;
+        // Else it may be a known one in its second bucket.
+        if (work->listener != nullptr && !flows_.has_overflowed(work->hash)) foresee_flow(*work);
+      }
     }
-  }
-  // In order of arrival: a SYN and the packets behind it may be in the same burst.
-  for (Work* work = works.data(); work != end; ++work) {
-    Packet& packet = *work->packet;
-    verdict_of(packet) = work->listener != nullptr ? forward_to_target(packet, *work)
-                                                   : forward_to_client(packet, *work);
+    // In order of arrival: a SYN and the packets behind it may be in the same burst.
+    for (Work* work = works.data(); work != end; ++work) {
+      Packet& of_flow = *work->packet;
+      verdict_of(of_flow) = work->listener != nullptr ? forward_to_target(of_flow, *work)
+                                                      : forward_to_client(of_flow, *work);
+    }
+    if (error != nullptr) verdict_of(*error) = handle_other(*error, end->parsed);
   }
   flush(burst_counts_);
   burst_counts_ = {};

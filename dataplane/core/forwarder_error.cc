@@ -19,9 +19,7 @@ namespace millrace::core {
 std::optional<Parsed> Forwarder::answer_of_error(const Packet& packet,
                                                  const Parsed& parsed) noexcept {
   const bool is_multicast = (packet.data[0] & 1) != 0;
-  if (parsed.shape != Shape::icmp || is_multicast || !is_icmp_error(packet, parsed)) {
-    return std::nullopt;
-  }
+  if (is_multicast || !is_icmp_error(packet, parsed)) return std::nullopt;
   const std::optional<Parsed> answer = answer_to_quoted(packet, parsed);
   // Whoever sent the quoted packet hears of it.
   if (!answer || answer->destination != parsed.destination) return std::nullopt;

@@ -13,9 +13,9 @@
 
 namespace millrace::core {
 
-// `parsed` has Shape::icmp.
 [[nodiscard]] inline bool is_icmp_error(const Packet& packet, const Parsed& parsed) noexcept {
-  return mr_is_icmp_error(parsed.is_v4, packet.data[parsed.l4_offset()]);
+  return parsed.shape == Shape::icmp &&
+         mr_is_icmp_error(parsed.is_v4, packet.data[parsed.l4_offset()]);
 }
 
 // Bytes that an ICMP message has behind its header.
