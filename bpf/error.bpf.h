@@ -162,10 +162,10 @@ INLINE int choose_for_error(struct packet* p) {
                                                    p->source.low, is_to_itself);
   if (is_bad || is_no_client(p)) return drop(p, MR_DROP_MARTIAN);
   if (!take(p, &p->cpu->errors_left)) return drop(p, MR_DROP_RATE_LIMITED);
-  const uint32_t turn = *(volatile uint32_t*)&asks_prev;
+  const uint32_t turn = read32(&asks_prev);
   const uint32_t target_slot = (uint32_t)choose_for(p, turn != 0);
   // Errors are repeated: where a slot has changed, its owner before gets every other one.
-  *(volatile uint32_t*)&asks_prev = turn == 0;
+  asks_prev = turn == 0;
   const struct mr_target* target = target_at(p->root, target_slot);
   if (target == 0) return drop(p, MR_DROP_NO_TARGET);
   if (mr_refuses_own_client(target->forwarding) &&

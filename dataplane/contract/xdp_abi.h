@@ -95,8 +95,8 @@ struct mr_xdp_control {
   uint64_t test_now_ns;
   uint32_t test_nic;
   uint32_t no_room_newer;  // which half of no_room is written: 0 or 1
-  // In the kernel's stack a frame may be several that the kernel has merged (GRO, or a sender on the
-  // same machine that leaves it to cut them): its length says nothing of a way's MTU.
+  // In the kernel's stack a frame may be several that the kernel has merged, or a sender on the
+  // same machine has not cut: its length says nothing of a way's MTU.
   uint32_t has_merged_frames;
   uint32_t reserved0;
   struct mr_xdp_nic nics[MR_NIC_COUNT_MAX];

@@ -102,17 +102,21 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
   run_passes<true>(burst, now_ns, ownership);
 }
 
+// Of each millisecond.
+void Forwarder::renew_budgets() noexcept {
+  if (tick_ == budget_tick_) return;
+  budget_tick_ = tick_;
+  for (Budget* budget : {&inserts_, &resets_, &echoes_, &too_bigs_, &errors_, &foreign_}) {
+    budget->left = budget->per_ms;
+  }
+}
+
 // Compiled for each, so that a worker that is alone does not ask who owns a packet.
 template <bool kIsShared>
 void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
                            const Ownership& ownership) noexcept {
   tick_ = static_cast<std::uint32_t>(now_ns >> MR_TICK_SHIFT);
-  if (tick_ != budget_tick_) {
-    budget_tick_ = tick_;
-    for (Budget* budget : {&inserts_, &resets_, &echoes_, &too_bigs_, &errors_, &foreign_}) {
-      budget->left = budget->per_ms;
-    }
-  }
+  renew_budgets();
   std::array<Work, kBurstMax> works;  // of the packets that need a flow, in order of arrival
   const std::uint32_t count = std::min(burst.count, kBurstMax);
 

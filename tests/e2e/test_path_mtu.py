@@ -21,24 +21,29 @@ from lab.configs import config, direct, group, listener, standard
 from lab.namespace import Namespace
 from lab.process import wait_until
 from lab.target import BLOB_BYTES, HTTP_PORT
-from lab.traffic import bracketed, family_of, mtu_towards, upload
+from lab.traffic import bracketed, dns_query, family_of, mtu_towards, upload
 
 LAYOUT = Layout(gateway=True)
 CONFIG = standard()
 WORKERS = 2  # most errors come to the worker that has not the flow
 NARROW = 1300
+REMOTE = (REMOTE_CLIENT_V4, REMOTE_CLIENT_V6)
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 DOWNLOADS = 3
 
 
-def narrow(router: Namespace, net: str, device: str) -> None:
-    """The router sends nothing larger that way, and says so."""
-    router.ip("route", "change", net, "dev", device, "mtu", "lock", str(NARROW))
+@pytest.fixture(autouse=True)
+def forgetful(lab: Lab) -> None:
+    """No test profits from what a kernel has learned of the path in another."""
+    for host in (lab.client, lab.remote, *(one.namespace for one in lab.targets)):
+        for family in ("-4", "-6"):
+            host.ip(family, "route", "flush", "cache")
 
 
-def narrow_towards_remote(lab: Lab) -> None:
-    for net in ("198.51.100.0/24", "2001:db8:51::/64"):
-        narrow(lab.namespaces["router"], net, "eth1")
+def narrow(router: Namespace, *hosts: str) -> None:
+    """The router sends them nothing larger, and says so."""
+    for host in hosts:
+        router.add_route(host, "dev", "eth1", "mtu", "lock", str(NARROW))
 
 
 def download(client: Namespace, vip: str) -> int:
@@ -50,6 +55,13 @@ def download(client: Namespace, vip: str) -> int:
 
 def passed_errors(node: Node) -> int:
     return node.totals()["icmp_errors_passed"]
+
+
+def mtus_of(node: Node, addresses: list[str]) -> set[int]:
+    """As `millrace targets` has them."""
+    groups = node.json("targets")["target_groups"]
+    shown = [target for group in groups for target in group["targets"]]
+    return {target["mtu"] for target in shown if target["address"] in addresses}
 
 
 def remote_address(vip: str) -> str:
@@ -70,25 +82,43 @@ def assert_downloads_are_whole(lab: Lab, node: Node, vip: str) -> None:
 def test_fault_16_download_over_a_smaller_link_of_the_client(
     lab: Lab, node: Node, vip: str
 ) -> None:
-    narrow_towards_remote(lab)
+    narrow(lab.namespaces["router"], *REMOTE)
     assert_downloads_are_whole(lab, node, vip)
 
 
 @VIPS
 def test_fault_73_upload_over_a_smaller_link_of_the_target(lab: Lab, node: Node, vip: str) -> None:
-    for net in ("10.0.2.0/24", "fd00:10:2::/64"):
-        narrow(lab.namespaces["gateway"], net, "eth1")
+    narrow(lab.namespaces["gateway"], FAR_TARGET_V4, FAR_TARGET_V6)
     far = {"far-4": FAR_TARGET_V4, "far-6": FAR_TARGET_V6}
     groups = [group(name, "TCP", HTTP_PORT, [{"id": target}]) for name, target in far.items()]
     node.apply(config([listener("TCP", 80, "far")], groups))
     node.wait_adopted()
     node.wait_states("healthy")
     before = passed_errors(node)
-    lab.client.ip("route", "flush", "cache")
-    lab.client.ip("-6", "route", "flush", "cache")
     assert upload(lab.client, vip, 800_000).target == "t4"
     assert mtu_towards(lab.client, vip) == NARROW
     wait_until(lambda: passed_errors(node) > before, "errors are counted", timeout_s=5)
+
+
+@VIPS
+def test_upload_to_targets_whose_route_takes_less(lab: Lab, node: Node, vip: str) -> None:
+    """The node itself tells the client, before anybody behind it could."""
+    node.apply(standard())
+    addresses = [one.v6 if ":" in vip else one.v4 for one in lab.targets[:3]]
+    for address in addresses:
+        node.namespace.add_route(address, "dev", node.interface(0), "mtu", str(NARROW))
+    try:
+        wait_until(lambda: mtus_of(node, addresses) == {NARROW}, "the MTU is known", timeout_s=10)
+        node.wait_adopted()
+        before = node.totals()["too_big_sent"]
+        assert upload(lab.client, vip, 800_000).target in ("t1", "t2", "t3")
+        assert mtu_towards(lab.client, vip) == NARROW
+        wait_until(
+            lambda: node.totals()["too_big_sent"] > before, "answers are counted", timeout_s=5
+        )
+    finally:
+        for address in addresses:
+            node.namespace.ip("route", "del", address, "dev", node.interface(0))
 
 
 @VIPS
@@ -108,7 +138,10 @@ def test_fault_73_closed_port_of_a_target_is_heard_of(lab: Lab, node: Node, vip:
                 asking.recv(100)
     finally:
         for target in lab.targets:
-            target.start()
+            target.dns.start()
+        wait_until(
+            lambda: len(dns_query(lab.client, vip, 4)) == 4, "DNS answers again", timeout_s=10
+        )
 
 
 @pytest.fixture(scope="module", params=["dsr", "ipip", "gue"])
@@ -118,7 +151,7 @@ def direct_answers(request: pytest.FixtureRequest, engine: str) -> Iterator[Lab]
     with Lab(layout, engine=engine) as lab:
         lab.node.start(direct(request.param), workers=WORKERS)
         lab.node.wait_states("healthy")
-        narrow_towards_remote(lab)
+        narrow(lab.namespaces["router"], *REMOTE)
         yield lab
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For the plain model: ICMP errors and the packets that they quote (RFC 792, RFC 4443, RFC 5508)."""
+"""For the plain model: ICMP errors and what they quote (RFC 792, RFC 4443, RFC 5508)."""
 
 from __future__ import annotations
 
