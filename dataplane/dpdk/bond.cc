@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "dataplane/dpdk/library_log.h"
@@ -45,6 +46,20 @@ std::uint32_t change_flags(std::uint16_t device, std::uint32_t kept, std::uint32
   const std::uint32_t before = flags;
   flags = (flags & kept) | set;
   return before;
+}
+
+using LacpInfo = struct rte_eth_bond_8023ad_slave_info;  // a function has the same name
+
+std::optional<LacpInfo> lacp_of(std::uint16_t bond, std::uint16_t member) {
+  LacpInfo info{};
+  if (::rte_eth_bond_8023ad_slave_info(bond, member, &info) != 0) return std::nullopt;
+  return info;
+}
+
+// What tells a switch's channel from all others: its system and the key.
+auto channel_of(std::uint16_t bond, std::uint16_t member) {
+  const port_params partner = lacp_of(bond, member).value_or(LacpInfo{}).partner;
+  return std::tuple(partner.system_priority, std::to_array(partner.system.addr_bytes), partner.key);
 }
 
 Error driver_error(const std::string& what) {
@@ -170,12 +185,35 @@ std::uint16_t Bond::carrier() const {
   return primary < 0 ? members_.front() : static_cast<std::uint16_t>(primary);
 }
 
-std::vector<std::string> Bond::idle_members() const {
-  std::vector<std::string> idle = gone_;
+std::vector<IdleMember> Bond::idle_members() const {
+  std::vector<IdleMember> idle;
+  for (const std::string& member : gone_) {
+    idle.push_back(
+        {member,
+         "carries nothing: there is no such PCI device; once it is back, a restart takes it"});
+  }
+  std::optional<std::uint16_t> first;
   for (const std::uint16_t member : members_) {
-    if (is_idle(member)) idle.push_back(name_of(member));
+    if (std::string why = why_idle(member, first); !why.empty()) {
+      idle.push_back({name_of(member), std::move(why)});
+    } else if (!first) {
+      first = member;
+    }
   }
   return idle;
+}
+
+std::string Bond::why_idle(std::uint16_t member, std::optional<std::uint16_t> first) const {
+  if (is_idle(member)) {
+    return has_lacp_ ? "carries nothing: no link, or its switch does not agree by LACP"
+                     : "carries nothing: no link";
+  }
+  // The driver sends by all that a switch agrees with, whichever that is (tx_burst_8023ad() in its
+  // rte_eth_bond_pmd.c), though IEEE 802.1AX wants those of one switch alone.
+  if (!has_lacp_ || !first || channel_of(device_, member) == channel_of(device_, *first)) return "";
+  return "is in another channel than " + name_of(*first) +
+         ", and both carry: their switches need one channel that spans them (MLAG, VPC), or take "
+         "bond-active-backup";
 }
 
 bool Bond::has_link() const {
@@ -184,9 +222,8 @@ bool Bond::has_link() const {
 
 bool Bond::is_idle(std::uint16_t member) const {
   if (has_lacp_) {
-    struct rte_eth_bond_8023ad_slave_info lacp {};  // a function has the same name
-    return ::rte_eth_bond_8023ad_slave_info(device_, member, &lacp) != 0 ||
-           (lacp.actor_state & STATE_DISTRIBUTING) == 0;
+    const std::optional<LacpInfo> lacp = lacp_of(device_, member);
+    return !lacp || (lacp->actor_state & STATE_DISTRIBUTING) == 0;
   }
   std::array<std::uint16_t, RTE_MAX_ETHPORTS> active;
   const int count = ::rte_eth_bond_active_slaves_get(device_, active.data(), active.size());

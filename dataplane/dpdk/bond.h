@@ -39,6 +39,13 @@ struct BondForm {
 // it must be kept on the member's node (EalOptions::kept_on_nodes).
 [[nodiscard]] std::uint64_t member_memory_bytes(std::uint32_t tx_queue_count);
 
+// A member that a bond cannot count on; `why` is a clause that has it as its subject.
+struct IdleMember {
+  std::string name;
+  std::string why;
+  bool operator==(const IdleMember&) const = default;
+};
+
 class Bond {
  public:
   // Makes a device that is called `name`. The members are devices that the EAL has; the bond's MAC
@@ -53,12 +60,12 @@ class Bond {
   [[nodiscard]] bool has_lacp() const { return has_lacp_; }
   // The member by which the switch finds the bond; the first one with LACP, where it is all.
   [[nodiscard]] std::uint16_t carrier() const;
-  // Names of the members that carry nothing, or could not in place of another: for want of link,
-  // with LACP also because no switch has agreed, and those that are gone.
-  [[nodiscard]] std::vector<std::string> idle_members() const;
+  // The members that carry nothing, or could not in place of another: for want of link, with LACP
+  // also because no switch has agreed, or another one than that of the first; and those that are
+  // gone.
+  [[nodiscard]] std::vector<IdleMember> idle_members() const;
   // Some member carries.
   [[nodiscard]] bool has_link() const;
-  [[nodiscard]] const std::vector<std::string>& gone_members() const { return gone_; }
   // Once the bond has started, all members take frames for its address. With LACP the driver gives
   // it to those alone that have link by then.
   void share_mac() const;
@@ -67,6 +74,9 @@ class Bond {
   Bond(std::uint16_t device, bool has_lacp) : device_(device), has_lacp_(has_lacp) {}
   [[nodiscard]] Status add(const std::string& member);
   [[nodiscard]] bool is_idle(std::uint16_t member) const;
+  // Empty when nothing is wrong. `first` is the first that carries, if any does.
+  [[nodiscard]] std::string why_idle(std::uint16_t member,
+                                     std::optional<std::uint16_t> first) const;
 
   std::uint16_t device_;
   bool has_lacp_;

@@ -129,10 +129,10 @@ class Engine {
   shm::ConfigReader config_reader_;
   std::uint64_t nic_check_ns_ = 0;
   std::uint64_t mac_check_ns_ = 0;
-  std::vector<bool> links_up_;                          // by nic, as of the last check
-  std::vector<bool> lost_programs_;                     // likewise
-  std::vector<std::vector<std::string>> idle_members_;  // of bonds, likewise
-  std::vector<std::uint16_t> carriers_;                 // likewise
+  std::vector<bool> links_up_;                               // by nic, as of the last check
+  std::vector<bool> lost_programs_;                          // likewise
+  std::vector<std::vector<dpdk::IdleMember>> idle_members_;  // of bonds, likewise
+  std::vector<std::uint16_t> carriers_;                      // likewise
   std::uint64_t link_check_ns_ = 0;
   std::uint64_t file_check_ns_ = 0;
   std::string file_problem_;  // what was said last

@@ -35,19 +35,15 @@ void Engine::watch_links(std::uint64_t now_ns) {
 void Engine::watch_bond(std::uint32_t nic, std::uint64_t now_ns) {
   const dpdk::Bond& bond = *nics_[nic]->bond();
   const std::string& name = nics_[nic]->name();
-  std::vector<std::string> idle = bond.idle_members();
-  std::vector<std::string>& known = idle_members_[nic];
-  for (const std::string& member : idle) {
+  std::vector<dpdk::IdleMember> idle = bond.idle_members();
+  std::vector<dpdk::IdleMember>& known = idle_members_[nic];
+  for (const dpdk::IdleMember& member : idle) {
     if (std::ranges::count(known, member) != 0) continue;
-    const bool is_gone = std::ranges::count(bond.gone_members(), member) != 0;
-    spdlog::warn("nic {}: its member {} carries nothing: {}", name, member,
-                 is_gone ? "there is no such PCI device; once it is back, a restart takes it"
-                 : bond.has_lacp() ? "no link, or its switch does not agree by LACP"
-                                   : "no link");
+    spdlog::warn("nic {}: its member {} {}", name, member.name, member.why);
   }
-  for (const std::string& member : known) {
-    if (std::ranges::count(idle, member) != 0) continue;
-    spdlog::info("nic {}: its member {} is there", name, member);
+  for (const dpdk::IdleMember& member : known) {
+    if (std::ranges::count(idle, member.name, &dpdk::IdleMember::name) != 0) continue;
+    spdlog::info("nic {}: its member {} is there", name, member.name);
   }
   if (idle != known) stats_->set_idle_members(nic, idle.size());
   known = std::move(idle);

@@ -21,6 +21,7 @@ from lab.addresses import (
 from lab.checks import assert_dns_is_shared, assert_http_is_shared
 from lab.configs import direct
 from lab.process import wait_until
+from lab.target import DECAPSULATING_MODULES
 from lab.traffic import LargeQuery, http_get, mtu_towards, upload
 
 LAYOUT = Layout(dsr=True, encapsulated=True)
@@ -60,6 +61,19 @@ def test_curl_gets_its_answers(lab: Lab, node: Node, vip: str) -> None:
 @VIPS
 def test_dns_is_shared(lab: Lab, node: Node, vip: str) -> None:
     assert_dns_is_shared(lab.client, vip)
+
+
+@VIPS
+def test_kernel_of_the_targets_takes_packets_out(lab: Lab, node: Node, vip: str) -> None:
+    """As the example says. `tests/run vm` has a kernel that can, and sees that this is not
+    skipped."""
+    if any(target.decapsulator for target in lab.targets):
+        pytest.skip(f"this kernel lacks one of {', '.join(DECAPSULATING_MODULES)}")
+    device = "ip6tnl0" if ":" in vip else "tunl0"
+    before = sum(target.packets_by(device) for target in lab.targets)
+    assert len(http_get(lab.client, vip, 4)) == 4
+    # Each with a SYN, an ACK, a request and a FIN at least.
+    assert sum(target.packets_by(device) for target in lab.targets) >= before + 4 * 4
 
 
 @VIPS

@@ -34,6 +34,24 @@ def test_host_check_knows_that_huge_pages_are_the_engine_s_that_runs() -> None:
     assert "9 of 256 free beside the engine that runs" in lines[1]
 
 
+def test_host_check_wants_pages_for_flows_beside_those_of_1_gib() -> None:
+    """Packets take these, but flows those of the mount."""
+    script = """
+        pages=/sys/kernel/mm/hugepages
+        mount -t tmpfs none $pages; mkdir $pages/hugepages-2048kB $pages/hugepages-1048576kB
+        echo 1 >$pages/hugepages-1048576kB/free_hugepages
+        mkdir --parents /dev/hugepages; mount -t hugetlbfs -o pagesize=2M none /dev/hugepages
+        for count in 0 64; do
+          echo $count | tee $pages/hugepages-2048kB/{nr,free}_hugepages >/dev/null
+          "$0"
+        done
+    """
+    words = ["unshare", "--mount", "bash", "-c", script, f"{DEPLOY}/host-check"]
+    lines = re.findall(r"^.*\bhugepages  .*$", run(words, check=False).stdout, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["LACKS", "ok"], lines
+    assert "1 free (1 GiB each), 64 of 64 free (2 MiB each)" in lines[1], lines
+
+
 def test_huge_pages_are_those_of_2_mib_whatever_the_machines_default_is(tmp_path: Path) -> None:
     """A machine that was booted with default_hugepagesz=1G, in a mount namespace."""
     sizes = {"2048kB": 200, "1048576kB": 0}

@@ -122,6 +122,10 @@ class Station:
             self.switch("link", "set", port, "master", "br0", "up")
         self.switch("link", "set", "br0", "up")
 
+    def move_to_switch(self, port: str, bond: str) -> None:
+        for words in (["down"], ["nomaster"], ["master", bond]):
+            self.switch("link", "set", port, *words)
+
     def take_down(self) -> None:
         node = self.node
         for unit in (CONTROL_PLANE, ENGINE):
@@ -204,6 +208,27 @@ def test_work_is_shared_by_workers_and_by_members_with_lacp(station: Station) ->
     workers = station.node.millrace("counters")["workers"]
     forwarded = [int(worker["counters"]["forwarded_packets"]) for worker in workers]
     assert len(forwarded) == 2 and min(forwarded) > 0, forwarded
+
+
+def test_switches_that_do_not_act_as_one_are_told_of(station: Station) -> None:
+    """They would learn one MAC address in two places."""
+    if not station.place.has_lacp:
+        pytest.skip("one member alone carries")
+    station.switch("link", "add", "bond1", "type", "bond", *BOND)
+    station.switch("link", "set", "bond1", "master", "br0", "up")
+    station.move_to_switch(station.ports[1], "bond1")
+    said = f"its member {station.members[1]} is in another channel than {station.members[0]}"
+    wait_until(lambda: said in station.said(), "the log says so", timeout_s=LACP_S)
+    wait_until(
+        lambda: any("would not carry" in alarm for alarm in station.node.alarms()),
+        "an alarm says so",
+        timeout_s=10,
+    )
+    station.move_to_switch(station.ports[1], "bond0")
+    station.switch("link", "delete", "bond1")
+    station.wait_complete()
+    station.lab.assert_served()
+    wait_until(lambda: station.node.alarms() == [], "it is over", timeout_s=10)
 
 
 def test_fault_52_member_that_goes_and_comes_back_ends_no_connection(station: Station) -> None:

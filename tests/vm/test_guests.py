@@ -20,7 +20,7 @@ ENGINES = pytest.mark.parametrize("engine", ["xdp", "dpdk"])
 PYTEST = ("/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--tb=short")
 
 
-def run_tests(machine: Machine, file: Path, words: Sequence[str] = ()) -> None:
+def run_tests(machine: Machine, file: Path, words: Sequence[str] = ()) -> str:
     done = machine.run(
         [*PYTEST, file, *words],
         timeout_s=SECONDS_MAX,
@@ -29,11 +29,12 @@ def run_tests(machine: Machine, file: Path, words: Sequence[str] = ()) -> None:
     passed = re.search(r"(\d+) passed", done.output)
     assert done.code == 0 and passed is not None, done.output[-12000:]
     print(done.output)
+    return done.output
 
 
-def run_file(kernel: Kernel, name: str, expression: str) -> None:
+def run_file(kernel: Kernel, name: str, expression: str) -> str:
     machine = Machine(kernel, memory_mib=MEMORY_MIB)
-    run_tests(machine, REPOSITORY / "tests/e2e" / name, ["-k", expression])
+    return run_tests(machine, REPOSITORY / "tests/e2e" / name, ["-k", expression])
 
 
 def test_xdp_engine_shares_its_interface_with_other_programs(kernel: Kernel) -> None:
@@ -44,7 +45,10 @@ def test_xdp_engine_shares_its_interface_with_other_programs(kernel: Kernel) -> 
 def test_targets_take_packets_out_of_packets_as_the_example_says(
     kernel: Kernel, engine: str
 ) -> None:
-    run_file(kernel, "test_encap.py", f"{engine} and (shared or fault_54)")
+    said = run_file(kernel, "test_encap.py", f"{engine} and (shared or kernel or fault_54)")
+    # Where a kernel lacks devices of the example, a program of the lab takes their place.
+    by_kernel = re.findall(r"test_kernel_of_the_targets_takes_packets_out\S* (\w+)", said)
+    assert by_kernel == ["PASSED"] * 4, said
 
 
 @ENGINES

@@ -358,6 +358,17 @@ def test_second_address_on_top_goes_on(station: Station) -> None:
         node.run(["ip", "link", "delete", name])
 
 
+def test_nic_that_af_xdp_had_is_given_to_dpdk(station: Station) -> None:
+    if station.place.taken_by != "af_xdp":
+        pytest.skip("it is DPDK's already, or another test gives it")
+    node = station.node
+    for unit in (CONTROL_PLANE, station.place.unit):
+        node.systemctl("stop", unit)
+    node.host_setup("bind", station.pci_address)
+    assert node.driver_of(station.pci_address) == "uio_pci_generic"
+    node.host_setup("release", station.pci_address)
+
+
 def test_live_node_moves_to_the_other_engine_and_back(station: Station) -> None:
     """As the runbook has it."""
     if station.place.taken_by != "xdp":

@@ -4,12 +4,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rte_eal.h>
+#include <rte_eth_bond_8023ad.h>
+#include <rte_eth_ring.h>
 #include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "dataplane/dpdk/bond_turn.h"
 #include "dataplane/dpdk/mbuf_burst.h"
@@ -19,9 +25,12 @@
 namespace millrace::dpdk {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::Field;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 // A device that receives as many frames as are asked for, and sends without end.
@@ -88,8 +97,9 @@ TEST(Bond, goes_on_without_a_pci_device_that_is_gone_and_names_it) {
                               .known_mac = known},
                              pool);
   ASSERT_TRUE(nic) << nic.error().message;
-  EXPECT_THAT((*nic)->bond()->gone_members(), ElementsAre("ffff:03:00.0"));
-  EXPECT_THAT((*nic)->bond()->idle_members(), Contains("ffff:03:00.0"));
+  EXPECT_THAT((*nic)->bond()->idle_members(),
+              Contains(AllOf(Field(&IdleMember::name, "ffff:03:00.0"),
+                             Field(&IdleMember::why, HasSubstr("no such PCI device")))));
   EXPECT_EQ((*nic)->bond()->members().size(), 1u);
   EXPECT_EQ((*nic)->mac(), known) << "as the neighbours know it";
   for (int wait = 0; wait < 300 && !(*nic)->link_is_up(); ++wait) {
@@ -131,6 +141,82 @@ TEST(Bond, frames_of_lacp_leave_though_there_is_nothing_to_send) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   EXPECT_GE(sent(), bond.members().size());
+}
+
+// A member whose other end is a switch that agrees to all that LACP says.
+class Cable {
+ public:
+  explicit Cable(std::uint8_t switch_number) : switch_number_(switch_number) {
+    const int device = ::rte_eth_from_rings(test::unique_name("cable").c_str(), &towards_, 1,
+                                            &away_, 1, SOCKET_ID_ANY);
+    std::array<char, RTE_ETH_NAME_MAX_LEN> name{};
+    EXPECT_EQ(::rte_eth_dev_get_name_by_port(static_cast<std::uint16_t>(device), name.data()), 0);
+    name_ = name.data();
+  }
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+
+  void answer() const {
+    void* sent = nullptr;
+    while (::rte_ring_dequeue(away_, &sent) == 0) {
+      auto* mbuf = static_cast<rte_mbuf*>(sent);
+      auto& lacp = rte_pktmbuf_mtod(mbuf, lacpdu_header*)->lacpdu;
+      lacp.partner.port_params = lacp.actor.port_params;
+      lacp.partner.state = lacp.actor.state;
+      lacp.actor.port_params.system = {{0x02, 0, 0, 0, 0x99, switch_number_}};
+      lacp.actor.state = STATE_LACP_ACTIVE | STATE_AGGREGATION | STATE_SYNCHRONIZATION |
+                         STATE_COLLECTING | STATE_DISTRIBUTING;
+      EXPECT_EQ(::rte_ring_enqueue(towards_, sent), 0);
+    }
+  }
+
+ private:
+  static rte_ring* make_ring() {
+    rte_ring* ring = ::rte_ring_create(test::unique_name("wire").c_str(), 1024, SOCKET_ID_ANY, 0);
+    EXPECT_NE(ring, nullptr);
+    return ring;
+  }
+
+  std::uint8_t switch_number_;
+  rte_ring* towards_ = make_ring();
+  rte_ring* away_ = make_ring();
+  std::string name_;
+};
+
+// What a bond of two cables says of its members, once both carry.
+std::vector<IdleMember> idle_members_of(std::uint8_t index, const Cable& first,
+                                        const Cable& second) {
+  const MbufPool pool = test::make_pool();
+  const auto nic =
+      Nic::open({.device = "bond:" + first.name() + "," + second.name(), .index = index}, pool);
+  EXPECT_TRUE(nic) << nic.error().message;
+  const Bond& bond = *(*nic)->bond();
+  BondTurn turn(bond, (*nic)->tx_queue(0), {});
+  const auto carries = [&](std::uint16_t member) {
+    struct rte_eth_bond_8023ad_slave_info lacp {};
+    return ::rte_eth_bond_8023ad_slave_info(bond.device(), member, &lacp) == 0 &&
+           (lacp.actor_state & STATE_DISTRIBUTING) != 0;
+  };
+  for (int wait = 0; wait < 3000 && !std::ranges::all_of(bond.members(), carries); ++wait) {
+    turn.run();
+    first.answer();
+    second.answer();
+    std::array<Mbuf*, 8> mbufs;
+    free_mbufs(std::span(mbufs).first((*nic)->rx_queues()[0].receive(mbufs)));
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(std::ranges::all_of(bond.members(), carries));
+  return bond.idle_members();
+}
+
+TEST(Bond, members_at_switches_that_do_not_act_as_one_are_named) {
+  EXPECT_THAT(idle_members_of(7, Cable(1), Cable(1)), IsEmpty());
+  const Cable first(1);
+  const Cable other(2);
+  EXPECT_THAT(idle_members_of(8, first, other),
+              ElementsAre(AllOf(
+                  Field(&IdleMember::name, other.name()),
+                  Field(&IdleMember::why, HasSubstr("in another channel than " + first.name())))));
 }
 
 TEST(Bond, with_active_backup_the_first_member_carries_and_the_others_are_emptied) {

@@ -11,6 +11,7 @@ machine's has the modules, else by decapsulator.py
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections import Counter
@@ -129,6 +130,11 @@ class Target:
             flag.touch()
         else:
             flag.unlink(missing_ok=True)
+
+    def packets_by(self, device: str) -> int:
+        """That an interface of the target's has received since it was made."""
+        shown = self.namespace.run(["ip", "-json", "-stats", "link", "show", device]).stdout
+        return int(json.loads(shown)[0]["stats64"]["rx"]["packets"])
 
     def http_clients(self) -> Counter[str]:
         """Requests that nginx logged, by the client address that it saw."""
