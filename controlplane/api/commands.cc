@@ -15,7 +15,7 @@
 #include "controlplane/api/request.h"
 #include "controlplane/api/views.h"
 #include "controlplane/config/load.h"
-#include "controlplane/config/reader.h"
+#include "controlplane/model/wording.h"
 #include "dataplane/core/counted.h"
 #include "dataplane/core/drop_reason.h"
 #include "dataplane/shm/clock.h"

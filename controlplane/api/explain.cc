@@ -13,7 +13,7 @@
 #include "controlplane/api/flow_view.h"
 #include "controlplane/api/names.h"
 #include "controlplane/api/views.h"
-#include "controlplane/config/reader.h"
+#include "controlplane/model/wording.h"
 #include "dataplane/core/drop_reason.h"
 #include "dataplane/core/parse.h"
 #include "dataplane/core/wire.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <boost/json/value.hpp>
 
-#include "controlplane/config/reader.h"
+#include "controlplane/model/wording.h"
 
 namespace millrace::control {
 

@@ -9,7 +9,7 @@
 
 #include "controlplane/api/client.h"
 #include "controlplane/cli/help.h"
-#include "controlplane/config/reader.h"
+#include "controlplane/model/wording.h"
 
 namespace millrace::control {
 namespace {

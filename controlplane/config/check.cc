@@ -123,7 +123,6 @@ void Checker::check_encap_sources() {
 
 TargetGroup Checker::check_target_group(const TargetGroupDraft& draft) {
   TargetGroup group = draft.settings;
-  group.protocol = draft.protocol.value_or(Protocol::tcp);
   group.port = draft.port.value_or(0);
   if (draft.name) {
     group.name = draft.name->value;
@@ -198,10 +197,8 @@ LoadBalancer Checker::check_load_balancer(const LoadBalancerDraft& draft) {
 }
 
 Listener Checker::check_listener(const ListenerDraft& draft, const LoadBalancerDraft& balancer) {
-  Listener listener;
-  if (draft.protocol) listener.protocol = draft.protocol->value;
+  Listener listener = draft.settings;
   if (draft.port) listener.port = draft.port->value;
-  listener.tcp_idle_timeout_seconds = draft.tcp_idle_timeout_seconds;
   check_listener_families(draft, balancer, listener);
   return listener;
 }

@@ -29,7 +29,7 @@ struct ListenerDraft {
   std::optional<Placed<std::string>> group;
   std::optional<Placed<std::string>> group_v4;
   std::optional<Placed<std::string>> group_v6;
-  std::uint32_t tcp_idle_timeout_seconds = Listener{}.tcp_idle_timeout_seconds;
+  Listener settings;  // protocol and attributes; nothing else of it is set
 };
 
 struct LoadBalancerDraft {
@@ -53,7 +53,7 @@ struct TargetGroupDraft {
   std::optional<Placed<std::string>> name;
   std::optional<Protocol> protocol;
   std::optional<std::uint16_t> port;
-  TargetGroup settings;  // attributes and health check; nothing else of it is set
+  TargetGroup settings;  // protocol, attributes and health check; nothing else of it is set
   std::vector<TargetDraft> targets;
 };
 

@@ -7,6 +7,10 @@
 #include <yaml-cpp/emittermanip.h>
 
 #include <cstdio>
+#include <span>
+#include <variant>
+
+#include "controlplane/model/attribute_tables.h"
 
 namespace millrace::control {
 namespace {
@@ -44,6 +48,36 @@ void put_node(YAML::Emitter& out, const Node& node) {
   out << YAML::EndMap;
 }
 
+// Those that the subject has, under the key that is open.
+template <typename Subject>
+void put_rows(YAML::Emitter& out, std::span<const Attribute<Subject>> rows,
+              const Subject& subject) {
+  using Special = typename Attribute<Subject>::Special;
+  for (const Attribute<Subject>& row : rows) {
+    if (!is_kept(row) || !refusal(row, subject).empty()) continue;
+    const std::string text = value_text(row, subject);
+    if (text.empty()) continue;
+    out << YAML::Key << std::string(row.name) << YAML::Value;
+    if (std::holds_alternative<Special>(row.value)) out << YAML::DoubleQuoted;
+    out << text;
+  }
+}
+
+void put_attributes(YAML::Emitter& out, const Listener& listener) {
+  out << YAML::Key << "attributes" << YAML::Value << YAML::BeginMap;
+  put_rows(out, listener_attributes(), listener);
+  out << YAML::EndMap;
+}
+
+void put_attributes(YAML::Emitter& out, const TargetGroup& group) {
+  out << YAML::Key << "attributes" << YAML::Value << YAML::BeginMap;
+  put_rows(out, target_group_attributes(), group);
+  put_rows(out, health_check_attributes(), group.health_check);
+  out << YAML::EndMap << YAML::Key << "health_check" << YAML::Value << YAML::BeginMap;
+  put_rows(out, health_check_settings(), group.health_check);
+  out << YAML::EndMap;
+}
+
 void put_listener(YAML::Emitter& out, const Listener& listener) {
   const std::string& v4 = listener.default_target_group_v4;
   const std::string& v6 = listener.default_target_group_v6;
@@ -58,11 +92,7 @@ void put_listener(YAML::Emitter& out, const Listener& listener) {
     put(out, "ipv6", v6);
     out << YAML::EndMap;
   }
-  if (listener.protocol == Protocol::tcp) {
-    out << YAML::Key << "attributes" << YAML::Value << YAML::BeginMap;
-    put(out, "tcp.idle_timeout.seconds", listener.tcp_idle_timeout_seconds);
-    out << YAML::EndMap;
-  }
+  put_attributes(out, listener);
   out << YAML::EndMap;
 }
 
@@ -77,64 +107,12 @@ void put_load_balancer(YAML::Emitter& out, const LoadBalancer& balancer) {
   out << YAML::EndSeq << YAML::EndMap;
 }
 
-void put_attributes(YAML::Emitter& out, const TargetGroup& group) {
-  out << YAML::Key << "attributes" << YAML::Value << YAML::BeginMap;
-  put(out, "millrace.forwarding", to_string(group.forwarding));
-  if (group.forwarding == Forwarding::gue) put(out, "millrace.gue.port", group.gue_port);
-  if (sees_replies(group.forwarding)) {
-    put(out, "millrace.asymmetric_returns.enabled", group.asymmetric_returns);
-  } else {
-    put(out, "millrace.previous_target.timeout_seconds", group.previous_target_seconds);
-  }
-  put(out, "deregistration_delay.timeout_seconds", group.deregistration_delay_seconds);
-  put(out, "deregistration_delay.connection_termination.enabled",
-      group.deregistration_connection_termination);
-  put(out, "target_health_state.unhealthy.connection_termination.enabled",
-      group.unhealthy_connection_termination);
-  put(out, "millrace.lookup_table.slots", group.lookup_slots);
-  put(out, "millrace.health_check.interval_milliseconds", group.health_check.interval_ms);
-  put(out, "millrace.health_check.timeout_milliseconds", group.health_check.timeout_ms);
-  if (!group.health_check.host.empty()) {
-    out << YAML::Key << "millrace.health_check.host" << YAML::Value << YAML::DoubleQuoted
-        << group.health_check.host;
-  }
-  out << YAML::EndMap;
-}
-
-std::string matcher_text(const HealthCheck& check) {
-  std::string text;
-  for (const auto& [first, last] : check.matcher) {
-    if (!text.empty()) text += ",";
-    text += std::to_string(first);
-    if (last != first) text += "-" + std::to_string(last);
-  }
-  return text;
-}
-
-void put_health_check(YAML::Emitter& out, const HealthCheck& check) {
-  out << YAML::Key << "health_check" << YAML::Value << YAML::BeginMap;
-  put(out, "protocol", to_string(check.protocol));
-  if (check.port) {
-    put(out, "port", *check.port);
-  } else {
-    put(out, "port", "traffic-port");
-  }
-  put(out, "healthy_threshold", check.healthy_threshold);
-  put(out, "unhealthy_threshold", check.unhealthy_threshold);
-  if (check.protocol == HealthCheckProtocol::http) {
-    out << YAML::Key << "path" << YAML::Value << YAML::DoubleQuoted << check.path;
-    out << YAML::Key << "matcher" << YAML::Value << YAML::DoubleQuoted << matcher_text(check);
-  }
-  out << YAML::EndMap;
-}
-
 void put_target_group(YAML::Emitter& out, const TargetGroup& group) {
   out << YAML::BeginMap;
   put(out, "name", group.name);
   put(out, "protocol", to_string(group.protocol));
   put(out, "port", group.port);
   put_attributes(out, group);
-  put_health_check(out, group.health_check);
   out << YAML::Key << "targets" << YAML::Value << YAML::BeginSeq;
   for (const Target& target : group.targets) {
     out << YAML::Flow << YAML::BeginMap;

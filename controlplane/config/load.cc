@@ -10,9 +10,11 @@
 #include <cerrno>
 #include <utility>
 
+#include "controlplane/config/attribute_reader.h"
 #include "controlplane/config/draft.h"
 #include "controlplane/config/reader.h"
 #include "controlplane/config/yaml_tree.h"
+#include "controlplane/model/attribute_tables.h"
 #include "dataplane/shm/file.h"
 
 namespace millrace::control {
@@ -26,7 +28,7 @@ void read_encap_sources(const Cursor& at, ConfigDraft& draft, ErrorList& errors)
 LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors);
 ListenerDraft read_listener(const Cursor& at, ErrorList& errors);
 void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList& errors);
-void read_listener_attributes(const Cursor& at, ListenerDraft& draft, ErrorList& errors);
+void read_listener_attributes(const Cursor& at, Listener& settings, ErrorList& errors);
 
 constexpr const char* kCannotOpen = "cannot open the file";
 
@@ -205,13 +207,14 @@ ListenerDraft read_listener(const Cursor& at, ErrorList& errors) {
       errors);
   if (const auto protocol = map.require("protocol", "TCP or UDP")) {
     if (const auto value = read_protocol(*protocol, errors)) draft.protocol = {*value, *protocol};
+    if (draft.protocol) draft.settings.protocol = draft.protocol->value;
   }
   if (const auto port = map.require("port", "1-65535")) {
     if (const auto value = read_port(*port, errors)) draft.port = {*value, *port};
   }
   read_listener_groups(map, draft, errors);
   if (const auto attributes = map.find("attributes")) {
-    read_listener_attributes(*attributes, draft, errors);
+    read_listener_attributes(*attributes, draft.settings, errors);
   }
   return draft;
 }
@@ -236,16 +239,12 @@ void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList&
   if (const auto v6 = families.find("ipv6")) read_into(draft.group_v6, *v6);
 }
 
-void read_listener_attributes(const Cursor& at, ListenerDraft& draft, ErrorList& errors) {
-  const MapReader map(at, {"tcp.idle_timeout.seconds"}, errors);
-  const auto idle = map.find("tcp.idle_timeout.seconds");
-  if (!idle) return;
-  if (draft.protocol && draft.protocol->value == Protocol::udp) {
-    errors.add(*idle, "is for TCP listeners only; the idle timeout of UDP flows is 120 seconds");
-    return;
-  }
-  const auto value = read_number(*idle, {.min = 60, .max = 6000, .unit = "seconds"}, errors);
-  draft.tcp_idle_timeout_seconds = value.value_or(draft.tcp_idle_timeout_seconds);
+void read_listener_attributes(const Cursor& at, Listener& settings, ErrorList& errors) {
+  std::vector<std::string_view> names;
+  append_names(names, listener_attributes());
+  AttributeReader<Listener> reader(settings, errors);
+  reader.read(MapReader(at, names, errors), listener_attributes());
+  reader.judge();
 }
 
 }  // namespace

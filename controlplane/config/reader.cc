@@ -13,11 +13,8 @@
 namespace millrace::control {
 namespace {
 
-constexpr std::size_t kShownBytesMax = 100;
 // More allowed keys than these are not listed beside a suggestion: the suggestion would drown.
 constexpr std::size_t kListedKeysMax = 8;
-// Of 16,384 target groups the first will do to see what names look like.
-constexpr std::size_t kListedNamesMax = 20;
 
 const char* kind_text(const YamlNode& node) {
   switch (node.kind) {
@@ -33,21 +30,6 @@ const char* kind_text(const YamlNode& node) {
   return "";
 }
 
-// Fit for a message: bounded, without control characters (YAML escapes can make any), and not cut
-// inside a character.
-std::string printable(std::string_view text) {
-  std::string_view shown = text.substr(0, kShownBytesMax);
-  while (shown.size() < text.size() && !shown.empty() && (text[shown.size()] & 0xc0) == 0x80) {
-    shown.remove_suffix(1);
-  }
-  std::string result;
-  for (const char c : shown) {
-    const auto byte = static_cast<unsigned char>(c);
-    result += byte < 0x20 || byte == 0x7f ? '?' : c;
-  }
-  return shown.size() < text.size() ? result + "..." : result;
-}
-
 std::string child_path(const std::string& parent, const std::string& key) {
   return parent.empty() ? printable(key) : parent + "." + printable(key);
 }
@@ -56,27 +38,8 @@ bool is_merge_key(const YamlNode& key) {
   return key.kind == YamlNode::Kind::scalar && !key.quoted && key.scalar == "<<";
 }
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 bool is_alphanumeric(char c) {
   return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-// Levenshtein distance without regard to case; both words are short.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (lower(a[i - 1]) == lower(b[j - 1]) ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
 }
 
 // Why no machine can be reached at `address` over a network; "" when one can.
@@ -160,17 +123,16 @@ void MapReader::add_entries(const YamlNode& map, std::set<const YamlNode*>& merg
 
 void MapReader::add_entry(const YamlEntry& entry) {
   const std::string& key = entry.key->scalar;
-  const std::string path = child_path(at_.path, key);
-  if (std::find(allowed_.begin(), allowed_.end(), key) == allowed_.end()) {
+  const auto allowed = std::ranges::find(allowed_, key);
+  if (allowed == allowed_.end()) {
     std::string reason = "unknown key" + did_you_mean(key, allowed_);
     const bool list_is_short = allowed_.size() <= kListedKeysMax;
     if (list_is_short || reason == "unknown key") reason += "; allowed: " + join(allowed_);
-    errors_.add(entry.key->place, path, std::move(reason));
+    errors_.add(entry.key->place, child_path(at_.path, key), std::move(reason));
     return;
   }
-  const bool is_known = std::any_of(found_.begin(), found_.end(),
-                                    [&](const auto& known) { return known.path == path; });
-  if (!is_known) found_.push_back({entry.value, path});
+  const bool is_known = std::ranges::find(found_, *allowed, &Found::key) != found_.end();
+  if (!is_known) found_.push_back({*allowed, {entry.value, child_path(at_.path, key)}});
 }
 
 void MapReader::add_merge(const YamlEntry& entry, std::set<const YamlNode*>& merging) {
@@ -193,11 +155,9 @@ void MapReader::add_merge(const YamlEntry& entry, std::set<const YamlNode*>& mer
 }
 
 std::optional<Cursor> MapReader::find(std::string_view key) const {
-  const std::string path = child_path(at_.path, std::string(key));
-  for (const Cursor& cursor : found_) {
-    if (cursor.path == path) return cursor;
-  }
-  return std::nullopt;
+  const auto found = std::ranges::find(found_, key, &Found::key);
+  if (found == found_.end()) return std::nullopt;
+  return found->at;
 }
 
 std::optional<Cursor> MapReader::require(std::string_view key, std::string_view what) const {
@@ -229,22 +189,15 @@ std::optional<std::string> read_text(const Cursor& at, ErrorList& errors) {
 }
 
 std::optional<bool> read_bool(const Cursor& at, ErrorList& errors) {
-  return read_word<bool>(at, {{"true", true}, {"false", false}}, errors);
+  const auto text = read_text(at, errors);
+  if (!text) return std::nullopt;
+  return parsed(at, parse_word<bool>(*text, kTrueFalse), errors);
 }
 
 std::optional<std::uint32_t> read_number(const Cursor& at, Range range, ErrorList& errors) {
   const auto text = read_text(at, errors);
   if (!text) return std::nullopt;
-  std::uint32_t value = 0;
-  const char* end = text->data() + text->size();
-  const bool is_plain = !text->empty() && std::all_of(text->begin(), text->end(), is_digit);
-  const auto parsed = std::from_chars(text->data(), end, value);
-  const bool fits = parsed.ec == std::errc{} && value >= range.min && value <= range.max;
-  if (is_plain && fits) return value;
-  std::string allowed = std::to_string(range.min) + "-" + std::to_string(range.max);
-  if (!range.unit.empty()) allowed += " " + std::string(range.unit);
-  errors.add(at, quote(*text) + " must be a whole number, " + allowed);
-  return std::nullopt;
+  return parsed(at, parse_number(*text, range), errors);
 }
 
 std::optional<std::uint16_t> read_port(const Cursor& at, ErrorList& errors) {
@@ -300,46 +253,5 @@ std::optional<IpAddress> read_address(const Cursor& at, ErrorList& errors) {
   errors.add(at, quote(*text) + " " + unusable + "; must be a unicast address");
   return std::nullopt;
 }
-
-std::string did_you_mean(std::string_view word, const std::vector<std::string_view>& candidates) {
-  // Cut, because the distance costs the product of the lengths and the word may be megabytes.
-  const std::string_view cut = word.substr(0, 64);
-  std::string_view best;
-  std::size_t best_distance = std::max<std::size_t>(2, cut.size() / 3) + 1;
-  for (const std::string_view candidate : candidates) {
-    // "deregistration_delay" is far from, but surely means, "deregistration_delay.timeout_seconds".
-    const bool is_start = cut.size() >= 4 && candidate.substr(0, cut.size()) == cut;
-    const std::size_t distance = is_start ? 0 : edit_distance(cut, candidate);
-    if (distance < best_distance) {
-      best = candidate;
-      best_distance = distance;
-    }
-  }
-  return best.empty() ? "" : " (did you mean `" + std::string(best) + "`?)";
-}
-
-std::string join(const std::vector<std::string_view>& words) {
-  std::string joined;
-  for (const std::string_view word : words) {
-    if (!joined.empty()) joined += ", ";
-    joined += word;
-  }
-  return joined;
-}
-
-std::string some_of(const std::vector<std::string_view>& names) {
-  if (names.empty()) return "none";
-  const std::size_t shown = std::min(names.size(), kListedNamesMax);
-  const std::size_t left = names.size() - shown;
-  return join({names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown)}) +
-         (left == 0 ? "" : " and " + std::to_string(left) + " more");
-}
-
-std::string known_names(std::string_view word, const std::vector<std::string_view>& known) {
-  return did_you_mean(word, known) + "; there " + (known.size() == 1 ? "is: " : "are: ") +
-         some_of(known);
-}
-
-std::string quote(std::string_view text) { return "\"" + printable(text) + "\""; }
 
 }  // namespace millrace::control

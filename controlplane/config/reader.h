@@ -12,6 +12,7 @@
 #include <initializer_list>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,8 @@
 #include "controlplane/config/load.h"
 #include "controlplane/config/yaml_tree.h"
 #include "controlplane/model/model.h"
+#include "controlplane/model/value_text.h"
+#include "controlplane/model/wording.h"
 
 namespace millrace::control {
 
@@ -64,6 +67,10 @@ class MapReader {
   [[nodiscard]] const Cursor& at() const { return at_; }
 
  private:
+  struct Found {
+    std::string_view key;  // one of allowed_
+    Cursor at;
+  };
   void add_entries(const YamlNode& map, std::set<const YamlNode*>& merging);
   void add_entry(const YamlEntry& entry);
   void add_merge(const YamlEntry& entry, std::set<const YamlNode*>& merging);
@@ -71,27 +78,12 @@ class MapReader {
   Cursor at_;
   std::vector<std::string_view> allowed_;
   ErrorList& errors_;
-  std::vector<Cursor> found_;  // the path ends in the key
-};
-
-// One word of a fixed set. A word with `refusal` is understood but not accepted, with that reason.
-template <typename T>
-struct Word {
-  std::string_view text;
-  T value;
-  std::string_view refusal = {};
+  std::vector<Found> found_;
 };
 
 [[nodiscard]] std::optional<std::vector<Cursor>> read_list(const Cursor& at, ErrorList& errors);
 [[nodiscard]] std::optional<std::string> read_text(const Cursor& at, ErrorList& errors);
 [[nodiscard]] std::optional<bool> read_bool(const Cursor& at, ErrorList& errors);
-
-// A whole decimal number in [min, max]; `unit` is for the message: "" or "seconds".
-struct Range {
-  std::uint32_t min;
-  std::uint32_t max;
-  std::string_view unit = "";
-};
 [[nodiscard]] std::optional<std::uint32_t> read_number(const Cursor& at, Range range,
                                                        ErrorList& errors);
 [[nodiscard]] std::optional<std::uint16_t> read_port(const Cursor& at, ErrorList& errors);
@@ -115,35 +107,20 @@ inline constexpr std::size_t kNameLengthMax = 32;
 // or unspecified address.
 [[nodiscard]] std::optional<IpAddress> read_address(const Cursor& at, ErrorList& errors);
 
-// " (did you mean `X`?)" when some candidate is close to `word`, else "".
-[[nodiscard]] std::string did_you_mean(std::string_view word,
-                                       const std::vector<std::string_view>& candidates);
-[[nodiscard]] std::string join(const std::vector<std::string_view>& words);
-// What to say behind a name that is none of `known`: the one that is close to it, and those that
-// there are, of many the first. " (did you mean `web-4`?); there are: web-4, web-6".
-[[nodiscard]] std::string known_names(std::string_view word,
-                                      const std::vector<std::string_view>& known);
-// "A, B and 7 more", "none": for a message that must not drown in names.
-[[nodiscard]] std::string some_of(const std::vector<std::string_view>& names);
-// `text` in quotes, cut when long: for messages.
-[[nodiscard]] std::string quote(std::string_view text);
+// What was parsed of the text at `at`, or its error there.
+template <typename T>
+[[nodiscard]] std::optional<T> parsed(const Cursor& at, const Result<T>& value, ErrorList& errors) {
+  if (value) return *value;
+  errors.add(at, value.error().message);
+  return std::nullopt;
+}
 
 template <typename T>
 [[nodiscard]] std::optional<T> read_word(const Cursor& at, std::initializer_list<Word<T>> words,
                                          ErrorList& errors) {
   const auto text = read_text(at, errors);
   if (!text) return std::nullopt;
-  std::vector<std::string_view> allowed;
-  for (const auto& word : words) {
-    if (word.text == *text && word.refusal.empty()) return word.value;
-    if (word.text == *text) {
-      errors.add(at, quote(*text) + ": " + std::string(word.refusal));
-      return std::nullopt;
-    }
-    if (word.refusal.empty()) allowed.push_back(word.text);
-  }
-  errors.add(at, quote(*text) + " is not one of: " + join(allowed) + did_you_mean(*text, allowed));
-  return std::nullopt;
+  return parsed(at, parse_word<T>(*text, {words.begin(), words.size()}), errors);
 }
 
 }  // namespace millrace::control

@@ -54,6 +54,14 @@ std::string TargetKey::to_string() const {
   return group + "/" + host + ":" + std::to_string(port);
 }
 
+TargetGroup default_target_group(Protocol protocol) {
+  TargetGroup group;
+  group.protocol = protocol;
+  group.deregistration_connection_termination = protocol == Protocol::udp;
+  group.unhealthy_connection_termination = protocol == Protocol::tcp;
+  return group;
+}
+
 const char* to_string(Protocol protocol) {
   switch (protocol) {
     case Protocol::tcp:

@@ -62,6 +62,8 @@ enum class HealthCheckProtocol : std::uint8_t { tcp, http };
 // The port that gue targets listen on (IANA: gue, draft-ietf-intarea-gue-09 section 8.1).
 inline constexpr std::uint16_t kGuePortDefault = 6080;
 
+// Ranges of attributes, and what they apply to, are in the rows of attribute_tables.h; the defaults
+// are here.
 struct Listener {
   Protocol protocol = Protocol::tcp;
   std::uint16_t port = 0;  // 1-65535
@@ -70,7 +72,7 @@ struct Listener {
   // load balancer has VIPs of both. Empty exactly when the load balancer has no VIP of that family.
   std::string default_target_group_v4;
   std::string default_target_group_v6;
-  std::uint32_t tcp_idle_timeout_seconds = 350;  // 60-6000, attribute tcp.idle_timeout.seconds
+  std::uint32_t tcp_idle_timeout_seconds = 350;
 
   [[nodiscard]] const std::string& target_group_for(const IpAddress& vip) const {
     return vip.is_v4() ? default_target_group_v4 : default_target_group_v6;
@@ -86,21 +88,25 @@ struct LoadBalancer {
   friend bool operator==(const LoadBalancer&, const LoadBalancer&) = default;
 };
 
+// NLB's, but at most the interval.
+[[nodiscard]] constexpr std::uint32_t default_timeout_ms(HealthCheckProtocol protocol) {
+  return protocol == HealthCheckProtocol::http ? 6000 : 10000;
+}
+
 // As NLB has them: names, defaults, ranges.
 struct HealthCheck {
   HealthCheckProtocol protocol = HealthCheckProtocol::tcp;
   std::optional<std::uint16_t> port;  // nullopt: traffic-port
-  std::string path = "/";             // HTTP only, 1-1024 characters, starts with /
-  // HTTP only, millrace.health_check.host: the Host header, "name", "name:port", "[address]:port".
-  // Empty: this node's address and the listener's port, as in NLB.
+  std::string path = "/";             // HTTP only
+  // HTTP only, the Host header: "name", "name:port", "[address]:port". Empty: this node's address
+  // and the listener's port, as in NLB.
   std::string host{};
-  // interval_seconds 5-300 and timeout_seconds 2-120 (default 6 for HTTP, 10 for TCP) of the file,
-  // or our attributes millrace.health_check.{interval,timeout}_milliseconds (100-300000, 50-120000)
-  // for those who want a dead target found sooner than NLB can. Always timeout <= interval.
+  // In seconds in the file, or in milliseconds for those who want a dead target found sooner than
+  // NLB can. Always timeout <= interval.
   std::uint32_t interval_ms = 30000;
-  std::uint32_t timeout_ms = 10000;
-  std::uint32_t healthy_threshold = 5;    // 2-10
-  std::uint32_t unhealthy_threshold = 2;  // 2-10
+  std::uint32_t timeout_ms = default_timeout_ms(HealthCheckProtocol::tcp);
+  std::uint32_t healthy_threshold = 5;
+  std::uint32_t unhealthy_threshold = 2;
   // Inclusive ranges of HTTP status codes. Not a braced list: g++ 12 warns of its backing array.
   std::vector<std::pair<std::uint16_t, std::uint16_t>> matcher{std::size_t{1}, {200, 399}};
 
@@ -132,21 +138,22 @@ struct TargetGroup {
   Protocol protocol = Protocol::tcp;
   std::uint16_t port = 0;  // 1-65535
   Forwarding forwarding = Forwarding::nat;
-  std::uint16_t gue_port = kGuePortDefault;          // millrace.gue.port, 1-65535
-  std::uint32_t deregistration_delay_seconds = 300;  // 0-3600
-  // millrace.previous_target.timeout_seconds, 0-3600; not where the node sees replies
-  std::uint32_t previous_target_seconds = 30;
-  // millrace.asymmetric_returns.enabled, only where the node sees replies: they may pass another
-  // node than the requests
+  std::uint16_t gue_port = kGuePortDefault;
+  std::uint32_t deregistration_delay_seconds = 300;
+  std::uint32_t previous_target_seconds = 30;  // not where the node sees replies
+  // Only where the node sees replies: they may pass another node than the requests.
   bool asymmetric_returns = false;
-  bool deregistration_connection_termination = false;    // default true for UDP
-  bool unhealthy_connection_termination = true;          // not for UDP
-  std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;  // 65537 or 655373
+  bool deregistration_connection_termination = false;  // UDP: true, default_target_group()
+  bool unhealthy_connection_termination = true;        // not for UDP
+  std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;
   HealthCheck health_check;
   std::vector<Target> targets;  // one address family per group; unique (address, port)
 
   friend bool operator==(const TargetGroup&, const TargetGroup&) = default;
 };
+
+// A group of that protocol without a name, a port and targets: all its attributes are as NLB's are.
+[[nodiscard]] TargetGroup default_target_group(Protocol protocol);
 
 struct Node {
   std::string name = "millrace";

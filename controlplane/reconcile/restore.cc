@@ -12,34 +12,17 @@ namespace millrace::control {
 namespace {
 
 StoredGroup stored(const GroupState& group) {
-  const TargetGroup& settings = group.settings;
-  return {.name = settings.name,
-          .slot = group.slot,
-          .id = group.id,
-          .protocol = settings.protocol,
-          .port = settings.port,
-          .forwarding = settings.forwarding,
-          .deregistration_delay_seconds = settings.deregistration_delay_seconds,
-          .deregistration_connection_termination = settings.deregistration_connection_termination,
-          .unhealthy_connection_termination = settings.unhealthy_connection_termination,
-          .lookup_slots = settings.lookup_slots,
-          .gue_port = settings.gue_port,
-          .health_check = settings.health_check,
-          .listener_port = group.listener_port};
+  StoredGroup row{.settings = group.settings,
+                  .slot = group.slot,
+                  .id = group.id,
+                  .listener_port = group.listener_port};
+  row.settings.targets.clear();
+  return row;
 }
 
 GroupState restored(const StoredGroup& row) {
   GroupState group;
-  group.settings.name = row.name;
-  group.settings.protocol = row.protocol;
-  group.settings.port = row.port;
-  group.settings.forwarding = row.forwarding;
-  group.settings.deregistration_delay_seconds = row.deregistration_delay_seconds;
-  group.settings.deregistration_connection_termination = row.deregistration_connection_termination;
-  group.settings.unhealthy_connection_termination = row.unhealthy_connection_termination;
-  group.settings.lookup_slots = row.lookup_slots;
-  group.settings.gue_port = row.gue_port;
-  group.settings.health_check = row.health_check;
+  group.settings = row.settings;
   group.listener_port = row.listener_port;
   group.slot = row.slot;
   group.id = row.id;
@@ -133,9 +116,9 @@ Result<ControlState> from_store(const StoredState& stored, const Moment& now) {
   }
   for (const StoredGroup& row : stored.groups) {
     if (row.id >= stored.id_floor || !state.group_slots.take(row.slot)) {
-      return contradiction("target group " + row.name);
+      return contradiction("target group " + row.settings.name);
     }
-    state.groups.emplace(row.name, restored(row));
+    state.groups.emplace(row.settings.name, restored(row));
   }
   for (const StoredTarget& row : stored.targets) {
     const auto group = state.groups.find(row.key.group);

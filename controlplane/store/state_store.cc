@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "controlplane/store/settings_text.h"
+
 namespace millrace::control {
 namespace {
 // What makes a file of schema version i one of version i + 1; an older program refuses a newer
@@ -42,40 +44,59 @@ const std::vector<std::vector<std::string>> kSchemaSteps = {
     // Until then the file's text was kept beside a config that was applied past it alone.
     {"INSERT INTO settings SELECT 'config_is_from_file', '0' FROM settings"
      " WHERE name = 'config_file_text' AND value <> ''"},
+    // Until then an attribute of a group had a column, if somebody had thought of it.
+    {"ALTER TABLE target_groups ADD COLUMN settings TEXT NOT NULL DEFAULT '{}'",
+     "UPDATE target_groups SET settings = json_object('attributes', json_object("
+     " 'millrace.forwarding',"
+     "  CASE forwarding WHEN 1 THEN 'nat' WHEN 2 THEN 'dsr' WHEN 3 THEN 'ipip' WHEN 4 THEN 'gue'"
+     "  END,"
+     " 'millrace.gue.port', CAST(gue_port AS TEXT),"
+     " 'deregistration_delay.timeout_seconds', CAST(deregistration_delay_seconds AS TEXT),"
+     " 'deregistration_delay.connection_termination.enabled',"
+     "  iif(deregistration_connection_termination, 'true', 'false'),"
+     " 'target_health_state.unhealthy.connection_termination.enabled',"
+     "  iif(unhealthy_connection_termination, 'true', 'false'),"
+     " 'millrace.lookup_table.slots', CAST(lookup_slots AS TEXT),"
+     " 'millrace.health_check.interval_milliseconds', CAST(health_interval_ms AS TEXT),"
+     " 'millrace.health_check.timeout_milliseconds', CAST(health_timeout_ms AS TEXT),"
+     " 'millrace.health_check.host', health_host"
+     "), 'health_check', json_object("
+     " 'protocol', CASE health_protocol WHEN 0 THEN 'TCP' WHEN 1 THEN 'HTTP' END,"
+     " 'port', iif(health_port = 0, 'traffic-port', CAST(health_port AS TEXT)),"
+     " 'path', health_path,"
+     " 'healthy_threshold', CAST(healthy_threshold AS TEXT),"
+     " 'unhealthy_threshold', CAST(unhealthy_threshold AS TEXT),"
+     " 'matcher', health_matcher))",
+     "ALTER TABLE target_groups DROP COLUMN forwarding",
+     "ALTER TABLE target_groups DROP COLUMN deregistration_delay_seconds",
+     "ALTER TABLE target_groups DROP COLUMN deregistration_connection_termination",
+     "ALTER TABLE target_groups DROP COLUMN unhealthy_connection_termination",
+     "ALTER TABLE target_groups DROP COLUMN lookup_slots",
+     "ALTER TABLE target_groups DROP COLUMN gue_port",
+     "ALTER TABLE target_groups DROP COLUMN health_protocol",
+     "ALTER TABLE target_groups DROP COLUMN health_port",
+     "ALTER TABLE target_groups DROP COLUMN health_path",
+     "ALTER TABLE target_groups DROP COLUMN health_interval_ms",
+     "ALTER TABLE target_groups DROP COLUMN health_timeout_ms",
+     "ALTER TABLE target_groups DROP COLUMN healthy_threshold",
+     "ALTER TABLE target_groups DROP COLUMN unhealthy_threshold",
+     "ALTER TABLE target_groups DROP COLUMN health_matcher",
+     "ALTER TABLE target_groups DROP COLUMN health_host"},
 };
 const std::uint64_t kSchemaVersion = kSchemaSteps.size();
 
 using ListenerKey = std::tuple<IpAddress, Protocol, std::uint16_t>;
 
 ListenerKey key_of(const StoredListener& row) { return {row.vip, row.protocol, row.port}; }
-const std::string& key_of(const StoredGroup& row) { return row.name; }
+const std::string& key_of(const StoredGroup& row) { return row.settings.name; }
 const TargetKey& key_of(const StoredTarget& row) { return row.key; }
 
 void bind_key(Statement& statement, const StoredListener& row) {
   statement.bind(row.vip.to_string()).bind(static_cast<int>(row.protocol)).bind(row.port);
 }
-void bind_key(Statement& statement, const StoredGroup& row) { statement.bind(row.name); }
+void bind_key(Statement& statement, const StoredGroup& row) { statement.bind(row.settings.name); }
 void bind_key(Statement& statement, const StoredTarget& row) {
   statement.bind(row.key.group).bind(row.key.address.to_string()).bind(row.key.port);
-}
-
-std::string matcher_text(const HealthCheck& check) {
-  std::string text;
-  for (const auto& [first, last] : check.matcher) {
-    text += (text.empty() ? "" : ",") + std::to_string(first) + "-" + std::to_string(last);
-  }
-  return text;
-}
-
-void bind_check(Statement& statement, const HealthCheck& check) {
-  statement.bind(static_cast<int>(check.protocol))
-      .bind(check.port.value_or(0))
-      .bind(check.path)
-      .bind(check.interval_ms)
-      .bind(check.timeout_ms)
-      .bind(check.healthy_threshold)
-      .bind(check.unhealthy_threshold)
-      .bind(matcher_text(check));
 }
 
 void bind_rest(Statement& statement, const StoredListener& row) {
@@ -84,16 +105,10 @@ void bind_rest(Statement& statement, const StoredListener& row) {
 void bind_rest(Statement& statement, const StoredGroup& row) {
   statement.bind(row.slot)
       .bind(row.id)
-      .bind(static_cast<int>(row.protocol))
-      .bind(row.port)
-      .bind(static_cast<int>(row.forwarding))
-      .bind(row.deregistration_delay_seconds)
-      .bind(row.deregistration_connection_termination ? 1 : 0)
-      .bind(row.unhealthy_connection_termination ? 1 : 0)
-      .bind(row.lookup_slots)
-      .bind(row.gue_port);
-  bind_check(statement, row.health_check);
-  statement.bind(row.listener_port).bind(row.health_check.host);
+      .bind(static_cast<int>(row.settings.protocol))
+      .bind(row.settings.port)
+      .bind(row.listener_port)
+      .bind(settings_text(row.settings));
 }
 void bind_rest(Statement& statement, const StoredTarget& row) {
   statement.bind(row.slot)
@@ -117,9 +132,7 @@ constexpr TableSql kListenerSql = {
     .put = "INSERT OR REPLACE INTO listeners VALUES (?, ?, ?, ?, ?)",
     .remove = "DELETE FROM listeners WHERE vip = ? AND protocol = ? AND port = ?"};
 constexpr TableSql kGroupSql = {
-    .put =
-        "INSERT OR REPLACE INTO target_groups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-        " ?, ?, ?, ?, ?, ?, ?)",
+    .put = "INSERT OR REPLACE INTO target_groups VALUES (?, ?, ?, ?, ?, ?, ?)",
     .remove = "DELETE FROM target_groups WHERE name = ?"};
 constexpr TableSql kTargetSql = {
     .put = "INSERT OR REPLACE INTO targets VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -206,7 +219,7 @@ class RowReader {
   template <typename T>
   T number(std::int64_t min, std::int64_t max, const char* what) {
     const std::int64_t value = statement_.integer(column_++);
-    if (value < min || value > max) note(what, std::to_string(value));
+    if (value < min || value > max) note_impossible(what, std::to_string(value));
     return static_cast<T>(value);
   }
   bool flag(const char* what) { return number<int>(0, 1, what) == 1; }
@@ -214,15 +227,19 @@ class RowReader {
   IpAddress address(const char* what) {
     const std::string text = statement_.text(column_++);
     const std::optional<IpAddress> address = IpAddress::parse(text);
-    if (!address) note(what, text);
+    if (!address) note_impossible(what, text);
     return address.value_or(IpAddress{});
   }
   [[nodiscard]] const std::string& bad() const { return bad_; }
-  void note(const char* what, const std::string& value) {
-    if (bad_.empty()) bad_ = std::string(what) + " '" + value + "' is impossible";
+  void note(std::string bad) {
+    if (bad_.empty()) bad_ = std::move(bad);
   }
 
  private:
+  void note_impossible(const char* what, const std::string& value) {
+    note(std::string(what) + " '" + value + "' is impossible");
+  }
+
   Statement statement_;
   int column_ = 0;
   std::string bad_;
@@ -242,60 +259,19 @@ StoredListener read_row(RowReader& row, const StoredListener&) {
   return out;
 }
 
-// The inverse of matcher_text(); nullopt for anything else.
-std::optional<std::vector<std::pair<std::uint16_t, std::uint16_t>>> parse_matcher(
-    const std::string& text) {
-  std::vector<std::pair<std::uint16_t, std::uint16_t>> ranges;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  for (;;) {
-    std::pair<std::uint16_t, std::uint16_t> range;
-    auto [dash, first_error] = std::from_chars(at, end, range.first);
-    if (first_error != std::errc() || dash == end || *dash != '-') return std::nullopt;
-    auto [next, last_error] = std::from_chars(dash + 1, end, range.second);
-    if (last_error != std::errc() || (next != end && *next != ',')) return std::nullopt;
-    ranges.push_back(range);
-    if (next == end) return ranges;
-    at = next + 1;
-  }
-}
-
-// Ranges as config/ gives them; the store only keeps what the contract's timers can bear.
-HealthCheck read_check(RowReader& row) {
-  HealthCheck check;
-  check.protocol = row.number<HealthCheckProtocol>(0, 1, "health check protocol");
-  const auto port = row.number<std::uint16_t>(0, 65535, "health check port");
-  if (port != 0) check.port = port;
-  check.path = row.text();
-  check.interval_ms = row.number<std::uint32_t>(100, 300000, "health check interval");
-  check.timeout_ms = row.number<std::uint32_t>(50, 120000, "health check timeout");
-  check.healthy_threshold = row.number<std::uint32_t>(2, 10, "healthy threshold");
-  check.unhealthy_threshold = row.number<std::uint32_t>(2, 10, "unhealthy threshold");
-  const std::string matcher = row.text();
-  auto ranges = parse_matcher(matcher);
-  if (!ranges) row.note("health check matcher", matcher);
-  check.matcher = std::move(ranges).value_or(check.matcher);
-  return check;
-}
-
 StoredGroup read_row(RowReader& row, const StoredGroup&) {
   StoredGroup out;
-  out.name = row.text();
+  const std::string name = row.text();
   out.slot = row.number<std::uint32_t>(0, MR_GROUP_SLOTS_MAX - 1, "target group slot");
   out.id = row.number<std::uint32_t>(1, kIdMax, "target group id");
   const bool is_tcp =
       row.number<int>(MR_PROTOCOL_TCP, MR_PROTOCOL_UDP, "protocol") == MR_PROTOCOL_TCP;
-  out.protocol = is_tcp ? Protocol::tcp : Protocol::udp;
-  out.port = row.number<std::uint16_t>(1, 65535, "target group port");
-  out.forwarding = row.number<Forwarding>(MR_FORWARDING_NAT, MR_FORWARDING_GUE, "forwarding");
-  out.deregistration_delay_seconds = row.number<std::uint32_t>(0, 3600, "deregistration delay");
-  out.deregistration_connection_termination = row.flag("connection termination");
-  out.unhealthy_connection_termination = row.flag("connection termination");
-  out.lookup_slots = row.number<std::uint32_t>(2, MR_LOOKUP_SLOTS_MAX, "lookup slots");
-  out.gue_port = row.number<std::uint16_t>(1, 65535, "gue port");
-  out.health_check = read_check(row);
+  out.settings = default_target_group(is_tcp ? Protocol::tcp : Protocol::udp);
+  out.settings.name = name;
+  out.settings.port = row.number<std::uint16_t>(1, 65535, "target group port");
   out.listener_port = row.number<std::uint16_t>(0, 65535, "listener port");
-  out.health_check.host = row.text();
+  const Status read = read_settings(row.text(), out.settings);
+  if (!read) row.note(read.error().within(name).message);
   return out;
 }
 

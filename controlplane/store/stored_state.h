@@ -31,20 +31,12 @@ struct StoredListener {
   friend bool operator==(const StoredListener&, const StoredListener&) = default;
 };
 
-// Of the group's settings only what its draining targets need after the group has left the config.
 struct StoredGroup {
-  std::string name;
+  // Its draining targets need them after the group has left the config. Without `targets`, which
+  // are rows of their own.
+  TargetGroup settings;
   std::uint32_t slot = 0;
   std::uint32_t id = 0;
-  Protocol protocol = Protocol::tcp;
-  std::uint16_t port = 0;
-  Forwarding forwarding = Forwarding::nat;
-  std::uint32_t deregistration_delay_seconds = 0;
-  bool deregistration_connection_termination = false;
-  bool unhealthy_connection_termination = false;
-  std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;
-  std::uint16_t gue_port = kGuePortDefault;
-  HealthCheck health_check;
   std::uint16_t listener_port = 0;  // that HTTP probes say in Host; 0: none was known
 
   friend bool operator==(const StoredGroup&, const StoredGroup&) = default;

@@ -8,6 +8,7 @@
 
 #include <set>
 
+#include "tests/support/cc/random_settings.h"
 #include "tests/unit/config/load_support.h"
 
 namespace millrace::control {
@@ -41,48 +42,13 @@ IpAddress nth_address(bool v4, std::uint32_t n) {
   return *IpAddress::parse(v4 ? "10.1." + mid + "." + low : "2001:db8:" + mid + "::" + low);
 }
 
-HealthCheck random_health_check() {
-  HealthCheck check;
-  check.protocol = one_of({HealthCheckProtocol::tcp, HealthCheckProtocol::http});
-  if (flip()) check.port = in_range<std::uint16_t>(1, 65535);
-  check.interval_ms = in_range<std::uint32_t>(100, 300000);
-  check.timeout_ms = in_range<std::uint32_t>(50, std::min(check.interval_ms, 120000u));
-  check.healthy_threshold = in_range<std::uint32_t>(2, 10);
-  check.unhealthy_threshold = in_range<std::uint32_t>(2, 10);
-  if (check.protocol == HealthCheckProtocol::tcp) return check;
-  check.path = "/" + *rc::gen::container<std::string>(rc::gen::inRange<char>('!', '\x7f'));
-  check.path.resize(std::min<std::size_t>(check.path.size(), 1024));
-  check.host =
-      one_of<std::string>({"", "null", "www.example.org", "a_b-1.example:65535", "10.0.0.1:1",
-                           "[2001:db8::1]", "[fd00::1]:8080", std::string(255, 'a')});
-  check.matcher.clear();
-  for (auto i = in_range<std::uint32_t>(1, 4); i > 0; --i) {
-    const auto first = in_range<std::uint16_t>(200, 599);
-    check.matcher.emplace_back(first, in_range<std::uint16_t>(first, 599));
-  }
-  return check;
-}
-
 // `port` 0: any. But with nat every port is that of the listener.
 TargetGroup random_group(std::set<std::string>& names, bool v4, Protocol protocol,
                          std::uint16_t port, std::uint32_t& next_address) {
-  TargetGroup group;
+  TargetGroup group = test::random_settings(protocol);
   group.name = random_name(names);
-  group.protocol = protocol;
-  group.forwarding = one_of({Forwarding::nat, Forwarding::dsr, Forwarding::ipip, Forwarding::gue});
-  if (group.forwarding == Forwarding::gue) group.gue_port = in_range<std::uint16_t>(1, 65535);
-  if (sees_replies(group.forwarding)) {
-    group.asymmetric_returns = flip();
-  } else {
-    group.previous_target_seconds = in_range<std::uint32_t>(0, 3600);
-  }
   const bool is_listeners_port = keeps_port(group.forwarding) && port != 0;
   group.port = is_listeners_port ? port : in_range<std::uint16_t>(1, 65535);
-  group.deregistration_delay_seconds = in_range<std::uint32_t>(0, 3600);
-  group.deregistration_connection_termination = flip();
-  group.unhealthy_connection_termination = protocol == Protocol::tcp && flip();
-  group.lookup_slots = one_of<std::uint32_t>({65537u, 655373u});
-  group.health_check = random_health_check();
   for (std::uint32_t i = in_range<std::uint32_t>(0, 3); i > 0; --i) {
     Target target;
     target.address = nth_address(v4, next_address++);
@@ -100,9 +66,7 @@ Listener random_listener(Config& config, bool has_v4, bool has_v6, std::set<std:
   Listener listener;
   listener.protocol = one_of({Protocol::tcp, Protocol::udp});
   listener.port = in_range<std::uint16_t>(1, 65535);
-  if (listener.protocol == Protocol::tcp) {
-    listener.tcp_idle_timeout_seconds = in_range<std::uint32_t>(60, 6000);
-  }
+  test::randomise(listener_attributes(), listener);
   const auto add_group = [&](bool v4) {
     config.target_groups.push_back(
         random_group(names, v4, listener.protocol, listener.port, next_address));

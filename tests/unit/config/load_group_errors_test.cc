@@ -72,6 +72,10 @@ const std::vector<BadConfig> kTargetGroups = {
      with_group("attributes: {millrace.forwarding: nta}"),
      {"f:4:38: target_groups[0].attributes.millrace.forwarding: \"nta\" is not one "
       "of: nat, dsr, ipip, gue (did you mean `nat`?)"}},
+    {"gue port of a way of forwarding that is misspelt",
+     with_group("attributes: {millrace.forwarding: geu, millrace.gue.port: 6080}"),
+     {"f:4:38: target_groups[0].attributes.millrace.forwarding: \"geu\" is not one "
+      "of: nat, dsr, ipip, gue (did you mean `gue`?)"}},
     {"gue port of another way of forwarding",
      with_group("attributes: {millrace.forwarding: ipip, millrace.gue.port: 6080}"),
      {"f:4:63: target_groups[0].attributes.millrace.gue.port: is for "
@@ -101,18 +105,22 @@ const std::vector<BadConfig> kTargetGroups = {
      with_group("health_check: {protocol: UDP}"),
      {"f:4:29: target_groups[0].health_check.protocol: \"UDP\": there is no UDP "
       "probe; use TCP or HTTP, with `port` if the target answers those elsewhere"}},
+    {"path of a health check whose protocol is wrong",
+     with_group("health_check: {protocol: HTTPS, path: /}"),
+     {"f:4:29: target_groups[0].health_check.protocol: \"HTTPS\": not supported by "
+      "this version; TCP and HTTP are"}},
     {"health check port",
      with_group("health_check: {port: traffic}"),
      {"f:4:25: target_groups[0].health_check.port: \"traffic\" must be a whole "
       "number, 1-65535 or traffic-port"}},
     {"health check path without slash",
      with_group("health_check: {protocol: HTTP, path: health}"),
-     {"f:4:41: target_groups[0].health_check.path: \"health\" must start with / and "
-      "have 1-1024 visible ASCII characters, no spaces"}},
+     {"f:4:41: target_groups[0].health_check.path: \"health\" must be a path that "
+      "starts with / and has 1-1024 visible ASCII characters, no spaces"}},
     {"health check path with a header",
      with_group("health_check: {protocol: HTTP, path: \"/ HTTP/1.1\\r\\nX: y\"}"),
-     {"f:4:41: target_groups[0].health_check.path: \"/ HTTP/1.1??X: y\" must start "
-      "with / and have 1-1024 visible ASCII characters, no spaces"}},
+     {"f:4:41: target_groups[0].health_check.path: \"/ HTTP/1.1??X: y\" must be a "
+      "path that starts with / and has 1-1024 visible ASCII characters, no spaces"}},
     {"path of a TCP check",
      with_group("health_check: {path: /}"),
      {"f:4:25: target_groups[0].health_check.path: is for protocol: HTTP only; this "

@@ -3,10 +3,13 @@
 // The control plane dies and comes back: same ids, same health, same tables, no packet lost.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <rapidcheck.h>
 #include <unistd.h>
 
 #include <set>
 
+#include "controlplane/reconcile/restore.h"
+#include "tests/support/cc/random_settings.h"
 #include "tests/unit/reconcile/world.h"
 
 namespace millrace::control {
@@ -109,6 +112,23 @@ TEST_F(RestartTest, drain_whose_delay_was_shortened_ends_when_it_would_have_ende
     restart(config);
     EXPECT_EQ(world_.target("10.0.1.12").drain_seconds_left, left);
   }
+}
+
+// They decide how its targets' flows go on: to which port, for how long, to the previous target.
+TEST(StoredSettingsTest, of_a_group_that_left_the_config_are_all_as_they_were) {
+  EXPECT_TRUE(rc::check("settings are the same after a restart", [] {
+    TargetGroup group = test::random_settings(*rc::gen::element(Protocol::tcp, Protocol::udp));
+    group.name = "web";
+    group.port = 80;
+    ControlState state;
+    state.ids.raise(100);
+    state.groups["web"].settings = group;
+    state.groups["web"].settings.targets.resize(2);
+    state.groups["web"].is_configured = false;
+    const Result<ControlState> after = from_store(to_store(state, 0, {}), {});
+    RC_ASSERT(after.has_value());
+    RC_ASSERT(after->groups.at("web").settings == group);
+  }));
 }
 
 TEST_F(RestartTest, fault_47_wall_clock_jump_does_not_stretch_a_drain) {

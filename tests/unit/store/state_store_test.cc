@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <rapidcheck.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
@@ -12,9 +13,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <vector>
 
 #include "tests/support/cc/address.h"
+#include "tests/support/cc/random_settings.h"
 #include "tests/support/cc/temp_dir.h"
 #include "tests/support/cc/unprivileged.h"
 
@@ -39,27 +42,28 @@ StoredState rich_state() {
       {.vip = ip("203.0.113.10"), .protocol = Protocol::udp, .port = 80, .slot = 1, .id = 2},
       {.vip = ip("2001:db8::10"), .protocol = Protocol::tcp, .port = 80, .slot = 4, .id = 3}};
   StoredGroup group;
-  group.name = "web-80";
   group.slot = 2;
   group.id = 4;
-  group.protocol = Protocol::udp;
-  group.port = 8080;
-  group.forwarding = Forwarding::gue;
-  group.gue_port = 6099;
-  group.deregistration_delay_seconds = 3600;
-  group.deregistration_connection_termination = true;
-  group.unhealthy_connection_termination = true;
-  group.lookup_slots = MR_LOOKUP_SLOTS_MAX;
-  group.health_check.protocol = HealthCheckProtocol::http;
-  group.health_check.port = 9000;
-  group.health_check.path = "/health?deep='yes'";
-  group.health_check.interval_ms = 100;
-  group.health_check.timeout_ms = 50;
-  group.health_check.healthy_threshold = 3;
-  group.health_check.unhealthy_threshold = 10;
-  group.health_check.matcher = {{200, 299}, {418, 418}};
-  group.health_check.host = "www.example.org:8080";
   group.listener_port = 443;
+  TargetGroup& settings = group.settings;
+  settings.name = "web-80";
+  settings.protocol = Protocol::udp;
+  settings.port = 8080;
+  settings.forwarding = Forwarding::gue;
+  settings.gue_port = 6099;
+  settings.deregistration_delay_seconds = 3600;
+  settings.deregistration_connection_termination = true;
+  settings.unhealthy_connection_termination = true;
+  settings.lookup_slots = MR_LOOKUP_SLOTS_MAX;
+  settings.health_check.protocol = HealthCheckProtocol::http;
+  settings.health_check.port = 9000;
+  settings.health_check.path = "/health?deep='yes'";
+  settings.health_check.interval_ms = 100;
+  settings.health_check.timeout_ms = 50;
+  settings.health_check.healthy_threshold = 3;
+  settings.health_check.unhealthy_threshold = 10;
+  settings.health_check.matcher = {{200, 299}, {418, 418}};
+  settings.health_check.host = "www.example.org:8080";
   state.groups = {group};
   StoredTarget target;
   target.key = {.group = "web-80", .address = ip("fd00::11"), .port = 8080};
@@ -90,11 +94,21 @@ class StateStoreTest : public ::testing::Test {
     std::ifstream in(path_, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
   }
-  void run_sql(const char* sql) {
+  void run_sql(const std::string& sql) {
     Result<Database> database = Database::open(path_);
     ASSERT_TRUE(database);
     const Status done = database->run(sql);
     ASSERT_TRUE(done) << done.error().message;
+  }
+  // Statements of a file beside this one.
+  void run_file(const std::string& name) {
+    std::ifstream file(MILLRACE_STORE_TESTS "/" + name);
+    ASSERT_TRUE(file) << name;
+    const std::string sql{std::istreambuf_iterator<char>(file), {}};
+    sqlite3* database = nullptr;
+    ASSERT_EQ(sqlite3_open(path_.c_str(), &database), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+    ASSERT_EQ(sqlite3_close(database), SQLITE_OK);
   }
 
   test::TempDir dir_;
@@ -219,22 +233,52 @@ TEST_F(StateStoreTest, impossible_row_is_named) {
   }
 }
 
-TEST_F(StateStoreTest, impossible_health_check_is_named) {
+TEST_F(StateStoreTest, impossible_setting_is_named) {
   {
     StateStore store = open();
     ASSERT_TRUE(store.save(rich_state()));
   }
-  for (const char* sql :
-       {"UPDATE target_groups SET health_matcher = ''",
-        "UPDATE target_groups SET health_matcher = '200'",
-        "UPDATE target_groups SET health_matcher = '200-299,'",
-        "UPDATE target_groups SET health_matcher = '200-70000'",
-        "UPDATE target_groups SET health_matcher = '200-299', health_interval_ms = 0"}) {
-    run_sql(sql);
-    Result<StateStore> store = StateStore::open(path_);
-    ASSERT_FALSE(store) << sql;
-    EXPECT_THAT(store.error().message, HasSubstr("is impossible"));
+  const auto error_of = [&](const std::string& value) {
+    run_sql("UPDATE target_groups SET settings = " + value);
+    const Result<StateStore> store = StateStore::open(path_);
+    return store ? "" : store.error().message;
+  };
+  const auto with = [](const std::string& path, const std::string& value) {
+    return "json_set('{}', '$." + path + "', json('{" + value + "}'))";
+  };
+  EXPECT_THAT(error_of(with("health_check", R"("matcher": "200-70000")")),
+              HasSubstr("table target_groups: web-80: matcher: \"200-70000\" must be HTTP"));
+  EXPECT_THAT(error_of(with("health_check", R"("matcher": "")")), HasSubstr("matcher: \"\" must"));
+  EXPECT_THAT(error_of(with("health_check", R"("port": 80)")), HasSubstr("port is no text"));
+  EXPECT_THAT(error_of(with("attributes", R"("millrace.gue.port": "0")")),
+              HasSubstr("millrace.gue.port: \"0\" must be a whole number, 1-65535"));
+  EXPECT_THAT(error_of("''"), HasSubstr("web-80: the settings are no JSON object"));
+  EXPECT_THAT(error_of("'[]'"), HasSubstr("web-80: the settings are no JSON object"));
+  EXPECT_EQ(error_of("'{}'"), "");
+}
+
+TEST_F(StateStoreTest, attribute_of_a_newer_release_is_passed_over) {
+  {
+    StateStore store = open();
+    ASSERT_TRUE(store.save(rich_state()));
   }
+  run_sql("UPDATE target_groups SET settings = json_set(settings, '$.attributes.newer', 'x')");
+  EXPECT_EQ(open().state(), rich_state());
+}
+
+TEST_F(StateStoreTest, random_settings_come_back) {
+  EXPECT_TRUE(rc::check("load(save(state)) == state", [this] {
+    StoredState state = rich_state();
+    for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
+      StoredGroup group{.settings = test::random_settings(protocol), .slot = 0, .id = 1};
+      group.slot = static_cast<std::uint32_t>(10 + state.groups.size());
+      group.settings.name = "random-" + std::to_string(state.groups.size());
+      group.settings.port = 80;
+      state.groups.insert(std::prev(state.groups.end()), group);
+    }
+    RC_ASSERT(open().save(state).has_value());
+    RC_ASSERT(open().state() == state);
+  }));
 }
 
 TEST_F(StateStoreTest, slot_used_twice_is_refused) {
@@ -249,47 +293,57 @@ TEST_F(StateStoreTest, slot_used_twice_is_refused) {
   EXPECT_THAT(store.error().message, HasSubstr("slot 0 is used twice"));
 }
 
-TEST_F(StateStoreTest, file_of_an_older_version_is_brought_up_to_date) {
+// tests/unit/store/schema_*.sql: what releases of those schema versions wrote.
+TEST_F(StateStoreTest, file_of_schema_1_is_brought_up_to_date) {
+  run_file("schema_1.sql");
   StoredState state = rich_state();
-  state.groups[0].gue_port = kGuePortDefault;  // which version 1 knew nothing of
-  state.groups[0].health_check = {};
+  state.groups[0].settings.gue_port = kGuePortDefault;  // which version 1 knew nothing of
+  state.groups[0].settings.health_check = {};
   state.groups[0].listener_port = 0;
   state.config.is_from_file = true;
   state.config.file_text.clear();
   {
     StateStore store = open();
-    ASSERT_TRUE(store.save(state));
-  }
-  for (const char* column :
-       {"gue_port", "health_protocol", "health_port", "health_path", "health_interval_ms",
-        "health_timeout_ms", "healthy_threshold", "unhealthy_threshold", "health_matcher",
-        "listener_port", "health_host"}) {
-    run_sql((std::string("ALTER TABLE target_groups DROP COLUMN ") + column).c_str());
-  }
-  run_sql("UPDATE settings SET name = 'config_file_digest' WHERE name = 'config_file_text'");
-  run_sql("DELETE FROM settings WHERE name = 'config_is_from_file'");
-  run_sql("PRAGMA user_version = 1");
-  {
-    StateStore store = open();
     EXPECT_EQ(store.state(), state);
-    state.groups[0].gue_port = 6099;
+    state.groups[0].settings.gue_port = 6099;
     ASSERT_TRUE(store.save(state));
   }
   EXPECT_EQ(open().state(), state);
 }
 
-TEST_F(StateStoreTest, file_text_of_an_older_version_says_that_the_config_was_applied_past_it) {
+TEST_F(StateStoreTest, file_of_schema_5_keeps_all_that_it_holds) {
+  run_file("schema_5.sql");
   StoredState state = rich_state();
+  state.config.file_text = "# no config\n";
+  StoredGroup plain{.settings = default_target_group(Protocol::tcp), .slot = 5, .id = 6};
+  plain.settings.name = "plain";
+  plain.settings.port = 25;
+  state.groups.insert(state.groups.begin(), plain);
+  {
+    StateStore store = open();
+    EXPECT_EQ(store.state(), state);
+    state.groups[0].settings.previous_target_seconds = 7;
+    ASSERT_TRUE(store.save(state));
+  }
+  EXPECT_EQ(open().state(), state);
+}
+
+TEST_F(StateStoreTest, impossible_row_of_schema_5_is_refused) {
+  run_file("schema_5.sql");
+  run_sql("UPDATE target_groups SET forwarding = 9");
+  const Result<StateStore> store = StateStore::open(path_);
+  ASSERT_FALSE(store);
+  EXPECT_THAT(store.error().message, HasSubstr("web-80: millrace.forwarding is no text"));
+}
+
+TEST_F(StateStoreTest, file_text_of_an_older_version_says_that_the_config_was_applied_past_it) {
   for (const bool is_from_file : {false, true}) {
-    if (is_from_file) state.config.file_text.clear();
-    state.config.is_from_file = is_from_file;
-    {
-      StateStore store = open();
-      ASSERT_TRUE(store.save(state));
-    }
+    (void)::unlink(path_.c_str());
+    run_file("schema_5.sql");
     run_sql("DELETE FROM settings WHERE name = 'config_is_from_file'");
+    if (is_from_file) run_sql("DELETE FROM settings WHERE name = 'config_file_text'");
     run_sql("PRAGMA user_version = 4");
-    EXPECT_EQ(open().state(), state);
+    EXPECT_EQ(open().state().config.is_from_file, is_from_file);
   }
 }
 
