@@ -29,6 +29,8 @@ INLINE _Bool answer_quoted(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   }
   // No packet of a flow has options.
   if (is_v4 ? ip[0] != MR_IPV4_NO_OPTIONS : ip[0] >> 4 != 6) return 0;
+  // A fragment that is not the first has no ports.
+  if (is_v4 && (load16(ip + MR_IPV4_FRAGMENT) & bpf_htons(MR_IPV4_FRAGMENT_OFFSET)) != 0) return 0;
   const uint8_t protocol = ip[is_v4 ? MR_IPV4_PROTOCOL : MR_IPV6_NEXT_HEADER];
   if (!mr_is_transport(protocol)) return 0;
   const struct addr_words source =

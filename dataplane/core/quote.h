@@ -36,6 +36,9 @@ namespace millrace::core {
   if (parsed.is_v4 ? ip[0] != MR_IPV4_NO_OPTIONS : ip[0] >> 4 != 6) return std::nullopt;
   Parsed answer = parsed;
   if (parsed.is_v4) {
+    // A fragment that is not the first has no ports.
+    const auto fragment = load<std::uint16_t>(ip + MR_IPV4_FRAGMENT);
+    if ((fragment & to_be16(MR_IPV4_FRAGMENT_OFFSET)) != 0) return std::nullopt;
     answer.source = v4_words_at(ip + MR_IPV4_DESTINATION);
     answer.destination = v4_words_at(ip + MR_IPV4_SOURCE);
     answer.protocol = ip[MR_IPV4_PROTOCOL];

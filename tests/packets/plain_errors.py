@@ -36,6 +36,8 @@ def quoted_in(packet: Packet) -> Quoted | None:
     has_options = packet.version == 4 and data[0] & 15 != 5  # no packet of a flow has
     if data[0] >> 4 != packet.version or has_options:
         return None
+    if packet.version == 4 and int.from_bytes(data[6:8], "big") & 0x1FFF:
+        return None  # a later fragment has no ports
     if protocol not in CHECKSUMS or len(data) < header + 4:
         return None
     ends = data[12:20] if packet.version == 4 else data[8:40]

@@ -170,7 +170,7 @@ std::string fixed_block(const std::string& indent, const TargetGroup& group) {
 }
 
 // `text` with what is between `begin` and `end`, from `from` on, made anew.
-std::string replaced(std::string text, std::size_t from, const std::string& begin,
+std::string replaced(const std::string& text, std::size_t from, const std::string& begin,
                      const std::string& end, const std::string& block) {
   const auto first = text.find(begin, from) + begin.size();
   const auto last = text.find(end, first);
