@@ -212,8 +212,6 @@ INLINE int turn_into_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu,
 // Tells the client how large its packets may be for the way to `target`. Also when IPv4's "do not
 // fragment" is not set: the node can't fragment, and silence would be a black hole.
 OUT_OF_LINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
-  // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
-  if (!mr_is_transport(p->protocol)) return drop(p, MR_DROP_TOO_BIG);
   if (!take(p, &p->cpu->too_bigs_left)) return drop(p, MR_DROP_RATE_LIMITED);
   if (p->is_v4) return turn_into_too_big(ctx, p, mr_told_mtu(mtu, 1), 1);
   return turn_into_too_big(ctx, p, mr_told_mtu(mtu, 0), 0);

@@ -11,9 +11,6 @@ enum {
   NOT_OURS = -3,  // what pass_error() says of packets that are about no flow
 };
 
-// The next error without a flow goes to `prev`, where there is one. Whichever CPU comes first.
-uint32_t asks_prev;
-
 // A packet that answers the quoted one goes the same way as the error. Makes `p` say what such a
 // packet would. False for what is no error about TCP or UDP, or says too little.
 INLINE _Bool answer_quoted(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
@@ -162,19 +159,15 @@ INLINE int choose_for_error(struct packet* p) {
   const _Bool is_bad = p->is_v4 ? mr_is_martian_v4(p->source.high >> 32 & 0xff, is_to_itself)
                                 : mr_is_martian_v6(mr_embeds_v4(p->source.low, p->source.high), 0,
                                                    p->source.low, is_to_itself);
-  if (is_bad || is_no_client(p)) return drop(p, MR_DROP_MARTIAN);
+  if (is_bad || is_no_client(p, p->source)) return drop(p, MR_DROP_MARTIAN);
   if (!take(p, &p->cpu->errors_left)) return drop(p, MR_DROP_RATE_LIMITED);
-  const uint32_t turn = read32(&asks_prev);
-  const uint32_t target_slot = (uint32_t)choose_for(p, turn != 0);
-  // Errors are repeated: where a slot has changed, its owner before gets every other one.
-  asks_prev = turn == 0;
+  const uint32_t target_slot = (uint32_t)choose_for(p, mr_error_is_orphan(p->tick));
   const struct mr_target* target = target_at(p->root, target_slot);
   if (target == 0) return drop(p, MR_DROP_NO_TARGET);
   if (mr_refuses_own_client(target->forwarding) &&
       is_same_addr(words_at(target->addr.bytes), p->source)) {
     return drop(p, MR_DROP_MARTIAN);
   }
-  count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
   p->target = target;
   p->target_slot = target_slot;
   return SEND_TO_TARGET;
@@ -197,11 +190,17 @@ OUT_OF_LINE int pass_to_target(struct xdp_md* ctx, struct packet* p) {
   }
   const struct mr_target* target = p->target;
   if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
-  const _Bool is_resolved = (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
-  if (mr_translates(target->forwarding) && is_resolved) {
-    return send_error(ctx, p, 1, load64(target->next_hop.mac));
+  if ((target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0) {
+    if (target->next_hop.nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
+    const uint32_t outer_bytes =
+        mr_encapsulates(target->forwarding) ? mr_outer_bytes(target->forwarding, p->is_v4) : 0;
+    // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
+    if (p->ip_bytes > mr_inner_mtu(target->mtu, outer_bytes)) return drop(p, MR_DROP_TOO_BIG);
+    if (mr_translates(target->forwarding)) {
+      return send_error(ctx, p, 1, load64(target->next_hop.mac));
+    }
+    count(p->cpu, MR_COUNTER_ERRORS_PASSED);
   }
-  if (is_resolved) count(p->cpu, MR_COUNTER_ERRORS_PASSED);
   p->protocol = p->is_v4 ? MR_PROTOCOL_ICMP : MR_PROTOCOL_ICMPV6;
   return SEND_TO_TARGET;
 }
@@ -216,7 +215,7 @@ OUT_OF_LINE int pass_to_client(struct xdp_md* ctx, struct packet* p) {
   struct mr_flow_record* flow = best == NO_RECORD ? 0 : record_at(best);
   p->listener = flow == 0 ? 0 : load_listener(p, flow);
   if (p->listener == 0) {
-    const int done = find_untracked_reply(p);
+    const int done = judge_flowless(p, 1);
     if (done != SEND_TO_TARGET) return done;
   }
   const uint64_t hop = client_hop(p, p->is_v4);
@@ -225,14 +224,18 @@ OUT_OF_LINE int pass_to_client(struct xdp_md* ctx, struct packet* p) {
 
 // NOT_OURS: nothing about a flow. SEND_TO_TARGET: whole, to p->target.
 OUT_OF_LINE int pass_error(struct xdp_md* ctx, struct packet* p) {
-  const _Bool has_source = (p->source.low | p->source.high) != 0;
+  const struct addr_words from = p->source;
+  const _Bool has_source = (from.low | from.high) != 0;
   if (!(p->is_v4 ? answer_quoted(ctx, p, 1) : answer_quoted(ctx, p, 0))) return NOT_OURS;
   p->target = 0;
   p->listener_slot = find_listener_slot(p->root_index, p->destination.low, p->destination.high,
                                         p->destination_port_be, p->protocol);
   p->listener = listener_at(p->root, p->listener_slot);
   if (p->listener != 0 && p->listener->id == 0) p->listener = 0;
-  if (p->listener != 0) return has_source ? pass_to_target(ctx, p) : drop(p, MR_DROP_MARTIAN);
+  if (p->listener != 0) {
+    const _Bool is_forged = !has_source || is_no_client(p, from);
+    return is_forged ? drop(p, MR_DROP_MARTIAN) : pass_to_target(ctx, p);
+  }
   if (is_vip(p->root_index, p->destination.low, p->destination.high) || !passes(p) ||
       !has_target(p, p->source, p->source_port_be, p->protocol)) {
     return NOT_OURS;

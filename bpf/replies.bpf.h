@@ -27,17 +27,23 @@ INLINE uint64_t client_hop(const struct packet* p, _Bool is_v4) {
   return (fallback->flags & MR_NEXT_HOP_RESOLVED) != 0 ? load64(fallback->mac) : NO_HOP;
 }
 
+// What is no reply: the kernel's. An ICMP error it would send to the client with the target's own
+// address in it.
+INLINE int leave(struct packet* p, _Bool is_error) {
+  return is_error ? drop(p, MR_DROP_ICMP) : punt(p);
+}
+
 // From a target to a client, but no flow (rules/known_rule.h). Returns SEND_TO_TARGET (here: to the
 // client) with p->listener and the deltas set, or a verdict.
-OUT_OF_LINE int find_untracked_reply(struct packet* p) {
-  if (p->root->generation == 0) return punt(p);
+OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
+  if (p->root->generation == 0) return leave(p, is_error);
   if (is_vip(p->root_index, p->destination.low, p->destination.high)) {
     return drop(p, MR_DROP_NO_LISTENER);
   }
   const uint64_t found =
       find_reverse(p->root_index, p->source.low, p->source.high, p->source_port_be, p->protocol);
   const struct mr_target* target = found == NO_TARGET ? 0 : target_at(p->root, (uint32_t)found);
-  if (target == 0) return punt(p);
+  if (target == 0) return leave(p, is_error);
   const uint32_t listener_slot = (uint32_t)(found >> 32);
   const struct mr_flowless_packet packet = {
       .tcp_flags = p->tcp_flags,
@@ -46,11 +52,11 @@ OUT_OF_LINE int find_untracked_reply(struct packet* p) {
       .had_no_room = found_no_room(p->hash),
       .is_ambiguous = listener_slot == MR_TABLE_EMPTY};
   const enum mr_flowless_reply what = mr_flowless_reply_of(packet);
-  if (what == MR_FLOWLESS_PUNT) return punt(p);
+  if (what == MR_FLOWLESS_PUNT) return leave(p, is_error);
   if (what == MR_FLOWLESS_DROP) return drop(p, MR_DROP_NO_FLOW);
   const struct mr_listener* listener = listener_at(p->root, listener_slot);
-  if (listener == 0 || listener->id == 0 || target->id == 0) return punt(p);
-  count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
+  if (listener == 0 || listener->id == 0 || target->id == 0) return leave(p, is_error);
+  if (!is_error) count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
   p->listener = listener;
   p->last_hop = 0;
   set_deltas(p, listener, target);
@@ -102,26 +108,26 @@ INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
 // A packet to no listener: `flow` is null or what it seems to be a reply of. Returns a verdict, or
 // SEND_TO_TARGET with p->listener set: it goes to the client.
 OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
-  if (flow == 0) return find_untracked_reply(p);
+  if (flow == 0) return judge_flowless(p, 0);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {
     ask_about(p, p->source, p->source_port_be, 0);
     const _Bool opens = (p->tcp_flags & MR_TCP_SYN) != 0;
     const uint32_t best = best_of_shared(p->cpu_index, opens);
     flow = best == NO_RECORD ? 0 : record_at(best);
-    if (flow == 0) return find_untracked_reply(p);
+    if (flow == 0) return judge_flowless(p, 0);
     p->word = load_state_word(flow);
-    if (!is_reply_of(p, flow, p->word)) return find_untracked_reply(p);
+    if (!is_reply_of(p, flow, p->word)) return judge_flowless(p, 0);
   }
   p->listener = load_listener(p, flow);
-  if (p->listener == 0) return find_untracked_reply(p);
+  if (p->listener == 0) return judge_flowless(p, 0);
   p->has_payload = has_payload(ctx, p);
   const _Bool is_tcp = p->protocol == MR_PROTOCOL_TCP;
   expire_if_idle(p, flow, p->listener, p->word);
   const uint32_t now = load_state_word(flow);
-  if (!is_reply_of(p, flow, now)) return find_untracked_reply(p);  // another CPU has ended it
+  if (!is_reply_of(p, flow, now)) return judge_flowless(p, 0);  // another CPU has ended it
   p->word = now;
   if (now >> STATE_SHIFT == MR_FLOW_EXPIRED) {
-    return is_tcp ? end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT) : find_untracked_reply(p);
+    return is_tcp ? end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT) : judge_flowless(p, 0);
   }
   if (mr_disowns_orphan(flags_of(flow), p->tcp_flags) && move_orphan(p, flow, p->listener)) {
     return drop(p, MR_DROP_UNWANTED_RST);

@@ -101,8 +101,7 @@ INLINE void count_new_flow(struct packet* p, uint64_t choice) {
 }
 
 // Martians were refused when the packet was parsed.
-INLINE _Bool is_no_client(const struct packet* p) {
-  const struct addr_words source = p->source;
+INLINE _Bool is_no_client(const struct packet* p, struct addr_words source) {
   const _Bool is_source_vip =
       may_be_vip(p->root, source) && is_vip(p->root_index, source.low, source.high);
   const _Bool is_node = is_local(p->root_index, source.low, source.high);
@@ -120,7 +119,7 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
     p->known_flow = find_to_listener(p, listener->id);
     if (p->known_flow != 0) return REVISIT;
   }
-  if (is_no_client(p)) return drop(p, MR_DROP_MARTIAN);
+  if (is_no_client(p, p->source)) return drop(p, MR_DROP_MARTIAN);
   const struct mr_target* target = target_at(p->root, (uint32_t)choice);
   if (target == 0) {
     struct mr_listener_stats* stats = listener_stats_of(p, p->listener_slot);

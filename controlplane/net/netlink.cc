@@ -187,7 +187,19 @@ bool NetlinkQueries::dump_one(std::uint16_t type, std::size_t header_bytes,
   return more == MNL_CB_STOP;
 }
 
+// The kernel's answer has the MTU that it has learned of the path. Whoever forges an ICMP error to
+// this node would set it for all clients, and no event tells of it; so the route's own is asked
+// for.
 Result<RouteAnswer> NetlinkQueries::route_to(const IpAddress& destination) {
+  Result<RouteAnswer> answer = ask_route(destination, 0);
+  if (!answer || answer->error != 0) return answer;
+  const Result<RouteAnswer> configured = ask_route(destination, RTM_F_FIB_MATCH);
+  if (!configured) return configured.error();
+  answer->mtu = configured->mtu;
+  return answer;
+}
+
+Result<RouteAnswer> NetlinkQueries::ask_route(const IpAddress& destination, std::uint32_t flags) {
   std::array<char, 256> request_bytes{};
   const bool is_v4 = destination.is_v4();
   const std::size_t address_bytes = is_v4 ? 4 : 16;
@@ -198,6 +210,7 @@ Result<RouteAnswer> NetlinkQueries::route_to(const IpAddress& destination) {
   auto* route = static_cast<rtmsg*>(mnl_nlmsg_put_extra_header(request, sizeof(rtmsg)));
   route->rtm_family = is_v4 ? AF_INET : AF_INET6;
   route->rtm_dst_len = static_cast<unsigned char>(8 * address_bytes);
+  route->rtm_flags = flags;
   mnl_attr_put(request, RTA_DST, address_bytes, destination.addr.bytes + 16 - address_bytes);
 
   RouteAnswer answer;

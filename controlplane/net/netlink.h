@@ -118,6 +118,8 @@ class NetlinkQueries {
  private:
   NetlinkQueries() = default;
   [[nodiscard]] Status reopen();
+  // `flags`: RTM_F_*.
+  [[nodiscard]] Result<RouteAnswer> ask_route(const IpAddress& destination, std::uint32_t flags);
   // Sends `request`, gives the answer to `take`; 0 or the kernel's errno.
   [[nodiscard]] Result<int> ask(nlmsghdr* request, int (*take)(const nlmsghdr*, void*),
                                 void* answer, const char* what);

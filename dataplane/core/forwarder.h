@@ -370,7 +370,6 @@ class Forwarder {
   RecordSet unconfirmed_;           // all others
   std::uint32_t give_up_next_ = 0;  // where a full table looks next among those
   std::uint32_t sweep_next_ = 0;
-  bool asks_prev_ = false;  // the next ICMP error without a flow goes to `prev`, where there is one
   NoRoom no_room_;
   FragmentMemory fragments_;
 };

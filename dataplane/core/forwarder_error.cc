@@ -9,6 +9,8 @@
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/quote.h"
+#include "dataplane/rules/choice_rule.h"
+#include "dataplane/rules/forwarding_rule.h"
 #include "dataplane/rules/known_rule.h"
 
 namespace millrace::core {
@@ -30,13 +32,16 @@ std::optional<Parsed> Forwarder::answer_of_error(const Packet& packet,
 }
 
 Verdict Forwarder::pass_error(Packet& packet, const Parsed& parsed, const Parsed& answer) noexcept {
-  if (parsed.source == AddrWords{0, 0}) return drop(MR_DROP_MARTIAN);
   Work work;
   work.parsed = answer;
   work.listener = find_listener(answer);
   const ClientKey client = work.listener != nullptr ? source_key(answer) : destination_key(answer);
   work.hash = flows_.hash(client);
-  if (work.listener == nullptr) return pass_error_to_client(packet, work);
+  if (work.listener == nullptr) {
+    if (parsed.source == AddrWords{0, 0}) return drop(MR_DROP_MARTIAN);
+    return pass_error_to_client(packet, work);
+  }
+  if (is_no_client(parsed)) return drop(MR_DROP_MARTIAN);
   const std::uint32_t index = find_to_listener(work);
   if (index != MR_RECORD_NONE && target_of(flows_.record(index)) != nullptr) {
     return pass_error_to_target(packet, answer, flows_.record(index).target_slot);
@@ -44,28 +49,32 @@ Verdict Forwarder::pass_error(Packet& packet, const Parsed& parsed, const Parsed
   // Of a flow that another node has, or that found no room: by lookup table.
   if (is_no_client(answer)) return drop(MR_DROP_MARTIAN);
   if (!errors_.take()) return drop(MR_DROP_RATE_LIMITED);
-  const std::uint32_t target_slot = target_by_table(client, *work.listener, asks_prev_);
-  // Errors are repeated: where a slot has changed, its owner before gets every other one.
-  asks_prev_ = !asks_prev_;
+  const std::uint32_t target_slot =
+      target_by_table(client, *work.listener, mr_error_is_orphan(tick_));
   if (target_slot == MR_TABLE_EMPTY) return drop(MR_DROP_NO_TARGET);
   const mr_target& target = config_.targets[target_slot];
   if (mr_refuses_own_client(target.forwarding) && words_of(target.addr) == answer.source) {
     return drop(MR_DROP_MARTIAN);
   }
-  count(MR_COUNTER_UNTRACKED_PACKETS);
   return pass_error_to_target(packet, answer, target_slot);
 }
 
 Verdict Forwarder::pass_error_to_target(Packet& packet, const Parsed& answer,
                                         std::uint32_t target_slot) noexcept {
   const mr_target& target = config_.targets[target_slot];
-  const bool is_resolved = (target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
-  if (mr_translates(target.forwarding) && is_resolved) {
+  if ((target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0) {
     if (target.next_hop.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
-    return send_error(packet, answer, true, load<std::uint64_t>(target.next_hop.mac),
-                      {.addr = target.addr, .port_be = target.port_be});
+    const bool encapsulates = mr_encapsulates(target.forwarding);
+    const std::uint32_t outer_bytes =
+        encapsulates ? mr_outer_bytes(target.forwarding, answer.is_v4) : 0;
+    // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
+    if (answer.ip_bytes > mr_inner_mtu(target.mtu, outer_bytes)) return drop(MR_DROP_TOO_BIG);
+    if (mr_translates(target.forwarding)) {
+      return send_error(packet, answer, true, load<std::uint64_t>(target.next_hop.mac),
+                        {.addr = target.addr, .port_be = target.port_be});
+    }
+    count(MR_COUNTER_ERRORS_PASSED);
   }
-  if (is_resolved) count(MR_COUNTER_ERRORS_PASSED);
   mr_flow_record passing{};
   passing.target_slot = target_slot;
   Parsed whole = answer;  // with the ports of the flow, whose way it goes
@@ -84,9 +93,9 @@ Verdict Forwarder::pass_error_to_client(Packet& packet, const Work& work) noexce
     last_hop = flows_.record(index).last_hop;
   } else {
     const Flowless flowless = judge_flowless(answer, work.hash);
-    if (flowless.what == MR_FLOWLESS_PUNT) return punt(packet);
+    // The kernel would send it to the client with the target's own address in it.
+    if (flowless.what == MR_FLOWLESS_PUNT) return drop(MR_DROP_ICMP);
     if (flowless.what == MR_FLOWLESS_DROP) return drop(MR_DROP_NO_FLOW);
-    count(MR_COUNTER_UNTRACKED_PACKETS);
     listener = flowless.listener;
   }
   const std::uint64_t hop = client_hop(last_hop, answer.is_v4);

@@ -143,8 +143,6 @@ void Forwarder::count_own_reset(std::uint32_t listener_slot) noexcept {
 Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
                                   std::uint32_t mtu) noexcept {
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
-  // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
-  if (!mr_is_transport(parsed.protocol)) return drop(MR_DROP_TOO_BIG);
   if (packet.headroom < too_big_headroom(parsed)) return drop(MR_DROP_TOO_BIG);
   if (!too_bigs_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_with_too_big(packet, parsed, nic_macs_[packet.nic], mtu);

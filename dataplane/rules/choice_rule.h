@@ -33,6 +33,10 @@ MR_RULE bool mr_takes_orphan(uint32_t prev_target_flags) {
   return (prev_target_flags & MR_TARGET_KEEPS_FLOWS) != 0;
 }
 
+// An ICMP error about a flow that no record knows is repeated: half of the time, by chance, it goes
+// where an orphan would, else to `cur`.
+MR_RULE bool mr_error_is_orphan(uint32_t tick) { return (tick * 0x9e3779b1u) >> 31 != 0; }
+
 // Whether a new flow gets a record. A RST ends what this node does not know: it is passed on, and
 // nothing is remembered.
 MR_RULE bool mr_is_worth_a_record(uint32_t tcp_flags, uint32_t next_hop_flags) {

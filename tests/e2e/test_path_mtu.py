@@ -12,6 +12,8 @@ from lab import Lab, Layout, Node
 from lab.addresses import (
     FAR_TARGET_V4,
     FAR_TARGET_V6,
+    NODE_CLIENT_V4,
+    NODE_TARGET_V4,
     REMOTE_CLIENT_V4,
     REMOTE_CLIENT_V6,
     VIP_V4,
@@ -19,9 +21,10 @@ from lab.addresses import (
 )
 from lab.configs import config, direct, group, listener, standard
 from lab.namespace import Namespace
-from lab.process import wait_until
+from lab.process import LabError, wait_until
 from lab.target import BLOB_BYTES, HTTP_PORT
 from lab.traffic import bracketed, dns_query, family_of, mtu_towards, upload
+from scapy.layers.inet import ICMP, IP
 
 LAYOUT = Layout(gateway=True)
 CONFIG = standard()
@@ -119,6 +122,28 @@ def test_upload_to_targets_whose_route_takes_less(lab: Lab, node: Node, vip: str
     finally:
         for address in addresses:
             node.namespace.ip("route", "del", address, "dev", node.interface(0))
+
+
+def test_fault_16_forged_error_to_the_node_changes_no_clients_mtu(lab: Lab, node: Node) -> None:
+    """The node's kernel believes one about an echo reply, which it can't check."""
+    node.apply(standard())
+    addresses = [one.v4 for one in lab.targets[:3]]
+    with lab.client.entered():
+        forger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with forger:
+        for address in addresses:
+            quoted = IP(src=NODE_TARGET_V4, dst=address, flags="DF", len=1500) / ICMP(type=0)
+            error = ICMP(type=3, code=4, nexthopmtu=600) / quoted
+            forger.sendto(bytes(error), (NODE_CLIENT_V4, 0))
+    known = [mtu_towards(node.namespace, address) for address in addresses]
+    assert known == [600, 600, 600], "the kernel has learned it"
+    node.namespace.add_route("203.0.113.200/32", "dev", "lo")  # all are asked for anew
+    try:
+        with pytest.raises(LabError):
+            wait_until(lambda: mtus_of(node, addresses) != {1500}, "it is believed", timeout_s=3)
+    finally:
+        node.namespace.ip("route", "del", "203.0.113.200/32", "dev", "lo")
+        node.namespace.ip("route", "flush", "cache")
 
 
 @VIPS

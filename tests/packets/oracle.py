@@ -280,14 +280,18 @@ class PlainForwarder:
         self.asked += 1
         flow.seen, flow.asked, flow.has_spoken = self.now, self.asked, True
 
-    def is_no_client(self, source: Address, listener: Listener) -> bool:
+    def is_no_source(self, source: Address) -> bool:
         is_own = source in [*self.config.vips, *self.config.local]
+        return is_own or (source.version == 6 and source.is_link_local)
+
+    def is_no_client(self, source: Address, listener: Listener) -> bool:
         is_target = listener.target.is_nat and source == listener.target.address
-        return is_own or is_target or (source.version == 6 and source.is_link_local)
+        return is_target or self.is_no_source(source)
 
     def error_to_target(self, packet: Packet, quoted: Quoted, listener: Listener) -> str:
         client = (quoted.destination, quoted.ports[1], quoted.protocol)
-        if packet.source.is_unspecified:
+        is_bad = is_martian(packet.source, packet.destination)
+        if is_bad or self.is_no_source(packet.source):
             raise Drop("martian")
         if (client, listener) not in self.flows:
             if self.is_no_client(client[0], listener) or is_martian(client[0], listener.vip):
@@ -295,6 +299,8 @@ class PlainForwarder:
         target = listener.target
         if not target.is_nat:
             return self.to_target(packet, listener, client)
+        if 0 < target.mtu < packet.length:
+            raise Drop("too_big")
         return self.renamed(packet, quoted, True, (target.address, target.port), target.mac)
 
     def error_to_client(self, packet: Packet, quoted: Quoted) -> str:
@@ -304,7 +310,7 @@ class PlainForwarder:
         target = (quoted.destination, quoted.ports[1])
         found = self.flows_to(client, target)
         if not found:
-            return self.punt(packet.frame)
+            raise Drop("icmp")
         flow = self.best_of(found, 0, quoted.protocol)
         end = (flow.listener.vip, flow.listener.port)
         return self.renamed(packet, quoted, False, end, flow.router)
