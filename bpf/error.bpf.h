@@ -159,7 +159,7 @@ INLINE int choose_for_error(struct packet* p) {
   const _Bool is_bad = p->is_v4 ? mr_is_martian_v4(p->source.high >> 32 & 0xff, is_to_itself)
                                 : mr_is_martian_v6(mr_embeds_v4(p->source.low, p->source.high), 0,
                                                    p->source.low, is_to_itself);
-  if (is_bad || is_no_client(p, p->source)) return drop(p, MR_DROP_MARTIAN);
+  if (is_bad || is_no_client(p, p->source.low, p->source.high)) return drop(p, MR_DROP_MARTIAN);
   if (!take(p, &p->cpu->errors_left)) return drop(p, MR_DROP_RATE_LIMITED);
   const uint32_t target_slot = (uint32_t)choose_for(p, mr_error_is_orphan(p->tick));
   const struct mr_target* target = target_at(p->root, target_slot);
@@ -224,8 +224,9 @@ OUT_OF_LINE int pass_to_client(struct xdp_md* ctx, struct packet* p) {
 
 // NOT_OURS: nothing about a flow. SEND_TO_TARGET: whole, to p->target.
 OUT_OF_LINE int pass_error(struct xdp_md* ctx, struct packet* p) {
-  const struct addr_words from = p->source;
-  const _Bool has_source = (from.low | from.high) != 0;
+  const uint64_t from_low = p->source.low;
+  const uint64_t from_high = p->source.high;
+  const _Bool has_source = (from_low | from_high) != 0;
   if (!(p->is_v4 ? answer_quoted(ctx, p, 1) : answer_quoted(ctx, p, 0))) return NOT_OURS;
   p->target = 0;
   p->listener_slot = find_listener_slot(p->root_index, p->destination.low, p->destination.high,
@@ -233,7 +234,7 @@ OUT_OF_LINE int pass_error(struct xdp_md* ctx, struct packet* p) {
   p->listener = listener_at(p->root, p->listener_slot);
   if (p->listener != 0 && p->listener->id == 0) p->listener = 0;
   if (p->listener != 0) {
-    const _Bool is_forged = !has_source || is_no_client(p, from);
+    const _Bool is_forged = !has_source || is_no_client(p, from_low, from_high);
     return is_forged ? drop(p, MR_DROP_MARTIAN) : pass_to_target(ctx, p);
   }
   if (is_vip(p->root_index, p->destination.low, p->destination.high) || !passes(p) ||

@@ -101,11 +101,11 @@ INLINE void count_new_flow(struct packet* p, uint64_t choice) {
 }
 
 // Martians were refused when the packet was parsed.
-INLINE _Bool is_no_client(const struct packet* p, struct addr_words source) {
-  const _Bool is_source_vip =
-      may_be_vip(p->root, source) && is_vip(p->root_index, source.low, source.high);
-  const _Bool is_node = is_local(p->root_index, source.low, source.high);
-  return mr_source_fault_of(source.low, is_source_vip, is_node, 0) != MR_SOURCE_FINE;
+INLINE _Bool is_no_client(const struct packet* p, uint64_t low, uint64_t high) {
+  const struct addr_words source = {low, high};
+  const _Bool is_source_vip = may_be_vip(p->root, source) && is_vip(p->root_index, low, high);
+  const _Bool is_node = is_local(p->root_index, low, high);
+  return mr_source_fault_of(low, is_source_vip, is_node, 0) != MR_SOURCE_FINE;
 }
 
 // The first packet of a flow that this node sees. With `may_be_known` that is yet to be found out:
@@ -119,7 +119,7 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
     p->known_flow = find_to_listener(p, listener->id);
     if (p->known_flow != 0) return REVISIT;
   }
-  if (is_no_client(p, p->source)) return drop(p, MR_DROP_MARTIAN);
+  if (is_no_client(p, p->source.low, p->source.high)) return drop(p, MR_DROP_MARTIAN);
   const struct mr_target* target = target_at(p->root, (uint32_t)choice);
   if (target == 0) {
     struct mr_listener_stats* stats = listener_stats_of(p, p->listener_slot);

@@ -111,6 +111,28 @@ void Forwarder::renew_budgets() noexcept {
   }
 }
 
+// The passes behind the first one.
+void Forwarder::decide(Burst& burst, std::span<Work> works) noexcept {
+  for (Work& work : works) {
+    work.candidate = flows_.first_candidate(work.hash);
+    if (work.candidate != nullptr) [[likely]] {
+      FlowTable::prefetch_record(*work.candidate);
+    } else {
+      work.candidate = FlowTable::no_flow();
+      work.selection_hash = kNotForeseen;
+      // Else it may be a known one in its second bucket.
+      if (work.listener != nullptr && !flows_.has_overflowed(work.hash)) foresee_flow(work);
+    }
+  }
+  // In order of arrival: a SYN and the packets behind it may be in the same burst.
+  for (Work& work : works) {
+    Packet& packet = *work.packet;
+    burst.verdicts[static_cast<std::size_t>(&packet - burst.packets.data())] =
+        work.listener != nullptr ? forward_to_target(packet, work)
+                                 : forward_to_client(packet, work);
+  }
+}
+
 // Compiled for each, so that a worker that is alone does not ask who owns a packet.
 template <bool kIsShared>
 void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
@@ -135,46 +157,30 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
       // Behind the last packet this is a frame of before: harmless, and cheaper than to ask.
       __builtin_prefetch(packet[kParseAhead].data);
       ClientKey key;
-      if (classify(*packet, *end, key)) [[likely]] {
-        const std::uint32_t handler =
-            kIsShared ? handler_of(*end, key, ownership) : ownership.worker;
-        if (handler != ownership.worker) [[unlikely]] {
-          verdict_of(*packet) = Verdict::hand_over(handler);
-          continue;
-        }
+      const bool is_of_flow = classify(*packet, *end, key);
+      std::uint32_t handler = ownership.worker;
+      if constexpr (kIsShared) {
+        handler = is_of_flow ? handler_of(*end, key, ownership)
+                             : handler_of_other(*packet, end->parsed, ownership);
+      }
+      if (handler != ownership.worker) [[unlikely]] {
+        verdict_of(*packet) = Verdict::hand_over(handler);
+        continue;
+      }
+      if (is_of_flow) [[likely]] {
         end->hash = flows_.hash(key);
         end->packet = packet;
         flows_.prefetch_bucket(end->hash);
         ++end;
-      } else if (const std::uint32_t handler =
-                     kIsShared ? handler_of_other(*packet, end->parsed, ownership)
-                               : ownership.worker;
-                 handler != ownership.worker) {
-        verdict_of(*packet) = Verdict::hand_over(handler);
-      } else if (is_icmp_error(*packet, end->parsed)) {
+        continue;
+      }
+      if (is_icmp_error(*packet, end->parsed)) {
         error = packet++;
         break;
-      } else {
-        verdict_of(*packet) = handle_other(*packet, end->parsed);
       }
+      verdict_of(*packet) = handle_other(*packet, end->parsed);
     }
-    for (Work* work = works.data(); work != end; ++work) {
-      work->candidate = flows_.first_candidate(work->hash);
-      if (work->candidate != nullptr) [[likely]] {
-        FlowTable::prefetch_record(*work->candidate);
-      } else {
-        work->candidate = FlowTable::no_flow();
-        work->selection_hash = kNotForeseen;
-        // Else it may be a known one in its second bucket.
-        if (work->listener != nullptr && !flows_.has_overflowed(work->hash)) foresee_flow(*work);
-      }
-    }
-    // In order of arrival: a SYN and the packets behind it may be in the same burst.
-    for (Work* work = works.data(); work != end; ++work) {
-      Packet& of_flow = *work->packet;
-      verdict_of(of_flow) = work->listener != nullptr ? forward_to_target(of_flow, *work)
-                                                      : forward_to_client(of_flow, *work);
-    }
+    decide(burst, std::span(works.data(), end));
     if (error != nullptr) verdict_of(*error) = handle_other(*error, end->parsed);
   }
   flush(burst_counts_);

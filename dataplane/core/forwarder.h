@@ -138,6 +138,7 @@ class Forwarder {
   template <bool kIsShared>
   void run_passes(Burst& burst, std::uint64_t now_ns, const Ownership& ownership) noexcept;
   void renew_budgets() noexcept;
+  void decide(Burst& burst, std::span<Work> works) noexcept;
   [[nodiscard]] bool classify(Packet& packet, Work& work, ClientKey& key) noexcept;
   // The worker to handle the packet of the client `key`: its flow's owner, or this one when it can
   // be of no flow.
