@@ -148,7 +148,7 @@ class Cable {
  public:
   explicit Cable(std::uint8_t switch_number) : switch_number_(switch_number) {
     const int device = ::rte_eth_from_rings(test::unique_name("cable").c_str(), &towards_, 1,
-                                            &away_, 1, SOCKET_ID_ANY);
+                                            &away_, 1, static_cast<unsigned>(SOCKET_ID_ANY));
     std::array<char, RTE_ETH_NAME_MAX_LEN> name{};
     EXPECT_EQ(::rte_eth_dev_get_name_by_port(static_cast<std::uint16_t>(device), name.data()), 0);
     name_ = name.data();
