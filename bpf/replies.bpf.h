@@ -27,8 +27,8 @@ INLINE uint64_t client_hop(const struct packet* p, _Bool is_v4) {
   return (fallback->flags & MR_NEXT_HOP_RESOLVED) != 0 ? load64(fallback->mac) : NO_HOP;
 }
 
-// What is no reply: the kernel's. An ICMP error it would send to the client with the target's own
-// address in it.
+// What is no reply is the kernel's, but for ICMP errors: the kernel would send them to the client
+// with the target's own address in them.
 INLINE int leave(struct packet* p, _Bool is_error) {
   return is_error ? drop(p, MR_DROP_ICMP) : punt(p);
 }

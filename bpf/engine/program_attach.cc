@@ -108,9 +108,13 @@ Status attach_one(int program, const Nic& nic, Mode mode, const Pins& pins,
 }  // namespace
 
 Status Program::attach(const std::vector<Nic>& nics, const Attachment& how, const Pins& pins) {
-  maps_.control->has_merged_frames = how.mode == Mode::generic ? 1 : 0;
-  return how.chain_priority ? attach_in_chains(nics, how, pins)
-                            : attach_alone(nics, how.mode, pins);
+  // Not to judge lengths is right in both modes, if less helpful: so it holds while they change.
+  const std::uint32_t before = std::exchange(maps_.control->has_merged_frames, 1);
+  Status attached =
+      how.chain_priority ? attach_in_chains(nics, how, pins) : attach_alone(nics, how.mode, pins);
+  const std::uint32_t wanted = how.mode == Mode::generic ? 1 : 0;
+  maps_.control->has_merged_frames = attached ? wanted : before;
+  return attached;
 }
 
 Status Program::attach_alone(const std::vector<Nic>& nics, Mode mode, const Pins& pins) {

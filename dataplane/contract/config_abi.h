@@ -91,7 +91,8 @@ enum mr_target_flag {
   MR_TARGET_ASYMMETRIC = 1 << 4,    // replies of flows that another node knows may pass this one
 };
 
-#define MR_MTU_NO_LIMIT 0xffffu  // known
+// mr_target.mtu when no limit is known: IP packets are no longer.
+#define MR_MTU_NO_LIMIT 0xffffu
 
 // One target of one group, one cache line: all that rewriting a packet needs.
 struct mr_target {

@@ -188,7 +188,7 @@ void check_sent(const test::Frame& in, const test::Outcome& out) {
   const bool is_dsr = after.hops == before.hops &&
                       std::equal(in.bytes.begin() + 12, in.bytes.end(), out.bytes.begin() + 12);
   require(is_hop || is_dsr, "one hop less, or nothing changed behind the link header");
-  // An ICMP error quotes one that changes with it.
+  // The payload of an ICMP error is a quoted packet, which is translated too.
   if (before.protocol == MR_PROTOCOL_ICMP || before.protocol == MR_PROTOCOL_ICMPV6) return;
   // The payload behind the largest header that may change.
   const std::size_t payload = before.l4_offset + (before.protocol == 6 ? 20 : 8);
