@@ -110,9 +110,10 @@ void Engine::publish_drops(std::uint32_t nic) {
   stats_->set_drops(nic, counted);
   if (counted.tx_dropped == 0 || has_told_of_drops_[nic]) return;
   has_told_of_drops_[nic] = true;
-  spdlog::error("interface {}: its driver dropped {} that it was given to send, {}",
-                nics_[nic].name, core::counted(counted.tx_dropped, "frame"),
-                remedy_of_lost_sends(nics_[nic]));
+  // No error: any full queue loses a few. When it goes on, an alarm tells.
+  spdlog::warn("interface {}: its driver dropped {} that it was given to send: {}",
+               nics_[nic].name, core::counted(counted.tx_dropped, "frame"),
+               cause_of_lost_sends(nics_[nic]));
 }
 
 }  // namespace millrace::xdp

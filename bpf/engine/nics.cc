@@ -60,9 +60,9 @@ void count_drops(const Nic& nic, mr_nic& shown) {
                               lost_sends(driver_statistics(nic.name)));
 }
 
-std::string remedy_of_lost_sends(const Nic& nic) {
-  if (driver_of(nic.name) != "veth") return "see ethtool --statistics " + nic.name;
-  return "as a veth does whose other end has no XDP program";
+std::string cause_of_lost_sends(const Nic& nic) {
+  if (driver_of(nic.name) != "veth") return "ethtool --statistics " + nic.name + " says why";
+  return "a veth does so when its other end has no XDP program, or does not keep up";
 }
 
 std::vector<std::uint32_t> bond_members(const Nic& nic) {

@@ -30,9 +30,8 @@ struct Nic {
 // of many queues a few times that.
 void count_drops(const Nic& nic, mr_nic& shown);
 
-// Why its driver throws away what it is given to send, as far as the driver's name tells, and what
-// to do.
-[[nodiscard]] std::string remedy_of_lost_sends(const Nic& nic);
+// Why its driver throws away what it is given to send, or what tells.
+[[nodiscard]] std::string cause_of_lost_sends(const Nic& nic);
 
 // Indices of the interfaces that a bond sends and receives by; none of another interface.
 [[nodiscard]] std::vector<std::uint32_t> bond_members(const Nic& nic);

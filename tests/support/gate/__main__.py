@@ -163,6 +163,11 @@ def run_part(part: Part) -> Outcome:
     return read_meson_log(part, log)
 
 
+def is_good(line: str) -> bool:
+    """What googletest says of a test that did not fail."""
+    return line.startswith(("[ RUN ", "[       OK ]", "[-----"))
+
+
 def read_meson_log(part: Part, log: Path) -> Outcome:
     outcome = Outcome()
     if not log.exists():
@@ -175,7 +180,8 @@ def read_meson_log(part: Part, log: Path) -> Outcome:
         elif test["result"] == "SKIP":
             outcome.skipped.append(name)
         else:
-            outcome.failed.append(f"{name} ({test['result']})")
+            said = (test.get("stdout", "") + test.get("stderr", "")).splitlines()
+            outcome.fail(f"{name} ({test['result']})", [line for line in said if not is_good(line)])
     return outcome
 
 

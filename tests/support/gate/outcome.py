@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+# Of what a failed test said, in the summary.
+FAILURE_LINES = 40
 
 
 @dataclass
@@ -16,6 +19,10 @@ class Outcome:
     passed: int = 0
     failed: list[str] = field(default_factory=list)  # with what the test said, if it did
     skipped: list[str] = field(default_factory=list)
+
+    def fail(self, name: str, said: Sequence[str]) -> None:
+        """The end of what it said goes with it: often nothing else of the run is kept."""
+        self.failed.append("\n    ".join([name, *said[-FAILURE_LINES:]]))
 
     def add(self, other: Outcome) -> None:
         self.passed += other.passed

@@ -15,8 +15,6 @@ from gate.spread import ALONE
 
 # More leave too little of two CPUs to each: then tests that look at times fail.
 PROCESSES = 4
-# Of what a failed test said, in the summary.
-FAILURE_LINES = 40
 
 
 def run_spread(name: str, words: Sequence[str]) -> Outcome:
@@ -77,7 +75,7 @@ def read_junit(title: str, report: Path) -> Outcome:
         problems = [one for kind in ("failure", "error") for one in case.findall(kind)]
         if problems:
             said = [line for one in problems for line in (one.text or "").splitlines()]
-            outcome.failed.append("\n    ".join([name, *said[-FAILURE_LINES:]]))
+            outcome.fail(name, said)
         elif (skip := case.find("skipped")) is not None:
             outcome.skipped.append(f"{title.partition('-')[0]}: {skip.get('message')}")
         else:
