@@ -22,7 +22,7 @@
 
 #include "bench/balancer.h"
 #include "bench/fatal.h"
-#include "dataplane/shm/clock.h"
+#include "dataplane/os/clock.h"
 #include "dataplane/worker/config_exchange.h"
 #include "dataplane/worker/housekeeping.h"
 

@@ -35,7 +35,7 @@
 #include "bench/fatal.h"
 #include "controlplane/config/dump.h"
 #include "controlplane/reconcile/reconciler.h"
-#include "dataplane/shm/clock.h"
+#include "dataplane/os/clock.h"
 #include "dataplane/shm/stats_reader.h"
 #include "tests/support/cc/temp_dir.h"
 

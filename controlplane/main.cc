@@ -37,10 +37,10 @@
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/store/state_store.h"
 #include "controlplane/telemetry/exporter.h"
+#include "dataplane/os/clock.h"
+#include "dataplane/os/process_lock.h"
+#include "dataplane/os/service_manager.h"
 #include "dataplane/program/program.h"
-#include "dataplane/shm/clock.h"
-#include "dataplane/shm/process_lock.h"
-#include "dataplane/shm/service_manager.h"
 
 namespace {
 
@@ -91,7 +91,7 @@ void raise_open_files_limit() {
 
 Status make_directory(const std::string& path) {
   if (::mkdir(path.c_str(), 0770) == 0 || errno == EEXIST) return ok();
-  return millrace::shm::path_error("cannot make the directory " + path, path);
+  return millrace::os::path_error("cannot make the directory " + path, path);
 }
 
 // All parts, in the order in which they need each other; destroyed the other way round.
@@ -121,15 +121,15 @@ class ControlPlane {
   asio::signal_set signals_{io_, SIGTERM, SIGINT, SIGHUP};
   asio::steady_timer tick_timer_{io_};
   asio::steady_timer gather_timer_{io_};
-  std::unique_ptr<millrace::shm::ProcessLock> lock_;
-  millrace::shm::File state_lock_;  // two would give out the same ids
+  std::unique_ptr<millrace::os::ProcessLock> lock_;
+  millrace::os::File state_lock_;  // two would give out the same ids
   std::unique_ptr<HealthChecker> health_;
   std::unique_ptr<NextHops> next_hops_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<ApiServer> api_;
   std::unique_ptr<Exporter> exporter_;
   std::string file_problem_;  // what was said last
-  millrace::shm::Watchdog watchdog_;
+  millrace::os::Watchdog watchdog_;
   ConfigFileWatch file_watch_;
 };
 
@@ -137,10 +137,10 @@ Status ControlPlane::start() {
   for (const std::string& directory : {options_.runtime_dir, options_.state_dir}) {
     if (Status made = make_directory(directory); !made) return made;
   }
-  auto lock = millrace::shm::ProcessLock::acquire(options_.runtime_dir + "/controlplane.lock");
+  auto lock = millrace::os::ProcessLock::acquire(options_.runtime_dir + "/controlplane.lock");
   if (!lock) return lock.error();
-  lock_ = std::make_unique<millrace::shm::ProcessLock>(std::move(*lock));
-  auto state_lock = millrace::shm::lock_directory(options_.state_dir);
+  lock_ = std::make_unique<millrace::os::ProcessLock>(std::move(*lock));
+  auto state_lock = millrace::os::lock_directory(options_.state_dir);
   if (!state_lock) return state_lock.error();
   state_lock_ = std::move(*state_lock);
 
@@ -163,7 +163,7 @@ Status ControlPlane::start() {
   tick();
   spdlog::info("ready: generation {}, runtime directory {}, metrics on {}",
                reconciler_->published().generation, options_.runtime_dir, options_.metrics);
-  millrace::shm::tell_ready();
+  millrace::os::tell_ready();
   return ok();
 }
 

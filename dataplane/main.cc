@@ -16,9 +16,9 @@
 
 #include "dataplane/core/counted.h"
 #include "dataplane/dpdk/numa.h"
+#include "dataplane/os/service_manager.h"
 #include "dataplane/program/program.h"
 #include "dataplane/shm/flow_set.h"
-#include "dataplane/shm/service_manager.h"
 #include "dataplane/worker/launch.h"
 
 namespace {
@@ -224,7 +224,7 @@ int run(const EngineOptions& options) {
   spdlog::info("ready: {}, {}, {} each, runtime directory {}", counted(options.nics.size(), "nic"),
                counted(options.worker_count, "worker"), counted(options.flow_capacity, "flow"),
                options.runtime_dir);
-  millrace::shm::tell_ready();
+  millrace::os::tell_ready();
   (*engine)->run(is_stop_asked);
   spdlog::info("stopped");
   return 0;

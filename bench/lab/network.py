@@ -163,7 +163,7 @@ def checksums_on_the_wire(path: Path) -> None:
 
 def take_frames_of_xdp(path: Path, build: File) -> None:
     """What XDP sends on a veth waits for ever unless its other end has a program, too."""
-    passes = ["xdp", "object", str(build / "tests/support/bpf/pass.bpf.o"), "section", "xdp"]
+    passes = ["xdp", "object", str(build / "deploy/lab/pass.bpf.o"), "section", "xdp"]
     path.client.ip("link", "set", "dev", path.client_nic, *passes)
     path.server.ip("link", "set", "dev", path.server_nic, *passes)
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "bench/pktgen/profile.h"
-#include "controlplane/config/reader.h"
+#include "controlplane/yaml/reader.h"
 
 namespace millrace::pktgen {
 

@@ -12,8 +12,8 @@
 #include "bench/pktgen/packet_template.h"
 #include "bench/pktgen/profile_connections.h"
 #include "bench/pktgen/profile_scalars.h"
-#include "controlplane/config/reader.h"
-#include "controlplane/config/yaml_tree.h"
+#include "controlplane/yaml/reader.h"
+#include "controlplane/yaml/yaml_tree.h"
 #include "dataplane/core/wire.h"
 #include "dataplane/dpdk/mbuf_pool.h"
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "bench/pktgen/profile.h"
-#include "controlplane/config/load.h"
+#include "controlplane/yaml/text_file.h"
 #include "dataplane/core/result.h"
 
 namespace millrace::pktgen {

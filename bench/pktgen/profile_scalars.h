@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "bench/pktgen/profile.h"
-#include "controlplane/config/reader.h"
+#include "controlplane/yaml/reader.h"
 
 namespace millrace::pktgen {
 

@@ -13,8 +13,8 @@ namespace millrace::xdp {
 
 Result<Announcer> Announcer::open(std::vector<Nic> nics) {
   // Protocol 0: it receives nothing.
-  shm::File socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
-  if (!socket.is_open()) return shm::os_error("cannot open a packet socket (CAP_NET_RAW)");
+  os::File socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+  if (!socket.is_open()) return os::os_error("cannot open a packet socket (CAP_NET_RAW)");
   return Announcer(std::move(nics), std::move(socket));
 }
 

@@ -9,7 +9,7 @@
 
 #include "bpf/engine/nics.h"
 #include "dataplane/core/announcements.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::xdp {
 
@@ -32,12 +32,12 @@ class Announcer {
   std::uint32_t run(std::uint64_t now_ns);
 
  private:
-  Announcer(std::vector<Nic> nics, shm::File socket)
+  Announcer(std::vector<Nic> nics, os::File socket)
       : nics_(std::move(nics)), socket_(std::move(socket)) {}
   [[nodiscard]] std::uint32_t send(const mr_addr& vip) const;
 
   std::vector<Nic> nics_;
-  shm::File socket_;
+  os::File socket_;
   core::Announcements announcements_;
 };
 

@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <string>
 
-#include "dataplane/shm/file.h"
-#include "dataplane/shm/xdp_program.h"
+#include "dataplane/os/file.h"
+#include "dataplane/os/xdp_program.h"
 
 namespace millrace::xdp {
 
@@ -24,8 +24,8 @@ Error attach_error(const Nic& nic, Mode mode, int error) {
   query.sz = sizeof(query);
   if ((error == EBUSY || error == EEXIST) &&
       ::bpf_xdp_query(static_cast<int>(nic.ifindex), 0, &query) == 0 && query.prog_id != 0) {
-    return shm::interface_has_program(nic.name, query.prog_id,
-                                      query.attach_mode == XDP_ATTACHED_SKB);
+    return os::interface_has_program(nic.name, query.prog_id,
+                                     query.attach_mode == XDP_ATTACHED_SKB);
   }
   if (mode == Mode::native && (error == EOPNOTSUPP || error == kENotSupp)) {
     return Error{nic.name +
@@ -34,10 +34,10 @@ Error attach_error(const Nic& nic, Mode mode, int error) {
   if (error == EPERM)
     return Error{nic.name + ": attaching needs CAP_NET_ADMIN and CAP_BPF, or root"};
   errno = error;
-  return shm::os_error(
-      nic.name + ": its driver refused the program (its MTU of " + std::to_string(nic.mtu) +
-      " may be too large for XDP, or too few queues be left); --mode generic works "
-      "with any, but slowly");
+  return os::os_error(nic.name + ": its driver refused the program (its MTU of " +
+                      std::to_string(nic.mtu) +
+                      " may be too large for XDP, or too few queues be left); --mode generic works "
+                      "with any, but slowly");
 }
 
 }  // namespace millrace::xdp

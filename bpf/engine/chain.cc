@@ -75,8 +75,8 @@ Status detach_all_but(std::uint32_t kept, std::uint32_t ifindex) {
     if (error == 0) continue;
     const std::string name = interface_text(ifindex);
     errno = -error;
-    return shm::os_error(name +
-                         ": the earlier program does not leave the chain (xdp-loader status)");
+    return os::os_error(name +
+                        ": the earlier program does not leave the chain (xdp-loader status)");
   }
   return ok();
 }

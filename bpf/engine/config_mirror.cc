@@ -13,7 +13,7 @@
 
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/image_arrays.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::xdp {
 
@@ -27,7 +27,7 @@ std::uint32_t line_of(std::uint64_t offset) { return static_cast<std::uint32_t>(
 // periods, and this waits for one.
 Status wait_for_programs() {
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0U, 0) == 0) return ok();
-  return shm::os_error("cannot wait for programs to end: membarrier(2), which nohz_full= disables");
+  return os::os_error("cannot wait for programs to end: membarrier(2), which nohz_full= disables");
 }
 
 template <typename T>

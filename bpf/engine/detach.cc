@@ -60,7 +60,7 @@ Status remove_attachments(const Pins& pins) {
 
 // All that is needed, and may be refused, before anything is touched.
 struct Preparation {
-  shm::ProcessLock lock;
+  os::ProcessLock lock;
   EngineOptions options;
   Pins pins;
   Memberships memberships;
@@ -70,7 +70,7 @@ struct Preparation {
 };
 
 Result<Preparation> prepare(const EngineOptions& given) {
-  Result<shm::ProcessLock> lock = take_engine_lock(given.runtime_dir);
+  Result<os::ProcessLock> lock = take_engine_lock(given.runtime_dir);
   if (!lock) return lock.error();
   Result<EngineOptions> options = with_flow_dir(given);
   if (!options) return options.error();

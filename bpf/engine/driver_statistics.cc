@@ -12,7 +12,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::xdp {
 
@@ -23,7 +23,7 @@ bool ask_driver(const std::string& interface, void* request) {
   ifreq question{};
   interface.copy(question.ifr_name, sizeof(question.ifr_name) - 1);
   question.ifr_data = static_cast<char*>(request);
-  const shm::File socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const os::File socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   return socket.is_open() && ::ioctl(socket.fd(), SIOCETHTOOL, &question) == 0;
 }
 

@@ -15,9 +15,9 @@
 #include <utility>
 
 #include "dataplane/core/counted.h"
-#include "dataplane/shm/clock.h"
-#include "dataplane/shm/interface.h"
-#include "dataplane/shm/privileges.h"
+#include "dataplane/os/clock.h"
+#include "dataplane/os/interface.h"
+#include "dataplane/os/privileges.h"
 #include "dataplane/shm/renewal.h"
 
 namespace millrace::xdp {
@@ -61,11 +61,11 @@ void report(const Import& import, const char* source) {
 Engine::Engine(const EngineOptions& options)
     : options_(options), config_reader_(options.runtime_dir + "/config", options.control_user) {}
 
-Result<shm::ProcessLock> take_engine_lock(const std::string& runtime_dir) {
+Result<os::ProcessLock> take_engine_lock(const std::string& runtime_dir) {
   if (::mkdir(runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
-    return shm::os_error("cannot make the runtime directory " + runtime_dir);
+    return os::os_error("cannot make the runtime directory " + runtime_dir);
   }
-  return shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock");
+  return os::ProcessLock::acquire(runtime_dir + "/dataplane.lock");
 }
 
 Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
@@ -77,14 +77,14 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
   }
   // An engine that keeps a privilege works as well, so that is worth a warning and no more. Those
   // that stay load the program again when the config outgrows its memory, and join groups.
-  if (Status dropped = shm::drop_privileges(kKeptCapabilities); !dropped) {
+  if (Status dropped = os::drop_privileges(kKeptCapabilities); !dropped) {
     spdlog::warn("{}", dropped.error().message);
   }
   return engine;
 }
 
 Status Engine::take_lock() {
-  Result<shm::ProcessLock> lock = take_engine_lock(options_.runtime_dir);
+  Result<os::ProcessLock> lock = take_engine_lock(options_.runtime_dir);
   if (!lock) return lock.error();
   lock_.emplace(std::move(*lock));
   return ok();
@@ -104,7 +104,7 @@ Status Engine::find_nics() {
   for (const std::string& name : options_.interfaces) {
     Result<Nic> nic = find_nic(name);
     if (!nic) return nic.error();
-    const Result<std::vector<std::string>> changed = shm::keep_vlan_tags(name);
+    const Result<std::vector<std::string>> changed = os::keep_vlan_tags(name);
     if (!changed) return changed.error().within("--interface " + name);
     for (const std::string& interface : *changed) {
       spdlog::info("interface {}: leaves VLAN tags in frames from now on (rxvlan off)", interface);
@@ -180,7 +180,7 @@ Status Engine::draw_secrets() {
           sizeof(control.flow_secret) ||
       ::getrandom(&control.flow_multiplier, sizeof(control.flow_multiplier), 0) !=
           sizeof(control.flow_multiplier)) {
-    return shm::os_error("no random numbers");
+    return os::os_error("no random numbers");
   }
   control.flow_multiplier |= 1;  // an even one loses bits
   return ok();

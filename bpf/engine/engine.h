@@ -20,10 +20,10 @@
 #include "bpf/engine/program.h"
 #include "bpf/engine/stats_copy.h"
 #include "bpf/engine/sweep.h"
+#include "dataplane/os/process_lock.h"
+#include "dataplane/os/service_manager.h"
 #include "dataplane/shm/config_reader.h"
 #include "dataplane/shm/flow_set.h"
-#include "dataplane/shm/process_lock.h"
-#include "dataplane/shm/service_manager.h"
 #include "dataplane/shm/stats_writer.h"
 
 namespace millrace::xdp {
@@ -81,7 +81,7 @@ class Engine {
   [[nodiscard]] Status grow_config(std::uint64_t missing_bytes);
 
   EngineOptions options_;
-  std::optional<shm::ProcessLock> lock_;
+  std::optional<os::ProcessLock> lock_;
   std::vector<Nic> nics_;
   std::optional<Pins> pins_;
   std::optional<Program> program_;
@@ -106,11 +106,11 @@ class Engine {
   std::uint64_t file_check_due_ns_ = 0;
   std::vector<std::string> attach_problems_;  // by nic: what was said last
   std::string file_problem_;                  // likewise
-  shm::Watchdog watchdog_;
+  os::Watchdog watchdog_;
 };
 
 // The lock of whoever is the engine, or puts an end to it. Makes the directory if it is missing.
-[[nodiscard]] Result<shm::ProcessLock> take_engine_lock(const std::string& runtime_dir);
+[[nodiscard]] Result<os::ProcessLock> take_engine_lock(const std::string& runtime_dir);
 
 // Ends forwarding on all interfaces and removes everything from the kernel; flows stay in the flow
 // directory, which is that of the last daemon when `flow_dir` is "". Fails while a daemon runs.

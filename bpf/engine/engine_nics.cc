@@ -12,7 +12,7 @@
 
 #include "bpf/engine/engine.h"
 #include "dataplane/core/counted.h"
-#include "dataplane/shm/interface.h"
+#include "dataplane/os/interface.h"
 
 namespace millrace::xdp {
 
@@ -89,7 +89,7 @@ bool Engine::keep_attached(std::uint32_t index) {
 // A bond that fails over, a virtual machine that moves, an operator.
 void Engine::watch_macs(std::uint64_t now_ns) {
   for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
-    const Result<core::MacAddr> mac = shm::mac_of_interface(nics_[nic].name);
+    const Result<core::MacAddr> mac = os::mac_of_interface(nics_[nic].name);
     if (!mac || *mac == nics_[nic].mac) continue;  // or gone for the moment
     spdlog::info("interface {}: has another MAC address, VIPs are announced anew", nics_[nic].name);
     nics_[nic].mac = *mac;
@@ -111,9 +111,8 @@ void Engine::publish_drops(std::uint32_t nic) {
   if (counted.tx_dropped == 0 || has_told_of_drops_[nic]) return;
   has_told_of_drops_[nic] = true;
   // No error: any full queue loses a few. When it goes on, an alarm tells.
-  spdlog::warn("interface {}: its driver dropped {} that it was given to send: {}",
-               nics_[nic].name, core::counted(counted.tx_dropped, "frame"),
-               cause_of_lost_sends(nics_[nic]));
+  spdlog::warn("interface {}: its driver dropped {} that it was given to send: {}", nics_[nic].name,
+               core::counted(counted.tx_dropped, "frame"), cause_of_lost_sends(nics_[nic]));
 }
 
 }  // namespace millrace::xdp

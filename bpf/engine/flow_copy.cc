@@ -152,7 +152,7 @@ Import import_tables(std::span<const core::FlowTable::Left> left, const Maps& in
         if (!core::FlowTable::is_believable(record) || core::is_over(record) != wants_over)
           continue;
         const mr_last_hop& hop = table.last_hops[record.last_hop];
-        importer.enter(record, core::FlowTable::is_believable(hop) ? to_word(hop) : 0);
+        importer.enter(record, core::LastHops::is_believable(hop) ? to_word(hop) : 0);
       }
     }
   }

@@ -13,9 +13,9 @@
 
 #include "bpf/engine/engine.h"
 #include "dataplane/core/counted.h"
+#include "dataplane/os/service_manager.h"
 #include "dataplane/program/program.h"
 #include "dataplane/shm/flow_set.h"
-#include "dataplane/shm/service_manager.h"
 
 namespace {
 
@@ -147,7 +147,7 @@ int run(const EngineOptions& options) {
   spdlog::info("ready: {}, {}, runtime directory {}",
                counted(options.interfaces.size(), "interface"), counted(options.flows, "flow"),
                options.runtime_dir);
-  millrace::shm::tell_ready();
+  millrace::os::tell_ready();
   (*engine)->run(is_stop_asked);
   spdlog::info("stopped; the program goes on forwarding (millrace-xdp detach ends that)");
   return 0;

@@ -57,11 +57,11 @@ const std::uint8_t* group_in(const nlmsghdr& message) {
 }  // namespace
 
 Result<Memberships> Memberships::open(const std::vector<Nic>& nics) {
-  shm::File socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-  if (!socket.is_open()) return shm::os_error("cannot open a netlink socket");
+  os::File socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+  if (!socket.is_open()) return os::os_error("cannot open a netlink socket");
   if (::setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &kAnswerTimeout, sizeof(kAnswerTimeout)) !=
       0) {
-    return shm::os_error("cannot bound a netlink socket's waiting");
+    return os::os_error("cannot bound a netlink socket's waiting");
   }
   return Memberships(nics, std::move(socket));
 }
@@ -156,13 +156,13 @@ Result<std::map<std::uint32_t, Memberships::Groups>> Memberships::read() {
                     .nlmsg_pid = 0};
   request.address.ifa_family = AF_INET6;
   if (::send(socket_.fd(), &request, sizeof(request), 0) != sizeof(request)) {
-    return shm::os_error("cannot ask for the interfaces' addresses");
+    return os::os_error("cannot ask for the interfaces' addresses");
   }
   std::map<std::uint32_t, Groups> found;
   alignas(nlmsghdr) std::array<char, kAnswerBytes> answer;
   for (;;) {
     const ssize_t bytes = ::recv(socket_.fd(), answer.data(), answer.size(), 0);
-    if (bytes < 0) return shm::os_error("cannot read the interfaces' addresses");
+    if (bytes < 0) return os::os_error("cannot read the interfaces' addresses");
     auto left = static_cast<unsigned>(bytes);
     const auto* message = reinterpret_cast<const nlmsghdr*>(answer.data());
     for (; NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {

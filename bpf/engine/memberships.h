@@ -20,7 +20,7 @@
 
 #include "bpf/engine/nics.h"
 #include "dataplane/core/announcements.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::xdp {
 
@@ -45,7 +45,7 @@ class Memberships {
  private:
   using Groups = std::set<core::Ipv6Group>;
 
-  Memberships(const std::vector<Nic>& nics, shm::File socket)
+  Memberships(const std::vector<Nic>& nics, os::File socket)
       : nics_(nics), socket_(std::move(socket)) {}
   [[nodiscard]] Result<std::map<std::uint32_t, Groups>> read();
   // The kernel's answer: 0 or an errno.
@@ -53,7 +53,7 @@ class Memberships {
   [[nodiscard]] std::string bring_about(const Nic& nic, const Groups& has);
 
   std::vector<Nic> nics_;
-  shm::File socket_;
+  os::File socket_;
   Groups wanted_;
   bool is_adopted_ = false;  // before the first config nothing is left: it may be the same
   std::string told_;

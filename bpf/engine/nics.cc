@@ -10,8 +10,8 @@
 #include <fstream>
 
 #include "bpf/engine/driver_statistics.h"
-#include "dataplane/shm/file.h"
-#include "dataplane/shm/interface.h"
+#include "dataplane/os/file.h"
+#include "dataplane/os/interface.h"
 
 namespace millrace::xdp {
 
@@ -21,7 +21,7 @@ namespace {
 bool ask(const std::string& name, unsigned long request, ifreq& answer) {
   answer = {};
   name.copy(answer.ifr_name, sizeof(answer.ifr_name) - 1);
-  const shm::File socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const os::File socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   return socket.is_open() && ::ioctl(socket.fd(), request, &answer) == 0;
 }
 
@@ -41,10 +41,10 @@ Result<Nic> find_nic(const std::string& name) {
   Nic nic;
   nic.name = name;
   nic.ifindex = static_cast<std::uint32_t>(answer.ifr_ifindex);
-  if (Status usable = shm::check_interface(name); !usable) {
+  if (Status usable = os::check_interface(name); !usable) {
     return usable.error().within("--interface");
   }
-  const Result<core::MacAddr> mac = shm::mac_of_interface(name);
+  const Result<core::MacAddr> mac = os::mac_of_interface(name);
   if (!mac) return mac.error().within("--interface");
   nic.mac = *mac;
   if (!ask(name, SIOCGIFMTU, answer)) return Error{"--interface " + name + ": has no MTU"};
@@ -75,12 +75,12 @@ std::vector<std::uint32_t> bond_members(const Nic& nic) {
 }
 
 std::string interface_text(std::uint32_t ifindex) {
-  const std::string name = shm::name_of_interface(ifindex);
+  const std::string name = os::name_of_interface(ifindex);
   return "interface " + (name.empty() ? std::to_string(ifindex) + " (gone)" : name);
 }
 
 bool follow_name(Nic& nic) {
-  const std::string name = shm::name_of_interface(nic.ifindex);
+  const std::string name = os::name_of_interface(nic.ifindex);
   if (name.empty() || name == nic.name) return false;
   nic.name = name;
   return true;
@@ -88,7 +88,7 @@ bool follow_name(Nic& nic) {
 
 bool link_is_up(const Nic& nic) {
   // By the name that it has this moment: another one is no reason to call it down.
-  const std::string name = shm::name_of_interface(nic.ifindex);
+  const std::string name = os::name_of_interface(nic.ifindex);
   ifreq answer{};
   return !name.empty() && ask(name, SIOCGIFFLAGS, answer) && (answer.ifr_flags & IFF_RUNNING) != 0;
 }

@@ -17,7 +17,7 @@
 #include <utility>
 
 #include "dataplane/contract/shm_abi.h"
-#include "dataplane/shm/process_lock.h"
+#include "dataplane/os/process_lock.h"
 
 namespace millrace::xdp {
 
@@ -54,7 +54,7 @@ std::vector<std::string> entries_of(const std::string& directory, const std::str
 
 }  // namespace
 
-Pins::Pins(shm::File lock, std::string directory)
+Pins::Pins(os::File lock, std::string directory)
     : lock_(std::move(lock)),
       directory_(std::move(directory)),
       maps_directory_(directory_ + "/" + kMapsPrefix + std::to_string(MR_ABI_VERSION)) {}
@@ -66,9 +66,9 @@ Result<Pins> Pins::open(const std::string& directory) {
                  ": is on no bpf file system (mount -t bpf bpf /sys/fs/bpf)"};
   }
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
-    return shm::os_error("cannot make --pin-dir " + directory);
+    return os::os_error("cannot make --pin-dir " + directory);
   }
-  Result<shm::File> lock = shm::lock_directory(directory);
+  Result<os::File> lock = os::lock_directory(directory);
   if (!lock) {
     return Error{"--pin-dir " + lock.error().message +
                  "; one daemon serves several interfaces (--interface A --interface B), a second "
@@ -77,8 +77,8 @@ Result<Pins> Pins::open(const std::string& directory) {
   return Pins(std::move(*lock), directory);
 }
 
-std::optional<shm::File> Pins::find_map(const std::string& name) const {
-  shm::File map(::bpf_obj_get((maps_directory_ + "/" + name).c_str()));
+std::optional<os::File> Pins::find_map(const std::string& name) const {
+  os::File map(::bpf_obj_get((maps_directory_ + "/" + name).c_str()));
   if (!map.is_open()) return std::nullopt;
   return map;
 }
@@ -88,8 +88,8 @@ Status Pins::pin_map(const std::string& name, int fd) const {
   const std::string path = maps_directory_ + "/" + name;
   const std::string beside = path + kNewSuffix;
   (void)::unlink(beside.c_str());  // what cannot be removed is in the way of the next line
-  if (::bpf_obj_pin(fd, beside.c_str()) != 0) return shm::os_error("cannot pin " + beside);
-  if (::rename(beside.c_str(), path.c_str()) != 0) return shm::os_error("cannot pin " + path);
+  if (::bpf_obj_pin(fd, beside.c_str()) != 0) return os::os_error("cannot pin " + beside);
+  if (::rename(beside.c_str(), path.c_str()) != 0) return os::os_error("cannot pin " + path);
   return ok();
 }
 
@@ -97,17 +97,17 @@ Status Pins::pin_maps(std::span<const NamedMap> maps) const {
   const std::string beside = maps_directory_ + kNewSuffix;
   std::error_code ignored;  // what cannot be removed is in the way of the next line
   fs::remove_all(beside, ignored);
-  if (::mkdir(beside.c_str(), 0700) != 0) return shm::os_error("cannot make " + beside);
+  if (::mkdir(beside.c_str(), 0700) != 0) return os::os_error("cannot make " + beside);
   for (const NamedMap& map : maps) {
     const std::string path = beside + "/" + map.name;
-    if (::bpf_obj_pin(map.fd, path.c_str()) != 0) return shm::os_error("cannot pin " + path);
+    if (::bpf_obj_pin(map.fd, path.c_str()) != 0) return os::os_error("cannot pin " + path);
   }
   if (::renameat2(AT_FDCWD, beside.c_str(), AT_FDCWD, maps_directory_.c_str(), RENAME_EXCHANGE) !=
       0) {
     // There is nothing to exchange it with, or this kernel cannot.
     fs::remove_all(maps_directory_, ignored);
     if (::rename(beside.c_str(), maps_directory_.c_str()) != 0) {
-      return shm::os_error("cannot pin " + maps_directory_);
+      return os::os_error("cannot pin " + maps_directory_);
     }
   }
   remove_maps_but(maps_directory_);
@@ -124,7 +124,7 @@ void Pins::remove_maps_but(const std::string& kept) const {
 std::vector<PinnedLink> Pins::links() const {
   std::vector<PinnedLink> found;
   for (const std::string& path : entries_of(directory_, kLinkPrefix)) {
-    shm::File fd(::bpf_obj_get(path.c_str()));
+    os::File fd(::bpf_obj_get(path.c_str()));
     if (!fd.is_open()) continue;
     const std::uint32_t ifindex = ifindex_of(fd.fd());
     found.push_back({.path = path, .fd = std::move(fd), .ifindex = ifindex});
@@ -135,12 +135,12 @@ std::vector<PinnedLink> Pins::links() const {
 Status Pins::pin_link(std::uint32_t ifindex, int fd) const {
   const std::string path = directory_ + "/" + kLinkPrefix + std::to_string(ifindex);
   (void)::unlink(path.c_str());  // absent is fine; what stays is in the way of the next line
-  if (::bpf_obj_pin(fd, path.c_str()) != 0) return shm::os_error("cannot pin " + path);
+  if (::bpf_obj_pin(fd, path.c_str()) != 0) return os::os_error("cannot pin " + path);
   return ok();
 }
 
 Status Pins::remove_link(PinnedLink link) {
-  if (::unlink(link.path.c_str()) != 0) return shm::os_error("cannot remove " + link.path);
+  if (::unlink(link.path.c_str()) != 0) return os::os_error("cannot remove " + link.path);
   return ok();
 }
 
@@ -165,14 +165,14 @@ std::vector<std::uint32_t> Pins::interfaces() const {
 Status Pins::add_chain(std::uint32_t ifindex) const {
   const std::string path = directory_ + "/" + kChainPrefix + std::to_string(ifindex);
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    return shm::os_error("cannot make " + path);
+    return os::os_error("cannot make " + path);
   }
   return ok();
 }
 
 Status Pins::remove_chain(std::uint32_t ifindex) const {
   const std::string path = directory_ + "/" + kChainPrefix + std::to_string(ifindex);
-  if (::rmdir(path.c_str()) != 0) return shm::os_error("cannot remove " + path);
+  if (::rmdir(path.c_str()) != 0) return os::os_error("cannot remove " + path);
   return ok();
 }
 

@@ -17,13 +17,13 @@
 #include <vector>
 
 #include "dataplane/core/result.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::xdp {
 
 struct PinnedLink {
   std::string path;
-  shm::File fd;
+  os::File fd;
   std::uint32_t ifindex = 0;  // 0: its interface is gone
 };
 
@@ -34,7 +34,7 @@ class Pins {
   [[nodiscard]] static Result<Pins> open(const std::string& directory);
 
   // The pinned map, or nothing.
-  [[nodiscard]] std::optional<shm::File> find_map(const std::string& name) const;
+  [[nodiscard]] std::optional<os::File> find_map(const std::string& name) const;
   // In the place of the one that has been there, in one step.
   [[nodiscard]] Status pin_map(const std::string& name, int fd) const;
   // All of a daemon, in the place of those of any ABI version, in one step: whoever is killed on
@@ -61,10 +61,10 @@ class Pins {
   void remove_directory() const;
 
  private:
-  Pins(shm::File lock, std::string directory);
+  Pins(os::File lock, std::string directory);
   void remove_maps_but(const std::string& kept) const;
 
-  shm::File lock_;
+  os::File lock_;
   std::string directory_;
   std::string maps_directory_;
 };

@@ -60,7 +60,7 @@ Error load_error(int error) {
         "root"};
   }
   errno = error;
-  return shm::os_error(
+  return os::os_error(
       "the kernel refused the XDP program (it needs Linux 5.12 or newer; --log-level debug shows "
       "what the kernel said)");
 }
@@ -68,7 +68,7 @@ Error load_error(int error) {
 namespace {
 
 // Empty, or why the pinned map is not what `wanted` would be.
-std::string difference(const bpf_map* wanted, const char* name, const shm::File& found) {
+std::string difference(const bpf_map* wanted, const char* name, const os::File& found) {
   bpf_map_info info{};
   std::uint32_t bytes = sizeof(info);
   if (::bpf_obj_get_info_by_fd(found.fd(), &info, &bytes) != 0) return "cannot be asked";
@@ -83,20 +83,20 @@ std::string difference(const bpf_map* wanted, const char* name, const shm::File&
   return text;
 }
 
-std::uint32_t entries_of(const shm::File& map) {
+std::uint32_t entries_of(const os::File& map) {
   bpf_map_info info{};
   std::uint32_t bytes = sizeof(info);
   return ::bpf_obj_get_info_by_fd(map.fd(), &info, &bytes) == 0 ? info.max_entries : 0;
 }
 
-Result<shm::Mapping> map_memory_of(int fd, std::uint64_t bytes) {
+Result<os::Mapping> map_memory_of(int fd, std::uint64_t bytes) {
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  const shm::File file(::dup(fd));
-  return shm::Mapping::map(file, (bytes + page - 1) / page * page, shm::Access::read_write);
+  const os::File file(::dup(fd));
+  return os::Mapping::map(file, (bytes + page - 1) / page * page, os::Access::read_write);
 }
 
 template <typename T>
-std::span<T> elements(const shm::Mapping& memory, std::uint64_t count) {
+std::span<T> elements(const os::Mapping& memory, std::uint64_t count) {
   return {reinterpret_cast<T*>(memory.bytes().data()), static_cast<std::size_t>(count)};
 }
 
@@ -130,9 +130,9 @@ Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
   if (object == nullptr) return load_error(errno);
   Program program(std::move(object));
   program.options_ = options;
-  std::vector<shm::File> kept;
+  std::vector<os::File> kept;
   for (const auto& [name, map] : program.object_->shared_maps()) {
-    std::optional<shm::File> found = pins.find_map(name);
+    std::optional<os::File> found = pins.find_map(name);
     if (!found) {
       program.why_new_maps_ = "none of an earlier one are there";
       break;
@@ -148,7 +148,7 @@ Result<Program> Program::load(const ProgramOptions& options, const Pins& pins) {
   if (program.has_kept_maps()) {
     std::vector<int> maps_in_use;
     maps_in_use.reserve(kept.size());
-    for (const shm::File& map : kept) maps_in_use.push_back(map.fd());
+    for (const os::File& map : kept) maps_in_use.push_back(map.fd());
     if (Status used = program.object_->use_maps(maps_in_use); !used) return used.error();
   }
   if (const int error = nlb_xdp__load(program.object_->skeleton); error != 0) {
@@ -173,7 +173,7 @@ Status Program::map_memory() {
   for (const auto& [name, map] : object_->shared_maps()) {
     memory_.emplace_back();
     if (::bpf_map__type(map) == BPF_MAP_TYPE_DEVMAP) continue;
-    Result<shm::Mapping> memory =
+    Result<os::Mapping> memory =
         map_memory_of(::bpf_map__fd(map),
                       std::uint64_t{::bpf_map__value_size(map)} * ::bpf_map__max_entries(map));
     if (!memory) return memory.error().within(name);
@@ -193,17 +193,17 @@ Status Program::map_memory() {
 }
 
 Result<FormerFlows> pinned_flows(const Pins& pins) {
-  const std::optional<shm::File> flows = pins.find_map("flows");
-  const std::optional<shm::File> last_hops = pins.find_map("last_hops");
+  const std::optional<os::File> flows = pins.find_map("flows");
+  const std::optional<os::File> last_hops = pins.find_map("last_hops");
   bpf_map_info info{};
   std::uint32_t bytes = sizeof(info);
   if (!flows || !last_hops || ::bpf_obj_get_info_by_fd(flows->fd(), &info, &bytes) != 0 ||
       info.value_size != sizeof(mr_flow_record)) {
     return Error{"no flows of an earlier XDP engine are pinned"};
   }
-  Result<shm::Mapping> records =
+  Result<os::Mapping> records =
       map_memory_of(flows->fd(), std::uint64_t{info.max_entries} * sizeof(mr_flow_record));
-  Result<shm::Mapping> hops =
+  Result<os::Mapping> hops =
       map_memory_of(last_hops->fd(), MR_LAST_HOP_COUNT * sizeof(mr_xdp_last_hop));
   if (!records) return records.error();
   if (!hops) return hops.error();
@@ -223,7 +223,7 @@ Result<ClockReading> Program::Object::read_clock() const {
   run.data_size_in = frame.size();
   run.repeat = 1;
   if (::bpf_prog_test_run_opts(::bpf_program__fd(skeleton->progs.read_clock), &run) != 0) {
-    return shm::os_error("cannot read the kernel's clocks (BPF_PROG_TEST_RUN)");
+    return os::os_error("cannot read the kernel's clocks (BPF_PROG_TEST_RUN)");
   }
   return ClockReading{.jiffies = skeleton->bss->clock_reading.jiffies,
                       .ktime_ns = skeleton->bss->clock_reading.ktime_ns};
@@ -288,7 +288,7 @@ Status Program::set_nics(const std::vector<Nic>& nics) {
     std::copy(nics[i].mac.bytes.begin(), nics[i].mac.bytes.end(), wanted[i].mac);
   }
   if (const std::optional<std::uint32_t> refused = send_to(wanted, nics.size())) {
-    const Error error = shm::os_error(nics[*refused].name + ": cannot be sent to by XDP");
+    const Error error = os::os_error(nics[*refused].name + ": cannot be sent to by XDP");
     send_to(before, control.nic_count);
     return error;
   }
@@ -335,8 +335,8 @@ Status Program::grow_config(std::uint32_t lines, const std::vector<Nic>& nics, M
   maps[kConfigLinesMap] = kOwnMap;
   if (Status used = larger->use_maps(maps); !used) return used;
   if (const int error = nlb_xdp__load(larger->skeleton); error != 0) return load_error(-error);
-  Result<shm::Mapping> memory = map_memory_of(larger->map_fds()[kConfigLinesMap],
-                                              std::uint64_t{lines} * MR_CONFIG_LINE_BYTES);
+  Result<os::Mapping> memory = map_memory_of(larger->map_fds()[kConfigLinesMap],
+                                             std::uint64_t{lines} * MR_CONFIG_LINE_BYTES);
   if (!memory) return memory.error().within("config_lines");
   const auto larger_lines = elements<mr_config_line>(*memory, lines);
   std::ranges::copy(maps_.config_lines, larger_lines.begin());

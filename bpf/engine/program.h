@@ -18,7 +18,7 @@
 #include "bpf/engine/nics.h"
 #include "bpf/engine/pins.h"
 #include "dataplane/core/result.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::xdp {
 
@@ -44,8 +44,8 @@ struct ProgramOptions {
 
 // The pinned flows, for a daemon that does not go on with the maps, and for detaching.
 struct FormerFlows {
-  shm::Mapping flows_memory;
-  shm::Mapping last_hops_memory;
+  os::Mapping flows_memory;
+  os::Mapping last_hops_memory;
   std::span<mr_flow_record> flows;
   std::span<mr_xdp_last_hop> last_hops;
 };
@@ -107,7 +107,7 @@ class Program {
   [[nodiscard]] Result<std::uint64_t> ns_per_jiffy();
 
   std::unique_ptr<Object> object_;
-  std::vector<shm::Mapping> memory_;
+  std::vector<os::Mapping> memory_;
   Maps maps_;
   std::string why_new_maps_;
   ProgramOptions options_;

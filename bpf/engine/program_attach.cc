@@ -17,7 +17,7 @@ namespace millrace::xdp {
 
 namespace {
 
-bpf_link_info info_of(const shm::File& link) {
+bpf_link_info info_of(const os::File& link) {
   bpf_link_info info{};
   std::uint32_t bytes = sizeof(info);
   (void)::bpf_obj_get_info_by_fd(link.fd(), &info, &bytes);  // then it is all zeroes
@@ -48,8 +48,7 @@ Status attach_by_link(int program, const Nic& nic, Mode mode, const Pins& pins) 
   bpf_link_create_opts options{};
   options.sz = sizeof(options);
   options.flags = mode == Mode::native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
-  const shm::File link(
-      ::bpf_link_create(program, static_cast<int>(nic.ifindex), BPF_XDP, &options));
+  const os::File link(::bpf_link_create(program, static_cast<int>(nic.ifindex), BPF_XDP, &options));
   if (!link.is_open()) return attach_error(nic, mode, errno);
   return pins.pin_link(nic.ifindex, link.fd());
 }
@@ -57,7 +56,7 @@ Status attach_by_link(int program, const Nic& nic, Mode mode, const Pins& pins) 
 // What an interface had before attach_alone() came to it.
 struct Before {
   Nic nic;
-  shm::File program;  // closed: none, or one that the kernel does not give us
+  os::File program;  // closed: none, or one that the kernel does not give us
   Mode mode = Mode::native;
   bool had_link = false;
 };
@@ -83,7 +82,7 @@ Before state_of(const Nic& nic, const std::vector<PinnedLink>& links) {
   const auto link = std::ranges::find(links, nic.ifindex, &PinnedLink::ifindex);
   before.had_link = link != links.end();
   if (before.had_link) {
-    before.program = shm::File(::bpf_prog_get_fd_by_id(info_of(link->fd).prog_id));
+    before.program = os::File(::bpf_prog_get_fd_by_id(info_of(link->fd).prog_id));
   }
   return before;
 }

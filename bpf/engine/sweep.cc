@@ -11,9 +11,9 @@
 
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/os/clock.h"
 #include "dataplane/rules/flow_rule.h"
 #include "dataplane/rules/forwarding_rule.h"
-#include "dataplane/shm/clock.h"
 
 namespace millrace::xdp {
 

@@ -13,7 +13,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "dataplane/shm/denied.h"
+#include "dataplane/os/denied.h"
 
 namespace millrace::control {
 namespace {
@@ -28,7 +28,7 @@ std::string stuck_text(std::chrono::seconds patience) {
 }
 
 std::string denied_text(const std::string& path) {
-  const shm::Denial denial = shm::denial_of(path);
+  const os::Denial denial = os::denial_of(path);
   return "permission denied: " + denial.text + ". Use sudo" +
          (denial.group.empty() ? ""
                                : ", or become a member of the group (usermod --append --groups " +
@@ -59,7 +59,7 @@ Error connect_error(const std::string& path, int error, std::chrono::seconds pat
 }
 
 // 0, or errno of what failed.
-int connect_socket(const shm::File& socket, const std::string& path) {
+int connect_socket(const os::File& socket, const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) return ENAMETOOLONG;
@@ -71,13 +71,13 @@ int connect_socket(const shm::File& socket, const std::string& path) {
 }  // namespace
 
 bool ApiClient::is_nobody_there(const std::string& path) {
-  const shm::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const os::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int error = connect_socket(socket, path);
   return error == ENOENT || error == ECONNREFUSED;
 }
 
 Result<ApiClient> ApiClient::connect(const std::string& path, std::chrono::seconds patience) {
-  shm::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  os::File socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.is_open()) return connect_error(path, errno, patience);
   const timeval timeout{.tv_sec = patience.count(), .tv_usec = 0};
   setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "dataplane/core/result.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::control {
 
@@ -32,11 +32,11 @@ class ApiClient {
   [[nodiscard]] Result<boost::json::value> call(const boost::json::object& request);
 
  private:
-  ApiClient(shm::File socket, std::chrono::seconds patience)
+  ApiClient(os::File socket, std::chrono::seconds patience)
       : socket_(std::move(socket)), patience_(patience) {}
   [[nodiscard]] Error broken(const char* what) const;
 
-  shm::File socket_;
+  os::File socket_;
   std::chrono::seconds patience_;
 };
 

@@ -18,7 +18,7 @@
 #include "controlplane/model/wording.h"
 #include "dataplane/core/counted.h"
 #include "dataplane/core/drop_reason.h"
-#include "dataplane/shm/clock.h"
+#include "dataplane/os/clock.h"
 
 namespace millrace::control {
 namespace {

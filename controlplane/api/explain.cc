@@ -17,10 +17,10 @@
 #include "dataplane/core/drop_reason.h"
 #include "dataplane/core/parse.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/os/clock.h"
 #include "dataplane/rules/address_rule.h"
 #include "dataplane/rules/choice_rule.h"
 #include "dataplane/rules/forwarding_rule.h"
-#include "dataplane/shm/clock.h"
 
 namespace millrace::control {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "dataplane/contract/flow_table_abi.h"
 #include "dataplane/core/result.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::control {
 namespace {
@@ -35,13 +35,13 @@ class FlowTableReader {
   }
 
  private:
-  shm::File file_;
+  os::File file_;
   std::uint64_t records_offset_ = 0;
   std::uint32_t record_high_ = 0;
 };
 
 Result<FlowTableReader> FlowTableReader::open(const std::string& path) {
-  auto file = shm::File::open(path, O_RDONLY);
+  auto file = os::File::open(path, O_RDONLY);
   if (!file) return file.error();
   const auto size = file->size_bytes();
   if (!size) return size.error().within(path);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Typed access to the fields of one API request. Cold. Like config/reader.h for JSON: every wrong
+// Typed access to the fields of one API request. Cold. Like yaml/reader.h for JSON: every wrong
 // or unknown field is an error with place and reason, and all are collected.
 #pragma once
 

@@ -22,7 +22,7 @@
 #include <string_view>
 #include <utility>
 
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::control {
 
@@ -185,7 +185,7 @@ class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
         limits_(limits) {}
 
   [[nodiscard]] Status open();
-  [[nodiscard]] bool is_lost() const { return shm::identity_of(path_) != identity_; }
+  [[nodiscard]] bool is_lost() const { return os::identity_of(path_) != identity_; }
   [[nodiscard]] Status reopen();
   void accept();
   void stop();
@@ -202,7 +202,7 @@ class ApiServer::Acceptor : public std::enable_shared_from_this<Acceptor> {
   stream_protocol::acceptor acceptor_;
   asio::steady_timer retry_;
   std::string path_;
-  shm::FileIdentity identity_;  // of the socket that we listen on
+  os::FileIdentity identity_;  // of the socket that we listen on
   ApiParts parts_;
   ApiLimits limits_;
   std::set<std::shared_ptr<Session>> sessions_;
@@ -234,13 +234,13 @@ Status ApiServer::Acceptor::open() {
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
   if (error) {
     errno = error.value();
-    return shm::path_error("API socket " + path_, path_);
+    return os::path_error("API socket " + path_, path_);
   }
-  identity_ = shm::identity_of(path_);
+  identity_ = os::identity_of(path_);
   // Who may use it: the group of the directory, also after a run by hand.
-  const auto directory = shm::File::open(std::filesystem::absolute(path_).parent_path(), O_PATH);
-  const auto socket = shm::File::open(path_, O_PATH | O_NOFOLLOW);
-  if (directory && socket) shm::give_to_group_of(*directory, *socket);
+  const auto directory = os::File::open(std::filesystem::absolute(path_).parent_path(), O_PATH);
+  const auto socket = os::File::open(path_, O_PATH | O_NOFOLLOW);
+  if (directory && socket) os::give_to_group_of(*directory, *socket);
   return ok();
 }
 

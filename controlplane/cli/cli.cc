@@ -16,7 +16,7 @@
 #include "controlplane/cli/render.h"
 #include "controlplane/cli/top.h"
 #include "controlplane/config/load.h"
-#include "controlplane/config/utf8.h"
+#include "controlplane/yaml/utf8.h"
 #include "dataplane/core/counted.h"
 
 namespace millrace::control {

@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "controlplane/config/reader.h"
 #include "controlplane/model/attribute.h"
+#include "controlplane/yaml/reader.h"
 
 namespace millrace::control {
 

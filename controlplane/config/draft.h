@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "controlplane/config/load.h"
-#include "controlplane/config/reader.h"
 #include "controlplane/model/model.h"
+#include "controlplane/yaml/reader.h"
 
 namespace millrace::control {
 

@@ -3,19 +3,13 @@
 // From file to Config: node, load balancers and listeners are read here. Cold.
 #include "controlplane/config/load.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <array>
-#include <cerrno>
 #include <utility>
 
 #include "controlplane/config/attribute_reader.h"
 #include "controlplane/config/draft.h"
-#include "controlplane/config/reader.h"
-#include "controlplane/config/yaml_tree.h"
 #include "controlplane/model/attribute_tables.h"
-#include "dataplane/shm/file.h"
+#include "controlplane/yaml/reader.h"
+#include "controlplane/yaml/yaml_tree.h"
 
 namespace millrace::control {
 namespace {
@@ -30,21 +24,6 @@ ListenerDraft read_listener(const Cursor& at, ErrorList& errors);
 void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList& errors);
 void read_listener_attributes(const Cursor& at, Listener& settings, ErrorList& errors);
 
-constexpr const char* kCannotOpen = "cannot open the file";
-
-std::variant<std::string, ConfigError> read_all(int fd, const std::string& place) {
-  std::string text;
-  std::array<char, 65536> chunk;
-  while (text.size() <= kYamlBytesMax) {
-    const ssize_t got = ::read(fd, chunk.data(), chunk.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return ConfigError{place, shm::os_error("cannot read the file").message};
-    if (got == 0) break;
-    text.append(chunk.data(), static_cast<std::size_t>(got));
-  }
-  return text;
-}
-
 std::vector<ConfigError> single_error(const std::string& name, const YamlProblem& problem) {
   ErrorList errors(name);
   errors.add(problem.place, "", problem.reason);
@@ -52,8 +31,6 @@ std::vector<ConfigError> single_error(const std::string& name, const YamlProblem
 }
 
 }  // namespace
-
-std::string to_string(const ConfigError& error) { return error.place + ": " + error.reason; }
 
 LoadResult load_config(std::string_view yaml_text, const std::string& name,
                        const FindOwnInterface& own_interface) {
@@ -90,21 +67,6 @@ std::optional<EngineKind> load_engine_kind(std::string_view yaml_text) {
   const LoadResult loaded = load_config(yaml_text, "");
   const auto* config = std::get_if<Config>(&loaded);
   return config == nullptr ? std::nullopt : std::optional(config->node.engine);
-}
-
-std::variant<std::string, ConfigError> read_config_file(const std::string& path) {
-  const shm::File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!file.is_open()) return ConfigError{path, shm::path_error(kCannotOpen, path).message};
-  const Status is_file = shm::check_kind(file.fd(), kCannotOpen);
-  if (!is_file) return ConfigError{path, is_file.error().message};
-  return read_all(file.fd(), path);
-}
-
-std::variant<std::string, ConfigError> read_given_file(const std::string& word) {
-  if (word == "-") return read_all(STDIN_FILENO, "standard input");
-  const shm::File file(::open(word.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.is_open()) return ConfigError{word, shm::path_error(kCannotOpen, word).message};
-  return read_all(file.fd(), word);
 }
 
 std::optional<EngineKind> read_engine(const Cursor& at, ErrorList& errors) {

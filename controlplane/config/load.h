@@ -15,18 +15,9 @@
 #include <vector>
 
 #include "controlplane/model/model.h"
+#include "controlplane/yaml/text_file.h"
 
 namespace millrace::control {
-
-struct ConfigError {
-  std::string place;   // "web.yaml:12:9: load_balancers[0].listeners[1].port"
-  std::string reason;  // says what is allowed
-
-  friend bool operator==(const ConfigError&, const ConfigError&) = default;
-};
-
-// "PLACE: REASON", as a person reads it.
-[[nodiscard]] std::string to_string(const ConfigError& error);
 
 using LoadResult = std::variant<Config, std::vector<ConfigError>>;
 
@@ -47,13 +38,5 @@ using FindOwnInterface = std::function<std::string(const IpAddress&)>;
 // Reads the file at `path` and loads it. One that cannot be read is an error like any.
 [[nodiscard]] LoadResult load_config_file(const std::string& path,
                                           const FindOwnInterface& own_interface = {});
-
-// The text of the file at `path`, at most one byte more than a config may have. Waits for nobody:
-// what is no file, such as a named pipe, is an error.
-[[nodiscard]] std::variant<std::string, ConfigError> read_config_file(const std::string& path);
-
-// Likewise of what somebody names on a command line, who may wait: also a pipe, as in
-// `apply <(sed ... FILE)`, and standard input ("-").
-[[nodiscard]] std::variant<std::string, ConfigError> read_given_file(const std::string& word);
 
 }  // namespace millrace::control

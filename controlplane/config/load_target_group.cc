@@ -8,8 +8,8 @@
 
 #include "controlplane/config/attribute_reader.h"
 #include "controlplane/config/draft.h"
-#include "controlplane/config/reader.h"
 #include "controlplane/model/attribute_tables.h"
+#include "controlplane/yaml/reader.h"
 
 namespace millrace::control {
 namespace {

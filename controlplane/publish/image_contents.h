@@ -15,7 +15,7 @@ namespace millrace::control {
 // the same one again, and the publisher then does not even look at its bytes.
 struct LookupTable {
   std::vector<mr_lookup_slot> slots;  // members of the group by index
-  std::uint64_t digest = 0;           // core::maglev_digest
+  std::uint64_t digest = 0;           // maglev_digest
   std::uint64_t checksum = 0;         // core::checksum64 over `slots`
 };
 

@@ -65,7 +65,7 @@ ImageWriter::~ImageWriter() {
 
 Result<std::unique_ptr<ImageWriter>> ImageWriter::join(const Options& options) {
   Result<shm::Segment> segment =
-      shm::Segment::join(options.path, shm::kConfigSpec, shm::Access::read_write);
+      shm::Segment::join(options.path, shm::kConfigSpec, os::Access::read_write);
   if (!segment) return segment.error();
   if (const Status own = segment->check_trust(); !own) return own.error();
   const std::uint64_t generation =

@@ -73,7 +73,7 @@ class ImageWriter {
   [[nodiscard]] bool is_waiting() const { return oldest_read_ < published_.generation; }
 
   // Generations below `oldest_read` are read by no worker any more. Pass generation() when no
-  // engine is running (shm::ProcessLock::is_held): one that starts later begins with the newest.
+  // engine is running (os::ProcessLock::is_held): one that starts later begins with the newest.
   void reclaim(std::uint64_t oldest_read);
 
   // CLOCK_MONOTONIC now: the control plane's sign of life.

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 #include "dataplane/shm/segment.h"
 
 namespace millrace::control {
@@ -22,7 +22,7 @@ Result<std::unique_ptr<Publisher>> Publisher::open(const Options& options) {
                                        .step_hook = options.step_hook};
   shm::Segment::discard(options.path);  // of a predecessor that died before it was in place
   std::string why_not;
-  if (shm::identity_of(options.path) != shm::FileIdentity{}) {
+  if (os::identity_of(options.path) != os::FileIdentity{}) {
     Result<std::unique_ptr<ImageWriter>> joined = ImageWriter::join(of_writer);
     if (joined) return std::unique_ptr<Publisher>(new Publisher(options, std::move(*joined)));
     why_not = joined.error().message;

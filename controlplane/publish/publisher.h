@@ -55,7 +55,7 @@ class Publisher {
 
   // Generations below `oldest_read` are read by no worker any more; nullopt: an engine runs, but
   // what it reads cannot be seen. Pass generation() when none is running
-  // (shm::ProcessLock::is_held): one that starts later begins with the newest. Not between
+  // (os::ProcessLock::is_held): one that starts later begins with the newest. Not between
   // prepare() and commit().
   void reclaim(std::optional<std::uint64_t> oldest_read) {
     are_readers_seen_ = oldest_read.has_value();

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "dataplane/core/nanoseconds.h"
-#include "dataplane/shm/process_lock.h"
+#include "dataplane/os/process_lock.h"
 
 namespace millrace::control {
 
@@ -80,7 +80,7 @@ WorkerSnapshot worker_snapshot(const shm::StatsReader& stats, std::uint32_t inde
 }  // namespace
 
 EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_link) {
-  is_alive_ = shm::ProcessLock::is_held(lock_path_);
+  is_alive_ = os::ProcessLock::is_held(lock_path_);
   if (!was_there_first_) was_there_first_ = is_alive_;
   Poll result;
   links_.clear();
@@ -88,11 +88,11 @@ EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_lin
   if (!stats_) {
     // A file that no engine has made yet is another matter: it comes complete, and in one step. Of
     // one that is there, the XDP program may be left that forwards without its daemon.
-    const bool is_there = shm::identity_of(stats_path_) != shm::FileIdentity{};
+    const bool is_there = os::identity_of(stats_path_) != os::FileIdentity{};
     Result<shm::StatsReader> joined = shm::StatsReader::join(stats_path_);
     if (const Status own = joined ? joined->check_trust() : ok(); !own) joined = own.error();
     join_error_ = joined ? "" : joined.error().message;
-    is_unseen_ = !joined && (is_there || shm::is_hidden(stats_path_) || shm::is_hidden(lock_path_));
+    is_unseen_ = !joined && (is_there || os::is_hidden(stats_path_) || os::is_hidden(lock_path_));
     if (!joined) return result;
     stats_.emplace(std::move(*joined));
   }
@@ -156,7 +156,7 @@ NicSnapshot EngineWatch::nic_snapshot(std::size_t index) const {
 }
 
 std::optional<std::uint64_t> EngineWatch::oldest_read(std::uint64_t published) {
-  is_alive_ = shm::ProcessLock::is_held(lock_path_);
+  is_alive_ = os::ProcessLock::is_held(lock_path_);
   if (!is_alive_) return published;
   // Alive, but its segment is not there yet or not to be understood: it may be reading anything.
   if (!stats_ || stats_->is_stale()) return std::nullopt;

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "controlplane/lookup/maglev.h"
 #include "dataplane/core/checksum64.h"
-#include "dataplane/core/maglev.h"
 #include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
@@ -147,15 +147,15 @@ void Epochs::index_members() {
 // Makes the table anew from the one before; that one stays when nothing differs.
 void Epochs::renew_table(std::span<const std::uint16_t> old_index, std::uint64_t now_ns) {
   const auto before = restored_ != nullptr ? restored_ : table_;
-  const std::vector<core::MaglevTarget> targets = choices();
+  const std::vector<MaglevTarget> targets = choices();
   if (targets.empty() || (before == nullptr && !is_choice_stale_)) return drop_table();
   auto next = std::make_shared<LookupTable>();
   if (before != nullptr) *next = *before;
   if (!old_index.empty()) renumber_slots(next->slots, old_index);
   if (is_choice_stale_) {
     const std::vector<std::uint16_t> owners =
-        core::maglev_table(targets, settings_.seed, settings_.slot_count);
-    next->digest = core::maglev_digest(targets, owners);
+        maglev_table(targets, settings_.seed, settings_.slot_count);
+    next->digest = maglev_digest(targets, owners);
     enter_owners(next->slots, owners, now_ns);
   } else {
     enter_owners(next->slots, owners_of(next->slots), now_ns);
@@ -173,9 +173,9 @@ void Epochs::renew_table(std::span<const std::uint16_t> old_index, std::uint64_t
 }
 
 // All members, with their weights; none when nobody has any.
-std::vector<core::MaglevTarget> Epochs::choices() const {
+std::vector<MaglevTarget> Epochs::choices() const {
   if (std::ranges::all_of(members_, [](const EpochMember& m) { return m.weight == 0; })) return {};
-  std::vector<core::MaglevTarget> targets;
+  std::vector<MaglevTarget> targets;
   for (const EpochMember& member : members_) {
     targets.push_back({.identity = member.identity, .weight = member.weight});
   }

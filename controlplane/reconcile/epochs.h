@@ -19,8 +19,8 @@
 #include <span>
 #include <vector>
 
+#include "controlplane/lookup/maglev.h"
 #include "controlplane/publish/image_contents.h"
-#include "dataplane/core/maglev.h"
 
 namespace millrace::control {
 
@@ -80,7 +80,7 @@ class Epochs {
   [[nodiscard]] std::vector<std::uint16_t> sync_members(std::span<const EpochMember> members);
   void index_members();
   void renew_table(std::span<const std::uint16_t> old_index, std::uint64_t now_ns);
-  [[nodiscard]] std::vector<core::MaglevTarget> choices() const;
+  [[nodiscard]] std::vector<MaglevTarget> choices() const;
   void enter_owners(Slots& slots, std::span<const std::uint16_t> owners, std::uint64_t now_ns);
   void note_change(std::uint64_t now_ns);
   void close_windows(std::uint64_t now_ns);

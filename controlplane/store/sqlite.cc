@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <utility>
 
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::control {
 
@@ -78,11 +78,11 @@ std::string Statement::text(int column) const {
 }
 
 Result<Database> Database::open(const std::string& path) {
-  const Result<bool> is_elsewhere = shm::is_link(path);
+  const Result<bool> is_elsewhere = os::is_link(path);
   if (!is_elsewhere) return is_elsewhere.error();
   if (!*is_elsewhere) {
     // SQLite does not say why it cannot open a file. Its further ones get the same mode and group.
-    const Result<shm::File> made = shm::File::open_shared(path, O_RDWR | O_CREAT, mode_for(path));
+    const Result<os::File> made = os::File::open_shared(path, O_RDWR | O_CREAT, mode_for(path));
     if (!made) return made.error();
   }
   sqlite3* handle = nullptr;

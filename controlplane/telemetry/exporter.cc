@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "controlplane/telemetry/metrics.h"
-#include "dataplane/shm/clock.h"
+#include "dataplane/os/clock.h"
 
 namespace millrace::control {
 namespace {

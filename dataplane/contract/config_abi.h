@@ -135,7 +135,7 @@ struct mr_target_group {
   uint8_t forwarding;       // enum mr_forwarding
   uint8_t flags;            // enum mr_group_flag
   uint8_t reserved0[2];
-  uint64_t table_digest;    // core/maglev.h: over the identities that `cur` names, slot by slot
+  uint64_t table_digest;    // over the identities that `cur` names, slot by slot
   uint64_t table_checksum;  // core/checksum64.h: over the bytes of the table as published
   uint64_t identity;        // of name and protocol, for a control plane that has lost its store
   uint8_t reserved1[8];

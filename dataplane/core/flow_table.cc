@@ -5,7 +5,6 @@
 #include "dataplane/core/flow_table.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <bit>
 #include <cstdint>
@@ -38,11 +37,6 @@ bool is_believable(const mr_flow_record& record) {
          record.listener_id != 0 && record.target_id != 0 &&
          record.listener_slot < MR_LISTENER_SLOTS_MAX && record.target_slot < MR_TARGET_SLOTS_MAX &&
          record.last_hop < MR_LAST_HOP_COUNT;
-}
-
-// A neighbour's MAC address has no group bit (IEEE 802, first octet).
-bool is_believable(const mr_last_hop& hop) {
-  return hop.in_use == 1 && hop.nic < MR_NIC_COUNT_MAX && (hop.mac[0] & 1) == 0;
 }
 
 Status refuse(const std::string& what, std::uint64_t found, std::uint64_t wanted) {
@@ -113,15 +107,14 @@ bool FlowTable::is_believable(const mr_flow_record& record) noexcept {
   return core::is_believable(record);
 }
 
-bool FlowTable::is_believable(const mr_last_hop& hop) noexcept { return core::is_believable(hop); }
-
 std::uint64_t FlowTable::bytes_for(std::uint32_t capacity) noexcept {
   return records_offset_for(capacity) + std::uint64_t{capacity} * sizeof(mr_flow_record);
 }
 
 void FlowTable::bind(std::span<std::byte> memory) noexcept {
   header_ = reinterpret_cast<mr_flow_table_header*>(memory.data());
-  last_hops_ = reinterpret_cast<mr_last_hop*>(memory.data() + header_->last_hops_offset);
+  last_hops_ = LastHops(reinterpret_cast<mr_last_hop*>(memory.data() + header_->last_hops_offset),
+                        header_->secret);
   buckets_ = reinterpret_cast<mr_flow_bucket*>(memory.data() + header_->buckets_offset);
   records_ = reinterpret_cast<mr_flow_record*>(memory.data() + header_->records_offset);
   bucket_mask_ = header_->bucket_count - 1;
@@ -186,7 +179,6 @@ Result<FlowTable> FlowTable::attach(std::span<std::byte> memory, const Layout& l
 }
 
 void FlowTable::rebuild() noexcept {
-  std::array<bool, MR_LAST_HOP_COUNT> is_used{};
   std::fill_n(buckets_, std::size_t{bucket_mask_} + 1, mr_flow_bucket{});
   free_head_ = MR_RECORD_NONE;
   used_ = 0;
@@ -194,17 +186,14 @@ void FlowTable::rebuild() noexcept {
     mr_flow_record& record = records_[index];
     if (is_believable(record) && enter(hash(ClientKey::of(record)), index)) {
       ++used_;
-      is_used[record.last_hop] = true;
+      last_hops_.keep(record.last_hop);
       continue;
     }
     record = mr_flow_record{};
     record.listener_slot = free_head_;
     free_head_ = index;
   }
-  for (std::uint32_t index = 0; index < MR_LAST_HOP_COUNT; ++index) {
-    mr_last_hop& hop = last_hops_[index];
-    if (!is_used[index] || !is_believable(hop)) hop = mr_last_hop{};
-  }
+  last_hops_.forget_unused();
 }
 
 std::uint32_t FlowTable::insert(std::uint64_t hash, const ClientKey& key,
@@ -238,7 +227,7 @@ bool FlowTable::insert_copy(const mr_flow_record& flow, const mr_last_hop& hop) 
   const std::uint32_t index = insert(hash(key), key, flow.state);
   if (index == MR_RECORD_NONE) return false;
   records_[index] = flow;
-  records_[index].last_hop = is_believable(hop) ? learn_last_hop(hop.mac, hop.nic) : 0;
+  records_[index].last_hop = LastHops::is_believable(hop) ? last_hops_.learn(hop.mac, hop.nic) : 0;
   return true;
 }
 
@@ -284,37 +273,6 @@ bool FlowTable::leave_bucket(mr_flow_bucket& bucket, std::uint16_t tag,
     return true;
   }
   return false;
-}
-
-std::uint16_t FlowTable::learn_last_hop(const std::uint8_t* mac, std::uint8_t nic) noexcept {
-  const std::uint64_t word = load<std::uint32_t>(mac) | std::uint64_t{load<std::uint16_t>(mac + 4)}
-                                                            << 32;
-  const std::uint64_t h = mix(word ^ secret_[0], nic ^ secret_[1]);
-  // Linear probing over at most 16 entries. One that was given back may end the search before the
-  // neighbour's own: then it has two.
-  for (std::uint32_t probe = 0; probe < 16; ++probe) {
-    const auto index = static_cast<std::uint16_t>((h + probe) % MR_LAST_HOP_COUNT);
-    if (index == 0) continue;
-    mr_last_hop& hop = last_hops_[index];
-    if (hop.in_use == 0) {
-      std::memcpy(hop.mac, mac, sizeof(hop.mac));
-      hop.nic = nic;
-      hop.in_use = 1;
-      keep_last_hop(index);
-      return index;
-    }
-    if (hop.nic != nic || std::memcmp(hop.mac, mac, sizeof(hop.mac)) != 0) continue;
-    keep_last_hop(index);
-    return index;
-  }
-  return 0;
-}
-
-void FlowTable::forget_unused_last_hops() noexcept {
-  for (std::uint32_t index = 0; index < MR_LAST_HOP_COUNT; ++index) {
-    if (!last_hop_is_used_[index]) last_hops_[index] = mr_last_hop{};
-    last_hop_is_used_[index] = false;
-  }
 }
 
 }  // namespace millrace::core

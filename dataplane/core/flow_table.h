@@ -23,10 +23,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "dataplane/contract/config_abi.h"
 #include "dataplane/contract/flow_table_abi.h"
+#include "dataplane/core/last_hops.h"
+#include "dataplane/core/mix.h"
 #include "dataplane/core/result.h"
 #include "dataplane/core/wire.h"
 
@@ -79,10 +80,9 @@ class FlowTable {
   [[nodiscard]] static FlowTable format(std::span<std::byte> memory, const Layout& layout) noexcept;
 
   // Looks at the table in `memory` without writing to it. Errors name what is wrong with its
-  // header; records and last hops are to be asked for with is_believable(), one by one.
+  // header; each record is to be asked for with is_believable(), each last hop likewise.
   [[nodiscard]] static Result<Left> read(std::span<const std::byte> memory);
   [[nodiscard]] static bool is_believable(const mr_flow_record& record) noexcept;
-  [[nodiscard]] static bool is_believable(const mr_last_hop& hop) noexcept;
 
   // Takes over the table that an earlier process left in `memory`. Errors name what does not fit;
   // the caller then formats anew. `layout.secret` and `layout.set_generation` are not used: the
@@ -208,35 +208,13 @@ class FlowTable {
     return static_cast<std::uint32_t>(&record - records_);
   }
 
-  // Index of the neighbour (mac, nic) in the last-hop table, entered if new; 0 when there is no
-  // room. `mac` points at 6 bytes.
-  [[nodiscard]] std::uint16_t learn_last_hop(const std::uint8_t* mac, std::uint8_t nic) noexcept;
-  [[nodiscard]] const mr_last_hop& last_hop(std::uint16_t index) const noexcept {
-    return last_hops_[index % MR_LAST_HOP_COUNT];
-  }
-  // Neighbours are given back that no flow needs: a round of the sweep calls keep_last_hop() for
-  // each record, and forget_unused_last_hops() at its end.
-  void keep_last_hop(std::uint16_t index) noexcept {
-    last_hop_is_used_[index % MR_LAST_HOP_COUNT] = true;
-  }
-  void forget_unused_last_hops() noexcept;
-  // True when entry `index` has the 6-byte `mac` and the nic: a router may have one address for all
-  // its interfaces. Reads 8 bytes from `mac`: it is in a frame.
-  [[nodiscard]] bool is_last_hop(std::uint16_t index, const std::uint8_t* mac,
-                                 std::uint8_t nic) const noexcept {
-    const auto known = load<std::uint64_t>(last_hop(index).mac);
-    const std::uint64_t seen = load<std::uint64_t>(mac) << 16 >> 16 | std::uint64_t{nic} << 48;
-    return (seen ^ known) << 8 == 0;
-  }
+  // The neighbours that its flows' clients send by.
+  [[nodiscard]] LastHops& last_hops() noexcept { return last_hops_; }
+  [[nodiscard]] const LastHops& last_hops() const noexcept { return last_hops_; }
 
  private:
   FlowTable() = default;
 
-  [[nodiscard]] static std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
-    __extension__ using Product = unsigned __int128;
-    const Product product = static_cast<Product>(a) * b;
-    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
-  }
   [[nodiscard]] static std::uint16_t tag_of(std::uint64_t hash) noexcept {
     return static_cast<std::uint16_t>(hash >> 48 | 1);  // 0 marks an empty way
   }
@@ -288,8 +266,7 @@ class FlowTable {
   std::uint64_t secret_[4] = {};
   std::uint32_t free_head_ = MR_RECORD_NONE;
   std::uint32_t used_ = 0;
-  mr_last_hop* last_hops_ = nullptr;
-  std::vector<bool> last_hop_is_used_ = std::vector<bool>(MR_LAST_HOP_COUNT);  // in this round
+  LastHops last_hops_;
   mr_flow_table_header* header_ = nullptr;
 };
 

@@ -178,7 +178,7 @@ class Forwarder {
   // The neighbour to send a client's packets to, as loaded from memory: its MAC address, then the
   // nic.
   [[nodiscard]] std::uint64_t client_hop(std::uint16_t last_hop, bool is_v4) const noexcept {
-    const mr_last_hop& learned = flows_.last_hop(last_hop);
+    const mr_last_hop& learned = flows_.last_hops().at(last_hop);
     const bool is_known = learned.in_use != 0;
     const mr_next_hop& fallback =
         is_v4 ? config_.image->default_next_hop_v4 : config_.image->default_next_hop_v6;
@@ -276,9 +276,9 @@ class Forwarder {
                                  bool is_from_client) noexcept;
   void learn_last_hop(mr_flow_record& flow, const Packet& packet) noexcept {
     const std::uint8_t* source_mac = packet.data + MR_ETH_SOURCE;
-    if (flows_.is_last_hop(flow.last_hop, source_mac, packet.nic)) [[likely]]
+    if (flows_.last_hops().is(flow.last_hop, source_mac, packet.nic)) [[likely]]
       return;
-    flow.last_hop = flows_.learn_last_hop(source_mac, packet.nic);
+    flow.last_hop = flows_.last_hops().learn(source_mac, packet.nic);
   }
 
   // forwarder_reply.cc

@@ -121,7 +121,7 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   mr_flow_record& flow = flows_.record(index);
   flow.listener_slot = listener_slot;
   flow.listener_id = listener.id;
-  flow.last_hop = flows_.learn_last_hop(packet.data + MR_ETH_SOURCE, packet.nic);
+  flow.last_hop = flows_.last_hops().learn(packet.data + MR_ETH_SOURCE, packet.nic);
   flow.flags = static_cast<std::uint16_t>(mr_first_flags(state, choice.is_orphan));
   if (choice.is_orphan) count(MR_COUNTER_ORPHANS_TO_PREV);
   bind_flow(flow, listener, choice.target_slot);
@@ -309,7 +309,7 @@ void Forwarder::forget_flow(mr_flow_record& flow) noexcept {
 void Forwarder::sweep_record(std::uint32_t index) noexcept {
   mr_flow_record& flow = flows_.record(index);
   if (flow.state == MR_FLOW_FREE) return;
-  flows_.keep_last_hop(flow.last_hop);
+  flows_.last_hops().keep(flow.last_hop);
   if (flow.packets != 0) note_round(flow);
   fold_counts(flow);
   const mr_listener* listener = listener_of(flow);
@@ -332,7 +332,7 @@ void Forwarder::sweep(std::uint64_t now_ns, std::uint32_t record_count) noexcept
   for (std::uint32_t i = 0; i < std::min(record_count, high); ++i) {
     if (sweep_next_ >= high) {
       sweep_next_ = 0;
-      flows_.forget_unused_last_hops();
+      flows_.last_hops().forget_unused();
     }
     sweep_record(sweep_next_++);
   }

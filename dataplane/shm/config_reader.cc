@@ -24,8 +24,8 @@ std::uint64_t ConfigReader::control_plane_heartbeat_ns() const {
 // again each time, because an inode number alone does not tell its successor from it.
 std::optional<ConfigEvent> ConfigReader::join_if_new() {
   if (segment_ != nullptr && !segment_->is_replaced()) return std::nullopt;
-  if (identity_of(path_) == FileIdentity{}) return std::nullopt;
-  Result<Segment> joined = Segment::join(path_, kConfigSpec, Access::read_only);
+  if (os::identity_of(path_) == os::FileIdentity{}) return std::nullopt;
+  Result<Segment> joined = Segment::join(path_, kConfigSpec, os::Access::read_only);
   if (Status own = joined ? joined->check_trust(control_user_) : ok(); !own) {
     joined = Error{own.error().message +
                    "; if it is the control plane's, name its user by --control-user"};

@@ -34,9 +34,9 @@ Pages pages_of(const struct statfs& info) {
   return Pages{.bytes = static_cast<std::uint64_t>(info.f_bsize), .is_huge = true};
 }
 
-Result<Pages> pages_of(const File& file) {
+Result<Pages> pages_of(const os::File& file) {
   struct statfs info {};
-  if (::fstatfs(file.fd(), &info) != 0) return os_error("cannot ask for the file system");
+  if (::fstatfs(file.fd(), &info) != 0) return os::os_error("cannot ask for the file system");
   return pages_of(info);
 }
 
@@ -78,21 +78,22 @@ Result<FlowFile> removed(const std::string& path, Error why) {
 
 Result<FlowFile> FlowFile::create(const std::string& path, std::uint64_t bytes) {
   (void)::unlink(path.c_str());  // absent is fine
-  Result<File> file = File::open_shared(path, O_RDWR | O_CREAT | O_EXCL);
+  Result<os::File> file = os::File::open_shared(path, O_RDWR | O_CREAT | O_EXCL);
   if (!file) return file.error();
   Result<Pages> pages = pages_of(*file);
   if (!pages) return removed(path, pages.error().within(path));
   const std::uint64_t rounded = pages->round_up(bytes);
   if (::ftruncate(file->fd(), static_cast<off_t>(rounded)) != 0) {
-    return removed(path,
-                   os_error("cannot make " + path + " " + std::to_string(rounded) + " bytes long"));
+    return removed(
+        path, os::os_error("cannot make " + path + " " + std::to_string(rounded) + " bytes long"));
   }
   // A map of huge pages reserves all of them or fails; of ordinary ones it only promises them, and
   // the promise breaks as a SIGBUS unless they are reserved here.
   if (!pages->is_huge) {
     if (Status s = file->reserve(0, rounded); !s) return removed(path, s.error().within(path));
   }
-  Result<Mapping> mapping = Mapping::map(*file, rounded, Access::read_write, /*populate=*/true);
+  Result<os::Mapping> mapping =
+      os::Mapping::map(*file, rounded, os::Access::read_write, /*populate=*/true);
   if (!mapping) return removed(path, too_few_pages(mapping.error(), path, *pages, rounded));
 
   FlowFile flows;
@@ -103,14 +104,15 @@ Result<FlowFile> FlowFile::create(const std::string& path, std::uint64_t bytes) 
   return flows;
 }
 
-Result<FlowFile> FlowFile::open(const std::string& path, Access access) {
-  const bool is_written = access == Access::read_write;
-  Result<File> file = is_written ? File::open_shared(path, O_RDWR) : File::open(path, O_RDONLY);
+Result<FlowFile> FlowFile::open(const std::string& path, os::Access access) {
+  const bool is_written = access == os::Access::read_write;
+  Result<os::File> file =
+      is_written ? os::File::open_shared(path, O_RDWR) : os::File::open(path, O_RDONLY);
   if (!file) return file.error();
   if (is_written) {
     const Result<bool> trusted = file->is_trusted();
     if (!trusted) return trusted.error().within(path);
-    if (!*trusted) return untrusted(path);
+    if (!*trusted) return os::untrusted(path);
   }
   Result<std::uint64_t> size = file->size_bytes();
   if (!size) return size.error().within(path);
@@ -118,7 +120,7 @@ Result<FlowFile> FlowFile::open(const std::string& path, Access access) {
   if (!pages) return pages.error().within(path);
   FlowFile flows;
   if (*size != 0) {
-    Result<Mapping> mapping = Mapping::map(*file, *size, access, /*populate=*/is_written);
+    Result<os::Mapping> mapping = os::Mapping::map(*file, *size, access, /*populate=*/is_written);
     if (!mapping) return mapping.error().within(path);
     flows.mapping_ = std::move(*mapping);
   }
@@ -130,7 +132,7 @@ Result<FlowFile> FlowFile::open(const std::string& path, Access access) {
 
 Status FlowFile::rename_to(const std::string& path) {
   if (::rename(path_.c_str(), path.c_str()) != 0) {
-    return os_error("cannot rename " + path_ + " to " + path);
+    return os::os_error("cannot rename " + path_ + " to " + path);
   }
   path_ = path;
   return ok();
@@ -140,7 +142,7 @@ Status check_room(const std::string& directory, std::uint32_t count, std::uint64
                   std::uint64_t given_up_bytes) {
   struct statfs info {};
   if (::statfs(directory.c_str(), &info) != 0) {
-    return os_error("cannot ask for the file system of " + directory);
+    return os::os_error("cannot ask for the file system of " + directory);
   }
   const Pages pages = pages_of(info);
   const std::uint64_t wanted = count * pages.round_up(bytes);

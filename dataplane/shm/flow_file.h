@@ -14,7 +14,7 @@
 #include <string>
 
 #include "dataplane/core/result.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::shm {
 
@@ -28,7 +28,7 @@ class FlowFile {
 
   // What is at `path`, whatever its size; of an empty file no bytes. To be written to it must be
   // trusted (File::is_trusted).
-  [[nodiscard]] static Result<FlowFile> open(const std::string& path, Access access);
+  [[nodiscard]] static Result<FlowFile> open(const std::string& path, os::Access access);
 
   // Gives the file another name, in the place of what has it.
   [[nodiscard]] Status rename_to(const std::string& path);
@@ -39,12 +39,14 @@ class FlowFile {
   // As File's.
   [[nodiscard]] Result<bool> is_trusted() const { return file_.is_trusted(); }
   // True when the path names another file by now, or none.
-  [[nodiscard]] bool is_replaced() const { return identity_of(path_) != identity_of(file_); }
+  [[nodiscard]] bool is_replaced() const {
+    return os::identity_of(path_) != os::identity_of(file_);
+  }
 
  private:
   std::string path_;
-  File file_;
-  Mapping mapping_;
+  os::File file_;
+  os::Mapping mapping_;
   bool has_huge_pages_ = false;
 };
 

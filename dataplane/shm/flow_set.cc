@@ -18,8 +18,8 @@
 
 #include "dataplane/core/flow_class.h"
 #include "dataplane/core/steering.h"
-#include "dataplane/shm/clock.h"
-#include "dataplane/shm/process_lock.h"
+#include "dataplane/os/clock.h"
+#include "dataplane/os/process_lock.h"
 
 namespace millrace::shm {
 
@@ -100,15 +100,15 @@ Result<Found> find_tables(const std::string& directory, const std::string& saved
   if (::access(saved_path.c_str(), F_OK) == 0) {
     found.entries.push_back({.path = saved_path, .name = {}});
   } else if (errno != ENOENT && errno != ENOTDIR) {
-    return os_error("cannot look for " + saved_path);
+    return os::os_error("cannot look for " + saved_path);
   }
   for (const Entry& entry : found.entries) {
-    Result<FlowFile> file = FlowFile::open(entry.path, Access::read_only);
+    Result<FlowFile> file = FlowFile::open(entry.path, os::Access::read_only);
     if (!file) return file.error();
     const Result<bool> trusted = file->is_trusted();
     if (!trusted) return trusted.error().within(entry.path);
     std::string problem = *trusted ? add_table(std::move(*file), entry.name, found.tables)
-                                   : untrusted(entry.path).message;
+                                   : os::untrusted(entry.path).message;
     if (!problem.empty() && !entry.name.is_new) found.problems.push_back(std::move(problem));
   }
   return found;
@@ -133,7 +133,7 @@ Result<FlowTable::Layout> layout_of(const FlowSet::Shape& shape, std::uint32_t w
                            .creator_pid = static_cast<std::uint32_t>(::getpid()),
                            .set_generation = generation};
   if (::getrandom(layout.secret, sizeof(layout.secret), 0) != sizeof(layout.secret)) {
-    return os_error("no random numbers");
+    return os::os_error("no random numbers");
   }
   return layout;
 }
@@ -158,11 +158,11 @@ std::string saved_path_for(const std::string& directory, const std::string& spar
 }
 
 // Who owns the directory puts there what an engine then writes to.
-Status check_owner(const std::string& directory, const File& opened, const File& shared) {
+Status check_owner(const std::string& directory, const os::File& opened, const os::File& shared) {
   struct stat info {};
   struct stat of_shared {};
   if (::fstat(opened.fd(), &info) != 0 || ::fstat(shared.fd(), &of_shared) != 0) {
-    return os_error("cannot ask who owns " + directory);
+    return os::os_error("cannot ask who owns " + directory);
   }
   if (info.st_uid == 0 || info.st_uid == ::geteuid() || info.st_uid == of_shared.st_uid) {
     return ok();
@@ -174,34 +174,34 @@ Status check_owner(const std::string& directory, const File& opened, const File&
 
 // `shared_directory` says who else reads flows. Only a directory that is made here is theirs: what
 // was there may be anybody's.
-Result<File> lock(const std::string& directory, const std::string& shared_directory) {
+Result<os::File> lock(const std::string& directory, const std::string& shared_directory) {
   constexpr unsigned kMode = 0750;
   const bool is_new = ::mkdir(directory.c_str(), kMode) == 0;
   if (!is_new && errno != EEXIST) {
-    return os_error("cannot make the flow table directory " + directory);
+    return os::os_error("cannot make the flow table directory " + directory);
   }
-  Result<File> locked = lock_directory(directory, Links::refused);
+  Result<os::File> locked = os::lock_directory(directory, os::Links::refused);
   if (!locked) return Error{locked.error().message + " (each engine needs its own --flow-dir)"};
-  const Result<File> shared = File::open(shared_directory, O_PATH | O_DIRECTORY);
+  const Result<os::File> shared = os::File::open(shared_directory, O_PATH | O_DIRECTORY);
   if (!shared) return locked;  // nobody to share it with
   if (Status owned = check_owner(directory, *locked, *shared); !owned) return owned.error();
   if (is_new) {
-    raise_mode(*locked, kMode);
-    give_to_group_of(*shared, *locked);
+    os::raise_mode(*locked, kMode);
+    os::give_to_group_of(*shared, *locked);
   }
   return locked;
 }
 
 // Of one lock, which lasts as long as either.
-Result<File> duplicate_of(const File& lock) {
-  File same(::fcntl(lock.fd(), F_DUPFD_CLOEXEC, 0));
-  if (!same.is_open()) return os_error("cannot share a lock");
+Result<os::File> duplicate_of(const os::File& lock) {
+  os::File same(::fcntl(lock.fd(), F_DUPFD_CLOEXEC, 0));
+  if (!same.is_open()) return os::os_error("cannot share a lock");
   return same;
 }
 
 }  // namespace
 
-FlowSet::FlowSet(File lock, std::string directory, std::string saved_path)
+FlowSet::FlowSet(os::File lock, std::string directory, std::string saved_path)
     : lock_(std::move(lock)),
       directory_(std::move(directory)),
       saved_path_(std::move(saved_path)) {}
@@ -221,7 +221,7 @@ FlowSet& FlowSet::operator=(FlowSet&& other) noexcept {
 }
 
 Result<FlowSet> FlowSet::open(const std::string& directory, const std::string& spare_directory) {
-  Result<File> locked = lock(directory, spare_directory);
+  Result<os::File> locked = lock(directory, spare_directory);
   if (!locked) return locked.error();
   FlowSet set(std::move(*locked), directory, saved_path_for(directory, spare_directory));
   if (Status found = set.find_left(); !found) return found.error();
@@ -229,8 +229,8 @@ Result<FlowSet> FlowSet::open(const std::string& directory, const std::string& s
 }
 
 Result<FlowSet> FlowSet::open_again() const {
-  const bool is_same = identity_of(directory_) == identity_of(lock_);
-  Result<File> locked =
+  const bool is_same = os::identity_of(directory_) == os::identity_of(lock_);
+  Result<os::File> locked =
       is_same ? duplicate_of(lock_) : lock(directory_, fs::path(saved_path_).parent_path());
   if (!locked) return locked.error();
   FlowSet set(std::move(*locked), directory_, saved_path_);
@@ -291,7 +291,7 @@ Result<FlowSet::TakenOver> FlowSet::take_over(const Shape& shape) {
 Result<FlowSet::TakenOver> FlowSet::attach_left(const Shape& shape) {
   TakenOver taken;
   for (std::uint32_t worker = 0; worker < shape.worker_count; ++worker) {
-    Result<FlowFile> file = FlowFile::open(left_files_[worker].path(), Access::read_write);
+    Result<FlowFile> file = FlowFile::open(left_files_[worker].path(), os::Access::read_write);
     if (!file) return file.error();
     const FlowTable::Layout layout{.capacity = shape.capacity,
                                    .worker_index = worker,
@@ -375,7 +375,7 @@ Status FlowSet::give_up_room(const Shape& shape) {
   if (!room) return room;
   if (Status saved = save_left(); !saved) return saved;
   for (const Entry& entry : *entries) {
-    if (::unlink(entry.path.c_str()) != 0) return os_error("cannot remove " + entry.path);
+    if (::unlink(entry.path.c_str()) != 0) return os::os_error("cannot remove " + entry.path);
   }
   generation_ = generation_max_ + 1;
   return ok();

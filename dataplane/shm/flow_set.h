@@ -28,7 +28,7 @@
 
 #include "dataplane/core/flow_table.h"
 #include "dataplane/core/result.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 #include "dataplane/shm/flow_file.h"
 
 namespace millrace::shm {
@@ -84,7 +84,7 @@ class FlowSet {
   [[nodiscard]] Status commit();
 
  private:
-  FlowSet(File lock, std::string directory, std::string saved_path);
+  FlowSet(os::File lock, std::string directory, std::string saved_path);
 
   [[nodiscard]] Status find_left();
   [[nodiscard]] Result<TakenOver> attach_left(const Shape& shape);
@@ -95,7 +95,7 @@ class FlowSet {
   void abandon();
   [[nodiscard]] std::string path_of(std::uint32_t worker) const;
 
-  File lock_;
+  os::File lock_;
   std::string directory_;
   std::string saved_path_;
   std::vector<FlowFile> left_files_;

@@ -7,13 +7,13 @@
 
 namespace millrace::shm {
 
-Result<bool> renew_lost(const std::string& runtime_dir, ProcessLock& lock, StatsWriter& stats) {
+Result<bool> renew_lost(const std::string& runtime_dir, os::ProcessLock& lock, StatsWriter& stats) {
   if (!lock.is_lost() && !stats.is_lost()) {
     stats.keep();
     return false;
   }
   if (::mkdir(runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
-    return os_error("cannot make the runtime directory " + runtime_dir);
+    return os::os_error("cannot make the runtime directory " + runtime_dir);
   }
   if (lock.is_lost()) {
     if (Status renewed = lock.renew(); !renewed) return renewed.error();

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "dataplane/core/result.h"
-#include "dataplane/shm/process_lock.h"
+#include "dataplane/os/process_lock.h"
 #include "dataplane/shm/stats_writer.h"
 
 namespace millrace::shm {
@@ -16,7 +16,7 @@ namespace millrace::shm {
 // True when something was missing, or cut short, and is there again. To be called often: of a stats
 // segment that is cut short, what the last call saw is there again. Costs a few stat(2). Fails,
 // and touches no stats segment, when another engine holds the lock by now.
-[[nodiscard]] Result<bool> renew_lost(const std::string& runtime_dir, ProcessLock& lock,
+[[nodiscard]] Result<bool> renew_lost(const std::string& runtime_dir, os::ProcessLock& lock,
                                       StatsWriter& stats);
 
 }  // namespace millrace::shm

@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "dataplane/contract/stats_abi.h"
+#include "dataplane/os/clock.h"
 #include "dataplane/shm/atomic.h"
-#include "dataplane/shm/clock.h"
 
 namespace millrace::shm {
 
@@ -82,20 +82,21 @@ Result<Segment> Segment::create(const std::string& path, const SegmentSpec& spec
                                 std::uint64_t total_bytes, std::uint64_t reserved_bytes) {
   const std::string temporary = path + ".new";
   (void)::unlink(temporary.c_str());  // left over from a creator that died; absent is fine
-  Result<File> file = File::open_shared(temporary, O_RDWR | O_CREAT | O_EXCL);
+  Result<os::File> file = os::File::open_shared(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (!file) return file.error();
   if (::ftruncate(file->fd(), static_cast<off_t>(total_bytes)) != 0) {
-    return os_error("cannot make " + temporary + " " + std::to_string(total_bytes) + " bytes long");
+    return os::os_error("cannot make " + temporary + " " + std::to_string(total_bytes) +
+                        " bytes long");
   }
   if (Status reserved = file->reserve(0, reserved_bytes); !reserved) {
     return reserved.error().within(temporary);
   }
-  Result<Mapping> mapping = Mapping::map(*file, total_bytes, Access::read_write);
+  Result<os::Mapping> mapping = os::Mapping::map(*file, total_bytes, os::Access::read_write);
   if (!mapping) return mapping.error().within(temporary);
 
   Segment segment;
   segment.path_ = path;
-  segment.identity_ = identity_of(*file);
+  segment.identity_ = os::identity_of(*file);
   segment.file_ = std::move(*file);
   segment.mapping_ = std::move(*mapping);
   auto* header = segment.header<mr_segment_header>();
@@ -112,7 +113,7 @@ Status Segment::publish() {
   // Pairs with nothing but the rename: readers come through the path, after it.
   store_release(header<mr_segment_header>()->magic, MR_SEGMENT_MAGIC);
   if (::rename((path_ + ".new").c_str(), path_.c_str()) != 0) {
-    return os_error("cannot rename " + path_ + ".new into place");
+    return os::os_error("cannot rename " + path_ + ".new into place");
   }
   return ok();
 }
@@ -121,13 +122,13 @@ void Segment::discard(const std::string& path) { (void)::unlink((path + ".new").
 
 Status Segment::renew(const SegmentSpec& spec) {
   const std::uint64_t total_bytes = mapping_.bytes().size();
-  const Result<Mapping> old = Mapping::map(file_, total_bytes, Access::read_only);
+  const Result<os::Mapping> old = os::Mapping::map(file_, total_bytes, os::Access::read_only);
   if (!old) return old.error().within(path_);
-  const CutGuard guard(old->bytes());
+  const os::CutGuard guard(old->bytes());
   Result<Segment> anew = create(path_, spec, total_bytes, total_bytes);
   if (!anew) return anew.error();
 
-  const auto words_of = [](const Mapping& mapping) {
+  const auto words_of = [](const os::Mapping& mapping) {
     return std::span(reinterpret_cast<std::uint64_t*>(mapping.bytes().data()),
                      mapping.bytes().size() / sizeof(std::uint64_t))
         .subspan(sizeof(mr_segment_header) / sizeof(std::uint64_t));
@@ -138,7 +139,7 @@ Status Segment::renew(const SegmentSpec& spec) {
   // From one store of another thread to the next, which then goes to the new file.
   if (::mmap(mapping_.bytes().data(), total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
              anew->file_.fd(), 0) == MAP_FAILED) {
-    return os_error("cannot map " + path_ + " anew");
+    return os::os_error("cannot map " + path_ + " anew");
   }
   guard_.reset();
   file_ = std::move(anew->file_);
@@ -157,9 +158,10 @@ void raise_words(std::span<std::uint64_t> words, std::span<const std::uint64_t> 
   }
 }
 
-Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, Access access) {
-  Result<File> file = access == Access::read_only ? File::open(path, O_RDONLY | O_NOFOLLOW)
-                                                  : File::open_shared(path, O_RDWR);
+Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, os::Access access) {
+  Result<os::File> file = access == os::Access::read_only
+                              ? os::File::open(path, O_RDONLY | O_NOFOLLOW)
+                              : os::File::open_shared(path, O_RDWR);
   if (!file) return file.error();
   Result<std::uint64_t> size = file->size_bytes();
   if (!size) return size.error().within(path);
@@ -168,16 +170,16 @@ Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, 
   // SIGBUS.
   std::array<std::byte, sizeof(mr_segment_header)> head{};
   const ssize_t read = ::pread(file->fd(), head.data(), head.size(), 0);
-  if (read < 0) return os_error("cannot read " + path);
+  if (read < 0) return os::os_error("cannot read " + path);
   const Status checked =
       check_segment_header(std::span(head).first(static_cast<std::size_t>(read)), *size, spec);
   if (!checked) return checked.error().within(path);
 
-  Result<Mapping> mapping = Mapping::map(*file, *size, access);
+  Result<os::Mapping> mapping = os::Mapping::map(*file, *size, access);
   if (!mapping) return mapping.error().within(path);
   Segment segment;
   segment.path_ = path;
-  segment.identity_ = identity_of(*file);
+  segment.identity_ = os::identity_of(*file);
   segment.file_ = std::move(*file);
   segment.mapping_ = std::move(*mapping);
   return segment;
@@ -186,7 +188,7 @@ Result<Segment> Segment::join(const std::string& path, const SegmentSpec& spec, 
 Status Segment::check_trust(std::uint32_t other) const {
   const Result<bool> trusted = file_.is_trusted(other);
   if (!trusted) return trusted.error().within(path_);
-  return *trusted ? ok() : Status(untrusted(path_));
+  return *trusted ? ok() : Status(os::untrusted(path_));
 }
 
 bool Segment::is_truncated() const {

@@ -20,8 +20,8 @@
 
 #include "dataplane/contract/shm_abi.h"
 #include "dataplane/core/result.h"
-#include "dataplane/shm/cut_guard.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/cut_guard.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::shm {
 
@@ -45,7 +45,7 @@ class Segment {
 
   // Maps what is at `path`. Errors name the path and both values of what differs.
   [[nodiscard]] static Result<Segment> join(const std::string& path, const SegmentSpec& spec,
-                                            Access access);
+                                            os::Access access);
 
   // Fails when others than root, the effective user and the user `other` may write to it.
   [[nodiscard]] Status check_trust(std::uint32_t other = 0) const;
@@ -64,7 +64,7 @@ class Segment {
   [[nodiscard]] Status renew(const SegmentSpec& spec);
 
   [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] const File& file() const { return file_; }
+  [[nodiscard]] const os::File& file() const { return file_; }
   [[nodiscard]] std::span<std::byte> bytes() const { return mapping_.bytes(); }
   template <typename Header>
   [[nodiscard]] Header* header() const {
@@ -72,20 +72,20 @@ class Segment {
   }
 
   // From now on touching what somebody has cut off is no SIGBUS: it reads as zeroes (cut_guard.h).
-  void survive_cuts() { guard_ = CutGuard(mapping_.bytes()); }
+  void survive_cuts() { guard_ = os::CutGuard(mapping_.bytes()); }
 
   // True when the path no longer names this file. Costs one stat(2).
-  [[nodiscard]] bool is_replaced() const { return identity_of(path_) != identity_; }
+  [[nodiscard]] bool is_replaced() const { return os::identity_of(path_) != identity_; }
   // True when the file became shorter than its map, so that touching the rest would be a SIGBUS, or
   // was so for a while: what it said is gone. Of a segment that is published. Costs one stat(2).
   [[nodiscard]] bool is_truncated() const;
 
  private:
   std::string path_;
-  File file_;
-  Mapping mapping_;
-  CutGuard guard_;  // of mapping_: ends before it
-  FileIdentity identity_;
+  os::File file_;
+  os::Mapping mapping_;
+  os::CutGuard guard_;  // of mapping_: ends before it
+  os::FileIdentity identity_;
 };
 
 // Raises each of `words` to what `least` has in its place, also while other threads store there.

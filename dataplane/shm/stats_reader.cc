@@ -59,7 +59,7 @@ std::uint8_t load_byte(const std::uint8_t& field) {
 }  // namespace
 
 Result<StatsReader> StatsReader::join(const std::string& path) {
-  Result<Segment> segment = Segment::join(path, kStatsSpec, Access::read_only);
+  Result<Segment> segment = Segment::join(path, kStatsSpec, os::Access::read_only);
   if (!segment) return segment.error();
   segment->survive_cuts();
   StatsReader reader(std::move(*segment));

@@ -15,11 +15,11 @@
 #include "dataplane/dpdk/library_log.h"
 #include "dataplane/dpdk/numa.h"
 #include "dataplane/dpdk/pci_address.h"
+#include "dataplane/os/clock.h"
+#include "dataplane/os/file.h"
+#include "dataplane/os/interface.h"
+#include "dataplane/os/privileges.h"
 #include "dataplane/shm/atomic.h"
-#include "dataplane/shm/clock.h"
-#include "dataplane/shm/file.h"
-#include "dataplane/shm/interface.h"
-#include "dataplane/shm/privileges.h"
 #include "dataplane/shm/renewal.h"
 
 namespace millrace::worker {
@@ -123,10 +123,9 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
 
 Status Engine::take_lock() {
   if (::mkdir(options_.runtime_dir.c_str(), 0750) != 0 && errno != EEXIST) {
-    return shm::os_error("cannot make the runtime directory " + options_.runtime_dir);
+    return os::os_error("cannot make the runtime directory " + options_.runtime_dir);
   }
-  Result<shm::ProcessLock> lock =
-      shm::ProcessLock::acquire(options_.runtime_dir + "/dataplane.lock");
+  Result<os::ProcessLock> lock = os::ProcessLock::acquire(options_.runtime_dir + "/dataplane.lock");
   if (!lock) return lock.error();
   lock_.emplace(std::move(*lock));
   return ok();
@@ -161,12 +160,12 @@ Status Engine::check_devices() const {
     }
     // One that is not there gets its advice where it is opened.
     if (::if_nametoindex(twin.c_str()) != 0) {
-      if (Status usable = shm::check_interface(twin); !usable) {
+      if (Status usable = os::check_interface(twin); !usable) {
         return Error{"twin " + usable.error().message};
       }
     }
     if (!dpdk::Nic::is_interface(device)) continue;
-    if (Status usable = shm::check_interface(device); !usable) {
+    if (Status usable = os::check_interface(device); !usable) {
       return Error{"nic " + usable.error().message};
     }
     if (const std::string why = dpdk::why_no_af_xdp(device); !why.empty()) {
@@ -179,7 +178,7 @@ Status Engine::check_devices() const {
 dpdk::NicOptions Engine::nic_options(std::size_t nic) const {
   const auto& [device, twin] = options_.nics[nic];
   const std::uint32_t mtu = dpdk::mtu_of(dpdk::Nic::is_interface(device) ? device : twin);
-  const Result<core::MacAddr> twin_mac = shm::mac_of_interface(twin);
+  const Result<core::MacAddr> twin_mac = os::mac_of_interface(twin);
   return {.device = device,
           .index = static_cast<std::uint8_t>(nic),
           .queue_count = options_.queue_count,
@@ -375,7 +374,7 @@ Status Engine::launch_workers() {
   if (Status published = stats_->publish(); !published) return published;
   for (std::uint32_t index = 0; index < options_.worker_count; ++index) {
     work_.emplace_back([this, index] {
-      warn_if_failed(shm::drop_privileges());
+      warn_if_failed(os::drop_privileges());
       workers_[index]->run(workers_stop_);
     });
   }
@@ -389,8 +388,8 @@ Status Engine::launch_workers() {
 // On the two threads that are not workers'.
 void Engine::give_up_privileges() {
   warn_if_failed(
-      eal_->call_on_interrupt_thread([](void*) { warn_if_failed(shm::drop_privileges()); }));
-  warn_if_failed(shm::drop_privileges());
+      eal_->call_on_interrupt_thread([](void*) { warn_if_failed(os::drop_privileges()); }));
+  warn_if_failed(os::drop_privileges());
 }
 
 void Engine::stop_workers() {

@@ -27,10 +27,10 @@
 #include "dataplane/dpdk/mbuf_pool.h"
 #include "dataplane/dpdk/mbuf_ring.h"
 #include "dataplane/dpdk/nic.h"
+#include "dataplane/os/process_lock.h"
+#include "dataplane/os/service_manager.h"
 #include "dataplane/shm/config_reader.h"
 #include "dataplane/shm/flow_set.h"
-#include "dataplane/shm/process_lock.h"
-#include "dataplane/shm/service_manager.h"
 #include "dataplane/shm/stats_writer.h"
 #include "dataplane/worker/announcer.h"
 #include "dataplane/worker/config_exchange.h"
@@ -108,7 +108,7 @@ class Engine {
 
   // In the order in which they are opened; the end undoes it backwards.
   EngineOptions options_;
-  std::optional<shm::ProcessLock> lock_;
+  std::optional<os::ProcessLock> lock_;
   std::optional<dpdk::Eal> eal_;
   std::optional<dpdk::MbufPool> pool_;
   std::vector<std::unique_ptr<dpdk::Nic>> nics_;
@@ -136,7 +136,7 @@ class Engine {
   std::uint64_t link_check_ns_ = 0;
   std::uint64_t file_check_ns_ = 0;
   std::string file_problem_;  // what was said last
-  shm::Watchdog watchdog_;
+  os::Watchdog watchdog_;
 };
 
 }  // namespace millrace::worker

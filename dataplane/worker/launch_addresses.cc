@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "dataplane/shm/interface.h"
-#include "dataplane/shm/xdp_program.h"
+#include "dataplane/os/interface.h"
+#include "dataplane/os/xdp_program.h"
 #include "dataplane/worker/launch.h"
 
 namespace millrace::worker {
@@ -18,9 +18,9 @@ namespace {
 // cannot be asked for is left to the driver.
 Status check_program(const std::string& interface) {
   const auto [id, is_generic] = dpdk::xdp_program(interface).value_or(dpdk::XdpProgram{});
-  const std::string name = id == 0 ? "" : shm::name_of_xdp_program(id);
+  const std::string name = id == 0 ? "" : os::name_of_xdp_program(id);
   if (name.empty() || name == "xsk_def_prog" || name == "xdp_dispatcher") return ok();
-  return Error{"nic " + shm::interface_has_program(interface, id, is_generic).message};
+  return Error{"nic " + os::interface_has_program(interface, id, is_generic).message};
 }
 
 }  // namespace
@@ -28,7 +28,7 @@ Status check_program(const std::string& interface) {
 Status Engine::prepare_interface(const std::string& device) const {
   if (!dpdk::Nic::is_interface(device)) return ok();
   if (Status free = check_program(device); !free) return free;
-  const Result<std::vector<std::string>> changed = shm::keep_vlan_tags(device);
+  const Result<std::vector<std::string>> changed = os::keep_vlan_tags(device);
   if (!changed) return changed.error().within("nic " + device);
   for (const std::string& interface : *changed) {
     spdlog::info("interface {}: leaves VLAN tags in frames from now on (rxvlan off)", interface);
@@ -40,7 +40,7 @@ Status Engine::prepare_interface(const std::string& device) const {
 // name changes nothing but what is shown, and what the next start must be told.
 void Engine::follow_names() {
   for (std::size_t nic = 0; nic < nics_.size(); ++nic) {
-    const std::string name = shm::name_of_interface(nics_[nic]->interface_index());
+    const std::string name = os::name_of_interface(nics_[nic]->interface_index());
     const bool is_renamed = !name.empty() && name != nics_[nic]->name();
     std::string& twin = options_.nics[nic].twin;
     const std::string twin_now = twins_[nic] ? twins_[nic]->name() : "";
@@ -84,7 +84,7 @@ void Engine::watch_macs(std::uint64_t now_ns) {
 // AF_XDP's driver knows what the interface had when it was opened.
 std::optional<core::MacAddr> Engine::mac_now(std::size_t nic) const {
   if (!dpdk::Nic::is_interface(options_.nics[nic].device)) return nics_[nic]->read_mac();
-  const Result<core::MacAddr> mac = shm::mac_of_interface(nics_[nic]->name());
+  const Result<core::MacAddr> mac = os::mac_of_interface(nics_[nic]->name());
   return mac ? std::optional(*mac) : std::nullopt;  // gone for the moment
 }
 

@@ -108,7 +108,7 @@ bool Memberships::join(Interface& interface, const core::Ipv6Group& group) {
   std::size_t at = 0;
   while (at < interface.sockets.size() && interface.sockets[at].count >= kGroupsPerSocket) ++at;
   if (at == interface.sockets.size()) {
-    shm::File file(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    os::File file(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     if (!file.is_open()) return false;
     interface.sockets.push_back({.file = std::move(file), .count = 0});
   }

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "dataplane/core/announcements.h"
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 
 namespace millrace::worker {
 
@@ -44,7 +44,7 @@ class Memberships {
 
  private:
   struct Socket {
-    shm::File file;
+    os::File file;
     std::uint32_t count = 0;
   };
   struct Interface {

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "deploy")]
 
 from gate import spread  # noqa: E402
 from lab import Lab, Layout, Node  # noqa: E402

@@ -12,7 +12,7 @@ from lab.machine import HUGEPAGES, RUNS, reap_dead_runs
 from lab.process import run, wait_until
 
 pytestmark = pytest.mark.alone  # or another lab would reap what is left
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PROGRAM = """
 import time
 from lab import Lab
@@ -37,7 +37,7 @@ def test_nothing_is_left_after(number: signal.Signals) -> None:
     alone, hugepages = not RUNS.exists(), int(HUGEPAGES.read_text())
     owner = subprocess.Popen(
         ["/usr/bin/python3", "-B", "-c", PROGRAM],
-        env={"PYTHONPATH": str(SUPPORT), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={"PYTHONPATH": str(DEPLOY), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -134,7 +134,7 @@ def test_another_program_on_the_nic_is_named_with_what_takes_it_off(spread: Lab)
     node = spread.node
     node.dataplane.stop()
     node.namespace.ip("link", "set", "dev", "nic0", "xdp", "off")
-    passes = str(node.build / "tests/support/bpf/pass.bpf.o")
+    passes = str(node.build / "deploy/lab/pass.bpf.o")
     for mode in ("xdp", "xdpgeneric"):
         words = ["dev", "nic0", mode, "object", passes, "section", "xdp"]
         node.namespace.ip("link", "set", *words)

@@ -42,7 +42,7 @@ def tx_dropped(node: Node) -> int:
 def test_frames_that_a_veth_drops_are_counted_and_told(lab: Lab, node: Node) -> None:
     """Its other end has no program, as a newcomer's veth."""
     switch, port = lab.switch.namespace, "node-nic0"
-    passes = node.build / "tests/support/bpf/pass.bpf.o"
+    passes = node.build / "deploy/lab/pass.bpf.o"
     assert tx_dropped(node) == 0
     switch.run(["ethtool", "--offload", port, "gro", "off"])  # else frames wait there
     switch.ip("link", "set", "dev", port, "xdp", "off")
@@ -221,7 +221,7 @@ def test_detach_takes_the_flow_directory_of_the_daemon_and_says_what_it_leaves(
 def test_another_program_on_the_interface_is_named(lab: Lab, node: Node) -> None:
     assert node.dataplane.stop() == 0
     node.detach()
-    passes = node.build / "tests/support/bpf/pass.bpf.o"
+    passes = node.build / "deploy/lab/pass.bpf.o"
     node.namespace.ip("link", "set", "dev", "nic0", "xdp", "object", str(passes), "section", "xdp")
     done = node.namespace.run(node.engine_words(), check=False)
     assert done.returncode == 1 and "'pass'" in done.stderr and "nic0" in done.stderr, done.stderr
@@ -273,7 +273,7 @@ def test_fault_92_program_that_somebody_detaches_is_attached_again(lab: Lab, nod
 def test_fault_92_program_whose_place_another_took_is_told_and_returns_after_it(
     lab: Lab, node: Node
 ) -> None:
-    passes = node.build / "tests/support/bpf/pass.bpf.o"
+    passes = node.build / "deploy/lab/pass.bpf.o"
     node.dataplane.send_signal(signal.SIGSTOP)
     link_of(node).unlink()
     node.namespace.ip("link", "set", "dev", "nic0", "xdp", "object", str(passes), "section", "xdp")
@@ -293,7 +293,7 @@ def test_fault_92_program_whose_place_another_took_is_told_and_returns_after_it(
 
 def test_fault_91_start_that_cannot_attach_leaves_what_runs(lab: Lab, node: Node) -> None:
     """With another interface before the first, where another program is."""
-    passes = node.build / "tests/support/bpf/pass.bpf.o"
+    passes = node.build / "deploy/lab/pass.bpf.o"
     node.namespace.ip("link", "add", "more0", "type", "veth", "peer", "name", "more1")
     node.namespace.ip("link", "set", "dev", "more0", "xdp", "object", str(passes), "section", "xdp")
     for flows in (65536, 2 * 65536):  # with the maps that are there, and with new ones

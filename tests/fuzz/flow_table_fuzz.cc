@@ -69,7 +69,7 @@ void use(core::FlowTable& table, bool has_its_secret) {
     const std::uint32_t found =
         table.find(hash, key, [&](const mr_flow_record& other) { return &other == &record; });
     require(found == i, "what was kept is found");
-    static_cast<void>(table.last_hop(record.last_hop).in_use);
+    static_cast<void>(table.last_hops().at(record.last_hop).in_use);
   }
   for (std::uint32_t i = 0; i < table.record_high(); ++i) {
     if (table.record(i).state != MR_FLOW_FREE) table.remove(table.record(i));

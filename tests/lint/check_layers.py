@@ -10,43 +10,59 @@ from tree import Finding, Include, SourceFile, Tree, is_c_subset
 
 # Folder -> project folders that its files may include besides themselves. The first match of the
 # longest prefix counts. Nothing under dataplane includes controlplane; the control plane reaches an
-# engine only through contract, rules, core and shm.
+# engine only through contract, rules, core, os and shm.
 LAYERS: dict[str, tuple[str, ...]] = {
     "dataplane/contract": (),
     "dataplane/rules": ("dataplane/contract",),
     "dataplane/core": ("dataplane/contract", "dataplane/rules"),
-    "dataplane/shm": ("dataplane/contract", "dataplane/rules", "dataplane/core"),
+    "dataplane/os": ("dataplane/contract", "dataplane/rules", "dataplane/core"),
+    "dataplane/shm": ("dataplane/contract", "dataplane/rules", "dataplane/core", "dataplane/os"),
     "dataplane/dpdk": ("dataplane/contract", "dataplane/rules", "dataplane/core"),
     "dataplane/worker": (
         "dataplane/contract",
         "dataplane/rules",
         "dataplane/core",
+        "dataplane/os",
         "dataplane/shm",
         "dataplane/dpdk",
     ),
     "dataplane/program": ("dataplane/core",),
     "dataplane": ("dataplane",),
     "controlplane/model": ("dataplane/contract", "dataplane/rules", "dataplane/core"),
-    "controlplane/config": ("controlplane/model",),
+    "controlplane/lookup": (),
+    "controlplane/yaml": ("controlplane/model",),
+    "controlplane/config": ("controlplane/model", "controlplane/yaml"),
     "controlplane/store": ("controlplane/model",),
     "controlplane/publish": ("controlplane/model",),
     "controlplane/health": ("controlplane/model",),
     "controlplane/net": ("controlplane/model",),
     "controlplane/reconcile": (
         "controlplane/model",
+        "controlplane/lookup",
         "controlplane/store",
         "controlplane/publish",
         "controlplane/health",
         "controlplane/net",
     ),
-    "controlplane/api": ("controlplane/model", "controlplane/config", "controlplane/reconcile"),
+    "controlplane/api": (
+        "controlplane/model",
+        "controlplane/yaml",
+        "controlplane/config",
+        "controlplane/reconcile",
+    ),
     "controlplane/telemetry": ("controlplane/model", "controlplane/reconcile"),
-    "controlplane/cli": ("controlplane/model", "controlplane/config", "controlplane/api"),
+    "controlplane/cli": (
+        "controlplane/model",
+        "controlplane/yaml",
+        "controlplane/config",
+        "controlplane/api",
+    ),
     "controlplane": ("controlplane", "dataplane/program"),  # main.cc alone
     "bpf/engine": (
         "dataplane/contract",
         "dataplane/rules",
         "dataplane/core",
+        "dataplane/os",
         "dataplane/shm",
         "dataplane/program",
         "bpf",
@@ -60,16 +76,20 @@ CONTROLPLANE_BASE = (
     "dataplane/contract",
     "dataplane/rules",
     "dataplane/core",
+    "dataplane/os",
     "dataplane/shm",
 )
 
 # Library header -> folders that wrap the library; nobody else includes it.
 WRAPPED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"rte_", ("dataplane/dpdk", "tests/unit/dpdk", "tests/integration/dpdk")),
-    (r"(bpf|xdp)/", ("bpf", "tests/support/bpf", "tests/integration/bpf")),
-    (r"linux/bpf\.h", ("bpf", "tests/support/bpf", "tests/integration/bpf", "dataplane/shm")),
+    (r"(bpf|xdp)/", ("bpf", "deploy/lab", "tests/support/bpf", "tests/integration/bpf")),
+    (
+        r"linux/bpf\.h",
+        ("bpf", "dataplane/os", "deploy/lab", "tests/support/bpf", "tests/integration/bpf"),
+    ),
     (r"linux/if_xdp\.h", ("bpf", "dataplane/dpdk")),  # AF_XDP's sockets say what they dropped
-    (r"yaml-cpp/", ("controlplane/config",)),
+    (r"yaml-cpp/", ("controlplane/yaml", "controlplane/config/dump")),
     (r"sqlite3", ("controlplane/store", "tests/unit/store")),
     (r"prometheus/", ("controlplane/telemetry", "tests/unit/telemetry")),
     (r"libmnl/", ("controlplane/net", "tests/unit/net")),

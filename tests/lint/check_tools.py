@@ -70,7 +70,7 @@ def check_python_types(tree: Tree) -> Iterator[Finding]:
             + ["--allow-subclassing-any", "--allow-untyped-decorators", "--no-error-summary"]
             + ["--scripts-are-modules", "--cache-dir", str(tree.root / ".mypy_cache"), *paths],
             cwd=tree.root,
-            env={**os.environ, "MYPYPATH": f"{folder}:tests/support"},
+            env={**os.environ, "MYPYPATH": f"{folder}:tests/support:deploy"},
             capture_output=True,
             text=True,
             check=False,

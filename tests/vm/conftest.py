@@ -11,7 +11,8 @@ import pytest
 
 # An emulated processor is slower than this machine's, by ten times and more.
 os.environ.setdefault("MILLRACE_LAB_PATIENCE", "5")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "deploy")]
 
 from vm import Kernel  # noqa: E402
 

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <time.h>
 
-#include "dataplane/shm/clock.h"
+#include "dataplane/os/clock.h"
 #include "tests/integration/dpdk/environment.h"
 
 namespace millrace::dpdk {

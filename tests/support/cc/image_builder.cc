@@ -10,8 +10,8 @@
 #include <cstring>
 #include <new>
 
+#include "controlplane/lookup/maglev.h"
 #include "dataplane/core/checksum64.h"
-#include "dataplane/core/maglev.h"
 #include "dataplane/core/wire.h"
 
 namespace millrace::test {
@@ -257,17 +257,17 @@ std::vector<mr_table_entry> ImageBuilder::reverse_table() const {
 ImageBuilder::Table ImageBuilder::lookup_table(std::uint32_t group_slot,
                                                const Image* previous) const {
   const Group& group = groups_[group_slot];
-  std::vector<core::MaglevTarget> candidates;
+  std::vector<control::MaglevTarget> candidates;
   for (const std::uint32_t slot : group.members) {
     const Target& target = targets_[slot];
     const bool is_candidate = target.id != 0 && target.spec.gets_new_flows;
     candidates.push_back({identity_of(target.spec), is_candidate ? target.spec.weight : 0});
   }
   const std::vector<std::uint16_t> owners =
-      core::maglev_table(candidates, lookup_seed_, group.spec.table_slots);
+      control::maglev_table(candidates, lookup_seed_, group.spec.table_slots);
   Table table;
-  if (owners.front() == core::kMaglevNoTarget) return table;
-  table.digest = core::maglev_digest(candidates, owners);
+  if (owners.front() == control::kMaglevNoTarget) return table;
+  table.digest = control::maglev_digest(candidates, owners);
   table.slots.resize(owners.size());
 
   std::span<const mr_lookup_slot> before;

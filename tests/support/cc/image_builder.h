@@ -11,8 +11,8 @@
 //   forwarder.adopt(image.view());
 //
 // What build() returns went through core::check_image(). Lookup tables come from
-// core::maglev_table(). The builder keeps its state, so that a test changes a target and builds the
-// next generation.
+// control::maglev_table(). The builder keeps its state, so that a test changes a target and builds
+// the next generation.
 #pragma once
 
 #include <cstddef>

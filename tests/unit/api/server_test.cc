@@ -85,7 +85,7 @@ class RawClient {
   }
 
  private:
-  shm::File socket_;
+  os::File socket_;
   bool connected_ = false;
 };
 
@@ -285,7 +285,7 @@ TEST_F(ServerTest, socket_of_a_dead_process_is_replaced) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    const shm::File dead(::socket(AF_UNIX, SOCK_STREAM, 0));
+    const os::File dead(::socket(AF_UNIX, SOCK_STREAM, 0));
     ASSERT_EQ(bind(dead.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
   }
   serve([&] {
@@ -370,7 +370,7 @@ class NoDescriptors {
  public:
   NoDescriptors() {
     (void)getrlimit(RLIMIT_NOFILE, &before_);
-    const shm::File lowest_free(open("/dev/null", O_RDONLY));
+    const os::File lowest_free(open("/dev/null", O_RDONLY));
     rlimit now = before_;
     now.rlim_cur = static_cast<rlim_t>(lowest_free.fd());
     EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &now), 0);

@@ -67,7 +67,7 @@ class Copy : public ::testing::Test {
       // Eight bytes are read of a frame's source address.
       std::uint8_t mac[8] = {};
       std::copy(std::begin(kRouterMac), std::end(kRouterMac), mac);
-      table.record(index).last_hop = table.learn_last_hop(mac, 1);
+      table.record(index).last_hop = table.last_hops().learn(mac, 1);
     }
     ASSERT_TRUE(set.commit());
   }
@@ -113,7 +113,7 @@ TEST_F(Copy, fault_88_dpdk_engine_with_any_number_of_workers_takes_the_copy_over
       EXPECT_EQ(found.state, MR_FLOW_ESTABLISHED);
       EXPECT_EQ(found.target_id, record.target_id);
       EXPECT_EQ(found.packets, 0u) << "counted by the XDP engine";
-      const mr_last_hop& hop = table.last_hop(found.last_hop);
+      const mr_last_hop& hop = table.last_hops().at(found.last_hop);
       EXPECT_EQ(std::memcmp(hop.mac, kRouterMac, 6), 0);
       EXPECT_EQ(hop.nic, 1);
     }
@@ -172,7 +172,7 @@ TEST_F(Copy, copy_of_an_earlier_daemon_is_used_as_it_is) {
     ASSERT_TRUE(set.commit());
   }
   const std::string path = dir_.file("flows.0");
-  const shm::FileIdentity before = shm::identity_of(path);
+  const os::FileIdentity before = os::identity_of(path);
   mr_flow_record& later = maps_.maps().flows[78];
   later = flow_of(image_.view(), 1235, kTcpListener, MR_FLOW_ESTABLISHED);
   record.state = MR_FLOW_FREE;
@@ -184,7 +184,7 @@ TEST_F(Copy, copy_of_an_earlier_daemon_is_used_as_it_is) {
     copy->set_all(maps_.maps().flows, maps_.maps().last_hops);
     ASSERT_TRUE(set.commit());
   }
-  EXPECT_EQ(shm::identity_of(path), before);
+  EXPECT_EQ(os::identity_of(path), before);
   EngineMaps next{MapsOptions{.flows = 256}};
   EXPECT_EQ(import_into(next).flows, 1u);
   EXPECT_TRUE(std::ranges::any_of(next.maps().flows, [&](const mr_flow_record& flow) {

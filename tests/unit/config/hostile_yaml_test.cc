@@ -5,8 +5,8 @@
 
 #include <string>
 
-#include "controlplane/config/utf8.h"
-#include "controlplane/config/yaml_tree.h"
+#include "controlplane/yaml/utf8.h"
+#include "controlplane/yaml/yaml_tree.h"
 #include "tests/unit/config/load_support.h"
 
 namespace millrace::control {

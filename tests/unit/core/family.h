@@ -24,6 +24,7 @@ inline constexpr Traffic kAllTraffic[] = {
     {"ipv6_tcp", true, MR_PROTOCOL_TCP},
     {"ipv6_udp", true, MR_PROTOCOL_UDP},
 };
+inline constexpr Traffic kTcpTraffic[] = {kAllTraffic[0], kAllTraffic[2]};
 
 inline std::string name_of(const testing::TestParamInfo<Traffic>& info) { return info.param.name; }
 

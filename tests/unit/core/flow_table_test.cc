@@ -131,28 +131,28 @@ TEST_F(FlowTableTest, fault_36_attach_forgets_last_hops_that_are_damaged_or_not_
   const std::uint8_t mac[8] = {2, 0, 0, 0, 0, 7};
   const std::uint8_t gone[8] = {2, 0, 0, 0, 0, 8};
   const std::uint8_t later[8] = {2, 0, 0, 0, 0, 9};
-  const std::uint16_t kept = table_.learn_last_hop(mac, 1);
-  const std::uint16_t unneeded = table_.learn_last_hop(gone, 1);
+  const std::uint16_t kept = table_.last_hops().learn(mac, 1);
+  const std::uint16_t unneeded = table_.last_hops().learn(gone, 1);
   table_.record(insert(table_, 1)).last_hop = kept;
   auto* hops = reinterpret_cast<mr_last_hop*>(bytes().data() + header().last_hops_offset);
   for (std::uint32_t i = 0; i < MR_LAST_HOP_COUNT; ++i) {
     if (i != kept && i != unneeded) std::memset(&hops[i], 0xa5, sizeof(hops[i]));
   }
-  ASSERT_EQ(table_.learn_last_hop(later, 0), 0);
+  ASSERT_EQ(table_.last_hops().learn(later, 0), 0);
   Result<FlowTable> attached = FlowTable::attach(bytes(), layout_);
   ASSERT_TRUE(attached) << attached.error().message;
-  EXPECT_EQ(attached->last_hop(kept).nic, 1);
-  EXPECT_EQ(attached->last_hop(unneeded).in_use, 0);
-  EXPECT_NE(attached->learn_last_hop(later, 0), 0);
+  EXPECT_EQ(attached->last_hops().at(kept).nic, 1);
+  EXPECT_EQ(attached->last_hops().at(unneeded).in_use, 0);
+  EXPECT_NE(attached->last_hops().learn(later, 0), 0);
 }
 
 TEST_F(FlowTableTest, last_hops_are_learned_once) {
   const std::uint8_t mac[6] = {2, 0, 0, 0, 0, 7};
-  const std::uint16_t index = table_.learn_last_hop(mac, 1);
+  const std::uint16_t index = table_.last_hops().learn(mac, 1);
   EXPECT_NE(index, 0);
-  EXPECT_EQ(table_.learn_last_hop(mac, 1), index);
-  EXPECT_NE(table_.learn_last_hop(mac, 0), index);
-  EXPECT_EQ(table_.last_hop(index).nic, 1);
+  EXPECT_EQ(table_.last_hops().learn(mac, 1), index);
+  EXPECT_NE(table_.last_hops().learn(mac, 0), index);
+  EXPECT_EQ(table_.last_hops().at(index).nic, 1);
 }
 
 TEST_F(FlowTableTest, last_hop_table_that_is_full_says_unknown) {
@@ -161,7 +161,7 @@ TEST_F(FlowTableTest, last_hop_table_that_is_full_says_unknown) {
   for (std::uint32_t i = 0; i < kMany; ++i) {
     std::uint8_t mac[6] = {2, 0};
     std::memcpy(mac + 2, &i, 4);
-    unknown += table_.learn_last_hop(mac, 0) == 0;
+    unknown += table_.last_hops().learn(mac, 0) == 0;
   }
   EXPECT_GE(unknown, kMany - MR_LAST_HOP_COUNT);
 }

@@ -230,8 +230,7 @@ TEST_P(FullTableDsrTest, plausible_flows_give_way_when_there_are_no_others) {
 // Requests by one node, replies by another: the node that has the client's half sees no answer.
 class OneWayTest : public FullTableTest {};
 
-constexpr Traffic kTcp[] = {kAllTraffic[0], kAllTraffic[2]};
-INSTANTIATE_TEST_SUITE_P(All, OneWayTest, testing::ValuesIn(kTcp), name_of);
+INSTANTIATE_TEST_SUITE_P(All, OneWayTest, testing::ValuesIn(kTcpTraffic), name_of);
 
 TEST_P(OneWayTest, fault_68_connection_whose_replies_pass_another_node_lives_as_long) {
   balance_from_two_vips(2);

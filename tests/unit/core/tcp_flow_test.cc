@@ -25,8 +25,7 @@ class TcpFlowTest : public ForwarderTest {
   }
 };
 
-constexpr Traffic kTcp[] = {kAllTraffic[0], kAllTraffic[2]};
-INSTANTIATE_TEST_SUITE_P(All, TcpFlowTest, testing::ValuesIn(kTcp), name_of);
+INSTANTIATE_TEST_SUITE_P(All, TcpFlowTest, testing::ValuesIn(kTcpTraffic), name_of);
 
 TEST_P(TcpFlowTest, orphan_of_a_changed_slot_goes_to_prev) {
   balance(2);

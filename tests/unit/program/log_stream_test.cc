@@ -15,13 +15,13 @@
 #include <array>
 #include <string>
 
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
 #include "tests/support/cc/temp_dir.h"
 
 namespace millrace::program {
 namespace {
 
-using shm::File;
+using os::File;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;

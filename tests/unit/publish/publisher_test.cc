@@ -163,7 +163,7 @@ TEST_F(PublisherTest, damaged_segment_is_replaced_and_generations_go_on_after_th
   {
     const auto first = open();
     ASSERT_TRUE(first->publish(numbered_contents(3)));
-    Result<shm::Segment> raw = shm::Segment::join(path_, shm::kConfigSpec, shm::Access::read_write);
+    Result<shm::Segment> raw = shm::Segment::join(path_, shm::kConfigSpec, os::Access::read_write);
     ASSERT_TRUE(raw);
     raw->bytes()[first->published().image->targets_offset] ^= std::byte{1};
   }

@@ -10,8 +10,8 @@
 #include <optional>
 #include <vector>
 
+#include "controlplane/lookup/maglev.h"
 #include "controlplane/reconcile/epochs.h"
-#include "dataplane/core/maglev.h"
 #include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
@@ -113,14 +113,14 @@ std::vector<History::Event> random_events() {
 class Model {
  public:
   void update(const History& history, const std::vector<Owners>& before) {
-    std::vector<core::MaglevTarget> targets;
+    std::vector<MaglevTarget> targets;
     std::vector<std::uint32_t> ids;
     for (const EpochMember& member : history.members()) {
       targets.push_back({member.identity, member.weight});
       ids.push_back(member.target_id);
     }
-    const auto owners = core::maglev_table(targets, kHistorySettings.seed, kSlots);
-    if (owners.front() == core::kMaglevNoTarget) {
+    const auto owners = maglev_table(targets, kHistorySettings.seed, kSlots);
+    if (owners.front() == kMaglevNoTarget) {
       slots_.clear();
       return;
     }

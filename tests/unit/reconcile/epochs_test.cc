@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "dataplane/core/maglev.h"
+#include "controlplane/lookup/maglev.h"
 #include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {

@@ -11,9 +11,9 @@
 #include <string>
 #include <utility>
 
+#include "dataplane/os/process_lock.h"
 #include "dataplane/shm/atomic.h"
 #include "dataplane/shm/config_reader.h"
-#include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/stats_writer.h"
 #include "tests/support/cc/temp_dir.h"
 
@@ -25,7 +25,7 @@ class FakeEngine {
 
   explicit FakeEngine(const std::string& runtime_dir, std::uint64_t start_ns = 100,
                       mr_engine_kind kind = MR_ENGINE_DPDK)
-      : lock_(take(shm::ProcessLock::acquire(runtime_dir + "/dataplane.lock"))),
+      : lock_(take(os::ProcessLock::acquire(runtime_dir + "/dataplane.lock"))),
         writer_(take(shm::StatsWriter::create(runtime_dir + "/stats", options(start_ns, kind)))),
         reader_(runtime_dir + "/config") {
     EXPECT_TRUE(writer_.publish());
@@ -70,7 +70,7 @@ class FakeEngine {
             .flow_table_dir = "/nowhere"};
   }
 
-  shm::ProcessLock lock_;
+  os::ProcessLock lock_;
   shm::StatsWriter writer_;
   shm::ConfigReader reader_;
   shm::CheckedConfig config_;

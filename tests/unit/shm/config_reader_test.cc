@@ -159,7 +159,7 @@ TEST(ConfigReader, truncation_in_use_is_refused_without_a_crash) {
   ConfigReader reader(dir.file("config"));
   ASSERT_EQ(reader.poll().kind, Kind::adopted);
   {
-    Result<Segment> writer = Segment::join(dir.file("config"), kConfigSpec, Access::read_write);
+    Result<Segment> writer = Segment::join(dir.file("config"), kConfigSpec, os::Access::read_write);
     ASSERT_TRUE(writer);
     writer->header<mr_config_header>()->generation = 4;
   }

@@ -34,7 +34,7 @@ TEST(FlowFile, contents_outlive_the_process) {
     ASSERT_TRUE(flows);
     flows->bytes()[4095] = std::byte{42};
   }
-  Result<FlowFile> again = FlowFile::open(dir.file("flows.0"), Access::read_write);
+  Result<FlowFile> again = FlowFile::open(dir.file("flows.0"), os::Access::read_write);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->bytes()[4095], std::byte{42});
 }
@@ -56,10 +56,10 @@ TEST(FlowFile, new_file_takes_the_place_of_an_old_one_in_one_step) {
 TEST(FlowFile, control_plane_reads_what_the_engine_writes) {
   const test::TempDir dir;
   const std::string path = dir.file("flows.0");
-  EXPECT_FALSE(FlowFile::open(path, Access::read_only));
+  EXPECT_FALSE(FlowFile::open(path, os::Access::read_only));
   Result<FlowFile> engine = FlowFile::create(path, 4096);
   ASSERT_TRUE(engine);
-  Result<FlowFile> reader = FlowFile::open(path, Access::read_only);
+  Result<FlowFile> reader = FlowFile::open(path, os::Access::read_only);
   ASSERT_TRUE(reader) << reader.error().message;
   engine->bytes()[5] = std::byte{1};
   EXPECT_EQ(reader->bytes()[5], std::byte{1});
@@ -113,7 +113,7 @@ TEST_F(HugeFlowFile, takes_whole_huge_pages_and_keeps_them) {
     flows->bytes()[99] = std::byte{7};
     ASSERT_TRUE(flows->rename_to(dir.file("flows.0")));
   }
-  Result<FlowFile> again = FlowFile::open(dir.file("flows.0"), Access::read_write);
+  Result<FlowFile> again = FlowFile::open(dir.file("flows.0"), os::Access::read_write);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->bytes()[99], std::byte{7});
 }

@@ -79,7 +79,7 @@ class FlowSetTest : public ::testing::Test {
     record.listener_id = 1;
     record.target_id = i + 1;
     record.packets = 3;
-    record.last_hop = table.learn_last_hop(mac_of(i).data(), 1);
+    record.last_hop = table.last_hops().learn(mac_of(i).data(), 1);
   }
 
   // How many of the flows [first, last) a next engine of this shape would find, each with its
@@ -94,7 +94,7 @@ class FlowSetTest : public ::testing::Test {
       const std::uint32_t index = find(table, i);
       if (index == MR_RECORD_NONE) continue;
       const mr_flow_record& record = table.record(index);
-      const mr_last_hop& hop = table.last_hop(record.last_hop);
+      const mr_last_hop& hop = table.last_hops().at(record.last_hop);
       EXPECT_EQ(record.target_id, i + 1);
       EXPECT_EQ(record.packets, 3u) << "not counted yet";
       EXPECT_EQ(std::memcmp(hop.mac, mac_of(i).data(), sizeof(hop.mac)), 0);
@@ -104,10 +104,10 @@ class FlowSetTest : public ::testing::Test {
     return count;
   }
 
-  std::map<std::string, FileIdentity> files() const {
-    std::map<std::string, FileIdentity> found;
+  std::map<std::string, os::FileIdentity> files() const {
+    std::map<std::string, os::FileIdentity> found;
     for (const auto& entry : fs::directory_iterator(directory_)) {
-      found[entry.path().filename()] = identity_of(entry.path().string());
+      found[entry.path().filename()] = os::identity_of(entry.path().string());
     }
     return found;
   }

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <functional>
@@ -31,7 +32,7 @@ TEST(Segment, what_one_writes_the_other_reads) {
   Result<Segment> writer = Segment::create(path, kConfigSpec, kBytes, kBytes);
   ASSERT_TRUE(writer) << writer.error().message;
   ASSERT_TRUE(writer->publish());
-  Result<Segment> reader = Segment::join(path, kConfigSpec, Access::read_only);
+  Result<Segment> reader = Segment::join(path, kConfigSpec, os::Access::read_only);
   ASSERT_TRUE(reader) << reader.error().message;
 
   writer->header<mr_config_header>()->heartbeat_ns = 77;
@@ -42,12 +43,19 @@ TEST(Segment, what_one_writes_the_other_reads) {
             static_cast<std::uint32_t>(::getpid()));
 }
 
+// To wait for the other end of a pipe would hang whoever joins.
+TEST(Segment, named_pipe_in_its_place_is_refused_without_waiting) {
+  const test::TempDir dir;
+  ASSERT_EQ(::mkfifo(dir.file("config").c_str(), 0600), 0);
+  EXPECT_FALSE(Segment::join(dir.file("config"), kConfigSpec, os::Access::read_only));
+}
+
 TEST(Segment, is_not_visible_before_it_is_published) {
   const test::TempDir dir;
   Result<Segment> writer = Segment::create(dir.file("config"), kConfigSpec, kBytes, kBytes);
   ASSERT_TRUE(writer);
 
-  Result<Segment> reader = Segment::join(dir.file("config"), kConfigSpec, Access::read_only);
+  Result<Segment> reader = Segment::join(dir.file("config"), kConfigSpec, os::Access::read_only);
 
   ASSERT_FALSE(reader);
   EXPECT_THAT(reader.error().message, HasSubstr("No such file"));
@@ -56,14 +64,14 @@ TEST(Segment, is_not_visible_before_it_is_published) {
 TEST(Segment, reader_notices_its_replacement_and_its_removal) {
   const test::TempDir dir;
   const std::string path = make_config(dir);
-  Result<Segment> reader = Segment::join(path, kConfigSpec, Access::read_only);
+  Result<Segment> reader = Segment::join(path, kConfigSpec, os::Access::read_only);
   ASSERT_TRUE(reader);
   EXPECT_FALSE(reader->is_replaced());
 
   (void)make_config(dir);
   EXPECT_TRUE(reader->is_replaced());
 
-  Result<Segment> second = Segment::join(path, kConfigSpec, Access::read_only);
+  Result<Segment> second = Segment::join(path, kConfigSpec, os::Access::read_only);
   ASSERT_TRUE(second);
   EXPECT_FALSE(second->is_replaced());
   ASSERT_EQ(::unlink(path.c_str()), 0);
@@ -74,13 +82,13 @@ TEST(Segment, leftover_of_a_creator_that_died_is_no_obstacle) {
   const test::TempDir dir;
   { (void)Segment::create(dir.file("config"), kConfigSpec, kBytes, kBytes); }
   (void)make_config(dir);
-  EXPECT_TRUE(Segment::join(dir.file("config"), kConfigSpec, Access::read_only));
+  EXPECT_TRUE(Segment::join(dir.file("config"), kConfigSpec, os::Access::read_only));
 }
 
 TEST(Segment, running_reader_notices_truncation) {
   const test::TempDir dir;
   const std::string path = make_config(dir);
-  Result<Segment> reader = Segment::join(path, kConfigSpec, Access::read_only);
+  Result<Segment> reader = Segment::join(path, kConfigSpec, os::Access::read_only);
   ASSERT_TRUE(reader);
   EXPECT_FALSE(reader->is_truncated());
 
@@ -105,7 +113,7 @@ TEST_P(SegmentDamage, fault_36_37_is_refused_with_both_values) {
   GetParam().apply(*reinterpret_cast<mr_segment_header*>(bytes.data()));
   test::write_file(path, bytes);
 
-  Result<Segment> reader = Segment::join(path, kConfigSpec, Access::read_only);
+  Result<Segment> reader = Segment::join(path, kConfigSpec, os::Access::read_only);
 
   ASSERT_FALSE(reader);
   EXPECT_THAT(reader.error().message, HasSubstr(path));
@@ -142,23 +150,23 @@ TEST(Segment, fault_36_truncation_at_any_length_is_refused) {
   for (std::size_t length :
        {0ul, 1ul, 7ul, 8ul, 12ul, 16ul, 127ul, 128ul, 129ul, 511ul, 512ul, 4096ul, 8191ul}) {
     test::write_file(path, std::span(bytes).first(length));
-    EXPECT_FALSE(Segment::join(path, kConfigSpec, Access::read_only)) << length;
+    EXPECT_FALSE(Segment::join(path, kConfigSpec, os::Access::read_only)) << length;
   }
   test::write_file(path, bytes);
-  EXPECT_TRUE(Segment::join(path, kConfigSpec, Access::read_only));
+  EXPECT_TRUE(Segment::join(path, kConfigSpec, os::Access::read_only));
 }
 
 TEST(Segment, fault_36_zeroed_file_is_refused) {
   const test::TempDir dir;
   const std::string path = dir.file("config");
   test::write_file(path, std::vector<std::byte>(kBytes));
-  EXPECT_FALSE(Segment::join(path, kConfigSpec, Access::read_only));
+  EXPECT_FALSE(Segment::join(path, kConfigSpec, os::Access::read_only));
 }
 
 TEST(Segment, directory_or_device_is_refused_and_does_not_hang) {
   const test::TempDir dir;
-  EXPECT_FALSE(Segment::join(dir.path(), kConfigSpec, Access::read_only));
-  EXPECT_FALSE(Segment::join("/dev/zero", kConfigSpec, Access::read_only));
+  EXPECT_FALSE(Segment::join(dir.path(), kConfigSpec, os::Access::read_only));
+  EXPECT_FALSE(Segment::join("/dev/zero", kConfigSpec, os::Access::read_only));
 }
 
 }  // namespace

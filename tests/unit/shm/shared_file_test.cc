@@ -9,9 +9,9 @@
 
 #include <filesystem>
 
-#include "dataplane/shm/file.h"
+#include "dataplane/os/file.h"
+#include "dataplane/os/process_lock.h"
 #include "dataplane/shm/flow_set.h"
-#include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/segment.h"
 #include "dataplane/shm/stats_reader.h"
 #include "dataplane/shm/stats_writer.h"
@@ -66,7 +66,7 @@ class SharedFile : public ::testing::Test {
     return path;
   }
   [[nodiscard]] static bool is_made(const std::string& path, unsigned mode = 0640) {
-    return static_cast<bool>(File::open_shared(path, O_RDWR | O_CREAT, mode));
+    return static_cast<bool>(os::File::open_shared(path, O_RDWR | O_CREAT, mode));
   }
 
   const test::TempDir dir_;
@@ -86,7 +86,7 @@ TEST_F(SharedFile, belongs_to_the_group_of_its_directory) {
 
 TEST_F(SharedFile, file_of_an_earlier_run_is_taken_over) {
   const std::string state = make_directory("state", kService, 0750);
-  ASSERT_TRUE(File::open(state + "/a", O_RDWR | O_CREAT));
+  ASSERT_TRUE(os::File::open(state + "/a", O_RDWR | O_CREAT));
   ASSERT_EQ(owner_of(state + "/a"), kRoot);
   ASSERT_TRUE(is_made(state + "/a"));
   EXPECT_EQ(owner_of(state + "/a"), kRootsForService);
@@ -94,7 +94,7 @@ TEST_F(SharedFile, file_of_an_earlier_run_is_taken_over) {
 
 TEST_F(SharedFile, file_of_another_user_is_not_given_away) {
   const std::string runtime = make_directory("runtime", kRootsForService, 0770);
-  ASSERT_TRUE(File::open(runtime + "/a", O_RDWR | O_CREAT));
+  ASSERT_TRUE(os::File::open(runtime + "/a", O_RDWR | O_CREAT));
   ASSERT_EQ(::chown((runtime + "/a").c_str(), kServiceUser, 0), 0);
   (void)is_made(runtime + "/a");
   EXPECT_EQ(owner_of(runtime + "/a"), (Owner{kServiceUser, 0}));
@@ -116,11 +116,11 @@ TEST_F(SharedFile, directory_of_root_or_of_everybody_says_nothing_about_owners) 
 TEST_F(SharedFile, links_are_neither_followed_nor_given_away) {
   const std::string state = make_directory("state", kService, 0770);
   const std::string secret = dir_.file("secret");
-  ASSERT_TRUE(File::open(secret, O_RDWR | O_CREAT, 0600));
+  ASSERT_TRUE(os::File::open(secret, O_RDWR | O_CREAT, 0600));
   ASSERT_EQ(::symlink(secret.c_str(), (state + "/symbolic").c_str()), 0);
   ASSERT_EQ(::link(secret.c_str(), (state + "/hard").c_str()), 0);
 
-  const Result<File> followed = File::open_shared(state + "/symbolic", O_RDWR | O_CREAT);
+  const Result<os::File> followed = os::File::open_shared(state + "/symbolic", O_RDWR | O_CREAT);
   ASSERT_FALSE(followed);
   EXPECT_THAT(followed.error().message, HasSubstr("state/symbolic: it is a symbolic link"));
   (void)is_made(state + "/hard");
@@ -135,20 +135,20 @@ TEST_F(SharedFile, directory_by_a_link_is_entered_only_if_the_link_is_roots) {
   const std::string link = runtime + "/link";
   ASSERT_EQ(::symlink("../secret", link.c_str()), 0);
   EXPECT_TRUE(is_made(link + "/a"));
-  EXPECT_TRUE(lock_directory(link));
-  EXPECT_EQ(is_link(link).value(), true);
-  EXPECT_EQ(is_link(runtime).value(), false);
-  EXPECT_EQ(is_link(runtime + "/nothing").value(), false);
+  EXPECT_TRUE(os::lock_directory(link));
+  EXPECT_EQ(os::is_link(link).value(), true);
+  EXPECT_EQ(os::is_link(runtime).value(), false);
+  EXPECT_EQ(os::is_link(runtime + "/nothing").value(), false);
 
   ASSERT_EQ(::lchown(link.c_str(), kMember.user, kMember.group), 0);
   EXPECT_FALSE(is_made(link + "/b"));
   EXPECT_FALSE(std::filesystem::exists(secret + "/b"));
   for (const std::string& path : {link, link + "/", link + "/."}) {
-    const Result<File> locked = lock_directory(path);
+    const Result<os::File> locked = os::lock_directory(path);
     ASSERT_FALSE(locked) << path;
     EXPECT_THAT(locked.error().message, HasSubstr(link + ": it is a symbolic link of user 65534"));
   }
-  EXPECT_FALSE(is_link(link));
+  EXPECT_FALSE(os::is_link(link));
 }
 
 TEST_F(SharedFile, flow_directory_is_no_link) {
@@ -206,7 +206,7 @@ TEST_F(SharedFile, flow_table_that_others_may_write_to_is_not_taken_over) {
   for (const bool is_owner : {true, false}) {
     ASSERT_EQ(::chown(table.c_str(), is_owner ? kMember.user : 0, kServiceGroup), 0);
     ASSERT_EQ(::chmod(table.c_str(), is_owner ? 0640 : 0660), 0);
-    EXPECT_FALSE(FlowFile::open(table, Access::read_write));
+    EXPECT_FALSE(FlowFile::open(table, os::Access::read_write));
     Result<FlowSet> set = FlowSet::open(runtime + "/flows", runtime);
     ASSERT_TRUE(set) << set.error().message;
     EXPECT_TRUE(set->left().empty());
@@ -241,7 +241,7 @@ TEST_F(SharedFile, stats_are_trusted_only_if_nobody_else_can_have_written_them) 
 TEST_F(SharedFile, service_goes_on_with_what_root_left_in_the_runtime_directory) {
   const std::string runtime = make_directory("runtime", {0, kServiceGroup}, 0770);
   {
-    ASSERT_TRUE(ProcessLock::acquire(runtime + "/controlplane.lock"));
+    ASSERT_TRUE(os::ProcessLock::acquire(runtime + "/controlplane.lock"));
     Result<Segment> stats = Segment::create(runtime + "/stats", kStatsSpec, 4096, 4096);
     ASSERT_TRUE(stats) << stats.error().message;
     ASSERT_TRUE(stats->publish());
@@ -253,14 +253,14 @@ TEST_F(SharedFile, service_goes_on_with_what_root_left_in_the_runtime_directory)
     }
   }
   const AsServiceUser service;
-  const Result<ProcessLock> lock = ProcessLock::acquire(runtime + "/controlplane.lock");
+  const Result<os::ProcessLock> lock = os::ProcessLock::acquire(runtime + "/controlplane.lock");
   EXPECT_TRUE(lock) << lock.error().message;
-  EXPECT_TRUE(File::open(runtime + "/stats", O_RDONLY));
-  EXPECT_FALSE(File::open(runtime + "/stats", O_RDWR)) << "only to be read";
+  EXPECT_TRUE(os::File::open(runtime + "/stats", O_RDONLY));
+  EXPECT_FALSE(os::File::open(runtime + "/stats", O_RDWR)) << "only to be read";
   for (const std::string& directory : {dir_.file("pages"), runtime + "/flows"}) {
-    const Result<File> flows = File::open(directory + "/flows.0", O_RDONLY);
+    const Result<os::File> flows = os::File::open(directory + "/flows.0", O_RDONLY);
     EXPECT_TRUE(flows) << flows.error().message;
-    EXPECT_FALSE(File::open(directory + "/flows.0", O_RDWR)) << "an engine's memory";
+    EXPECT_FALSE(os::File::open(directory + "/flows.0", O_RDWR)) << "an engine's memory";
   }
 }
 
@@ -277,12 +277,12 @@ TEST_F(SharedFile, flow_directory_that_was_there_stays_as_the_operator_made_it) 
 TEST_F(SharedFile, what_may_not_be_read_is_hidden_and_not_absent) {
   const std::string own = make_directory("own", kRoot, 0700);
   ASSERT_TRUE(is_made(own + "/a"));
-  ASSERT_TRUE(File::open(dir_.file("b"), O_RDWR | O_CREAT, 0600));
-  EXPECT_FALSE(is_hidden(own + "/a"));
+  ASSERT_TRUE(os::File::open(dir_.file("b"), O_RDWR | O_CREAT, 0600));
+  EXPECT_FALSE(os::is_hidden(own + "/a"));
   const AsServiceUser service;
-  EXPECT_TRUE(is_hidden(own + "/a"));
-  EXPECT_TRUE(is_hidden(dir_.file("b")));
-  EXPECT_FALSE(is_hidden(dir_.file("c"))) << "is not there";
+  EXPECT_TRUE(os::is_hidden(own + "/a"));
+  EXPECT_TRUE(os::is_hidden(dir_.file("b")));
+  EXPECT_FALSE(os::is_hidden(dir_.file("c"))) << "is not there";
 }
 
 }  // namespace

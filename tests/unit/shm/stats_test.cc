@@ -12,8 +12,8 @@
 #include <random>
 #include <thread>
 
+#include "dataplane/os/process_lock.h"
 #include "dataplane/shm/atomic.h"
-#include "dataplane/shm/process_lock.h"
 #include "dataplane/shm/renewal.h"
 #include "dataplane/shm/stats_reader.h"
 #include "dataplane/shm/stats_writer.h"
@@ -360,7 +360,7 @@ TEST(Renewal, fault_92_emptied_runtime_directory_is_filled_again) {
   const test::TempDir parent;
   const std::string dir = parent.file("run");
   std::filesystem::create_directory(dir);
-  Result<ProcessLock> lock = ProcessLock::acquire(dir + "/lock");
+  Result<os::ProcessLock> lock = os::ProcessLock::acquire(dir + "/lock");
   Result<StatsWriter> writer = published(dir + "/stats");
   ASSERT_TRUE(lock);
   ASSERT_TRUE(writer);
@@ -371,18 +371,18 @@ TEST(Renewal, fault_92_emptied_runtime_directory_is_filled_again) {
   const Result<bool> made = renew_lost(dir, *lock, *writer);
   ASSERT_TRUE(made) << made.error().message;
   EXPECT_TRUE(*made);
-  EXPECT_TRUE(ProcessLock::is_held(dir + "/lock"));
+  EXPECT_TRUE(os::ProcessLock::is_held(dir + "/lock"));
   EXPECT_TRUE(StatsReader::join(dir + "/stats"));
 }
 
 TEST(Renewal, fault_92_engine_that_took_the_place_of_this_one_keeps_its_segment) {
   const test::TempDir dir;
-  Result<ProcessLock> lock = ProcessLock::acquire(dir.file("lock"));
+  Result<os::ProcessLock> lock = os::ProcessLock::acquire(dir.file("lock"));
   Result<StatsWriter> writer = published(dir.file("stats"));
   ASSERT_TRUE(lock);
   ASSERT_TRUE(writer);
   ASSERT_EQ(::unlink(dir.file("lock").c_str()), 0);
-  Result<ProcessLock> other_lock = ProcessLock::acquire(dir.file("lock"));
+  Result<os::ProcessLock> other_lock = os::ProcessLock::acquire(dir.file("lock"));
   Result<StatsWriter> other = published(dir.file("stats"));
   ASSERT_TRUE(other_lock);
   ASSERT_TRUE(other);
