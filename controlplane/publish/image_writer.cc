@@ -2,12 +2,14 @@
 #include "controlplane/publish/image_writer.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <set>
 #include <utility>
 
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/image_arrays.h"
+#include "dataplane/core/invariant.h"
 #include "dataplane/shm/atomic.h"
 
 namespace millrace::control {
@@ -185,6 +187,7 @@ Result<std::uint64_t> ImageWriter::commit() {
   take_over(*std::exchange(draft_, std::nullopt));
   last_generation_ = generation;
   reclaim(oldest_read_);
+  check_books();
   step("published");
   return generation;
 }
@@ -210,7 +213,9 @@ std::uint64_t ImageWriter::bytes_of_image(const ImageContents& contents) {
 void ImageWriter::take_over(Draft draft) {
   for (const std::uint64_t offset : draft.begun) ++blocks_.at(offset).uses;
   for (const std::uint64_t offset : draft.ended) {
-    if (--blocks_.at(offset).uses == 0) retire(offset, published_.generation);
+    Block& block = blocks_.at(offset);
+    assert(block.uses > 0);
+    if (--block.uses == 0) retire(offset, published_.generation);
   }
   published_tables_ = draft.tables;
   published_groups_.resize(draft.group_count);
@@ -420,6 +425,7 @@ void ImageWriter::remember(std::uint64_t offset, Block block) {
 
 void ImageWriter::forget(std::uint64_t offset) {
   const auto block = blocks_.find(offset);
+  assert(block != blocks_.end() && block->second.uses == 0);
   const auto [first, last] = by_checksum_.equal_range(block->second.checksum);
   for (auto entry = first; entry != last; ++entry) {
     if (entry->second != offset) continue;
@@ -428,6 +434,31 @@ void ImageWriter::forget(std::uint64_t offset) {
   }
   arena_.release(offset, block->second.bytes);
   blocks_.erase(block);
+}
+
+// Of no draft: the arena has the blocks and nothing else, the image in force uses what it names,
+// and what nobody uses waits to be given back.
+void ImageWriter::check_books() const {
+  if constexpr (!kChecksInvariants) return;
+  assert(!draft_);
+  std::uint64_t uses = 0;
+  std::uint64_t block_bytes = 0;
+  for (const auto& [offset, block] : blocks_) {
+    uses += block.uses;
+    block_bytes += block.bytes;
+    const auto is_of_block = [&, at = offset](const Retired& retired) {
+      return retired.offset == at && retired.last_generation == blocks_.at(at).last_generation;
+    };
+    assert(block.uses > 0 || std::ranges::any_of(retired_, is_of_block));
+  }
+  assert(block_bytes <= arena_.used_bytes());
+  if (published_.image == nullptr) return;
+  std::uint64_t named = 1;  // the image itself
+  (void)core::for_each_array([&](const auto&) { return ++named > 0; });
+  for (const mr_target_group& group : published_.groups) {
+    if (group.id != 0) named += group.table_offset != 0 ? 2 : 1;
+  }
+  assert(uses == named);
 }
 
 Error ImageWriter::arena_full(std::uint64_t bytes) const {

@@ -148,6 +148,7 @@ class ImageWriter {
   void retire(std::uint64_t offset, std::uint64_t last_generation);
   void remember(std::uint64_t offset, Block block);
   void forget(std::uint64_t offset);
+  void check_books() const;
   [[nodiscard]] Error arena_full(std::uint64_t bytes) const;
 
   Options options_;

@@ -4,11 +4,13 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <numeric>
 
 #include "controlplane/lookup/maglev.h"
 #include "dataplane/core/checksum64.h"
+#include "dataplane/core/invariant.h"
 #include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
@@ -64,6 +66,7 @@ void Epochs::update(std::span<const EpochMember> members, const EpochSettings& s
   }
   settings_ = settings;
   if (is_choice_stale_ || is_window_stale_ || !old_index.empty()) renew_table(old_index, now_ns);
+  check_books();
 }
 
 void Epochs::restore(std::span<const mr_lookup_slot> slots,
@@ -263,6 +266,22 @@ void Epochs::count(std::span<const mr_lookup_slot> slots, std::uint64_t now_ns) 
   const std::uint32_t began_ms = *(changed_at_ms_.end() - 1 - oldest_age);
   const std::uint64_t oldest_began_ms = now_ns / kMillisecondNs - (ms_of(now_ns) - began_ms);
   next_expiry_ns_ = (oldest_began_ms + settings_.window_ns / kMillisecondNs) * kMillisecondNs;
+}
+
+// A slot leads to a member that gets new flows, and its `prev` to another that keeps its own.
+void Epochs::check_books() const {
+  assert(member_slots_.size() == members_.size() && owned_.size() == members_.size() &&
+         by_target_id_.size() == members_.size());
+  if constexpr (!kChecksInvariants) return;
+  if (table_ == nullptr) return;
+  std::uint32_t with_prev = 0;
+  for (const mr_lookup_slot& slot : table_->slots) {
+    assert(slot.cur < members_.size() && members_[slot.cur].weight > 0);
+    if (slot.prev == kNone) continue;
+    assert(slot.prev < members_.size() && slot.prev != slot.cur && members_[slot.prev].keeps_flows);
+    ++with_prev;
+  }
+  assert(with_prev == slots_with_prev_ && table_->slots.size() == settings_.slot_count);
 }
 
 void Epochs::forget_changes() {

@@ -88,6 +88,7 @@ class Epochs {
   void count(std::span<const mr_lookup_slot> slots, std::uint64_t now_ns);
   void forget_changes();
   void drop_table();
+  void check_books() const;
 
   std::vector<EpochMember> members_;         // by member index
   std::vector<std::uint32_t> member_slots_;  // likewise

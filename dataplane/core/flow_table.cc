@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <cassert>
 #include <cstdint>
 #include <string>
 
@@ -233,6 +234,7 @@ bool FlowTable::insert_copy(const mr_flow_record& flow, const mr_last_hop& hop) 
 
 void FlowTable::remove(mr_flow_record& record) noexcept {
   const std::uint32_t index = index_of(record);
+  assert(index < header_->record_high && record.state != MR_FLOW_FREE && used_ > 0);
   const std::uint64_t h = hash(ClientKey::of(record));
   record.state = MR_FLOW_FREE;
   std::atomic_signal_fence(std::memory_order_release);
@@ -244,6 +246,46 @@ void FlowTable::remove(mr_flow_record& record) noexcept {
   record.listener_slot = free_head_;
   free_head_ = index;
   --used_;
+}
+
+bool FlowTable::is_entered_once(std::uint32_t index) const noexcept {
+  const std::uint64_t h = hash(ClientKey::of(records_[index]));
+  const mr_flow_bucket& first = buckets_[first_bucket(h)];
+  const mr_flow_bucket& second = buckets_[second_bucket(h)];
+  std::uint32_t entries = 0;
+  for (std::uint32_t way = 0; way < MR_BUCKET_WAYS; ++way) {
+    entries += first.tags[way] == tag_of(h) && first.records[way] == index ? 1 : 0;
+    if (&first == &second) continue;
+    const bool is_second = second.tags[way] == tag_of(h) && second.records[way] == index;
+    if (is_second && first.overflowed == 0) return false;
+    entries += is_second ? 1 : 0;
+  }
+  return entries == 1;
+}
+
+const char* FlowTable::inconsistency() const noexcept {
+  if (header_ == nullptr) return nullptr;
+  const std::uint32_t high = header_->record_high;
+  std::uint32_t used = 0;
+  for (std::uint32_t index = 0; index < high; ++index) {
+    if (records_[index].state == MR_FLOW_FREE) continue;
+    ++used;
+    if (!is_entered_once(index)) return "a flow is not entered once in a bucket of its own";
+  }
+  if (used != used_) return "the number of flows is wrong";
+  std::uint32_t free = 0;
+  for (std::uint32_t index = free_head_; index != MR_RECORD_NONE; ++free) {
+    if (index >= high || free >= high || records_[index].state != MR_FLOW_FREE) {
+      return "the list of free records leads to one that is none";
+    }
+    index = records_[index].listener_slot;
+  }
+  if (used + free != high) return "a record is neither a flow's nor free";
+  std::uint32_t entries = 0;
+  for (std::uint32_t i = 0; i <= bucket_mask_; ++i) {
+    for (const std::uint16_t tag : buckets_[i].tags) entries += tag != 0 ? 1 : 0;
+  }
+  return entries == used ? nullptr : "a bucket names a record that is no flow";
 }
 
 bool FlowTable::enter(std::uint64_t hash, std::uint32_t index) noexcept {

@@ -203,6 +203,10 @@ class FlowTable {
   // Records at and beyond this were never used; the sweep stops here.
   [[nodiscard]] std::uint32_t record_high() const noexcept { return header_->record_high; }
 
+  // What is wrong with the table's books, nullptr when nothing is. Walks over everything: for
+  // tests, and where kChecksInvariants.
+  [[nodiscard]] const char* inconsistency() const noexcept;
+
   // The record of this table at `record`.
   [[nodiscard]] std::uint32_t index_of(const mr_flow_record& record) const noexcept {
     return static_cast<std::uint32_t>(&record - records_);
@@ -250,6 +254,7 @@ class FlowTable {
   }
 
   void bind(std::span<std::byte> memory) noexcept;
+  [[nodiscard]] bool is_entered_once(std::uint32_t index) const noexcept;
   [[nodiscard]] bool enter(std::uint64_t hash, std::uint32_t index) noexcept;
   [[nodiscard]] bool enter_bucket(mr_flow_bucket& bucket, std::uint16_t tag,
                                   std::uint32_t index) noexcept;

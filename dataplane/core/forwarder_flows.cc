@@ -8,9 +8,11 @@
 // what is plausible (rules/flow_rule.h). Where that finds nothing, or a budget is spent, nothing is
 // refused all the same: the packet goes by lookup table alone.
 #include <algorithm>
+#include <cassert>
 
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
+#include "dataplane/core/invariant.h"
 #include "dataplane/core/rewrite.h"
 #include "dataplane/rules/address_rule.h"
 #include "dataplane/rules/choice_rule.h"
@@ -333,6 +335,7 @@ void Forwarder::sweep(std::uint64_t now_ns, std::uint32_t record_count) noexcept
     if (sweep_next_ >= high) {
       sweep_next_ = 0;
       flows_.last_hops().forget_unused();
+      if constexpr (kChecksInvariants) assert(flows_.inconsistency() == nullptr);
     }
     sweep_record(sweep_next_++);
   }

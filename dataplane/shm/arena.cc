@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "dataplane/contract/shm_abi.h"
+#include "dataplane/core/invariant.h"
 
 namespace millrace::shm {
 
@@ -51,6 +52,7 @@ bool Arena::occupy(std::uint64_t offset, std::uint64_t bytes) {
 
 void Arena::release(std::uint64_t offset, std::uint64_t bytes) {
   std::uint64_t freed = whole_lines(bytes);
+  assert(offset >= start_ && offset + freed <= end_ && freed <= used_bytes_);
   used_bytes_ -= freed;
   auto next = free_.lower_bound(offset);
   assert(next == free_.end() || offset + freed <= next->first);
@@ -63,10 +65,24 @@ void Arena::release(std::uint64_t offset, std::uint64_t bytes) {
     assert(before->first + before->second <= offset);
     if (before->first + before->second == offset) {
       before->second += freed;
+      check_books();
       return;
     }
   }
   free_.emplace(offset, freed);
+  check_books();
+}
+
+void Arena::check_books() const {
+  if constexpr (!kChecksInvariants) return;
+  std::uint64_t free_bytes = 0;
+  std::uint64_t last_end = start_;
+  for (const auto& [offset, bytes] : free_) {
+    assert(bytes > 0 && (offset > last_end || free_bytes == 0) && offset + bytes <= end_);
+    free_bytes += bytes;
+    last_end = offset + bytes;
+  }
+  assert(free_bytes + used_bytes_ == total_bytes());
 }
 
 std::vector<ArenaRange> Arena::free_ranges() const {
@@ -83,6 +99,7 @@ void Arena::take(FreeMap::iterator range, std::uint64_t offset, std::uint64_t by
   if (range_start < offset) free_.emplace(range_start, offset - range_start);
   if (offset + bytes < range_end) free_.emplace(offset + bytes, range_end - offset - bytes);
   used_bytes_ += bytes;
+  check_books();
 }
 
 }  // namespace millrace::shm

@@ -42,6 +42,7 @@ class Arena {
   [[nodiscard]] std::uint64_t used_bytes() const { return used_bytes_; }
 
  private:
+  void check_books() const;
   using FreeMap = std::map<std::uint64_t, std::uint64_t>;  // offset -> bytes, never adjacent
   void take(FreeMap::iterator range, std::uint64_t offset, std::uint64_t bytes);
 

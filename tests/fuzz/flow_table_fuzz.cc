@@ -47,20 +47,12 @@ std::uint32_t find(const core::FlowTable& table, std::uint32_t n) {
   return table.find(hash, key, [](const mr_flow_record&) { return true; });
 }
 
-std::uint32_t count_used(const core::FlowTable& table) {
-  std::uint32_t used = 0;
-  for (std::uint32_t i = 0; i < table.record_high(); ++i) {
-    used += table.record(i).state != MR_FLOW_FREE;
-  }
-  return used;
-}
-
 // Empties the table and fills it again: everything that it may hold must be reachable. With a
 // secret that damage made weak, flows may crowd in few buckets; the table is then smaller, not
 // wrong.
 void use(core::FlowTable& table, bool has_its_secret) {
   require(table.used() <= kCapacity && table.record_high() <= kCapacity, "no more than capacity");
-  require(count_used(table) == table.used(), "it counts what it kept");
+  require(table.inconsistency() == nullptr, "its books agree with what it kept");
   for (std::uint32_t i = 0; i < table.record_high(); ++i) {
     const mr_flow_record& record = table.record(i);
     if (record.state == MR_FLOW_FREE) continue;
@@ -78,6 +70,7 @@ void use(core::FlowTable& table, bool has_its_secret) {
   std::uint32_t entered = 0;
   for (std::uint32_t n = 0; n < 2 * kCapacity; ++n) entered += insert(table, n);
   require(entered == table.used() && entered <= kCapacity, "it counts what it took in");
+  require(table.inconsistency() == nullptr, "its books agree with what it took in");
   require(entered == kCapacity || !has_its_secret, "an emptied table has room again");
   for (std::uint32_t n = 0; n < entered; ++n) {
     const std::uint32_t index = find(table, n);

@@ -229,10 +229,12 @@ RC_GTEST_PROP(flow_table, holds_exactly_what_a_map_holds, ()) {
       model.erase(known);
     }
     RC_ASSERT(table.used() == model.size());
+    RC_ASSERT(table.inconsistency() == nullptr);
   }
   const Result<FlowTable> attached = FlowTable::attach(bytes, layout);
   RC_ASSERT(attached.has_value());
   RC_ASSERT(attached->used() <= model.size());
+  RC_ASSERT(attached->inconsistency() == nullptr);
   if (is_large) RC_ASSERT(attached->used() == model.size());
   for (const auto& [client, record] : model) {
     const std::uint32_t found = attached->find(attached->hash(key_of(client)), key_of(client),
