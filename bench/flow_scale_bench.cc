@@ -8,8 +8,9 @@
 // Three arms of one run, on one worker's flow table:
 //   frames  headers of a random flow are written into 32 frames, and no more
 //   still   they are balanced as well
-//   sweep   and the worker keeps house (worker/housekeeping.h): sweep, counters, config, every 32
-//   us
+//   sweep   and every 32 us the worker does its housekeeping (worker/housekeeping.h): sweep,
+//           counters, config
+//
 // Net cost per packet is the difference to the first. Memory: huge pages as far as there are free
 // ones; CAPACITY 105000000 needs 4237 of 2 MiB (`bench/run --full` reserves them for the while).
 #include <time.h>

@@ -5,8 +5,8 @@
 //
 //   publish_bench ENGINE GROUPS TARGETS FLIPS SECONDS [RATE]    prints one line of JSON
 //     ENGINE   path of millrace-dataplane, started on a null device with one worker
-//     TARGETS  in all, shared out over GROUPS; every group has a listener and a default lookup
-//              table
+//     TARGETS  in all, shared out over GROUPS; every group has a listener and a lookup table of the
+//              default size
 //     FLIPS    changes of health made one by one, each waited for
 //     SECONDS  how long changes then come at RATE (1000) a second, whether or not they keep up
 //

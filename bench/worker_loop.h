@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker's turn under measurement: worker/poll_loop.cc (receive, view, process, act)
-// with one step between. HOT.
+// A worker's turn under measurement: that of worker/poll_loop.cc (receive, view, process, act) with
+// one step more between view and process. HOT.
 //
 // Software devices deliver zeros or what was sent before, so the headers of the next flow are
 // written into each received frame, whether or not the worker then balances.

@@ -5,9 +5,11 @@
 // segments.
 //
 //   apply, drain, health, next hops --> state --> store --> image --> publisher
-//   a health that changed touches its group alone: 10,000 targets are not looked at for one of them
 //   tick (every 100 ms)             --> engine's counters, ended drains and windows, retirement,
 //                                       reuse of config memory, what could not be done before
+//
+// A change of one target's health is worked out for its group alone: the other groups, which may
+// have 10,000 targets, are not looked at.
 //
 // The world outside comes in through Hooks, time included, so that tests decide it.
 #pragma once

@@ -2,8 +2,8 @@
 //
 // Mbufs on one side, core's packet views on the other. HOT: first and last step of a packet's way.
 //
-//   nic or ring --mbufs--> view_mbufs() --packets--> Forwarder --verdicts--> take_view() --mbuf-->
-//   nic
+//   nic or ring --mbufs--> view_mbufs() --packets--> Forwarder
+//   Forwarder --verdicts--> take_view() --mbuf--> nic
 //
 // mbufs[i], packets[i] and verdicts[i] are the same packet. An mbuf's port field carries the nic's
 // index (not DPDK's device number), so that it survives a ring to another worker.

@@ -4,9 +4,8 @@
 //
 //   main      publish() --release--> newest_
 //   worker i  newest() --acquire--> Forwarder::adopt --> set_adopted(i) --release--> adopted_[i]
-//   main      collect(): frees what every worker has left behind, and with it the mapping of a
-//   config
-//             segment that the control plane has replaced
+//   main      collect(): frees the configs that every worker has left behind, and with the last
+//             config of a segment that the control plane has replaced, the segment's mapping
 //
 // Compared by address, not by generation: a control plane that lost its store counts anew.
 #pragma once

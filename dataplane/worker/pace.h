@@ -2,12 +2,15 @@
 //
 // How hard a worker polls when nothing comes, and how long its turns take. HOT.
 //
-//   packets          poll again at once
-//   idle < 50 us     poll on with a pause: the next packet of a busy minute is near
-//   idle < 1 ms      sleep 50 us between polls
-//   idle for longer  sleep 100 us between polls: about 5 % of a CPU, and the most that a first
-//   packet
-//                    waits (plus what the kernel's timer adds, see set_timer_slack)
+//   last packet          the worker
+//   -------------------  ----------------------------------------------------------------
+//   in this poll         polls again at once
+//   less than 50 us ago  pauses briefly, then polls: at a busy time the next packet is near
+//   less than 1 ms ago   sleeps 50 us between polls
+//   longer ago           sleeps 100 us between polls, which takes about 5 % of a CPU
+//
+// So the first packet after a pause waits 100 us at most, plus what the kernel's timer adds (the
+// worker sets its timer slack to the least: poll_loop.cc).
 //
 // With --spin a worker never sleeps. Times are arguments; rest() only says how long to sleep.
 #pragma once

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The engine that a test is linked with: core's (core_under_test.cc), or the XDP program in the
-// kernel (tests/support/bpf/xdp_engine.cc).
-// Cold.
+// kernel (tests/support/bpf/xdp_engine.cc). Cold.
 #pragma once
 
 #include <memory>
