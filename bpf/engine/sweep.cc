@@ -68,7 +68,7 @@ constexpr std::array<Pressure, 4> kPressures = {{{.fill = 15, .silent_ticks = kS
 constexpr std::uint64_t kPlausibleFill = 14;
 // A neighbour that was learned so recently may have a flow that this round has missed.
 constexpr std::uint32_t kLastHopTicks = 3 * kSecondTicks;
-// As long as NLB's idle timeout of TCP: replies that come later are nobody's.
+// The default idle timeout of TCP, as in core/no_room.h.
 constexpr std::uint32_t kNoRoomTicks = 350'000'000'000u >> MR_TICK_SHIFT;
 constexpr std::uint64_t kLastHopInUse = std::uint64_t{1} << 56;
 

@@ -26,8 +26,8 @@ struct HealthTarget {
   TargetKey key;
   std::uint32_t id = 0;  // one with another is another target, of which nothing is known
   HealthCheck check;
-  // HTTP: the port in the Host header, which in NLB is the listener's (0: the probed port). Of no
-  // concern when the check names a host.
+  // HTTP: the port in the Host header, 0 for the probed port. It is the listener's, as NLB has it
+  // (deploy/nlb.md, "Health checks"). Not used when the check names a host.
   std::uint16_t listener_port = 0;
   // Used only when the checker does not know the target yet; without it the target is `initial`.
   std::optional<TargetHealth> restored;

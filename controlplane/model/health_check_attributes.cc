@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a health check may be told: under `health_check` what NLB has, under the group's
-// `attributes` what it has not.
+// The settings of health checks. Those that NLB has (deploy/nlb.md, "Health checks") stand under
+// `health_check` of a target group, our own under its `attributes`.
 #include "controlplane/model/attribute_tables.h"
 #include "controlplane/model/health_check_text.h"
 

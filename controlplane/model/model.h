@@ -88,12 +88,12 @@ struct LoadBalancer {
   friend bool operator==(const LoadBalancer&, const LoadBalancer&) = default;
 };
 
-// NLB's, but at most the interval.
+// NLB's timeouts (deploy/nlb.md, "Health checks"). A shorter interval shortens them.
 [[nodiscard]] constexpr std::uint32_t default_timeout_ms(HealthCheckProtocol protocol) {
   return protocol == HealthCheckProtocol::http ? 6000 : 10000;
 }
 
-// As NLB has them: names, defaults, ranges.
+// Names, defaults and ranges are NLB's (deploy/nlb.md, "Health checks").
 struct HealthCheck {
   HealthCheckProtocol protocol = HealthCheckProtocol::tcp;
   std::optional<std::uint16_t> port;  // nullopt: traffic-port
@@ -152,7 +152,8 @@ struct TargetGroup {
   friend bool operator==(const TargetGroup&, const TargetGroup&) = default;
 };
 
-// A group of that protocol without a name, a port and targets: all its attributes are as NLB's are.
+// A group of that protocol without a name, a port and targets. Its attributes have NLB's defaults
+// (deploy/nlb.md, "Ends of flows").
 [[nodiscard]] TargetGroup default_target_group(Protocol protocol);
 
 struct Node {
@@ -177,7 +178,7 @@ struct Config {
   friend bool operator==(const Config&, const Config&) = default;
 };
 
-// States and reasons as NLB names them.
+// States and reasons as NLB names them (deploy/nlb.md, "Health checks").
 enum class TargetState : std::uint8_t { initial, healthy, unhealthy, unused, draining };
 [[nodiscard]] const char* to_string(TargetState state);
 

@@ -9,8 +9,9 @@
 //   drained    --put back--------------------------------------------> registered, health initial
 //
 // New flows: registered, healthy, weight > 0. When no target is that, the group fails open: all
-// registered ones get new flows, as with NLB. Of those, the engine passes over the ones that it has
-// no way to, unless it has a way to none.
+// registered ones get new flows (as with NLB: deploy/nlb.md, "Health checks"). Of those, the engine
+// passes over the ones that it has no way to, unless it has a way to none.
+//
 // Known flows: kept, except when the target is unhealthy and the group does not fail open (TCP with
 // unhealthy connection termination: reset; UDP: chosen anew), or drained with connection
 // termination. Registration and health are two facts, of which neither hides the other: a target
@@ -124,8 +125,8 @@ void pass_over_unreachable(GroupState& group);
 // Whether note_flows() has anything to find out.
 [[nodiscard]] bool gets_flows(const TargetRecord& target, const GroupState& group);
 
-// State, reason and description in NLB's words, which has one state for both facts; so the
-// description of a target that is on its way out also says when it is unhealthy.
+// State, reason and description in NLB's words. NLB has one state for both facts, registration and
+// health. So the description of a target that is draining also says when it is unhealthy.
 struct ShownState {
   TargetState state = TargetState::unused;
   HealthReason reason = HealthReason::none;

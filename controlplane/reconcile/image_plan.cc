@@ -14,14 +14,16 @@ namespace millrace::control {
 namespace {
 
 // How long a flow may be silent, in seconds. Established TCP flows have the listener's attribute.
-// SYN: NLB's targets must answer a new flow within 30 s; longer only feeds a SYN flood.
+// SYN: how long NLB's targets have to answer a new flow (deploy/nlb.md, "Idle timeouts"). A longer
+// time would only help a SYN flood.
 constexpr std::uint32_t kSynTimeout = 30;
 // Both sides have sent FIN: only retransmissions of the last segments are to come. A flow that one
 // side has closed may be silent as long as any other (RFC 9293 section 3.6: half-close).
 constexpr std::uint32_t kClosedTimeout = 10;
 // A RST may be forged: then the connection goes on, and must be found.
 constexpr std::uint32_t kResetTimeout = 120;
-constexpr std::uint32_t kUdpTimeout = 120;  // NLB's, fixed
+// NLB's, which is fixed (deploy/nlb.md, "Idle timeouts").
+constexpr std::uint32_t kUdpTimeout = 120;
 // One question and its answer, as Linux's nf_conntrack_udp_timeout.
 constexpr std::uint32_t kUdpNewTimeout = 30;
 // So long after an idle timeout a late packet is answered with RST, and so long the record is kept;

@@ -23,7 +23,7 @@ struct MetricInfo {
   MetricKind kind;
   const char* help;
   const char* labels;  // own label names, comma-separated
-  const char* nlb;     // NLB's metric of the same meaning, "" if none
+  const char* nlb;     // CloudWatch's metric of an NLB that means the same, "" if none
 };
 
 // All metrics, in the order in which they are exported.

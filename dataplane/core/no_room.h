@@ -19,7 +19,8 @@ namespace millrace::core {
 
 class NoRoom {
  public:
-  // As long as NLB's idle timeout of TCP: replies that come later are nobody's. In ticks.
+  // The default idle timeout of TCP (deploy/nlb.md, "Idle timeouts"): after that, no flow can be
+  // alive that a reply could belong to. In ticks.
   static constexpr std::uint32_t kRememberedTicks = 350'000'000'000ULL >> MR_TICK_SHIFT;
 
   // `hash`: FlowTable::hash() of the client.

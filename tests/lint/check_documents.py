@@ -21,7 +21,7 @@ CHANGE_SECTIONS = {
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 COLUMNS_MAX = 100
 _UNBREAKABLE = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)")
-_REFERENCE = re.compile(r'\b([A-Z]+\.md), "([^"\n]+)"')
+_REFERENCE = re.compile(r'((?:\b[\w-]+/)*\b\w+\.md),(?: |\n\s*// )"([^"\n]+)"')
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _RELEASE = re.compile(
     r"^## (Unreleased( \(\d+\.\d+\.\d+\))?|\[?\d+\.\d+\.\d+\]?( [-(] ?\d{4}-\d\d-\d\d\)?)?)$"

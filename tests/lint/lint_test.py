@@ -85,6 +85,7 @@ PLANTED = [
     ("links", "link", "README.md", "# One\n[a](#two)\n"),
     ("columns", "columns", "README.md", "words " * 20 + "\n"),
     ("references", "reference", "dataplane/core/a.h", HEADER + '// As README.md, "Two" says.\n'),
+    ("references", "reference", "dataplane/core/a.h", HEADER + '// deploy/a.md,\n// "B"\n'),
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\nsome\n"),
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\n## Unreleased\n\n### Fun\n"),
     ("changelog", "changelog", "CHANGELOG.md", "# Changes\n\n## yesterday\n"),

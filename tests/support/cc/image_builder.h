@@ -37,7 +37,8 @@ namespace millrace::test {
   return static_cast<std::uint32_t>((seconds * 1'000'000'000) >> MR_TICK_SHIFT);
 }
 
-// Idle timeouts that the listeners get: NLB's 350 s and 120 s, and short ones around them.
+// Idle timeouts that the listeners get: the defaults of TCP and UDP, 350 s and 120 s
+// (deploy/nlb.md, "Idle timeouts"), and short ones around them.
 inline constexpr std::uint32_t kSynTimeoutSeconds = 10;
 inline constexpr std::uint32_t kEstablishedTimeoutSeconds = 350;
 inline constexpr std::uint32_t kClosingTimeoutSeconds = 60;
