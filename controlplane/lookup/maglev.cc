@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// As the paper has it, every target in its turn walks along its permutation to the first slot that
-// nobody has. With ten targets that is seven looks to a slot filled, and the end of each walk comes
-// as a surprise to the CPU. So looking and taking are apart: a target looks at a run of slots at
-// once, without a branch, and notes those that are free; on its turn it takes the first of them
-// that still is. When few slots are left, each target looks at these alone, in its own order,
-// instead of at all the taken ones between them.
+// In the paper every target in its turn walks along its permutation to the first slot that nobody
+// has. With ten targets that is seven looks for each filled slot, and the CPU cannot predict the
+// end of a walk. So looking and taking are two steps here. A target looks at a run of slots at
+// once, without a branch, and notes those that are free. On its turn it takes the first noted slot
+// that is still free. When few slots are left, each target looks at these alone, in its own order,
+// instead of at all the taken slots between them.
 #include "controlplane/lookup/maglev.h"
 
 #include <algorithm>
@@ -18,9 +18,9 @@
 namespace millrace::control {
 namespace {
 
-// A target looks at so many slots at once that, while it uses up what it found, the others take one
-// in sixteen of what was free: more often, and looking costs more than it saves; less often, and
-// too many of the notes are out of date.
+// How many slots a target looks at once: so many that, while it uses up its notes, the others take
+// one in sixteen of the slots that were free. With fewer, looking costs more than it saves. With
+// more, too many of the notes are out of date.
 constexpr std::uint32_t kLooksPerTable = 16;
 constexpr std::uint32_t kLooksMin = 16;
 // Below this, finding what is left costs more than passing over what is taken.
@@ -51,7 +51,8 @@ class Modulus {
     }
     return result;
   }
-  // For a and b below the count: when the sum is below it, the difference wraps and is the larger.
+  // a and b are below the count. If their sum is below it, too, the difference wraps around and is
+  // the larger.
   [[nodiscard]] std::uint32_t sum(std::uint32_t a, std::uint32_t b) const {
     return std::min(a + b, a + b - slot_count_);
   }
@@ -69,7 +70,8 @@ struct Turn {
   std::uint32_t credit;
   std::uint32_t next;  // slot to look at next
   std::uint32_t skip;  // 1 to slot_count - 1
-  // Slots before `next` in the permutation that were free when looked at; from `note` on not tried.
+  // Free slots: those before `next` in the permutation that were free when looked at. From `note`
+  // on they were not tried yet.
   std::uint32_t* notes = nullptr;
   const std::uint32_t* note = nullptr;
   const std::uint32_t* notes_end = nullptr;
@@ -117,7 +119,7 @@ class Filling {
  private:
   void take_turns(std::uint32_t left_after);
   [[nodiscard]] std::uint32_t first_free(Turn& turn, const std::uint64_t* free) const;
-  // These two out of the way of take_turns(), which would run out of registers.
+  // These two are not inlined, because take_turns() would run out of registers.
   [[gnu::noinline]] void look_ahead(Turn& turn) const;
   [[gnu::noinline]] void note_what_is_left();
 
@@ -128,8 +130,8 @@ class Filling {
   Modulus modulus_;
   std::uint32_t looks_;  // of a target at once: a multiple of four, and its room for notes
   std::vector<std::uint16_t> owners_;
-  // Which slots have no owner, a bit each: 65537 bits lie in the first-level cache where as many
-  // owners would not.
+  // Which slots have no owner, one bit each. 65537 bits fit the first-level cache, 65537 owners
+  // would not.
   std::vector<std::uint64_t> free_;
   std::vector<std::uint32_t> notes_;
 };
@@ -162,13 +164,13 @@ std::vector<std::uint16_t> Filling::run() {
 
 void Filling::take_turns(std::uint32_t left_after) {
   const std::uint32_t weight_max = std::ranges::max(turns_, {}, &Turn::weight).weight;
-  // Locals, because a store into one of the arrays could change a member, for all that the compiler
+  // Locals, because a store into one of the arrays could change a member, as far as the compiler
   // knows.
   std::uint64_t* const free = free_.data();
   std::uint16_t* const owners = owners_.data();
   Turn* const end = turns_.data() + turns_.size();
   Turn* turn = turns_.data() + turn_index_;
-  // Ends: in every round the heaviest target takes a turn, and a turn fills one slot.
+  // This loop ends: in every round the heaviest target takes a turn, and a turn fills one slot.
   for (std::uint32_t left = left_; left > left_after;) {
     turn->credit += turn->weight;
     if (turn->credit >= weight_max) {
@@ -184,8 +186,8 @@ void Filling::take_turns(std::uint32_t left_after) {
   turn_index_ = static_cast<std::size_t>(turn - turns_.data());
 }
 
-// Of the target's permutation: slots that are not in its notes were taken when it passed them, and
-// still are.
+// Looks at the next slots of the target's permutation. Slots that are not in its notes were taken
+// when it passed them, and still are.
 std::uint32_t Filling::first_free(Turn& turn, const std::uint64_t* free) const {
   const std::uint32_t* note = turn.note;
   for (;;) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which VIPs to announce, and when: each that a new config brings, kAnnounceRounds times; and by
-// which groups neighbours ask for them. Cold; the engine's main thread. How an announcement gets
-// onto the wire is the engine's own.
+// Decides which VIPs to announce, and when: each VIP that a new config brings, kAnnounceRounds
+// times. Also says by which multicast groups neighbours ask for IPv6 VIPs. Cold; the engine's main
+// thread. Each engine puts the announcements onto the wire in its own way.
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@ inline constexpr std::uint64_t kAnnounceIntervalNs = kSecondNs;
 using Ipv6Group = std::array<std::uint8_t, 16>;
 // ff02::1:ffXX:XXXX with the last 24 bits of the address (RFC 4291 section 2.7.1).
 [[nodiscard]] Ipv6Group solicited_node_group(const mr_addr& addr);
-// Those of all IPv6 VIPs of `view`; several VIPs may share one.
+// The groups of all IPv6 VIPs of `view`; several VIPs may share one.
 [[nodiscard]] std::set<Ipv6Group> solicited_node_groups(const ConfigView& view);
 
 class Announcements {
@@ -38,7 +38,7 @@ class Announcements {
   // The VIP that is due by `now_ns`, or null. Valid until the next call of any other function.
   [[nodiscard]] const mr_addr* due(std::uint64_t now_ns) const;
 
-  // The one that is due was sent on all nics: its next round waits for an interval.
+  // The VIP that is due was sent on all nics: its next round comes after an interval.
   void set_sent(std::uint64_t now_ns);
 
  private:

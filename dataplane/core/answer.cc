@@ -52,7 +52,8 @@ void write_ipv4_checksum(std::uint8_t* ip) {
         static_cast<std::uint16_t>(~mr_fold(sum_bytes({ip, std::size_t{MR_IPV4_BYTES}}))));
 }
 
-// Everything of an advertisement of `bytes` behind the IPv6 addresses, which are in place.
+// Writes what follows the IPv6 addresses of an advertisement of `bytes` bytes; the addresses are in
+// place.
 void write_advertisement(std::uint8_t* frame, std::uint32_t bytes, std::uint8_t flags,
                          const MacAddr& mac) {
   std::uint8_t* ip = frame + MR_ETH_BYTES;
@@ -133,7 +134,7 @@ bool is_neighbour_solicitation(const Packet& packet, const Parsed& parsed) noexc
       icmp[MR_NEIGHBOUR_TARGET] == 0xff) {
     return false;
   }
-  // A right checksum sums to 0xffff with itself in place, whose complement is 0.
+  // With a right checksum in place the sum is 0xffff, whose complement is 0.
   return ipv6_l4_checksum(ip, MR_PROTOCOL_ICMPV6, bytes) == 0;
 }
 
@@ -145,8 +146,9 @@ bool answer_neighbour_solicitation(Packet& packet, const Parsed& parsed,
                                    const MacAddr& mac) noexcept {
   std::uint8_t* ip = packet.data + MR_ETH_BYTES;
   // The frame's buffer may end where the frame does. A solicitation with an option (source
-  // link-layer address, nonce) has room for ours; one without is answered without, as section 7.2.4
-  // allows for unicast. Only a duplicate address probe without a nonce can't be answered in place.
+  // link-layer address, nonce) has room for our option. One without is answered without, as section
+  // 7.2.4 allows for unicast. Only a duplicate address probe without a nonce can't be answered in
+  // place.
   const bool is_probe = parsed.source == AddrWords{0, 0};
   const bool has_room = packet.length >= MR_ETH_BYTES + MR_IPV6_BYTES + MR_ADVERTISEMENT_BYTES;
   if (is_probe && !has_room) return false;

@@ -49,10 +49,11 @@ void answer_echo(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexc
 void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac) noexcept;
 
 // TCP segment of a connection that is over here -> the RST that its sender would send to its
-// receiver, for the caller to forward; `parsed` is then the RST's. The receiver believes a number
-// that is just what it expects (RFC 5961 section 3.2): the segment's own, but for a keep-alive,
-// which has one less (RFC 9293 section 3.8.4). A number one too high, where that guess is wrong, is
-// answered by a challenge ACK with the right one.
+// receiver. The caller forwards it; `parsed` then describes the RST. The receiver believes only the
+// sequence number that it expects next (RFC 5961 section 3.2). That is the number of the segment,
+// except that a keep-alive has one less (RFC 9293 section 3.8.4). So a segment that looks like a
+// keep-alive gives a RST with a number that is one higher. If that is wrong, the receiver sends a
+// challenge ACK with the right number.
 void become_reset(Packet& packet, Parsed& parsed) noexcept;
 
 // Headroom that answer_with_too_big() needs: what it quotes stays where it is.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The checks between the control plane's memory and the packet path. Cold; the engine's main
-// thread. What is not checked here is used unchecked by every worker: a missing line is a wild
-// read.
+// Checks what the control plane wrote before the packet path uses it. Cold; the engine's main
+// thread. Every worker uses a checked image without further checks, so a check that is missing here
+// is a wild read there.
 #include "dataplane/core/config_view.h"
 
 #include <algorithm>
@@ -152,8 +152,8 @@ Status Checker::check_lookup_table(std::uint32_t slot, const mr_target_group& gr
     return wrong(name() + "table_offset", group.table_offset, "is not inside the segment of",
                  segment_.size());
   }
-  // Immutable blocks: what an earlier view had checked at this place with this checksum still
-  // holds, as long as the segment is the same and the group has no fewer members.
+  // Blocks are immutable. What an earlier view had checked at this place with this checksum still
+  // holds, if the segment is the same and the group has no fewer members.
   if (previous_ != nullptr && previous_->segment == segment_.data() &&
       slot < previous_->groups.size()) {
     const mr_target_group& before = previous_->groups[slot];
@@ -166,7 +166,7 @@ Status Checker::check_lookup_table(std::uint32_t slot, const mr_target_group& gr
   if (checksum64(std::as_bytes(table)) != group.table_checksum) {
     return wrong(name() + "lookup table does not match its checksum");
   }
-  // Without a branch per slot, because a changed table is read at every change of health; signed,
+  // No branch per slot, because a changed table is read at every change of health. Signed numbers,
   // because every x86 compares four of those at once.
   int cur_max = 0;
   int prev_max = 0;

@@ -62,10 +62,10 @@ inline void write_outer_ipv6(std::uint8_t* at, const std::uint8_t* inner,
 
 }  // namespace detail
 
-// Moves packet.data to the front of the outer header and cuts off what stands behind the length
-// that the inner IP header states; the new link header is the caller's to write. The packet has
-// Shape::transport and mr_outer_bytes() of headroom, and is at most 65535 bytes afterwards;
-// `source` is of its family, `Frame`. Compiled for each of the forwardings ipip and gue.
+// Moves packet.data to the front of the outer header. Cuts off the bytes behind the length that the
+// inner IP header states. The caller writes the new link header. The packet has Shape::transport
+// and mr_outer_bytes() of headroom, and is at most 65535 bytes long afterwards. `source` is an
+// address of the family of `Frame`. Compiled once for ipip and once for gue.
 template <typename Frame, mr_forwarding kForwarding>
 void encapsulate(Packet& packet, const Parsed& parsed, const mr_target& target,
                  const mr_addr& source) noexcept {

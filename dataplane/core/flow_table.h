@@ -6,12 +6,14 @@
 //                                            tag match  -> record line (64 bytes, IPv4 or IPv6)
 //
 // Both directions of a flow show the client's address and port, so one entry serves both. A flow
-// sits in its first bucket; only when its 8 ways are taken it goes to the second, and the first
-// remembers that. With a bucket per 4 records the table is at most half full: about 1 flow in 100
-// overflows, and insertion fails (a defined answer: the flow is forwarded untracked) for none of
-// the first half of the records, and for one flow in 4,000 until the last is used. The hash is a
-// multiply-mix with a 256-bit random secret: CRC and Toeplitz are linear, and their collisions can
-// be built without knowing a key.
+// sits in its first bucket. If the 8 ways of that bucket are taken, the flow goes to its second
+// bucket, and the first remembers that. There is a bucket for every 4 records, so the table is at
+// most half full. About 1 flow in 100 overflows. An insertion may fail, and the flow is then
+// forwarded untracked. That happens to no flow while half of the records are free, and to one flow
+// in 4,000 until the last record is used.
+//
+// The hash is a multiply-mix with a 256-bit random secret. CRC and Toeplitz are linear, so their
+// collisions can be built without knowing a key.
 //
 // Only this class writes the memory, so what it has checked or built stays true. The memory is a
 // file that outlives the process (flow_table_abi.h). attach() trusts the records it can believe,
@@ -84,15 +86,14 @@ class FlowTable {
   [[nodiscard]] static Result<Left> read(std::span<const std::byte> memory);
   [[nodiscard]] static bool is_believable(const mr_flow_record& record) noexcept;
 
-  // Takes over the table that an earlier process left in `memory`. Errors name what does not fit;
-  // the caller then formats anew. `layout.secret` and `layout.set_generation` are not used: the
-  // table's own stay.
-  // Walks all used records once: about 50 ns each.
+  // Takes over the table that an earlier process left in `memory`. The table keeps its own secret
+  // and set generation; those of `layout` are not used. Errors name what does not fit; the caller
+  // then formats anew. Walks all used records once: about 50 ns each.
   [[nodiscard]] static Result<FlowTable> attach(std::span<std::byte> memory, const Layout& layout);
 
-  // The port is in both factors of the second product, spread over one of them. In the other alone,
-  // the ports of one client are an arithmetic progression, and for one client in a thousand they
-  // fall into so few buckets that one flow in twelve finds no room.
+  // The port is in both factors of the second product, and spread over one of them. With the port
+  // in the other factor alone, the ports of one client would be an arithmetic progression. For one
+  // client in a thousand they would fall into so few buckets that one flow in twelve finds no room.
   [[nodiscard]] std::uint64_t hash(const ClientKey& key) const noexcept {
     constexpr std::uint64_t kSpread = 0x9e3779b97f4a7c15;  // 2^64 over the golden ratio
     const std::uint64_t first = mix(key.addr.low ^ secret_[0], key.addr.high ^ secret_[1]);
@@ -103,8 +104,9 @@ class FlowTable {
     __builtin_prefetch(&buckets_[first_bucket(hash)]);
   }
 
-  // The first record of the first bucket whose tag matches, to prefetch and to try before find():
-  // nearly always that of the flow, if there is one. Null when there is none.
+  // The first record of the first bucket whose tag matches; null when there is none. Nearly always
+  // it is the record of the flow, if there is one. The packet path prefetches it, and tries it
+  // before find().
   [[nodiscard]] mr_flow_record* first_candidate(std::uint64_t hash) const noexcept {
     const mr_flow_bucket& bucket = buckets_[first_bucket(hash)];
     const std::uint32_t ways = matching_ways(bucket, tag_of(hash));
@@ -124,7 +126,7 @@ class FlowTable {
     return matching_ways(first, tag_of(hash)) != 0 || first.overflowed != 0;
   }
 
-  // A record that is of no client, to stand for a missing one. Nobody writes it.
+  // Stands for a missing record: it is of no client. Nobody writes it.
   [[nodiscard]] static mr_flow_record* no_flow() noexcept { return &no_flow_; }
 
   // The record of the flow for which `is_match(record)` holds among those of the client `key`, or
@@ -138,7 +140,7 @@ class FlowTable {
     return find_in(buckets_[second_bucket(hash)], hash, key, is_match);
   }
 
-  // A record for which `is_match(record)` holds in either bucket of `hash`, of whatever client;
+  // A record for which `is_match(record)` holds in either bucket of `hash`, whoever its client is;
   // null when there is none. For an insertion that failed: it reads up to 16 records.
   template <typename IsMatch>
   [[nodiscard]] mr_flow_record* find_in_the_way(std::uint64_t hash, IsMatch is_match) noexcept {
@@ -191,9 +193,9 @@ class FlowTable {
   [[nodiscard]] const mr_flow_record& record(std::uint32_t index) const noexcept {
     return records_[index];
   }
-  // Into the second-level cache only: a burst asks for 32 lines at once, more than the first level
-  // has miss buffers for, and it then drops requests. At a million flows this halves the cost of a
-  // packet (bench/attempts.md); at a thousand it costs 3 cycles.
+  // Prefetches into the second-level cache only. A burst asks for 32 lines at once. The first level
+  // has fewer miss buffers than that, and drops requests. At a million flows this halves the cost
+  // of a packet (bench/attempts.md); at a thousand it costs 3 cycles.
   static void prefetch_record(const mr_flow_record& record) noexcept {
     __builtin_prefetch(&record, 0, 2);
   }

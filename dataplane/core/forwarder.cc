@@ -17,14 +17,16 @@
 namespace millrace::core {
 namespace {
 
-// UDP without a checksum (RFC 768). The outer one over IPv6 is derived from the inner one.
+// A UDP packet without a checksum (RFC 768). Over IPv6 the outer checksum is derived from the inner
+// one, so such a packet cannot be encapsulated in UDP.
 bool lacks_checksum(const Packet& packet, const Parsed& parsed) {
   return parsed.protocol == MR_PROTOCOL_UDP &&
          load<std::uint16_t>(packet.data + parsed.l4_offset() + MR_UDP_CHECKSUM) == 0;
 }
 
-// Takes a tag off that names no VLAN but a priority (IEEE 802.1Q, VID 0): the packet belongs to the
-// untagged interface. Other tags are the kernel's, and so is what is not IP or ARP.
+// Takes off a tag that names a priority but no VLAN (IEEE 802.1Q, VID 0), since the packet belongs
+// to the untagged interface. Frames with other tags are the kernel's, and so are tagged frames that
+// carry neither IP nor ARP.
 void strip_priority_tag(Packet& packet) {
   if (packet.length < MR_ETH_BYTES + MR_VLAN_BYTES) return;
   const std::uint8_t* tag = packet.data + MR_ETH_TYPE;
@@ -41,8 +43,8 @@ void strip_priority_tag(Packet& packet) {
   packet.headroom = static_cast<std::uint16_t>(packet.headroom + MR_VLAN_BYTES);
 }
 
-// Where the IP header of a frame, right in itself or not, says that the packet goes; :: without
-// one.
+// The destination in the IP header of a frame, whether or not that header is valid; :: if there is
+// none.
 AddrWords ip_destination(const Packet& packet) {
   const auto type = load<std::uint16_t>(packet.data + MR_ETH_TYPE);
   const std::uint8_t* ip = packet.data + MR_ETH_BYTES;
@@ -102,7 +104,7 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
   run_passes<true>(burst, now_ns, ownership);
 }
 
-// Of each millisecond.
+// Once in each millisecond.
 void Forwarder::renew_budgets() noexcept {
   if (tick_ == budget_tick_) return;
   budget_tick_ = tick_;
@@ -111,7 +113,7 @@ void Forwarder::renew_budgets() noexcept {
   }
 }
 
-// The passes behind the first one.
+// The second and the third pass.
 void Forwarder::decide(Burst& burst, std::span<Work> works) noexcept {
   for (Work& work : works) {
     work.candidate = flows_.first_candidate(work.hash);
@@ -120,7 +122,7 @@ void Forwarder::decide(Burst& burst, std::span<Work> works) noexcept {
     } else {
       work.candidate = FlowTable::no_flow();
       work.selection_hash = kNotForeseen;
-      // Else it may be a known one in its second bucket.
+      // Otherwise it may be a known flow that is in its second bucket.
       if (work.listener != nullptr && !flows_.has_overflowed(work.hash)) foresee_flow(work);
     }
   }
@@ -133,7 +135,7 @@ void Forwarder::decide(Burst& burst, std::span<Work> works) noexcept {
   }
 }
 
-// Compiled for each, so that a worker that is alone does not ask who owns a packet.
+// Compiled twice, so that a worker that is alone does not ask who owns a packet.
 template <bool kIsShared>
 void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
                            const Ownership& ownership) noexcept {
@@ -149,12 +151,14 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
   const auto verdict_of = [&](const Packet& packet) -> Verdict& {
     return burst.verdicts[static_cast<std::size_t>(&packet - packets)];
   };
-  // Usually once. An ICMP error asks for a flow that a packet before it may begin: it ends a part.
+  // Usually runs once. An ICMP error may be about a flow that an earlier packet of the burst
+  // begins. So the packets before it are decided first, and the rest begins anew.
   for (Packet* packet = packets; packet != packets + count;) {
     Work* end = works.data();
     Packet* error = nullptr;
     for (; packet != packets + count; ++packet) {
-      // Behind the last packet this is a frame of before: harmless, and cheaper than to ask.
+      // For the last packets this reads a frame of an earlier burst. That does no harm, and costs
+      // less than a comparison.
       __builtin_prefetch(packet[kParseAhead].data);
       ClientKey key;
       const bool is_of_flow = classify(*packet, *end, key);
@@ -187,8 +191,9 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
   burst_counts_ = {};
 }
 
-// True when the packet is TCP or UDP whole enough to balance: then what its flow would look like
-// and, if it goes to a VIP, its listener are set. Otherwise `work.parsed` says what it is.
+// True when the packet is TCP or UDP and complete enough to balance. `key` and `work.settled_head`
+// then say what its flow looks like, and `work.listener` is set if it goes to a VIP. Otherwise
+// `work.parsed` says what the packet is.
 bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key) noexcept {
   Parsed& parsed = work.parsed;
   std::uint32_t state = MR_FLOW_FREE;
@@ -205,7 +210,7 @@ bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key) noexcept {
   return true;
 }
 
-// Whether a packet that glance() did not accept is one to balance all the same.
+// Whether a packet that glance() did not accept is to be balanced nevertheless.
 bool Forwarder::examine(Packet& packet, Parsed& parsed) const noexcept {
   strip_priority_tag(packet);
   if (packet.length < MR_ETH_BYTES || is_ours(packet) || is_local_mac(packet)) {
@@ -274,12 +279,13 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   }
   ++burst_counts_.hits;
   account(flow, parsed);
-  // A gateway that changed its MAC address, or another router of the same client: reply that way.
+  // The gateway may have a new MAC address, or the client another router: replies go that way from
+  // now on.
   learn_last_hop(flow, packet);
   return send_to_target(packet, parsed, flow, *target);
 }
 
-// A packet to no listener: a reply of a target to a client if a flow says so.
+// A packet to no listener. It is a target's reply to a client if a flow says so.
 Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   mr_flow_record& flow = *work.candidate;
@@ -330,9 +336,10 @@ Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
 template <typename Frame>
 Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
                                   const mr_target& target) noexcept {
-  // MAC address, nic and flags in one word: stores to the frame would make the compiler read again.
+  // MAC address, nic and flags in one word. Read apart, the compiler would read them again after
+  // each store to the frame.
   const auto hop = load<std::uint64_t>(target.next_hop.mac);
-  // Below the number of nics only when the flags say "resolved" and nothing else.
+  // The difference is below the number of nics only when the flags say "resolved" and nothing else.
   const auto nic = static_cast<std::uint32_t>(hop >> 48) - (MR_NEXT_HOP_RESOLVED << 8);
   if (nic >= nic_count_) [[unlikely]]
     return refuse_next_hop(flow, hop);

@@ -54,8 +54,8 @@ class Forwarder {
     WorkerCounters counters;
     std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
     std::uint32_t replies_per_ms = 100;        // each: RST, echo, "too big", flowless errors
-    // Frames for other machines that the kernel is given: at 0.9 us each, what a switch floods
-    // takes a fifth of a worker at most.
+    // Frames for other machines that are given to the kernel. Each costs 0.9 us, so what a switch
+    // floods takes at most a fifth of a worker.
     std::uint32_t foreign_per_ms = 200;
   };
 
@@ -73,12 +73,12 @@ class Forwarder {
   // `now_ns` is CLOCK_MONOTONIC-like and must not go backwards by more than a tick.
   void process_burst(Burst& burst, std::uint64_t now_ns) noexcept;
 
-  // The same where several workers share the nics: what another one owns is not looked at further
-  // and gets the verdict hand_over. What no flow table is asked about is anybody's, so that nothing
-  // of the node waits for a worker that stands still and no flood drowns a single one: what is
-  // neither TCP nor UDP, what is for the node itself, and what is for a VIP but for none of its
-  // listeners. ICMP errors belong to the owner of the flow that they are about. Fragments that pass
-  // the node are worker 0's, which knows their datagrams.
+  // The same where several workers share the nics. A packet whose flow another worker owns is not
+  // looked at further and gets the verdict hand_over. A packet that needs no flow table stays with
+  // the worker that received it: one that is neither TCP nor UDP, one for the node itself, and one
+  // for a VIP but for none of its listeners. So nothing of the node waits for a worker that stands
+  // still, and no flood falls on a single worker. ICMP errors go to the owner of the flow that they
+  // are about. Fragments that pass the node go to worker 0, which knows their datagrams.
   void process_burst(Burst& burst, std::uint64_t now_ns, const Ownership& ownership) noexcept;
 
   // Looks at the next `record_count` flow records: folds their packet and byte counts into the
@@ -99,13 +99,13 @@ class Forwarder {
     std::uint64_t hash;           // of the client's half
     const mr_listener* listener;  // of the packet's destination; null: perhaps a reply
     mr_flow_record* candidate;    // FlowTable::first_candidate(), or no_flow()
-    // FlowTable::head_of() the packet's flow if the flow is settled and the packet leaves it so;
-    // what no record has if the packet opens, closes or resets.
+    // FlowTable::head_of() the packet's flow, if the packet leaves a settled flow as it is. If the
+    // packet opens, closes or resets, a value that no record has.
     std::uint32_t settled_head;
     Packet* packet;
     std::uint64_t selection_hash;  // with no_flow(): of the flow to start, or kNotForeseen
   };
-  // A hash may be this, too: it is then computed twice.
+  // A hash may have this value, too. It is then computed twice.
   static constexpr std::uint64_t kNotForeseen = 0;
   struct BurstCounts {
     // Packets from bit kForwardedShift up, bytes below: one word to change per packet.
@@ -116,13 +116,14 @@ class Forwarder {
   };
   static constexpr std::uint32_t kForwardedShift = 48;
   static constexpr std::uint64_t kNoHop = 0;  // a neighbour has a MAC address
-  // The listener found last: most packets of a burst want the same. Port and protocol 0 match none.
+  // The listener found last, because most packets of a burst have the same. Port and protocol 0
+  // match no packet.
   struct ListenerHint {
     AddrWords addr{};
     std::uint32_t port_protocol = 0;
     const mr_listener* listener = nullptr;
   };
-  // Whose budget per millisecond something takes from.
+  // How many of a thing may still be done in this millisecond.
   struct Budget {
     std::uint32_t per_ms;
     std::uint32_t left;
@@ -140,8 +141,8 @@ class Forwarder {
   void renew_budgets() noexcept;
   void decide(Burst& burst, std::span<Work> works) noexcept;
   [[nodiscard]] bool classify(Packet& packet, Work& work, ClientKey& key) noexcept;
-  // The worker to handle the packet of the client `key`: its flow's owner, or this one when it can
-  // be of no flow.
+  // The worker that handles the packet of the client `key`: the owner of its flow, or this worker
+  // if the packet can belong to no flow.
   [[nodiscard]] std::uint32_t handler_of(const Work& work, const ClientKey& key,
                                          const Ownership& ownership) const noexcept {
     const std::uint32_t owner = owner_of(key, ownership.worker_count);
@@ -152,7 +153,7 @@ class Forwarder {
         work.listener == nullptr && (is_vip(destination) || is_local(destination));
     return is_of_no_flow ? ownership.worker : owner;
   }
-  // Likewise of what classify() refused.
+  // Likewise for a packet that classify() refused.
   [[nodiscard, gnu::noinline]] std::uint32_t handler_of_other(const Packet& packet,
                                                               const Parsed& parsed,
                                                               const Ownership& ownership) noexcept;
@@ -175,8 +176,8 @@ class Forwarder {
                                               const mr_target& target, std::uint64_t hop) noexcept;
   [[nodiscard, gnu::noinline]] Verdict refuse_next_hop(const mr_flow_record& flow,
                                                        std::uint64_t hop) noexcept;
-  // The neighbour to send a client's packets to, as loaded from memory: its MAC address, then the
-  // nic.
+  // The neighbour to which a client's packets are sent, as loaded from memory: its MAC address,
+  // then the nic.
   [[nodiscard]] std::uint64_t client_hop(std::uint16_t last_hop, bool is_v4) const noexcept {
     const mr_last_hop& learned = flows_.last_hops().at(last_hop);
     const bool is_known = learned.in_use != 0;
@@ -291,8 +292,8 @@ class Forwarder {
   [[nodiscard]] bool move_orphan(std::uint64_t hash, mr_flow_record& flow,
                                  const mr_listener& listener) noexcept;
   [[nodiscard, gnu::noinline]] Verdict forward_untracked_reply(Packet& packet, Work& work) noexcept;
-  // What becomes of a packet towards a client without a flow: when it is translated, by whose
-  // names.
+  // What becomes of a packet towards a client that has no flow. If it is translated, `listener` and
+  // `target` say between which names.
   struct Flowless {
     mr_flowless_reply what = MR_FLOWLESS_PUNT;
     const mr_listener* listener = nullptr;
@@ -359,7 +360,7 @@ class Forwarder {
   WorkerCounters counters_;
   BurstCounts burst_counts_;
   Budget inserts_;
-  // Apart, so that a flood that one of them answers silences none of the others.
+  // One budget for each kind, so that a flood of one kind does not silence the others.
   Budget resets_;
   Budget echoes_;
   Budget too_bigs_;

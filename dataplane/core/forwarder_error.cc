@@ -2,10 +2,11 @@
 //
 // ICMP errors about packets of flows: "too big", "unreachable", "time exceeded". Warm.
 //
-// An error about a reply goes to the flow's target, one about a request to its client: the way of a
-// packet that answers the quoted one. Where this node translates, both ends know the flow by other
-// addresses, and the quoted packet is translated back (RFC 5508 section 4). Neither state nor
-// silence of a flow changes: an error may be forged, and its receiver checks it (RFC 5927).
+// An error about a reply goes to the flow's target, and one about a request to its client. That is
+// the way of a packet that answers the quoted one. Where this node translates, the two ends know
+// the flow by different addresses, so the quoted packet is translated back (RFC 5508 section 4). An
+// error changes neither the state of a flow nor the time of its last packet. It may be forged, and
+// its receiver checks it (RFC 5927).
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/quote.h"
@@ -15,15 +16,15 @@
 
 namespace millrace::core {
 
-// What a packet that answers the quoted one looks like, of an ICMP error about a packet of a flow:
-// one that left with a VIP's address, or one that a target's service port was to get. Nothing for
-// any other packet.
+// What a packet would look like that answers the packet that an ICMP error quotes. The quoted
+// packet must be of a flow: one that left with a VIP's address, or one to a target's service port.
+// Nothing for any other packet.
 std::optional<Parsed> Forwarder::answer_of_error(const Packet& packet,
                                                  const Parsed& parsed) noexcept {
   const bool is_multicast = (packet.data[0] & 1) != 0;
   if (is_multicast || !is_icmp_error(packet, parsed)) return std::nullopt;
   const std::optional<Parsed> answer = answer_to_quoted(packet, parsed);
-  // Whoever sent the quoted packet hears of it.
+  // The error must go to whoever sent the quoted packet.
   if (!answer || answer->destination != parsed.destination) return std::nullopt;
   if (find_listener(*answer) != nullptr) return answer;
   if (is_vip(answer->destination) || is_local(answer->destination)) return std::nullopt;
@@ -46,7 +47,7 @@ Verdict Forwarder::pass_error(Packet& packet, const Parsed& parsed, const Parsed
   if (index != MR_RECORD_NONE && target_of(flows_.record(index)) != nullptr) {
     return pass_error_to_target(packet, answer, flows_.record(index).target_slot);
   }
-  // Of a flow that another node has, or that found no room: by lookup table.
+  // The flow may be another node's, or have found no room. The lookup table decides.
   if (is_no_client(answer)) return drop(MR_DROP_MARTIAN);
   if (!errors_.take()) return drop(MR_DROP_RATE_LIMITED);
   const std::uint32_t target_slot =
@@ -82,7 +83,7 @@ Verdict Forwarder::pass_error_to_target(Packet& packet, const Parsed& answer,
   return send_to_target(packet, whole, passing, target);
 }
 
-// About a request that this node translated.
+// The error is about a request that this node translated.
 Verdict Forwarder::pass_error_to_client(Packet& packet, const Work& work) noexcept {
   const Parsed& answer = work.parsed;
   const std::uint32_t index = find_from_target(work);

@@ -3,10 +3,10 @@
 // A flow's first packet, the room for it, and its end. HOT (once per flow), except the sweep, which
 // runs between bursts.
 //
-// A SYN and any UDP packet go to `cur`; a packet in the middle of a connection that this worker has
-// never seen goes to `prev` while its slot has one. A full table gives up what is over or new, then
-// what is plausible (rules/flow_rule.h). Where that finds nothing, or a budget is spent, nothing is
-// refused all the same: the packet goes by lookup table alone.
+// A SYN and any UDP packet go to `cur`. A packet in the middle of a connection that this worker has
+// never seen goes to `prev` while its slot has one. A full table gives up flows that are over or
+// new, then plausible ones (rules/flow_rule.h). If it finds none, or a budget is spent, the packet
+// is still forwarded, by the lookup table alone.
 #include <algorithm>
 #include <cassert>
 
@@ -22,11 +22,11 @@
 namespace millrace::core {
 namespace {
 
-// Among plausible flows a full table looks a little further for one that is worth less.
+// How many plausible flows a full table passes over in search of one that is worth less.
 constexpr std::uint32_t kGiveUpLooks = 16;
 
-// Confirmed flows are not given up while there are fewer: the rest of the table is where flows live
-// until they are confirmed.
+// No more flows than these are confirmed, because a confirmed flow is not given up. In the rest of
+// the table flows live until they are confirmed.
 constexpr std::uint32_t confirmed_max(std::uint32_t capacity) { return capacity - capacity / 16; }
 
 // Above this fill, flows that only wait to answer late packets with a RST make room at once.
@@ -49,8 +49,8 @@ std::uint64_t Forwarder::selection_hash_of(const ClientKey& client,
   return mr_selection_hash(&config_.image->selection_key, &tuple);
 }
 
-// For a packet whose flow is not in its first bucket, and so hardly in the table at all. A burst of
-// new flows waits for their slots of a lookup table together.
+// For a packet whose flow is not in its first bucket, and so very likely not in the table at all.
+// The new flows of a burst then wait together for their slots of a lookup table.
 void Forwarder::foresee_flow(Work& work) const noexcept {
   const mr_target_group& group = config_.groups[work.listener->group_slot];
   work.selection_hash = selection_hash_of(source_key(work.parsed), *work.listener);
@@ -77,15 +77,15 @@ Forwarder::Choice Forwarder::choose_target(const mr_listener& listener,
   return {.target_slot = members[slot.cur], .is_orphan = false};
 }
 
-// Where a flow that began now would go, or with `may_be_orphan` one that another node has;
-// MR_TABLE_EMPTY when the group has no target.
+// The target of a flow that began now. With `may_be_orphan`, the target of a flow that another node
+// may have. MR_TABLE_EMPTY when the group has no target.
 std::uint32_t Forwarder::target_by_table(const ClientKey& client, const mr_listener& listener,
                                          bool may_be_orphan) const noexcept {
   return choose_target(listener, selection_hash_of(client, listener), may_be_orphan).target_slot;
 }
 
 bool Forwarder::is_no_client(const Parsed& parsed) const noexcept {
-  // Lookups first, so that nothing has to be kept while they run.
+  // The lookups come first, so that nothing has to be kept in registers while they run.
   const bool is_vip_source = is_vip(parsed.source);
   const bool is_node = is_local(parsed.source);
   return mr_source_fault_of(parsed.source.low, is_vip_source, is_node, is_martian(parsed)) !=
@@ -140,8 +140,8 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   return send_to_target(packet, parsed, flow, target);
 }
 
-// A record for the packet's flow, or MR_RECORD_NONE. `has_replies`: that the flow found no room is
-// then remembered for them.
+// A record for the packet's flow, or MR_RECORD_NONE. With `has_replies` the table then remembers
+// for the flow's replies that it found no room.
 std::uint32_t Forwarder::insert_flow(const Work& work, std::uint32_t state,
                                      bool has_replies) noexcept {
   const ClientKey client = source_key(work.parsed);
@@ -160,7 +160,7 @@ std::uint32_t Forwarder::insert_flow(const Work& work, std::uint32_t state,
   return MR_RECORD_NONE;
 }
 
-// By lookup table alone.
+// Forwards the packet by the lookup table alone.
 Verdict Forwarder::forward_untracked(Packet& packet, const Work& work,
                                      std::uint32_t target_slot) noexcept {
   const mr_target& target = config_.targets[target_slot];
@@ -177,8 +177,9 @@ Verdict Forwarder::forward_untracked(Packet& packet, const Work& work,
   return send_to_target(packet, work.parsed, passing, target);
 }
 
-// Gives up a record of a full table. The hand goes round, and new flows take the places that it
-// leaves, so that among new flows the oldest goes first. False when all are confirmed.
+// Gives up a record of a full table. The search goes round the table and goes on where it ended
+// last. New flows take the places that it frees, so the oldest of the new flows goes first. False
+// when all flows are confirmed.
 bool Forwarder::make_room() noexcept {
   mr_flow_record* plausible = nullptr;
   for (std::uint32_t look = 0; look < kGiveUpLooks; ++look) {
@@ -197,8 +198,8 @@ bool Forwarder::make_room() noexcept {
   return true;
 }
 
-// The buckets of `hash` are full, which happens to one flow in 400 when the table is: gives up a
-// record of theirs. False when all are confirmed.
+// Gives up a record in the buckets of `hash`, which are both full. That happens to one flow in 400
+// when the table is full. False when all flows there are confirmed.
 bool Forwarder::clear_way(std::uint64_t hash) noexcept {
   const auto find_worth = [&](mr_flow_worth at_most) {
     return flows_.find_in_the_way(
@@ -243,7 +244,7 @@ void Forwarder::adjust_active(const mr_flow_record& flow, std::int32_t by) noexc
 
 void Forwarder::fold_counts(mr_flow_record& flow) noexcept {
   if (flow.packets == 0) return;
-  // By id: the slot's next owner has not had these packets.
+  // Only if the ids still match: the slot's next owner has not had these packets.
   if (flow.listener_slot < counters_.listeners.size() && listener_of(flow) != nullptr) {
     add(counters_.listeners[flow.listener_slot].packets, flow.packets);
     add(counters_.listeners[flow.listener_slot].bytes, flow.bytes);
@@ -256,7 +257,7 @@ void Forwarder::fold_counts(mr_flow_record& flow) noexcept {
   flow.bytes = 0;
 }
 
-// What is over is no longer protected, and no target is busy with it.
+// A flow that is over is no longer protected, and does not count as a flow of its target.
 void Forwarder::set_state(mr_flow_record& flow, std::uint32_t state) noexcept {
   const bool was_active = is_active(flow);
   flow.state = static_cast<std::uint8_t>(state);
@@ -278,19 +279,20 @@ void Forwarder::take_confirmation(mr_flow_record& flow) noexcept {
   unconfirmed_.insert(flows_.index_of(flow));
 }
 
-// One more round of the sweep in which the client spoke.
+// The client spoke in one more round of the sweep.
 void Forwarder::note_round(mr_flow_record& flow) noexcept {
   const std::uint32_t flags = mr_flags_of_round(flow.state, flow.flags);
   add_flags(flow, flags);
   if ((flags & MR_FLOW_PLAUSIBLE) != 0) set_state(flow, mr_plausible_state(flow.state));
 }
 
-// A flow that was over by itself is none that ended for being idle.
+// A flow that was over already does not count as one that ended because it was idle.
 void Forwarder::count_expiry(const mr_flow_record& flow) noexcept {
   if (!is_over(flow)) count(MR_COUNTER_FLOW_EXPIRED);
 }
 
-// Idle for too long. The record stays for a while so that late packets are told (MR_FLOW_EXPIRED).
+// The flow was idle for too long. Its record stays for a while, so that late packets are answered
+// (MR_FLOW_EXPIRED).
 void Forwarder::expire_flow(mr_flow_record& flow) noexcept {
   fold_counts(flow);
   count_expiry(flow);

@@ -3,8 +3,8 @@
 // Packets of clients whose flow is known but does not simply go on: it opens, closes, opens again,
 // has been idle for too long, or has no usable target. HOT (a few packets of each flow).
 //
-// A single packet may be forged, so none ends a flow for good or moves it to another target: FIN
-// and RST are taken back when the connection goes on, and a SYN goes where the flow is.
+// A single packet may be forged. So no packet ends a flow for good or moves it to another target.
+// FIN and RST are taken back when the connection goes on, and a SYN goes to the flow's target.
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/rewrite.h"
@@ -49,13 +49,13 @@ Verdict Forwarder::revisit_flow(Packet& packet, Work& work, mr_flow_record& flow
   return send_to_target(packet, parsed, flow, *target);
 }
 
-// A SYN on a known flow, which its target sees (rules/known_rule.h).
+// A SYN on a known flow goes to the flow's target (rules/known_rule.h).
 Verdict Forwarder::open_again(Packet& packet, Work& work, mr_flow_record& flow,
                               const mr_target& target) noexcept {
   const std::uint32_t last_seen_tick = flow.last_seen_tick;
   ++burst_counts_.hits;
   add_flags(flow, mr_flags_of_syn_again(flow.state));
-  // The group may be forwarded in another way by now.
+  // The group's forwarding may have changed since.
   const mr_nat_deltas deltas = nat_deltas(*work.listener, target);
   flow.ip_checksum_delta = deltas.ip;
   flow.l4_checksum_delta = deltas.l4;
@@ -65,7 +65,7 @@ Verdict Forwarder::open_again(Packet& packet, Work& work, mr_flow_record& flow,
   return send_to_target(packet, work.parsed, flow, target);
 }
 
-// Takes the flow where the packet leads it.
+// Changes the state of the flow as the packet says.
 void Forwarder::track(mr_flow_record& flow, const Packet& packet, const Parsed& parsed,
                       bool is_from_client) noexcept {
   const mr_flow_step step =

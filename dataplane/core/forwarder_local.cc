@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packets that belong to no flow, and what the node itself says about those that do: RST, "too
-// big". Warm. The engine owns VIPs: it answers ARP, neighbour solicitation and echo for them and
-// drops, with a reason, what else is sent to them. The kernel owns everything else: punt.
+// Packets that belong to no flow, and the node's own answers to those that do: RST, "too big".
+// Warm. The engine owns VIPs. It answers ARP, neighbour solicitation and echo for them, and drops
+// everything else that is sent to them, with a reason. The kernel owns everything else: punt.
 #include <algorithm>
 #include <bit>
 #include <optional>
@@ -48,18 +48,19 @@ std::uint32_t Forwarder::handler_of_other(const Packet& packet, const Parsed& pa
   return owner_of(client, ownership.worker_count);
 }
 
-// A fragment from one host to another. (From and to where a frame says: its header may be cut.)
+// A fragment from one host to another, by the addresses in the frame. Its header may be cut short.
 bool Forwarder::is_passing_fragment(const Parsed& parsed) const noexcept {
   return parsed.shape == Shape::suspicious && parsed.reason == MR_DROP_FRAGMENT &&
          !is_vip(parsed.destination) && !is_local(parsed.destination);
 }
 
 // Whether a fragment is of a datagram or segment that a target sends from its service port. The
-// kernel would route it to the client with the target's own address. Only the first one shows the
-// port; of those that overtake it nothing is known.
+// kernel would route it to the client with the target's own address. Only the first fragment shows
+// the port. A fragment that arrives before the first one is not recognised.
 bool Forwarder::is_of_target(const Packet& packet, const Parsed& parsed) noexcept {
   const std::uint8_t* ip = packet.data + MR_ETH_BYTES;
-  // An IPv6 fragment header (RFC 8200 section 4.5) is as long as its IPv4 fields are apart.
+  // The length of an IPv6 fragment header (RFC 8200 section 4.5) is also the distance of its fields
+  // from those of IPv4.
   const std::uint8_t* fragment =
       ip + (parsed.is_v4 ? MR_IPV4_FRAGMENT : MR_IPV6_BYTES + MR_IPV6_FRAGMENT_WORD);
   const std::uint32_t l4_bytes =
@@ -81,16 +82,16 @@ bool Forwarder::is_of_target(const Packet& packet, const Parsed& parsed) noexcep
   return true;
 }
 
-// Whether a nat group's target serves there.
+// Whether `addr`, port and protocol are those of a target of a `nat` group.
 bool Forwarder::is_service(const AddrWords& addr, std::uint16_t port_be,
                            std::uint8_t protocol) const noexcept {
   return config_.image != nullptr &&
          find_entry(config_.reverse_table, addr, port_be, protocol) != nullptr;
 }
 
-// AF_XDP and promiscuous nics deliver what is for a virtual machine behind the node, and what a
-// switch floods. The kernel tells them apart; but never forwarded when for a VIP: another node may
-// be doing that.
+// AF_XDP and promiscuous nics also deliver frames for a virtual machine behind the node, and frames
+// that a switch floods. The kernel tells them apart. But a packet to a VIP is dropped: another node
+// may be forwarding it.
 Verdict Forwarder::leave_foreign(const Packet& packet, const Parsed& parsed) noexcept {
   if (is_vip(parsed.destination) || !foreign_.take()) return drop(MR_DROP_OTHER_MAC);
   return punt(packet);
@@ -114,8 +115,8 @@ Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
   return reply(packet);
 }
 
-// What handle_other() does with one that parse() found: glance() leaves martians to the flow's
-// path.
+// What handle_other() does with a martian that parse() found. glance() does not look for martians,
+// so those are found on the flow's path.
 Verdict Forwarder::refuse_martian(const Packet& packet, const Parsed& parsed) noexcept {
   return is_vip(parsed.destination) ? drop(MR_DROP_MARTIAN) : punt(packet);
 }
@@ -137,9 +138,9 @@ void Forwarder::count_own_reset(std::uint32_t listener_slot) noexcept {
   add(counters_.listeners[listener_slot].balancer_resets, 1);
 }
 
-// `mtu` is what the way to the target leaves for the client's packet. The client is told whether or
-// not it allowed fragments (IPv4's DF): this node cannot make any, and a packet that vanishes in
-// silence is worse than a message that its sender may ignore.
+// `mtu` is the largest packet of the client's that fits the way to the target. The client is told
+// whether or not it allowed fragments (IPv4's DF). This node cannot make fragments, and a message
+// that the sender may ignore is better than a packet that vanishes in silence.
 Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
                                   std::uint32_t mtu) noexcept {
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
@@ -159,7 +160,7 @@ bool Forwarder::is_local(const AddrWords& addr) const noexcept {
                              [&](const mr_addr& local) { return words_of(local) == addr; });
 }
 
-// A handful at most, and only for frames that are not for the nic's own.
+// Searches a short list, and only for frames that are not for the nic's own address.
 bool Forwarder::is_local_mac(const Packet& packet) const noexcept {
   const std::uint64_t wanted =
       load<std::uint64_t>(packet.data) << 16 >> 16 | std::uint64_t{packet.nic} << 48;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Packets towards clients whose flow is in doubt: it does not simply go on, there are several that
-// it could be, or none. HOT (a few packets of each flow).
+// Packets towards clients whose flow is in doubt. It does not simply go on, or there are several
+// flows that it could be, or there is none. HOT (a few packets of each flow).
 #include <array>
 
 #include "dataplane/core/counters.h"
@@ -13,7 +13,8 @@
 namespace millrace::core {
 namespace {
 
-// More flows of one client port to one target, address and port, than two buckets hold.
+// The most flows that one client port can have to one target, address and port: two buckets hold no
+// more.
 constexpr std::uint32_t kSharedMax = 2 * MR_BUCKET_WAYS;
 
 }  // namespace
@@ -75,8 +76,8 @@ std::uint32_t Forwarder::find_from_target(const Work& work) noexcept {
   return (flows_.record(first).flags & MR_FLOW_SHARED) == 0 ? first : best_of_shared(work);
 }
 
-// Of several flows that the target's packets fit, the one that mr_reply_rank() prefers. When that
-// is a connection that opens, what was there before is over.
+// The flow that mr_reply_rank() prefers among several that the target's packets may belong to. If
+// that is a connection that opens, the others are over.
 std::uint32_t Forwarder::best_of_shared(const Work& work) noexcept {
   const bool opens = (work.parsed.tcp_flags & MR_TCP_SYN) != 0;
   std::array<std::uint32_t, kSharedMax> found{};
@@ -104,15 +105,16 @@ std::uint32_t Forwarder::best_of_shared(const Work& work) noexcept {
   return best;
 }
 
-// Higher is better.
+// The rank of a flow among those of best_of_shared(); higher is better.
 std::uint32_t Forwarder::rank_of(const mr_flow_record& flow, bool opens) const noexcept {
   const mr_listener* listener = listener_of(flow);
   const bool is_late = listener == nullptr || is_idle(flow, *listener);
   return mr_reply_rank(flow.state, flow.flags, flow.protocol, is_late, opens);
 }
 
-// Of the flows of one client port to the target, address and port, the client has just used this
-// one: answers are its own. Marks them all, so that known flows without a double need not ask.
+// One client port may have several flows to the same address and port of a target. The client has
+// just used this one, so answers belong to it. Marks all of them, so that other known flows need
+// not look for doubles.
 void Forwarder::claim_replies(std::uint64_t hash, mr_flow_record& flow,
                               const mr_target& target) noexcept {
   bool is_shared = false;
@@ -133,7 +135,7 @@ void Forwarder::claim_replies(std::uint64_t hash, mr_flow_record& flow,
   if (is_shared) add_flags(flow, kBoth);
 }
 
-// Moves an orphan that `prev` disowns to `cur`. False when it is there already.
+// Moves a flow that `prev` does not know to `cur`. False when it is there already.
 bool Forwarder::move_orphan(std::uint64_t hash, mr_flow_record& flow,
                             const mr_listener& listener) noexcept {
   const std::uint32_t target_slot = target_by_table(ClientKey::of(flow), listener, false);
@@ -146,7 +148,7 @@ bool Forwarder::move_orphan(std::uint64_t hash, mr_flow_record& flow,
   return true;
 }
 
-// `hash`: of the client's half.
+// `hash` is that of the client's half.
 Forwarder::Flowless Forwarder::judge_flowless(const Parsed& parsed,
                                               std::uint64_t hash) const noexcept {
   const mr_table_entry* entry =
@@ -165,7 +167,7 @@ Forwarder::Flowless Forwarder::judge_flowless(const Parsed& parsed,
   return {.what = what, .listener = &listener, .target = &target};
 }
 
-// To a host that is no VIP, and no flow.
+// The packet goes to a host that is no VIP, and belongs to no flow.
 Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   if (is_martian(parsed)) return refuse_martian(packet, parsed);

@@ -2,10 +2,10 @@
 //
 // The short way through parse() for nearly all traffic. HOT.
 //
-// glance() accepts a whole and well-formed IPv4 or IPv6 packet with TCP or UDP and knows nothing
-// else: what it does not accept goes to parse(), which finds out what is wrong, if anything. It
-// compares several header fields at once, and leaves one check to the first packet of a flow
-// (is_martian() in parse.h): no flow has a martian client.
+// glance() accepts a complete and well-formed IPv4 or IPv6 packet with TCP or UDP, and nothing
+// else. What it does not accept goes to parse(), which finds out what is wrong, if anything. It
+// compares several header fields at once. It leaves one check to the first packet of a flow:
+// is_martian() in parse.h. No flow has a martian client, so later packets need no such check.
 #pragma once
 
 #include <cstdint>
@@ -96,9 +96,9 @@ inline void accept_transport(const std::uint8_t* l4, std::uint8_t protocol, std:
 // Bytes that a frame must have for a glance. IPv4 with UDP may be shorter, but hardly is.
 inline constexpr std::uint32_t kGlanceBytes = MR_ETH_BYTES + MR_IPV4_BYTES + MR_TCP_BYTES;
 
-// The state of a flow for which such a packet, which has kGlanceBytes, is nothing new, or
-// MR_FLOW_FREE when it is not of the kind above. If it is, `parsed` is what parse() makes of it,
-// but for martians, which parse() refuses.
+// The state of a flow for which the packet, which has kGlanceBytes, changes nothing; MR_FLOW_FREE
+// if glance() does not accept the packet. If it does, `parsed` is what parse() makes of the packet.
+// The exception are martians, which parse() refuses.
 [[nodiscard]] inline std::uint32_t glance(const Packet& packet, Parsed& parsed) noexcept {
   const std::uint32_t l3_bytes = packet.length - MR_ETH_BYTES;
   const std::uint8_t* ip = packet.data + MR_ETH_BYTES;

@@ -17,8 +17,8 @@ std::uint16_t LastHops::learn(const std::uint8_t* mac, std::uint8_t nic) noexcep
   const std::uint64_t word = load<std::uint32_t>(mac) | std::uint64_t{load<std::uint16_t>(mac + 4)}
                                                             << 32;
   const std::uint64_t h = mix(word ^ secret_[0], nic ^ secret_[1]);
-  // Linear probing over at most 16 entries. One that was given back may end the search before the
-  // neighbour's own: then it has two.
+  // Linear probing over at most 16 entries. A free entry ends the search. If that entry was given
+  // back and the neighbour's own entry is behind it, the neighbour gets a second one.
   for (std::uint32_t probe = 0; probe < 16; ++probe) {
     const auto index = static_cast<std::uint16_t>((h + probe) % MR_LAST_HOP_COUNT);
     if (index == 0) continue;

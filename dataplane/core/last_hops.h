@@ -32,8 +32,8 @@ class LastHops {
     return hops_[index % MR_LAST_HOP_COUNT];
   }
 
-  // True when entry `index` has the 6-byte `mac` and the nic: a router may have one address for all
-  // its interfaces. Reads 8 bytes from `mac`: it is in a frame.
+  // True when entry `index` has both the 6-byte `mac` and the nic: a router may have one MAC
+  // address for all its interfaces. Reads 8 bytes from `mac`, so it must lie in a frame.
   [[nodiscard]] bool is(std::uint16_t index, const std::uint8_t* mac,
                         std::uint8_t nic) const noexcept {
     const auto known = load<std::uint64_t>(at(index).mac);
@@ -41,7 +41,7 @@ class LastHops {
     return (seen ^ known) << 8 == 0;
   }
 
-  // Neighbours are given back that no flow needs: a round over the flows calls keep() for each
+  // Gives back the neighbours that no flow needs. A round over the flows calls keep() for each
   // record, and forget_unused() at its end.
   void keep(std::uint16_t index) noexcept { is_used_[index % MR_LAST_HOP_COUNT] = true; }
   // Also those that cannot be believed, which an earlier process may have left.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which clients may have a flow that the flow table does not know, because it was full. HOT when it
-// is; asked for packets of targets that belong to no flow.
+// Which clients may have a flow that the flow table does not have, because it was full. HOT when
+// the table is full; asked about packets of targets that belong to no flow.
 //
-// Without this memory every packet from a target's service port would look like such a flow's
-// reply: the answer to a host that talks to the target itself, past the VIP, or a question of the
-// target's own. A bit per hash of a client, so that some of those look alike after a flood.
+// Without this memory every packet from a target's service port would look like the reply of such a
+// flow. But it may be the answer to a host that talks to the target itself, past the VIP, or a
+// question of the target's own. There is one bit per hash of a client, so after a flood some
+// clients are taken for others.
 #pragma once
 
 #include <algorithm>
@@ -52,8 +53,8 @@ class NoRoom {
   std::uint32_t turned_tick_ = 0;
 };
 
-// Fragmented datagrams of targets: only the first fragment shows ports, and what becomes of it
-// becomes of the others. An entry per datagram under way, overwritten by later ones.
+// Fragmented datagrams of targets. Only the first fragment shows ports, so the others are treated
+// as the first one was. There is an entry per datagram under way, which later ones overwrite.
 class FragmentMemory {
  public:
   struct Datagram {

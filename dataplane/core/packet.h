@@ -74,13 +74,14 @@ class Verdict {
   std::uint32_t word_ = 0;  // kind, nic or owner, reason, from the lowest byte up
 };
 
-// The forwarder asks for frames this many packets before it parses them: at about 10 ns per packet,
-// the time of one miss to memory.
+// The forwarder prefetches frames this many packets before it parses them. At about 10 ns per
+// packet that is the time of one miss to memory.
 inline constexpr std::uint32_t kParseAhead = 4;
 
 struct Burst {
   std::uint32_t count = 0;  // <= kBurstMax
-  // Longer than a burst, so that looking ahead needs no end: what lies there is only prefetched.
+  // Longer than a burst, so that looking ahead needs no check for the end. Entries behind the burst
+  // are only prefetched.
   std::array<Packet, kBurstMax + kParseAhead> packets;
   std::array<Verdict, kBurstMax> verdicts;
 };

@@ -2,10 +2,11 @@
 //
 // From a frame to the fields that balancing needs. HOT.
 //
-// parse() knows the shapes that make up nearly all traffic (IPv4 without options or fragments, IPv6
-// without extension headers, each with TCP or UDP) and checks every length it relies on. All else
-// it names in `shape`: forwarder_local.cc decides whether that is a VIP's, and so ours to answer or
-// to drop for `reason`, or the kernel's. Nothing behind packet.length is ever read.
+// parse() knows the shapes of nearly all traffic: IPv4 without options or fragments and IPv6
+// without extension headers, each with TCP or UDP. It checks every length that it relies on, and
+// never reads behind packet.length. For any other packet `shape` says what it is.
+// forwarder_local.cc then decides: a packet to a VIP is answered, or dropped for `reason`; all
+// others are the kernel's.
 #pragma once
 
 #include <cstdint>
@@ -173,7 +174,7 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
 
 }  // namespace detail
 
-// Whether the addresses of an IP packet rule out that it is a client's.
+// True when no client can have the addresses of the IP packet.
 [[nodiscard]] inline bool is_martian(const Parsed& parsed) noexcept {
   return parsed.is_v4 ? detail::is_martian_v4(parsed) : detail::is_martian_v6(parsed);
 }

@@ -23,8 +23,8 @@ namespace millrace::core {
   return MR_ETH_BYTES + parsed.ip_bytes - parsed.l4_offset() - MR_ICMP_BYTES;
 }
 
-// A packet that answers the quoted one goes the same way as the error. Returns what such a packet
-// would look like, as long as the error; nothing when less than addresses and ports is quoted, or
+// What a packet would look like that answers the quoted one; it goes the same way as the error. It
+// is as long as the error. Nothing when the quote has less than addresses and ports, or is of
 // another protocol than TCP and UDP.
 [[nodiscard]] inline std::optional<Parsed> answer_to_quoted(const Packet& packet,
                                                             const Parsed& parsed) noexcept {
@@ -65,7 +65,7 @@ struct RenamedEnd {
 
 namespace detail {
 
-// Collects what one's-complement sums over a message lose and gain as fields of it change.
+// Collects what one's-complement sums over a message lose and gain when its fields change.
 class SumChange {
  public:
   // A field of 16 bits at an even place.
@@ -95,12 +95,16 @@ template <typename Frame>
 
 }  // namespace detail
 
-// Translates an ICMP error about a flow (RFC 5508 section 4): outside, its destination or, on the
-// way to a client, its source (a router's own, which clients need not know and networks may filter)
-// becomes the renamed end; in the quoted packet that end, which is its source or destination, gets
-// the name that the receiver knows, with port and checksums. All checksums are updated, so that a
-// wrong one stays wrong. TCP's is left alone where it is not quoted. The hop count is at least 2.
-// `answer` is answer_to_quoted().
+// Translates an ICMP error about a flow (RFC 5508 section 4). The *renamed end* is the end of the
+// flow that its two sides know by different addresses.
+//
+// Outer header: towards a target, the destination becomes the renamed end. Towards a client, the
+// source does. (The source was a router's own address, which clients need not know and networks may
+// filter.) Quoted packet: the renamed end, which is its source or its destination, gets the address
+// and port that the receiver knows.
+//
+// All checksums are updated, so that a wrong one stays wrong. TCP's is left alone if it is not
+// quoted. The hop count is at least 2. `answer` is answer_to_quoted().
 template <typename Frame>
 void translate_error(Packet& packet, const Parsed& answer, bool is_to_target,
                      const RenamedEnd& end) noexcept {
@@ -113,7 +117,8 @@ void translate_error(Packet& packet, const Parsed& answer, bool is_to_target,
   const std::uint64_t new_sum = sum_of(end.addr);
 
   detail::SumChange icmp_change;
-  // The error's destination is the quoted source; counted from the IP header they lie alike.
+  // The error's destination is the quoted packet's source. Both lie at the same distance from their
+  // IP header.
   std::uint8_t* addr = ip + (is_to_target ? Frame::kSource : Frame::kDestination) - MR_ETH_BYTES;
   const std::uint64_t old_sum = detail::sum_of_addr_at<Frame>(addr);
   icmp_change.add(old_sum, new_sum);

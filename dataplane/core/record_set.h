@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A set of records by index, in which the next member behind a place is found at once, however far
+// A set of records by index. The next member behind a given index is found at once, however far
 // away it is. HOT: changed a few times in a flow's life, asked when the table is full.
 //
 //   level 0   a bit per record

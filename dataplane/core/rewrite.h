@@ -22,8 +22,8 @@ namespace millrace::core {
                           target.port_be);
 }
 
-// MAC addresses are the low six bytes of words, as loaded from memory; what lies above the
-// destination's does not matter, above the source's is nothing.
+// MAC addresses are the low six bytes of words, as loaded from memory. The two bytes above a
+// destination do not matter; those above a source must be zero.
 inline void write_link_header(std::uint8_t* frame, std::uint64_t destination_mac,
                               std::uint64_t source_mac, EtherType type) noexcept {
   store(frame + MR_ETH_DESTINATION, destination_mac);

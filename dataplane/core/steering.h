@@ -2,9 +2,10 @@
 //
 // Which of several workers owns a flow. HOT where there are several.
 //
-// Each worker has a flow table of its own, so the packets of a flow must meet on one of them, in
-// both directions. The owner follows from what both show: the client's half. It is the same for all
-// workers of a node, also across restarts, which is why no table's secret is in it.
+// Each worker has a flow table of its own, so the packets of a flow must meet at one worker, in
+// both directions. What both directions show is the client's half, so the owner follows from that.
+// The owner is the same for all workers of a node, also across restarts. So the hash has no secret
+// of a table in it.
 #pragma once
 
 #include <cstdint>
@@ -13,21 +14,21 @@
 
 namespace millrace::core {
 
-// Which packets a worker is to handle: its own, as one of so many.
+// Which packets a worker handles: those of its own flows, as one of `worker_count`.
 struct Ownership {
   std::uint32_t worker;
   std::uint32_t worker_count;
 };
 
-// Of a worker that is alone, or that was given the packets because they are its own: all.
+// For a worker that is alone, or that was given packets because they are its own: all packets.
 inline constexpr Ownership kOwnsAll{.worker = 0, .worker_count = 1};
 
 // The worker that owns the flows of the client `key`, in [0, worker_count).
 //
-// A client opens its connections from neighbouring ports, and clients have neighbouring addresses:
-// what is next to each other goes round the workers by the same step, a fraction of a turn for each
-// byte that differs. With this factor (the best of 60 million random ones) all those steps, their
-// double and the like are far from whole turns, and so few neighbours in a row share an owner.
+// A client opens its connections from neighbouring ports, and clients have neighbouring addresses.
+// Each byte that differs moves the result by a fixed step, a fraction of a turn round the workers.
+// With this factor (the best of 60 million random ones) these steps, and small multiples and sums
+// of them, are far from whole turns. So few neighbours in a row share an owner.
 [[nodiscard]] inline std::uint32_t owner_of(const ClientKey& key,
                                             std::uint32_t worker_count) noexcept {
   constexpr std::uint64_t kStep = 0xa23a68a252c54531;
