@@ -47,7 +47,7 @@ OUT_OF_LINE int handle_arp(struct xdp_md* ctx, struct packet* p) {
   const struct addr_words asked = v4_words(asked_be);
   if (!is_vip(p->root_index, asked.low, asked.high)) return punt(p);
   store64(body, bpf_cpu_to_be64(MR_ARP_REPLY));
-  // The sender's half becomes the target's.
+  // The sender's half of the request becomes the target's half of the answer.
   const uint32_t sender_be = load32(body + MR_ARP_SENDER_IP);
   const uint8_t* mac = nic_mac(p->nic);
   store_mac(body + MR_ARP_TARGET_MAC, body + MR_ARP_SENDER_MAC);
@@ -153,7 +153,7 @@ INLINE int answer_echo(struct xdp_md* ctx, struct packet* p) {
     ip[MR_IPV4_TTL] = MR_OWN_HOPS;
     write_ipv4_checksum(ip);
   } else {
-    // Again, for verifiers that forget which family l4_offset() was for (Linux 6.1).
+    // Checked again, for verifiers that forget which family l4_offset() was for (Linux 6.1).
     if (!has_room(ip, MR_IPV6_BYTES, packet_end(ctx))) return drop(p, MR_DROP_BAD_L4);
     swap_addrs_v6(ip);
     ip[MR_IPV6_HOP_LIMIT] = MR_OWN_HOPS;
@@ -209,15 +209,16 @@ INLINE int turn_into_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu,
   return reply(p);
 }
 
-// Tells the client how large its packets may be for the way to `target`. Also when IPv4's "do not
-// fragment" is not set: the node can't fragment, and silence would be a black hole.
+// Tells the client how large its packets may be for the way to `target`. This is done even if
+// IPv4's "do not fragment" is not set: the node can't fragment, and the packet would vanish in
+// silence.
 OUT_OF_LINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
   if (!take(p, &p->cpu->too_bigs_left)) return drop(p, MR_DROP_RATE_LIMITED);
   if (p->is_v4) return turn_into_too_big(ctx, p, mr_told_mtu(mtu, 1), 1);
   return turn_into_too_big(ctx, p, mr_told_mtu(mtu, 0), 0);
 }
 
-// Of a packet that would go to its target as it is, or translated: then it uses up a hop first.
+// For a packet that would go to its target as it is, or translated. It then uses up a hop first.
 OUT_OF_LINE int refuse_size(struct xdp_md* ctx, struct packet* p, uint32_t forwarding,
                             uint32_t mtu) {
   const uint8_t* frame = packet_start(ctx);

@@ -26,8 +26,8 @@ INLINE void write_ipv4_checksum(uint8_t* ip) {
   store16(ip + MR_IPV4_CHECKSUM, (uint16_t)~mr_fold(sum_of_ipv4_header(ip)));
 }
 
-// Of `bytes` bytes from `at` on, at most 512 of them: what the program sums in full is short. The
-// verifier follows every turn, so the bound is part of the function.
+// The sum of `bytes` bytes from `at` on, at most 512 of them: what the program sums in full is
+// short. The verifier follows every turn of the loop, so the bound is part of the function.
 enum {
   SUM_BYTES_MAX = 512,
 };

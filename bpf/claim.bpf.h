@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// A record for a new flow: the place that it finds, and what makes way for it (rules/flow_rule.h
-// says what a flow is worth). Only what is in reach of the client's hash is looked at.
+// Finds a record for a new flow, and makes room for it (rules/flow_rule.h says what a flow is
+// worth). Only the records in reach of the client's hash are looked at.
 //
 // Two CPUs may look for a place for the same flow at once. Both walk the same records in the same
-// order, so they meet: what one of them claims is BUSY with the client's port until it is filled,
-// and the other waits for that and goes on with it.
+// order, so they meet. A record that one of them claims is BUSY with the client's port until it is
+// filled. The other CPU waits for that and goes on with the record.
 #pragma once
 
 #include "bpf/flows.bpf.h"
@@ -29,8 +29,8 @@ INLINE _Bool found_no_room(uint32_t hash) {
 
 // ---- places
 
-// {index of a record, its word above}; NO_PLACE when there is none. With IS_KNOWN: the flow itself,
-// which somebody else has entered.
+// {index of a record, its state word above}; NO_PLACE when there is none. With IS_KNOWN, the record
+// is the flow itself, which another CPU has entered.
 static const uint64_t NO_PLACE = ~0ULL;
 static const uint64_t IS_KNOWN = 1ULL << 31;  // no table has so many records
 // Likewise: the client's port has a flow to another listener, which another CPU may have entered
@@ -47,9 +47,9 @@ INLINE uint64_t place_of(uint32_t index, uint32_t word) {
   return index | (uint64_t)(word + unknown_zero()) << 32;
 }
 
-// Where the client's flow to a listener goes: a record that it has already (BUSY: perhaps), or the
-// first that is not a flow. `client` is {port and protocol, listener's id}, `limits` {hash, number
-// of records}.
+// The place of the client's flow to a listener: a record that it has already (or perhaps, if that
+// is BUSY), or the first record that is not a flow. `client` is {port and protocol, listener's id},
+// `limits` {hash, number of records}.
 VERIFIED_ONCE uint64_t find_place(uint64_t low, uint64_t high, uint64_t client, uint64_t limits) {
   const uint32_t port_protocol = (uint32_t)client;
   uint64_t place = NO_PLACE;
@@ -69,14 +69,14 @@ VERIFIED_ONCE uint64_t find_place(uint64_t low, uint64_t high, uint64_t client, 
     const _Bool is_of_client =
         load64(flow->client_addr.bytes) == low && load64(flow->client_addr.bytes + 8) == high;
     const _Bool is_own = is_of_client && flow->listener_id == (uint32_t)(client >> 32);
-    // While it is BUSY its address may be that of the flow before.
+    // While the record is BUSY its address may still be that of the flow before.
     if (is_own || state == MR_XDP_FLOW_BUSY) return place_of(index, word) | siblings;
     if (is_of_client) siblings = HAS_SIBLING | unknown_zero();
   }
   return place | siblings;
 }
 
-// Higher goes first; 0 stays.
+// How early the flow is given up: higher goes first, 0 stays.
 INLINE uint32_t rank_to_give_up(struct mr_flow_record* flow, uint32_t state, uint32_t tick) {
   if (state == MR_XDP_FLOW_GONE) return 4;
   if (state >= MR_FLOW_STATE_COUNT) return 0;
@@ -86,7 +86,7 @@ INLINE uint32_t rank_to_give_up(struct mr_flow_record* flow, uint32_t state, uin
   return MR_WORTH_CONFIRMED - mr_flow_worth_of(state, flags);
 }
 
-// The record that makes way where all in reach are flows.
+// The record to give up when all records in reach are flows.
 VERIFIED_ONCE uint64_t find_to_give_up(uint32_t hash, uint32_t probe_max, uint32_t tick) {
   uint64_t place = NO_PLACE;
   uint32_t best = 0;
@@ -105,8 +105,8 @@ VERIFIED_ONCE uint64_t find_to_give_up(uint32_t hash, uint32_t probe_max, uint32
   return place;
 }
 
-// Claims a record: {index, word before}, and it is BUSY; or one that IS_KNOWN, or NO_PLACE.
-// `client` and `limits` as find_place() has them.
+// Claims a record, which is BUSY from then on. Returns {index, word before}, or the record of a
+// flow that IS_KNOWN, or NO_PLACE. `client` and `limits` are those of find_place().
 VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client, uint64_t limits,
                                    uint32_t tick) {
   const uint32_t busy = (uint32_t)client | (uint32_t)MR_XDP_FLOW_BUSY << STATE_SHIFT;
@@ -131,8 +131,8 @@ VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client,
   return NO_PLACE;
 }
 
-// The counts of what the record was before, which wait for the sweep otherwise. By id: the slot's
-// next owner has not had these packets.
+// Counts what the record's former flow still has uncounted, which the sweep does otherwise. Only if
+// the ids still match: the slot's next owner has not had these packets.
 INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow,
                         const struct mr_target* its_target) {
   const uint32_t packets = __sync_lock_test_and_set(&flow->packets, 0);
@@ -150,7 +150,7 @@ INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow,
   }
 }
 
-// Of a claimed record that was not empty: `word` says what it was.
+// Ends the flow that a claimed record held before; `word` is its former state word.
 OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   if (flow == 0) return 0;
   const struct mr_target* target = target_at(p->root, flow->target_slot);
@@ -167,8 +167,9 @@ OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32
   return 0;
 }
 
-// Claims a record for the packet's client, with this packet accounted, or null; then p->known_flow
-// is the flow if somebody else has entered it. The caller fills in the rest and calls publish().
+// Claims a record for the packet's client and accounts this packet. The caller fills in the rest
+// and calls publish(). Returns null if there is none. If another CPU has entered the flow,
+// p->known_flow is set.
 INLINE struct mr_flow_record* claim(struct packet* p, uint32_t listener_id, uint32_t probe_max) {
   const uint64_t place = claim_place(p->client.low, p->client.high,
                                      p->client_port_protocol | (uint64_t)listener_id << 32,
@@ -193,8 +194,8 @@ INLINE struct mr_flow_record* claim(struct packet* p, uint32_t listener_id, uint
   return flow;
 }
 
-// The record is a flow from now on. A compare-and-swap for its ordering: what was filled in is
-// visible before.
+// Makes the record a flow from now on. By compare-and-swap, for its ordering: what was filled in is
+// visible first.
 INLINE void publish(struct packet* p, struct mr_flow_record* flow, uint32_t state) {
   const uint32_t busy = p->client_port_protocol | (uint32_t)MR_XDP_FLOW_BUSY << STATE_SHIFT;
   __sync_val_compare_and_swap(state_word(flow), busy,

@@ -63,7 +63,7 @@ VERIFIED_ONCE uint32_t find_listener_slot(uint32_t root, uint64_t low, uint64_t 
   return entry == 0 ? MR_TABLE_EMPTY : entry->slot;
 }
 
-// `root` in these two: its index in control.roots.
+// `root` of these two functions is its index in control.roots.
 VERIFIED_ONCE int is_vip(uint32_t root, uint64_t low, uint64_t high) {
   const struct mr_xdp_root* at = &control.roots[root & 1];
   if (at->generation == 0) return 0;
@@ -71,7 +71,7 @@ VERIFIED_ONCE int is_vip(uint32_t root, uint64_t low, uint64_t high) {
                     (struct addr_words){low, high}, 0, 0) != 0;
 }
 
-// False for most addresses that are none, without the call.
+// False for most addresses that are no VIP, and costs no call.
 INLINE _Bool may_be_vip(const struct mr_xdp_root* root, struct addr_words addr) {
   const uint32_t index = mr_table_hash_words(addr.low, addr.high, 0) & root->listener_table_mask;
   const uint8_t* line = line_at(root->listener_table_line + index / 2);
@@ -79,8 +79,8 @@ INLINE _Bool may_be_vip(const struct mr_xdp_root* root, struct addr_words addr) 
          ((const struct mr_table_entry*)(line + (index & 1) * 32))->slot != MR_TABLE_EMPTY;
 }
 
-// Slot of the target that has this address and port, with the slot of its only listener above,
-// MR_TABLE_EMPTY when there is more than one; NO_TARGET when there is none.
+// Slot of the target that has this address and port. Above it is the slot of the target's only
+// listener, or MR_TABLE_EMPTY if there are several. NO_TARGET when there is no such target.
 static const uint64_t NO_TARGET = ~0ULL;
 VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, uint32_t port_be,
                                     uint32_t protocol) {
@@ -106,8 +106,8 @@ VERIFIED_ONCE int is_local(uint32_t root, uint64_t low, uint64_t high) {
   return 0;
 }
 
-// A MAC address of the node's beside the nic's own: `wanted` is the address as loaded from a frame
-// in the low 48 bits, the nic above.
+// Whether `wanted` is a MAC address that the node has beside the nic's own: the address as loaded
+// from a frame in the low 48 bits, the nic above.
 VERIFIED_ONCE int is_local_mac(uint32_t root, uint64_t wanted) {
   const struct mr_xdp_root* at = &control.roots[root & 1];
 #pragma clang loop unroll(disable)
@@ -120,7 +120,7 @@ VERIFIED_ONCE int is_local_mac(uint32_t root, uint64_t wanted) {
   return 0;
 }
 
-// A word of a block that a group names by its offset in the segment: 16 to a line.
+// A word of a block. A group names the block by its offset in the segment; a line has 16 words.
 INLINE const uint32_t* word_at(const struct mr_xdp_root* root, uint64_t offset, uint32_t index) {
   const uint32_t line = root->base_line + (uint32_t)(offset / MR_CONFIG_LINE_BYTES) + index / 16;
   const uint32_t* words = line_at(line);
@@ -134,7 +134,7 @@ INLINE uint32_t member_slot(const struct mr_xdp_root* root, const struct mr_targ
   return slot == 0 ? MR_TABLE_EMPTY : *slot;
 }
 
-// What choose_target() says.
+// The results of choose_target().
 enum {
   NO_CHOICE = MR_TABLE_EMPTY,  // the group has no target
 };

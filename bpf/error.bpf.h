@@ -11,8 +11,9 @@ enum {
   NOT_OURS = -3,  // what pass_error() says of packets that are about no flow
 };
 
-// A packet that answers the quoted one goes the same way as the error. Makes `p` say what such a
-// packet would. False for what is no error about TCP or UDP, or says too little.
+// Makes `p` say what a packet would look like that answers the quoted one, because such a packet
+// goes the same way as the error. False if the packet is no error about TCP or UDP, or quotes too
+// little.
 INLINE _Bool answer_quoted(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* icmp = frame + l4_offset(is_v4);
@@ -32,7 +33,7 @@ INLINE _Bool answer_quoted(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   if (!mr_is_transport(protocol)) return 0;
   const struct addr_words source =
       is_v4 ? v4_words(load32(ip + MR_IPV4_SOURCE)) : words_at(ip + MR_IPV6_SOURCE);
-  // Whoever sent the quoted packet hears of it.
+  // The error must go to whoever sent the quoted packet.
   if (!is_same_addr(source, p->destination)) return 0;
   p->source =
       is_v4 ? v4_words(load32(ip + MR_IPV4_DESTINATION)) : words_at(ip + MR_IPV6_DESTINATION);
@@ -45,7 +46,7 @@ INLINE _Bool answer_quoted(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
 
 // ---- translation (RFC 5508 section 4)
 
-// What one's-complement sums over the message lose and gain.
+// What one's-complement sums over the message lose and gain when its fields change.
 struct sum_change {
   uint64_t old_sum;
   uint64_t new_sum;
@@ -82,8 +83,9 @@ INLINE void change_l4_checksum(struct sum_change* change, const struct packet* p
   change16(change, field, mr_updated_udp_checksum(load16(field), delta));
 }
 
-// Gives one end of the flow the name by which the error's receiver knows it: outside, as the
-// error's destination or source, and in the quoted packet. False when the packet may not go on.
+// Gives one end of the flow the name by which the error's receiver knows it: in the outer header,
+// as the error's destination or source, and in the quoted packet. False when the packet may not go
+// on.
 INLINE _Bool rename_end(struct xdp_md* ctx, const struct packet* p, _Bool is_v4, _Bool is_to_target,
                         const struct mr_addr* addr, uint16_t port_be) {
   const uint32_t header_bytes = is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES;
@@ -126,7 +128,7 @@ INLINE _Bool rename_end(struct xdp_md* ctx, const struct packet* p, _Bool is_v4,
   return 1;
 }
 
-// To a neighbour: its MAC address, then the nic.
+// The packet goes to the neighbour `hop`: its MAC address, then the nic.
 OUT_OF_LINE int send_error(struct xdp_md* ctx, struct packet* p, _Bool is_to_target, uint64_t hop) {
   const uint8_t nic = (uint8_t)(hop >> LAST_HOP_NIC_SHIFT);
   const struct mr_target* target = p->target;
@@ -173,7 +175,8 @@ INLINE int choose_for_error(struct packet* p) {
   return SEND_TO_TARGET;
 }
 
-// About a reply. SEND_TO_TARGET: it goes whole, as packets of the flow do.
+// The error is about a reply. SEND_TO_TARGET: it goes to the target as a whole, as packets of the
+// flow do.
 OUT_OF_LINE int pass_to_target(struct xdp_md* ctx, struct packet* p) {
   const struct mr_listener* listener = p->listener;
   if (listener == 0) return drop(p, MR_DROP_ICMP);
@@ -205,7 +208,7 @@ OUT_OF_LINE int pass_to_target(struct xdp_md* ctx, struct packet* p) {
   return SEND_TO_TARGET;
 }
 
-// About a request that this node translated.
+// The error is about a request that this node translated.
 OUT_OF_LINE int pass_to_client(struct xdp_md* ctx, struct packet* p) {
   p->client = p->destination;
   p->client_port_protocol = p->destination_port_be | (uint32_t)p->protocol << 16;
@@ -222,7 +225,7 @@ OUT_OF_LINE int pass_to_client(struct xdp_md* ctx, struct packet* p) {
   return hop == NO_HOP ? drop(p, MR_DROP_NEXT_HOP_UNRESOLVED) : send_error(ctx, p, 0, hop);
 }
 
-// NOT_OURS: nothing about a flow. SEND_TO_TARGET: whole, to p->target.
+// NOT_OURS: the error is about no flow. SEND_TO_TARGET: it goes to p->target as a whole.
 OUT_OF_LINE int pass_error(struct xdp_md* ctx, struct packet* p) {
   const uint64_t from_low = p->source.low;
   const uint64_t from_high = p->source.high;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// The flow table (dataplane/contract/xdp_abi.h): shared by all CPUs, because the two directions of
-// a flow may arrive on different ones. Array map and open addressing instead of the kernel's hash
-// maps: a hit costs 1.5 array lookups of 1 ns instead of 32, and one line of memory.
+// The flow table (dataplane/contract/xdp_abi.h). All CPUs share it, because the two directions of a
+// flow may arrive on different ones. It is an array map with open addressing instead of one of the
+// kernel's hash maps: a hit costs 1.5 array lookups of 1 ns instead of 32, and one line of memory.
 #pragma once
 
 #include "bpf/config.bpf.h"
@@ -37,8 +37,8 @@ INLINE void clear_flags(struct mr_flow_record* flow, uint32_t flags) {
   __sync_fetch_and_and(flags_word(flow), ~(flags << FLAGS_SHIFT));
 }
 
-// Both checksum deltas of a flow as one word. Volatile, so that the state word can be looked at
-// after it.
+// Both checksum deltas of a flow as one word. Volatile, so that the compiler does not move the read
+// behind the next look at the state word.
 INLINE uint32_t deltas_in(const struct mr_flow_record* flow) {
   return *(const volatile uint32_t*)&flow->ip_checksum_delta;
 }
@@ -59,16 +59,17 @@ INLINE _Bool is_of_client(const struct packet* p, struct mr_flow_record* flow, u
          word >> STATE_SHIFT < MR_FLOW_STATE_COUNT;
 }
 
-// Sends for the first record that the packet's client may have, to be written, and does not wait:
-// a store to a field that is 0 always. There is no prefetch in BPF.
+// Fetches the first record that the packet's client may have, without waiting for it. BPF has no
+// prefetch, so this is a store to a field that is always 0.
 INLINE void fetch_record(struct packet* p) {
   struct mr_flow_record* flow = record_at(p->hash);
   if (flow != 0) *(volatile uint32_t*)&flow->reserved = 0;
 }
 
-// The flow of the packet's client to `listener_id`, or null; then p->has_sibling says whether there
-// is one to another listener. What is read of it holds if it has still p->word afterwards: another
-// CPU may enter another flow in its place.
+// The flow of the packet's client to `listener_id`, or null. If it is null, p->has_sibling says
+// whether the client's port has a flow to another listener. Another CPU may enter another flow in
+// the record's place. So what is read of the flow holds only if its state word is still p->word
+// afterwards.
 INLINE struct mr_flow_record* find_to_listener(struct packet* p, uint32_t listener_id) {
   p->has_sibling = 0;
 #pragma clang loop unroll(disable)
@@ -94,7 +95,7 @@ INLINE _Bool is_reply_of(const struct packet* p, struct mr_flow_record* flow, ui
          is_same_addr(words_at(target->addr.bytes), p->source);
 }
 
-// The first flow that a reply may belong to, or null; with p->word likewise.
+// The first flow that a reply may belong to, or null. p->word is set likewise.
 INLINE struct mr_flow_record* find_from_target(struct packet* p) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
@@ -110,7 +111,7 @@ INLINE struct mr_flow_record* find_from_target(struct packet* p) {
   return 0;
 }
 
-// False when another CPU or the sweep changed the record meanwhile: theirs holds.
+// False when another CPU or the sweep has changed the record meanwhile. Their change holds.
 INLINE _Bool change_state(struct mr_flow_record* flow, uint32_t from_word, uint32_t state) {
   const uint32_t to_word = (from_word & KEY_MASK) | state << STATE_SHIFT;
   return __sync_val_compare_and_swap(state_word(flow), from_word, to_word) == from_word;
@@ -171,8 +172,8 @@ VERIFIED_ONCE uint32_t enter_last_hop(uint64_t word, uint32_t tick) {
   return 0;
 }
 
-// Index of the neighbour, entered if new; 0 when there is no room. A line that all CPUs read is
-// written about twice a second.
+// Index of the neighbour, entered if new; 0 when there is no room. Its line is read by all CPUs, so
+// it is written only about twice a second.
 INLINE uint16_t learn_last_hop(const struct packet* p, uint64_t word) {
   const uint32_t first = mr_xdp_last_hop_index(word, 0);
   const struct mr_xdp_last_hop* hop = bpf_map_lookup_elem(&last_hops, &first);

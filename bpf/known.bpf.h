@@ -17,8 +17,8 @@ INLINE _Bool has_payload(struct xdp_md* ctx, const struct packet* p) {
          (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES) + mr_tcp_header_bytes(l4[MR_TCP_DATA_OFFSET]);
 }
 
-// Sets p->target of a flow, null when it is there no more, with its slot and the deltas, and
-// p->word. False when another CPU has changed the flow meanwhile.
+// Sets p->target, with its slot and the deltas, and p->word. p->target is null if the flow's target
+// no longer exists. False when another CPU has changed the flow meanwhile.
 INLINE _Bool load_target(struct packet* p, struct mr_flow_record* flow) {
   p->word = load_state_word(flow);
   p->target_slot = read32(&flow->target_slot);
@@ -29,13 +29,13 @@ INLINE _Bool load_target(struct packet* p, struct mr_flow_record* flow) {
   return load_state_word(flow) == p->word;
 }
 
-// A SYN on a known flow, which its target sees (rules/known_rule.h).
+// A SYN on a known flow goes to the flow's target (rules/known_rule.h).
 INLINE void open_again(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   const struct mr_target* target = p->target;
   const uint32_t flags = mr_flags_of_syn_again(word >> STATE_SHIFT);
   count(p->cpu, MR_COUNTER_FLOW_HITS);
   if (flags != 0) set_flags(flow, flags);
-  // The group may be forwarded in another way by now.
+  // The group's forwarding may have changed since.
   set_deltas(p, p->listener, target);
   store32(&flow->ip_checksum_delta, *deltas_of(p));
   if ((target->flags & MR_TARGET_DRAINING) != 0) {
@@ -59,8 +59,8 @@ OUT_OF_LINE int end_late(struct xdp_md* ctx, struct packet* p, struct mr_flow_re
   return become_reset(ctx, p) ? SEND_TO_TARGET : drop(p, MR_DROP_BAD_L4);
 }
 
-// What becomes of a packet to the flow that load_target() looked at: enum mr_revisit. A function of
-// its own for its memory: with that of its callers there are 512 bytes.
+// What becomes of a packet to the flow that load_target() looked at: enum mr_revisit. It is a
+// function of its own because it needs memory: a function and its callers have 512 bytes together.
 OUT_OF_LINE int what_becomes(const struct packet* p, struct mr_flow_record* flow) {
   const struct mr_target* target = p->target;
   if (flow == 0 || p->listener == 0) return MR_REVISIT_START_OVER;
@@ -75,15 +75,17 @@ OUT_OF_LINE int what_becomes(const struct packet* p, struct mr_flow_record* flow
   return mr_revisit_of(known);
 }
 
-// A packet to a VIP whose flow is known but not simply going on: opening, closing, idle for too
-// long, one of several to one target, or without a usable target. START: a new flow is to begin.
+// A packet to a VIP whose flow is known but does not simply go on. The flow is opening, closing,
+// idle for too long, one of several to one target, or without a usable target. START: a new flow is
+// to begin.
 OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                              uint64_t last_hop) {
   if (flow == 0 || p->listener == 0) return drop(p, MR_DROP_NO_LISTENER);
   p->has_payload = has_payload(ctx, p);
   expire_if_idle(p, flow, p->listener, load_state_word(flow));
   p->has_sibling = 1;  // perhaps
-  // Changed again and again, or another flow's by now: it is joined, or made anew.
+  // The record changed again and again, or is another flow's by now. A flow is looked for or made
+  // anew.
   const _Bool is_other = (!load_target(p, flow) && !load_target(p, flow)) ||
                          !is_of_client(p, flow, p->word) || flow->listener_id != p->listener->id;
   const uint32_t word = p->word;
@@ -114,8 +116,8 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
   return SEND_TO_TARGET;
 }
 
-// A packet to a VIP's listener that is not of the known flow that goes on. `flow` is what it may be
-// of, or null.
+// A packet to a VIP's listener that does not belong to a known flow that goes on. `flow` is the
+// flow that it may belong to, or null.
 OUT_OF_LINE int forward_in_doubt(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                                  uint64_t last_hop) {
   if (flow == 0) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// What the link header says: whom the frame is for, and a tag that is none.
+// The link header: whom the frame is for, and a tag that names no VLAN.
 #pragma once
 
 #include "bpf/config.bpf.h"
@@ -11,8 +11,8 @@ INLINE _Bool is_addressed_to(const uint8_t* frame, const uint8_t* mac) {
          ((load32(frame) ^ load32(mac)) | (load16(frame + 4) ^ load16(mac + 4))) == 0;
 }
 
-// Frames for other machines (bridged virtual machines, what a switch floods) are the kernel's, but
-// never forwarded when for a VIP: another node may be doing that.
+// Frames for other machines (bridged virtual machines, what a switch floods) are the kernel's. But
+// a packet to a VIP is dropped: another node may be forwarding it.
 OUT_OF_LINE int leave_foreign(struct xdp_md* ctx, struct packet* p) {
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
@@ -29,9 +29,10 @@ OUT_OF_LINE int leave_foreign(struct xdp_md* ctx, struct packet* p) {
   return is_to_vip ? drop(p, MR_DROP_OTHER_MAC) : punt(p);
 }
 
-// Takes a tag off that names no VLAN but a priority (IEEE 802.1Q, VID 0): the packet belongs to the
-// untagged interface. Other tags are the kernel's, and so is what is not IP or ARP. Nonzero when
-// the frame is 4 bytes shorter; packet pointers are stale then.
+// Takes off a tag that names a priority but no VLAN (IEEE 802.1Q, VID 0), since the packet belongs
+// to the untagged interface. Frames with other tags are the kernel's, and so are tagged frames that
+// carry neither IP nor ARP. Nonzero when the frame is 4 bytes shorter; packet pointers are stale
+// then.
 VERIFIED_ONCE int strip_priority_tag(struct xdp_md* ctx) {
   uint8_t* frame = packet_start(ctx);
   if (!has_room(frame, MR_ETH_BYTES + MR_VLAN_BYTES, packet_end(ctx))) return 0;

@@ -12,10 +12,11 @@
 #include "dataplane/contract/xdp_abi.h"
 
 #define INLINE static __always_inline
-// Paths that few packets take: a call costs them 8 ns, inlined copies would cost all of them cache.
+// For paths that few packets take. A call costs them 8 ns; inlined copies would cost all packets
+// room in the cache.
 #define OUT_OF_LINE static __attribute__((noinline))
-// Likewise, and looked at once by the verifier instead of on every way that leads there: for loops.
-// It takes and returns numbers (and the context) only.
+// Likewise, and the verifier looks at the function once instead of on every way that leads there.
+// For loops. Such a function takes and returns numbers (and the context) only.
 #define VERIFIED_ONCE __attribute__((noinline))
 
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
@@ -87,9 +88,9 @@ struct {
 
 struct mr_xdp_control control SEC(".data.control");
 
-// True only under tests, which set clock and nic themselves and want to see the verdict. As
-// read-only data it is known when the program is loaded, so that the kernel leaves out what depends
-// on it.
+// True only under tests, which set clock and nic themselves and want to see the verdict. It is
+// read-only data, whose value is known when the program is loaded. So the kernel leaves out what
+// depends on it.
 const volatile uint8_t is_under_test = 0;
 
 INLINE uint8_t* packet_start(const struct xdp_md* ctx) { return (uint8_t*)(long)ctx->data; }
@@ -97,14 +98,15 @@ INLINE const uint8_t* packet_end(const struct xdp_md* ctx) {
   return (const uint8_t*)(long)ctx->data_end;
 }
 
-// Of what others change meanwhile: read at this place, once.
+// Reads a value that others may change, at this place and once.
 INLINE uint16_t read16(const void* at) { return *(const volatile uint16_t*)at; }
 INLINE uint32_t read32(const void* at) { return *(const volatile uint32_t*)at; }
 INLINE uint64_t read64(const void* at) { return *(const volatile uint64_t*)at; }
 
-// 0, which the verifier does not know. It follows every way that a comparison may go, but keeps
-// apart what it knows of both sides when it knows how one ends: a loop that looks for the greatest
-// of some constants has a way for each order of them. With this added they are not constants.
+// A 0 whose value the verifier does not know. The verifier follows both ways of a comparison. But
+// where it knows how the comparison ends, it keeps apart what it knows of each way. So a loop that
+// looks for the greatest of some constants has a way for each order of them. With this 0 added they
+// are not constants.
 INLINE uint32_t unknown_zero(void) {
   return *(volatile uint32_t*)&control.flow_mask ^ *(volatile uint32_t*)&control.flow_mask;
 }

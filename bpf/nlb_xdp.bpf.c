@@ -23,8 +23,8 @@
 #include "bpf/replies.bpf.h"
 #include "dataplane/rules/step_rule.h"
 
-// Of a flow in a settled state, which is below MR_FLOW_STATE_COUNT. The compiler knows that, and so
-// leaves a mask out; Linux 6.1's verifier does not.
+// The timeout of a flow in a settled state, which is below MR_FLOW_STATE_COUNT. The compiler knows
+// that, and so leaves a mask out; Linux 6.1's verifier does not.
 INLINE uint32_t timeout_of_settled(const struct mr_listener* listener, uint32_t state) {
   asm volatile("" : "+r"(state));
   return listener->timeout_ticks[state & 7];
@@ -60,7 +60,7 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
                 : encapsulate(ctx, p, target, is_v4, MR_FORWARDING_IPIP);
 }
 
-// A packet to a VIP's listener. SEND_TO_TARGET: to p->target.
+// A packet to a VIP's listener. SEND_TO_TARGET: it goes to p->target.
 INLINE int find_target(struct xdp_md* ctx, struct packet* p, uint64_t last_hop) {
   p->client = p->source;
   p->client_port_protocol = p->source_port_be | (uint32_t)p->protocol << 16;
@@ -83,7 +83,8 @@ INLINE int find_target(struct xdp_md* ctx, struct packet* p, uint64_t last_hop) 
   }
   count(p->cpu, MR_COUNTER_FLOW_HITS);
   account(p, flow);
-  // A gateway that changed its MAC address, or another router of the same client: reply that way.
+  // The gateway may have a new MAC address, or the client another router: replies go that way from
+  // now on.
   if (UNLIKELY(last_hop_at(flow->last_hop) != last_hop)) {
     flow->last_hop = learn_last_hop(p, last_hop);
   }
@@ -104,7 +105,7 @@ INLINE int send_to_client(struct xdp_md* ctx, struct packet* p, const struct mr_
   return translate_to_client(ctx, p, listener, mac, nic, is_v4);
 }
 
-// A packet to no listener: a reply of a target to a client if a flow says so.
+// A packet to no listener. It is a target's reply to a client if a flow says so.
 INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   p->client = p->destination;
   p->client_port_protocol = p->destination_port_be | (uint32_t)p->protocol << 16;
@@ -224,8 +225,8 @@ INLINE int balance(struct xdp_md* ctx) {
 SEC("xdp")
 int nlb_xdp(struct xdp_md* ctx) { return balance(ctx); }
 
-// Both clocks as near to each other as possible, for the daemon (BPF_PROG_TEST_RUN): what is
-// between them becomes control.clock_offset_ns.
+// Reads both clocks as near to each other as possible, for the daemon (BPF_PROG_TEST_RUN). The
+// difference becomes control.clock_offset_ns.
 struct {
   uint64_t jiffies;
   uint64_t ktime_ns;

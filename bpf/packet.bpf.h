@@ -14,8 +14,8 @@ INLINE uint32_t l4_offset(_Bool is_v4) {
   return MR_ETH_BYTES + (is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
 }
 
-// The compiler splits loads from addresses that it can't prove aligned into bytes; packets are
-// unaligned anyway, and every machine that this runs on loads them whole.
+// The compiler splits loads from addresses that it can't prove aligned into bytes. Packets are
+// unaligned anyway, and every machine that this runs on can load unaligned words.
 INLINE uint16_t load16(const void* at) { return *(const uint16_t*)at; }
 INLINE uint32_t load32(const void* at) { return *(const uint32_t*)at; }
 INLINE uint64_t load64(const void* at) { return *(const uint64_t*)at; }
@@ -107,21 +107,21 @@ INLINE int drop(struct packet* p, enum mr_drop_reason reason) {
   return XDP_DROP;
 }
 
-// The kernel's.
+// The packet is the kernel's.
 INLINE int punt(struct packet* p) {
   count(p->cpu, MR_COUNTER_PUNTED_PACKETS);
   show_verdict(p, p->nic, 0);
   return XDP_PASS;
 }
 
-// Back out of the nic that it came in by.
+// The packet goes back out of the nic that it came in by.
 INLINE int reply(struct packet* p) {
   count(p->cpu, MR_COUNTER_REPLIED_PACKETS);
   show_verdict(p, p->nic, 0);
   return XDP_TX;
 }
 
-// Rewritten, `bytes` long, to leave by `nic`.
+// The packet is rewritten, is `bytes` long and leaves by `nic`.
 INLINE int forward(struct packet* p, uint8_t nic, uint32_t bytes) {
   p->cpu->stats.counters[MR_COUNTER_FORWARDED_PACKETS] += 1;
   p->cpu->stats.counters[MR_COUNTER_FORWARDED_BYTES] += bytes;
@@ -140,8 +140,8 @@ INLINE void renew_budgets(struct packet* p) {
   p->cpu->too_bigs_left = control.replies_per_ms;
   p->cpu->errors_left = control.replies_per_ms;
 }
-// `left`: one of this CPU's budgets. Apart, so that a flood that one of them answers silences none
-// of the others.
+// Takes one from `left`, a budget of this CPU's. Each kind of answer has its own budget, so that a
+// flood of one kind does not silence the others.
 INLINE _Bool take(struct packet* p, uint32_t* left) {
   renew_budgets(p);
   if (*left == 0) return 0;

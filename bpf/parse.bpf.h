@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// From a frame to the fields that balancing needs: core/parse.h for the other engine, same checks
-// in the same order. What the verifier wants besides is marked.
+// From a frame to the fields that balancing needs: core/parse.h for the other engine, with the same
+// checks in the same order. Checks that only the verifier needs are marked.
 #pragma once
 
 #include "bpf/packet.bpf.h"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// What belongs to no flow: ICMP to a VIP, and fragments that targets send towards clients. Those
-// are not translated, and left to the kernel they would leave with the target's own address. Rare.
+// Packets that belong to no flow: ICMP to a VIP, and fragments that targets send towards clients.
+// Fragments are not translated. Left to the kernel, they would leave with the target's own address.
+// Rare.
 #pragma once
 
 #include "bpf/answer.bpf.h"
@@ -10,8 +11,8 @@ enum {
   FRAGMENTED_DATAGRAMS = 64,
 };
 
-// Fragmented datagrams of targets under way, by a hash of their source, destination and id: only
-// the first fragment shows ports, and what becomes of it becomes of the others.
+// Fragmented datagrams of targets under way, by a hash of their source, destination and id. Only
+// the first fragment shows ports, so the others are treated as the first one was.
 uint64_t fragmented[FRAGMENTED_DATAGRAMS];
 
 INLINE uint64_t datagram_hash(const struct packet* p, uint32_t id) {
@@ -27,7 +28,7 @@ INLINE _Bool has_target(const struct packet* p, struct addr_words addr, uint16_t
   return find_reverse(p->root_index, addr.low, addr.high, port_be, protocol) != NO_TARGET;
 }
 
-// To somebody else than this node.
+// Whether the packet is for somebody else than this node.
 INLINE _Bool passes(const struct packet* p) {
   return p->root->generation != 0 &&
          !is_local(p->root_index, p->destination.low, p->destination.high);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// Packets towards clients whose flow is in doubt: it does not simply go on, there are several that
-// it could be, or none: core/forwarder_reply.cc for the other engine. HOT (a few packets of each
-// flow).
+// Packets towards clients whose flow is in doubt: core/forwarder_reply.cc for the other engine. The
+// flow does not simply go on, or there are several flows that it could be, or there is none. HOT (a
+// few packets of each flow).
 #pragma once
 
 #include "bpf/known.bpf.h"
 
-// The listener of a flow, or null when it is there no more; with what a reply needs of the flow.
+// The listener of a flow, or null when it no longer exists. Also reads what a reply needs of the
+// flow.
 INLINE const struct mr_listener* load_listener(struct packet* p, struct mr_flow_record* flow) {
   const struct mr_listener* listener = listener_at(p->root, read32(&flow->listener_slot));
   const uint32_t listener_id = read32(&flow->listener_id);
@@ -27,14 +28,14 @@ INLINE uint64_t client_hop(const struct packet* p, _Bool is_v4) {
   return (fallback->flags & MR_NEXT_HOP_RESOLVED) != 0 ? load64(fallback->mac) : NO_HOP;
 }
 
-// What is no reply is the kernel's, but for ICMP errors: the kernel would send them to the client
-// with the target's own address in them.
+// A packet that is no reply is the kernel's. An ICMP error is dropped instead: the kernel would
+// send it to the client with the target's own address in it.
 INLINE int leave(struct packet* p, _Bool is_error) {
   return is_error ? drop(p, MR_DROP_ICMP) : punt(p);
 }
 
-// From a target to a client, but no flow (rules/known_rule.h). Returns SEND_TO_TARGET (here: to the
-// client) with p->listener and the deltas set, or a verdict.
+// A packet from a target to a client that has no flow (rules/known_rule.h). Returns a verdict, or
+// SEND_TO_TARGET with p->listener and the deltas set. Here that means: send it to the client.
 OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
   if (p->root->generation == 0) return leave(p, is_error);
   if (is_vip(p->root_index, p->destination.low, p->destination.high)) {
@@ -63,7 +64,7 @@ OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
   return SEND_TO_TARGET;
 }
 
-// Moves an orphan that `prev` disowns to `cur`. False when it is there already.
+// Moves a flow that `prev` does not know to `cur`. False when it is there already.
 OUT_OF_LINE _Bool move_orphan(struct packet* p, struct mr_flow_record* flow,
                               const struct mr_listener* listener) {
   if (flow == 0 || listener == 0) return 0;
@@ -71,7 +72,7 @@ OUT_OF_LINE _Bool move_orphan(struct packet* p, struct mr_flow_record* flow,
   const uint32_t target_slot = (uint32_t)choose_for(p, 0);
   const struct mr_target* target = target_at(p->root, target_slot);
   if (target == 0 || target_slot == flow->target_slot) return 0;
-  // Nobody shall see half of the change.
+  // No other CPU may see half of the change.
   const uint32_t word = p->word;
   if (!change_state(flow, word, MR_XDP_FLOW_BUSY)) return 0;
   clear_flags(flow, MR_FLOW_ORPHAN_PREV);
@@ -105,8 +106,8 @@ INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
   if ((flags_of(flow) & flags) != flags) set_flags(flow, flags);
 }
 
-// A packet to no listener: `flow` is null or what it seems to be a reply of. Returns a verdict, or
-// SEND_TO_TARGET with p->listener set: it goes to the client.
+// A packet to no listener. `flow` is the flow that it seems to be a reply of, or null. Returns a
+// verdict, or SEND_TO_TARGET with p->listener set: it goes to the client.
 OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
   if (flow == 0) return judge_flowless(p, 0);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {

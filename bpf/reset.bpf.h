@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// TCP segments of flows that are over become a RST, in place: an answer to their sender, or what
-// tells the other side: core/answer.h for the other engine.
+// Turns TCP segments of flows that are over into a RST, in place. The RST is an answer to the
+// sender, or tells the other side: core/answer.h for the other engine.
 #pragma once
 
 #include "bpf/answer.bpf.h"
 #include "dataplane/rules/reset_rule.h"
 
-// A RST in the place of a segment with this header; ports are in place, `addr_sum` is that of the
-// addresses.
+// Writes a RST in the place of a segment with this header. The ports are in place; `addr_sum` is
+// that of the addresses.
 INLINE void write_reset(uint8_t* l4, struct mr_reset reset, uint64_t addr_sum) {
   store32(l4 + MR_TCP_SEQUENCE, bpf_htonl(reset.sequence));
   store32(l4 + MR_TCP_ACKNOWLEDGEMENT, bpf_htonl(reset.acknowledgement));
@@ -40,7 +40,7 @@ INLINE void answer_segment(struct packet* p, uint8_t* l4) {
   write_reset(l4, reset, sum_of_words(p->source) + sum_of_words(p->destination));
 }
 
-// The frame ends with its TCP header, without options.
+// Makes the frame end with its TCP header, without options.
 INLINE void shorten_ip(uint8_t* ip, _Bool is_v4) {
   if (is_v4) {
     store16(ip + MR_IPV4_TOTAL_LENGTH, bpf_htons(MR_IPV4_BYTES + MR_TCP_BYTES));
@@ -78,8 +78,8 @@ INLINE void count_own_reset(struct packet* p, uint32_t listener_slot) {
   if (stats != 0) stats->balancer_resets += 1;
 }
 
-// Makes a TCP segment of a connection that is over here the RST that its sender would send to its
-// receiver, for the caller to forward; `p` is then the RST's. mr_passing_reset() says which
+// Turns a TCP segment of a connection that is over here into the RST that its sender would send to
+// its receiver. The caller forwards it; `p` then describes the RST. mr_passing_reset() says which
 // number the receiver believes. False when there is no room, which can't be.
 OUT_OF_LINE _Bool become_reset(struct xdp_md* ctx, struct packet* p) {
   const _Bool is_v4 = p->is_v4;

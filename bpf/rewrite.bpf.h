@@ -8,8 +8,8 @@
 #include "bpf/config.bpf.h"
 #include "dataplane/rules/forwarding_rule.h"
 
-// The end of `bytes` bytes at `at` is inside the packet: what the parser checked already, again for
-// the verifier, which does not remember it by protocol.
+// Whether `bytes` bytes at `at` end inside the packet. The parser has checked that already. The
+// verifier does not remember it for each protocol, so it is checked again.
 INLINE _Bool has_room(const uint8_t* at, uint32_t bytes, const uint8_t* end) {
   return at + bytes <= end;
 }
@@ -27,7 +27,8 @@ INLINE uint8_t hops_left(const uint8_t* frame, _Bool is_v4) {
   return frame[MR_ETH_BYTES + (is_v4 ? MR_IPV4_TTL : MR_IPV6_HOP_LIMIT)];
 }
 
-// Of two numbers: the compiler copies a struct to an address that it can't prove aligned by bytes.
+// Takes two numbers, because the compiler copies a struct to an address that it can't prove aligned
+// byte by byte.
 INLINE void store_addr_v6(uint8_t* at, uint64_t low, uint64_t high) {
   store64(at, low);
   store64(at + 8, high);
@@ -116,8 +117,8 @@ INLINE uint16_t gue_checksum_v6(const struct packet* p, const struct mr_target* 
                             (uint64_t)load32(udp) + bytes_be, bytes_be, header);
 }
 
-// The packet whole behind new headers to the target (RFC 2003, RFC 2473; GUE variant 1). It fits,
-// as the caller made sure.
+// Puts the whole packet behind new headers to the target (RFC 2003, RFC 2473; GUE variant 1). The
+// caller made sure that it fits.
 INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_target* target,
                        _Bool is_v4, uint32_t forwarding) {
   const int32_t overhead = (int32_t)mr_outer_bytes(forwarding, is_v4);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// Flows of one client port that lead to one target, address and port, through several listeners: a
-// packet of the target fits them all (mr_reply_rank() says which gets it). Their loops are
-// verified once; so what they are about is handed over in the CPU's own memory.
+// Flows of one client port that lead to one target, address and port, through several listeners. A
+// packet of the target fits all of them, and mr_reply_rank() says which gets it. The verifier
+// checks the loops in here once. Such functions take numbers only, so the question is handed over
+// in the CPU's own memory.
 #pragma once
 
 #include "bpf/claim.bpf.h"
@@ -21,7 +22,7 @@ struct query {
 };
 _Static_assert(sizeof(struct query) <= sizeof(((struct mr_xdp_cpu*)0)->scratch), "fits");
 
-// Flows of the packet's client to the target with this address and port.
+// Asks about the flows of the packet's client to the target with this address and port.
 INLINE void ask_about(struct packet* p, struct addr_words target, uint16_t port_be,
                       uint32_t listener_id) {
   struct query* query = (struct query*)p->cpu->scratch;
@@ -52,8 +53,8 @@ INLINE _Bool is_sibling(const struct query* query, struct mr_flow_record* flow, 
           (target->port_be ^ query->target_port_be)) == 0;
 }
 
-// Those through other listeners lead to the same target as one through `listener_id`, which the
-// client has just used. Nonzero if there are any.
+// Marks the flows through other listeners: they lead to the same target as the flow through
+// `listener_id`, which the client has just used. Nonzero if there are any.
 VERIFIED_ONCE int mark_siblings(uint32_t cpu_index) {
   struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
   if (cpu == 0) return 0;
@@ -95,7 +96,7 @@ VERIFIED_ONCE uint32_t find_asked(uint32_t cpu_index) {
   return NO_RECORD;
 }
 
-// Higher is better.
+// The rank of a flow; higher is better.
 INLINE uint32_t rank_of(const struct query* query, struct mr_flow_record* flow, uint32_t state,
                         _Bool opens) {
   const struct mr_xdp_root* root = &control.roots[query->root_index & 1];
@@ -107,7 +108,7 @@ INLINE uint32_t rank_of(const struct query* query, struct mr_flow_record* flow, 
   return mr_reply_rank(state, flags, flow->protocol, is_late, opens);
 }
 
-// All but those that open.
+// Ends all of the flows but those that are opening.
 VERIFIED_ONCE int forget_past(uint32_t cpu_index) {
   struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
   if (cpu == 0) return 0;
@@ -126,9 +127,9 @@ VERIFIED_ONCE int forget_past(uint32_t cpu_index) {
   return 0;
 }
 
-// The index of the flow that a packet of the target belongs to, or NO_RECORD. A connection that is
-// accepted (`opens`) is the one that opens, and what was there before is over. Else the flow that
-// lives counts, then the one that the client used last.
+// The index of the flow that a packet of the target belongs to, or NO_RECORD. If the target accepts
+// a connection (`opens`), that is the flow that is opening, and the others are over. Otherwise the
+// flow that lives counts, then the one that the client used last.
 VERIFIED_ONCE uint32_t best_of_shared(uint32_t cpu_index, uint32_t opens) {
   struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
   if (cpu == 0) return NO_RECORD;

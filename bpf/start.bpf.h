@@ -8,8 +8,8 @@
 #include "dataplane/rules/choice_rule.h"
 #include "dataplane/rules/step_rule.h"
 
-// What a slow path returns when it is not the end: the packet is to be sent to p->target, is one of
-// p->known_flow, or begins a flow. Every other value is final.
+// What a slow path returns if it has not decided finally: the packet is to be sent to p->target, or
+// belongs to p->known_flow, or begins a flow. Every other value is a verdict.
 enum {
   SEND_TO_TARGET = 0,
   REVISIT = -1,
@@ -35,7 +35,7 @@ INLINE void bind_flow(struct packet* p, struct mr_flow_record* flow) {
   if (stats != 0) stats->new_flows += 1;
 }
 
-// By lookup table alone. `is_refused`: it should have a record.
+// Forwards the packet by the lookup table alone. `is_refused`: the flow should have had a record.
 INLINE int forward_untracked(struct packet* p, _Bool is_refused) {
   const _Bool is_resolved = (p->target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
   if (is_refused) {
@@ -51,7 +51,7 @@ INLINE int forward_untracked(struct packet* p, _Bool is_refused) {
   return SEND_TO_TARGET;
 }
 
-// Within the budget of this millisecond.
+// Takes one from the budget of this millisecond.
 INLINE struct mr_flow_record* claim_for(struct packet* p, const struct mr_listener* listener,
                                         uint32_t state) {
   const _Bool is_in_the_middle = state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING;
@@ -59,8 +59,8 @@ INLINE struct mr_flow_record* claim_for(struct packet* p, const struct mr_listen
   return claim(p, listener->id, is_in_the_middle ? MR_XDP_PROBE_MAX : MR_XDP_PROBE_UNCONFIRMED_MAX);
 }
 
-// Another CPU has entered the flow since it was looked for: it is one flow, with that one's target.
-// False when that is over already.
+// Another CPU has entered the flow since it was looked for. It is one flow, so the packet goes to
+// that flow's target. False when that flow is over already.
 INLINE _Bool join_flow(struct packet* p, struct mr_flow_record* flow) {
   const uint32_t word = load_state_word(flow);
   const uint32_t target_slot = read32(&flow->target_slot);
@@ -79,8 +79,9 @@ INLINE _Bool join_flow(struct packet* p, struct mr_flow_record* flow) {
   return 1;
 }
 
-// Of the flows of the packet's client to p->target, address and port, the client has just used this
-// one: answers are its own. Marks them all, so that known flows without a double need not ask.
+// The packet's client may have several flows to the address and port of p->target. It has just used
+// this one, so answers belong to it. Marks all of them, so that other known flows need not look for
+// doubles.
 OUT_OF_LINE int claim_replies(struct packet* p, struct mr_flow_record* flow) {
   const struct mr_target* target = p->target;
   if (flow == 0 || target == 0 || p->listener == 0) return 0;
@@ -108,8 +109,8 @@ INLINE _Bool is_no_client(const struct packet* p, uint64_t low, uint64_t high) {
   return mr_source_fault_of(low, is_source_vip, is_node, 0) != MR_SOURCE_FINE;
 }
 
-// The first packet of a flow that this node sees. With `may_be_known` that is yet to be found out:
-// a SYN's target is chosen while the record's line comes from memory, which takes longer.
+// The first packet of a flow that this node sees. With `may_be_known` it is not certain yet that it
+// is: the target of a SYN is chosen while the record's line comes from memory, which takes longer.
 OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_known) {
   const struct mr_listener* listener = p->listener;
   if (listener == 0) return drop(p, MR_DROP_NO_LISTENER);

@@ -2,8 +2,8 @@
 //
 // The end of flows, and their way from state to state (rules/step_rule.h).
 //
-// Other CPUs handle packets of the same flow. A step gives up when the word is no longer the one
-// that it was decided by: the record may be another flow's.
+// Other CPUs handle packets of the same flow. A step is given up when the state word is no longer
+// the one that the step was decided by: the record may be another flow's.
 #pragma once
 
 #include "bpf/flows.bpf.h"
@@ -13,14 +13,15 @@ INLINE void forget_flow(struct packet* p, struct mr_flow_record* flow, uint32_t 
   if (change_state(flow, word, MR_XDP_FLOW_GONE)) count(p->cpu, MR_COUNTER_FLOW_REMOVED);
 }
 
-// A flow that was closed is none that ended for being idle; none is expired twice.
+// A flow that was closed does not count as one that ended because it was idle. No flow is expired
+// twice.
 INLINE void note_expiry(struct packet* p, struct mr_flow_record* flow, uint32_t state) {
   clear_flags(flow, MR_FLOW_OF_ITS_LIFE);
   flow->last_seen_tick = p->tick;
   if (!mr_is_over(state)) count(p->cpu, MR_COUNTER_FLOW_EXPIRED);
 }
 
-// The record stays for a while so that late packets are told. False when it is no longer what
+// The record stays for a while so that late packets are answered. False when it is no longer what
 // `word` says.
 INLINE _Bool expire_flow(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   if (!change_state(flow, word, MR_FLOW_EXPIRED)) return 0;
@@ -28,8 +29,8 @@ INLINE _Bool expire_flow(struct packet* p, struct mr_flow_record* flow, uint32_t
   return 1;
 }
 
-// Expires a flow that has been idle for too long. Another CPU may have ended it and entered another
-// one with the same word since it was found idle: that one lives.
+// Expires a flow that has been idle for too long. Since that was found, another CPU may have ended
+// the flow and entered another one with the same word. That one stays.
 OUT_OF_LINE int expire_if_idle(struct packet* p, struct mr_flow_record* flow,
                                const struct mr_listener* listener, uint32_t word) {
   const uint32_t state = word >> STATE_SHIFT;
@@ -59,7 +60,7 @@ INLINE void count_reset(const struct packet* p, const struct mr_flow_record* flo
   if (target != 0) target->target_resets += 1;
 }
 
-// False when the record is no longer of the connection that `before` was of: it has ended since.
+// False when the connection that `before` was of has ended since, so the record is another's.
 INLINE _Bool is_same_connection(uint32_t before, uint32_t now) {
   const uint32_t state = now >> STATE_SHIFT;
   return ((before ^ now) & KEY_MASK) == 0 && state < MR_FLOW_STATE_COUNT &&
@@ -73,7 +74,7 @@ INLINE struct mr_flow_step step_of(const struct packet* p, uint32_t state, uint3
              : mr_udp_step_of(state, flags, is_from_client);
 }
 
-// Takes the flow, found with `word`, where the packet leads it.
+// Changes the state of the flow, which was found with `word`, as the packet says.
 OUT_OF_LINE int track(struct packet* p, struct mr_flow_record* flow, uint32_t word,
                       _Bool is_from_client) {
   if (flow == 0) return 0;

@@ -41,7 +41,7 @@ std::uint64_t new_targets(const ControlState& state, const TargetGroup& wanted) 
       }));
 }
 
-// All are new when the group starts over.
+// All targets are new when the group starts over.
 bool starts_over(const ControlState& state, const TargetGroup& wanted) {
   const auto known = state.groups.find(wanted.name);
   return known != state.groups.end() && known->second.settings.protocol != wanted.protocol;
@@ -58,7 +58,7 @@ Error too_many(const char* what, std::uint64_t count, std::uint64_t max) {
                " that fit"};
 }
 
-// Everything that could fail, before anything is changed.
+// Checks everything that could fail, before anything is changed.
 Status check_capacity(const ControlState& state, const Config& config,
                       const WantedListeners& listeners) {
   if (listeners.size() > MR_LISTENER_SLOTS_MAX) {
@@ -113,7 +113,7 @@ class Application {
 };
 
 void Application::apply_listeners(const WantedListeners& wanted) {
-  // Removed ones first, so that their slots are free for new ones.
+  // Removed ones come first, so that their slots are free for new ones.
   for (auto at = state_.listeners.begin(); at != state_.listeners.end();) {
     if (wanted.contains(at->first)) {
       ++at;
@@ -222,7 +222,8 @@ void Application::apply_node(const Node& wanted) {
   state_.node = wanted;
 }
 
-// What was known of a target that nobody probes is out of date when it is used again.
+// Health that was known of a target that nobody probes is out of date when the target is used
+// again.
 void forget_health_of_unprobed(ControlState& state) {
   for (auto& [name, group] : state.groups) {
     for (auto& [key, target] : group.targets) {
@@ -271,7 +272,7 @@ bool retire_targets(ControlState& state, const ActiveFlows& active_flows, std::u
   for (auto group = state.groups.begin(); group != state.groups.end();) {
     auto& targets = group->second.targets;
     for (auto target = targets.begin(); target != targets.end();) {
-      // Asking for flows is the dear part, and nearly all targets are configured.
+      // Asking for flows is the expensive part, and nearly all targets are configured.
       if (target->second.is_configured ||
           !may_retire(target->second, active_flows(target->second.slot), now_ns)) {
         ++target;

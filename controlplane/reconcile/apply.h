@@ -24,8 +24,8 @@ namespace millrace::control {
 [[nodiscard]] Result<ApplyOutcome> apply_config(ControlState& state, const Config& config,
                                                 std::uint64_t now_ns);
 
-// Frees targets and groups that left the config and have no flows any more. `active_flows` of a
-// target slot, or nullopt when nobody knows. True when something was freed.
+// Frees targets and groups that left the config and have no flows any more. `active_flows` says how
+// many flows a target slot has, or nullopt if nobody knows. True when something was freed.
 using ActiveFlows = std::function<std::optional<std::uint64_t>(std::uint32_t target_slot)>;
 [[nodiscard]] bool retire_targets(ControlState& state, const ActiveFlows& active_flows,
                                   std::uint64_t now_ns);

@@ -13,10 +13,12 @@ namespace millrace::control {
 
 namespace {
 
-// A heart that has not beaten for so long has stopped: a thousand turns of the main thread's loop.
+// A heartbeat that is so old has stopped: the main thread's loop beats a thousand times in that
+// time.
 constexpr std::uint64_t kSilenceNs = 1000 * kMillisecondNs;
 
-// 0 means "has not happened yet", as in an engine that is starting: not old, but not there.
+// 0 means "has not happened yet", as in an engine that is starting. Such a time is not old; it does
+// not exist yet.
 std::uint64_t age_ms(std::uint64_t then_ns, std::uint64_t now_ns) {
   return then_ns == 0 || then_ns >= now_ns ? 0 : (now_ns - then_ns) / kMillisecondNs;
 }
@@ -86,9 +88,10 @@ EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_lin
   links_.clear();
   if (stats_ && stats_->is_stale()) stats_.reset();
   if (!stats_) {
-    // A file that no engine has made yet is another matter: it comes complete, and in one step. Of
-    // one that is there, the XDP program may be left that forwards without its daemon.
-    const bool is_there = os::identity_of(stats_path_) != os::FileIdentity{};
+    // A file that does not exist yet means that no engine has run: it appears complete, and in one
+    // step. If the file exists but cannot be joined, an XDP program may still forward without its
+    // daemon.
+    const bool is_there = os::identity_of(stats_path_) != shm::FileIdentity{};
     Result<shm::StatsReader> joined = shm::StatsReader::join(stats_path_);
     if (const Status own = joined ? joined->check_trust() : ok(); !own) joined = own.error();
     join_error_ = joined ? "" : joined.error().message;
@@ -114,8 +117,8 @@ bool EngineWatch::is_beating(std::uint64_t now_ns) const {
 }
 
 // The one place where this is decided. The XDP engine's program is in the kernel and needs its
-// daemon for changes alone; the DPDK engine's workers need its main thread for no more. What cannot
-// be read says neither that something is there nor that it is not.
+// daemon only for changes. Likewise the DPDK engine's workers need its main thread only for
+// changes. If something cannot be read, that says neither that it is there nor that it is not.
 EngineState EngineWatch::state(std::uint64_t now_ns) const {
   if (!stats_) return is_unseen() ? EngineState::unseen : EngineState::stopped;
   if (is_alive_ && is_beating(now_ns)) return EngineState::running;
@@ -158,7 +161,8 @@ NicSnapshot EngineWatch::nic_snapshot(std::size_t index) const {
 std::optional<std::uint64_t> EngineWatch::oldest_read(std::uint64_t published) {
   is_alive_ = os::ProcessLock::is_held(lock_path_);
   if (!is_alive_) return published;
-  // Alive, but its segment is not there yet or not to be understood: it may be reading anything.
+  // The engine is alive, but its segment is not there yet or cannot be understood. It may be
+  // reading any generation.
   if (!stats_ || stats_->is_stale()) return std::nullopt;
   return stats_->acknowledged_by_all();
 }
@@ -193,7 +197,7 @@ EngineSnapshot EngineWatch::snapshot(std::uint64_t published, std::uint64_t publ
   return engine;
 }
 
-// Who ran last, if anybody did, and by what it is known that it does not.
+// Which engine ran last, if any did, and how it is known that it has ended.
 std::string EngineWatch::ended_text() const {
   const std::string by_what = "nobody holds " + lock_path_;
   if (!stats_) return "no engine runs with this directory: " + by_what;
@@ -202,7 +206,7 @@ std::string EngineWatch::ended_text() const {
          std::to_string(info_.engine_pid) + ", has ended: " + by_what;
 }
 
-// The first that applies: what is at the top explains what is below.
+// Returns the first problem that applies. Those at the top explain those below.
 std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t published,
                                  std::uint64_t published_at_ns, std::uint64_t now_ns) const {
   if (engine.is_unseen()) {
@@ -228,7 +232,7 @@ std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t pub
   if (age_ms(published_at_ns, now_ns) * kMillisecondNs < kSilenceNs) return "";
   for (const WorkerSnapshot& worker : engine.workers) {
     if (worker.acknowledged_generation >= published) continue;
-    // Of a segment that it does not even join the engine knows no generation.
+    // If the engine cannot even join the segment, it reports no generation.
     const bool refuses_all = engine.refused_generation == 0 && !engine.refused_reason.empty();
     return "worker " + std::to_string(worker.index) + " has not acknowledged generation " +
            std::to_string(published) + " for " + std::to_string(age_ms(published_at_ns, now_ns)) +

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine as the control plane sees it: its lock says whether it lives, its stats segment what
-// it does, and the kernel whether a program that it left goes on. Cold; polled a few times a
-// second.
+// The engine as the control plane sees it. Its lock says whether it lives, and its stats segment
+// what it does. The kernel says whether a program that it left behind goes on. Cold; polled a few
+// times a second.
 #pragma once
 
 #include <cstdint>
@@ -27,14 +27,14 @@ class EngineWatch {
 
   struct Poll {
     bool is_new_engine = false;  // another process than last time
-    // It started since an earlier look, so that its counters start at 0 for those who have a slot
-    // now; else it was there before us.
+    // It started after an earlier look, so its counters start at 0 for everybody who has a slot
+    // now. Otherwise it was there before us.
     bool has_started = false;
     bool twins_changed = false;  // other interfaces, not other names
   };
-  // Looks at lock and segment, joins or re-joins the segment as needed. `ask_link` says of each
-  // twin whether it is there; while the daemon of an XDP engine is away, also whether a program is
-  // attached.
+  // Looks at lock and segment, and joins the segment (again) if needed. `ask_link` says of each
+  // twin whether it is there. While the daemon of an XDP engine is away, it also says whether a
+  // program is attached.
   [[nodiscard]] Poll poll(std::uint64_t now_ns, const AskLink& ask_link);
 
   // Null while there is no segment to read.
@@ -44,21 +44,21 @@ class EngineWatch {
   [[nodiscard]] bool is_unseen() const { return !stats_ && is_unseen_; }
   [[nodiscard]] const shm::EngineInfo& info() const { return info_; }
 
-  // Since the main thread's last sign of life; it gives one every millisecond.
+  // The time since the main thread's last sign of life; it gives one every millisecond.
   [[nodiscard]] std::uint64_t silence_ns(std::uint64_t now_ns) const {
     return now_ns > info_.heartbeat_ns ? now_ns - info_.heartbeat_ns : 0;
   }
 
   // The oldest generation that some worker may still read, for Publisher::reclaim; nullopt when
-  // nobody tells. Asks for the lock anew: without an engine it is `published`, since one that
-  // starts later begins with that.
+  // nobody can tell. Asks for the lock anew. Without an engine it is `published`, since an engine
+  // that starts later begins with that.
   [[nodiscard]] std::optional<std::uint64_t> oldest_read(std::uint64_t published);
 
   // Index of the nic behind a twin; nullopt when the engine drives none.
   [[nodiscard]] std::optional<std::uint8_t> nic_of_twin(std::uint32_t twin_index) const;
 
-  // `published`, since `published_at_ns`, is what the workers should have acknowledged by now.
-  // All times CLOCK_MONOTONIC.
+  // `published`, which is in force since `published_at_ns`, is what the workers should have
+  // acknowledged by now. All times are CLOCK_MONOTONIC.
   [[nodiscard]] EngineSnapshot snapshot(std::uint64_t published, std::uint64_t published_at_ns,
                                         std::uint64_t now_ns) const;
 

@@ -19,7 +19,8 @@ namespace {
 
 constexpr std::uint16_t kNone = MR_MEMBER_NONE;
 constexpr std::size_t kChangesMax = 0xffff;
-// The largest table, and what many groups that change together give back at once.
+// kFromHeapBytes covers the largest table. kKeptBytes covers what many groups that change together
+// give back at once.
 constexpr int kFromHeapBytes = 4 << 20;
 constexpr int kKeptBytes = 64 << 20;
 
@@ -28,7 +29,7 @@ std::uint32_t ms_of(std::uint64_t ns) { return static_cast<std::uint32_t>(ns / k
 // How many changes came after it; numbers wrap.
 int age_of_change(int newest, int change) { return (newest - change) & 0xffff; }
 
-// `old_index`: of each member that stays, what its index was.
+// `old_index` has, for each member that stays, the index that it had.
 void renumber_slots(std::span<mr_lookup_slot> slots, std::span<const std::uint16_t> old_index) {
   // One more, for slots that have no `prev`.
   std::vector<std::uint16_t> new_index(std::size_t{kNone} + 1, kNone);
@@ -92,9 +93,9 @@ std::uint32_t Epochs::slots_owned(std::uint32_t target_id) const {
   return found == by_target_id_.end() || id_of(*found) != target_id ? 0 : owned_[*found];
 }
 
-// Members keep their index while they live, so that a target's coming or going changes no more
-// slots than Maglev moves; the last one takes the place of one that goes. Returns, if any went, of
-// each that stays what its index was.
+// Members keep their index while they live, so that a target that comes or goes changes no more
+// slots than Maglev moves. The last member takes the place of one that goes. If any went, returns
+// for each member that stays the index that it had.
 std::vector<std::uint16_t> Epochs::sync_members(std::span<const EpochMember> members) {
   std::vector<EpochMember> wanted(members.begin(), members.end());
   std::ranges::sort(wanted, {}, &EpochMember::target_id);
@@ -119,7 +120,8 @@ std::vector<std::uint16_t> Epochs::sync_members(std::span<const EpochMember> mem
     const bool chooses_alike = before.weight == found->weight && before.identity == found->identity;
     is_choice_stale_ = is_choice_stale_ || !chooses_alike;
     is_window_stale_ = is_window_stale_ || (before.keeps_flows && !found->keeps_flows);
-    // Else no slot names it: what it lost was forgotten then, and it has owned nothing since.
+    // Otherwise no slot names it: its flows were forgotten when it lost them, and it has owned
+    // nothing since.
     has_lost_flows_ =
         has_lost_flows_ || (!found->keeps_flows && (before.keeps_flows || before.weight > 0));
     members_[index] = *found;
@@ -147,7 +149,7 @@ void Epochs::index_members() {
                     [this](std::uint16_t index) { return members_[index].target_id; });
 }
 
-// Makes the table anew from the one before; that one stays when nothing differs.
+// Makes the table anew from the one before. That one stays if nothing differs.
 void Epochs::renew_table(std::span<const std::uint16_t> old_index, std::uint64_t now_ns) {
   const auto before = restored_ != nullptr ? restored_ : table_;
   const std::vector<MaglevTarget> targets = choices();
@@ -185,8 +187,8 @@ std::vector<MaglevTarget> Epochs::choices() const {
   return targets;
 }
 
-// Gives each slot its owner. `prev` is the owner before it as long as the window since the change
-// is open and that target keeps its flows.
+// Gives each slot its owner. `prev` is the owner before that, while the window since the change is
+// open and that target keeps its flows.
 void Epochs::enter_owners(Slots& slots, std::span<const std::uint16_t> owners,
                           std::uint64_t now_ns) {
   if (slots.size() != owners.size()) {  // another size means other slots: no history
@@ -198,8 +200,8 @@ void Epochs::enter_owners(Slots& slots, std::span<const std::uint16_t> owners,
   change_of_slot_.resize(slots.size());
   if (is_choice_stale_) note_change(now_ns);
   close_windows(now_ns);
-  // Locals, because a store could change a member, for all that the compiler knows; int and no
-  // short circuit, so that it takes several slots at once.
+  // Locals, because a store could change a member, as far as the compiler knows. int and no short
+  // circuit, so that the compiler handles several slots at once.
   mr_lookup_slot* const slot = slots.data();
   std::uint16_t* const change_of_slot = change_of_slot_.data();
   const int newest = newest_change_;
@@ -221,7 +223,8 @@ void Epochs::enter_owners(Slots& slots, std::span<const std::uint16_t> owners,
 void Epochs::note_change(std::uint64_t now_ns) {
   ++newest_change_;
   changed_at_ms_.push_back(ms_of(now_ns));
-  // Beyond that, numbers would mean two changes: 18 a second for an hour, the longest window.
+  // With more changes than that, a number would stand for two changes. It takes 18 changes a second
+  // for an hour, which is the longest window.
   if (changed_at_ms_.size() > kChangesMax) changed_at_ms_.pop_front();
 }
 

@@ -45,21 +45,21 @@ struct EpochSettings {
 
 inline constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 
-// For the whole process, before the first table: the memory of tables that are gone is kept for
-// those to come. Fresh pages cost as much as choosing the owners does: 64 page faults a table.
+// Call once for the process, before the first table. Memory of tables that are gone is then kept
+// for later ones. Fresh pages cost as much time as choosing the owners: 64 page faults a table.
 void keep_table_memory();
 
 class Epochs {
  public:
-  // Makes `members` (all targets of the group that have a slot, any order) the ones that the table
-  // chooses among. About 0.7 ms when weights or the set changed, 0.2 when a window ends, else
-  // nothing.
+  // Makes `members` (all targets of the group that have a slot, in any order) the ones that the
+  // table chooses among. Takes about 0.7 ms when weights or the set changed, 0.2 ms when a window
+  // ends, and no time otherwise.
   void update(std::span<const EpochMember> members, const EpochSettings& settings,
               std::uint64_t now_ns);
 
-  // Takes a published table over, of which only the time of the changes is not known: they count as
-  // made now, so that their windows end late rather than early. `member_ids`: the target id of each
-  // member index, 0 for one that no longer exists.
+  // Takes over a published table, of which everything is known but the time of its changes. They
+  // count as made now, so that their windows end late rather than early. `member_ids` has the
+  // target id of each member index, 0 for a member that no longer exists.
   void restore(std::span<const mr_lookup_slot> slots, std::span<const std::uint32_t> member_ids,
                std::uint64_t now_ns);
 
@@ -97,8 +97,9 @@ class Epochs {
   // days, which no window comes near.
   std::deque<std::uint32_t> changed_at_ms_;
   std::uint16_t newest_change_ = 0;  // number of the last of these; the one before has one less
-  // By slot, valid where prev is set: the number of the change that set it; empty: prev is nowhere.
-  // Half of what the times themselves would take, in up to a thousand groups that change by turns.
+  // By slot, valid where `prev` is set: the number of the change that set it. Empty: no slot has a
+  // `prev`. A number takes half the memory of a time, in up to a thousand groups that change by
+  // turns.
   std::vector<std::uint16_t> change_of_slot_;
   std::vector<std::uint32_t> owned_;  // by member index
   std::uint32_t slots_with_prev_ = 0;

@@ -14,7 +14,7 @@ namespace millrace::control {
 
 namespace {
 
-// The XDP engine counts flows once a second, and tells of them when it has seen all.
+// The XDP engine counts flows once a second, and reports them when it has seen all.
 constexpr std::uint64_t kCountedNs = 3 * kSecondNs;
 
 bool is_healthy(const TargetRecord& target) { return target.health.state == TargetState::healthy; }
@@ -138,12 +138,12 @@ std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& setting
                           bool is_fail_open) {
   std::uint8_t marks = is_healthy(target) ? std::uint8_t{MR_TARGET_HEALTHY} : std::uint8_t{0};
   if (target.registration != Registration::registered) marks |= MR_TARGET_DRAINING;
-  // UDP has no connection that could be ended: its flows simply choose another target.
+  // UDP has no connection that could be ended. Its flows simply choose another target.
   const bool is_udp = settings.protocol == Protocol::udp;
   const bool is_unhealthy = target.health.state == TargetState::unhealthy && !is_fail_open;
   const bool is_terminated = target.registration == Registration::drained &&
                              settings.deregistration_connection_termination;
-  // A connection may still be there when the way is back.
+  // A connection may still be there when the way comes back.
   const bool ends_flows = is_terminated ||
                           (is_unhealthy && (is_udp || settings.unhealthy_connection_termination)) ||
                           (target.is_passed_over && is_udp);

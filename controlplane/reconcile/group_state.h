@@ -8,14 +8,18 @@
 //   draining   --deregistration delay over---------------------------> drained
 //   drained    --put back--------------------------------------------> registered, health initial
 //
-// New flows: registered, healthy, weight > 0. When no target is that, the group fails open: all
-// registered ones get new flows (as with NLB: deploy/nlb.md, "Health checks"). Of those, the engine
-// passes over the ones that it has no way to, unless it has a way to none.
+// Who gets new flows: targets that are registered and healthy and have a weight above 0. If there
+// is none, the group fails open: all registered targets get new flows (as with NLB: deploy/nlb.md,
+// "Health checks"). Among those, the engine passes over the targets that it has no way to, unless
+// it has a way to none of them.
 //
-// Known flows: kept, except when the target is unhealthy and the group does not fail open (TCP with
-// unhealthy connection termination: reset; UDP: chosen anew), or drained with connection
-// termination. Registration and health are two facts, of which neither hides the other: a target
-// that is taken out and then switched off is unhealthy as any, for as long as it may have flows.
+// What becomes of known flows: they are kept, with two exceptions. If the target is unhealthy and
+// the group does not fail open, its UDP flows choose another target, and its TCP flows are reset if
+// unhealthy connection termination is on. If the target is drained, its flows end if connection
+// termination is on.
+//
+// Registration and health are two facts, and neither hides the other. A target that was taken out
+// and is then switched off is unhealthy as any other, for as long as it may have flows.
 #pragma once
 
 #include <cstdint>
@@ -43,10 +47,11 @@ struct TargetRecord {
   bool is_configured = true;
   bool is_operator_drained = false;
   Registration registration = Registration::registered;
-  // CLOCK_MONOTONIC: when the delay of a draining target ends, and that of a drained one ended.
+  // CLOCK_MONOTONIC: when the delay of a draining target ends, or when that of a drained one ended.
   std::uint64_t drain_deadline_ns = 0;
   TargetHealth health;  // as last told by the checker
-  // While it gets no flows any more (drained, or nobody uses the group): it may still have some.
+  // For a target that gets no flows any more (drained, or nobody uses the group): it may still have
+  // some.
   bool may_have_flows = false;
   std::optional<std::uint8_t> nic = std::nullopt;  // of the engine, by which it was last reached
   // A probe goes by the kernel's routes and may pass where the engine has no next hop.
@@ -67,23 +72,25 @@ struct GroupState {
   Epochs epochs;
 };
 
-// Equal on every node that has this target in its config; Maglev chooses by it.
+// Identifies the target, and is equal on every node that has it in its config. Maglev chooses by
+// it.
 [[nodiscard]] std::uint64_t target_identity(const TargetKey& key, Protocol protocol);
 
-// Of the group itself: the same name for another protocol is another group.
+// Likewise for a group. The same name with another protocol is another group.
 [[nodiscard]] std::uint64_t group_identity(const std::string& name, Protocol protocol);
 
 // Starts the deregistration delay, unless it runs or is over already.
 void begin_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_t now_ns);
-// A drain lasts no longer than one that begins now would: as after a restart, which knows the delay
-// of the present settings alone.
+// Shortens a drain to the length that one would have that begins now. A control plane that restarts
+// does the same, since it knows the delay of the present settings alone.
 void shorten_drain(TargetRecord& target, const TargetGroup& settings, std::uint64_t now_ns);
 // Back to registered, unless the config or the operator still wants it gone.
 void end_drain(TargetRecord& target);
 // Ends a delay that is over. True when it did.
 [[nodiscard]] bool advance_drain(TargetRecord& target, std::uint64_t now_ns);
 
-// When advance_drain() has something to do for some target of the group; kNever: no drain runs.
+// The time at which advance_drain() has something to do for some target of the group; kNever if no
+// drain runs.
 [[nodiscard]] std::uint64_t next_drain_end_ns(const GroupState& group);
 
 // True when the group is in use and has registered targets, but none of them is healthy with a
@@ -92,10 +99,11 @@ void end_drain(TargetRecord& target);
 
 // Longer than the kernel takes to find a neighbour, or to give it up (3 tries, 1 s apart).
 inline constexpr std::uint64_t kNoWayNs = 5 * kSecondNs;
-// Whether the engine has a next hop to the target. Who is unreachable stays so until it has one.
-// True when is_unreachable is another one now.
+// Notes whether the engine has a next hop to the target. A target that is unreachable stays so
+// until the engine has one. True when is_unreachable has changed.
 [[nodiscard]] bool note_way(TargetRecord& target, bool has_way, std::uint64_t now_ns);
-// Chooses anew who is passed over: after a change of ways, health, registrations or weights.
+// Chooses anew which targets are passed over. Call after a change of ways, health, registrations or
+// weights.
 void pass_over_unreachable(GroupState& group);
 
 // A sentence for the operator when listeners forward to the group and no target of it may get new
@@ -104,8 +112,8 @@ void pass_over_unreachable(GroupState& group);
 // Registered and with a weight: gets new flows, if it is healthy or the group fails open.
 [[nodiscard]] bool may_get_new_flows(const TargetRecord& target);
 
-// For people, who need to tell targets that are dead from those that nobody has looked at yet: the
-// engine treats both alike.
+// For people, who need to tell dead targets from those that nobody has looked at yet. The engine
+// treats both alike.
 [[nodiscard]] GroupRouting routing_of(const GroupState& group);
 
 // The weight that the target has in the lookup table; 0 while it gets no new flows.
@@ -115,11 +123,13 @@ void pass_over_unreachable(GroupState& group);
 [[nodiscard]] std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& settings,
                                         bool is_fail_open);
 
-// Whether the checker probes it: in use and not yet drained, or with flows that would end if it
-// died. Draining ones stay probed also so that one that is put back need not start from `initial`.
+// Whether the checker probes the target: it is in use and not yet drained, or has flows that would
+// end if it died. Draining targets stay probed for another reason, too: one that is put back need
+// not start from `initial`.
 [[nodiscard]] bool is_probed(const TargetRecord& target, const GroupState& group);
 
-// `active_flows` as far as known. True when may_have_flows, and with it is_probed, is another now.
+// Notes how many flows the target has, as far as known. True when may_have_flows has changed, and
+// with it is_probed().
 [[nodiscard]] bool note_flows(TargetRecord& target, const GroupState& group,
                               std::optional<std::uint64_t> active_flows);
 // Whether note_flows() has anything to find out.

@@ -9,18 +9,19 @@ namespace millrace::control {
 
 namespace {
 
-// An engine must have run for so long before a failed probe says anything.
+// How long an engine must have run before a failed probe says anything.
 constexpr std::uint64_t kEngineWarmUpNs = 2 * kSecondNs;
-// Far below the shortest time in which two probes can fail (interval 100 ms), far above the
-// millisecond at which the engine's main thread beats.
+// Far shorter than the time in which two probes can fail (interval 100 ms), and far longer than the
+// millisecond after which the engine's main thread beats again.
 constexpr std::uint64_t kSilenceMinNs = 50 * kMillisecondNs;
-// Above it a stall is no hiccup of the machine that passes before anybody could look.
+// A stall that lasts longer than this is no hiccup of the machine that passes before anybody could
+// look.
 constexpr std::uint64_t kStallAlarmNs = 500 * kMillisecondNs;
 // A kernel that lost its carrier has forgotten its neighbours: it asks for each up to three times,
 // a second apart, and mostly needs one.
 constexpr std::uint64_t kLinkGraceNs = 2 * kSecondNs;
-// A link that is away for longer will not be back soon: where other nics reach targets, these are
-// better than ones that nobody reaches.
+// A link that is away for longer will not be back soon. If other nics reach targets, those targets
+// are better than ones that nobody reaches.
 constexpr std::uint64_t kLinkHoldNs = 30 * kSecondNs;
 
 NicMask bit(std::size_t nic) { return NicMask{1} << nic; }
@@ -34,11 +35,12 @@ HoldDecision HoldWatch::decide(const Inputs& inputs) {
   }
   if (engine_since_ns_ == 0) engine_since_ns_ = inputs.now_ns;
   note_links(inputs);
-  // What the engine says of its workers is as old as its silence.
+  // What the engine says of its workers is as old as its last sign of life.
   if (!inputs.engine.is_running()) return for_links(inputs);
   HoldDecision stalled = for_worker(inputs);
   // An engine that was killed and started again at once holds its lock from its first moment, long
-  // before it forwards probes: until it makes its own segment, the old one's silence tells.
+  // before it forwards probes. Until it makes its own segment, the old segment's silence shows
+  // that.
   if (inputs.silence_ns > kSilenceMinNs) {
     return {.reason = "the engine gives no sign of life", .is_for_all = true};
   }
@@ -62,8 +64,9 @@ void HoldWatch::note_links(const Inputs& inputs) {
   }
 }
 
-// A worker that stands still for less than a probe's timeout fails none; half of it leaves time to
-// see it, and spares the rest from holding health whenever the machine is busy.
+// A worker that stands still for less than a probe's timeout makes no probe fail. The limit is half
+// of that timeout: this leaves time to see the stall, and does not hold health whenever the machine
+// is busy.
 HoldDecision HoldWatch::for_worker(const Inputs& inputs) {
   const std::uint64_t bound_ns =
       std::clamp(inputs.probe_timeout_min_ns / 2, kSilenceMinNs, kSecondNs);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// When a failed probe says nothing about its target: probes travel through the engine, by its nics,
-// and their answers by any of its workers. Cold and pure; time is an argument.
+// When a failed probe says nothing about its target. Probes travel through the engine, by its nics,
+// and any of its workers may get their answers. Cold and pure; time is an argument.
 //
 //   no engine, or one that just started or is silent --> nobody's health gets worse
 //   a program that forwards without its daemon        --> health goes on: it carries probes, too
 //   a worker that stands still                        --> nobody's: any answer may be in its queue
 //   a nic without link, XDP program or kernel twin    --> not that of the targets behind it
 //
-// What held health goes on doing so for a while after it has passed: the first probes ask a kernel
-// that must look for its neighbours again.
+// Health is held for a while longer after the cause has passed: the first probes meet a kernel that
+// must look for its neighbours again.
 #pragma once
 
 #include <array>
@@ -40,7 +40,7 @@ class HoldWatch {
     NicMask target_nics = 0;  // those by which targets are reached
   };
   [[nodiscard]] HoldDecision decide(const Inputs& inputs);
-  // Another engine runs: it warms up, and its nics are others.
+  // Another engine runs. It warms up, and has other nics.
   void restart() { *this = HoldWatch(); }
 
  private:

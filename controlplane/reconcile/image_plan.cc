@@ -17,17 +17,17 @@ namespace {
 // SYN: how long NLB's targets have to answer a new flow (deploy/nlb.md, "Idle timeouts"). A longer
 // time would only help a SYN flood.
 constexpr std::uint32_t kSynTimeout = 30;
-// Both sides have sent FIN: only retransmissions of the last segments are to come. A flow that one
-// side has closed may be silent as long as any other (RFC 9293 section 3.6: half-close).
+// Both sides have sent FIN, so only retransmissions of the last segments are to come. A flow that
+// one side alone has closed may be silent as long as any other (RFC 9293 section 3.6: half-close).
 constexpr std::uint32_t kClosedTimeout = 10;
-// A RST may be forged: then the connection goes on, and must be found.
+// A RST may be forged. Then the connection goes on, and its record must still be there.
 constexpr std::uint32_t kResetTimeout = 120;
 // NLB's, which is fixed (deploy/nlb.md, "Idle timeouts").
 constexpr std::uint32_t kUdpTimeout = 120;
 // One question and its answer, as Linux's nf_conntrack_udp_timeout.
 constexpr std::uint32_t kUdpNewTimeout = 30;
-// So long after an idle timeout a late packet is answered with RST, and so long the record is kept;
-// a full table takes it back earlier.
+// How long after an idle timeout a late packet is answered with RST. The record is kept for that
+// time; a full table takes it back earlier.
 constexpr std::uint32_t kExpiredTimeout = 600;
 
 std::uint32_t ticks(std::uint64_t seconds) {
@@ -80,9 +80,9 @@ bool same_bytes(const T& a, const T& b) {
   return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
 
-// For how long an unknown connection in a changed slot goes to the slot's previous target. Where
-// the node does not see replies nothing corrects it when the connection is newer than the change,
-// so there it is the shorter of two times (ARCHITECTURE.md, "Choosing a target").
+// How long an unknown connection in a changed slot goes to the slot's previous target. If the node
+// does not see replies, nothing corrects that when the connection is newer than the change. So in
+// such groups it is the shorter of two times (ARCHITECTURE.md, "Choosing a target").
 std::uint64_t window_ns(const TargetGroup& group) {
   const std::uint64_t seconds =
       sees_replies(group.forwarding)
@@ -164,7 +164,7 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
   return contents;
 }
 
-// Names every field, so that a new one does not compile until it is compared.
+// Names every field, so that code with a new field does not compile until that field is compared.
 bool are_equal(const ImageContents& a, const ImageContents& b) {
   const auto& [listeners, groups, targets, local_addrs, local_macs, next_hop_v4, next_hop_v6, key,
                encap_v4, encap_v6, id_floor] = a;

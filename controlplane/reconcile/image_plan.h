@@ -18,7 +18,7 @@ struct WayToTarget {
 
 using FindWay = std::function<WayToTarget(const TargetRecord&)>;
 
-// What the world around says: ways to targets and the node's own addresses.
+// What an image needs to know of the surroundings: ways to targets and the node's own addresses.
 struct Surroundings {
   FindWay way_to;
   mr_next_hop default_next_hop_v4{};
@@ -38,8 +38,8 @@ void update_epochs(ControlState& state, std::uint64_t now_ns);
 
 void update_epochs(GroupState& group, const Node& node, std::uint64_t now_ns);
 
-// Plans one group and its targets anew, when the set of them is as it was. True when `contents`
-// says something else now.
+// Plans one group and its targets anew. The set of its targets must be the same. True when
+// `contents` has changed.
 [[nodiscard]] bool replan_group(ImageContents& contents, const GroupState& group,
                                 const FindWay& way_to);
 

@@ -13,14 +13,15 @@ namespace millrace::control {
 
 namespace {
 
-// How often to ask whether targets that get no flows any more still have some: with a counter read
-// per worker and target, too dear for every tick, and far less than a health check takes.
+// How often to ask whether targets that get no flows any more still have some. A counter is read
+// per worker and target, which is too much for every tick. The time is still far less than a health
+// check takes.
 constexpr std::uint64_t kFlowsCheckNs = kSecondNs;
 
 // How long to wait before trying again to publish, to save or to make a lost segment. Each try
-// works out everything anew and asks for memory or a disk that was short a moment ago. Whatever
-// else wants a try meanwhile (a tick, a health that changed) waits as well, but for an operator's
-// request.
+// works out everything anew, and asks for memory or a disk that was short a moment ago. Whatever
+// else wants a try meanwhile (a tick, a changed health) waits as well. Only an operator's request
+// does not wait.
 constexpr std::uint64_t kRetryNs = kSecondNs;
 
 }  // namespace
@@ -163,8 +164,8 @@ Status Reconciler::settle_all(const Moment& now, OnFailure on_failure) {
   return put_in_force(plan_image(state_, surroundings(now.monotonic_ns)), now, on_failure);
 }
 
-// All that can fail comes first, then the store, and only then does anything show: ids and slots
-// must not be forgotten once an engine has seen them.
+// All that can fail comes first, then the store. Only then does an engine see anything, because ids
+// and slots must not be forgotten once an engine has seen them.
 Status Reconciler::put_in_force(ImageContents contents, const Moment& now, OnFailure on_failure) {
   const bool is_new = !has_contents_ || !are_equal(contents, contents_);
   publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
@@ -212,8 +213,8 @@ void Reconciler::settle_groups(const std::vector<std::string>& names, const Mome
   note_published(published, now);
 }
 
-// The first listener's, and when it is gone the last one's: a changed Host would start anew what
-// was counted of the probes, and might fail them.
+// The port of the first listener that forwards to the group. When that listener is gone, its port
+// stays in use: a changed Host would discard the probes counted so far, and might make them fail.
 void Reconciler::choose_listener_ports() {
   std::set<std::string> named;
   for (const auto& [key, listener] : state_.listeners) {

@@ -38,7 +38,7 @@
 
 namespace millrace::control {
 
-// As journald's priorities go: what needs somebody, what somebody should know, what happens.
+// As journald's priorities: what needs somebody, what somebody should know, what happens.
 enum class LogLevel : std::uint8_t { error, warning, info };
 
 struct ReconcilerHooks {
@@ -56,10 +56,10 @@ struct ReconcilerHooks {
   std::function<std::vector<IpAddress>()> local_addresses;
   std::function<std::vector<LocalMac>()> local_macs;
   std::function<std::string(const IpAddress&)> own_interface;
-  // Of an interface, by the kernel's number, asked for now.
+  // The state of an interface, by the kernel's number for it, asked for now.
   std::function<LinkState(std::uint32_t)> link_state;
-  // The highest id of a listener or target in the first `table_count` flow tables in `directory`, 0
-  // when there is none. Reads them whole; asked only when no config is in force.
+  // The highest id of a listener or target in the first `table_count` flow tables in `directory`; 0
+  // when there is none. Reads the tables whole, so it is asked only when no config is in force.
   std::function<std::uint32_t(const std::string& directory, std::uint32_t table_count)>
       highest_flow_id;
   // What the parts outside find wrong, for the operator.
@@ -68,12 +68,12 @@ struct ReconcilerHooks {
   std::function<std::int64_t()> probe_lateness_ns;
   // Something changed: call settle() soon. Called once until then, so that changes gather.
   std::function<void()> wake;
-  // The config file's bytes now, nullopt when it cannot be read; and whether it says what a text
-  // does, however that is written.
+  // config_file_text: the config file's bytes now, nullopt when it cannot be read.
+  // is_said_by_config_file: whether the file says the same as `text`, however either is written.
   std::function<std::optional<std::string>()> config_file_text;
   std::function<bool(const std::string& text)> is_said_by_config_file;
-  // A part of a long piece of work is done: the largest configs take seconds in all, during which
-  // the loop does not turn, and whoever waits for a sign of life must not take that for a hang.
+  // A part of a long piece of work is done. The largest configs take seconds in all, and the loop
+  // does not turn meanwhile. Whoever waits for a sign of life must not take that for a hang.
   std::function<void()> note_progress;
   // For the log: one line about what happened.
   std::function<void(LogLevel, const std::string&)> log;
@@ -105,7 +105,8 @@ class Reconciler final : public Controller {
     config_error_ = std::move(error);
     is_file_wrong_ = false;
   }
-  // The same of the config file; until that says what is in force, because somebody put it back.
+  // Likewise for an error of the config file. It stays until somebody puts the file back to what is
+  // in force.
   void report_file_error(std::string error) {
     config_error_ = std::move(error);
     is_file_wrong_ = true;
@@ -113,8 +114,8 @@ class Reconciler final : public Controller {
 
   // The last config that was applied, by this process or one before it.
   [[nodiscard]] const AppliedConfig& stored_config() const { return state_.config; }
-  // True when it is not what the config file says, and the file says what it said then: then it is
-  // the last word, and goes on over a restart.
+  // True when the stored config differs from the config file, and the file is as it was when that
+  // config was applied. Then the stored config is newer, and goes on over a restart.
   [[nodiscard]] bool is_stored_config_newer_than_file() const;
   // Goes on with the stored config after a start; `config` is what its text says.
   [[nodiscard]] Status resume(const Config& config);
@@ -125,15 +126,16 @@ class Reconciler final : public Controller {
   void tick();
   // Carries out what changed since the last time; wakes for what is left.
   void settle();
-  // So many groups with changes of their own go into one image: what comes while it is made waits
-  // for so many lookup tables at most, a millisecond each. More, and their tables fall out of the
-  // caches; fewer, and the parts of an image that do not depend on what changed (1 ms at 1,000
-  // groups) are no longer small beside them.
+  // How many groups with changes of their own go into one image. A change that comes while the
+  // image is made waits for so many lookup tables at most, a millisecond each. With more groups,
+  // their tables fall out of the caches. With fewer, the parts of an image that do not depend on
+  // what changed (1 ms at 1,000 groups) would be a large share of the work.
   static constexpr std::size_t kGroupsPerImage = 32;
 
  private:
-  // After a restart, the next hops of the image in force stand in for those that the kernel has not
-  // been asked about yet: a restart of the control plane must not cost a packet.
+  // After a restart, the kernel has not been asked about all next hops yet. Meanwhile those of the
+  // image in force stand in for them, because a restart of the control plane must not cost a
+  // packet.
   static constexpr std::uint64_t kGraceNs = 5 * kSecondNs;
 
   Reconciler(Options options, StateStore store, ReconcilerHooks hooks, ControlState state,
@@ -149,7 +151,7 @@ class Reconciler final : public Controller {
 
   [[nodiscard]] Result<ApplyOutcome> bring_in(const Config& config, AppliedConfig applied);
   [[nodiscard]] Status carry_out(ControlState before, const Moment& now);
-  // And what keeps a change from being carried out.
+  // Adds to `warnings` what keeps the engine from carrying out a change.
   [[nodiscard]] Warnings with_engine(Warnings warnings) const;
   void take_over_what_is_in_force(const Config& config, const Moment& now);
   [[nodiscard]] std::uint32_t unseen_id_floor(const Moment& now) const;

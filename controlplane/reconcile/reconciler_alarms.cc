@@ -53,8 +53,8 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
   return alarms;
 }
 
-// One for each group: targets of one group mostly share what is wrong. Of ways that went with their
-// twin that is told already.
+// One alarm for each group, because targets of one group mostly share what is wrong. Ways that went
+// away together with their twin are left out, since the twin has its own alarm.
 void Reconciler::add_unreachable_alarm(const GroupState& group, const EngineSnapshot& engine,
                                        std::vector<Alarm>& alarms) const {
   const TargetRecord* first = nullptr;
@@ -95,8 +95,8 @@ void Reconciler::add_encap_source_alarm(const GroupState& group, std::vector<Ala
   }
 }
 
-// Clients are told of what does not fit, and send smaller packets, but none below these sizes. A
-// target gets packets of its own family.
+// Clients whose packets do not fit are told so, and send smaller ones. But they send none smaller
+// than these sizes. A target gets packets of its own family.
 void Reconciler::add_mtu_alarm(const GroupState& group, std::vector<Alarm>& alarms) const {
   constexpr std::uint32_t kSmallestV4 = 576;  // RFC 791 section 3.1: what every host must take
   if (!group.is_in_use) return;
@@ -120,7 +120,8 @@ void Reconciler::add_mtu_alarm(const GroupState& group, std::vector<Alarm>& alar
   }
 }
 
-// An address that came after the config: plan_image() leaves it to the kernel.
+// The node got the address after the config was applied. plan_image() then leaves the VIP to the
+// kernel.
 void Reconciler::add_own_vip_alarms(std::vector<Alarm>& alarms) const {
   std::set<IpAddress> told;
   for (const auto& [key, listener] : state_.listeners) {

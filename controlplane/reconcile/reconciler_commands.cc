@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an operator asks for, and how it comes into force: as a whole or not at all. Cold.
+// The operator's requests, and how each comes into force: as a whole or not at all. Cold.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -25,7 +25,7 @@ std::vector<std::string> lacks_of_targets(const ControlState& state) {
 
 constexpr const char* kLeftConfig = "it left the config, which alone brings it back";
 
-// Why a target that no operator drains gets no new flow, even if it is healthy; "": it does.
+// Why a target that no operator drains gets no new flow, even if it is healthy; "" if it gets some.
 std::string lack_of_flows(const TargetRecord& target, const GroupState& group) {
   if (!target.is_configured) return kLeftConfig;
   if (target.weight == 0) return "its weight is 0";
@@ -37,9 +37,9 @@ std::string lack_of_flows(const TargetRecord& target, const GroupState& group) {
 Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
   hooks_.note_progress();  // it was loaded
   std::string text = hooks_.config_text(config);
-  // The file may have changed since it was read: what it said then is what counts. Whether another
-  // text says the same is for a start to find out: that takes as long as to load both. Of a file
-  // that cannot be read now, what it said last counts: it may come back as it was.
+  // The file may have changed since it was read; what it said then counts. Whether another text
+  // says the same is found out at a start, because that takes as long as to load both. If the file
+  // cannot be read now, what it said last counts: it may come back as it was.
   std::optional<std::string> file_text = hooks_.config_file_text();
   const bool is_from_file = source == options_.config_file;
   return bring_in(config, {.text = std::move(text),
@@ -96,8 +96,8 @@ Result<ApplyOutcome> Reconciler::rehearse(const Config& config) {
   return outcome;
 }
 
-// What an operator asked for comes into force and is stored as a whole, or leaves no trace. At a
-// start it is what ran before, and most of it is better than nothing.
+// An operator's request comes into force and is stored as a whole, or leaves no trace. At a start
+// the request is the config that ran before, and most of it is better than nothing.
 Status Reconciler::carry_out(ControlState before, const Moment& now) {
   const bool is_start = !std::exchange(is_applied_, true);
   const Status done = settle_all(now, is_start ? OnFailure::retry : OnFailure::refuse);
@@ -107,7 +107,7 @@ Status Reconciler::carry_out(ControlState before, const Moment& now) {
   return done;
 }
 
-// Before the first config is applied, and so before anything is published.
+// Called before the first config is applied, and so before anything is published.
 void Reconciler::take_over_what_is_in_force(const Config& config, const Moment& now) {
   const core::ConfigView& in_force = publisher_->published();
   const Recovered recovered = recover_in_force(state_, in_force, config);
@@ -118,11 +118,11 @@ void Reconciler::take_over_what_is_in_force(const Config& config, const Moment& 
   restore_ways(state_, in_force);
 }
 
-// Nothing is in force that could vouch for the store, which may be new, or as old as a backup. So
-// ids start above all that flows name, and above the clock's seconds: who has taken fewer than one
-// id a second since 1970 is never where somebody was before, whatever was lost.
+// Nothing is in force that could show whether the store is right; it may be new, or as old as a
+// backup. So ids start above all that flows name, and above the seconds of the clock. If fewer than
+// one id a second was given out since 1970, no id is given out twice, whatever was lost.
 std::uint32_t Reconciler::unseen_id_floor(const Moment& now) const {
-  // A clock that is far ahead must not use up the numbers: half of what is left stays.
+  // A clock that is far ahead must not use up the numbers: half of those that are left stays.
   constexpr std::uint64_t kSecondsMax = 3'000'000'000;
   const std::uint64_t seconds = std::min(now.realtime_ns / kSecondNs, kSecondsMax);
   const EngineSnapshot engine = engine_.snapshot(0, 0, now.monotonic_ns);
@@ -133,7 +133,8 @@ std::uint32_t Reconciler::unseen_id_floor(const Moment& now) const {
   return std::max(static_cast<std::uint32_t>(seconds), std::min(highest, UINT32_MAX - 1) + 1);
 }
 
-// No id is given out before the store knows: one that was forgotten would be given out twice.
+// No id is given out before the store has noted it: an id that was forgotten would be given out
+// twice.
 Status Reconciler::reserve_ids(std::uint32_t count) {
   if (count <= state_.ids.room()) return ok();
   const std::uint64_t floor = std::uint64_t{state_.ids.next()} + count + kNumberStep;
@@ -189,8 +190,9 @@ Result<Reconciler::Warnings> Reconciler::undrain(const TargetKey& key) {
   return with_engine({key.to_string() + " gets no new flows all the same: " + lack});
 }
 
-// What was published is in force as soon as the engine has it, which is a moment's matter while it
-// is well. Without one nothing is forwarded, and who starts begins with the newest.
+// What was published is in force as soon as the engine has it. If the engine is well, that takes a
+// moment. Without an engine nothing is forwarded, and one that starts begins with the newest
+// generation.
 Reconciler::Warnings Reconciler::with_engine(Warnings warnings) const {
   const EngineSnapshot engine =
       engine_.snapshot(publisher_->generation(), published_at_ns_, hooks_.now().monotonic_ns);

@@ -57,8 +57,8 @@ void Reconciler::observe_counters() {
   }
 }
 
-// Whoever got a slot just now starts from where the slot's counters stand: in the engine that runs
-// now, not in the one of the last look.
+// A new owner of a slot starts from where the slot's counters stand. That means in the engine that
+// runs now, not in the one of the last look.
 void Reconciler::begin_counters() {
   look_at_engine();
   const shm::StatsReader* stats = engine_.stats();
@@ -111,7 +111,7 @@ void Reconciler::hold_health(std::uint64_t now_ns) {
   note_nic_troubles(engine);
   HealthHold hold{.reason = decided.reason, .targets = {}, .forgets_failures = false};
   if (decided.held_nics != 0) {
-    // The link was down for a moment before anybody saw it.
+    // The link was down for a moment before anybody saw it, so probes may have failed.
     hold.forgets_failures = true;
     if (!decided.is_for_all) hold.targets = targets_behind(decided.held_nics);
     if (!decided.is_for_all && hold.targets.empty()) hold.reason.clear();
@@ -121,7 +121,8 @@ void Reconciler::hold_health(std::uint64_t now_ns) {
 
 void Reconciler::note_engine_state(const EngineSnapshot& engine) {
   if (engine_state_ == engine.state) return;
-  // Either program may be the first to start. One that cannot be seen has started.
+  // Either program may be the first to start, so a missing engine is expected at first. One that
+  // cannot be seen has started.
   const bool is_expected = engine.is_running() || (!engine_state_ && !engine.is_unseen());
   const char* what = engine.is_running()      ? "the engine runs"
                      : engine.is_forwarding() ? "the engine forwards, but carries out no change: "
@@ -133,8 +134,8 @@ void Reconciler::note_engine_state(const EngineSnapshot& engine) {
   engine_state_ = engine.state;
 }
 
-// By what the engine was given. While nobody attends to it that may be out of date: then no target
-// becomes unreachable, and none that was so is taken for reachable.
+// Judges by what the engine was given. While nobody attends to the engine, that may be out of date.
+// Then no target becomes unreachable, and none that was unreachable counts as reachable.
 void Reconciler::note_ways(std::uint64_t now_ns) {
   if (!has_contents_) return;
   const bool is_running = engine_state_ == EngineState::running;
@@ -185,7 +186,7 @@ Alarm alarm_of(const NicSnapshot& nic, const EngineSnapshot& engine) {
 
 }  // namespace
 
-// Of every nic: clients and targets may be behind any.
+// Looks at every nic, because clients and targets may be behind any.
 void Reconciler::note_nic_troubles(const EngineSnapshot& engine) {
   std::vector<Alarm> alarms;
   for (const NicSnapshot& nic : engine.nics) {
@@ -203,7 +204,7 @@ void Reconciler::note_nic_troubles(const EngineSnapshot& engine) {
   nic_alarms_ = std::move(alarms);
 }
 
-// Those whose nic was never known are behind any.
+// Targets whose nic was never known may be behind any nic.
 std::set<TargetKey> Reconciler::targets_behind(NicMask nics) const {
   std::set<TargetKey> keys;
   for (const auto& [name, group] : state_.groups) {
@@ -215,7 +216,7 @@ std::set<TargetKey> Reconciler::targets_behind(NicMask nics) const {
   return keys;
 }
 
-// By which nic each target is reached, or was while the kernel still knew.
+// Notes the nic by which each target is reached, or was reached while the kernel still knew.
 void Reconciler::note_nics() {
   target_nics_ = 0;
   for (auto& [name, group] : state_.groups) {
@@ -238,7 +239,7 @@ std::optional<std::uint64_t> Reconciler::active_flows(std::uint32_t target_slot)
   return target->active_flows;
 }
 
-// True when that changes who is probed.
+// True when the set of probed targets changes by it.
 bool Reconciler::note_all_flows(std::uint64_t now_ns) {
   flows_checked_ns_ = now_ns;
   bool is_changed = false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the world around says to an image: ways to targets, default next hops, the node's own
-// addresses. Cold.
+// What an image needs to know of the surroundings: ways to targets, default next hops, the node's
+// own addresses. Cold.
 #include <algorithm>
 
 #include "controlplane/reconcile/reconciler.h"
@@ -19,8 +19,9 @@ std::optional<mr_next_hop> Reconciler::resolved(const std::optional<NextHopInfo>
   return out;
 }
 
-// What the image in force says, while the kernel has not answered since our start, or nobody tells
-// for which interfaces its answers count: an engine that cannot be seen may well forward by it.
+// The way as the image in force has it. It is used while the kernel has not answered since our
+// start, or while nobody tells for which interfaces its answers count: an engine that cannot be
+// seen may well forward by this image.
 core::ConfigView Reconciler::stand_in(std::uint64_t now_ns) const {
   const bool is_known = now_ns >= opened_at_ns_ + kGraceNs && !engine_.is_unseen();
   return is_known ? core::ConfigView{} : publisher_->published();
@@ -72,7 +73,8 @@ Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
   return around;
 }
 
-// What the config names, else what the kernel would send from to the first such target.
+// The address that the config names, or else the one that the kernel would send from to the first
+// such target.
 mr_addr Reconciler::encap_source(AddressFamily family, const mr_image* before) const {
   const bool is_v4 = family == AddressFamily::ipv4;
   const auto& named = is_v4 ? state_.node.encap_source_v4 : state_.node.encap_source_v6;

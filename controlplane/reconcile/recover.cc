@@ -116,8 +116,8 @@ void Recovery::take_group(std::uint32_t slot, const Named& named) {
   for (const std::uint32_t target : in_force_.members(image)) take_member(group, members, target);
 }
 
-// Who the members of the group are by their identity, which holds the port also where the image has
-// none (all modes but nat keep the listener's).
+// Finds the members of the group by their identity. The identity holds the port even if the image
+// has none (all forwardings but nat keep the listener's).
 std::map<std::uint64_t, TargetKey> Recovery::named_targets(const Named& named) const {
   std::map<std::uint64_t, TargetKey> keys;
   if (named.stored != nullptr) {
@@ -146,7 +146,8 @@ void Recovery::take_member(GroupState& group, const Members& members, std::uint3
   const auto* stored = members.stored == nullptr ? nullptr : &members.stored->targets;
   if (stored != nullptr && stored->contains(key)) {
     target = stored->at(key);
-    // An older copy must not end flows of a target that is well; a newer one sees in a few probes.
+    // An older copy of the store must not end flows of a target that is well. If the target is
+    // unhealthy, a few probes show it.
     if (health_of(image).state == TargetState::healthy) target.health = health_of(image);
   } else {
     target.key = key;
@@ -186,7 +187,7 @@ void Recovery::take_listener(std::uint32_t slot, const std::set<ListenerKey>& wa
   listener.id = image.id;
 }
 
-// What the image does not have keeps its place if that is free; else it is as new.
+// Whatever the image does not have keeps its place if that is free. Otherwise it counts as new.
 void Recovery::take_rest_of_store() {
   for (const auto& [key, listener] : stored_.listeners) {
     if (listeners_.contains(key) || ids_.contains(listener.id)) continue;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is in force wins over what the store says: a store that was lost, or put back from an older
+// What is in force wins over what the store says. A store that was lost, or put back from an older
 // copy, must not give the slots and ids of living flows to anybody else. Cold and pure.
 //
 // The image in force names every slot and id that a flow can lead to, and who has them: a listener
 // by (VIP, protocol, port), a group by the identity of its name and protocol, a target by its group
-// and the identity of its address, port and protocol. Who is the same by these keeps slot and id,
-// so that flows go on; a target that only the image knows drains. What only the store knows was not
-// in force, and gives way where the two contradict each other.
+// and the identity of its address, port and protocol. Whoever is the same by these keeps slot and
+// id, so that flows go on. A target that only the image knows drains. What only the store knows was
+// not in force, and gives way if the two contradict each other.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@
 
 namespace millrace::control {
 
-// What was taken over from the image although the state said otherwise, or nothing.
+// What was taken over from the image because the state said something else, or nothing.
 struct Recovered {
   std::uint32_t listeners = 0;
   std::uint32_t groups = 0;

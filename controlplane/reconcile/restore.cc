@@ -159,7 +159,8 @@ void restore_ways(ControlState& state, const core::ConfigView& published) {
         without.push_back(&target);
       }
     }
-    // Without any, the image may be of the first moments, in which the kernel has yet to ask.
+    // Without any next hop, the image may be of the first moments, when the kernel had not asked
+    // for its neighbours yet.
     if (!has_way) continue;
     for (TargetRecord* target : without) target->is_unreachable = true;
   }

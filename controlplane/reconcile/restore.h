@@ -13,14 +13,14 @@
 
 namespace millrace::control {
 
-// The same moment on both clocks. Deadlines are kept on the monotonic one, which no operator sets,
-// and stored on the wall clock, which outlives the machine's uptime.
+// The same moment on both clocks. Deadlines are kept on the monotonic clock, which no operator
+// sets. They are stored on the wall clock, which goes on over a reboot.
 struct Moment {
   std::uint64_t monotonic_ns = 0;
   std::uint64_t realtime_ns = 0;
 };
 
-// `generation_floor` and what it takes from `state` make the whole.
+// `generation_floor` and the parts taken from `state` make up the whole.
 [[nodiscard]] StoredState to_store(const ControlState& state, std::uint64_t generation_floor,
                                    const Moment& now);
 
@@ -33,8 +33,8 @@ struct Moment {
 // Takes lookup tables over from the image that is in force, by target ids.
 void restore_epochs(ControlState& state, const core::ConfigView& published, std::uint64_t now_ns);
 
-// Takes over from the image in force which targets are unreachable: those without a next hop in a
-// group that has one to another target, which got its new flows.
+// Takes over from the image in force which targets are unreachable. Those are targets without a
+// next hop in a group that has a next hop to another target: that one got its new flows.
 void restore_ways(ControlState& state, const core::ConfigView& published);
 
 }  // namespace millrace::control

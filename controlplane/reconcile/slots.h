@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who gives out array slots and ids. Cold and pure.
+// Gives out array slots and ids. Cold and pure.
 //
-// A slot is reused as soon as its owner is gone, so that arrays stay short; an id never, so that a
-// flow record that names (slot, id) can never mean the slot's next owner.
+// A slot is reused as soon as its owner is gone, so that arrays stay short. An id is never reused.
+// So a flow record that names (slot, id) can never mean the slot's next owner.
 #pragma once
 
 #include <algorithm>
@@ -35,8 +35,8 @@ class SlotAllocator {
   std::set<std::uint32_t> gaps_;  // free slots below high_; the slot below high_ is taken
 };
 
-// Numbers that are never given out twice, not even over a crash: only those below a floor are given
-// out, and the floor is stored before it is raised here.
+// Numbers that are never given out twice, not even over a crash. Only numbers below a floor are
+// given out, and the floor is stored before it is raised here.
 template <typename Number>
 class NumberSource {
  public:

@@ -28,7 +28,7 @@ struct TargetSnapshot {
   TargetState health = TargetState::initial;
   bool operator_drained = false;  // by `millrace drain`, as opposed to removed from the file
   std::optional<std::uint32_t> drain_seconds_left;  // while draining
-  // Nothing while the engine cannot be seen, which alone tells what interfaces it drives.
+  // Nothing while the engine cannot be seen, because it alone tells which interfaces it drives.
   std::optional<bool> next_hop_resolved;
   std::string next_hop;     // "10.0.1.11 via mr0 lladdr 02:..", or why there is none
   std::uint16_t mtu = 0;    // on the way there; 0: not known
@@ -90,7 +90,7 @@ struct WorkerSnapshot {
 // The kernel's interface that carries the node's own part of a nic's traffic.
 enum class TwinState : std::uint8_t { there, set_down, gone };
 
-// What keeps probes from passing a nic, which may be several things: the first of these.
+// What keeps probes from passing a nic. If there are several such things, the first in this list.
 enum class NicTrouble : std::uint8_t { none, twin_gone, nic_gone, no_program, no_link, twin_down };
 
 struct NicSnapshot {

@@ -19,29 +19,30 @@ MR_RULE uint64_t mr_v4_mapped_high(uint32_t addr_be) {
   return MR_V4_MAPPED | (uint64_t)addr_be << 32;
 }
 
-// v4-mapped or v4-compatible (RFC 4291 section 2.5.5), :: and ::1 among them. On the wire neither
-// is an address; inside, v4-mapped ones stand for IPv4, so they must not come from outside.
+// v4-mapped or v4-compatible (RFC 4291 section 2.5.5), :: and ::1 among them. None of them is an
+// address on the wire. In memory v4-mapped ones stand for IPv4, so a packet with one must not come
+// in.
 MR_RULE bool mr_embeds_v4(uint64_t low, uint64_t high) {
   const uint32_t third = (uint32_t)high;
   return low == 0 && (third == 0 || third == MR_V4_MAPPED);
 }
 
-// The source of an IPv4 packet that can be no client's: 0/8, 127/8, multicast, class E and
-// broadcast, the destination itself (RFC 1122 section 3.2.1.3; LAND).
+// Whether no client can have the source of an IPv4 packet: 0/8, 127/8, multicast, class E,
+// broadcast, and the packet's own destination (RFC 1122 section 3.2.1.3; LAND).
 MR_RULE bool mr_is_martian_v4(uint32_t source_first_byte, bool is_to_itself) {
   return source_first_byte == 0 || source_first_byte == 127 || source_first_byte >= 224 ||
          is_to_itself;
 }
 
-// Likewise of IPv6: a source or destination with an IPv4 address in it, a multicast source, the
-// destination itself.
+// Likewise for IPv6: a source or destination that has an IPv4 address in it, a multicast source,
+// and the packet's own destination.
 MR_RULE bool mr_is_martian_v6(bool source_embeds_v4, bool destination_embeds_v4,
                               uint64_t source_low, bool is_to_itself) {
   return source_embeds_v4 || destination_embeds_v4 || (source_low & 0xff) == 0xff || is_to_itself;
 }
 
-// fe80::/10, which means something on one link only and is forwarded by nobody (RFC 4291 section
-// 2.5.6). No martian: neighbours ask for VIPs from such addresses.
+// fe80::/10. Such an address means something on one link only, and nobody forwards it (RFC 4291
+// section 2.5.6). It is no martian, because neighbours ask for VIPs from such addresses.
 MR_RULE bool mr_is_link_local(uint64_t low) { return (low & 0xc0ff) == 0x80fe; }
 
 // Why a source begins no flow.

@@ -18,8 +18,8 @@
 // ~1 + 0, that is -1.
 #define MR_TTL_DELTA 0xfffeu
 
-// Folds a sum of 16-bit words (of up to 2^48 of them) to 16 bits with end-around carry. Is 0 for 0
-// alone.
+// Folds a sum of 16-bit words (of up to 2^48 of them) to 16 bits with end-around carry. The result
+// is 0 only for 0.
 MR_RULE uint16_t mr_fold(uint64_t sum) {
   uint32_t words = 0;
   const bool carries = __builtin_add_overflow((uint32_t)sum, (uint32_t)(sum >> 32), &words);
@@ -40,10 +40,10 @@ MR_RULE uint64_t mr_sum_of_pseudo_header(uint64_t addr_sum, uint32_t protocol, u
 }
 
 // True when the 20 bytes of an option-less IPv4 header sum to 0xffff, checksum included; they are
-// three words as loaded. The header is summed in 64-bit words with end-around carry; because 0xffff
-// divides 2^64 - 1, its 16-bit sum is 0xffff exactly when that sum is a multiple of 0xffff (zero is
-// ruled out by the version field). Divisibility by a constant: Lemire et al., "Faster remainder by
-// direct computation", 2019.
+// three words as loaded. The header is summed in 64-bit words with end-around carry. 0xffff divides
+// 2^64 - 1, so the 16-bit sum is 0xffff exactly when the 64-bit sum is a multiple of 0xffff. (It is
+// not zero, because of the version field.) Divisibility by a constant: Lemire et al., "Faster
+// remainder by direct computation", 2019.
 MR_RULE bool mr_ipv4_checksum_holds(uint64_t first, uint64_t second, uint64_t third) {
   const uint64_t inverse = 0xfffefffefffeffffULL;  // of 0xffff modulo 2^64
   const uint64_t multiples = 0xffffffffffffffffULL / 0xffff;
@@ -78,14 +78,14 @@ MR_RULE uint16_t mr_written_udp_checksum(uint16_t checksum) {
 }
 
 // UDP's checksum after a rewrite. The sender may have computed none (RFC 768), over IPv6 too (RFC
-// 6935): its receiver decides.
+// 6935). The receiver decides whether it accepts that.
 MR_RULE uint16_t mr_updated_udp_checksum(uint16_t checksum, uint16_t delta) {
   if (checksum == 0) return 0;
   return mr_written_udp_checksum(mr_updated_checksum(checksum, delta));
 }
 
-// ICMP's after its type changed. RFC 1624 cannot tell the two zeros apart; 0xffff is right for
-// both, also when all else is 0.
+// ICMP's checksum after its type changed. RFC 1624 cannot tell the two zeros of one's complement
+// apart. 0xffff is right for both, also when everything else is 0.
 MR_RULE uint16_t mr_checksum_of_type(uint16_t checksum, uint32_t old_type, uint32_t new_type) {
   return mr_written_udp_checksum(
       mr_updated_checksum(checksum, mr_checksum_delta(old_type, new_type)));

@@ -13,7 +13,8 @@
 #pragma GCC diagnostic ignored "-Wold-style-cast"
 #endif
 
-// What the selection hash is of. Without copies of addresses: it is on the way of each new flow.
+// The input of the selection hash. Made without copies of addresses, because every new flow needs
+// it.
 MR_RULE struct mr_flow_tuple mr_selection_tuple(const struct mr_addr* client_addr,
                                                 uint16_t client_port_be,
                                                 const struct mr_listener* listener) {
@@ -22,23 +23,24 @@ MR_RULE struct mr_flow_tuple mr_selection_tuple(const struct mr_addr* client_add
   return tuple;
 }
 
-// A packet in the middle of a TCP connection that no record knows: another node may have had it, so
-// it is an orphan here and may go to the slot's owner before, `prev`.
+// Whether a packet may be an *orphan*: in the middle of a TCP connection, and no record knows it.
+// Another node may have had the connection, so the packet may go to the slot's previous owner,
+// `prev`.
 MR_RULE bool mr_may_be_orphan(uint32_t protocol, uint32_t tcp_flags) {
   return protocol == MR_PROTOCOL_TCP && (tcp_flags & MR_TCP_SYN) == 0;
 }
 
-// Whether an orphan goes to `prev`; else, and where there is no `prev`, to `cur`.
+// Whether an orphan goes to `prev`. Otherwise, and if the slot has no `prev`, it goes to `cur`.
 MR_RULE bool mr_takes_orphan(uint32_t prev_target_flags) {
   return (prev_target_flags & MR_TARGET_KEEPS_FLOWS) != 0;
 }
 
-// An ICMP error about a flow that no record knows is repeated: half of the time, by chance, it goes
-// where an orphan would, else to `cur`.
+// Whether an ICMP error about a flow that no record knows goes where an orphan would; otherwise it
+// goes to `cur`. By chance, half of the time: errors are repeated, so both targets get one.
 MR_RULE bool mr_error_is_orphan(uint32_t tick) { return (tick * 0x9e3779b1u) >> 31 != 0; }
 
-// Whether a new flow gets a record. A RST ends what this node does not know: it is passed on, and
-// nothing is remembered.
+// Whether a new flow gets a record. A RST of a connection that this node does not know gets none:
+// it ends that connection, so it is only passed on.
 MR_RULE bool mr_is_worth_a_record(uint32_t tcp_flags, uint32_t next_hop_flags) {
   return (tcp_flags & MR_TCP_RST) == 0 && (next_hop_flags & MR_NEXT_HOP_RESOLVED) != 0;
 }

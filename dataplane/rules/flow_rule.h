@@ -3,11 +3,12 @@
 // What a flow's record says of it (state: enum mr_flow_state, flags: enum mr_flow_flag): how long
 // it may be silent, what a full table does with it, what the sweep does.
 //
-// A record is worth as much as what confirms it. A single packet may have any source, so a flow
-// that nothing has confirmed is *new*, and a full table gives it up first. Where answers pass this
-// node, an answer that was answered *confirms* a flow, and it is never given up. Where they don't,
-// a client that goes on for some time makes it *plausible*; such flows go when there are no new
-// ones. Whoever can send three packets from a forged source can send more, so this is no proof.
+// How much a record is worth depends on what confirms it. A single packet may have any source. So a
+// flow that nothing has confirmed is *new*, and a full table gives it up first. If answers pass
+// this node, an answer of the target that the client goes on from *confirms* a flow, and it is
+// never given up. If they don't, a client that goes on for some time makes its flow *plausible*.
+// Such flows go when there are no new ones. Plausible is no proof: whoever can send three packets
+// from a forged source can send more.
 #ifndef MILLRACE_RULES_FLOW_RULE_H_
 #define MILLRACE_RULES_FLOW_RULE_H_
 
@@ -27,15 +28,16 @@ MR_RULE bool mr_is_over(uint32_t state) {
   return state == MR_FLOW_CLOSED || state == MR_FLOW_EXPIRED;
 }
 
-// What a target is busy with.
+// Whether the target is busy with the flow.
 MR_RULE bool mr_is_active(uint32_t state) { return state != MR_FLOW_FREE && !mr_is_over(state); }
 
-// Over by a RST, which may be forged: then the connection goes on (RFC 5961 section 1.1).
+// Whether the flow was ended by a RST. The RST may be forged, and then the connection goes on (RFC
+// 5961 section 1.1).
 MR_RULE bool mr_is_reset(uint32_t state, uint32_t flags) {
   return state == MR_FLOW_CLOSED && (flags & MR_FLOW_RESETS) != 0;
 }
 
-// Whether packets of the flow may still come, so that one that is given up is missed.
+// Whether packets of the flow may still come. If such a flow is given up, they find no record.
 MR_RULE bool mr_may_go_on(uint32_t state, uint32_t flags) {
   return !mr_is_over(state) || mr_is_reset(state, flags);
 }
@@ -47,7 +49,7 @@ MR_RULE uint32_t mr_timeout_index(uint32_t state, uint32_t flags) {
   return mr_is_reset(state, flags) ? MR_FLOW_TIMEOUT_RESET : state & 7u;
 }
 
-// Signed, so that clocks that differ by a tick age nothing by 52 days.
+// Signed, so that a time that is a tick ahead of the clock does not count as 52 days ago.
 MR_RULE bool mr_is_silent(uint32_t now_tick, uint32_t last_seen_tick, uint32_t ticks) {
   return (int32_t)(now_tick - last_seen_tick) > (int32_t)ticks;
 }
@@ -69,15 +71,15 @@ MR_RULE enum mr_flow_worth mr_flow_worth_of(uint32_t state, uint32_t flags) {
 
 // ---- the sweep
 
-// Flags that a record gets when its client has spoken since the round before: one more round of
-// three.
+// Flags that a record gets when its client has spoken since the last round of the sweep. Three such
+// rounds make the flow plausible.
 MR_RULE uint32_t mr_flags_of_round(uint32_t state, uint32_t flags) {
   if (state == MR_FLOW_SYN || mr_flow_worth_of(state, flags) != MR_WORTH_NEW) return 0;
   if ((flags & MR_FLOW_SPOKE_TWICE) != 0) return MR_FLOW_PLAUSIBLE;
   return (flags & MR_FLOW_SPOKE_ONCE) != 0 ? MR_FLOW_SPOKE_TWICE : MR_FLOW_SPOKE_ONCE;
 }
 
-// The state of a flow that became plausible: a client that goes on has a UDP flow of some length.
+// The state of a flow that became plausible: its client went on, so a UDP flow is no longer new.
 MR_RULE uint32_t mr_plausible_state(uint32_t state) {
   return state == MR_FLOW_UDP_NEW ? (uint32_t)MR_FLOW_UDP : state;
 }
@@ -88,7 +90,7 @@ enum mr_sweep {
   MR_SWEEP_FORGET,
 };
 
-// `is_orphaned`: its listener or target is no more.
+// `is_orphaned`: its listener or target no longer exists.
 MR_RULE enum mr_sweep mr_sweep_of(uint32_t state, bool is_orphaned, bool is_idle) {
   if (is_orphaned) return MR_SWEEP_FORGET;
   if (!is_idle) return MR_SWEEP_KEEP;

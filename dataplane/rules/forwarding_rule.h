@@ -25,7 +25,8 @@ MR_RULE bool mr_encapsulates(uint32_t forwarding) {
   return forwarding == MR_FORWARDING_IPIP || forwarding == MR_FORWARDING_GUE;
 }
 
-// A target gets no flow of its own: with the client's address kept, it would hear from itself.
+// Whether a packet from the target itself is refused: the client's address is kept, so the target
+// would get packets from its own address.
 MR_RULE bool mr_refuses_own_client(uint32_t forwarding) { return mr_translates(forwarding); }
 
 // ---- translation
@@ -35,7 +36,7 @@ struct mr_nat_deltas {
   uint16_t l4;  // likewise to TCP's or UDP's
 };
 
-// Of the way from client to target; the way back takes mr_negated_delta(). Sums are those of the
+// For the way from client to target; the way back takes mr_negated_delta(). Sums are those of the
 // addresses.
 MR_RULE struct mr_nat_deltas mr_nat_deltas_of(uint64_t vip_sum, uint16_t vip_port_be,
                                               uint64_t target_sum, uint16_t target_port_be) {
@@ -59,20 +60,21 @@ MR_RULE uint8_t mr_outer_protocol(uint32_t forwarding, bool is_v4) {
   return (uint8_t)(is_v4 ? MR_PROTOCOL_IPV4_IN_IP : MR_PROTOCOL_IPV6_IN_IP);
 }
 
-// The largest packet that a client may send where the way to the target takes `target_mtu` bytes
-// (mr_target.mtu; that without a limit is the one of the outer length fields). Both with IP header.
+// The largest packet that a client may send, if packets of `target_mtu` bytes fit the way to the
+// target (mr_target.mtu; without a limit it is what the outer length fields can say). Both sizes
+// include the IP header.
 MR_RULE uint32_t mr_inner_mtu(uint32_t target_mtu, uint32_t outer_bytes) {
   return target_mtu > outer_bytes ? target_mtu - outer_bytes : 0;
 }
 
-// What the client is told of it.
+// The MTU that the client is told.
 MR_RULE uint32_t mr_told_mtu(uint32_t inner_mtu, bool is_v4) {
   return !is_v4 && inner_mtu < MR_IPV6_MTU_MIN ? MR_IPV6_MTU_MIN : inner_mtu;
 }
 
-// Source port of the outer UDP header: the same for all packets of a flow and spread over the
-// ephemeral range (RFC 6335 section 6) for all flows, so that routers and nics that hash ports see
-// flows.
+// Source port of the outer UDP header. All packets of a flow have the same. Different flows are
+// spread over the ephemeral range (RFC 6335 section 6), so that routers and nics that hash ports
+// tell flows apart.
 MR_RULE uint16_t mr_gue_source_port_be(uint64_t client_low, uint64_t client_high,
                                        uint16_t client_port_be) {
   const uint64_t mixed = (client_low ^ client_high ^ client_port_be) * 0x9e3779b97f4a7c15ULL;
@@ -88,13 +90,15 @@ struct mr_inner_v6 {
 };
 
 // Checksum of gue's outer UDP header over IPv6 (RFC 6935 section 5 wants one) without reading the
-// payload (local checksum offload). `outer_addr_sum`: of both outer addresses; `outer_udp_sum`: of
-// that header's ports and length, as they lie in memory. A TCP or UDP segment with a right checksum
-// sums to the complement of its pseudo-header, that is of the inner header's addresses, length and
-// next header; what is left of the inner header is its first word, its hop limit and the half of
-// the next header's word that a pseudo-header has not. A wrong inner checksum makes a wrong outer
-// one, and the target drops the packet a layer earlier; so does a UDP datagram shorter than the IP
-// payload around it, which nobody sends.
+// payload (local checksum offload). `outer_addr_sum` is that of both outer addresses,
+// `outer_udp_sum` that of the outer UDP header's ports and length, as they lie in memory.
+//
+// A TCP or UDP segment with a right checksum sums to the complement of its pseudo-header, which is
+// the inner header's addresses, length and next header. So only the rest of the inner header is
+// added: its first word, its hop limit, and the half of the next header's word that is not in the
+// pseudo-header. A wrong inner checksum makes a wrong outer one, and the target drops the packet a
+// layer earlier. The same happens to a UDP datagram shorter than the IP payload around it, which
+// nobody sends.
 MR_RULE uint16_t mr_gue_checksum_v6(uint64_t outer_addr_sum, uint64_t outer_udp_sum,
                                     uint16_t outer_udp_bytes_be, struct mr_inner_v6 inner) {
   const uint64_t outer = outer_addr_sum + outer_udp_sum + outer_udp_bytes_be +

@@ -85,7 +85,7 @@
 #define MR_TCP_RST 0x04u
 #define MR_TCP_ACK 0x10u
 #define MR_TCP_FLAGS_MASK 0x3fu  // without ECN's two
-// What opens, closes or resets.
+// The flags that open, close or reset a connection.
 #define MR_TCP_TRACKED (MR_TCP_SYN | MR_TCP_FIN | MR_TCP_RST)
 
 // RFC 768.
@@ -120,7 +120,7 @@
 #define MR_LINK_ADDRESS_OPTION_BYTES 8u
 #define MR_ADVERTISEMENT_BYTES (MR_NEIGHBOUR_BYTES + MR_LINK_ADDRESS_OPTION_BYTES)
 
-// Hops that the node's own packets get.
+// The hop count of the node's own packets.
 #define MR_OWN_HOPS 64u
 // What "too big" quotes behind the IP header at most; 8 are required (RFC 792).
 #define MR_QUOTED_L4_BYTES 64u
@@ -147,7 +147,7 @@ MR_RULE uint32_t mr_tcp_header_bytes(uint32_t data_offset_byte) {
   return (data_offset_byte >> 4) * 4u;
 }
 
-// Whether a header or datagram of so many bytes fits what IP says of the transport's length.
+// Whether a header or datagram of that many bytes fits the length that IP states for the transport.
 MR_RULE bool mr_fits_l4(uint32_t bytes, uint32_t bytes_min, uint32_t l4_bytes) {
   return bytes >= bytes_min && bytes <= l4_bytes;
 }
@@ -159,7 +159,7 @@ MR_RULE bool mr_are_sane_tcp_flags(uint32_t flags) {
   return (0x3737343437373434ULL >> (flags & MR_TCP_FLAGS_MASK) & 1) != 0;
 }
 
-// A SYN that is no answer: whoever sends it begins a connection.
+// A SYN that is no answer. Its sender begins a connection.
 MR_RULE bool mr_is_lone_syn(uint32_t tcp_flags) {
   return (tcp_flags & (MR_TCP_SYN | MR_TCP_ACK)) == MR_TCP_SYN;
 }

@@ -3,11 +3,11 @@
 // What becomes of a packet whose flow is known but does not simply go on: towards the target, and
 // towards the client.
 //
-// A SYN on a known flow was sent again, is of a connection that the client has lost, or is forged.
-// Its target knows better: it answers as to an old connection (a client that started anew then
-// sends a RST, and its next SYN finds no flow) or accepts a new one. Only from a draining target
-// such a SYN is kept: at once where the flow was just opening, after a silence where no answer
-// passes.
+// A SYN on a known flow was sent again, or is of a connection that the client has lost, or is
+// forged. It goes to the flow's target, which can tell. The target answers as to an old connection:
+// a client that started anew then sends a RST, and its next SYN finds no flow. Or the target
+// accepts a new connection. A draining target must not get a new connection. So such a SYN is kept
+// from it: at once if the flow was just opening, and after a silence if no answers pass the node.
 #ifndef MILLRACE_RULES_KNOWN_RULE_H_
 #define MILLRACE_RULES_KNOWN_RULE_H_
 
@@ -58,23 +58,24 @@ MR_RULE enum mr_revisit mr_revisit_of(struct mr_known_packet packet) {
   return is_forgotten ? MR_REVISIT_START_OVER : MR_REVISIT_OPEN_AGAIN;
 }
 
-// Flags that MR_REVISIT_OPEN_AGAIN sets. A client that tries for ever does not keep the flow at a
-// draining target: its SYNs do not count as a sign of life there.
+// Flags that MR_REVISIT_OPEN_AGAIN sets. SYNs to a draining target do not count as a sign of life.
+// Otherwise a client that tries for ever would keep the flow there.
 MR_RULE uint32_t mr_flags_of_syn_again(uint32_t state) {
   return state == MR_FLOW_SYN ? 0 : (uint32_t)MR_FLOW_SYN_AGAIN;
 }
 
-// The neighbour that such a packet of a client comes from is the one to answer by. What ends a
-// connection may be forged.
+// Whether answers go to the neighbour that such a packet of a client came from. Not for a packet
+// that ends a connection, because it may be forged.
 MR_RULE bool mr_shows_last_hop(uint32_t tcp_flags) {
   return (tcp_flags & (MR_TCP_FIN | MR_TCP_RST)) == 0;
 }
 
 // ---- from either side, of an expired flow
 
-// Its sender is answered with a RST, but not before the other side has got one: only this segment
-// says by which number that side knows it. The sender, who hears nothing, sends it again. `told`:
-// the flag of the other side.
+// The sender gets a RST as answer, but only after the other side has got one. Only this segment has
+// the sequence number by which the other side knows the connection, so it is turned into a RST for
+// that side. The sender hears nothing, sends the segment again, and is answered then. `told`: the
+// flag of the other side.
 MR_RULE bool mr_tells_other_side(uint32_t tcp_flags, uint32_t flags, uint32_t told,
                                  bool is_reachable) {
   return (tcp_flags & (MR_TCP_SYN | MR_TCP_RST)) == 0 && is_reachable && (flags & told) == 0;
@@ -82,9 +83,9 @@ MR_RULE bool mr_tells_other_side(uint32_t tcp_flags, uint32_t flags, uint32_t to
 
 // ---- from a target
 
-// `prev` does not know the orphan that it was sent on trust: the flow was opened after the slot's
-// change. Its RST goes nowhere and the flow moves to `cur`, where the client's retransmission finds
-// its connection.
+// `prev` does not know the flow that was sent to it on trust, because the flow was opened after the
+// slot's change. The RST of `prev` is dropped and the flow moves to `cur`. There the client's
+// retransmission finds its connection.
 MR_RULE bool mr_disowns_orphan(uint32_t flags, uint32_t tcp_flags) {
   return (tcp_flags & MR_TCP_RST) != 0 && (flags & MR_FLOW_ORPHAN_PREV) != 0 &&
          (flags & MR_FLOW_REPLY_SEEN) == 0;
@@ -96,7 +97,7 @@ enum mr_accept {
   MR_ACCEPT_REFUSED,      // likewise, but draining it must not have the new one
 };
 
-// What a target's SYN says.
+// What a SYN from a target means.
 MR_RULE enum mr_accept mr_accept_of(uint32_t state, uint32_t flags, bool is_draining) {
   if (state == MR_FLOW_SYN || (flags & MR_FLOW_SYN_AGAIN) == 0) return MR_ACCEPT_NOTHING_NEW;
   return is_draining ? MR_ACCEPT_REFUSED : MR_ACCEPT_AGAIN;
@@ -106,10 +107,11 @@ MR_RULE enum mr_accept mr_accept_of(uint32_t state, uint32_t flags, bool is_drai
 #define MR_FLOW_OF_CONNECTION \
   (MR_FLOW_FINS | MR_FLOW_RESETS | MR_FLOW_CONFIRMED | MR_FLOW_SYN_AGAIN)
 
-// Several flows of one client port lead to one target, address and port, through several listeners:
-// the target's packets fit them all. The highest gets it, of two alike the one that was seen last.
-// A connection that is accepted (`opens`) is the one that opens. Else the flow that lives counts.
-// `is_late`: idle for too long, or its listener is no more.
+// Several flows of one client port may lead to one target, address and port, through several
+// listeners. The target's packets fit all of them. The flow with the highest rank gets the packet,
+// and among equals the one that was seen last. If the target accepts a connection (`opens`), that
+// is the flow that is opening. Otherwise the flow that lives counts. `is_late`: idle for too long,
+// or its listener no longer exists.
 MR_RULE uint32_t mr_reply_rank(uint32_t state, uint32_t flags, uint32_t protocol, bool is_late,
                                bool opens) {
   const uint32_t asked = (flags & MR_FLOW_ASKED) != 0 ? 1 : 0;
@@ -117,14 +119,15 @@ MR_RULE uint32_t mr_reply_rank(uint32_t state, uint32_t flags, uint32_t protocol
   if (state == MR_FLOW_CLOSED) return 2 + asked;
   if (state == MR_FLOW_SYN) return (opens ? 10u : 4u) + asked;
   // A target has one connection with that client's port: the one that it was seen to take part in.
-  // Any single packet, its numbers wrong, may have begun the other. Datagrams belong to none.
+  // Any single packet with wrong numbers may have begun the other flow. Datagrams belong to no
+  // connection.
   const bool is_sure = (flags & MR_FLOW_CONFIRMED) != 0 || protocol == MR_PROTOCOL_UDP;
   return (is_sure ? 8u : 6u) + asked;
 }
 
-// A packet of a target's service port, to no VIP, without a flow. It is a reply only if the client
-// may have a flow that found no room, or that another node has; else a host talks to the target
-// past the VIP, or the target asks somebody.
+// A packet from a target's service port, not to a VIP, and without a flow. It is a reply only if
+// the client may have a flow that found no room, or that another node has. Otherwise a host talks
+// to the target past the VIP, or the target asks somebody.
 enum mr_flowless_reply {
   MR_FLOWLESS_PUNT,       // no reply: the kernel's
   MR_FLOWLESS_TRANSLATE,  // by the target's only listener

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 //
-// Numbers and flags of a RST that the node makes of a segment of a flow that is over. All in host
+// Numbers and flags of a RST that the node makes from a segment of a flow that is over. All in host
 // order.
 #ifndef MILLRACE_RULES_RESET_RULE_H_
 #define MILLRACE_RULES_RESET_RULE_H_
@@ -34,9 +34,9 @@ MR_RULE struct mr_reset mr_answering_reset(struct mr_segment segment) {
   return reset;
 }
 
-// What the segment's sender would send to its receiver, in the segment's place. The receiver takes
-// the number that it expects next, which is that of a segment with data. A keep-alive has the one
-// before; some senders put a byte of garbage into it (RFC 9293 section 3.8.4).
+// The RST that the segment's sender would send to its receiver in the segment's place. The receiver
+// accepts the number that it expects next, which is that of a segment with data. A keep-alive has
+// the number before that, and some senders put a byte of garbage into it (RFC 9293 section 3.8.4).
 MR_RULE struct mr_reset mr_passing_reset(struct mr_segment segment) {
   const bool may_be_keep_alive = segment.occupied <= 1 && (segment.tcp_flags & MR_TCP_FIN) == 0;
   const struct mr_reset reset = {segment.sequence + (may_be_keep_alive ? 1u : 0u), 0,

@@ -3,10 +3,10 @@
 // How packets move a flow from state to state: TCP as far as timeouts need it (RFC 9293 section
 // 3.3.2, seen from the middle), UDP by question and answer.
 //
-// A single packet may be forged, so none ends a flow for good. Once closed, a FIN is taken back by
-// data behind it from its sender, a RST by whatever either side says later (RFC 5961). Before that,
-// data behind a FIN is mostly data that was sent again, and the FIN holds: silence ends a
-// half-closed flow no sooner than an open one.
+// A single packet may be forged, so none ends a flow for good. A RST is taken back by whatever
+// either side says later (RFC 5961). Once the flow is closed, a FIN is taken back by data that its
+// sender sends behind it. Before that, data behind a FIN is mostly data that was sent again, so the
+// FIN holds. That does no harm: a half-closed flow may be silent as long as an open one.
 #ifndef MILLRACE_RULES_STEP_RULE_H_
 #define MILLRACE_RULES_STEP_RULE_H_
 
@@ -30,14 +30,14 @@ MR_RULE uint32_t mr_first_flags(uint32_t state, bool is_orphan) {
          (is_orphan ? (uint32_t)MR_FLOW_ORPHAN_PREV : 0);
 }
 
-// The state of a flow that goes on as it is when such a packet comes; MR_FLOW_STATE_COUNT, which no
-// flow has, when the packet opens, closes or resets.
+// The state of a flow that such a packet leaves as it is. If the packet opens, closes or resets,
+// MR_FLOW_STATE_COUNT, which no flow has.
 MR_RULE uint32_t mr_settled_state(uint32_t protocol, uint32_t tcp_flags) {
   if (protocol == MR_PROTOCOL_UDP) return MR_FLOW_UDP;
   return (tcp_flags & MR_TCP_TRACKED) == 0 ? MR_FLOW_ESTABLISHED : MR_FLOW_STATE_COUNT;
 }
 
-// Where FINs leave a connection.
+// The state of a connection by the FINs that were seen.
 MR_RULE uint32_t mr_state_by_fins(uint32_t flags) {
   if ((flags & MR_FLOW_FINS) == MR_FLOW_FINS) return MR_FLOW_CLOSED;
   return (flags & MR_FLOW_FINS) != 0 ? MR_FLOW_CLOSING : MR_FLOW_ESTABLISHED;
@@ -50,7 +50,7 @@ struct mr_flow_step {
   uint32_t clears;  // flags; after it
 };
 
-// One of a TCP connection. `has_payload` counts when the flow is CLOSED.
+// The step of a packet of a TCP connection. `has_payload` matters only if the flow is CLOSED.
 MR_RULE struct mr_flow_step mr_tcp_step_of(uint32_t state, uint32_t flags, uint32_t tcp_flags,
                                            bool has_payload, bool is_from_client) {
   const uint32_t own_fin = is_from_client ? MR_FLOW_FIN_CLIENT : MR_FLOW_FIN_TARGET;
@@ -65,7 +65,7 @@ MR_RULE struct mr_flow_step mr_tcp_step_of(uint32_t state, uint32_t flags, uint3
     return step;
   } else if (state == MR_FLOW_SYN) {
     if (!is_from_client) return step;
-    // Without an answer seen, it went past this node or is yet to come.
+    // If no answer was seen, it went past this node or is yet to come.
     step.state = MR_FLOW_ESTABLISHED;
     if ((flags & MR_FLOW_REPLY_SEEN) != 0) step.sets = MR_FLOW_CONFIRMED;
   } else if (state == MR_FLOW_CLOSED) {
@@ -76,7 +76,7 @@ MR_RULE struct mr_flow_step mr_tcp_step_of(uint32_t state, uint32_t flags, uint3
   return step;
 }
 
-// A datagram: a client that speaks again after an answer has a flow of some length.
+// The step of a datagram. A client that speaks again after an answer has a flow of some length.
 MR_RULE struct mr_flow_step mr_udp_step_of(uint32_t state, uint32_t flags, bool is_from_client) {
   struct mr_flow_step step = {state, 0, 0};
   if (is_from_client && state == MR_FLOW_UDP_NEW && (flags & MR_FLOW_REPLY_SEEN) != 0) {
@@ -86,8 +86,9 @@ MR_RULE struct mr_flow_step mr_udp_step_of(uint32_t state, uint32_t flags, bool 
   return step;
 }
 
-// Flags that an answer of the target sets, once it has moved the flow to `state`. That a target
-// goes on with a connection confirms it; a datagram of its own may be to anybody.
+// Flags that an answer of the target sets, once it has moved the flow to `state`. A target that
+// goes on with a TCP connection confirms it. A datagram confirms nothing, because the target may
+// send one to anybody.
 MR_RULE uint32_t mr_flags_of_reply(uint32_t state, uint32_t tcp_flags) {
   const bool goes_on = (tcp_flags & MR_TCP_TRACKED) == 0 &&
                        (state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING);
