@@ -3,7 +3,9 @@
 // Turning a frame into the engine's own answer to it, in place: core/answer.h for the other engine.
 #pragma once
 
-#include "bpf/rewrite.bpf.h"
+#include "bpf/checksum.bpf.h"
+#include "bpf/config.bpf.h"
+#include "dataplane/rules/forwarding_rule.h"
 
 INLINE void swap32(uint8_t* a, uint8_t* b) {
   const uint32_t first = load32(a);
@@ -162,9 +164,13 @@ INLINE int answer_echo(struct xdp_md* ctx, struct packet* p) {
   return reply(p);
 }
 
-// ---- "fragmentation needed" (RFC 792, RFC 1191) and "packet too big" (RFC 4443 section 3.2)
+// ---- ICMP errors of the node's own (RFC 792, RFC 1191; RFC 4443 sections 3.2 and 3.3)
 
-INLINE int turn_into_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu, _Bool is_v4) {
+// From `p->own`. `head`: type and code as they lie in the message. Once for both families and all
+// errors, since the program's instructions are counted.
+OUT_OF_LINE int answer_with_error(struct xdp_md* ctx, struct packet* p, uint32_t head,
+                                  uint32_t rest) {
+  const _Bool is_v4 = p->is_v4;
   const uint32_t ip_header_bytes = is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES;
   const uint32_t added_bytes = ip_header_bytes + MR_ICMP_BYTES;
   uint32_t quoted_bytes = ip_header_bytes + MR_QUOTED_L4_BYTES;
@@ -174,29 +180,30 @@ INLINE int turn_into_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu,
   uint8_t* ip = frame + MR_ETH_BYTES;
   uint8_t* icmp = ip + ip_header_bytes;
   const uint8_t* link = frame + added_bytes;  // of the packet as it came
-  if (!has_room(link, MR_ETH_BYTES, packet_end(ctx))) return drop(p, MR_DROP_TOO_BIG);
+  // One length for both families: the shorter one quotes more than the difference.
+  if (!has_room(frame, MR_IPV6_BYTES + MR_ICMP_BYTES + MR_ETH_BYTES, packet_end(ctx))) {
+    return drop(p, MR_DROP_TOO_BIG);
+  }
   write_link_header(frame, link + MR_ETH_SOURCE, nic_mac(p->nic));
   store16(frame + MR_ETH_TYPE, is_v4 ? bpf_htons(MR_ETH_TYPE_IPV4) : bpf_htons(MR_ETH_TYPE_IPV6));
   const uint32_t icmp_bytes = MR_ICMP_BYTES + quoted_bytes;
-  icmp[0] = is_v4 ? MR_ICMPV4_UNREACHABLE : MR_ICMPV6_PACKET_TOO_BIG;
-  icmp[1] = is_v4 ? MR_ICMPV4_FRAGMENTATION_NEEDED : 0;
-  store16(icmp + MR_ICMP_CHECKSUM, 0);
-  store32(icmp + MR_ICMP_REST, bpf_htonl(mtu));
+  store32(icmp, head);  // no checksum yet
+  store32(icmp + MR_ICMP_REST, bpf_htonl(rest));
   uint64_t sum = 0;
   if (is_v4) {
     store32(ip, bpf_htonl(MR_IPV4_NO_OPTIONS << 24 | (MR_IPV4_BYTES + icmp_bytes)));
     store32(ip + MR_IPV4_ID, 0);
     store32(ip + MR_IPV4_TTL, bpf_htonl(MR_OWN_HOPS << 24 | MR_PROTOCOL_ICMP << 16));
-    store32(ip + MR_IPV4_SOURCE, (uint32_t)(p->destination.high >> 32));
+    store32(ip + MR_IPV4_SOURCE, (uint32_t)(p->own.high >> 32));
     store32(ip + MR_IPV4_DESTINATION, (uint32_t)(p->source.high >> 32));
     write_ipv4_checksum(ip);
   } else {
     store32(ip, bpf_htonl(MR_IPV6_VERSION));
     store32(ip + MR_IPV6_PAYLOAD_LENGTH,
             bpf_htonl(icmp_bytes << 16 | MR_PROTOCOL_ICMPV6 << 8 | MR_OWN_HOPS));
-    store_addr_v6(ip + MR_IPV6_SOURCE, p->destination.low, p->destination.high);
+    store_addr_v6(ip + MR_IPV6_SOURCE, p->own.low, p->own.high);
     store_addr_v6(ip + MR_IPV6_DESTINATION, p->source.low, p->source.high);
-    const uint64_t addrs = sum_of_words(p->source) + sum_of_words(p->destination);
+    const uint64_t addrs = sum_of_words(p->source) + sum_of_words(p->own);
     sum = mr_sum_of_pseudo_header(addrs, MR_PROTOCOL_ICMPV6, icmp_bytes);
   }
   sum += sum_of_packet(ctx, MR_ETH_BYTES + ip_header_bytes, icmp_bytes);
@@ -205,17 +212,30 @@ INLINE int turn_into_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu,
   if (!cut_frame(ctx, frame_bytes, MR_ETH_BYTES + ip_header_bytes + icmp_bytes)) {
     return drop(p, MR_DROP_TOO_BIG);
   }
-  count(p->cpu, MR_COUNTER_TOO_BIG_SENT);
   return reply(p);
 }
 
 // Tells the client how large its packets may be for the way to `target`. This is done even if
 // IPv4's "do not fragment" is not set: the node can't fragment, and the packet would vanish in
 // silence.
-OUT_OF_LINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
+INLINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
   if (!take(p, &p->cpu->too_bigs_left)) return drop(p, MR_DROP_RATE_LIMITED);
-  if (p->is_v4) return turn_into_too_big(ctx, p, mr_told_mtu(mtu, 1), 1);
-  return turn_into_too_big(ctx, p, mr_told_mtu(mtu, 0), 0);
+  const uint32_t head = p->is_v4 ? MR_ICMPV4_UNREACHABLE | MR_ICMPV4_FRAGMENTATION_NEEDED << 8
+                                 : MR_ICMPV6_PACKET_TOO_BIG;
+  p->own = p->destination;
+  count(p->cpu, MR_COUNTER_TOO_BIG_SENT);
+  return answer_with_error(ctx, p, head, mr_told_mtu(mtu, p->is_v4));
+}
+
+// For a packet that this node would forward as a router. Forwarder::answer_expired() says more.
+OUT_OF_LINE int answer_expired(struct xdp_md* ctx, struct packet* p) {
+  const struct mr_nic_addrs* own = &p->root->nic_addrs[p->nic % MR_NIC_COUNT_MAX];
+  p->own = words_at(p->is_v4 ? own->v4.bytes : own->v6.bytes);
+  if ((p->own.low | p->own.high) == 0) return drop(p, MR_DROP_TTL_EXPIRED);
+  if (!take(p, &p->cpu->expiries_left)) return drop(p, MR_DROP_RATE_LIMITED);
+  const uint32_t head = p->is_v4 ? MR_ICMPV4_TIME_EXCEEDED : MR_ICMPV6_TIME_EXCEEDED;
+  count(p->cpu, MR_COUNTER_TIME_EXCEEDED_SENT);
+  return answer_with_error(ctx, p, head, 0);
 }
 
 // For a packet that would go to its target as it is, or translated. It then uses up a hop first.
@@ -226,7 +246,7 @@ OUT_OF_LINE int refuse_size(struct xdp_md* ctx, struct packet* p, uint32_t forwa
     return drop(p, MR_DROP_BAD_IP_HEADER);
   }
   if (mr_translates(forwarding) && hops_left(frame, p->is_v4) < 2) {
-    return drop(p, MR_DROP_TTL_EXPIRED);
+    return answer_expired(ctx, p);
   }
   return answer_too_big(ctx, p, mtu);
 }

@@ -6,6 +6,7 @@
 
 #include "bpf/passing.bpf.h"
 #include "bpf/replies.bpf.h"
+#include "bpf/rewrite.bpf.h"
 
 enum {
   NOT_OURS = -3,  // what pass_error() says of packets that are about no flow

@@ -54,6 +54,7 @@ struct packet {
   uint32_t root_index;  // in control.roots
   struct addr_words source;
   struct addr_words destination;
+  struct addr_words own;  // source of an ICMP error of the node's own
   uint32_t frame_bytes;
   uint32_t ip_bytes;  // L3 length as the IP header states it, <= frame_bytes - MR_ETH_BYTES
   uint16_t source_port_be;
@@ -138,6 +139,7 @@ INLINE void renew_budgets(struct packet* p) {
   p->cpu->resets_left = control.replies_per_ms;
   p->cpu->echoes_left = control.replies_per_ms;
   p->cpu->too_bigs_left = control.replies_per_ms;
+  p->cpu->expiries_left = control.replies_per_ms;
   p->cpu->errors_left = control.replies_per_ms;
 }
 // Takes one from `left`, a budget of this CPU's. Each kind of answer has its own budget, so that a
@@ -161,4 +163,24 @@ INLINE void write_link_header(uint8_t* frame, const uint8_t* destination, const 
   store16(frame + MR_ETH_DESTINATION + 4, destination_high);
   store32(frame + MR_ETH_SOURCE, source_low);
   store16(frame + MR_ETH_SOURCE + 4, source_high);
+}
+
+// Whether `bytes` bytes at `at` end inside the packet. The parser has checked that already. The
+// verifier does not remember it for each protocol, so it is checked again.
+INLINE _Bool has_room(const uint8_t* at, uint32_t bytes, const uint8_t* end) {
+  return at + bytes <= end;
+}
+
+INLINE uint8_t hops_left(const uint8_t* frame, _Bool is_v4) {
+  return frame[MR_ETH_BYTES + (is_v4 ? MR_IPV4_TTL : MR_IPV6_HOP_LIMIT)];
+}
+
+// Takes two numbers, because the compiler copies a struct to an address that it can't prove aligned
+// byte by byte.
+INLINE void store_addr_v6(uint8_t* at, uint64_t low, uint64_t high) {
+  store64(at, low);
+  store64(at + 8, high);
+}
+INLINE void copy_addr_v6(uint8_t* at, const uint8_t* from) {
+  store_addr_v6(at, load64(from), load64(from + 8));
 }

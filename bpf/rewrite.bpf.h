@@ -4,15 +4,10 @@
 // header. `is_v4` is a constant wherever these are used: each family has its own straight code.
 #pragma once
 
+#include "bpf/answer.bpf.h"
 #include "bpf/checksum.bpf.h"
 #include "bpf/config.bpf.h"
 #include "dataplane/rules/forwarding_rule.h"
-
-// Whether `bytes` bytes at `at` end inside the packet. The parser has checked that already. The
-// verifier does not remember it for each protocol, so it is checked again.
-INLINE _Bool has_room(const uint8_t* at, uint32_t bytes, const uint8_t* end) {
-  return at + bytes <= end;
-}
 
 INLINE void update_l4_checksum(uint8_t* l4, const uint8_t* end, uint8_t protocol, uint16_t delta) {
   if (protocol == MR_PROTOCOL_TCP) {
@@ -21,20 +16,6 @@ INLINE void update_l4_checksum(uint8_t* l4, const uint8_t* end, uint8_t protocol
     return;
   }
   store16(l4 + MR_UDP_CHECKSUM, mr_updated_udp_checksum(load16(l4 + MR_UDP_CHECKSUM), delta));
-}
-
-INLINE uint8_t hops_left(const uint8_t* frame, _Bool is_v4) {
-  return frame[MR_ETH_BYTES + (is_v4 ? MR_IPV4_TTL : MR_IPV6_HOP_LIMIT)];
-}
-
-// Takes two numbers, because the compiler copies a struct to an address that it can't prove aligned
-// byte by byte.
-INLINE void store_addr_v6(uint8_t* at, uint64_t low, uint64_t high) {
-  store64(at, low);
-  store64(at + 8, high);
-}
-INLINE void copy_addr_v6(uint8_t* at, const uint8_t* from) {
-  store_addr_v6(at, load64(from), load64(from + 8));
 }
 
 // Decrements TTL or hop limit, found to be at least 2, and writes source or destination.
@@ -57,7 +38,7 @@ INLINE int translate_to_target(struct xdp_md* ctx, struct packet* p, const struc
   const uint8_t* end = packet_end(ctx);
   uint8_t* l4 = frame + l4_offset(is_v4);
   if (!has_room(l4, MR_UDP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
-  if (hops_left(frame, is_v4) < 2) return drop(p, MR_DROP_TTL_EXPIRED);
+  if (UNLIKELY(hops_left(frame, is_v4) < 2)) return answer_expired(ctx, p);
   rewrite_ip(frame + MR_ETH_BYTES, is_v4, 0, &target->addr, p->ip_delta);
   store16(l4 + MR_L4_DESTINATION_PORT, target->port_be);
   update_l4_checksum(l4, end, p->protocol, p->l4_delta);
@@ -156,7 +137,7 @@ INLINE int translate_to_client(struct xdp_md* ctx, struct packet* p,
   const uint8_t* end = packet_end(ctx);
   uint8_t* l4 = frame + l4_offset(is_v4);
   if (!has_room(l4, MR_UDP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
-  if (hops_left(frame, is_v4) < 2) return drop(p, MR_DROP_TTL_EXPIRED);
+  if (UNLIKELY(hops_left(frame, is_v4) < 2)) return answer_expired(ctx, p);
   rewrite_ip(frame + MR_ETH_BYTES, is_v4, 1, &listener->vip_addr, mr_negated_delta(p->ip_delta));
   store16(l4 + MR_L4_SOURCE_PORT, listener->port_be);
   update_l4_checksum(l4, end, p->protocol, mr_negated_delta(p->l4_delta));

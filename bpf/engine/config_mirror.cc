@@ -159,6 +159,7 @@ bool ConfigMirror::write(const core::ConfigView& view, Blocks& blocks, mr_xdp_ro
   root.selection_key = image.selection_key;
   root.encap_source_v4 = image.encap_source_v4;
   root.encap_source_v6 = image.encap_source_v6;
+  std::ranges::copy(image.nic_addrs, root.nic_addrs);
   root.base_line = 0;
   return true;
 }

@@ -439,7 +439,7 @@ void ImageWriter::forget(std::uint64_t offset) {
 // Of no draft: the arena has the blocks and nothing else, the image in force uses what it names,
 // and what nobody uses waits to be given back.
 void ImageWriter::check_books() const {
-  if constexpr (!kChecksInvariants) return;
+  if (!kChecksInvariants) return;
   assert(!draft_);
   std::uint64_t uses = 0;
   std::uint64_t block_bytes = 0;

@@ -91,7 +91,7 @@ EngineWatch::Poll EngineWatch::poll(std::uint64_t now_ns, const AskLink& ask_lin
     // A file that does not exist yet means that no engine has run: it appears complete, and in one
     // step. If the file exists but cannot be joined, an XDP program may still forward without its
     // daemon.
-    const bool is_there = os::identity_of(stats_path_) != shm::FileIdentity{};
+    const bool is_there = os::identity_of(stats_path_) != os::FileIdentity{};
     Result<shm::StatsReader> joined = shm::StatsReader::join(stats_path_);
     if (const Status own = joined ? joined->check_trust() : ok(); !own) joined = own.error();
     join_error_ = joined ? "" : joined.error().message;

@@ -275,7 +275,7 @@ void Epochs::count(std::span<const mr_lookup_slot> slots, std::uint64_t now_ns) 
 void Epochs::check_books() const {
   assert(member_slots_.size() == members_.size() && owned_.size() == members_.size() &&
          by_target_id_.size() == members_.size());
-  if constexpr (!kChecksInvariants) return;
+  if (!kChecksInvariants) return;
   if (table_ == nullptr) return;
   std::uint32_t with_prev = 0;
   for (const mr_lookup_slot& slot : table_->slots) {

@@ -279,6 +279,11 @@ constexpr MetricRow<const WorkerSnapshot*> kWorkerRows[] = {
       "ICMP errors passed on to the target or client of the flow that they are about.", "worker",
       ""},
      [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_ERRORS_PASSED]); }},
+    {{"millrace_worker_time_exceeded_sent_total", MetricKind::counter,
+      "Packets whose last hop was this node, answered as a router does.", "worker", ""},
+     [](const WorkerSnapshot* const& s) {
+       return number(s->counters[MR_COUNTER_TIME_EXCEEDED_SENT]);
+     }},
 };
 
 static_assert(std::size(kWorkerRows) == 6 + MR_COUNTER_COUNT,

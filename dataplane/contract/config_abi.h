@@ -203,6 +203,14 @@ struct mr_local_mac {
 };
 MR_ABI_ASSERT(sizeof(struct mr_local_mac) == 8, "compared as one word");
 
+// The node's own address on a nic, by family; :: where it has none. What a router tells of itself
+// is from there.
+struct mr_nic_addrs {
+  struct mr_addr v4;
+  struct mr_addr v6;
+};
+MR_ABI_ASSERT(sizeof(struct mr_nic_addrs) == 32, "two to a line");
+
 struct mr_image {
   uint64_t magic;
   uint64_t generation;
@@ -228,8 +236,9 @@ struct mr_image {
                       // but members and lookup tables (those carry their own)
   struct mr_addr encap_source_v4;  // outer source address of encapsulated packets: the node's own,
   struct mr_addr encap_source_v6;  // :: when it has none of that family
+  struct mr_nic_addrs nic_addrs[MR_NIC_COUNT_MAX];
 };
-MR_ABI_ASSERT(sizeof(struct mr_image) == 176, "image root has no holes");
+MR_ABI_ASSERT(sizeof(struct mr_image) == 432, "image root has no holes");
 
 #ifdef __cplusplus
 #pragma GCC diagnostic pop

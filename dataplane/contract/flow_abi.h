@@ -186,7 +186,9 @@ enum mr_drop_reason {
   MR_DROP_BAD_L4 = 7,           // TCP or UDP header cut short or impossible
   MR_DROP_BAD_TCP_FLAGS = 8,    // null, SYN+FIN, SYN+RST and the like
   MR_DROP_MARTIAN = 9,          // source that can be no client: reserved, a VIP, the node itself
-  MR_DROP_TTL_EXPIRED = 10,     // would be forwarded with TTL or hop limit 0
+  MR_DROP_TTL_EXPIRED = 10,  // would be forwarded with TTL or hop limit 0, and nobody can be told:
+                             // no address of the node's own there, or an ICMP error
+                             // (MR_COUNTER_TIME_EXCEEDED_SENT counts those whose sender was)
   MR_DROP_UNSUPPORTED_PROTOCOL = 11,  // neither TCP, UDP nor echo, to a VIP
   MR_DROP_NO_LISTENER = 12,           // VIP, but no listener on that protocol and port
   MR_DROP_NO_TARGET = 13,             // the target group has no target at all

@@ -44,22 +44,23 @@ enum mr_counter {
   MR_COUNTER_FLOW_HITS = 12,  // packets that found their flow
   MR_COUNTER_FLOW_INSERTED = 13,
   MR_COUNTER_FLOW_REMOVED = 14,
-  MR_COUNTER_FLOW_EXPIRED = 15,       // by idle timeout: not those that ended by FIN or RST
-  MR_COUNTER_UNTRACKED_PACKETS = 16,  // forwarded by lookup table alone
-  MR_COUNTER_INSERT_REFUSED = 17,     // nothing to give up in a full table, or over the budget
-  MR_COUNTER_ORPHANS_TO_PREV = 18,    // first packets without an entry that went to `prev`
-  MR_COUNTER_ORPHANS_MOVED = 19,      // of those, moved to `cur` by a RST
-  MR_COUNTER_RST_SENT = 20,           // TCP_ELB_Reset_Count
-  MR_COUNTER_CONFIG_ADOPTED = 21,     // generations adopted
-  MR_COUNTER_CONFIG_REFUSED = 22,     // images that failed their checks
-  MR_COUNTER_POLLS = 23,              // turns of the poll loop
-  MR_COUNTER_POLLS_EMPTY = 24,        // of those, without a packet
-  MR_COUNTER_BUSY_NS = 25,            // time spent in turns that had packets
-  MR_COUNTER_STALLS = 26,             // turns longer than 1 ms
-  MR_COUNTER_TOO_BIG_SENT = 27,       // ICMP "fragmentation needed" and ICMPv6 "packet too big"
-  MR_COUNTER_FLOW_GIVEN_UP = 28,      // by a full table, among the removed
-  MR_COUNTER_ERRORS_PASSED = 29,      // ICMP errors sent on to the target or client of a flow
-  MR_COUNTER_COUNT = 30,
+  MR_COUNTER_FLOW_EXPIRED = 15,        // by idle timeout: not those that ended by FIN or RST
+  MR_COUNTER_UNTRACKED_PACKETS = 16,   // forwarded by lookup table alone
+  MR_COUNTER_INSERT_REFUSED = 17,      // nothing to give up in a full table, or over the budget
+  MR_COUNTER_ORPHANS_TO_PREV = 18,     // first packets without an entry that went to `prev`
+  MR_COUNTER_ORPHANS_MOVED = 19,       // of those, moved to `cur` by a RST
+  MR_COUNTER_RST_SENT = 20,            // TCP_ELB_Reset_Count
+  MR_COUNTER_CONFIG_ADOPTED = 21,      // generations adopted
+  MR_COUNTER_CONFIG_REFUSED = 22,      // images that failed their checks
+  MR_COUNTER_POLLS = 23,               // turns of the poll loop
+  MR_COUNTER_POLLS_EMPTY = 24,         // of those, without a packet
+  MR_COUNTER_BUSY_NS = 25,             // time spent in turns that had packets
+  MR_COUNTER_STALLS = 26,              // turns longer than 1 ms
+  MR_COUNTER_TOO_BIG_SENT = 27,        // ICMP "fragmentation needed" and ICMPv6 "packet too big"
+  MR_COUNTER_FLOW_GIVEN_UP = 28,       // by a full table, among the removed
+  MR_COUNTER_ERRORS_PASSED = 29,       // ICMP errors sent on to the target or client of a flow
+  MR_COUNTER_TIME_EXCEEDED_SENT = 30,  // ICMP and ICMPv6 "time exceeded"
+  MR_COUNTER_COUNT = 31,
 };
 
 // One line of the worker's own, then its counters. The worker is the only writer.
@@ -73,7 +74,7 @@ struct mr_worker_stats {
   uint32_t reserved0;
   uint64_t reserved1[2];
   uint64_t counters[MR_COUNTER_COUNT];
-  uint64_t reserved2[2];
+  uint64_t reserved2[1];
   uint64_t drops[MR_DROP_REASON_COUNT];
   uint64_t reserved3[5];
 };

@@ -58,11 +58,12 @@ struct mr_xdp_root {
   struct mr_selection_key selection_key;
   struct mr_addr encap_source_v4;
   struct mr_addr encap_source_v6;
+  struct mr_nic_addrs nic_addrs[MR_NIC_COUNT_MAX];
   // What offsets inside the segment (of groups' members and lookup tables) are relative to.
   uint32_t base_line;
   uint8_t reserved[28];
 };
-MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 160, "no holes");
+MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 416, "no holes");
 
 struct mr_xdp_nic {
   uint32_t ifindex;  // 0: not in use
@@ -87,7 +88,7 @@ struct mr_xdp_control {
   uint32_t target_slots;    // of target_stats, per CPU
   uint32_t cpu_count;
   uint32_t flow_inserts_per_ms;  // per CPU; over it a flow is forwarded untracked
-  uint32_t replies_per_ms;       // per CPU; each: RST, echo, "too big", flowless errors
+  uint32_t replies_per_ms;  // per CPU; each: RST, echo, "too big", "time exceeded", flowless errors
   // Of the flow hash: random per table. Six words for the addition in NH, one odd multiplier.
   uint32_t flow_secret[6];
   uint64_t flow_multiplier;
@@ -172,12 +173,13 @@ struct mr_xdp_cpu {
   uint32_t resets_left;
   uint32_t echoes_left;
   uint32_t too_bigs_left;
+  uint32_t expiries_left;
   uint32_t errors_left;
   // For tests: what became of the last packet (rodata `is_under_test`).
   uint8_t test_nic;
   uint8_t test_reason;
   uint8_t reserved0[2];
-  uint8_t reserved[36];
+  uint8_t reserved[32];
   // The program's own, of the packet under way.
   uint64_t scratch[16];
 };

@@ -30,6 +30,12 @@ void put(std::uint8_t* at, const std::array<std::uint8_t, N>& bytes) {
   std::memcpy(at, bytes.data(), N);
 }
 
+// All but the checksum, which is the sum's.
+void write_error_header(std::uint8_t* message, const OwnError& error) {
+  store(message, std::uint32_t{error.type | std::uint32_t{error.code} << 8});
+  store(message + MR_ICMP_REST, to_be32(error.rest));
+}
+
 void swap_bytes(std::uint8_t* a, std::uint8_t* b, std::size_t count) {
   std::swap_ranges(a, a + count, b);
 }
@@ -214,9 +220,25 @@ void become_reset(Packet& packet, Parsed& parsed) noexcept {
   parsed.ip_bytes = packet.length - MR_ETH_BYTES;
 }
 
-void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& mac,
-                         std::uint32_t mtu) noexcept {
-  const std::uint32_t room = too_big_headroom(parsed);
+OwnError too_big_error(const Parsed& parsed, std::uint32_t mtu) noexcept {
+  return {.source = parsed.destination,
+          .type = parsed.is_v4 ? std::uint8_t{MR_ICMPV4_UNREACHABLE}
+                               : std::uint8_t{MR_ICMPV6_PACKET_TOO_BIG},
+          .code = parsed.is_v4 ? std::uint8_t{MR_ICMPV4_FRAGMENTATION_NEEDED} : std::uint8_t{0},
+          .rest = mr_told_mtu(mtu, parsed.is_v4)};
+}
+
+OwnError expired_error(const Parsed& parsed, const mr_addr& own) noexcept {
+  return {.source = words_of(own),
+          .type = parsed.is_v4 ? std::uint8_t{MR_ICMPV4_TIME_EXCEEDED}
+                               : std::uint8_t{MR_ICMPV6_TIME_EXCEEDED},
+          .code = 0,
+          .rest = 0};
+}
+
+void answer_with_error(Packet& packet, const Parsed& parsed, const MacAddr& mac,
+                       const OwnError& error) noexcept {
+  const std::uint32_t room = error_headroom(parsed);
   const std::uint32_t quoted =
       std::min(parsed.ip_bytes, parsed.l4_offset() - MR_ETH_BYTES + MR_QUOTED_L4_BYTES);
   const std::uint8_t* quote = packet.data + MR_ETH_BYTES;
@@ -232,12 +254,11 @@ void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& ma
     store(ip + 4, std::uint32_t{0});  // identification, fragment
     ip[MR_IPV4_TTL] = MR_OWN_HOPS;
     ip[MR_IPV4_PROTOCOL] = MR_PROTOCOL_ICMP;
-    std::memcpy(ip + MR_IPV4_SOURCE, quote + MR_IPV4_DESTINATION, 4);
+    store(ip + MR_IPV4_SOURCE, static_cast<std::uint32_t>(error.source.high >> 32));
     std::memcpy(ip + MR_IPV4_DESTINATION, quote + MR_IPV4_SOURCE, 4);
     write_ipv4_checksum(ip);
     std::uint8_t* message = ip + MR_IPV4_BYTES;
-    store(message, std::uint32_t{MR_ICMPV4_UNREACHABLE | MR_ICMPV4_FRAGMENTATION_NEEDED << 8});
-    store(message + MR_ICMP_REST, to_be32(mr_told_mtu(mtu, true)));
+    write_error_header(message, error);
     store(message + MR_ICMP_CHECKSUM,
           static_cast<std::uint16_t>(~mr_fold(sum_bytes({message, MR_ICMP_BYTES + quoted}))));
     return;
@@ -246,11 +267,11 @@ void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& ma
   store(ip + MR_IPV6_PAYLOAD_LENGTH, to_be16(static_cast<std::uint16_t>(MR_ICMP_BYTES + quoted)));
   ip[MR_IPV6_NEXT_HEADER] = MR_PROTOCOL_ICMPV6;
   ip[MR_IPV6_HOP_LIMIT] = MR_OWN_HOPS;
-  std::memcpy(ip + MR_IPV6_SOURCE, quote + MR_IPV6_DESTINATION, 16);
+  store(ip + MR_IPV6_SOURCE, error.source.low);
+  store(ip + MR_IPV6_SOURCE + 8, error.source.high);
   std::memcpy(ip + MR_IPV6_DESTINATION, quote + MR_IPV6_SOURCE, 16);
   std::uint8_t* message = ip + MR_IPV6_BYTES;
-  store(message, std::uint32_t{MR_ICMPV6_PACKET_TOO_BIG});
-  store(message + MR_ICMP_REST, to_be32(mr_told_mtu(mtu, false)));
+  write_error_header(message, error);
   store(message + MR_ICMP_CHECKSUM,
         ipv6_l4_checksum(ip, MR_PROTOCOL_ICMPV6, MR_ICMP_BYTES + quoted));
 }

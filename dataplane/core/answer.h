@@ -56,17 +56,29 @@ void answer_with_reset(Packet& packet, const Parsed& parsed, const MacAddr& mac)
 // challenge ACK with the right number.
 void become_reset(Packet& packet, Parsed& parsed) noexcept;
 
-// Headroom that answer_with_too_big() needs: what it quotes stays where it is.
-[[nodiscard]] constexpr std::uint32_t too_big_headroom(const Parsed& parsed) noexcept {
+// An ICMP error of the node's own about a packet.
+struct OwnError {
+  AddrWords source;  // whose word it is
+  std::uint8_t type;
+  std::uint8_t code;
+  std::uint32_t rest;  // of the header
+};
+// "Fragmentation needed" (RFC 792, RFC 1191 section 4) or "packet too big" (RFC 4443 section 3.2),
+// from the packet's destination. `mtu` is the largest packet that would go through; below 1280 an
+// IPv6 sender would not believe it (RFC 8201 section 4), so it is told 1280.
+[[nodiscard]] OwnError too_big_error(const Parsed& parsed, std::uint32_t mtu) noexcept;
+// "Time exceeded in transit" (RFC 792, RFC 4443 section 3.3) from `own`, an address of the node's.
+[[nodiscard]] OwnError expired_error(const Parsed& parsed, const mr_addr& own) noexcept;
+
+// Headroom that answer_with_error() needs: what it quotes stays where it is.
+[[nodiscard]] constexpr std::uint32_t error_headroom(const Parsed& parsed) noexcept {
   return parsed.is_v4 ? MR_IPV4_BYTES + MR_ICMP_BYTES : MR_IPV6_BYTES + MR_ICMP_BYTES;
 }
-// Packet -> "fragmentation needed" (RFC 792, RFC 1191 section 4) or "packet too big" (RFC 4443
-// section 3.2) from its destination, back to the neighbour it came from. `mtu` is the largest
-// packet that would go through; below 1280 an IPv6 sender would not believe it (RFC 8201 section
-// 4), so it is told 1280. Quotes the IP header and up to 64 bytes behind it: ports and whatever TCP
-// needs to find its connection. `parsed` has Shape::transport.
-void answer_with_too_big(Packet& packet, const Parsed& parsed, const MacAddr& mac,
-                         std::uint32_t mtu) noexcept;
+// Packet -> the error about it, back to the neighbour it came from. Quotes the IP header and up to
+// 64 bytes behind it: ports and whatever TCP needs to find its connection. `parsed` has
+// Shape::transport.
+void answer_with_error(Packet& packet, const Parsed& parsed, const MacAddr& mac,
+                       const OwnError& error) noexcept;
 
 inline constexpr std::uint32_t kAnnouncementBytesMax = 86;
 

@@ -75,6 +75,7 @@ Forwarder::Forwarder(const Options& options) noexcept
       resets_{.per_ms = options.replies_per_ms, .left = options.replies_per_ms},
       echoes_(resets_),
       too_bigs_(resets_),
+      expiries_(resets_),
       errors_(resets_),
       foreign_{.per_ms = options.foreign_per_ms, .left = options.foreign_per_ms},
       unconfirmed_(std::max(flows_.capacity(), 1u)) {
@@ -108,7 +109,8 @@ void Forwarder::adopt(const ConfigView& view) noexcept {
 void Forwarder::renew_budgets() noexcept {
   if (tick_ == budget_tick_) return;
   budget_tick_ = tick_;
-  for (Budget* budget : {&inserts_, &resets_, &echoes_, &too_bigs_, &errors_, &foreign_}) {
+  for (Budget* budget :
+       {&inserts_, &resets_, &echoes_, &too_bigs_, &expiries_, &errors_, &foreign_}) {
     budget->left = budget->per_ms;
   }
 }
@@ -346,7 +348,7 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
   std::uint8_t* const frame = packet.data;
   if (mr_translates(target.forwarding)) [[likely]] {
     if (frame[Frame::kHops] < 2) [[unlikely]]
-      return drop(MR_DROP_TTL_EXPIRED);
+      return answer_expired(packet, parsed);
     if (parsed.ip_bytes > target.mtu) [[unlikely]]
       return answer_too_big(packet, parsed, target.mtu);
     translate_to_target<Frame>(frame, parsed.protocol, target,
@@ -388,7 +390,7 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr
     return drop(MR_DROP_NO_NIC);
   std::uint8_t* const frame = packet.data;
   if (frame[Frame::kHops] < 2) [[unlikely]]
-    return drop(MR_DROP_TTL_EXPIRED);
+    return answer_expired(packet, parsed);
   translate_to_client<Frame>(frame, parsed.protocol, listener,
                              {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
   write_link_header(frame, hop, nic_mac_words_[nic], Frame::kType);

@@ -53,7 +53,7 @@ class Forwarder {
     std::span<const MacAddr> nic_macs;         // by nic index, at most MR_NIC_COUNT_MAX
     WorkerCounters counters;
     std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
-    std::uint32_t replies_per_ms = 100;        // each: RST, echo, "too big", flowless errors
+    std::uint32_t replies_per_ms = 100;        // each: RST, echo, own errors, flowless errors
     // Frames for other machines that are given to the kernel. Each costs 0.9 us, so what a switch
     // floods takes at most a fifth of a worker.
     std::uint32_t foreign_per_ms = 200;
@@ -329,6 +329,8 @@ class Forwarder {
   void count_own_reset(std::uint32_t listener_slot) noexcept;
   [[nodiscard, gnu::noinline]] Verdict answer_too_big(Packet& packet, const Parsed& parsed,
                                                       std::uint32_t mtu) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict answer_expired(Packet& packet,
+                                                      const Parsed& parsed) noexcept;
   [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept;
   [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
   // The frame is for a MAC address that the node has beside the nic's.
@@ -364,6 +366,7 @@ class Forwarder {
   Budget resets_;
   Budget echoes_;
   Budget too_bigs_;
+  Budget expiries_;
   Budget errors_;  // ICMP errors without a flow
   Budget foreign_;
   std::uint32_t budget_tick_ = 0;

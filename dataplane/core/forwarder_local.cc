@@ -144,10 +144,25 @@ void Forwarder::count_own_reset(std::uint32_t listener_slot) noexcept {
 Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
                                   std::uint32_t mtu) noexcept {
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
-  if (packet.headroom < too_big_headroom(parsed)) return drop(MR_DROP_TOO_BIG);
+  if (packet.headroom < error_headroom(parsed)) return drop(MR_DROP_TOO_BIG);
   if (!too_bigs_.take()) return drop(MR_DROP_RATE_LIMITED);
-  answer_with_too_big(packet, parsed, nic_macs_[packet.nic], mtu);
+  answer_with_error(packet, parsed, nic_macs_[packet.nic], too_big_error(parsed, mtu));
   count(MR_COUNTER_TOO_BIG_SENT);
+  return reply(packet);
+}
+
+// Of a packet that this node would forward as a router. Its sender, client or target, learns who
+// dropped it from the node's own address there (RFC 1812 section 5.3.1, RFC 4443 section 3.3): in
+// traceroute's list the node is a hop, and the VIP comes behind it.
+Verdict Forwarder::answer_expired(Packet& packet, const Parsed& parsed) noexcept {
+  if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  const mr_nic_addrs& own = config_.image->nic_addrs[packet.nic];
+  const mr_addr& source = parsed.is_v4 ? own.v4 : own.v6;
+  const bool can_tell = words_of(source) != AddrWords{0, 0};
+  if (!can_tell || packet.headroom < error_headroom(parsed)) return drop(MR_DROP_TTL_EXPIRED);
+  if (!expiries_.take()) return drop(MR_DROP_RATE_LIMITED);
+  answer_with_error(packet, parsed, nic_macs_[packet.nic], expired_error(parsed, source));
+  count(MR_COUNTER_TIME_EXCEEDED_SENT);
   return reply(packet);
 }
 

@@ -6,16 +6,13 @@
 //   kChecksInvariants   walks over whole tables after each change: on under a sanitizer, where the
 //                       unit tests, the property tests and the fuzzers run
 //
-// A fault in the books is a fault of the program, never of what it was given: the process ends, and
+// A fault in the books is a fault of the program, never of what it was given. The process ends, and
 // the next one finds flows and config in their files.
 #pragma once
 
 namespace millrace {
 
-#ifdef MILLRACE_CHECK_INVARIANTS
-inline constexpr bool kChecksInvariants = true;
-#else
-inline constexpr bool kChecksInvariants = false;
-#endif
+// invariant_on.cc or invariant_off.cc, as meson chooses.
+extern const bool kChecksInvariants;
 
 }  // namespace millrace

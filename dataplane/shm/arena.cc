@@ -74,7 +74,7 @@ void Arena::release(std::uint64_t offset, std::uint64_t bytes) {
 }
 
 void Arena::check_books() const {
-  if constexpr (!kChecksInvariants) return;
+  if (!kChecksInvariants) return;
   std::uint64_t free_bytes = 0;
   std::uint64_t last_end = start_;
   for (const auto& [offset, bytes] : free_) {

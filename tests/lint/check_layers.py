@@ -69,6 +69,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "bpf": ("dataplane/contract", "dataplane/rules"),
     "bench": ("dataplane", "controlplane", "bpf", "tests/support"),
+    "deploy/lab": (),
     "tests": ("dataplane", "controlplane", "bpf", "bench"),
 }
 # What every folder of the control plane may include besides its own list.

@@ -26,6 +26,7 @@ from plain_packet import (
     moved,
     right_checksum,
     right_of,
+    expired,
     too_big,
     turn_ip,
     without_priority_tag,
@@ -457,6 +458,14 @@ class PlainForwarder:
         back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
         return f"reply 0 {(back + too_big(packet, mtu)).hex()}"
 
+    def answer_expired(self, packet: Packet) -> str:
+        """A router's answer (RFC 1812, section 5.3.1; RFC 4443, section 3.3)."""
+        own = self.config.own.get(packet.version)
+        if own is None or packet.protocol in (ICMP, ICMP6):
+            raise Drop("ttl_expired")
+        back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
+        return f"reply 0 {(back + expired(packet, own)).hex()}"
+
     def to_client(self, packet: Packet, listener: Listener, router: bytes) -> str:
         link = router + self.config.node_mac + packet.frame[12:14]
         ends = (listener.vip, packet.destination)
@@ -467,7 +476,7 @@ class PlainForwarder:
         self, packet: Packet, link: bytes, ends: tuple[Address, Address], ports: tuple[int, int]
     ) -> str:
         if packet.hops < 2:
-            raise Drop("ttl_expired")
+            return self.answer_expired(packet)
         segment = struct.pack("!HH", *ports) + packet.segment[4:]
         at = 16 if packet.protocol == TCP else 6
         before = struct.unpack("!H", packet.segment[at : at + 2])[0]

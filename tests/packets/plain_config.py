@@ -45,6 +45,7 @@ class Config:
     listeners: list[Listener] = field(default_factory=list)
     local: list[Address] = field(default_factory=list)
     local_macs: list[bytes] = field(default_factory=list)
+    own: dict[int, Address] = field(default_factory=dict)  # by IP version
     encap_sources: dict[int, Address] = field(default_factory=dict)  # by IP version
 
     @property
@@ -93,6 +94,9 @@ def read_config(path: Path) -> Config:
             config.local_macs.append(macs[words[1]])
         elif words[0] == "local":
             config.local.append(address(words[1]))
+        elif words[0] == "nic_addr":
+            own = address(words[1])
+            config.own[own.version] = own
         elif words[0] == "encap_source":
             source = address(words[1])
             config.encap_sources[source.version] = source

@@ -12,7 +12,7 @@ from plain_flow import Client
 from scapy.layers.inet import ICMP as IcmpLayer
 from scapy.layers.inet import IP, in4_chksum
 from scapy.layers.inet import UDP as UdpLayer
-from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, in6_chksum
+from scapy.layers.inet6 import ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6, in6_chksum
 from scapy.packet import Raw
 from scapy.utils import checksum
 
@@ -130,6 +130,15 @@ def too_big(packet: Packet, mtu: int) -> bytes:
         answer = IP(**ends, id=0, flags=0, ttl=64)
         return bytes(answer / IcmpLayer(type=3, code=4, nexthopmtu=mtu) / quote)
     return bytes(IPv6(**ends, hlim=64) / ICMPv6PacketTooBig(mtu=max(mtu, 1280)) / quote)
+
+
+def expired(packet: Packet, own: Address) -> bytes:
+    """The IP packet that tells the sender who saw the last hop."""
+    quote = Raw(packet.whole[: packet.header + 64])
+    ends = {"src": str(own), "dst": str(packet.source)}
+    if packet.version == 4:
+        return bytes(IP(**ends, id=0, flags=0, ttl=64) / IcmpLayer(type=11, code=0) / quote)
+    return bytes(IPv6(**ends, hlim=64) / ICMPv6TimeExceeded(code=0) / quote)
 
 
 def without_priority_tag(frame: bytes) -> bytes:

@@ -91,7 +91,8 @@ RC_GTEST_PROP(lookup_table, digest_is_the_checksum_of_the_owners_identities, ())
   std::vector<std::uint64_t> identities;
   identities.reserve(owners.size());
   for (const std::uint16_t owner : owners) identities.push_back(targets[owner].identity);
-  RC_ASSERT(maglev_digest(targets, owners) == core::checksum64(std::as_bytes(std::span{identities})));
+  RC_ASSERT(maglev_digest(targets, owners) ==
+            core::checksum64(std::as_bytes(std::span{identities})));
 }
 
 RC_GTEST_PROP(lookup_table, does_not_depend_on_the_order_of_targets, ()) {

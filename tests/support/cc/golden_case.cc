@@ -17,16 +17,17 @@ constexpr std::uint64_t kStartNs = 1'000'000'000'000;
 
 // Names in the order of enum mr_counter.
 constexpr std::array kCounterNames = {
-    "rx_packets",      "rx_bytes",          "forwarded_packets",
-    "forwarded_bytes", "replied_packets",   "punted_packets",
-    "handover_in",     "handover_out",      "twin_rx_packets",
-    "twin_forwarded",  "twin_dropped",      "announced",
-    "flow_hits",       "flow_inserted",     "flow_removed",
-    "flow_expired",    "untracked_packets", "insert_refused",
-    "orphans_to_prev", "orphans_moved",     "rst_sent",
-    "config_adopted",  "config_refused",    "polls",
-    "polls_empty",     "busy_ns",           "stalls",
-    "too_big_sent",    "flow_given_up",     "icmp_errors_passed",
+    "rx_packets",         "rx_bytes",          "forwarded_packets",
+    "forwarded_bytes",    "replied_packets",   "punted_packets",
+    "handover_in",        "handover_out",      "twin_rx_packets",
+    "twin_forwarded",     "twin_dropped",      "announced",
+    "flow_hits",          "flow_inserted",     "flow_removed",
+    "flow_expired",       "untracked_packets", "insert_refused",
+    "orphans_to_prev",    "orphans_moved",     "rst_sent",
+    "config_adopted",     "config_refused",    "polls",
+    "polls_empty",        "busy_ns",           "stalls",
+    "too_big_sent",       "flow_given_up",     "icmp_errors_passed",
+    "time_exceeded_sent",
 };
 static_assert(kCounterNames.size() == MR_COUNTER_COUNT, "a case names counters by these");
 

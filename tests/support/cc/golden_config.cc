@@ -63,6 +63,7 @@ Status GoldenConfig::read(const GoldenLine& line) {
     if (word == "encap_source") builder_.set_encap_source(*addr);
     return ok();
   }
+  if (word == "nic_addr" && line.words.size() >= 2) return read_nic_addr(line);
   if (word == "local_mac" && line.words.size() >= 2) return read_local_mac(line);
   if (word == "nic" && line.words.size() == 4) return read_nic(line);
   if (word == "group" && line.words.size() >= 3) return read_group(line);
@@ -93,6 +94,16 @@ Status GoldenConfig::read_local_mac(const GoldenLine& line) {
   std::ranges::copy(*mac, own.mac);
   own.nic = static_cast<std::uint8_t>(*nic);
   builder_.add_local_mac(own);
+  return ok();
+}
+
+// nic_addr ADDRESS [nic N]
+Status GoldenConfig::read_nic_addr(const GoldenLine& line) {
+  const auto addr = named_addr_of(line.words[1], names_);
+  if (!addr) return addr.error();
+  const auto nic = number_of(option(line, "nic", "0"));
+  if (!nic || *nic >= MR_NIC_COUNT_MAX) return Error{"no such nic"};
+  builder_.set_nic_addr(static_cast<std::uint32_t>(*nic), *addr);
   return ok();
 }
 

@@ -156,6 +156,11 @@ void ImageBuilder::set_encap_source(const mr_addr& addr) {
   (core::is_v4(addr) ? encap_source_v4_ : encap_source_v6_) = addr;
 }
 
+void ImageBuilder::set_nic_addr(std::uint32_t nic, const mr_addr& addr) {
+  mr_nic_addrs& own = nic_addrs_.at(nic);
+  (core::is_v4(addr) ? own.v4 : own.v6) = addr;
+}
+
 void ImageBuilder::replace_target(std::uint32_t slot, const TargetSpec& spec) {
   Target& target = targets_.at(slot);
   if (spec.group_slot != target.spec.group_slot) fail("replace_target cannot change the group");
@@ -340,6 +345,7 @@ mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
   image.selection_key = selection_key_;
   image.encap_source_v4 = encap_source_v4_;
   image.encap_source_v6 = encap_source_v6_;
+  std::ranges::copy(nic_addrs_, image.nic_addrs);
   return image;
 }
 

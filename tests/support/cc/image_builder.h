@@ -15,6 +15,7 @@
 // the next generation.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -115,6 +116,7 @@ class ImageBuilder {
   }
   // The node's own address of the family of `addr`.
   void set_encap_source(const mr_addr& addr);
+  void set_nic_addr(std::uint32_t nic, const mr_addr& addr);
   void set_selection_key(const mr_selection_key& key) { selection_key_ = key; }
   void set_lookup_seed(std::uint64_t seed) { lookup_seed_ = seed; }
 
@@ -162,6 +164,7 @@ class ImageBuilder {
   mr_next_hop default_next_hop_v6_{};
   mr_addr encap_source_v4_{};
   mr_addr encap_source_v6_{};
+  std::array<mr_nic_addrs, MR_NIC_COUNT_MAX> nic_addrs_{};
   mr_selection_key selection_key_{0x0706050403020100, 0x0f0e0d0c0b0a0908};
   std::uint64_t lookup_seed_ = 0;
   std::uint32_t next_id_ = 1;
