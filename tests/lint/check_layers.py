@@ -50,7 +50,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "controlplane/config",
         "controlplane/reconcile",
     ),
-    "controlplane/telemetry": ("controlplane/model", "controlplane/reconcile"),
+    "controlplane/http": (),
+    "controlplane/telemetry": ("controlplane/model", "controlplane/reconcile", "controlplane/http"),
     "controlplane/cli": (
         "controlplane/model",
         "controlplane/yaml",
