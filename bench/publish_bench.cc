@@ -33,10 +33,10 @@
 #include <vector>
 
 #include "bench/fatal.h"
-#include "controlplane/config/dump.h"
 #include "controlplane/reconcile/reconciler.h"
 #include "dataplane/os/clock.h"
 #include "dataplane/shm/stats_reader.h"
+#include "tests/support/cc/fake_node.h"
 #include "tests/support/cc/temp_dir.h"
 
 namespace millrace::bench {
@@ -133,25 +133,27 @@ Config config_of(const Options& options) {
 }
 
 // The control plane of this process; see the head of the file.
-class ControlPlane {
+class ControlPlane final : private test::FakeNode {
  public:
   ControlPlane(const Options& options, const std::string& runtime_dir, const std::string& state_dir)
       : options_(options) {
     for (std::uint32_t i = 0; i < options.targets; ++i) {
-      next_hops_[address_of(10, i)] = {.mac = {2, 0, 0, 0, 0, 1},
-                                       .resolved = true,
-                                       .mtu = 1500,
-                                       .source = std::nullopt,
-                                       .text = "10.0.0.1 at 02:00:00:00:00:01"};
+      next_hops[address_of(10, i)] = {.mac = {2, 0, 0, 0, 0, 1},
+                                      .resolved = true,
+                                      .mtu = 1500,
+                                      .source = std::nullopt,
+                                      .text = "10.0.0.1 at 02:00:00:00:00:01"};
       keys_.push_back({.group = "group-" + std::to_string(i % options.groups),
                        .address = address_of(10, i),
                        .port = 8080});
     }
-    reconciler_ = take(Reconciler::open({.runtime_dir = runtime_dir,
-                                         .config_file = "bench",
-                                         .version = "bench",
-                                         .start_ns = clock_ns(CLOCK_BOOTTIME)},
-                                        take(StateStore::open(state_dir + "/state.db")), hooks()));
+    reconciler_ = take(Reconciler::open(
+        {.runtime_dir = runtime_dir,
+         .config_file = "bench",
+         .version = "bench",
+         .start_ns = clock_ns(CLOCK_BOOTTIME)},
+        take(StateStore::open(state_dir + "/state.db")),
+        {.clock = *this, .host = *this, .health = *this, .routes = *this, .source = source_}));
     tick();
   }
 
@@ -176,36 +178,11 @@ class ControlPlane {
   }
 
  private:
-  ReconcilerHooks hooks() {
-    return {.now =
-                [] {
-                  return Moment{clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
-                },
-            .config_text = dump_config,
-            .set_health_targets = [this](auto targets) { probed_ = std::move(targets); },
-            .set_health_hold = [](auto) {},
-            .set_twins = [](auto) {},
-            .watch_next_hops = [this](auto addresses) { watched_ = std::move(addresses); },
-            .find_next_hop = [this](const IpAddress& address) -> std::optional<NextHopInfo> {
-              const auto found = next_hops_.find(address);
-              if (found == next_hops_.end()) return std::nullopt;
-              return found->second;
-            },
-            .default_next_hop = [](auto) -> std::optional<NextHopInfo> { return std::nullopt; },
-            .local_addresses = [] { return std::vector<IpAddress>{}; },
-            .local_macs = [] { return std::vector<LocalMac>{}; },
-            .own_interface = [](const IpAddress&) { return std::string(); },
-            .link_state = [](std::uint32_t) { return LinkState{}; },
-            .highest_flow_id = [](const auto&, auto) { return 0u; },
-            .alarms = [] { return std::vector<Alarm>{}; },
-            .probe_lateness_ns = [] { return 0; },
-            .wake = [this] { settle_soon(); },
-            .config_file_text = [] { return std::nullopt; },
-            .is_said_by_config_file = [](const std::string&) { return true; },
-            .note_progress = [] {},
-            .log = [](LogLevel, const std::string&) {}};
+  [[nodiscard]] Moment now() const override {
+    return {clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
   }
-  void settle_soon() {
+  void log(LogLevel /*level*/, const std::string& /*line*/) override {}
+  void wake() override {
     gather_timer_.expires_after(kGather);
     gather_timer_.async_wait([this](const auto& error) {
       if (error) return;
@@ -226,10 +203,8 @@ class ControlPlane {
   asio::io_context io_;
   asio::steady_timer tick_timer_{io_};
   asio::steady_timer gather_timer_{io_};
-  std::map<IpAddress, NextHopInfo> next_hops_;
   std::vector<TargetKey> keys_;
-  std::vector<HealthTarget> probed_;
-  std::vector<IpAddress> watched_;
+  test::SilentSource source_;
   std::uint64_t settled_ = 0;
   std::unique_ptr<Reconciler> reconciler_;
 };

@@ -19,7 +19,6 @@
 #include <boost/program_options.hpp>
 #include <cerrno>
 #include <csignal>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <sstream>
@@ -29,7 +28,6 @@
 
 #include "controlplane/api/flow_reader.h"
 #include "controlplane/api/server.h"
-#include "controlplane/config/dump.h"
 #include "controlplane/config/file_watch.h"
 #include "controlplane/config/load.h"
 #include "controlplane/health/checker.h"
@@ -94,8 +92,15 @@ Status make_directory(const std::string& path) {
   return millrace::os::path_error("cannot make the directory " + path, path);
 }
 
+class SystemClock final : public Clock {
+ public:
+  [[nodiscard]] Moment now() const override {
+    return {clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
+  }
+};
+
 // All parts, in the order in which they need each other; destroyed the other way round.
-class ControlPlane {
+class ControlPlane final : private Host {
  public:
   explicit ControlPlane(Options options)
       : options_(std::move(options)), file_watch_(options_.config) {}
@@ -108,21 +113,28 @@ class ControlPlane {
   [[nodiscard]] Status load_first_config();
   [[nodiscard]] Status resume_stored_config();
   [[nodiscard]] LoadResult load_file() const;
-  [[nodiscard]] ReconcilerHooks hooks();
   std::variant<ApplyOutcome, std::vector<ConfigError>> reload();
   void tick();
   void renew_lost_files();
   [[nodiscard]] Result<bool> renew_lock_and_socket();
-  void settle_soon();
   void await_signal();
 
+  void wake() override;
+  void note_progress() override { watchdog_.turn(clock_ns(CLOCK_MONOTONIC)); }
+  void log(LogLevel level, const std::string& line) override;
+  [[nodiscard]] std::vector<Alarm> alarms() const override;
+  [[nodiscard]] std::uint32_t highest_flow_id(const std::string& directory,
+                                              std::uint32_t table_count) const override;
+
   Options options_;
+  SystemClock clock_;
   asio::io_context io_;
   asio::signal_set signals_{io_, SIGTERM, SIGINT, SIGHUP};
   asio::steady_timer tick_timer_{io_};
   asio::steady_timer gather_timer_{io_};
   std::unique_ptr<millrace::os::ProcessLock> lock_;
   millrace::os::File state_lock_;  // two would give out the same ids
+  ConfigFileWatch file_watch_;
   std::unique_ptr<HealthChecker> health_;
   std::unique_ptr<NextHops> next_hops_;
   std::unique_ptr<Reconciler> reconciler_;
@@ -130,7 +142,6 @@ class ControlPlane {
   std::unique_ptr<Exporter> exporter_;
   std::string file_problem_;  // what was said last
   millrace::os::Watchdog watchdog_;
-  ConfigFileWatch file_watch_;
 };
 
 Status ControlPlane::start() {
@@ -181,7 +192,12 @@ Status ControlPlane::open_reconciler() {
                                       .config_file = options_.config,
                                       .version = MILLRACE_VERSION,
                                       .start_ns = clock_ns(CLOCK_BOOTTIME)},
-                                     std::move(*store), hooks());
+                                     std::move(*store),
+                                     {.clock = clock_,
+                                      .host = *this,
+                                      .health = *health_,
+                                      .routes = *next_hops_,
+                                      .source = file_watch_});
   if (!reconciler) return reconciler.error();
   reconciler_ = std::move(*reconciler);
   return ok();
@@ -193,7 +209,8 @@ std::string joined(const std::vector<ConfigError>& errors) {
   return text;
 }
 
-std::uint32_t highest_flow_id(const std::string& directory, std::uint32_t table_count) {
+std::uint32_t ControlPlane::highest_flow_id(const std::string& directory,
+                                            std::uint32_t table_count) const {
   std::uint32_t highest = 0;
   const FlowScan scan =
       scan_flows({.directory = directory,
@@ -223,47 +240,21 @@ spdlog::level::level_enum level_of(LogLevel level) {
   return spdlog::level::info;
 }
 
-ReconcilerHooks ControlPlane::hooks() {
-  return {
-      .now =
-          [] {
-            return Moment{clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
-          },
-      .config_text = dump_config,
-      .set_health_targets = [this](auto targets) { health_->set_targets(std::move(targets)); },
-      .set_health_hold = [this](auto hold) { health_->set_hold(std::move(hold)); },
-      .set_twins = [this](auto twins) { next_hops_->set_twins(std::move(twins)); },
-      .watch_next_hops = [this](auto addresses) { next_hops_->watch(std::move(addresses)); },
-      .find_next_hop = [this](const IpAddress& address) { return next_hops_->find(address); },
-      .default_next_hop =
-          [this](AddressFamily family) { return next_hops_->default_next_hop(family); },
-      .local_addresses = [this] { return next_hops_->local_addresses(); },
-      .local_macs = [this] { return next_hops_->local_macs(); },
-      .own_interface =
-          [this](const IpAddress& address) { return next_hops_->interface_of(address); },
-      .link_state = [this](std::uint32_t index) { return next_hops_->link_state(index); },
-      .highest_flow_id = highest_flow_id,
-      .alarms =
-          [this] {
-            std::vector<Alarm> alarms;
-            const AlarmKind kind = health_->is_held() ? AlarmKind::hold : AlarmKind::probes;
-            for (Alarm alarm : {Alarm{kind, health_->problem()},
-                                Alarm{AlarmKind::late, health_->lateness_problem()},
-                                Alarm{AlarmKind::routes, next_hops_->problem()},
-                                Alarm{AlarmKind::metrics, exporter_ ? exporter_->problem() : ""},
-                                Alarm{AlarmKind::file, file_watch_.alarm()}}) {
-              if (!alarm.text.empty()) alarms.push_back(std::move(alarm));
-            }
-            return alarms;
-          },
-      .probe_lateness_ns = [this] { return health_->lateness().count(); },
-      .wake = [this] { settle_soon(); },
-      .config_file_text = [this] { return file_watch_.text(); },
-      .is_said_by_config_file = [this](const std::string& text) { return file_watch_.says(text); },
-      .note_progress = [this] { watchdog_.turn(clock_ns(CLOCK_MONOTONIC)); },
-      .log = [](LogLevel level,
-                const std::string& line) { spdlog::log(level_of(level), "{}", line); },
-  };
+void ControlPlane::log(LogLevel level, const std::string& line) {
+  spdlog::log(level_of(level), "{}", line);
+}
+
+std::vector<Alarm> ControlPlane::alarms() const {
+  std::vector<Alarm> alarms;
+  const AlarmKind kind = health_->is_held() ? AlarmKind::hold : AlarmKind::probes;
+  for (Alarm alarm :
+       {Alarm{kind, health_->problem()}, Alarm{AlarmKind::late, health_->lateness_problem()},
+        Alarm{AlarmKind::routes, next_hops_->problem()},
+        Alarm{AlarmKind::metrics, exporter_ ? exporter_->problem() : ""},
+        Alarm{AlarmKind::file, file_watch_.alarm()}}) {
+    if (!alarm.text.empty()) alarms.push_back(std::move(alarm));
+  }
+  return alarms;
 }
 
 // The last word of the operator: the file, or else what was applied past it. A wrong file must not
@@ -358,7 +349,7 @@ void ControlPlane::tick() {
   });
 }
 
-void ControlPlane::settle_soon() {
+void ControlPlane::wake() {
   gather_timer_.expires_after(kGather);
   gather_timer_.async_wait([this](const boost::system::error_code& error) {
     if (!error) reconciler_->settle();

@@ -12,24 +12,20 @@
 #include <optional>
 #include <string>
 
+#include "controlplane/config/config_source.h"
+
 namespace millrace::control {
 
-class ConfigFileWatch {
+class ConfigFileWatch final : public ConfigSource {
  public:
   // Whoever edits the file needs a while until it is applied.
   static constexpr std::uint64_t kEditNs = 60'000'000'000;
 
   explicit ConfigFileWatch(std::string path) : path_(std::move(path)) {}
 
-  // The file's bytes as they are now, good or not, at most one more than a config may have; nullopt
-  // when it cannot be read.
-  [[nodiscard]] std::optional<std::string> text() const;
-
-  // Whether the file says what `text` does: comments, spaces, and defaults that are written out or
-  // not make no difference. A text that is no good config says what its bytes say. Both are read by
-  // this release, so that `text` may be of another one. Does its work again only when the file or
-  // `text` has changed since the last call.
-  [[nodiscard]] bool says(const std::string& text);
+  [[nodiscard]] std::optional<std::string> text() const override;
+  // Does its work again only when the file or `text` has changed since the last call.
+  [[nodiscard]] bool says(const std::string& text) override;
 
   // Call it often, with the config in force as text.
   void look(const std::string& in_force, std::uint64_t now_ns);

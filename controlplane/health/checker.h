@@ -13,53 +13,25 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
-#include "controlplane/health/health_state.h"
-#include "controlplane/model/model.h"
+#include "controlplane/health/health_watch.h"
 
 namespace millrace::control {
 
-struct HealthTarget {
-  TargetKey key;
-  std::uint32_t id = 0;  // one with another is another target, of which nothing is known
-  HealthCheck check;
-  // HTTP: the port in the Host header, 0 for the probed port. It is the listener's, as NLB has it
-  // (deploy/nlb.md, "Health checks"). Not used when the check names a host.
-  std::uint16_t listener_port = 0;
-  // Used only when the checker does not know the target yet; without it the target is `initial`.
-  std::optional<TargetHealth> restored;
-};
-
-// Failures of probes are no evidence while the node itself cannot reach a target, as when the
-// engine, which carries the probes, is down.
-struct HealthHold {
-  std::string reason;           // for the operator; "": nobody is held
-  std::set<TargetKey> targets;  // only these are; empty: all
-  // The probes that failed just before the hold may have failed for the same reason.
-  bool forgets_failures = false;
-};
-
-class HealthChecker {
+class HealthChecker final : public HealthWatch {
  public:
   // `on_change` is called on the io_context, never from within a call of this class, for every
   // change of a target's state, reason or description.
   using OnChange = std::function<void(const TargetKey&, const TargetHealth&)>;
   HealthChecker(boost::asio::io_context& io, OnChange on_change);
-  ~HealthChecker();
+  ~HealthChecker() override;
   HealthChecker(const HealthChecker&) = delete;
   HealthChecker& operator=(const HealthChecker&) = delete;
 
-  // Makes `targets` (unique keys) the whole set. A target that is in both sets with equal settings
-  // is not touched; one whose settings changed keeps its health and is probed anew; probes of a
-  // target that is gone are cancelled and its health is forgotten.
-  void set_targets(std::vector<HealthTarget> targets);
-
-  // Replaces the hold before. Probes go on and passes count; a probe that was under way during a
-  // hold cannot fail.
-  void set_hold(HealthHold hold);
+  void set_targets(std::vector<HealthTarget> targets) override;
+  void set_hold(HealthHold hold) override;
 
   [[nodiscard]] std::optional<TargetHealth> find(const TargetKey& key) const;
 
@@ -70,11 +42,9 @@ class HealthChecker {
   // Nothing but a hold is that problem, which passes with what it is for.
   [[nodiscard]] bool is_held() const;
 
-  // How late the last probe of any target started, or the next one is by now if that is more; the
-  // worst of all. What was late counts no longer when probes are in time again. When probes are
-  // later than ProbeLateness::kMax, and not just for a moment, lateness_problem() says which and
-  // why; else it is "".
-  [[nodiscard]] std::chrono::nanoseconds lateness() const;
+  [[nodiscard]] std::chrono::nanoseconds lateness() const override;
+  // When probes are later than ProbeLateness::kMax, and not just for a moment: which, and why; else
+  // "".
   [[nodiscard]] std::string lateness_problem() const;
 
   // Connections open at once: half of the process's descriptor limit, at most 8192.

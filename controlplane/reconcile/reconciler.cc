@@ -5,8 +5,12 @@
 #include <set>
 #include <utility>
 
+#include "controlplane/reconcile/alarms.h"
 #include "controlplane/reconcile/apply.h"
+#include "controlplane/reconcile/image_plan.h"
+#include "controlplane/reconcile/restore.h"
 #include "controlplane/reconcile/snapshot_builder.h"
+#include "controlplane/reconcile/target_ways.h"
 #include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
@@ -18,56 +22,32 @@ namespace {
 // check takes.
 constexpr std::uint64_t kFlowsCheckNs = kSecondNs;
 
-// How long to wait before trying again to publish, to save or to make a lost segment. Each try
-// works out everything anew, and asks for memory or a disk that was short a moment ago. Whatever
-// else wants a try meanwhile (a tick, a changed health) waits as well. Only an operator's request
-// does not wait.
-constexpr std::uint64_t kRetryNs = kSecondNs;
-
 }  // namespace
 
-Reconciler::Reconciler(Options options, StateStore store, ReconcilerHooks hooks, ControlState state,
-                       std::unique_ptr<Publisher> publisher)
+Reconciler::Reconciler(Options options, const Parts& parts, ControlState state, StateKeeper keeper,
+                       std::unique_ptr<Publication> publication)
     : options_(std::move(options)),
-      store_(std::move(store)),
-      hooks_(std::move(hooks)),
+      parts_(parts),
       state_(std::move(state)),
-      publisher_(std::move(publisher)),
+      keeper_(std::move(keeper)),
+      publication_(std::move(publication)),
       engine_(options_.runtime_dir),
-      opened_at_ns_(hooks_.now().monotonic_ns),
-      generation_floor_(store_.state().generation_floor) {}
-
-Result<std::unique_ptr<Publisher>> Reconciler::open_publisher(const Options& options,
-                                                              std::uint64_t generation_floor) {
-  EngineWatch engine(options.runtime_dir);
-  (void)engine.poll(0, [](const auto&) { return LinkState{}; });  // for its generations alone
-  std::uint64_t floor = std::max(generation_floor, engine.info().adopted_generation);
-  if (const shm::StatsReader* stats = engine.stats()) {
-    for (std::uint32_t i = 0; i < stats->worker_count(); ++i) {
-      floor = std::max(floor, stats->acknowledged_generation(i));
-    }
-  }
-  return Publisher::open({.path = options.runtime_dir + "/config",
-                          .segment_bytes = options.segment_bytes,
-                          .generation_floor = floor,
-                          .step_hook = {}});
-}
+      news_(parts.host),
+      holder_(parts.host, parts.health),
+      surroundings_(parts.routes, engine_, now_ns()) {}
 
 Result<std::unique_ptr<Reconciler>> Reconciler::open(Options options, StateStore store,
-                                                     ReconcilerHooks hooks) {
-  const Moment now = hooks.now();
-  Result<ControlState> state = from_store(store.state(), now);
+                                                     const Parts& parts) {
+  Result<ControlState> state = from_store(store.state(), parts.clock.now());
   if (!state) return state.error();
-  Result<std::unique_ptr<Publisher>> publisher =
-      open_publisher(options, store.state().generation_floor);
-  if (!publisher) return publisher.error();
+  auto publication = Publication::open(
+      {.runtime_dir = options.runtime_dir, .segment_bytes = options.segment_bytes},
+      store.state().generation_floor, parts.host);
+  if (!publication) return publication.error();
 
-  std::unique_ptr<Reconciler> reconciler(new Reconciler(std::move(options), std::move(store),
-                                                        std::move(hooks), std::move(*state),
-                                                        std::move(*publisher)));
-  if (const std::string& why = reconciler->publisher_->rejoin_error(); !why.empty()) {
-    reconciler->hooks_.log(LogLevel::warning, "made a new config segment: " + why);
-  }
+  std::unique_ptr<Reconciler> reconciler(
+      new Reconciler(std::move(options), parts, std::move(*state),
+                     StateKeeper(std::move(store), parts.host), std::move(*publication)));
   reconciler->poll_engine();
   return reconciler;
 }
@@ -84,9 +64,9 @@ void Reconciler::on_health(const TargetKey& key, const TargetHealth& health) {
   if (target == nullptr || target->health == health) return;
   if (target->health.state != health.state) {
     const bool is_bad = health.state == TargetState::unhealthy;
-    hooks_.log(is_bad ? LogLevel::warning : LogLevel::info,
-               key.to_string() + " is " + to_string(health.state) +
-                   (health.description.empty() ? "" : ": " + health.description));
+    parts_.host.log(is_bad ? LogLevel::warning : LogLevel::info,
+                    key.to_string() + " is " + to_string(health.state) +
+                        (health.description.empty() ? "" : ": " + health.description));
   }
   target->health = health;
   stale_groups_.add(key.group);
@@ -101,43 +81,46 @@ void Reconciler::note_change() {
 void Reconciler::wake() {
   if (is_woken_) return;
   is_woken_ = true;
-  hooks_.wake();
+  parts_.host.wake();
 }
 
 void Reconciler::tick() {
-  const std::uint64_t now_ns = hooks_.now().monotonic_ns;
-  if (publisher_->is_lost() && !waits_to_publish(now_ns)) replace_lost_segment();
-  publisher_->beat(now_ns);
+  const std::uint64_t now = now_ns();
+  if (publication_->renew_if_lost(keeper_.generation_floor(), now)) is_dirty_ = true;
+  publication_->beat(now);
   poll_engine();
-  publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
+  publication_->reclaim(engine_);
+  note_due(now);
+  if (publication_->is_known()) {
+    note_ways(state_, publication_->contents(), news_.is_running(), now, stale_groups_);
+  }
+  if (is_file_wrong_ && parts_.source.says(state_.config.text)) report_config_error("");
+  for (const auto& [name, group] : state_.groups) {
+    if (now >= group.epochs.next_expiry_ns()) stale_groups_.add(name);
+  }
+  settle();
+}
+
+// What has come with time alone, and is worked out as a whole.
+void Reconciler::note_due(std::uint64_t now_ns) {
   const bool is_retired = retire_targets(
       state_, [this](std::uint32_t slot) { return active_flows(slot); }, now_ns);
-  const bool is_grace_over = now_ns >= opened_at_ns_ + kGraceNs;
-  const bool is_grace_ending = is_grace_over && !is_grace_over_;
-  is_grace_over_ = is_grace_over;
-  const bool is_retry_due = !store_alarm_.empty() && !waits_to_save(now_ns);
+  const bool is_grace_over = surroundings_.is_grace_over(now_ns);
+  const bool is_grace_ending = is_grace_over && !std::exchange(is_grace_over_, is_grace_over);
   const bool is_probing_stale =
       now_ns >= flows_checked_ns_ + kFlowsCheckNs && note_all_flows(now_ns);
-  if (is_retired || is_grace_ending || is_retry_due || is_probing_stale ||
+  if (is_retired || is_grace_ending || keeper_.is_retry_due(now_ns) || is_probing_stale ||
       now_ns >= drain_due_ns_) {
     is_dirty_ = true;
   }
-  note_ways(now_ns);
-  if (is_file_wrong_ && hooks_.is_said_by_config_file(state_.config.text)) {
-    report_config_error("");
-  }
-  for (const auto& [name, group] : state_.groups) {
-    if (now_ns >= group.epochs.next_expiry_ns()) stale_groups_.add(name);
-  }
-  settle();
 }
 
 void Reconciler::settle() {
   is_woken_ = false;
   if (!is_applied_) return;
-  const Moment now = hooks_.now();
-  if (waits_to_publish(now.monotonic_ns)) return;  // what changed meanwhile stays noted
-  if (is_dirty_ || !has_contents_) {
+  const Moment now = parts_.clock.now();
+  if (publication_->waits(now.monotonic_ns)) return;  // what changed meanwhile stays noted
+  if (is_dirty_ || !publication_->is_known()) {
     (void)settle_all(now, OnFailure::retry);  // it has its alarms
   } else if (!stale_groups_.is_empty()) {
     settle_groups(stale_groups_.take(kGroupsPerImage), now);
@@ -148,52 +131,55 @@ void Reconciler::settle() {
 Status Reconciler::settle_all(const Moment& now, OnFailure on_failure) {
   is_dirty_ = false;
   stale_groups_.clear();
-  drain_due_ns_ = kNever;
-  for (auto& [name, group] : state_.groups) {
-    for (auto& [key, target] : group.targets) {
-      if (!advance_drain(target, now.monotonic_ns)) continue;
-      hooks_.log(LogLevel::info, key.to_string() + " is drained");
-    }
-    drain_due_ns_ = std::min(drain_due_ns_, next_drain_end_ns(group));
-  }
+  advance_drains(now.monotonic_ns);
   (void)note_all_flows(now.monotonic_ns);
   update_epochs(state_, now.monotonic_ns);
-  hooks_.note_progress();
+  parts_.host.note_progress();
   choose_listener_ports();
   watch_ways();
   return put_in_force(plan_image(state_, surroundings(now.monotonic_ns)), now, on_failure);
 }
 
-// All that can fail comes first, then the store. Only then does an engine see anything, because ids
-// and slots must not be forgotten once an engine has seen them.
+void Reconciler::advance_drains(std::uint64_t now_ns) {
+  drain_due_ns_ = kNever;
+  for (auto& [name, group] : state_.groups) {
+    for (auto& [key, target] : group.targets) {
+      if (!advance_drain(target, now_ns)) continue;
+      parts_.host.log(LogLevel::info, key.to_string() + " is drained");
+    }
+    drain_due_ns_ = std::min(drain_due_ns_, next_drain_end_ns(group));
+  }
+}
+
+// All that can fail comes first, then the store, and only then does anything show: ids and slots
+// must not be forgotten once an engine has seen them.
 Status Reconciler::put_in_force(ImageContents contents, const Moment& now, OnFailure on_failure) {
-  const bool is_new = !has_contents_ || !are_equal(contents, contents_);
-  publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
-  Status prepared = is_new ? publisher_->prepare(contents) : ok();
+  const bool is_news = publication_->is_news(contents);
+  publication_->reclaim(engine_);
+  Status prepared = is_news ? publication_->prepare(contents) : ok();
   if (!prepared && on_failure == OnFailure::refuse) return prepared;
-  hooks_.note_progress();
-  Status saved = save(now);
-  hooks_.note_progress();
+  parts_.host.note_progress();
+  Status saved = keeper_.save(state_, publication_->generation(), now);
+  parts_.host.note_progress();
   if (!saved && on_failure == OnFailure::refuse) {
-    publisher_->abandon();
+    publication_->abandon();
     return saved;
   }
   begin_counters();
   tell_health();
-  if (!prepared) has_contents_ = false;  // groups may have slots that the last ones lack
-  if (prepared && is_new) {
-    contents_ = std::move(contents);
-    note_nics();
-    prepared = commit(now);
+  if (!prepared) publication_->forget();  // groups may have slots that the last ones lack
+  if (prepared && is_news) {
+    holder_.set_target_nics(note_nics(state_, contents));
+    prepared = publication_->commit(std::move(contents), now.monotonic_ns);
   }
   if (!prepared) is_dirty_ = true;  // one group's image would not bring it into force
-  note_published(prepared, now);
+  publication_->note(prepared, now.monotonic_ns);
   return prepared ? saved : prepared;
 }
 
 // For changes that leave every other group, the sets of targets and all settings as they were.
 void Reconciler::settle_groups(const std::vector<std::string>& names, const Moment& now) {
-  const FindWay way_to = way_to_targets(now.monotonic_ns);
+  const FindWay way_to = surroundings_.way_to_targets(publication_->in_force(), now.monotonic_ns);
   std::vector<StoredTarget> rows;
   bool is_changed = false;
   for (const std::string& name : names) {
@@ -201,16 +187,13 @@ void Reconciler::settle_groups(const std::vector<std::string>& names, const Mome
     if (found == state_.groups.end()) continue;
     GroupState& group = found->second;
     update_epochs(group, state_.node, now.monotonic_ns);
-    is_changed = replan_group(contents_, group, way_to) || is_changed;
+    is_changed = replan_group(publication_->draft(), group, way_to) || is_changed;
     for (const auto& [key, target] : group.targets) rows.push_back(to_store(target, now));
   }
-  save_targets(rows, now);
+  keeper_.save_targets(rows, state_, publication_->generation(), now);
   if (!is_changed) return;
-  publisher_->reclaim(engine_.oldest_read(publisher_->generation()));
-  Status published = publisher_->prepare(contents_);
-  if (published) published = commit(now);
-  has_contents_ = static_cast<bool>(published);  // else everything is planned anew
-  note_published(published, now);
+  publication_->reclaim(engine_);
+  publication_->publish_draft(now.monotonic_ns);
 }
 
 // The port of the first listener that forwards to the group. When that listener is gone, its port
@@ -228,7 +211,7 @@ void Reconciler::watch_ways() {
   for (const auto& [name, group] : state_.groups) {
     for (const auto& [key, target] : group.targets) addresses.insert(key.address);
   }
-  hooks_.watch_next_hops({addresses.begin(), addresses.end()});
+  parts_.routes.watch({addresses.begin(), addresses.end()});
 }
 
 void Reconciler::tell_health() {
@@ -247,102 +230,117 @@ void Reconciler::tell_health() {
       probed.push_back(std::move(health));
     }
   }
-  probe_timeout_min_ns_ = timeout_min_ms * kMillisecondNs;
-  hooks_.set_health_targets(std::move(probed));
+  holder_.set_probe_timeout_min_ns(timeout_min_ms * kMillisecondNs);
+  parts_.health.set_targets(std::move(probed));
 }
 
-Status Reconciler::save(const Moment& now) {
-  saved_at_ns_ = now.monotonic_ns;
-  // One publish follows at most; the floor stays ahead of it.
-  if (is_floor_reached()) generation_floor_ = publisher_->generation() + 1 + kNumberStep;
-  Status saved = store_.save(to_store(state_, generation_floor_, now));
-  note_saved(saved);
-  return saved;
+void Reconciler::poll_engine() {
+  look_at_engine();
+  if (const shm::StatsReader* stats = engine_.stats()) counters_.observe(state_, *stats);
+  const std::uint64_t now = now_ns();
+  const EngineSnapshot engine = engine_snapshot(now);
+  if (news_.note_state(engine)) note_change();
+  holder_.hold(engine, engine_.silence_ns(now), state_, now);
+  news_.note_nics(engine);
 }
 
-void Reconciler::save_targets(const std::vector<StoredTarget>& rows, const Moment& now) {
-  if (waits_to_save(now.monotonic_ns)) return;  // the next one has all
-  if (is_floor_reached() || !store_alarm_.empty()) {
-    (void)save(now);  // it has its alarm
-    return;
+void Reconciler::look_at_engine() {
+  const EngineWatch::Poll poll = engine_.poll(
+      now_ns(), [this](std::uint32_t index) { return parts_.routes.link_state(index); });
+  if (poll.is_new_engine) {
+    counters_.restart(poll.has_started);
+    const std::string process = "process " + std::to_string(engine_.info().engine_pid);
+    parts_.host.log(LogLevel::info, engine_.is_alive() ? "the engine is " + process
+                                                       : "the engine that ran last was " + process);
+    holder_.restart();
   }
-  note_saved(store_.save_targets(rows));
-}
-
-void Reconciler::note_saved(const Status& saved) {
-  note_alarm(store_alarm_, saved ? "" : "state is not saved: " + saved.error().message,
-             "state is saved again");
-}
-
-void Reconciler::note_alarm(std::string& before, const std::string& now, const char* over) const {
-  if (now != before)
-    hooks_.log(now.empty() ? LogLevel::info : LogLevel::error, now.empty() ? over : now);
-  before = now;
-}
-
-Status Reconciler::commit(const Moment& now) {
-  const Result<std::uint64_t> generation = publisher_->commit();
-  has_contents_ = static_cast<bool>(generation);
-  if (!generation) return generation.error();
-  published_at_ns_ = now.monotonic_ns;
-  return ok();
-}
-
-bool Reconciler::waits_to_publish(std::uint64_t now_ns) const {
-  return !publish_alarm_.empty() && now_ns < publish_failed_ns_ + kRetryNs;
-}
-
-bool Reconciler::waits_to_save(std::uint64_t now_ns) const {
-  return !store_alarm_.empty() && now_ns < saved_at_ns_ + kRetryNs;
-}
-
-void Reconciler::note_published(const Status& published, const Moment& now) {
-  if (!published) publish_failed_ns_ = now.monotonic_ns;
-  note_alarm(publish_alarm_,
-             published ? "" : "config is not published: " + published.error().message,
-             "config is published again");
-}
-
-// Somebody removed or replaced the file. Engines that still read the old one join the new one.
-void Reconciler::replace_lost_segment() {
-  Result<std::unique_ptr<Publisher>> publisher =
-      open_publisher(options_, std::max(generation_floor_, publisher_->generation()));
-  if (!publisher) {
-    publish_failed_ns_ = hooks_.now().monotonic_ns;
-    note_alarm(publish_alarm_, "config segment is lost: " + publisher.error().message, "");
-    return;
+  if (poll.twins_changed) {
+    std::set<std::uint32_t> twins;
+    for (const mr_nic& nic : engine_.info().nics) {
+      if (nic.twin_index != 0) twins.insert(nic.twin_index);
+    }
+    parts_.routes.set_twins(std::move(twins));
+    note_change();
   }
-  hooks_.log(LogLevel::warning, "the config segment was removed or replaced; made a new one");
-  publisher_ = std::move(*publisher);
-  has_contents_ = false;
-  is_dirty_ = true;
+}
+
+// Whoever got a slot just now starts from where the slot's counters stand: in the engine that runs
+// now, not in the one of the last look.
+void Reconciler::begin_counters() {
+  look_at_engine();
+  counters_.begin(state_, {.stats = engine_.stats(),
+                           .is_engine_alive = engine_.is_alive(),
+                           .in_force = publication_->in_force(),
+                           .generation = publication_->generation()});
+}
+
+EngineSnapshot Reconciler::engine_snapshot(std::uint64_t now_ns) const {
+  return engine_.snapshot(publication_->generation(), publication_->published_at_ns(), now_ns);
+}
+
+Surroundings Reconciler::surroundings(std::uint64_t now_ns) const {
+  return surroundings_.read(state_, publication_->in_force(), now_ns);
+}
+
+std::optional<std::uint64_t> Reconciler::active_flows(std::uint32_t target_slot) const {
+  // A starting engine counts its flows before it adopts its first config.
+  const shm::StatsReader* stats = engine_.stats();
+  if (stats == nullptr || !engine_.is_alive() || stats->acknowledged_by_all() == 0) {
+    return std::nullopt;
+  }
+  const std::optional<mr_target_stats> target = stats->target(target_slot);
+  if (!target) return std::nullopt;
+  return target->active_flows;
+}
+
+bool Reconciler::note_all_flows(std::uint64_t now_ns) {
+  flows_checked_ns_ = now_ns;
+  bool is_changed = false;
+  for (auto& [name, group] : state_.groups) {
+    for (auto& [key, target] : group.targets) {
+      const auto flows = gets_flows(target, group) ? std::nullopt : active_flows(target.slot);
+      is_changed = note_flows(target, group, flows) || is_changed;
+    }
+  }
+  return is_changed;
+}
+
+std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
+  std::vector<Alarm> noted = parts_.host.alarms();
+  if (!publication_->alarm().empty()) noted.push_back({AlarmKind::publish, publication_->alarm()});
+  if (!keeper_.alarm().empty()) noted.push_back({AlarmKind::store, keeper_.alarm()});
+  if (!holder_.alarm().text.empty()) noted.push_back(holder_.alarm());
+  noted.insert(noted.end(), news_.nic_alarms().begin(), news_.nic_alarms().end());
+  return all_alarms(std::move(noted), {.state = state_,
+                                       .engine = engine,
+                                       .given = publication_->contents(),
+                                       .routes = parts_.routes});
 }
 
 Snapshot Reconciler::snapshot() const {
-  const std::uint64_t now_ns = hooks_.now().monotonic_ns;
+  const std::uint64_t now = now_ns();
   const SnapshotSources sources{.state = state_,
-                                .listener_sums = listener_sums_,
-                                .target_sums = target_sums_,
-                                .find_next_hop = hooks_.find_next_hop,
+                                .counters = counters_,
+                                .routes = parts_.routes,
                                 .is_engine_unseen = engine_.is_unseen(),
-                                .now_ns = now_ns};
+                                .now_ns = now};
   Snapshot out;
   out.node = state_.node.name;
   out.zone = state_.node.zone;
   out.version = options_.version;
   out.start_ns = options_.start_ns;
-  out.generation = publisher_->generation();
+  out.generation = publication_->generation();
   out.config_applied_ns = state_.config.applied_ns;
   out.config_source = state_.config.source;
   out.config_file = options_.config_file;
-  out.is_config_file_in_force = hooks_.is_said_by_config_file(state_.config.text);
+  out.is_config_file_in_force = parts_.source.says(state_.config.text);
   out.config_error = config_error_;
-  out.arena_bytes = publisher_->arena_bytes();
-  out.arena_used_bytes = publisher_->arena_used_bytes();
-  out.engine = engine_.snapshot(publisher_->generation(), published_at_ns_, now_ns);
+  out.arena_bytes = publication_->segment().arena_bytes();
+  out.arena_used_bytes = publication_->segment().arena_used_bytes();
+  out.engine = engine_snapshot(now);
   out.engine.wanted_kind = to_string(state_.node.engine);
   out.alarms = alarms(out.engine);
-  out.probe_lateness_ns = static_cast<std::uint64_t>(hooks_.probe_lateness_ns());
+  out.probe_lateness_ns = static_cast<std::uint64_t>(parts_.health.lateness().count());
   out.listeners = snapshot_listeners(sources);
   out.target_groups = snapshot_groups(sources);
   return out;

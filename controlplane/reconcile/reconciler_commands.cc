@@ -5,9 +5,12 @@
 #include <optional>
 #include <utility>
 
+#include "controlplane/config/dump.h"
 #include "controlplane/reconcile/apply.h"
+#include "controlplane/reconcile/image_plan.h"
 #include "controlplane/reconcile/reconciler.h"
 #include "controlplane/reconcile/recover.h"
+#include "controlplane/reconcile/restore.h"
 #include "dataplane/core/nanoseconds.h"
 
 namespace millrace::control {
@@ -35,16 +38,16 @@ std::string lack_of_flows(const TargetRecord& target, const GroupState& group) {
 }  // namespace
 
 Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
-  hooks_.note_progress();  // it was loaded
-  std::string text = hooks_.config_text(config);
-  // The file may have changed since it was read; what it said then counts. Whether another text
-  // says the same is found out at a start, because that takes as long as to load both. If the file
-  // cannot be read now, what it said last counts: it may come back as it was.
-  std::optional<std::string> file_text = hooks_.config_file_text();
+  parts_.host.note_progress();  // it was loaded
+  std::string text = dump_config(config);
+  // The file may have changed since it was read: what it said then is what counts. Whether another
+  // text says the same is for a start to find out: that takes as long as to load both. Of a file
+  // that cannot be read now, what it said last counts: it may come back as it was.
+  std::optional<std::string> file_text = parts_.source.text();
   const bool is_from_file = source == options_.config_file;
   return bring_in(config, {.text = std::move(text),
                            .source = std::move(source),
-                           .applied_ns = hooks_.now().realtime_ns,
+                           .applied_ns = parts_.clock.now().realtime_ns,
                            .is_from_file = is_from_file,
                            .file_text = std::move(file_text).value_or(state_.config.file_text)});
 }
@@ -57,41 +60,42 @@ Status Reconciler::resume(const Config& config) {
 
 bool Reconciler::is_stored_config_newer_than_file() const {
   const AppliedConfig& stored = state_.config;
-  return !stored.text.empty() && !stored.is_from_file &&
-         hooks_.is_said_by_config_file(stored.file_text) &&
-         !hooks_.is_said_by_config_file(stored.text);
+  return !stored.text.empty() && !stored.is_from_file && parts_.source.says(stored.file_text) &&
+         !parts_.source.says(stored.text);
 }
 
 Result<ApplyOutcome> Reconciler::bring_in(const Config& config, AppliedConfig applied) {
-  hooks_.note_progress();
-  const Moment now = hooks_.now();
+  parts_.host.note_progress();
+  const Moment now = parts_.clock.now();
   if (!is_applied_) take_over_what_is_in_force(config, now);
-  if (Status reserved = reserve_ids(ids_needed(state_, config)); !reserved) return reserved.error();
+  if (Status reserved = keeper_.reserve_ids(state_.ids, ids_needed(state_, config)); !reserved)
+    return reserved.error();
   ControlState before = state_;
   Result<ApplyOutcome> outcome = apply_config(state_, config, now.monotonic_ns);
   if (!outcome) return outcome;
   state_.config = std::move(applied);
   if (Status done = carry_out(std::move(before), now); !done) return done.error();
   report_config_error("");
-  outcome->generation = publisher_->generation();
+  outcome->generation = publication_->generation();
   outcome->warnings = with_engine(lacks_of_targets(state_));
   return outcome;
 }
 
 Result<ApplyOutcome> Reconciler::rehearse(const Config& config) {
-  hooks_.note_progress();  // it was loaded
-  const Moment now = hooks_.now();
-  if (Status reserved = reserve_ids(ids_needed(state_, config)); !reserved) return reserved.error();
+  parts_.host.note_progress();  // it was loaded
+  const Moment now = parts_.clock.now();
+  if (Status reserved = keeper_.reserve_ids(state_.ids, ids_needed(state_, config)); !reserved)
+    return reserved.error();
   ControlState trial = state_;
   Result<ApplyOutcome> outcome = apply_config(trial, config, now.monotonic_ns);
   if (!outcome) return outcome;
   update_epochs(trial, now.monotonic_ns);
-  hooks_.note_progress();
-  const Status prepared = publisher_->prepare(plan_image(trial, surroundings(now.monotonic_ns)));
-  publisher_->abandon();
-  hooks_.note_progress();
+  parts_.host.note_progress();
+  const Status prepared = publication_->prepare(plan_image(trial, surroundings(now.monotonic_ns)));
+  publication_->abandon();
+  parts_.host.note_progress();
   if (!prepared) return prepared.error();
-  outcome->generation = publisher_->generation();
+  outcome->generation = publication_->generation();
   outcome->warnings = lacks_of_targets(trial);
   return outcome;
 }
@@ -109,10 +113,10 @@ Status Reconciler::carry_out(ControlState before, const Moment& now) {
 
 // Called before the first config is applied, and so before anything is published.
 void Reconciler::take_over_what_is_in_force(const Config& config, const Moment& now) {
-  const core::ConfigView& in_force = publisher_->published();
+  const core::ConfigView& in_force = publication_->in_force();
   const Recovered recovered = recover_in_force(state_, in_force, config);
-  if (recovered.is_anything()) hooks_.log(LogLevel::warning, to_string(recovered));
-  state_.ids.skip_to(publisher_->id_floor());
+  if (recovered.is_anything()) parts_.host.log(LogLevel::warning, to_string(recovered));
+  state_.ids.skip_to(publication_->segment().id_floor());
   if (in_force.image == nullptr) state_.ids.skip_to(unseen_id_floor(now));
   restore_epochs(state_, in_force, now.monotonic_ns);
   restore_ways(state_, in_force);
@@ -128,37 +132,16 @@ std::uint32_t Reconciler::unseen_id_floor(const Moment& now) const {
   const EngineSnapshot engine = engine_.snapshot(0, 0, now.monotonic_ns);
   std::uint32_t highest = 0;
   if (engine.flow_table_count != 0) {
-    highest = hooks_.highest_flow_id(engine.flow_table_dir, engine.flow_table_count);
+    highest = parts_.host.highest_flow_id(engine.flow_table_dir, engine.flow_table_count);
   }
   return std::max(static_cast<std::uint32_t>(seconds), std::min(highest, UINT32_MAX - 1) + 1);
-}
-
-// No id is given out before the store has noted it: an id that was forgotten would be given out
-// twice.
-Status Reconciler::reserve_ids(std::uint32_t count) {
-  if (count <= state_.ids.room()) return ok();
-  const std::uint64_t floor = std::uint64_t{state_.ids.next()} + count + kNumberStep;
-  if (floor > UINT32_MAX) {
-    return Error{"no ids are left for " + std::to_string(count) +
-                 " new listeners, target groups and targets"};
-  }
-  const auto new_floor = static_cast<std::uint32_t>(floor);
-  const Status saved = store_.save_id_floor(new_floor);
-  if (!saved) {
-    note_saved(saved);  // success would say nothing of the rest of the state
-    return saved.error().within(std::to_string(count) +
-                                " new listeners, target groups and targets get no ids while these "
-                                "cannot be stored");
-  }
-  state_.ids.raise(new_floor);
-  return ok();
 }
 
 Result<Reconciler::Warnings> Reconciler::drain(const TargetKey& key) {
   TargetRecord* target = find_target(key);
   if (target == nullptr) return Error{"no target " + key.to_string()};
   if (target->is_operator_drained) return Warnings{};
-  const Moment now = hooks_.now();
+  const Moment now = parts_.clock.now();
   const GroupState& group = state_.groups.at(key.group);
   ControlState before = state_;
   const bool was_failing_open = fails_open(group);
@@ -184,7 +167,7 @@ Result<Reconciler::Warnings> Reconciler::undrain(const TargetKey& key) {
   ControlState before = state_;
   target->is_operator_drained = false;
   end_drain(*target);
-  if (Status done = carry_out(std::move(before), hooks_.now()); !done) return done.error();
+  if (Status done = carry_out(std::move(before), parts_.clock.now()); !done) return done.error();
   const std::string lack = lack_of_flows(*target, state_.groups.at(key.group));
   if (lack.empty()) return with_engine({});
   return with_engine({key.to_string() + " gets no new flows all the same: " + lack});
@@ -194,8 +177,7 @@ Result<Reconciler::Warnings> Reconciler::undrain(const TargetKey& key) {
 // moment. Without an engine nothing is forwarded, and one that starts begins with the newest
 // generation.
 Reconciler::Warnings Reconciler::with_engine(Warnings warnings) const {
-  const EngineSnapshot engine =
-      engine_.snapshot(publisher_->generation(), published_at_ns_, hooks_.now().monotonic_ns);
+  const EngineSnapshot engine = engine_snapshot(now_ns());
   if (engine.state == EngineState::stopped || engine.problem.empty()) return warnings;
   const std::string before = "the engine goes on by generation " +
                              std::to_string(engine.adopted_generation) +

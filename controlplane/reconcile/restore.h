@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "controlplane/reconcile/clock.h"
 #include "controlplane/reconcile/control_state.h"
 #include "controlplane/store/stored_state.h"
 #include "dataplane/core/config_view.h"
@@ -13,14 +14,7 @@
 
 namespace millrace::control {
 
-// The same moment on both clocks. Deadlines are kept on the monotonic clock, which no operator
-// sets. They are stored on the wall clock, which goes on over a reboot.
-struct Moment {
-  std::uint64_t monotonic_ns = 0;
-  std::uint64_t realtime_ns = 0;
-};
-
-// `generation_floor` and the parts taken from `state` make up the whole.
+// `generation_floor` and what it takes from `state` make the whole.
 [[nodiscard]] StoredState to_store(const ControlState& state, std::uint64_t generation_floor,
                                    const Moment& now);
 

@@ -26,7 +26,7 @@ TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& gro
         record.drain_deadline_ns > sources.now_ns ? record.drain_deadline_ns - sources.now_ns : 0;
     target.drain_seconds_left = static_cast<std::uint32_t>((left_ns + kSecondNs - 1) / kSecondNs);
   }
-  const std::optional<NextHopInfo> hop = sources.find_next_hop(record.key.address);
+  const std::optional<NextHopInfo> hop = sources.routes.find(record.key.address);
   if (!sources.is_engine_unseen) {
     target.next_hop_resolved = hop && hop->resolved;
     target.mtu = hop ? hop->mtu : std::uint16_t{0};
@@ -36,7 +36,7 @@ TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& gro
     target.lookup_share = static_cast<double>(group.epochs.slots_owned(record.id)) /
                           static_cast<double>(table->slots.size());
   }
-  target.stats = sources.target_sums.sum(record.id);
+  target.stats = sources.counters.target(record.id);
   return target;
 }
 
@@ -54,7 +54,7 @@ std::vector<ListenerSnapshot> snapshot_listeners(const SnapshotSources& sources)
                    .target_group = record.target_group,
                    .forwarding = sources.state.groups.at(record.target_group).settings.forwarding,
                    .tcp_idle_timeout_seconds = record.tcp_idle_timeout_seconds,
-                   .stats = sources.listener_sums.sum(record.id)});
+                   .stats = sources.counters.listener(record.id)});
   }
   return out;
 }

@@ -4,21 +4,20 @@
 // and pure.
 #pragma once
 
-#include <functional>
-#include <optional>
+#include <cstdint>
+#include <vector>
 
-#include "controlplane/net/next_hops.h"
+#include "controlplane/net/route_watch.h"
 #include "controlplane/reconcile/control_state.h"
-#include "controlplane/reconcile/observations.h"
+#include "controlplane/reconcile/owner_counters.h"
 #include "controlplane/reconcile/snapshot.h"
 
 namespace millrace::control {
 
 struct SnapshotSources {
   const ControlState& state;
-  const CounterSums<mr_listener_stats>& listener_sums;
-  const CounterSums<mr_target_stats>& target_sums;
-  std::function<std::optional<NextHopInfo>(const IpAddress&)> find_next_hop;
+  const OwnerCounters& counters;
+  const RouteWatch& routes;
   bool is_engine_unseen;
   std::uint64_t now_ns;  // CLOCK_MONOTONIC
 };

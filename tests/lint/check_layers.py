@@ -38,6 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "controlplane/net": ("controlplane/model",),
     "controlplane/reconcile": (
         "controlplane/model",
+        "controlplane/config",
         "controlplane/lookup",
         "controlplane/store",
         "controlplane/publish",

@@ -196,7 +196,7 @@ TEST_F(LostStoreTest, fault_75_without_anything_in_force_ids_begin_above_clock_a
   lose_store();
   ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
   world_.realtime_ns = 100 * kSecondNs;  // a clock that has not been set yet
-  world_.highest_flow_id = 4'000'000'000;
+  world_.flow_id_max = 4'000'000'000;
   restart(kThree);
   EXPECT_GT(world_->snapshot().listeners[0].id, 4'000'000'000u);
   EXPECT_GT(world_.target("10.0.1.11").id, 4'000'000'000u);
@@ -241,7 +241,7 @@ TEST_F(LostStoreTest, ids_that_have_run_out_are_told) {
   lose_store();
   ASSERT_EQ(::unlink(world_.dir().file("config").c_str()), 0);
   world_.start_engine();
-  world_.highest_flow_id = UINT32_MAX;
+  world_.flow_id_max = UINT32_MAX;
   (void)world_.start();
   Result<ApplyOutcome> refused = world_->apply(web_config(kThree), "test");
   ASSERT_FALSE(refused);

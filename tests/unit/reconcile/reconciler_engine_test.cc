@@ -61,12 +61,12 @@ TEST_F(ReconcilerEngineTest, engine_that_has_ended_is_not_called_running) {
   world_.start_engine();
   world_.pass(1);
   const std::string process = "process " + std::to_string(::getpid());
-  EXPECT_EQ(world_.log.back().second, "the engine runs");
+  EXPECT_EQ(world_.log_lines.back().second, "the engine runs");
   world_.kill_engine();
-  world_.log.clear();
+  world_.log_lines.clear();
   (void)world_.start();  // a control plane that finds what the engine left
-  ASSERT_FALSE(world_.log.empty());
-  EXPECT_EQ(world_.log[0].second, "the engine that ran last was " + process);
+  ASSERT_FALSE(world_.log_lines.empty());
+  EXPECT_EQ(world_.log_lines[0].second, "the engine that ran last was " + process);
   EXPECT_THAT(world_->snapshot().engine.problem, HasSubstr(process + ", has ended"));
 }
 
@@ -204,7 +204,7 @@ TEST_F(ReconcilerEngineTest, twin_that_somebody_deletes_is_one_alarm_and_holds_h
   const Alarm alarm = world_->snapshot().alarms[0];
   EXPECT_EQ(alarm.kind, AlarmKind::twin);
   EXPECT_THAT(alarm.text, HasSubstr("\"The twin is gone or down\"), and restart the engine"));
-  EXPECT_EQ(world_.log.back(), (std::pair{LogLevel::error, alarm.text}));
+  EXPECT_EQ(world_.log_lines.back(), (std::pair{LogLevel::error, alarm.text}));
 
   world_.link = {.is_set_down = true};
   world_.pass(1);
@@ -231,7 +231,7 @@ TEST_F(ReconcilerEngineTest, engine_that_cannot_be_seen_keeps_what_is_in_force_a
   std::ofstream(world_.dir().file("stats")) << "of another release";
   for (const std::string& address : kThree)
     world_.set_unresolved(address, "which no engine drives");
-  world_.log.clear();
+  world_.log_lines.clear();
   world_.outer_alarms = {{AlarmKind::hold, "3 of 3 targets not probed"}};
   (void)world_.start();
   (void)apply(web_config(kThree));
@@ -246,7 +246,7 @@ TEST_F(ReconcilerEngineTest, engine_that_cannot_be_seen_keeps_what_is_in_force_a
   EXPECT_THAT(snapshot.alarms[0].text, HasSubstr("ways to targets stay as they are"));
   EXPECT_EQ(world_.target("10.0.1.11").next_hop_resolved, std::nullopt);
   EXPECT_EQ(world_.target("10.0.1.11").next_hop, "");
-  const auto told = std::ranges::count_if(world_.log, [](const auto& line) {
+  const auto told = std::ranges::count_if(world_.log_lines, [](const auto& line) {
     return line.first == LogLevel::error && line.second.find("cannot be read") != std::string::npos;
   });
   EXPECT_EQ(told, 1);
@@ -414,7 +414,7 @@ TEST_F(ReconcilerEngineTest, fault_82_counters_go_on_over_a_restart_of_the_contr
 TEST_F(ReconcilerEngineTest, what_happens_is_logged_at_its_level) {
   const auto level_of = [&](const std::string& what) -> std::optional<LogLevel> {
     std::optional<LogLevel> last;
-    for (const auto& [level, line] : world_.log) {
+    for (const auto& [level, line] : world_.log_lines) {
       if (line.find(what) != std::string::npos) last = level;
     }
     return last;

@@ -7,6 +7,7 @@
 
 #include <set>
 
+#include "controlplane/config/dump.h"
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/wire.h"
 #include "tests/unit/reconcile/world.h"

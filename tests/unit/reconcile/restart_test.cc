@@ -8,6 +8,7 @@
 
 #include <set>
 
+#include "controlplane/config/dump.h"
 #include "controlplane/reconcile/restore.h"
 #include "tests/support/cc/random_settings.h"
 #include "tests/unit/reconcile/world.h"

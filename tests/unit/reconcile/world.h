@@ -1,27 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A Reconciler with everything around it under the test's control: clocks, kernel, health, files.
+// A Reconciler with everything around it under the test's control: the fake node, a config file,
+// an engine.
 #pragma once
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <fstream>
-#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <variant>
 #include <vector>
 
-#include "controlplane/config/dump.h"
 #include "controlplane/config/file_watch.h"
 #include "controlplane/config/load.h"
 #include "controlplane/reconcile/reconciler.h"
-#include "dataplane/core/nanoseconds.h"
 #include "tests/support/cc/address.h"
+#include "tests/support/cc/fake_node.h"
 #include "tests/support/cc/temp_dir.h"
 #include "tests/unit/reconcile/fake_engine.h"
 
@@ -65,22 +62,22 @@ target_groups:
   return config_of(yaml);
 }
 
-class World {
+class World : public FakeNode {
  public:
-  World() { realtime_ns = 1'700'000'000 * kSecondNs; }
-
   // Starts a control plane; one that runs already is ended first, like by a kill.
   Reconciler& start() {
     reconciler_.reset();
     is_woken = false;
     Result<control::StateStore> store = control::StateStore::open(dir_.file("state.db"));
     EXPECT_TRUE(store) << store.error().message;
-    Result<std::unique_ptr<Reconciler>> opened = Reconciler::open({.runtime_dir = dir_.path(),
-                                                                   .config_file = config_file_,
-                                                                   .segment_bytes = segment_bytes,
-                                                                   .version = "test",
-                                                                   .start_ns = 1},
-                                                                  std::move(*store), hooks());
+    Result<std::unique_ptr<Reconciler>> opened = Reconciler::open(
+        {.runtime_dir = dir_.path(),
+         .config_file = config_file_,
+         .segment_bytes = segment_bytes,
+         .version = "test",
+         .start_ns = 1},
+        std::move(*store),
+        {.clock = *this, .host = *this, .health = *this, .routes = *this, .source = file_watch_});
     EXPECT_TRUE(opened) << opened.error().message;
     reconciler_ = std::move(*opened);
     return *reconciler_;
@@ -125,22 +122,22 @@ class World {
 
   // The kernel now knows this target's neighbour.
   void resolve(const std::string& address, std::uint8_t last_mac_byte, std::uint16_t mtu = 1500) {
-    next_hops_[ip(address)] = {.twin_index = FakeEngine::kTwinIndex,
-                               .mac = {2, 0, 0, 0, 0, last_mac_byte},
-                               .resolved = true,
-                               .mtu = mtu,
-                               .source = std::nullopt,
-                               .text = "resolved"};
+    next_hops[ip(address)] = {.twin_index = FakeEngine::kTwinIndex,
+                              .mac = {2, 0, 0, 0, 0, last_mac_byte},
+                              .resolved = true,
+                              .mtu = mtu,
+                              .source = std::nullopt,
+                              .text = "resolved"};
   }
   // And would send to it from `source`.
   void set_source(const std::string& address, const std::string& source) {
-    next_hops_[ip(address)].source = ip(source);
+    next_hops[ip(address)].source = ip(source);
   }
   void set_unresolved(const std::string& address, const std::string& why) {
-    next_hops_[ip(address)] = {};
-    next_hops_[ip(address)].text = why;
+    next_hops[ip(address)] = {};
+    next_hops[ip(address)].text = why;
   }
-  void forget_next_hops() { next_hops_.clear(); }
+  void forget_next_hops() { next_hops.clear(); }
 
   static TargetKey key(const std::string& address) {
     return {.group = "web", .address = ip(address), .port = 8080};
@@ -168,73 +165,12 @@ class World {
     ASSERT_EQ(std::rename(dir_.file("new").c_str(), config_file_.c_str()), 0);
   }
 
-  std::uint64_t now_ns = 1000 * kSecondNs;
-  std::uint64_t realtime_ns;
   std::uint64_t segment_bytes = 8 << 20;
-  std::vector<control::HealthTarget> health_targets;
-  std::vector<IpAddress> watched;
-  int plan_count = 0;  // how often everything was worked out
-  std::vector<IpAddress> own_addresses;
-  std::vector<control::LocalMac> own_macs;
-  std::set<std::uint32_t> twins;
-  std::string hold;
-  std::set<TargetKey> held_targets;
-  std::uint32_t highest_flow_id = 0;
-  std::vector<control::Alarm> outer_alarms;  // of the parts outside
-  bool is_woken = false;
-  int progress_count = 0;   // signs of life
-  control::LinkState link;  // of the twin, as the kernel says
-  std::vector<std::pair<control::LogLevel, std::string>> log;
 
  private:
-  control::ReconcilerHooks hooks() {
-    return {.now =
-                [this] {
-                  return control::Moment{now_ns, realtime_ns};
-                },
-            .config_text = control::dump_config,
-            .set_health_targets = [this](auto targets) { health_targets = std::move(targets); },
-            .set_health_hold =
-                [this](auto now_held) {
-                  hold = now_held.reason;
-                  held_targets = std::move(now_held.targets);
-                },
-            .set_twins = [this](auto indices) { twins = std::move(indices); },
-            .watch_next_hops =
-                [this](auto addresses) {
-                  watched = std::move(addresses);
-                  ++plan_count;
-                },
-            .find_next_hop = [this](const IpAddress& address) -> std::optional<NextHopInfo> {
-              const auto found = next_hops_.find(address);
-              if (found == next_hops_.end()) return std::nullopt;
-              return found->second;
-            },
-            .default_next_hop = [](auto) -> std::optional<NextHopInfo> { return std::nullopt; },
-            .local_addresses = [this] { return own_addresses; },
-            .local_macs = [this] { return own_macs; },
-            .own_interface =
-                [this](const IpAddress& address) {
-                  const bool is_own = std::ranges::count(own_addresses, address) != 0;
-                  return std::string(is_own ? "mr0" : "");
-                },
-            .link_state = [this](std::uint32_t) { return link; },
-            .highest_flow_id = [this](const auto&, auto) { return highest_flow_id; },
-            .alarms = [this] { return outer_alarms; },
-            .probe_lateness_ns = [] { return 0; },
-            .wake = [this] { is_woken = true; },
-            .config_file_text = [this] { return file_watch_.text(); },
-            .is_said_by_config_file =
-                [this](const std::string& text) { return file_watch_.says(text); },
-            .note_progress = [this] { ++progress_count; },
-            .log = [this](control::LogLevel level,
-                          const std::string& line) { log.emplace_back(level, line); }};
-  }
-
   test::TempDir dir_;
   std::string config_file_ = dir_.file("millrace.yaml");
   control::ConfigFileWatch file_watch_{config_file_};
-  std::map<IpAddress, NextHopInfo> next_hops_;
   std::uint64_t engine_start_ns_ = 100;
   std::optional<FakeEngine> engine_;
   std::unique_ptr<Reconciler> reconciler_;

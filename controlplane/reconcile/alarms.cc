@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// What needs the operator's attention, in sentences: status shows them, telemetry counts them.
-// Cold.
+#include "controlplane/reconcile/alarms.h"
+
 #include <algorithm>
 #include <set>
 #include <string>
-#include <vector>
+#include <utility>
 
-#include "controlplane/reconcile/reconciler.h"
 #include "dataplane/core/counted.h"
 #include "dataplane/rules/forwarding_rule.h"
 
 namespace millrace::control {
 
-std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
-  std::vector<Alarm> alarms = hooks_.alarms();
-  if (!publish_alarm_.empty()) alarms.push_back({AlarmKind::publish, publish_alarm_});
-  if (!store_alarm_.empty()) alarms.push_back({AlarmKind::store, store_alarm_});
-  if (!hold_alarm_.text.empty()) alarms.push_back(hold_alarm_);
-  alarms.insert(alarms.end(), nic_alarms_.begin(), nic_alarms_.end());
+namespace {
+
+void add_engine_alarms(const EngineSnapshot& engine, std::vector<Alarm>& alarms) {
   if (engine.is_unseen()) {
     std::erase_if(alarms, [](const Alarm& alarm) { return alarm.kind == AlarmKind::hold; });
     alarms.push_back({AlarmKind::engine_unseen,
@@ -29,7 +24,9 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
     alarms.push_back({AlarmKind::engine_kind, "the engine that runs is " + engine.kind +
                                                   ", but node.engine is " + engine.wanted_kind});
   }
-  add_own_vip_alarms(alarms);
+}
+
+void add_nic_alarms(const EngineSnapshot& engine, std::vector<Alarm>& alarms) {
   for (const NicSnapshot& nic : engine.nics) {
     if (!engine.is_running() || nic.idle_members == 0 || !nic.link_up) continue;
     alarms.push_back({AlarmKind::members,
@@ -44,19 +41,13 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
                           " of its rx queues reach no worker, so that a part of the clients gets "
                           "no service: restart the engine; its log says what happened"});
   }
-  for (const auto& [name, group] : state_.groups) {
-    if (engine.is_running()) add_unreachable_alarm(group, engine, alarms);
-    if (!encapsulates(group.settings.forwarding)) continue;
-    add_encap_source_alarm(group, alarms);
-    add_mtu_alarm(group, alarms);
-  }
-  return alarms;
 }
 
-// One alarm for each group, because targets of one group mostly share what is wrong. Ways that went
-// away together with their twin are left out, since the twin has its own alarm.
-void Reconciler::add_unreachable_alarm(const GroupState& group, const EngineSnapshot& engine,
-                                       std::vector<Alarm>& alarms) const {
+// One for each group: targets of one group mostly share what is wrong. Of ways that went with their
+// twin that is told already.
+void add_unreachable_alarm(const GroupState& group, const AlarmSources& sources,
+                           std::vector<Alarm>& alarms) {
+  const EngineSnapshot& engine = sources.engine;
   const TargetRecord* first = nullptr;
   std::size_t count = 0;
   for (const auto& [key, target] : group.targets) {
@@ -69,7 +60,7 @@ void Reconciler::add_unreachable_alarm(const GroupState& group, const EngineSnap
     if (count++ == 0) first = &target;
   }
   if (first == nullptr) return;
-  const auto hop = hooks_.find_next_hop(first->key.address);
+  const auto hop = sources.routes.find(first->key.address);
   const std::string others = count == 1 ? "" : " and to " + std::to_string(count - 1) + " more";
   alarms.push_back(
       {AlarmKind::unreachable,
@@ -79,11 +70,12 @@ void Reconciler::add_unreachable_alarm(const GroupState& group, const EngineSnap
            (first->is_passed_over ? "new flows go to the others" : "packets for it are dropped")});
 }
 
-void Reconciler::add_encap_source_alarm(const GroupState& group, std::vector<Alarm>& alarms) const {
+void add_encap_source_alarm(const GroupState& group, const AlarmSources& sources,
+                            std::vector<Alarm>& alarms) {
   for (const auto& [key, target] : group.targets) {
     const bool is_v4 = key.address.is_v4();
-    const auto hop = hooks_.find_next_hop(key.address);
-    const mr_addr& source = is_v4 ? contents_.encap_source_v4 : contents_.encap_source_v6;
+    const auto hop = sources.routes.find(key.address);
+    const mr_addr& source = is_v4 ? sources.given.encap_source_v4 : sources.given.encap_source_v6;
     if (!hop || !hop->resolved || !(IpAddress{source} == IpAddress{})) continue;
     alarms.push_back(
         {AlarmKind::encap_source, "target group " + group.settings.name + " is forwarded by " +
@@ -95,14 +87,15 @@ void Reconciler::add_encap_source_alarm(const GroupState& group, std::vector<Ala
   }
 }
 
-// Clients whose packets do not fit are told so, and send smaller ones. But they send none smaller
-// than these sizes. A target gets packets of its own family.
-void Reconciler::add_mtu_alarm(const GroupState& group, std::vector<Alarm>& alarms) const {
+// Clients are told of what does not fit, and send smaller packets, but none below these sizes. A
+// target gets packets of its own family.
+void add_mtu_alarm(const GroupState& group, const AlarmSources& sources,
+                   std::vector<Alarm>& alarms) {
   constexpr std::uint32_t kSmallestV4 = 576;  // RFC 791 section 3.1: what every host must take
   if (!group.is_in_use) return;
   for (const auto& [key, target] : group.targets) {
     const bool is_v4 = key.address.is_v4();
-    const auto hop = hooks_.find_next_hop(key.address);
+    const auto hop = sources.routes.find(key.address);
     const std::uint32_t smallest = is_v4 ? kSmallestV4 : MR_IPV6_MTU_MIN;
     const std::uint32_t overhead =
         mr_outer_bytes(static_cast<std::uint8_t>(group.settings.forwarding), is_v4);
@@ -120,13 +113,12 @@ void Reconciler::add_mtu_alarm(const GroupState& group, std::vector<Alarm>& alar
   }
 }
 
-// The node got the address after the config was applied. plan_image() then leaves the VIP to the
-// kernel.
-void Reconciler::add_own_vip_alarms(std::vector<Alarm>& alarms) const {
+// An address that came after the config: plan_image() leaves it to the kernel.
+void add_own_vip_alarms(const AlarmSources& sources, std::vector<Alarm>& alarms) {
   std::set<IpAddress> told;
-  for (const auto& [key, listener] : state_.listeners) {
+  for (const auto& [key, listener] : sources.state.listeners) {
     if (!told.insert(key.vip).second) continue;
-    const std::string interface = hooks_.own_interface(key.vip);
+    const std::string interface = sources.routes.interface_of(key.vip);
     if (interface.empty()) continue;
     alarms.push_back(
         {AlarmKind::own_vip, "the VIP " + key.vip.to_string() + " of load balancer " +
@@ -134,6 +126,22 @@ void Reconciler::add_own_vip_alarms(std::vector<Alarm>& alarms) const {
                                  " has become an address of this node itself, on " + interface +
                                  ": its packets are left to the kernel until it is taken away"});
   }
+}
+
+}  // namespace
+
+std::vector<Alarm> all_alarms(std::vector<Alarm> noted, const AlarmSources& sources) {
+  std::vector<Alarm> alarms = std::move(noted);
+  add_engine_alarms(sources.engine, alarms);
+  add_own_vip_alarms(sources, alarms);
+  add_nic_alarms(sources.engine, alarms);
+  for (const auto& [name, group] : sources.state.groups) {
+    if (sources.engine.is_running()) add_unreachable_alarm(group, sources, alarms);
+    if (!encapsulates(group.settings.forwarding)) continue;
+    add_encap_source_alarm(group, sources, alarms);
+    add_mtu_alarm(group, sources, alarms);
+  }
+  return alarms;
 }
 
 }  // namespace millrace::control

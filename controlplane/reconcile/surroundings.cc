@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/surroundings.h"
+
+#include <algorithm>
+
+namespace millrace::control {
+
+std::optional<mr_next_hop> SurroundingsReader::resolved(
+    const std::optional<NextHopInfo>& hop) const {
+  if (!hop || !hop->resolved) return std::nullopt;
+  const std::optional<std::uint8_t> nic = engine_.nic_of_twin(hop->twin_index);
+  if (!nic) return std::nullopt;
+  mr_next_hop out{};
+  std::copy(hop->mac.begin(), hop->mac.end(), out.mac);
+  out.nic = *nic;
+  out.flags = MR_NEXT_HOP_RESOLVED;
+  return out;
+}
+
+// What the image in force says, while the kernel has not answered since our start, or nobody tells
+// for which interfaces its answers count: an engine that cannot be seen may well forward by it.
+core::ConfigView SurroundingsReader::stand_in(const core::ConfigView& in_force,
+                                              std::uint64_t now_ns) const {
+  const bool is_known = is_grace_over(now_ns) && !engine_.is_unseen();
+  return is_known ? core::ConfigView{} : in_force;
+}
+
+FindWay SurroundingsReader::way_to_targets(const core::ConfigView& in_force,
+                                           std::uint64_t now_ns) const {
+  return [this, before = stand_in(in_force, now_ns)](const TargetRecord& target) -> WayToTarget {
+    const auto info = routes_.find(target.key.address);
+    if (const auto hop = resolved(info)) return {.next_hop = *hop, .mtu = info->mtu};
+    const bool is_known =
+        target.slot < before.targets.size() && before.targets[target.slot].id == target.id;
+    if (!is_known) return {};
+    const mr_target& known = before.targets[target.slot];
+    return {.next_hop = known.next_hop, .mtu = known.mtu};
+  };
+}
+
+Surroundings SurroundingsReader::read(const ControlState& state, const core::ConfigView& in_force,
+                                      std::uint64_t now_ns) const {
+  const core::ConfigView before = stand_in(in_force, now_ns);
+  Surroundings around;
+  around.way_to = way_to_targets(in_force, now_ns);
+  read_default_next_hops(before.image, around);
+  read_own_addresses(before, around);
+  around.encap_source_v4 = encap_source(AddressFamily::ipv4, state, before.image);
+  around.encap_source_v6 = encap_source(AddressFamily::ipv6, state, before.image);
+  return around;
+}
+
+void SurroundingsReader::read_default_next_hops(const mr_image* before,
+                                                Surroundings& around) const {
+  const mr_image nothing{};
+  const mr_image& known = before == nullptr ? nothing : *before;
+  around.default_next_hop_v4 =
+      resolved(routes_.default_next_hop(AddressFamily::ipv4)).value_or(known.default_next_hop_v4);
+  around.default_next_hop_v6 =
+      resolved(routes_.default_next_hop(AddressFamily::ipv6)).value_or(known.default_next_hop_v6);
+}
+
+void SurroundingsReader::read_own_addresses(const core::ConfigView& before,
+                                            Surroundings& around) const {
+  for (const IpAddress& address : routes_.local_addresses()) {
+    around.local_addrs.push_back(address.addr);
+  }
+  if (around.local_addrs.empty()) {
+    around.local_addrs.assign(before.local_addrs.begin(), before.local_addrs.end());
+  }
+  for (const LocalMac& own : routes_.local_macs()) {
+    const std::optional<std::uint8_t> nic = engine_.nic_of_twin(own.twin_index);
+    if (!nic) continue;
+    mr_local_mac& out = around.local_macs.emplace_back();
+    std::copy(own.mac.begin(), own.mac.end(), out.mac);
+    out.nic = *nic;
+  }
+  if (around.local_macs.empty()) {
+    around.local_macs.assign(before.local_macs.begin(), before.local_macs.end());
+  }
+}
+
+// What the config names, else what the kernel would send from to the first such target.
+mr_addr SurroundingsReader::encap_source(AddressFamily family, const ControlState& state,
+                                         const mr_image* before) const {
+  const bool is_v4 = family == AddressFamily::ipv4;
+  const auto& named = is_v4 ? state.node.encap_source_v4 : state.node.encap_source_v6;
+  if (named) return named->addr;
+  for (const auto& [name, group] : state.groups) {
+    if (!encapsulates(group.settings.forwarding)) continue;
+    for (const auto& [key, target] : group.targets) {
+      if (key.address.is_v4() != is_v4) continue;
+      const auto hop = routes_.find(key.address);
+      if (hop && hop->source) return hop->source->addr;
+    }
+  }
+  if (before == nullptr) return {};
+  return is_v4 ? before->encap_source_v4 : before->encap_source_v6;
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the world around says to an image: ways to targets, default next hops, the node's own
+// addresses, and what encapsulated packets are sent from. Cold; time is an argument.
+//
+// After a restart, the image in force stands in for what the kernel has not been asked about yet: a
+// restart of the control plane must not cost a packet.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "controlplane/net/route_watch.h"
+#include "controlplane/reconcile/control_state.h"
+#include "controlplane/reconcile/engine_watch.h"
+#include "controlplane/reconcile/image_plan.h"
+#include "dataplane/core/config_view.h"
+#include "dataplane/core/nanoseconds.h"
+
+namespace millrace::control {
+
+class SurroundingsReader {
+ public:
+  // So long may the kernel take for its first answers.
+  static constexpr std::uint64_t kGraceNs = 5 * kSecondNs;
+
+  // Both must outlive this object; `opened_at_ns` is when the kernel was asked first.
+  SurroundingsReader(const RouteWatch& routes, const EngineWatch& engine,
+                     std::uint64_t opened_at_ns)
+      : routes_(routes), engine_(engine), opened_at_ns_(opened_at_ns) {}
+
+  // `in_force` must be valid while the answer is used.
+  [[nodiscard]] FindWay way_to_targets(const core::ConfigView& in_force,
+                                       std::uint64_t now_ns) const;
+  [[nodiscard]] Surroundings read(const ControlState& state, const core::ConfigView& in_force,
+                                  std::uint64_t now_ns) const;
+
+  [[nodiscard]] bool is_grace_over(std::uint64_t now_ns) const {
+    return now_ns >= opened_at_ns_ + kGraceNs;
+  }
+
+ private:
+  [[nodiscard]] core::ConfigView stand_in(const core::ConfigView& in_force,
+                                          std::uint64_t now_ns) const;
+  void read_default_next_hops(const mr_image* before, Surroundings& around) const;
+  void read_own_addresses(const core::ConfigView& before, Surroundings& around) const;
+  [[nodiscard]] mr_addr encap_source(AddressFamily family, const ControlState& state,
+                                     const mr_image* before) const;
+  [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
+
+  const RouteWatch& routes_;
+  const EngineWatch& engine_;
+  std::uint64_t opened_at_ns_;
+};
+
+}  // namespace millrace::control

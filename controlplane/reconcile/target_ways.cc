@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/target_ways.h"
+
+namespace millrace::control {
+
+namespace {
+
+bool has_way(const TargetRecord& target, const ImageContents& given) {
+  return (given.targets[target.slot].next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
+}
+
+}  // namespace
+
+NicMask note_nics(ControlState& state, const ImageContents& given) {
+  NicMask nics = 0;
+  for (auto& [name, group] : state.groups) {
+    for (auto& [key, target] : group.targets) {
+      if (has_way(target, given)) target.nic = given.targets[target.slot].next_hop.nic;
+      if (target.nic) nics |= NicMask{1} << *target.nic;
+    }
+  }
+  return nics;
+}
+
+std::set<TargetKey> targets_behind(NicMask nics, const ControlState& state) {
+  std::set<TargetKey> keys;
+  for (const auto& [name, group] : state.groups) {
+    for (const auto& [key, target] : group.targets) {
+      const bool is_behind = !target.nic || (nics >> *target.nic & 1) != 0;
+      if (is_behind) keys.insert(key);
+    }
+  }
+  return keys;
+}
+
+void note_ways(ControlState& state, const ImageContents& given, bool is_engine_running,
+               std::uint64_t now_ns, GroupQueue& changed) {
+  for (auto& [name, group] : state.groups) {
+    for (auto& [key, target] : group.targets) {
+      const bool is_reached = has_way(target, given);
+      if (!is_reached && !is_engine_running) {
+        target.no_way_since_ns = 0;
+        continue;
+      }
+      if (note_way(target, is_reached, now_ns)) changed.add(name);
+    }
+  }
+}
+
+}  // namespace millrace::control

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controlplane/reconcile/surroundings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/cc/address.h"
+#include "tests/support/cc/fake_node.h"
+#include "tests/support/cc/temp_dir.h"
+#include "tests/unit/reconcile/fake_engine.h"
+
+namespace millrace::control {
+namespace {
+
+using test::FakeEngine;
+using test::ip;
+
+class SurroundingsTest : public ::testing::Test {
+ protected:
+  SurroundingsTest() {
+    engine_.beat(kOpened);
+    (void)watch_.poll(kOpened, [](std::uint32_t) { return LinkState{}; });
+    target_.key = {.group = "web", .address = ip("10.0.1.11"), .port = 8080};
+    target_.id = 5;
+    before_target_.id = 5;
+    before_target_.mtu = 1400;
+    before_target_.next_hop.flags = MR_NEXT_HOP_RESOLVED;
+    before_target_.next_hop.mac[5] = 1;
+    image_.encap_source_v4 = ip("10.0.0.1").addr;
+    in_force_.image = &image_;
+    in_force_.targets = {&before_target_, 1};
+    in_force_.local_addrs = {&before_addr_, 1};
+  }
+  void resolve(std::uint32_t twin_index) {
+    node_.next_hops[target_.key.address] = {.twin_index = twin_index,
+                                            .mac = {2, 0, 0, 0, 0, 9},
+                                            .resolved = true,
+                                            .mtu = 1500,
+                                            .source = ip("10.0.0.2"),
+                                            .text = ""};
+  }
+  WayToTarget way(std::uint64_t now_ns) const {
+    return reader_.way_to_targets(in_force_, now_ns)(target_);
+  }
+
+  static constexpr std::uint64_t kOpened = 1000 * kSecondNs;
+  static constexpr std::uint64_t kLater = kOpened + SurroundingsReader::kGraceNs;
+  test::TempDir dir_;
+  test::FakeNode node_;
+  FakeEngine engine_{dir_.path()};
+  EngineWatch watch_{dir_.path()};
+  SurroundingsReader reader_{node_, watch_, kOpened};
+  TargetRecord target_;
+  mr_target before_target_{};
+  mr_addr before_addr_ = ip("10.0.0.1").addr;
+  mr_image image_{};
+  core::ConfigView in_force_;
+};
+
+TEST_F(SurroundingsTest, image_in_force_stands_in_until_the_kernel_has_had_time_to_answer) {
+  EXPECT_EQ(way(kLater - 1).next_hop.mac[5], 1);
+  EXPECT_EQ(way(kLater - 1).mtu, 1400);
+  EXPECT_EQ(way(kLater).next_hop.flags & MR_NEXT_HOP_RESOLVED, 0);
+  resolve(FakeEngine::kTwinIndex);
+  EXPECT_EQ(way(kOpened).next_hop.mac[5], 9) << "the kernel's word is the newer one";
+  EXPECT_EQ(way(kLater).mtu, 1500);
+}
+
+TEST_F(SurroundingsTest, slot_of_another_target_stands_in_for_nobody) {
+  before_target_.id = 4;
+  EXPECT_EQ(way(kOpened).next_hop.flags & MR_NEXT_HOP_RESOLVED, 0);
+}
+
+TEST_F(SurroundingsTest, way_by_an_interface_that_the_engine_does_not_drive_is_none) {
+  resolve(FakeEngine::kTwinIndex + 1);
+  EXPECT_EQ(way(kLater).next_hop.flags & MR_NEXT_HOP_RESOLVED, 0);
+}
+
+TEST_F(SurroundingsTest, own_addresses_are_the_kernels_as_soon_as_it_tells_some) {
+  const ControlState state;
+  EXPECT_EQ(IpAddress{reader_.read(state, in_force_, kOpened).local_addrs.at(0)}, ip("10.0.0.1"));
+  EXPECT_TRUE(reader_.read(state, in_force_, kLater).local_addrs.empty());
+  node_.own_addresses = {ip("10.0.0.7")};
+  EXPECT_EQ(IpAddress{reader_.read(state, in_force_, kOpened).local_addrs.at(0)}, ip("10.0.0.7"));
+  node_.own_macs = {{.twin_index = FakeEngine::kTwinIndex, .mac = {2, 1}}, {.twin_index = 99}};
+  EXPECT_EQ(reader_.read(state, in_force_, kLater).local_macs.size(), 1u) << "of the engine's nics";
+}
+
+TEST_F(SurroundingsTest, encapsulated_packets_are_sent_from_what_is_named_or_the_kernel_would_use) {
+  ControlState state;
+  state.groups["web"].settings.forwarding = Forwarding::ipip;
+  state.groups["web"].targets.emplace(target_.key, target_);
+  const auto source = [&](std::uint64_t now_ns) {
+    return IpAddress{reader_.read(state, in_force_, now_ns).encap_source_v4};
+  };
+  EXPECT_EQ(source(kOpened), ip("10.0.0.1")) << "as before";
+  EXPECT_EQ(source(kLater), IpAddress{}) << "none";
+  resolve(FakeEngine::kTwinIndex);
+  EXPECT_EQ(source(kOpened), ip("10.0.0.2"));
+  state.node.encap_source_v4 = ip("10.0.0.3");
+  EXPECT_EQ(source(kOpened), ip("10.0.0.3"));
+}
+
+}  // namespace
+}  // namespace millrace::control
