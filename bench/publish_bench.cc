@@ -11,7 +11,7 @@
 //     SECONDS  how long changes then come at RATE (1000) a second, whether or not they keep up
 //
 // The engine is the real program. The control plane is the real reconciler, store and publisher on
-// one thread with the timers of controlplane/main.cc; probes and the kernel's routes are not part
+// one thread with the timers of controlplane/daemon; probes and the kernel's routes are not part
 // of it: health is told to the reconciler as the checker would, next hops come from a map. A change
 // is in force when the engine's workers have acknowledged the first generation that says of its
 // target what was told last.
@@ -34,6 +34,7 @@
 
 #include "bench/fatal.h"
 #include "controlplane/reconcile/reconciler.h"
+#include "controlplane/store/state_store.h"
 #include "dataplane/os/clock.h"
 #include "dataplane/shm/stats_reader.h"
 #include "tests/support/cc/fake_node.h"
@@ -45,7 +46,7 @@ namespace {
 using namespace millrace::control;
 namespace asio = boost::asio;
 
-// As in controlplane/main.cc.
+// As in controlplane/daemon/control_plane.cc.
 constexpr std::chrono::milliseconds kTick{100};
 constexpr std::chrono::milliseconds kGather{2};
 constexpr double kPatienceMs = 60'000;
@@ -148,16 +149,13 @@ class ControlPlane final : private test::FakeNode {
                        .port = 8080});
     }
     reconciler_ = take(Reconciler::open(
-        {.runtime_dir = runtime_dir,
-         .config_file = "bench",
-         .version = "bench",
-         .start_ns = clock_ns(CLOCK_BOOTTIME)},
-        take(StateStore::open(state_dir + "/state.db")),
+        {.runtime_dir = runtime_dir, .version = "bench", .start_ns = clock_ns(CLOCK_BOOTTIME)},
+        std::make_unique<StateStore>(take(StateStore::open(state_dir + "/state.db"))),
         {.clock = *this, .host = *this, .health = *this, .routes = *this, .source = source_}));
     tick();
   }
 
-  void apply(const Config& config) { (void)take(reconciler_->apply(config, "bench")); }
+  void apply(const Config& config) { (void)take(reconciler_->apply(config, source_.name())); }
   void set_health(std::uint32_t target, bool is_healthy) {
     TargetHealth health{.state = is_healthy ? TargetState::healthy : TargetState::unhealthy,
                         .reason = is_healthy ? HealthReason::none : HealthReason::timeout,

@@ -23,15 +23,18 @@ class ConfigFileWatch final : public ConfigSource {
 
   explicit ConfigFileWatch(std::string path) : path_(std::move(path)) {}
 
+  [[nodiscard]] const std::string& name() const override { return path_; }
+  // One that cannot be read is wrong like any.
+  [[nodiscard]] LoadResult load(const FindOwnInterface& own_interface) const override {
+    return load_config_file(path_, own_interface);
+  }
   [[nodiscard]] std::optional<std::string> text() const override;
   // Does its work again only when the file or `text` has changed since the last call.
   [[nodiscard]] bool says(const std::string& text) override;
 
-  // Call it often, with the config in force as text.
-  void look(const std::string& in_force, std::uint64_t now_ns);
-
-  // What is wrong since kEditNs or more, with what to do; "" when nothing is.
-  [[nodiscard]] const std::string& alarm() const { return alarm_; }
+  void look(const std::string& in_force, std::uint64_t now_ns) override;
+  // From kEditNs on.
+  [[nodiscard]] const std::string& alarm() const override { return alarm_; }
 
  private:
   [[nodiscard]] bool is_changed();

@@ -36,13 +36,13 @@ Reconciler::Reconciler(Options options, const Parts& parts, ControlState state, 
       holder_(parts.host, parts.health),
       surroundings_(parts.routes, engine_, now_ns()) {}
 
-Result<std::unique_ptr<Reconciler>> Reconciler::open(Options options, StateStore store,
+Result<std::unique_ptr<Reconciler>> Reconciler::open(Options options, std::unique_ptr<Store> store,
                                                      const Parts& parts) {
-  Result<ControlState> state = from_store(store.state(), parts.clock.now());
+  Result<ControlState> state = from_store(store->state(), parts.clock.now());
   if (!state) return state.error();
   auto publication = Publication::open(
       {.runtime_dir = options.runtime_dir, .segment_bytes = options.segment_bytes},
-      store.state().generation_floor, parts.host);
+      store->state().generation_floor, parts.host);
   if (!publication) return publication.error();
 
   std::unique_ptr<Reconciler> reconciler(
@@ -332,7 +332,7 @@ Snapshot Reconciler::snapshot() const {
   out.generation = publication_->generation();
   out.config_applied_ns = state_.config.applied_ns;
   out.config_source = state_.config.source;
-  out.config_file = options_.config_file;
+  out.config_file = parts_.source.name();
   out.is_config_file_in_force = parts_.source.says(state_.config.text);
   out.config_error = config_error_;
   out.arena_bytes = publication_->segment().arena_bytes();

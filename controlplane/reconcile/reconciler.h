@@ -34,7 +34,7 @@
 #include "controlplane/reconcile/publication.h"
 #include "controlplane/reconcile/state_keeper.h"
 #include "controlplane/reconcile/surroundings.h"
-#include "controlplane/store/state_store.h"
+#include "controlplane/store/store.h"
 
 namespace millrace::control {
 
@@ -42,7 +42,6 @@ class Reconciler final : public Controller {
  public:
   struct Options {
     std::string runtime_dir;
-    std::string config_file;  // its path, for the operator
     std::uint64_t segment_bytes = Publisher::Options{}.segment_bytes;
     std::string version;
     std::uint64_t start_ns = 0;  // CLOCK_BOOTTIME
@@ -56,7 +55,8 @@ class Reconciler final : public Controller {
     ConfigSource& source;
   };
   // Goes on from what the store and the config segment hold. Publishes nothing before apply().
-  [[nodiscard]] static Result<std::unique_ptr<Reconciler>> open(Options options, StateStore store,
+  [[nodiscard]] static Result<std::unique_ptr<Reconciler>> open(Options options,
+                                                                std::unique_ptr<Store> store,
                                                                 const Parts& parts);
 
   [[nodiscard]] Result<ApplyOutcome> apply(Config config, std::string source) override;

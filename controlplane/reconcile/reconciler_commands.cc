@@ -44,7 +44,7 @@ Result<ApplyOutcome> Reconciler::apply(Config config, std::string source) {
   // text says the same is for a start to find out: that takes as long as to load both. Of a file
   // that cannot be read now, what it said last counts: it may come back as it was.
   std::optional<std::string> file_text = parts_.source.text();
-  const bool is_from_file = source == options_.config_file;
+  const bool is_from_file = source == parts_.source.name();
   return bring_in(config, {.text = std::move(text),
                            .source = std::move(source),
                            .applied_ns = parts_.clock.now().realtime_ns,

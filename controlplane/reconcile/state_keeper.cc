@@ -8,7 +8,7 @@ namespace millrace::control {
 Status StateKeeper::save(const ControlState& state, std::uint64_t generation, const Moment& now) {
   trouble_.note_try(now.monotonic_ns);
   if (is_floor_reached(generation)) generation_floor_ = generation + 1 + kNumberStep;
-  Status saved = store_.save(to_store(state, generation_floor_, now));
+  Status saved = store_->save(to_store(state, generation_floor_, now));
   note_saved(saved);
   return saved;
 }
@@ -20,7 +20,7 @@ void StateKeeper::save_targets(const std::vector<StoredTarget>& targets, const C
     (void)save(state, generation, now);  // it has its alarm
     return;
   }
-  note_saved(store_.save_targets(targets));
+  note_saved(store_->save_targets(targets));
 }
 
 Status StateKeeper::reserve_ids(NumberSource<std::uint32_t>& ids, std::uint32_t count) {
@@ -31,7 +31,7 @@ Status StateKeeper::reserve_ids(NumberSource<std::uint32_t>& ids, std::uint32_t 
                  " new listeners, target groups and targets"};
   }
   const auto new_floor = static_cast<std::uint32_t>(floor);
-  const Status saved = store_.save_id_floor(new_floor);
+  const Status saved = store_->save_id_floor(new_floor);
   if (!saved) {
     note_saved(saved);  // success would say nothing of the rest of the state
     return saved.error().within(std::to_string(count) +

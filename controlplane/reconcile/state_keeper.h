@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,17 +14,17 @@
 #include "controlplane/reconcile/control_state.h"
 #include "controlplane/reconcile/host.h"
 #include "controlplane/reconcile/trouble.h"
-#include "controlplane/store/state_store.h"
+#include "controlplane/store/store.h"
 #include "dataplane/core/result.h"
 
 namespace millrace::control {
 
 class StateKeeper {
  public:
-  StateKeeper(StateStore store, Host& host)
+  StateKeeper(std::unique_ptr<Store> store, Host& host)
       : store_(std::move(store)),
         trouble_(host),
-        generation_floor_(store_.state().generation_floor) {}
+        generation_floor_(store_->state().generation_floor) {}
 
   // Stores all. `generation` is in force; one publish may follow at most, and the stored floor
   // stays ahead of it.
@@ -48,7 +49,7 @@ class StateKeeper {
   }
   void note_saved(const Status& saved);
 
-  StateStore store_;
+  std::unique_ptr<Store> store_;
   Trouble trouble_;
   std::uint64_t generation_floor_;  // as stored
 };

@@ -8,31 +8,26 @@
 // then anyway.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 
 #include "controlplane/store/sqlite.h"
-#include "controlplane/store/stored_state.h"
+#include "controlplane/store/store.h"
 #include "dataplane/core/result.h"
 
 namespace millrace::control {
 
-class StateStore {
+class StateStore final : public Store {
  public:
   // Opens or creates the file and checks it as a whole. The errors name the file and what to do: a
   // damaged one is for the operator to move away, since going on without it forgets drains.
   [[nodiscard]] static Result<StateStore> open(const std::string& path);
 
-  // What was last saved, rows in order of their keys; all defaults in a new file.
-  [[nodiscard]] const StoredState& state() const { return state_; }
-
-  // Makes `state` the stored one. On failure (disk full, ...) the file holds what it held before,
-  // and the next save tries everything again.
-  [[nodiscard]] Status save(StoredState state);
-  // Raises the floor alone: before ids below it are given out.
-  [[nodiscard]] Status save_id_floor(std::uint32_t id_floor);
-  // The same for these targets alone, as far as they are stored already.
-  [[nodiscard]] Status save_targets(std::span<const StoredTarget> targets);
+  [[nodiscard]] const StoredState& state() const override { return state_; }
+  [[nodiscard]] Status save(StoredState state) override;
+  [[nodiscard]] Status save_id_floor(std::uint32_t id_floor) override;
+  [[nodiscard]] Status save_targets(std::span<const StoredTarget> targets) override;
 
  private:
   StateStore(Database database, std::string path)

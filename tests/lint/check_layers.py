@@ -59,6 +59,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "controlplane/config",
         "controlplane/api",
     ),
+    "controlplane/daemon": (
+        "controlplane/model",
+        "controlplane/config",
+        "controlplane/store",
+        "controlplane/health",
+        "controlplane/net",
+        "controlplane/reconcile",
+        "controlplane/api",
+        "controlplane/telemetry",
+    ),
     "controlplane": ("controlplane", "dataplane/program"),  # main.cc alone
     "bpf/engine": (
         "dataplane/contract",

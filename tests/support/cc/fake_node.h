@@ -98,8 +98,19 @@ class FakeNode : public control::Clock,
 // A source of config that says whatever is in force, and shows nothing.
 class SilentSource : public control::ConfigSource {
  public:
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  [[nodiscard]] control::LoadResult load(
+      const control::FindOwnInterface& /*own_interface*/) const override {
+    return control::Config{};
+  }
   [[nodiscard]] std::optional<std::string> text() const override { return std::nullopt; }
   [[nodiscard]] bool says(const std::string& /*text*/) override { return true; }
+  void look(const std::string& /*in_force*/, std::uint64_t /*now_ns*/) override {}
+  [[nodiscard]] const std::string& alarm() const override { return alarm_; }
+
+ private:
+  std::string name_ = "nowhere";
+  std::string alarm_;
 };
 
 }  // namespace millrace::test

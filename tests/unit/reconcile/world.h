@@ -17,6 +17,7 @@
 #include "controlplane/config/file_watch.h"
 #include "controlplane/config/load.h"
 #include "controlplane/reconcile/reconciler.h"
+#include "controlplane/store/state_store.h"
 #include "tests/support/cc/address.h"
 #include "tests/support/cc/fake_node.h"
 #include "tests/support/cc/temp_dir.h"
@@ -65,19 +66,19 @@ target_groups:
 class World : public FakeNode {
  public:
   // Starts a control plane; one that runs already is ended first, like by a kill.
-  Reconciler& start() {
+  Reconciler& start() { return start(file_watch_); }
+  Reconciler& start(control::ConfigSource& source) {
     reconciler_.reset();
     is_woken = false;
     Result<control::StateStore> store = control::StateStore::open(dir_.file("state.db"));
     EXPECT_TRUE(store) << store.error().message;
     Result<std::unique_ptr<Reconciler>> opened = Reconciler::open(
         {.runtime_dir = dir_.path(),
-         .config_file = config_file_,
          .segment_bytes = segment_bytes,
          .version = "test",
          .start_ns = 1},
-        std::move(*store),
-        {.clock = *this, .host = *this, .health = *this, .routes = *this, .source = file_watch_});
+        std::make_unique<control::StateStore>(std::move(*store)),
+        {.clock = *this, .host = *this, .health = *this, .routes = *this, .source = source});
     EXPECT_TRUE(opened) << opened.error().message;
     reconciler_ = std::move(*opened);
     return *reconciler_;
