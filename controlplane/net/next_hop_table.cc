@@ -253,6 +253,18 @@ std::vector<IpAddress> NextHopTable::local_addresses() const {
   return local;
 }
 
+std::vector<OwnAddress> NextHopTable::own_addresses() const {
+  std::vector<OwnAddress> own;
+  for (const NeighbourKey& key : addresses_) {
+    if (is_loopback(key.address) || is_multicast(key.address) || is_link_local(key.address)) {
+      continue;
+    }
+    own.push_back(
+        {.twin_index = is_twin(key.link_index) ? key.link_index : 0, .address = key.address});
+  }
+  return own;
+}
+
 // The twin's own among them: for the moments in which it is not its nic's, and for a twin that
 // somebody gave another.
 std::vector<LocalMac> NextHopTable::local_macs() const {

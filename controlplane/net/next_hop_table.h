@@ -65,6 +65,7 @@ class NextHopTable {
 
   [[nodiscard]] NextHopInfo next_hop(const IpAddress& destination) const;
   [[nodiscard]] std::vector<IpAddress> local_addresses() const;
+  [[nodiscard]] std::vector<OwnAddress> own_addresses() const;
   [[nodiscard]] std::vector<LocalMac> local_macs() const;
   // Of an interface that has the address, "" when none has.
   [[nodiscard]] std::string interface_of(const IpAddress& address) const;

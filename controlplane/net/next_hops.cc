@@ -61,6 +61,7 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
     std::optional<NextHopInfo> default_v4;
     std::optional<NextHopInfo> default_v6;
     std::vector<IpAddress> local_addresses;
+    std::vector<OwnAddress> own_addresses;
     std::vector<LocalMac> local_macs;
 
     friend bool operator==(const Answers&, const Answers&) = default;
@@ -268,6 +269,7 @@ NextHops::Impl::Answers NextHops::Impl::current_answers() const {
                   .default_v4 = usable(default_v4_),
                   .default_v6 = usable(default_v6_),
                   .local_addresses = table_.local_addresses(),
+                  .own_addresses = table_.own_addresses(),
                   .local_macs = table_.local_macs()};
   for (const IpAddress& address : watched_) {
     answers.next_hops.emplace(address, table_.next_hop(address));
@@ -305,6 +307,7 @@ std::optional<NextHopInfo> NextHops::default_next_hop(AddressFamily family) cons
 std::vector<IpAddress> NextHops::local_addresses() const {
   return impl_->answers().local_addresses;
 }
+std::vector<OwnAddress> NextHops::own_addresses() const { return impl_->answers().own_addresses; }
 std::vector<LocalMac> NextHops::local_macs() const { return impl_->answers().local_macs; }
 std::string NextHops::interface_of(const IpAddress& address) const {
   return impl_->table().interface_of(address);

@@ -35,6 +35,14 @@ struct LocalMac {
   friend bool operator==(const LocalMac&, const LocalMac&) = default;
 };
 
+// An address of the node that hosts beyond the link may be told.
+struct OwnAddress {
+  std::uint32_t twin_index = 0;  // 0: of another interface than a twin
+  IpAddress address;
+
+  friend bool operator==(const OwnAddress&, const OwnAddress&) = default;
+};
+
 enum class AddressFamily : std::uint8_t { ipv4, ipv6 };
 
 class RouteWatch {
@@ -58,6 +66,9 @@ class RouteWatch {
   // the twins first, then those of other interfaces, without loopback ones and without other
   // interfaces' link-local ones.
   [[nodiscard]] virtual std::vector<IpAddress> local_addresses() const = 0;
+
+  // Those of all interfaces without loopback and link-local ones.
+  [[nodiscard]] virtual std::vector<OwnAddress> own_addresses() const = 0;
 
   // MAC addresses for which a frame that comes in by a twin is the node's.
   [[nodiscard]] virtual std::vector<LocalMac> local_macs() const = 0;

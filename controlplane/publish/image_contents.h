@@ -30,6 +30,9 @@ struct GroupContents {
   friend bool operator==(const GroupContents&, const GroupContents&) = default;
 };
 
+// By the engine's number of the nic.
+using NicAddrs = std::array<mr_nic_addrs, MR_NIC_COUNT_MAX>;
+
 // Vectors are indexed by slot; entries with id 0 are empty slots.
 struct ImageContents {
   std::vector<mr_listener> listeners;
@@ -42,6 +45,7 @@ struct ImageContents {
   mr_selection_key selection_key{};
   mr_addr encap_source_v4{};
   mr_addr encap_source_v6{};
+  NicAddrs nic_addrs{};
   std::uint32_t id_floor = 1;  // every id below it may have been used
 };
 

@@ -283,6 +283,7 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
   image.selection_key = contents.selection_key;
   image.encap_source_v4 = contents.encap_source_v4;
   image.encap_source_v6 = contents.encap_source_v6;
+  std::ranges::copy(contents.nic_addrs, image.nic_addrs);
   view.image = &image;
   image.checksum = core::image_checksum(view);
   return place_array(std::span<const mr_image>(&image, 1),

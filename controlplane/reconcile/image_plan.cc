@@ -159,6 +159,7 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
   contents.default_next_hop_v6 = around.default_next_hop_v6;
   contents.encap_source_v4 = around.encap_source_v4;
   contents.encap_source_v6 = around.encap_source_v6;
+  contents.nic_addrs = around.nic_addrs;
   contents.id_floor = state.ids.floor();
   contents.selection_key = {.k0 = state.node.selection_key[0], .k1 = state.node.selection_key[1]};
   return contents;
@@ -167,13 +168,14 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
 // Names every field, so that code with a new field does not compile until that field is compared.
 bool are_equal(const ImageContents& a, const ImageContents& b) {
   const auto& [listeners, groups, targets, local_addrs, local_macs, next_hop_v4, next_hop_v6, key,
-               encap_v4, encap_v6, id_floor] = a;
+               encap_v4, encap_v6, nic_addrs, id_floor] = a;
   (void)id_floor;  // nothing to engines: it shows with the next image
   return groups == b.groups && same_bytes(listeners, b.listeners) &&
          same_bytes(targets, b.targets) && same_bytes(local_addrs, b.local_addrs) &&
          same_bytes(local_macs, b.local_macs) && same_bytes(next_hop_v4, b.default_next_hop_v4) &&
          same_bytes(next_hop_v6, b.default_next_hop_v6) && same_bytes(key, b.selection_key) &&
-         same_bytes(encap_v4, b.encap_source_v4) && same_bytes(encap_v6, b.encap_source_v6);
+         same_bytes(encap_v4, b.encap_source_v4) && same_bytes(encap_v6, b.encap_source_v6) &&
+         same_bytes(nic_addrs, b.nic_addrs);
 }
 
 }  // namespace millrace::control

@@ -27,6 +27,7 @@ struct Surroundings {
   std::vector<mr_local_mac> local_macs;
   mr_addr encap_source_v4{};  // :: for none
   mr_addr encap_source_v6{};
+  NicAddrs nic_addrs{};
 };
 
 // Idle timeouts of a listener's flows, by enum mr_flow_state.

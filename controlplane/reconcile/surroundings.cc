@@ -45,6 +45,7 @@ Surroundings SurroundingsReader::read(const ControlState& state, const core::Con
   around.way_to = way_to_targets(in_force, now_ns);
   read_default_next_hops(before.image, around);
   read_own_addresses(before, around);
+  read_nic_addresses(state, before.image, around);
   around.encap_source_v4 = encap_source(AddressFamily::ipv4, state, before.image);
   around.encap_source_v6 = encap_source(AddressFamily::ipv6, state, before.image);
   return around;
@@ -77,6 +78,34 @@ void SurroundingsReader::read_own_addresses(const core::ConfigView& before,
   }
   if (around.local_macs.empty()) {
     around.local_macs.assign(before.local_macs.begin(), before.local_macs.end());
+  }
+}
+
+// One of its twin's; where that has none of a family, any of the node's own. A VIP is none: it may
+// be an address of the node by mistake, and others have it, too.
+void SurroundingsReader::read_nic_addresses(const ControlState& state, const mr_image* before,
+                                            Surroundings& around) const {
+  std::vector<OwnAddress> own = routes_.own_addresses();
+  std::erase_if(own, [&](const OwnAddress& one) {
+    const ListenerKey first{.vip = one.address, .protocol = Protocol{}, .port = 0};
+    const auto listener = state.listeners.lower_bound(first);
+    return listener != state.listeners.end() && listener->first.vip == one.address;
+  });
+  if (own.empty()) {
+    if (before != nullptr) std::ranges::copy(before->nic_addrs, around.nic_addrs.begin());
+    return;
+  }
+  const auto give = [&](std::uint8_t nic, const IpAddress& address) {
+    mr_nic_addrs& of_nic = around.nic_addrs.at(nic);
+    mr_addr& place = address.is_v4() ? of_nic.v4 : of_nic.v6;
+    if (IpAddress{place} == IpAddress{}) place = address.addr;
+  };
+  for (const OwnAddress& one : own) {
+    const auto nic = one.twin_index == 0 ? std::nullopt : engine_.nic_of_twin(one.twin_index);
+    if (nic) give(*nic, one.address);
+  }
+  for (std::uint8_t nic = 0; nic < MR_NIC_COUNT_MAX; ++nic) {
+    for (const OwnAddress& one : own) give(nic, one.address);
   }
 }
 

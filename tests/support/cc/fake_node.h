@@ -65,7 +65,8 @@ class FakeNode : public control::Clock,
   std::vector<control::IpAddress> watched;
   int plan_count = 0;  // how often everything was worked out
   std::map<control::IpAddress, control::NextHopInfo> next_hops;
-  std::vector<control::IpAddress> own_addresses;
+  std::vector<control::IpAddress> local_addrs;
+  std::vector<control::OwnAddress> addresses;
   std::vector<control::LocalMac> own_macs;
   control::LinkState link;  // of the twin, as the kernel says
   void set_twins(std::set<std::uint32_t> link_indices) override { twins = std::move(link_indices); }
@@ -84,11 +85,14 @@ class FakeNode : public control::Clock,
     return std::nullopt;
   }
   [[nodiscard]] std::vector<control::IpAddress> local_addresses() const override {
-    return own_addresses;
+    return local_addrs;
+  }
+  [[nodiscard]] std::vector<control::OwnAddress> own_addresses() const override {
+    return addresses;
   }
   [[nodiscard]] std::vector<control::LocalMac> local_macs() const override { return own_macs; }
   [[nodiscard]] std::string interface_of(const control::IpAddress& address) const override {
-    return std::ranges::count(own_addresses, address) != 0 ? "mr0" : "";
+    return std::ranges::count(local_addrs, address) != 0 ? "mr0" : "";
   }
   [[nodiscard]] control::LinkState link_state(std::uint32_t /*link_index*/) override {
     return link;

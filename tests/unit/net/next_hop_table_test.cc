@@ -297,6 +297,18 @@ TEST_F(NextHopTableTest, fault_71_macs_of_twins_and_of_macvlans_on_them_are_the_
   EXPECT_EQ(table_.local_macs(), (std::vector<LocalMac>{{.twin_index = kTwin, .mac = kOtherMac}}));
 }
 
+TEST_F(NextHopTableTest, own_addresses_name_their_twin_and_leave_out_what_no_host_may_be_told) {
+  for (const char* text : {"10.0.1.1", "fe80::1", "2001:db8::1"}) {
+    (void)table_.apply(AddressEvent{.link_index = kTwin, .address = ip(text)}, now_);
+  }
+  (void)table_.apply(AddressEvent{.link_index = 1, .address = ip("127.0.0.1")}, now_);
+  (void)table_.apply(AddressEvent{.link_index = 1, .address = ip("10.255.0.1")}, now_);
+  const std::vector<OwnAddress> told = {{.twin_index = 0, .address = ip("10.255.0.1")},
+                                        {.twin_index = kTwin, .address = ip("10.0.1.1")},
+                                        {.twin_index = kTwin, .address = ip("2001:db8::1")}};
+  EXPECT_EQ(table_.own_addresses(), told);
+}
+
 TEST_F(NextHopTableTest, multicast_group_that_an_address_joined_is_no_address_of_the_node) {
   (void)table_.apply(AddressEvent{.link_index = kTwin, .address = ip("ff02::1:ff00:10")}, now_);
   EXPECT_TRUE(table_.local_addresses().empty());

@@ -81,7 +81,7 @@ TEST_F(AlarmsTest, vip_that_became_the_nodes_own_is_told_once) {
         .load_balancer = "web";
   }
   EXPECT_THAT(kinds(), IsEmpty());
-  node_.own_addresses = {ip("203.0.113.10")};
+  node_.local_addrs = {ip("203.0.113.10")};
   ASSERT_THAT(kinds(), ElementsAre(AlarmKind::own_vip));
   EXPECT_THAT(alarms()[0].text, HasSubstr("203.0.113.10 of load balancer web"));
 }

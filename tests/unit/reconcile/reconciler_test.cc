@@ -409,7 +409,7 @@ TEST_F(ReconcilerTest, fault_79_vip_that_becomes_the_nodes_own_is_the_kernels_un
   three_healthy_targets();
   const std::uint32_t id = world_->published().listeners[0].id;
   ASSERT_NE(id, 0u);
-  world_.own_addresses = {test::ip("10.0.1.1"), test::ip("203.0.113.10")};
+  world_.local_addrs = {test::ip("10.0.1.1"), test::ip("203.0.113.10")};
   world_->on_next_hops();
   world_.settle_if_woken();
   EXPECT_EQ(world_->published().listeners[0].id, 0u);
@@ -420,7 +420,7 @@ TEST_F(ReconcilerTest, fault_79_vip_that_becomes_the_nodes_own_is_the_kernels_un
               testing::Contains(testing::Field(
                   &Alarm::text, testing::AllOf(HasSubstr("the VIP 203.0.113.10"),
                                                HasSubstr("load balancer web"), HasSubstr("mr0")))));
-  world_.own_addresses = {test::ip("10.0.1.1")};
+  world_.local_addrs = {test::ip("10.0.1.1")};
   world_->on_next_hops();
   world_.settle_if_woken();
   EXPECT_EQ(world_->published().listeners[0].id, id) << "it is the same listener";

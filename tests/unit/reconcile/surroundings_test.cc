@@ -80,10 +80,29 @@ TEST_F(SurroundingsTest, own_addresses_are_the_kernels_as_soon_as_it_tells_some)
   const ControlState state;
   EXPECT_EQ(IpAddress{reader_.read(state, in_force_, kOpened).local_addrs.at(0)}, ip("10.0.0.1"));
   EXPECT_TRUE(reader_.read(state, in_force_, kLater).local_addrs.empty());
-  node_.own_addresses = {ip("10.0.0.7")};
+  node_.local_addrs = {ip("10.0.0.7")};
   EXPECT_EQ(IpAddress{reader_.read(state, in_force_, kOpened).local_addrs.at(0)}, ip("10.0.0.7"));
   node_.own_macs = {{.twin_index = FakeEngine::kTwinIndex, .mac = {2, 1}}, {.twin_index = 99}};
   EXPECT_EQ(reader_.read(state, in_force_, kLater).local_macs.size(), 1u) << "of the engine's nics";
+}
+
+TEST_F(SurroundingsTest, nic_has_an_address_of_its_twin_else_any_of_the_node_but_no_vip) {
+  ControlState state;
+  state.listeners[{.vip = ip("10.0.0.1"), .protocol = Protocol::tcp, .port = 80}] = {};
+  image_.nic_addrs[0].v4 = ip("10.9.9.9").addr;
+  const auto addrs = [&](std::uint64_t now_ns, std::size_t nic) {
+    return reader_.read(state, in_force_, now_ns).nic_addrs.at(nic);
+  };
+  EXPECT_EQ(IpAddress{addrs(kOpened, 0).v4}, ip("10.9.9.9")) << "as before";
+  EXPECT_EQ(IpAddress{addrs(kLater, 0).v4}, IpAddress{}) << "none";
+  node_.addresses = {{.twin_index = 0, .address = ip("10.0.5.1")},
+                     {.twin_index = 0, .address = ip("2001:db8::5")},
+                     {.twin_index = FakeEngine::kTwinIndex, .address = ip("10.0.0.1")},
+                     {.twin_index = FakeEngine::kTwinIndex, .address = ip("10.0.0.7")},
+                     {.twin_index = FakeEngine::kTwinIndex, .address = ip("10.0.0.8")}};
+  EXPECT_EQ(IpAddress{addrs(kOpened, 0).v4}, ip("10.0.0.7"));
+  EXPECT_EQ(IpAddress{addrs(kOpened, 0).v6}, ip("2001:db8::5"));
+  EXPECT_EQ(IpAddress{addrs(kOpened, 1).v4}, ip("10.0.5.1")) << "a nic without a twin's address";
 }
 
 TEST_F(SurroundingsTest, encapsulated_packets_are_sent_from_what_is_named_or_the_kernel_would_use) {

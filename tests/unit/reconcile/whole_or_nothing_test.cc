@@ -184,7 +184,7 @@ TEST_F(WholeOrNothing, fault_83_what_could_not_be_published_outlives_what_can_be
   IpAddress last;
   for (int i = 1; i < 60'000 && world_->snapshot().alarms.empty(); ++i) {
     last = test::ip("10.9." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1));
-    world_.own_addresses = {last};
+    world_.local_addrs = {last};
     world_->on_next_hops();
     world_.settle_if_woken();
   }
