@@ -27,8 +27,8 @@ class NextHops final : public RouteWatch {
  public:
   // `on_change` is called on the io_context, never from within a call of this class, after anything
   // that find(), default_next_hop(), local_addresses(), own_addresses() or local_macs() answer has
-  // changed; several changes at once are one call. Fails when the kernel refuses a netlink socket or the
-  // first look at its tables.
+  // changed; several changes at once are one call. Fails when the kernel refuses a netlink socket
+  // or the first look at its tables.
   using OnChange = std::function<void()>;
   [[nodiscard]] static Result<std::unique_ptr<NextHops>> open(boost::asio::io_context& io,
                                                               OnChange on_change);

@@ -3,6 +3,7 @@
 // What an image says, as values: reconcile/ decides it, the publisher lays it out. Cold.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>

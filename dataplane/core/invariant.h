@@ -12,7 +12,6 @@
 
 namespace millrace {
 
-// invariant_on.cc or invariant_off.cc, as meson chooses.
 extern const bool kChecksInvariants;
 
 }  // namespace millrace

@@ -3,6 +3,6 @@
 
 namespace millrace {
 
-const bool kChecksInvariants = true;
+const bool kChecksInvariants = MILLRACE_CHECKS_INVARIANTS;
 
 }  // namespace millrace

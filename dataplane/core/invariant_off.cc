@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-#include "dataplane/core/invariant.h"
-
-namespace millrace {
-
-const bool kChecksInvariants = false;
-
-}  // namespace millrace
