@@ -49,7 +49,11 @@ INLINE void open_again(struct packet* p, struct mr_flow_record* flow, uint32_t w
 // that goes on to the other side.
 OUT_OF_LINE int end_late(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                          _Bool is_reachable, uint32_t told) {
-  if (flow == 0) return drop(p, MR_DROP_NO_LISTENER);
+  const uint8_t* frame = packet_start(ctx);
+  const _Bool is_whole = has_room(frame, MR_ETH_BYTES + MR_IPV4_BYTES, packet_end(ctx));
+  if (flow == 0 || !is_whole) return drop(p, MR_DROP_NO_LISTENER);
+  // A RST in its place would have its hops.
+  if (hops_left(frame, p->is_v4) < 2) is_reachable = 0;
   if (!mr_tells_other_side(p->tcp_flags, flags_of(flow), told, is_reachable)) {
     return answer_with_reset(ctx, p, flow->listener_slot);
   }

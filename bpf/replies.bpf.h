@@ -49,7 +49,8 @@ OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
   const struct mr_flowless_packet packet = {
       .tcp_flags = p->tcp_flags,
       .target_flags = target->flags,
-      .is_to_node = is_local(p->root_index, p->destination.low, p->destination.high),
+      .is_to_no_client = mr_is_no_clients(p->destination.low, p->destination.high) ||
+                         is_local(p->root_index, p->destination.low, p->destination.high),
       .had_no_room = found_no_room(p->hash),
       .is_ambiguous = listener_slot == MR_TABLE_EMPTY};
   const enum mr_flowless_reply what = mr_flowless_reply_of(packet);

@@ -37,6 +37,11 @@ struct AddressEvent {
   std::uint32_t link_index = 0;
   IpAddress address;
   bool is_removed = false;
+  // How well it stands for the interface: lower is better. The first ones are of the link's own
+  // network, then further ones of that network, then ones without a network (a /32, which VRRP
+  // moves about). kNoStanding: another host may have it (RFC 4862), or it is about to go.
+  std::uint8_t standing = 0;
+  static constexpr std::uint8_t kNoStanding = 3;
 };
 
 struct NeighbourEvent {

@@ -117,6 +117,13 @@ std::optional<NetlinkEvent> parse_link(const nlmsghdr& message) {
       .is_macvlan = is_macvlan(attributes[IFLA_LINKINFO])};
 }
 
+std::uint8_t standing_of(const ifaddrmsg& header) {
+  constexpr unsigned kNotSure = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED;
+  if ((header.ifa_flags & kNotSure) != 0) return AddressEvent::kNoStanding;
+  if (header.ifa_prefixlen == (header.ifa_family == AF_INET ? 32 : 128)) return 2;
+  return (header.ifa_flags & IFA_F_SECONDARY) != 0 ? 1 : 0;
+}
+
 std::optional<NetlinkEvent> parse_address(const nlmsghdr& message) {
   Attributes<IFA_LOCAL + 1> attributes;
   const auto* header = read_message<ifaddrmsg>(message, attributes);
@@ -127,7 +134,8 @@ std::optional<NetlinkEvent> parse_address(const nlmsghdr& message) {
   if (!address) return std::nullopt;
   return AddressEvent{.link_index = header->ifa_index,
                       .address = *address,
-                      .is_removed = message.nlmsg_type == RTM_DELADDR};
+                      .is_removed = message.nlmsg_type == RTM_DELADDR,
+                      .standing = standing_of(*header)};
 }
 
 std::optional<NetlinkEvent> parse_neighbour(const nlmsghdr& message) {

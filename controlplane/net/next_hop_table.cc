@@ -90,7 +90,7 @@ Reasked NextHopTable::apply(const NetlinkEvent& event, NetTime now) {
     if (own->is_removed) {
       addresses_.erase(key);
     } else {
-      addresses_.insert(key);
+      addresses_[key] = own->standing;
     }
   }
   return Reasked::all;  // links and addresses bring routes with them, of which IPv4 may not tell
@@ -244,10 +244,10 @@ std::vector<IpAddress> NextHopTable::local_addresses() const {
     if (is_loopback(address) || is_multicast(address)) return;
     if (std::find(local.begin(), local.end(), address) == local.end()) local.push_back(address);
   };
-  for (const NeighbourKey& own : addresses_) {
+  for (const auto& [own, standing] : addresses_) {
     if (is_twin(own.link_index)) add(own.address);
   }
-  for (const NeighbourKey& own : addresses_) {
+  for (const auto& [own, standing] : addresses_) {
     if (!is_link_local(own.address)) add(own.address);
   }
   return local;
@@ -255,12 +255,14 @@ std::vector<IpAddress> NextHopTable::local_addresses() const {
 
 std::vector<OwnAddress> NextHopTable::own_addresses() const {
   std::vector<OwnAddress> own;
-  for (const NeighbourKey& key : addresses_) {
-    if (is_loopback(key.address) || is_multicast(key.address) || is_link_local(key.address)) {
-      continue;
+  for (std::uint8_t wanted = 0; wanted < AddressEvent::kNoStanding; ++wanted) {
+    for (const auto& [key, standing] : addresses_) {
+      const bool is_told = standing == wanted && !is_loopback(key.address) &&
+                           !is_multicast(key.address) && !is_link_local(key.address);
+      if (!is_told) continue;
+      own.push_back(
+          {.twin_index = is_twin(key.link_index) ? key.link_index : 0, .address = key.address});
     }
-    own.push_back(
-        {.twin_index = is_twin(key.link_index) ? key.link_index : 0, .address = key.address});
   }
   return own;
 }
@@ -278,8 +280,8 @@ std::vector<LocalMac> NextHopTable::local_macs() const {
 
 std::string NextHopTable::interface_of(const IpAddress& address) const {
   const auto found = std::find_if(addresses_.begin(), addresses_.end(),
-                                  [&](const auto& own) { return own.address == address; });
-  return found == addresses_.end() ? "" : name_of(found->link_index);
+                                  [&](const auto& own) { return own.first.address == address; });
+  return found == addresses_.end() ? "" : name_of(found->first.link_index);
 }
 
 std::vector<NeighbourKey> NextHopTable::neighbours_to_ask() const {

@@ -67,7 +67,8 @@ class RouteWatch {
   // interfaces' link-local ones.
   [[nodiscard]] virtual std::vector<IpAddress> local_addresses() const = 0;
 
-  // Those of all interfaces without loopback and link-local ones.
+  // Those of all interfaces, without loopback and link-local ones and without those that another
+  // host may have. The best ones of an interface come first.
   [[nodiscard]] virtual std::vector<OwnAddress> own_addresses() const = 0;
 
   // MAC addresses for which a frame that comes in by a twin is the node's.

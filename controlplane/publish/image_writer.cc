@@ -93,7 +93,9 @@ Status ImageWriter::adopt_blocks() {
     const auto bytes = std::as_bytes(array);
     const auto offset = static_cast<std::uint64_t>(bytes.data() - published_.segment);
     if (seen.insert(offset).second) return adopt_block(bytes);
-    ++blocks_.at(offset).uses;  // shared within the image
+    const auto shared = blocks_.find(offset);  // within the image
+    if (shared == blocks_.end()) return overlap_at(offset);
+    ++shared->second.uses;
     return ok();
   };
   std::vector<Status> results = {adopt(std::span(published_.image, 1))};
@@ -122,11 +124,15 @@ Status ImageWriter::adopt_blocks() {
   return ok();
 }
 
+Error ImageWriter::overlap_at(std::uint64_t offset) const {
+  return Error{options_.path + ": blocks of image " + std::to_string(published_.generation) +
+               " overlap at offset " + std::to_string(offset)};
+}
+
 Status ImageWriter::adopt_block(std::span<const std::byte> bytes) {
   const auto offset = static_cast<std::uint64_t>(bytes.data() - published_.segment);
   if (!arena_.occupy(offset, bytes.size())) {
-    return Error{options_.path + ": blocks of image " + std::to_string(published_.generation) +
-                 " overlap at offset " + std::to_string(offset)};
+    return overlap_at(offset);
   }
   remember(offset, Block{.bytes = bytes.size(),
                          .checksum = core::checksum64(bytes),

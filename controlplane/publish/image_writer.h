@@ -149,6 +149,7 @@ class ImageWriter {
   void remember(std::uint64_t offset, Block block);
   void forget(std::uint64_t offset);
   void check_books() const;
+  [[nodiscard]] Error overlap_at(std::uint64_t offset) const;
   [[nodiscard]] Error arena_full(std::uint64_t bytes) const;
 
   Options options_;

@@ -81,8 +81,9 @@ void SurroundingsReader::read_own_addresses(const core::ConfigView& before,
   }
 }
 
-// One of its twin's; where that has none of a family, any of the node's own. A VIP is none: it may
-// be an address of the node by mistake, and others have it, too.
+// What the kernel would send from by the default route, since most clients are behind it. On
+// another nic one of its twin's addresses, and where that has none of a family, any of the node's
+// own. A VIP is none: it may be an address of the node by mistake, and others have it, too.
 void SurroundingsReader::read_nic_addresses(const ControlState& state, const mr_image* before,
                                             Surroundings& around) const {
   std::vector<OwnAddress> own = routes_.own_addresses();
@@ -91,7 +92,7 @@ void SurroundingsReader::read_nic_addresses(const ControlState& state, const mr_
     const auto listener = state.listeners.lower_bound(first);
     return listener != state.listeners.end() && listener->first.vip == one.address;
   });
-  if (own.empty()) {
+  if (own.empty() || engine_.is_unseen()) {  // whose nics' twins are not known
     if (before != nullptr) std::ranges::copy(before->nic_addrs, around.nic_addrs.begin());
     return;
   }
@@ -100,6 +101,12 @@ void SurroundingsReader::read_nic_addresses(const ControlState& state, const mr_
     mr_addr& place = address.is_v4() ? of_nic.v4 : of_nic.v6;
     if (IpAddress{place} == IpAddress{}) place = address.addr;
   };
+  for (const AddressFamily family : {AddressFamily::ipv4, AddressFamily::ipv6}) {
+    const auto way = routes_.default_next_hop(family);
+    const auto nic = way && way->source ? engine_.nic_of_twin(way->twin_index) : std::nullopt;
+    const auto is_source = [&](const OwnAddress& one) { return one.address == *way->source; };
+    if (nic && std::ranges::any_of(own, is_source)) give(*nic, *way->source);
+  }
   for (const OwnAddress& one : own) {
     const auto nic = one.twin_index == 0 ? std::nullopt : engine_.nic_of_twin(one.twin_index);
     if (nic) give(*nic, one.address);

@@ -98,9 +98,12 @@ Verdict Forwarder::end_late(Packet& packet, const Parsed& parsed, mr_flow_record
   const std::uint32_t told = is_from_client ? MR_FLOW_TOLD_TARGET : MR_FLOW_TOLD_CLIENT;
   const mr_target* target = target_of(flow);
   const mr_listener* listener = listener_of(flow);
+  // A RST in its place would have its hops.
+  const bool has_hops = packet.data[parsed.is_v4 ? Ipv4Frame::kHops : Ipv6Frame::kHops] >= 2;
   const bool is_reachable =
-      is_from_client ? target != nullptr && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0
-                     : listener != nullptr;
+      has_hops &&
+      (is_from_client ? target != nullptr && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0
+                      : listener != nullptr);
   if (!mr_tells_other_side(parsed.tcp_flags, flow.flags, told, is_reachable)) {
     return reset(packet, parsed, flow.listener_slot);
   }

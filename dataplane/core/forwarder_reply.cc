@@ -156,9 +156,11 @@ Forwarder::Flowless Forwarder::judge_flowless(const Parsed& parsed,
   if (entry == nullptr) return {};
   const mr_target& target = config_.targets[entry->slot];
   const bool is_ambiguous = entry->next == MR_TABLE_EMPTY;
+  const AddrWords& to = parsed.destination;
+  const bool is_to_no_client = mr_is_no_clients(to.low, to.high) || is_local(to);
   const mr_flowless_reply what = mr_flowless_reply_of({.tcp_flags = parsed.tcp_flags,
                                                        .target_flags = target.flags,
-                                                       .is_to_node = is_local(parsed.destination),
+                                                       .is_to_no_client = is_to_no_client,
                                                        .had_no_room = no_room_.has(hash),
                                                        .is_ambiguous = is_ambiguous});
   if (what != MR_FLOWLESS_TRANSLATE) return {.what = what};

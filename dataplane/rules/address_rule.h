@@ -45,6 +45,14 @@ MR_RULE bool mr_is_martian_v6(bool source_embeds_v4, bool destination_embeds_v4,
 // section 2.5.6). It is no martian, because neighbours ask for VIPs from such addresses.
 MR_RULE bool mr_is_link_local(uint64_t low) { return (low & 0xc0ff) == 0x80fe; }
 
+// Whether no client can have the address, whatever the packet: IPv4's 0/8, 127/8, multicast, class
+// E and broadcast; IPv6's multicast, link-local and those with an IPv4 address in them.
+MR_RULE bool mr_is_no_clients(uint64_t low, uint64_t high) {
+  const uint32_t first = (uint32_t)(high >> 32) & 0xff;
+  if (low == 0 && (uint32_t)high == MR_V4_MAPPED) return mr_is_martian_v4(first, false);
+  return mr_embeds_v4(low, high) || (low & 0xff) == 0xff || mr_is_link_local(low);
+}
+
 // Why a source begins no flow.
 enum mr_source_fault {
   MR_SOURCE_FINE = 0,

@@ -137,14 +137,14 @@ enum mr_flowless_reply {
 struct mr_flowless_packet {
   uint32_t tcp_flags;
   uint32_t target_flags;
-  bool is_to_node;
-  bool had_no_room;   // a flow of the client's port found no room or was given up
-  bool is_ambiguous;  // several listeners lead to the target
+  bool is_to_no_client;  // to the node itself, or an address that no client can have
+  bool had_no_room;      // a flow of the client's port found no room or was given up
+  bool is_ambiguous;     // several listeners lead to the target
 };
 
 MR_RULE enum mr_flowless_reply mr_flowless_reply_of(struct mr_flowless_packet packet) {
   const bool may_be_known_elsewhere = (packet.target_flags & MR_TARGET_ASYMMETRIC) != 0;
-  if (mr_is_lone_syn(packet.tcp_flags) || packet.is_to_node) return MR_FLOWLESS_PUNT;
+  if (mr_is_lone_syn(packet.tcp_flags) || packet.is_to_no_client) return MR_FLOWLESS_PUNT;
   if (!may_be_known_elsewhere && !packet.had_no_room) return MR_FLOWLESS_PUNT;
   return packet.is_ambiguous ? MR_FLOWLESS_DROP : MR_FLOWLESS_TRANSLATE;
 }

@@ -225,7 +225,7 @@ class PlainForwarder:
     def end_late(self, packet: Packet, flow: Flow, other: str) -> str:
         """The first late segment becomes the other side's RST, the next one is answered."""
         told = f"told_{other}"
-        if packet.flags & (SYN | RST) or told in flow.flags:
+        if packet.flags & (SYN | RST) or told in flow.flags or packet.hops < 2:
             return self.reset(packet)
         flow.flags.add(told)
         last = self.own_reset(packet)

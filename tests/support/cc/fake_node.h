@@ -67,6 +67,7 @@ class FakeNode : public control::Clock,
   std::map<control::IpAddress, control::NextHopInfo> next_hops;
   std::vector<control::IpAddress> local_addrs;
   std::vector<control::OwnAddress> addresses;
+  std::optional<control::NextHopInfo> default_v4;
   std::vector<control::LocalMac> own_macs;
   control::LinkState link;  // of the twin, as the kernel says
   void set_twins(std::set<std::uint32_t> link_indices) override { twins = std::move(link_indices); }
@@ -81,8 +82,8 @@ class FakeNode : public control::Clock,
     return found->second;
   }
   [[nodiscard]] std::optional<control::NextHopInfo> default_next_hop(
-      control::AddressFamily /*family*/) const override {
-    return std::nullopt;
+      control::AddressFamily family) const override {
+    return family == control::AddressFamily::ipv4 ? default_v4 : std::nullopt;
   }
   [[nodiscard]] std::vector<control::IpAddress> local_addresses() const override {
     return local_addrs;

@@ -307,7 +307,8 @@ TEST_F(SweepTest, fault_90_flow_that_takes_an_idle_ones_place_beside_the_sweep_l
       word.exchange(busy);
       seen.store(fresh_tick);
       std::uint32_t expected = busy;
-      (void)word.compare_exchange_strong(expected, opening);
+      // A thread that lost its CPU in between is a program that never finishes: given up, rightly.
+      if (!word.compare_exchange_strong(expected, opening)) continue;
       // The sweep may be about to find out that the flow is fresh.
       int looks = 0;
       while (word.load() != opening && ++looks < 50'000'000) std::this_thread::yield();

@@ -103,6 +103,16 @@ TEST_F(SurroundingsTest, nic_has_an_address_of_its_twin_else_any_of_the_node_but
   EXPECT_EQ(IpAddress{addrs(kOpened, 0).v4}, ip("10.0.0.7"));
   EXPECT_EQ(IpAddress{addrs(kOpened, 0).v6}, ip("2001:db8::5"));
   EXPECT_EQ(IpAddress{addrs(kOpened, 1).v4}, ip("10.0.5.1")) << "a nic without a twin's address";
+  node_.default_v4 = {.twin_index = FakeEngine::kTwinIndex,
+                      .mac = {},
+                      .resolved = true,
+                      .mtu = 0,
+                      .source = ip("10.0.0.8"),
+                      .text = ""};
+  EXPECT_EQ(IpAddress{addrs(kOpened, 0).v4}, ip("10.0.0.8")) << "what clients are answered from";
+  EXPECT_EQ(IpAddress{addrs(kOpened, 1).v4}, ip("10.0.5.1"));
+  node_.default_v4->source = ip("10.0.0.1");
+  EXPECT_EQ(IpAddress{addrs(kOpened, 0).v4}, ip("10.0.0.7")) << "a VIP is none";
 }
 
 TEST_F(SurroundingsTest, encapsulated_packets_are_sent_from_what_is_named_or_the_kernel_would_use) {
