@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <span>
 
-#include "controlplane/model/counter_names.h"
+#include "dataplane/core/counter_name.h"
 #include "dataplane/core/drop_reason.h"
 #include "dataplane/core/nanoseconds.h"
 
@@ -143,7 +143,7 @@ json::array unread(const EngineSnapshot& engine) {
 
 json::object counters_of(std::span<const std::uint64_t> counters) {
   json::object view;
-  for (std::size_t i = 0; i < counters.size(); ++i) view[counter_name(i)] = counters[i];
+  for (std::size_t i = 0; i < counters.size(); ++i) view[core::counter_name(i)] = counters[i];
   return view;
 }
 

@@ -33,15 +33,19 @@ struct LinkEvent {
   bool is_macvlan = false;        // a machine of its own on that link: VRRP's virtual router, too
 };
 
+// How well an address stands for its interface, the best first.
+enum class AddressStanding : std::uint8_t {
+  first,    // of the link's network
+  further,  // of that network, too
+  alone,    // without a network: a /32 or /128, which VRRP moves about
+  none,     // another host may have it (RFC 4862 section 5.4), or it is about to go
+};
+
 struct AddressEvent {
   std::uint32_t link_index = 0;
   IpAddress address;
   bool is_removed = false;
-  // How well it stands for the interface: lower is better. The first ones are of the link's own
-  // network, then further ones of that network, then ones without a network (a /32, which VRRP
-  // moves about). kNoStanding: another host may have it (RFC 4862), or it is about to go.
-  std::uint8_t standing = 0;
-  static constexpr std::uint8_t kNoStanding = 3;
+  AddressStanding standing = AddressStanding::first;
 };
 
 struct NeighbourEvent {

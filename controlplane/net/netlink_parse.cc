@@ -117,11 +117,13 @@ std::optional<NetlinkEvent> parse_link(const nlmsghdr& message) {
       .is_macvlan = is_macvlan(attributes[IFLA_LINKINFO])};
 }
 
-std::uint8_t standing_of(const ifaddrmsg& header) {
+AddressStanding standing_of(const ifaddrmsg& header) {
   constexpr unsigned kNotSure = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED;
-  if ((header.ifa_flags & kNotSure) != 0) return AddressEvent::kNoStanding;
-  if (header.ifa_prefixlen == (header.ifa_family == AF_INET ? 32 : 128)) return 2;
-  return (header.ifa_flags & IFA_F_SECONDARY) != 0 ? 1 : 0;
+  if ((header.ifa_flags & kNotSure) != 0) return AddressStanding::none;
+  const unsigned whole = header.ifa_family == AF_INET ? 32 : 128;
+  if (header.ifa_prefixlen == whole) return AddressStanding::alone;
+  const bool is_further = (header.ifa_flags & IFA_F_SECONDARY) != 0;
+  return is_further ? AddressStanding::further : AddressStanding::first;
 }
 
 std::optional<NetlinkEvent> parse_address(const nlmsghdr& message) {

@@ -255,7 +255,8 @@ std::vector<IpAddress> NextHopTable::local_addresses() const {
 
 std::vector<OwnAddress> NextHopTable::own_addresses() const {
   std::vector<OwnAddress> own;
-  for (std::uint8_t wanted = 0; wanted < AddressEvent::kNoStanding; ++wanted) {
+  for (const AddressStanding wanted :
+       {AddressStanding::first, AddressStanding::further, AddressStanding::alone}) {
     for (const auto& [key, standing] : addresses_) {
       const bool is_told = standing == wanted && !is_loopback(key.address) &&
                            !is_multicast(key.address) && !is_link_local(key.address);

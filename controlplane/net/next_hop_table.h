@@ -105,7 +105,7 @@ class NextHopTable {
 
   std::set<std::uint32_t> twins_;  // as an engine says, by link
   std::map<std::uint32_t, Link> links_;
-  std::map<NeighbourKey, std::uint8_t> addresses_;  // the node's own, with their standing
+  std::map<NeighbourKey, AddressStanding> addresses_;  // the node's own, with their standing
   std::map<NeighbourKey, Neighbour> neighbours_;
   std::set<NeighbourKey> gateways_;  // of answers now or before: few, and one may be so again
   std::map<IpAddress, RouteAnswer> routes_;  // the kernel's last answers

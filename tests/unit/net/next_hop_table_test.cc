@@ -307,20 +307,20 @@ TEST_F(NextHopTableTest, own_addresses_name_their_twin_and_leave_out_what_no_hos
                                         {.twin_index = kTwin, .address = ip("10.0.1.1")},
                                         {.twin_index = kTwin, .address = ip("2001:db8::1")}};
   EXPECT_EQ(table_.own_addresses(), told);
-  const auto add = [&](const char* text, std::uint8_t standing) {
+  const auto add = [&](const char* text, AddressStanding standing) {
     (void)table_.apply(AddressEvent{.link_index = kTwin, .address = ip(text), .standing = standing},
                        now_);
   };
-  add("5.5.5.5", 2);
-  add("10.0.0.9", 1);
-  add("2000::77", AddressEvent::kNoStanding);
+  add("5.5.5.5", AddressStanding::alone);
+  add("10.0.0.9", AddressStanding::further);
+  add("2000::77", AddressStanding::none);
   const std::vector<OwnAddress> more = {told[0],
                                         told[1],
                                         told[2],
                                         {.twin_index = kTwin, .address = ip("10.0.0.9")},
                                         {.twin_index = kTwin, .address = ip("5.5.5.5")}};
   EXPECT_EQ(table_.own_addresses(), more);
-  add("2000::77", 0);  // no other host has it
+  add("2000::77", AddressStanding::first);  // no other host has it
   EXPECT_EQ(table_.own_addresses().at(2).address, ip("2000::77"));
 }
 

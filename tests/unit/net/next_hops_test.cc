@@ -291,6 +291,24 @@ TEST_F(NextHopsTest, twin_that_is_taken_down_has_no_next_hops) {
   EXPECT_TRUE(resolves_to("10.0.1.11", kPeerMac));
 }
 
+TEST_F(NextHopsTest, own_addresses_come_in_order_of_what_the_kernel_says_of_them) {
+  node_->run(
+      "ip address add 10.0.1.0/24 dev mr0\n"  // lower numbers, added later
+      "ip address add 5.5.5.5/32 dev mr0\n"
+      "ip address add 2000::1/64 dev mr0 nodad preferred_lft 0\n"
+      "ip address add 2000::2/64 dev mr0 nodad\n");
+  const auto of_twin = [&] {
+    std::vector<IpAddress> found;
+    for (const OwnAddress& own : next_hops_->own_addresses()) {
+      if (own.twin_index == index_of("mr0")) found.push_back(own.address);
+    }
+    return found;
+  };
+  const std::vector<IpAddress> wanted = {ip("10.0.1.1"), ip("2000::2"), ip("2001:db8:1::1"),
+                                         ip("10.0.1.0"), ip("5.5.5.5")};
+  EXPECT_TRUE(becomes_true([&] { return of_twin() == wanted; }));
+}
+
 TEST_F(NextHopsTest, renamed_twin_goes_on_whoever_gets_its_name) {
   next_hops_->watch({ip("10.0.1.11"), ip("10.0.2.11")});
   ASSERT_TRUE(resolves_to("10.0.1.11", kPeerMac));

@@ -178,6 +178,26 @@ TEST_F(PublisherTest, damaged_segment_is_replaced_and_generations_go_on_after_th
   EXPECT_EQ(adopted_number(reader), 4u);
 }
 
+TEST_F(PublisherTest, segment_with_two_arrays_inside_of_another_is_replaced) {
+  {
+    const auto first = open();
+    ASSERT_TRUE(first->publish(numbered_contents(3)));
+    Result<shm::Segment> raw = shm::Segment::join(path_, shm::kConfigSpec, os::Access::read_write);
+    ASSERT_TRUE(raw);
+    const auto at =
+        reinterpret_cast<const std::byte*>(first->published().image) - first->published().segment;
+    auto& image = *reinterpret_cast<mr_image*>(raw->bytes().data() + at);
+    image.local_addrs_offset = image.local_macs_offset =
+        static_cast<std::uint64_t>(at) + MR_CACHE_LINE_BYTES;
+    core::ConfigView view = first->published();
+    view.image = &image;
+    image.checksum = core::image_checksum(view);
+  }
+  const auto second = open();
+  EXPECT_THAT(second->rejoin_error(), HasSubstr("overlap"));
+  EXPECT_TRUE(second->publish(numbered_contents(4)));
+}
+
 TEST_F(PublisherTest, loss_of_the_file_is_noticed) {
   const auto publisher = open();
   EXPECT_FALSE(publisher->is_lost());

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "tests/support/cc/address.h"
 #include "tests/support/cc/fake_node.h"
@@ -113,6 +114,19 @@ TEST_F(SurroundingsTest, nic_has_an_address_of_its_twin_else_any_of_the_node_but
   EXPECT_EQ(IpAddress{addrs(kOpened, 1).v4}, ip("10.0.5.1"));
   node_.default_v4->source = ip("10.0.0.1");
   EXPECT_EQ(IpAddress{addrs(kOpened, 0).v4}, ip("10.0.0.7")) << "a VIP is none";
+}
+
+TEST_F(SurroundingsTest, addresses_in_force_stay_while_nobody_tells_which_nics_the_engine_has) {
+  const test::TempDir unreadable;
+  ASSERT_EQ(::mkdir(unreadable.file("stats").c_str(), 0700), 0);
+  EngineWatch unseen(unreadable.path());
+  (void)unseen.poll(kLater, [](std::uint32_t) { return LinkState{}; });
+  ASSERT_TRUE(unseen.is_unseen());
+  image_.nic_addrs[0].v4 = ip("10.9.9.9").addr;
+  node_.addresses = {{.twin_index = FakeEngine::kTwinIndex, .address = ip("10.0.0.7")}};
+  const SurroundingsReader reader(node_, unseen, kOpened);
+  const ControlState state;
+  EXPECT_EQ(IpAddress{reader.read(state, in_force_, kLater).nic_addrs.at(0).v4}, ip("10.9.9.9"));
 }
 
 TEST_F(SurroundingsTest, encapsulated_packets_are_sent_from_what_is_named_or_the_kernel_would_use) {

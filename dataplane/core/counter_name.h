@@ -5,9 +5,9 @@
 
 #include <cstddef>
 
-namespace millrace::control {
+namespace millrace::core {
 
 // "rx_packets" for MR_COUNTER_RX_PACKETS; "unknown" for a number that this build does not know.
-[[nodiscard]] const char* counter_name(std::size_t counter);
+[[nodiscard]] const char* counter_name(std::size_t counter) noexcept;
 
-}  // namespace millrace::control
+}  // namespace millrace::core

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "controlplane/model/counter_names.h"
+#include "dataplane/core/counter_name.h"
 
 #include <array>
 
 #include "dataplane/contract/stats_abi.h"
 
-namespace millrace::control {
+namespace millrace::core {
 namespace {
 
 // By enum mr_counter, which is append only.
@@ -26,8 +26,8 @@ static_assert(kCounterNames.size() == MR_COUNTER_COUNT, "every counter needs a n
 
 }  // namespace
 
-const char* counter_name(std::size_t counter) {
+const char* counter_name(std::size_t counter) noexcept {
   return counter < kCounterNames.size() ? kCounterNames[counter] : "unknown";
 }
 
-}  // namespace millrace::control
+}  // namespace millrace::core
