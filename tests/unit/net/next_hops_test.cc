@@ -292,9 +292,8 @@ TEST_F(NextHopsTest, twin_that_is_taken_down_has_no_next_hops) {
 }
 
 TEST_F(NextHopsTest, own_addresses_come_in_order_of_what_the_kernel_says_of_them) {
-  node_->run(
-      "ip address add 10.0.1.0/24 dev mr0\n"  // lower numbers, added later
-      "ip address add 5.5.5.5/32 dev mr0\n"
+  node_->run(  // lower numbers, added later
+      "ip address add 10.0.1.0/24 dev mr0; ip address add 5.5.5.5/32 dev mr0\n"
       "ip address add 2000::1/64 dev mr0 nodad preferred_lft 0\n"
       "ip address add 2000::2/64 dev mr0 nodad\n");
   const auto of_twin = [&] {
