@@ -31,6 +31,10 @@ PROGRAMS = {
     "millrace-xdp": "bpf/engine",
 }
 
+# What the alarm of a worker that stands still says, and the line in the log when it goes on.
+STALL_ALARM = "of the engine stands still"
+_STALL_OVER = "] over: worker "
+
 
 def build_directory() -> Path:
     """Where the programs under test are: MILLRACE_BUILD, or build/ of this checkout."""
@@ -234,6 +238,23 @@ class Node:
             )
         except LabError as error:
             raise LabError(f"{error}: {self.status()['alarms']}") from None
+
+    def complaints(self) -> list[str]:
+        """What both programs logged as errors, but for stalls of a worker that are over.
+
+        A busy machine keeps a worker from its CPU for longer than the half second that is told.
+        """
+        found = []
+        for service in (self.dataplane, self.controlplane):
+            lines = service.log.read_text().splitlines()
+            last_over = max((i for i, line in enumerate(lines) if _STALL_OVER in line), default=-1)
+            found += [
+                line
+                for i, line in enumerate(lines)
+                if ("[error]" in line or "[critical]" in line)
+                and not (STALL_ALARM in line and i < last_over)
+            ]
+        return found
 
     def targets(self) -> list[TargetView]:
         groups = self.json("targets")["target_groups"]
