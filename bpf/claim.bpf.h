@@ -150,20 +150,27 @@ INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow,
   }
 }
 
-// Ends the flow that a claimed record held before; `word` is its former state word.
-OUT_OF_LINE int end_former(struct packet* p, struct mr_flow_record* flow, uint32_t word) {
-  if (flow == 0) return 0;
-  const struct mr_target* target = target_at(p->root, flow->target_slot);
-  fold_counts(p, flow, target);
+// Ends the flow that the claimed record `index` held before. `word` is its former state word.
+// `is_own`: the record's client has claimed it, who opens the flow again.
+VERIFIED_ONCE int end_former(uint32_t cpu_index, uint32_t root_index, uint32_t index, uint32_t word,
+                             uint32_t is_own) {
+  struct packet p;
+  p.cpu_index = cpu_index;
+  p.cpu = bpf_map_lookup_elem(&cpus, &p.cpu_index);
+  p.root = &control.roots[root_index & 1];
+  struct mr_flow_record* flow = record_at(index);
+  if (p.cpu == 0 || flow == 0) return 0;
+  const struct mr_target* target = target_at(p.root, flow->target_slot);
+  fold_counts(&p, flow, target);
   const uint32_t state = word >> STATE_SHIFT;
   if (state == MR_XDP_FLOW_GONE) return 0;  // counted by who forgot it
-  count(p->cpu, MR_COUNTER_FLOW_REMOVED);
-  const struct addr_words client = words_at(flow->client_addr.bytes);
-  const uint32_t hash = flow_hash(client, word & KEY_MASK);
-  if (hash == p->hash && is_same_addr(client, p->client)) return 0;  // opened again
-  count(p->cpu, MR_COUNTER_FLOW_GIVEN_UP);
+  count(p.cpu, MR_COUNTER_FLOW_REMOVED);
+  if (is_own != 0) return 0;
+  count(p.cpu, MR_COUNTER_FLOW_GIVEN_UP);
   const _Bool has_replies = target != 0 && mr_sees_replies(target->forwarding);
-  if (has_replies && mr_may_go_on(state, flags_of(flow))) remember_no_room(hash);
+  if (has_replies && mr_may_go_on(state, flags_of(flow))) {
+    remember_no_room(flow_hash(words_at(flow->client_addr.bytes), word & KEY_MASK));
+  }
   return 0;
 }
 
@@ -184,7 +191,11 @@ INLINE struct mr_flow_record* claim(struct packet* p, uint32_t listener_id, uint
   if (flow == 0) return 0;
   const uint32_t word = (uint32_t)(place >> 32);
   const _Bool was_empty = word == 0 || word >> STATE_SHIFT == MR_XDP_FLOW_REUSABLE;
-  if (!was_empty) end_former(p, flow, word);
+  if (!was_empty) {
+    const _Bool is_own = (word & KEY_MASK) == p->client_port_protocol &&
+                         is_same_addr(words_at(flow->client_addr.bytes), p->client);
+    end_former(p->cpu_index, p->root_index, (uint32_t)place, word, is_own);
+  }
   store64(flow->client_addr.bytes, p->client.low);
   store64(flow->client_addr.bytes + 8, p->client.high);
   flow->bytes = p->ip_bytes;

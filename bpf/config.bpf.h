@@ -92,16 +92,20 @@ VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, 
   return (uint64_t)entry->next << 32 | entry->slot;
 }
 
-// One of the node's own addresses.
+// One of the node's own addresses. A config line holds four of them.
 VERIFIED_ONCE int is_local(uint32_t root, uint64_t low, uint64_t high) {
   const struct mr_xdp_root* at = &control.roots[root & 1];
 #pragma clang loop unroll(disable)
-  for (uint32_t i = 0; i < MR_LOCAL_ADDRS_MAX; ++i) {
+  for (uint32_t i = 0; i < MR_LOCAL_ADDRS_MAX; i += 4) {
+    const uint32_t left = at->local_addr_count - i;
     if (i >= at->local_addr_count) return 0;
     const uint8_t* line = line_at(at->local_addrs_line + i / 4);
     if (line == 0) return 0;
-    const uint8_t* addr = line + (i & 3) * 16;
-    if (load64(addr) == low && load64(addr + 8) == high) return 1;
+#pragma clang loop unroll(full)
+    for (uint32_t k = 0; k < 4; ++k) {
+      const uint64_t difference = (load64(line + k * 16) ^ low) | (load64(line + k * 16 + 8) ^ high);
+      if (difference == 0) return k < left;
+    }
   }
   return 0;
 }

@@ -127,6 +127,23 @@ VERIFIED_ONCE int forget_past(uint32_t cpu_index) {
   return 0;
 }
 
+// What best_of_shared() learns of a record: {rank of the flow, tick of its last packet} with IS_SHARED;
+// 0 for another flow; NO_MORE behind the client's last record.
+static const uint64_t IS_SHARED = 1ULL << 63;
+static const uint64_t NO_MORE = 1;
+VERIFIED_ONCE uint64_t look_at_shared(uint32_t cpu_index, uint32_t index, uint32_t opens) {
+  struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
+  if (cpu == 0) return NO_MORE;
+  const struct query* query = (const struct query*)cpu->scratch;
+  struct mr_flow_record* flow = record_at(index);
+  if (flow == 0) return NO_MORE;
+  const uint32_t word = load_state_word(flow);
+  if (word == 0) return NO_MORE;
+  if (!is_sibling(query, flow, word)) return 0;
+  const uint32_t rank = rank_of(query, flow, word >> STATE_SHIFT, opens != 0);
+  return IS_SHARED | (uint64_t)rank << 32 | flow->last_seen_tick;
+}
+
 // The index of the flow that a packet of the target belongs to, or NO_RECORD. If the target accepts
 // a connection (`opens`), that is the flow that is opening, and the others are over. Otherwise the
 // flow that lives counts, then the one that the client used last.
@@ -139,18 +156,16 @@ VERIFIED_ONCE uint32_t best_of_shared(uint32_t cpu_index, uint32_t opens) {
   uint32_t best_tick = 0;
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
-    struct mr_flow_record* flow = record_at(query->hash + probe);
-    if (flow == 0) break;
-    const uint32_t word = load_state_word(flow);
-    if (word == 0) break;
-    if (!is_sibling(query, flow, word)) continue;
-    const uint32_t rank = rank_of(query, flow, word >> STATE_SHIFT, opens != 0) + unknown_zero();
-    const uint32_t tick = flow->last_seen_tick;
-    const _Bool is_later = rank == best_rank && (int32_t)(tick - best_tick) > 0;
+    const uint32_t index = (query->hash + probe) & control.flow_mask;
+    const uint64_t seen = look_at_shared(cpu_index, index, opens);
+    if (seen == NO_MORE) break;
+    if (seen == 0) continue;
+    const uint32_t rank = (uint32_t)((seen & ~IS_SHARED) >> 32);
+    const _Bool is_later = rank == best_rank && (int32_t)((uint32_t)seen - best_tick) > 0;
     if (best != NO_RECORD && rank <= best_rank && !is_later) continue;
-    best = (query->hash + probe) & control.flow_mask;
+    best = index;
     best_rank = rank;
-    best_tick = tick;
+    best_tick = (uint32_t)seen;
   }
   struct mr_flow_record* flow = best == NO_RECORD || opens == 0 ? 0 : record_at(best);
   if (flow != 0 && load_state_word(flow) >> STATE_SHIFT == MR_FLOW_SYN) forget_past(cpu_index);
