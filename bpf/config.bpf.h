@@ -103,7 +103,8 @@ VERIFIED_ONCE int is_local(uint32_t root, uint64_t low, uint64_t high) {
     if (line == 0) return 0;
 #pragma clang loop unroll(full)
     for (uint32_t k = 0; k < 4; ++k) {
-      const uint64_t difference = (load64(line + k * 16) ^ low) | (load64(line + k * 16 + 8) ^ high);
+      const uint64_t difference =
+          (load64(line + k * 16) ^ low) | (load64(line + k * 16 + 8) ^ high);
       if (difference == 0) return k < left;
     }
   }

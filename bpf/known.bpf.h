@@ -8,6 +8,7 @@
 #include "bpf/start.bpf.h"
 #include "bpf/track.bpf.h"
 #include "dataplane/rules/known_rule.h"
+#include "dataplane/rules/mss_rule.h"
 
 // Whether a TCP segment has data. False for what is no TCP segment.
 INLINE _Bool has_payload(struct xdp_md* ctx, const struct packet* p) {
@@ -120,15 +121,64 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
   return SEND_TO_TARGET;
 }
 
+// ---- the maximum segment size
+
+// Lowers what a SYN announces to `mss_max`, as core/mss.h does. `tcp_at` is the header's offset in
+// the frame.
+VERIFIED_ONCE int lower_mss(struct xdp_md* ctx, uint32_t tcp_at, uint32_t mss_max) {
+  const uint8_t* end = packet_end(ctx);
+  uint8_t* tcp = packet_start(ctx) + (tcp_at & 63);
+  if (!has_room(tcp, MR_TCP_BYTES, end)) return 0;
+  const uint32_t header_bytes = mr_tcp_header_bytes(tcp[MR_TCP_DATA_OFFSET]);
+  uint32_t at = (MR_TCP_BYTES + unknown_zero()) & 63;
+#pragma clang loop unroll(disable)
+  for (uint32_t count = 0; count < MR_TCP_OPTIONS_BYTES_MAX; ++count) {
+    if (at + MR_TCP_MSS_BYTES > header_bytes) break;
+    uint8_t* option = tcp + at;
+    if (!has_room(option, MR_TCP_MSS_BYTES, end)) break;
+    const uint32_t step = mr_tcp_option_bytes(option[0], option[1], header_bytes - at);
+    if (step == 0) break;
+    const uint16_t old_be = load16(option + 2);
+    if (option[0] == MR_TCP_OPTION_MSS && step == MR_TCP_MSS_BYTES && bpf_ntohs(old_be) > mss_max) {
+      const uint16_t new_be = bpf_htons((uint16_t)mss_max);
+      store16(option + 2, new_be);
+      store16(tcp + MR_TCP_CHECKSUM,
+              mr_updated_checksum(load16(tcp + MR_TCP_CHECKSUM),
+                                  mr_mss_delta(old_be, new_be, (at & 1) != 0)));
+    }
+    at = (at + step) & 63;
+  }
+  return 0;
+}
+
+// Of a SYN of the target. A packet that has no hop left is quoted as it came.
+INLINE void clamp_mss_of_target(struct xdp_md* ctx, const struct packet* p,
+                                const struct mr_target* target) {
+  if ((p->tcp_flags & MR_TCP_SYN) == 0 || target == 0 || target->mss_max == 0) return;
+  const uint8_t* frame = packet_start(ctx);
+  if (!has_room(frame, MR_ETH_BYTES + MR_IPV4_BYTES, packet_end(ctx))) return;
+  if (hops_left(frame, p->is_v4) < 2) return;
+  lower_mss(ctx, l4_offset(p->is_v4), target->mss_max);
+}
+
+// Likewise of a client, whose packets are also quoted when they are too large.
+INLINE void clamp_mss_of_client(struct xdp_md* ctx, const struct packet* p,
+                                const struct mr_target* target) {
+  const _Bool is_told = target != 0 && p->ip_bytes > target->mtu && control.has_merged_frames == 0;
+  if (!is_told) clamp_mss_of_target(ctx, p, target);
+}
+
 // A packet to a VIP's listener that does not belong to a known flow that goes on. `flow` is the
 // flow that it may belong to, or null.
 OUT_OF_LINE int forward_in_doubt(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                                  uint64_t last_hop) {
+  int done = REVISIT;
   if (flow == 0) {
-    const int done = start_flow(p, last_hop, (p->tcp_flags & MR_TCP_SYN) != 0);
-    if (done != REVISIT) return done;
+    done = start_flow(p, last_hop, (p->tcp_flags & MR_TCP_SYN) != 0);
     flow = p->known_flow;
   }
-  const int done = revisit_flow(ctx, p, flow, last_hop);
-  return done == START ? start_flow(p, last_hop, 0) : done;
+  if (done == REVISIT) done = revisit_flow(ctx, p, flow, last_hop);
+  if (done == START) done = start_flow(p, last_hop, 0);
+  if (done == SEND_TO_TARGET) clamp_mss_of_client(ctx, p, p->target);
+  return done;
 }

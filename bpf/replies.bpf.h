@@ -35,7 +35,8 @@ INLINE int leave(struct packet* p, _Bool is_error) {
 }
 
 // A packet from a target to a client that has no flow (rules/known_rule.h). Returns a verdict, or
-// SEND_TO_TARGET with p->listener and the deltas set. Here that means: send it to the client.
+// SEND_TO_TARGET with p->listener, p->target and the deltas set. Here that means: send it to the
+// client.
 OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
   if (p->root->generation == 0) return leave(p, is_error);
   if (is_vip(p->root_index, p->destination.low, p->destination.high)) {
@@ -60,6 +61,7 @@ OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
   if (listener == 0 || listener->id == 0 || target->id == 0) return leave(p, is_error);
   if (!is_error) count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
   p->listener = listener;
+  p->target = target;
   p->last_hop = 0;
   set_deltas(p, listener, target);
   return SEND_TO_TARGET;
@@ -142,5 +144,14 @@ OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_fl
   track(p, flow, p->word, 0);
   note_reply(p, flow);
   account(p, flow);
+  p->target = target_at(p->root, read32(&flow->target_slot));
   return SEND_TO_TARGET;
+}
+
+// Likewise, ready to be sent.
+OUT_OF_LINE int reply_in_doubt(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
+  p->target = 0;
+  const int done = revisit_reply(ctx, p, flow);
+  if (done == SEND_TO_TARGET) clamp_mss_of_target(ctx, p, p->target);
+  return done;
 }

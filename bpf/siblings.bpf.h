@@ -127,8 +127,8 @@ VERIFIED_ONCE int forget_past(uint32_t cpu_index) {
   return 0;
 }
 
-// What best_of_shared() learns of a record: {rank of the flow, tick of its last packet} with IS_SHARED;
-// 0 for another flow; NO_MORE behind the client's last record.
+// What best_of_shared() learns of a record: {rank of the flow, tick of its last packet} with
+// IS_SHARED; 0 for another flow; NO_MORE behind the client's last record.
 static const uint64_t IS_SHARED = 1ULL << 63;
 static const uint64_t NO_MORE = 1;
 VERIFIED_ONCE uint64_t look_at_shared(uint32_t cpu_index, uint32_t index, uint32_t opens) {

@@ -133,6 +133,9 @@ struct Target {
   friend bool operator==(const Target&, const Target&) = default;
 };
 
+// As large as the MTU of the way to a target allows.
+constexpr std::uint16_t kMssClampAuto = 0xffff;
+
 struct TargetGroup {
   std::string name;  // 1-32 alphanumeric or hyphen, unique
   Protocol protocol = Protocol::tcp;
@@ -143,6 +146,7 @@ struct TargetGroup {
   std::uint32_t previous_target_seconds = 30;  // not where the node sees replies
   // Only where the node sees replies: they may pass another node than the requests.
   bool asymmetric_returns = false;
+  std::uint16_t mss_clamp = 0;  // bytes; 0: off; kMssClampAuto. Only nat and TCP
   bool deregistration_connection_termination = false;  // UDP: true, default_target_group()
   bool unhealthy_connection_termination = true;        // not for UDP
   std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;

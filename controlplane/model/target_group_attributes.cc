@@ -3,7 +3,9 @@
 // The attributes of target groups. Those that start with `millrace.` are our own, all others the
 // ELBv2 API's.
 #include "controlplane/model/attribute_tables.h"
+#include "controlplane/model/value_text.h"
 #include "dataplane/contract/config_abi.h"
+#include "dataplane/rules/mss_rule.h"
 
 namespace millrace::control {
 namespace {
@@ -45,6 +47,32 @@ std::string refuse_unhealthy_termination(const TargetGroup& group) {
   return "cannot be true for UDP: its flows have no connection to terminate";
 }
 
+std::string refuse_mss_clamp(const TargetGroup& group) {
+  if (group.mss_clamp == 0) return "";
+  if (group.protocol == Protocol::udp) return "is for protocol: TCP only; this group's is UDP";
+  if (sees_replies(group.forwarding)) return "";
+  return is_for("nat only", group) +
+         ", whose replies pass no node, so clients would not hear of it";
+}
+
+std::string mss_clamp_text(const TargetGroup& group) {
+  if (group.mss_clamp == 0) return "off";
+  return group.mss_clamp == kMssClampAuto ? "auto" : std::to_string(group.mss_clamp);
+}
+
+bool read_mss_clamp(std::string_view text, TargetGroup& group) {
+  if (text == "off") {
+    group.mss_clamp = 0;
+  } else if (text == "auto") {
+    group.mss_clamp = kMssClampAuto;
+  } else {
+    const auto number = parse_number(text, {.min = MR_MSS_MIN, .max = 65495});
+    if (!number) return false;
+    group.mss_clamp = static_cast<std::uint16_t>(*number);
+  }
+  return true;
+}
+
 constexpr Row kRows[] = {
     {.name = "millrace.forwarding",
      .value = Row::Choice<Forwarding>{&TargetGroup::forwarding, kForwardings},
@@ -74,6 +102,15 @@ constexpr Row kRows[] = {
                 "target's service port. Hosts that talk to targets past the VIP, and targets that "
                 "ask from that port, are then not served. Such a group may have one listener with "
                 "one VIP."},
+    {.name = "millrace.tcp.mss_clamp",
+     .value =
+         Row::Special{"off, auto or a whole number, 536-65495", mss_clamp_text, read_mss_clamp},
+     .applies_to = "protocol: TCP, millrace.forwarding: nat",
+     .refusal = refuse_mss_clamp,
+     .meaning = "The largest maximum segment size (MSS) that clients and targets may announce to "
+                "each other when they connect. The node lowers larger ones. For networks that lose "
+                "the ICMP errors by which hosts learn of a small MTU. auto: what fits the MTU of "
+                "the node's route to the target."},
     {.name = "millrace.lookup_table.slots",
      .value = Row::Choice<std::uint32_t>{&TargetGroup::lookup_slots, kLookupSlots},
      .meaning = "Slots of the lookup table: 65537 (256 KiB), or 655373 for groups of more than "

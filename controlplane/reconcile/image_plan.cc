@@ -8,6 +8,7 @@
 
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/rules/mss_rule.h"
 
 namespace millrace::control {
 
@@ -48,6 +49,9 @@ mr_target planned_target(const TargetRecord& record, const GroupState& group, bo
   if (group.settings.asymmetric_returns) target.flags |= MR_TARGET_ASYMMETRIC;
   target.forwarding = static_cast<std::uint8_t>(forwarding);
   target.mtu = way.mtu != 0 ? way.mtu : std::uint16_t{MR_MTU_NO_LIMIT};
+  target.mss_max = group.settings.mss_clamp == kMssClampAuto
+                       ? mr_mss_of_mtu(target.mtu, record.key.address.is_v4())
+                       : group.settings.mss_clamp;
   if (forwarding == Forwarding::gue) {
     target.encap_port_be = core::to_be16(group.settings.gue_port);
   }

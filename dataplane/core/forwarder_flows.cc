@@ -13,6 +13,7 @@
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/invariant.h"
+#include "dataplane/core/mss.h"
 #include "dataplane/core/rewrite.h"
 #include "dataplane/rules/address_rule.h"
 #include "dataplane/rules/choice_rule.h"
@@ -137,6 +138,7 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
     if (fails_open) add(stats.unhealthy_routing_flows, 1);
   }
   account(flow, parsed);
+  clamp_mss_of_client(packet, parsed, target);
   return send_to_target(packet, parsed, flow, target);
 }
 
@@ -174,6 +176,7 @@ Verdict Forwarder::forward_untracked(Packet& packet, const Work& work,
     add(counters_.targets[target_slot].packets, 1);
     add(counters_.targets[target_slot].bytes, work.parsed.ip_bytes);
   }
+  clamp_mss_of_client(packet, work.parsed, target);
   return send_to_target(packet, work.parsed, passing, target);
 }
 

@@ -7,6 +7,7 @@
 // FIN and RST are taken back when the connection goes on, and a SYN goes to the flow's target.
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
+#include "dataplane/core/mss.h"
 #include "dataplane/core/rewrite.h"
 #include "dataplane/rules/known_rule.h"
 #include "dataplane/rules/step_rule.h"
@@ -62,6 +63,7 @@ Verdict Forwarder::open_again(Packet& packet, Work& work, mr_flow_record& flow,
   if ((flow.flags & MR_FLOW_SHARED) != 0) claim_replies(work.hash, flow, target);
   account(flow, work.parsed);
   if ((target.flags & MR_TARGET_DRAINING) != 0) flow.last_seen_tick = last_seen_tick;
+  clamp_mss_of_client(packet, work.parsed, target);
   return send_to_target(packet, work.parsed, flow, target);
 }
 
@@ -99,7 +101,7 @@ Verdict Forwarder::end_late(Packet& packet, const Parsed& parsed, mr_flow_record
   const mr_target* target = target_of(flow);
   const mr_listener* listener = listener_of(flow);
   // A RST in its place would have its hops.
-  const bool has_hops = packet.data[parsed.is_v4 ? Ipv4Frame::kHops : Ipv6Frame::kHops] >= 2;
+  const bool has_hops = hops_left(packet, parsed) >= 2;
   const bool is_reachable =
       has_hops &&
       (is_from_client ? target != nullptr && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0

@@ -6,6 +6,7 @@
 
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
+#include "dataplane/core/mss.h"
 #include "dataplane/core/rewrite.h"
 #include "dataplane/rules/known_rule.h"
 #include "dataplane/rules/step_rule.h"
@@ -44,6 +45,7 @@ Verdict Forwarder::revisit_reply(Packet& packet, Work& work) noexcept {
   track(flow, packet, parsed, false);
   note_reply(flow, parsed);
   account(flow, parsed);
+  if (const mr_target* target = target_of(flow)) clamp_mss_of_target(packet, parsed, *target);
   return send_to_client(packet, parsed, flow, *listener);
 }
 
@@ -183,6 +185,7 @@ Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept 
   passing.ip_checksum_delta = deltas.ip;
   passing.l4_checksum_delta = deltas.l4;
   count(MR_COUNTER_UNTRACKED_PACKETS);
+  clamp_mss_of_target(packet, parsed, *flowless.target);
   return send_to_client(packet, parsed, passing, *flowless.listener);
 }
 

@@ -187,6 +187,10 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
   return parsed.ip_bytes - (parsed.l4_offset() - MR_ETH_BYTES) - header_bytes;
 }
 
+[[nodiscard]] inline std::uint8_t hops_left(const Packet& packet, const Parsed& parsed) noexcept {
+  return packet.data[parsed.is_v4 ? Ipv4Frame::kHops : Ipv6Frame::kHops];
+}
+
 // Fills `parsed`; which fields count depends on `shape`: transport has all, suspicious and icmp
 // have the addresses, protocol and lengths, drop and not_ip have none.
 inline void parse(const Packet& packet, Parsed& parsed) noexcept {

@@ -29,12 +29,14 @@ from plain_packet import (
     expired,
     too_big,
     turn_ip,
+    with_mss,
     without_priority_tag,
 )
 from plain_passing import Passing
 from scapy.utils import checksum
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
+Ends = tuple[Address, Address]
 EXTENSIONS = (0, 43, 50, 51, 59, 60)
 
 
@@ -440,7 +442,7 @@ class PlainForwarder:
             return self.answer_too_big(packet, target.mtu)
         ends = (packet.source, target.address)
         ports = (packet.ports[0], target.port)
-        return self.translated(packet, link, ends, ports)
+        return self.translated(packet, link, ends, ports, target.mss)
 
     def encapsulated(self, packet: Packet, link: bytes, target: Target, client: Client) -> str:
         lacks_checksum = packet.protocol == UDP and packet.segment[6:8] == b"\0\0"
@@ -470,14 +472,14 @@ class PlainForwarder:
         link = router + self.config.node_mac + packet.frame[12:14]
         ends = (listener.vip, packet.destination)
         ports = (listener.port, packet.ports[1])
-        return self.translated(packet, link, ends, ports)
+        return self.translated(packet, link, ends, ports, listener.target.mss)
 
     def translated(
-        self, packet: Packet, link: bytes, ends: tuple[Address, Address], ports: tuple[int, int]
+        self, packet: Packet, link: bytes, ends: Ends, ports: tuple[int, int], mss: int
     ) -> str:
         if packet.hops < 2:
             return self.answer_expired(packet)
-        segment = struct.pack("!HH", *ports) + packet.segment[4:]
+        segment = struct.pack("!HH", *ports) + with_mss(packet, mss)[4:]
         at = 16 if packet.protocol == TCP else 6
         before = struct.unpack("!H", packet.segment[at : at + 2])[0]
         if packet.protocol == TCP or before != 0:

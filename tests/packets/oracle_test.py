@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from oracle import PlainForwarder
 from plain_config import read_config
@@ -48,6 +49,18 @@ BYSTANDERS = {4: "198.51.100.99", 6: "2001:db8:c::99"}
 OTHERS = {4: ("10.0.1.1", "203.0.113.99"), 6: ("2001:db8:1::1", "::ffff:203.0.113.10")}
 TCP_PORTS = (80, 80, 81, 82, 83, 22)
 UDP_PORTS = (53, 53, 54, 55, 56, 22)
+# Maximum segment sizes that are lowered and that are not, at even and odd places, behind others.
+TCP_OPTIONS: tuple[list[tuple[str, Any]], ...] = (
+    [],
+    [("Timestamp", (1, 2))],
+    [("MSS", 1460)],
+    [("MSS", 1400)],
+    [("MSS", 1401), ("NOP", None), ("WScale", 7)],
+    [("NOP", None), ("MSS", 9000)],
+    [("NOP", None), ("NOP", None), ("SAckOK", b""), ("MSS", 65535)],
+    [("WScale", 7), ("MSS", 1460), ("MSS", 1459)],
+    [("EOL", None), ("MSS", 1460)],
+)
 TCP_FLAGS = (
     "S",
     "S",
@@ -145,7 +158,7 @@ class Traffic:
         if not is_tcp:
             return UDP(sport=source, dport=destination) / self.payload()
         numbers = [self.random.randrange(2**32) for _ in range(2)]
-        options = self.random.choice(([], [("MSS", 1460)], [("Timestamp", (1, 2))]))
+        options = self.random.choice(TCP_OPTIONS)
         flags = self.random.choice(TCP_FLAGS)
         header = TCP(sport=source, dport=destination, flags=flags, options=options)
         header.seq, header.ack = numbers

@@ -20,6 +20,7 @@ class Target:
     forwarding: str
     mtu: int  # 0: no limit
     gue_port: int
+    mss: int  # the largest that a SYN may announce, 0: any
 
     @property
     def is_nat(self) -> bool:
@@ -83,7 +84,8 @@ def read_config(path: Path) -> Config:
             forwarding, gue_port = groups[words[2]]
             mtu = option(words, "mtu", 0)
             where = address(words[3])
-            targets[words[2]] = Target(where, int(words[4]), mac, forwarding, mtu, gue_port)
+            mss = option(words, "mss", 0)
+            targets[words[2]] = Target(where, int(words[4]), mac, forwarding, mtu, gue_port, mss)
         elif words[0] == "listener":
             protocol = TCP if words[3] == "tcp" else UDP
             listener = Listener(address(words[1]), int(words[2]), protocol, targets[words[4]])

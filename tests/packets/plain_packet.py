@@ -59,6 +59,26 @@ class Packet:
         return self.frame[14 : 14 + self.length]
 
 
+def with_mss(packet: Packet, mss: int) -> bytes:
+    """The segment; a SYN announces no larger maximum segment size than `mss` (0: any)."""
+    segment = bytearray(packet.segment)
+    if mss == 0 or packet.protocol != TCP or not packet.flags & 2:
+        return bytes(segment)
+    at, end = 20, (segment[12] >> 4) * 4
+    while at < end and segment[at] != 0:  # RFC 9293 section 3.2: 0 ends the options
+        if segment[at] == 1:
+            at += 1
+            continue
+        size = segment[at + 1] if at + 1 < end else 0
+        if size < 2 or at + size > end:
+            break
+        if segment[at] == 2 and size == 4:
+            announced = struct.unpack_from("!H", segment, at + 2)[0]
+            struct.pack_into("!H", segment, at + 2, min(announced, mss))
+        at += size
+    return bytes(segment)
+
+
 def right_checksum(
     source: Address, destination: Address, protocol: int, segment: bytes, version: int
 ) -> int:

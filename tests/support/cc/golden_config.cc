@@ -125,7 +125,7 @@ Status GoldenConfig::read_group(const GoldenLine& line) {
 }
 
 // target NAME GROUP ADDR PORT tcp|udp via MAC [nic N] [weight N] [mtu N] [unresolved yes]
-// [asymmetric yes]
+// [asymmetric yes] [mss N]
 Status GoldenConfig::read_target(const GoldenLine& line) {
   const auto& words = line.words;
   const std::uint32_t group = slot_of(groups_, words[2]);
@@ -140,6 +140,8 @@ Status GoldenConfig::read_target(const GoldenLine& line) {
   if (!nic) return nic.error();
   const auto mtu = number_of(option(line, "mtu", "65535"));
   if (!mtu) return mtu.error();
+  const auto mss = number_of(option(line, "mss", "0"));
+  if (!mss) return mss.error();
   auto hop = next_hop(option(line, "via", ""), *nic);
   if (!hop) return hop.error();
   if (option(line, "unresolved", "no") == "yes") hop->flags = 0;
@@ -152,7 +154,8 @@ Status GoldenConfig::read_target(const GoldenLine& line) {
                                             .flags = flags,
                                             .weight = static_cast<std::uint32_t>(*weight),
                                             .next_hop = *hop,
-                                            .mtu = static_cast<std::uint16_t>(*mtu)});
+                                            .mtu = static_cast<std::uint16_t>(*mtu),
+                                            .mss_max = static_cast<std::uint16_t>(*mss)});
   return ok();
 }
 

@@ -205,6 +205,7 @@ std::vector<mr_target> ImageBuilder::targets() const {
     target.flags = from.spec.flags;
     target.forwarding = group.forwarding;
     target.mtu = from.spec.mtu;
+    target.mss_max = from.spec.mss_max;
     if (group.forwarding == MR_FORWARDING_GUE) target.encap_port_be = to_be16(group.encap_port);
     target.identity = identity_of(from.spec);
     out.push_back(target);

@@ -66,6 +66,7 @@ struct TargetSpec {
   bool gets_new_flows = true;  // false: the lookup table does not name it (draining, unhealthy)
   mr_next_hop next_hop{{2, 0, 0, 0, 1, 1}, 0, MR_NEXT_HOP_RESOLVED};
   std::uint16_t mtu = MR_MTU_NO_LIMIT;
+  std::uint16_t mss_max = 0;
 };
 
 struct ListenerSpec {

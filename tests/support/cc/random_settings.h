@@ -40,6 +40,9 @@ inline std::string random_special(std::string_view name) {
   if (name == "path") return random_path();
   if (name == "matcher") return random_matcher();
   if (name == "port") return *rc::gen::element<std::string>("traffic-port", "1", "65535");
+  if (name == "millrace.tcp.mss_clamp") {
+    return *rc::gen::element<std::string>("off", "auto", "536", "1460", "65495");
+  }
   if (name == "millrace.health_check.host") {
     return *rc::gen::element<std::string>("null", "www.example.org", "a_b-1.example:65535",
                                           "10.0.0.1:1", "[2001:db8::1]", "[fd00::1]:8080",

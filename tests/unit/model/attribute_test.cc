@@ -155,7 +155,7 @@ void check_refusals(std::span<const Attribute<Subject>> rows,
     }
     EXPECT_EQ(row.refusal != nullptr, seen.contains(std::string(row.name))) << row.name;
   }
-  EXPECT_EQ(seen.size(), refused.size());
+  for (const Refused<Subject>& one : refused) EXPECT_TRUE(seen.contains(one.name)) << one.name;
 }
 
 TEST(AttributeTest, attribute_of_a_group_is_refused_where_it_does_not_apply) {
@@ -171,6 +171,19 @@ TEST(AttributeTest, attribute_of_a_group_is_refused_where_it_does_not_apply) {
           group.asymmetric_returns = true;
         },
         "is for millrace.forwarding: nat only; this group's is dsr, whose replies pass no node"},
+       {"millrace.tcp.mss_clamp",
+        [](TargetGroup& group) {
+          group.protocol = Protocol::udp;
+          group.mss_clamp = 1400;
+        },
+        "is for protocol: TCP only; this group's is UDP"},
+       {"millrace.tcp.mss_clamp",
+        [](TargetGroup& group) {
+          group.forwarding = Forwarding::gue;
+          group.mss_clamp = kMssClampAuto;
+        },
+        "is for millrace.forwarding: nat only; this group's is gue, whose replies pass no node, so "
+        "clients would not hear of it"},
        {"target_health_state.unhealthy.connection_termination.enabled",
         [](TargetGroup& group) { group.protocol = Protocol::udp; },
         "cannot be true for UDP: its flows have no connection to terminate"}});

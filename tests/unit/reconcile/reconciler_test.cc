@@ -305,6 +305,22 @@ TEST_F(ReconcilerTest, all_but_nat_targets_keep_the_listeners_port) {
   }
 }
 
+TEST_F(ReconcilerTest, segment_size_is_the_number_or_what_fits_the_route) {
+  world_.start_engine();
+  world_.resolve("10.0.1.11", 1);  // with an MTU of 1500; nothing is known of 10.0.1.12
+  Config config = web_config(kThree);
+  const auto published = [&](std::uint16_t clamp, const std::string& address) {
+    config.target_groups[0].mss_clamp = clamp;
+    (void)apply(config);
+    world_.pass(1);
+    return world_.published_target(address)->mss_max;
+  };
+  EXPECT_EQ(published(0, "10.0.1.11"), 0);
+  EXPECT_EQ(published(900, "10.0.1.11"), 900);
+  EXPECT_EQ(published(kMssClampAuto, "10.0.1.11"), 1460);
+  EXPECT_EQ(published(kMssClampAuto, "10.0.1.12"), 65495);
+}
+
 Config ipip_config() {
   Config config = web_config(kThree);
   config.target_groups[0].forwarding = Forwarding::ipip;
