@@ -284,6 +284,10 @@ constexpr MetricRow<const WorkerSnapshot*> kWorkerRows[] = {
      [](const WorkerSnapshot* const& s) {
        return number(s->counters[MR_COUNTER_TIME_EXCEEDED_SENT]);
      }},
+    {{"millrace_worker_refusals_sent_total", MetricKind::counter,
+      "Packets to a VIP's port without a listener, answered with a RST or \"port unreachable\".",
+      "worker", ""},
+     [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_REFUSALS_SENT]); }},
 };
 
 static_assert(std::size(kWorkerRows) == 6 + MR_COUNTER_COUNT,

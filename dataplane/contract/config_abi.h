@@ -158,6 +158,15 @@ struct mr_listener {
 };
 MR_ABI_ASSERT(sizeof(struct mr_listener) == 64, "one line per listener on the hit path");
 
+// What a VIP's load balancer says of packets that are for no listener. Without a flag echo requests
+// are answered, and packets to a port without a listener are dropped.
+enum mr_vip_flag {
+  MR_VIP_NO_ECHO = 1 << 0,  // echo requests are dropped
+  MR_VIP_REJECTS = 1 << 1,  // a port without a listener: the sender is told
+  MR_VIP_PUNTS = 1 << 2,    // likewise: the kernel's; never with MR_VIP_REJECTS
+};
+#define MR_VIP_FLAGS_MASK 7u
+
 // One entry serves both a listener and, with port 0 and protocol 0, the VIP itself.
 // Empty: slot == MR_TABLE_EMPTY. Probing: linear from mr_table_hash() & mask, at most half full.
 struct mr_table_entry {
@@ -165,7 +174,8 @@ struct mr_table_entry {
   uint16_t port_be;
   uint8_t protocol;
   uint8_t reserved[5];
-  uint32_t slot;  // listener slot; for a VIP entry: 0; in the reverse table: target slot
+  uint32_t slot;  // listener slot; for a VIP entry: enum mr_vip_flag; in the reverse table: target
+                  // slot
   uint32_t next;  // reverse table: listener slot that replies without a flow are translated to,
                   // MR_TABLE_EMPTY when it is ambiguous
 };

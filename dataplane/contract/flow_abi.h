@@ -190,7 +190,8 @@ enum mr_drop_reason {
                              // no address of the node's own there, or an ICMP error
                              // (MR_COUNTER_TIME_EXCEEDED_SENT counts those whose sender was)
   MR_DROP_UNSUPPORTED_PROTOCOL = 11,  // neither TCP, UDP nor echo, to a VIP
-  MR_DROP_NO_LISTENER = 12,           // VIP, but no listener on that protocol and port
+  MR_DROP_NO_LISTENER = 12,           // VIP, but no listener on that protocol and port, and its
+                                      // sender was not told (MR_COUNTER_REFUSALS_SENT)
   MR_DROP_NO_TARGET = 13,             // the target group has no target at all
   MR_DROP_NEXT_HOP_UNRESOLVED = 14,   // the kernel knows no MAC address for the target's next hop
   MR_DROP_UNWANTED_RST =
@@ -209,7 +210,8 @@ enum mr_drop_reason {
   MR_DROP_NO_ENCAP_SOURCE =
       25,                // the node has no address of the target's family to encapsulate from
   MR_DROP_NO_FLOW = 26,  // reply of a flow without room; several listeners lead to its target
-  MR_DROP_REASON_COUNT = 27,
+  MR_DROP_NO_ECHO = 27,  // echo request to a VIP that answers none, or none now
+  MR_DROP_REASON_COUNT = 28,
 };
 
 #ifdef __cplusplus

@@ -175,11 +175,12 @@ struct mr_xdp_cpu {
   uint32_t too_bigs_left;
   uint32_t expiries_left;
   uint32_t errors_left;
+  uint32_t refusals_left;
   // For tests: what became of the last packet (rodata `is_under_test`).
   uint8_t test_nic;
   uint8_t test_reason;
   uint8_t reserved0[2];
-  uint8_t reserved[32];
+  uint8_t reserved[28];
   // The program's own, of the packet under way.
   uint64_t scratch[16];
 };

@@ -236,6 +236,15 @@ OwnError expired_error(const Parsed& parsed, const mr_addr& own) noexcept {
           .rest = 0};
 }
 
+OwnError port_unreachable_error(const Parsed& parsed) noexcept {
+  return {.source = parsed.destination,
+          .type = parsed.is_v4 ? std::uint8_t{MR_ICMPV4_UNREACHABLE}
+                               : std::uint8_t{MR_ICMPV6_UNREACHABLE},
+          .code = parsed.is_v4 ? std::uint8_t{MR_ICMPV4_PORT_UNREACHABLE}
+                               : std::uint8_t{MR_ICMPV6_PORT_UNREACHABLE},
+          .rest = 0};
+}
+
 void answer_with_error(Packet& packet, const Parsed& parsed, const MacAddr& mac,
                        const OwnError& error) noexcept {
   const std::uint32_t room = error_headroom(parsed);

@@ -69,6 +69,9 @@ struct OwnError {
 [[nodiscard]] OwnError too_big_error(const Parsed& parsed, std::uint32_t mtu) noexcept;
 // "Time exceeded in transit" (RFC 792, RFC 4443 section 3.3) from `own`, an address of the node's.
 [[nodiscard]] OwnError expired_error(const Parsed& parsed, const mr_addr& own) noexcept;
+// "Port unreachable" (RFC 792, RFC 4443 section 3.1) from the packet's destination: the word of a
+// host.
+[[nodiscard]] OwnError port_unreachable_error(const Parsed& parsed) noexcept;
 
 // Headroom that answer_with_error() needs: what it quotes stays where it is.
 [[nodiscard]] constexpr std::uint32_t error_headroom(const Parsed& parsed) noexcept {

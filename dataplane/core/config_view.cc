@@ -113,6 +113,11 @@ Status Checker::check_table(const char* name, std::span<const mr_table_entry> ta
     if (entry.slot == MR_TABLE_EMPTY) continue;
     ++used;
     const bool is_vip = entry.port_be == 0 && entry.protocol == 0;
+    constexpr std::uint32_t kEither = MR_VIP_REJECTS | MR_VIP_PUNTS;
+    if (is_vip && (entry.slot > MR_VIP_FLAGS_MASK || (entry.slot & kEither) == kEither)) {
+      return wrong(std::string(name) + " gives a VIP flags", entry.slot, "that are impossible, of",
+                   MR_VIP_FLAGS_MASK);
+    }
     if (!is_vip && entry.slot >= slot_limit) {
       return wrong(std::string(name) + " names slot", entry.slot, ">=", slot_limit);
     }

@@ -34,6 +34,7 @@ constexpr std::array kDropReasonNames = {
     "too_big",
     "no_encap_source",
     "no_flow",
+    "no_echo",
 };
 static_assert(kDropReasonNames.size() == MR_DROP_REASON_COUNT, "every reason needs a name");
 

@@ -77,6 +77,7 @@ Forwarder::Forwarder(const Options& options) noexcept
       too_bigs_(resets_),
       expiries_(resets_),
       errors_(resets_),
+      refusals_(resets_),
       foreign_{.per_ms = options.foreign_per_ms, .left = options.foreign_per_ms},
       unconfirmed_(std::max(flows_.capacity(), 1u)) {
   for (std::uint32_t nic = 0; nic < nic_count_; ++nic) set_nic_mac(nic, options.nic_macs[nic]);
@@ -110,7 +111,7 @@ void Forwarder::renew_budgets() noexcept {
   if (tick_ == budget_tick_) return;
   budget_tick_ = tick_;
   for (Budget* budget :
-       {&inserts_, &resets_, &echoes_, &too_bigs_, &expiries_, &errors_, &foreign_}) {
+       {&inserts_, &resets_, &echoes_, &too_bigs_, &expiries_, &errors_, &refusals_, &foreign_}) {
     budget->left = budget->per_ms;
   }
 }

@@ -14,7 +14,7 @@
 //   forwarder_reply.cc  replies whose flow is in doubt
 //   forwarder_error.cc  ICMP errors about packets of flows
 //   forwarder_local.cc  what is not TCP or UDP of a flow, and the node's own answers: ARP, ND,
-//                       echo, RST, "too big", drops, punts
+//                       echo, RST, "too big", "port unreachable", drops, punts
 #pragma once
 
 #include <array>
@@ -53,7 +53,8 @@ class Forwarder {
     std::span<const MacAddr> nic_macs;         // by nic index, at most MR_NIC_COUNT_MAX
     WorkerCounters counters;
     std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
-    std::uint32_t replies_per_ms = 100;        // each: RST, echo, own errors, flowless errors
+    // Each: RST, echo, own errors, flowless errors, refusals of ports without a listener.
+    std::uint32_t replies_per_ms = 100;
     // Frames for other machines that are given to the kernel. Each costs 0.9 us, so what a switch
     // floods takes at most a fifth of a worker.
     std::uint32_t foreign_per_ms = 200;
@@ -244,7 +245,10 @@ class Forwarder {
                                      bool may_be_orphan) const noexcept;
   [[nodiscard]] std::uint32_t target_by_table(const ClientKey& client, const mr_listener& listener,
                                               bool may_be_orphan) const noexcept;
-  [[nodiscard]] bool is_no_client(const Parsed& parsed) const noexcept;
+  [[nodiscard]] mr_source_fault source_fault_of(const Parsed& parsed) const noexcept;
+  [[nodiscard]] bool is_no_client(const Parsed& parsed) const noexcept {
+    return source_fault_of(parsed) != MR_SOURCE_FINE;
+  }
   void bind_flow(mr_flow_record& flow, const mr_listener& listener,
                  std::uint32_t target_slot) noexcept;
   [[nodiscard]] std::uint32_t insert_flow(const Work& work, std::uint32_t state,
@@ -331,7 +335,15 @@ class Forwarder {
                                                       std::uint32_t mtu) noexcept;
   [[nodiscard, gnu::noinline]] Verdict answer_expired(Packet& packet,
                                                       const Parsed& parsed) noexcept;
-  [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept;
+  // A packet to a VIP's port without a listener.
+  [[nodiscard, gnu::noinline]] Verdict handle_unserved(Packet& packet, const Parsed& parsed,
+                                                       std::uint32_t vip_flags) noexcept;
+  [[nodiscard]] Verdict answer_unreachable(Packet& packet, const Parsed& parsed) noexcept;
+  // The VIP's own entry, whose slot has its flags; nullptr for what is no VIP.
+  [[nodiscard]] const mr_table_entry* find_vip(const AddrWords& addr) const noexcept;
+  [[nodiscard]] bool is_vip(const AddrWords& addr) const noexcept {
+    return find_vip(addr) != nullptr;
+  }
   [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
   // The frame is for a MAC address that the node has beside the nic's.
   [[nodiscard]] bool is_local_mac(const Packet& packet) const noexcept;
@@ -367,7 +379,8 @@ class Forwarder {
   Budget echoes_;
   Budget too_bigs_;
   Budget expiries_;
-  Budget errors_;  // ICMP errors without a flow
+  Budget errors_;    // ICMP errors without a flow
+  Budget refusals_;  // what tells of ports without a listener
   Budget foreign_;
   std::uint32_t budget_tick_ = 0;
   // Flows that are never given up; bounded, so that there is always room for new ones.

@@ -85,12 +85,11 @@ std::uint32_t Forwarder::target_by_table(const ClientKey& client, const mr_liste
   return choose_target(listener, selection_hash_of(client, listener), may_be_orphan).target_slot;
 }
 
-bool Forwarder::is_no_client(const Parsed& parsed) const noexcept {
+mr_source_fault Forwarder::source_fault_of(const Parsed& parsed) const noexcept {
   // The lookups come first, so that nothing has to be kept in registers while they run.
   const bool is_vip_source = is_vip(parsed.source);
   const bool is_node = is_local(parsed.source);
-  return mr_source_fault_of(parsed.source.low, is_vip_source, is_node, is_martian(parsed)) !=
-         MR_SOURCE_FINE;
+  return mr_source_fault_of(parsed.source.low, is_vip_source, is_node, is_martian(parsed));
 }
 
 // The first packet of a flow that this worker sees.

@@ -10,6 +10,7 @@
 #include "dataplane/core/answer.h"
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
+#include "dataplane/rules/vip_rule.h"
 
 namespace millrace::core {
 
@@ -107,9 +108,11 @@ Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
   if (const std::optional<Parsed> answer = answer_of_error(packet, parsed)) {
     return pass_error(packet, parsed, *answer);
   }
-  if (!is_vip(parsed.destination)) return punt(packet);
+  const mr_table_entry* vip = find_vip(parsed.destination);
+  if (vip == nullptr) return punt(packet);
   if (!is_echo_request(packet, parsed)) return drop(MR_DROP_ICMP);
   if (parsed.source == AddrWords{0, 0}) return drop(MR_DROP_MARTIAN);
+  if (!mr_answers_echo(vip->slot)) return drop(MR_DROP_NO_ECHO);
   if (!echoes_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_echo(packet, parsed, mac);
   return reply(packet);
@@ -166,8 +169,43 @@ Verdict Forwarder::answer_expired(Packet& packet, const Parsed& parsed) noexcept
   return reply(packet);
 }
 
-bool Forwarder::is_vip(const AddrWords& addr) const noexcept {
-  return config_.image != nullptr && find_entry(config_.listener_table, addr, 0, 0) != nullptr;
+// Its source is no martian, and it belongs to no flow.
+Verdict Forwarder::handle_unserved(Packet& packet, const Parsed& parsed,
+                                   std::uint32_t vip_flags) noexcept {
+  const mr_source_fault source =
+      mr_asks_for_source(vip_flags) ? source_fault_of(parsed) : MR_SOURCE_FINE;
+  switch (mr_no_listener_of(vip_flags, parsed.protocol, parsed.tcp_flags, source)) {
+    case MR_NO_LISTENER_DROP:
+      break;
+    case MR_NO_LISTENER_FORGED:
+      return drop(MR_DROP_MARTIAN);
+    case MR_NO_LISTENER_PUNT:
+      return punt(packet);
+    case MR_NO_LISTENER_RESET:
+      if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+      if (!refusals_.take()) return drop(MR_DROP_RATE_LIMITED);
+      answer_with_reset(packet, parsed, nic_macs_[packet.nic]);
+      count(MR_COUNTER_RST_SENT);
+      count(MR_COUNTER_REFUSALS_SENT);
+      return reply(packet);
+    case MR_NO_LISTENER_UNREACHABLE:
+      return answer_unreachable(packet, parsed);
+  }
+  return drop(MR_DROP_NO_LISTENER);
+}
+
+Verdict Forwarder::answer_unreachable(Packet& packet, const Parsed& parsed) noexcept {
+  if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  if (packet.headroom < error_headroom(parsed)) return drop(MR_DROP_NO_LISTENER);
+  if (!refusals_.take()) return drop(MR_DROP_RATE_LIMITED);
+  answer_with_error(packet, parsed, nic_macs_[packet.nic], port_unreachable_error(parsed));
+  count(MR_COUNTER_REFUSALS_SENT);
+  return reply(packet);
+}
+
+const mr_table_entry* Forwarder::find_vip(const AddrWords& addr) const noexcept {
+  if (config_.image == nullptr) return nullptr;
+  return find_entry(config_.listener_table, addr, 0, 0);
 }
 
 bool Forwarder::is_local(const AddrWords& addr) const noexcept {

@@ -176,7 +176,9 @@ Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept 
   const Parsed& parsed = work.parsed;
   if (is_martian(parsed)) return refuse_martian(packet, parsed);
   if (config_.image == nullptr) return punt(packet);
-  if (is_vip(parsed.destination)) return drop(MR_DROP_NO_LISTENER);
+  if (const mr_table_entry* vip = find_vip(parsed.destination)) {
+    return handle_unserved(packet, parsed, vip->slot);
+  }
   const Flowless flowless = judge_flowless(parsed, work.hash);
   if (flowless.what == MR_FLOWLESS_PUNT) return punt(packet);
   if (flowless.what == MR_FLOWLESS_DROP) return drop(MR_DROP_NO_FLOW);

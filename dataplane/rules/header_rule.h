@@ -99,11 +99,13 @@
 #define MR_ICMP_REST 4u  // of the header; the MTU of "too big", in IPv4 behind 16 unused bits
 #define MR_ICMPV4_ECHO_REPLY 0u
 #define MR_ICMPV4_UNREACHABLE 3u
-#define MR_ICMPV4_FRAGMENTATION_NEEDED 4u  // code of "unreachable"
+#define MR_ICMPV4_PORT_UNREACHABLE 3u      // code of "unreachable"
+#define MR_ICMPV4_FRAGMENTATION_NEEDED 4u  // likewise
 #define MR_ICMPV4_ECHO_REQUEST 8u
 #define MR_ICMPV4_TIME_EXCEEDED 11u
 #define MR_ICMPV4_PARAMETER_PROBLEM 12u
 #define MR_ICMPV6_UNREACHABLE 1u
+#define MR_ICMPV6_PORT_UNREACHABLE 4u  // code of "unreachable"
 #define MR_ICMPV6_PACKET_TOO_BIG 2u
 #define MR_ICMPV6_TIME_EXCEEDED 3u
 #define MR_ICMPV6_PARAMETER_PROBLEM 4u
@@ -123,7 +125,7 @@
 
 // The hop count of the node's own packets.
 #define MR_OWN_HOPS 64u
-// What "too big" quotes behind the IP header at most; 8 are required (RFC 792).
+// What errors of the node's own quote behind the IP header at most; 8 are required (RFC 792).
 #define MR_QUOTED_L4_BYTES 64u
 
 // TCP and UDP are in the contract (enum mr_protocol).

@@ -24,7 +24,7 @@ from plain_packet import (
     read_ipv4,
     read_ipv6,
     moved,
-    right_checksum,
+    port_unreachable,
     right_of,
     expired,
     too_big,
@@ -33,6 +33,7 @@ from plain_packet import (
     without_priority_tag,
 )
 from plain_passing import Passing
+from plain_reset import answering_reset, passing_reset
 from scapy.utils import checksum
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
@@ -189,6 +190,8 @@ class PlainForwarder:
             raise Drop("icmp")
         if packet.source.is_unspecified:
             raise Drop("martian")
+        if self.config.policy(packet.destination).echo == "no":
+            raise Drop("no_echo")
         before = struct.unpack("!H", packet.segment[2:4])[0]
         sum_after = (0xFFFF - before) + (answer << 8) + (0xFFFF - (request << 8))
         while sum_after > 0xFFFF:
@@ -204,25 +207,8 @@ class PlainForwarder:
     def reset(self, packet: Packet) -> str:
         if packet.flags & RST:
             raise Drop("unwanted_rst")
-        segment = packet.segment
-        sequence, acknowledged = struct.unpack("!II", segment[4:12])
-        occupied = len(segment) - (segment[12] >> 4) * 4
-        occupied += bool(packet.flags & SYN) + bool(packet.flags & FIN)
-        numbers = (acknowledged, 0) if packet.flags & ACK else (0, (sequence + occupied) % 2**32)
-        flags = RST if packet.flags & ACK else RST | ACK
-        ports = (packet.ports[1], packet.ports[0])
-        body = struct.pack("!HHIIBBHHH", *ports, *numbers, 0x50, flags, 0, 0, 0)
-        ends = (packet.destination, packet.source)
-        right = right_checksum(*ends, TCP, body, packet.version)
-        body = body[:16] + struct.pack("!H", right) + body[18:]
-        ip = bytearray(packet.frame[14 : 14 + packet.header])
-        if packet.version == 4:
-            ip[2:4] = struct.pack("!H", 40)
-        else:
-            ip[4:6] = struct.pack("!H", 20)
-        turn_ip(ip, packet)
         link = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
-        return f"reply 0 {(link + bytes(ip) + body).hex()}"
+        return f"reply 0 {(link + answering_reset(packet)).hex()}"
 
     def end_late(self, packet: Packet, flow: Flow, other: str) -> str:
         """The first late segment becomes the other side's RST, the next one is answered."""
@@ -230,29 +216,10 @@ class PlainForwarder:
         if packet.flags & (SYN | RST) or told in flow.flags or packet.hops < 2:
             return self.reset(packet)
         flow.flags.add(told)
-        last = self.own_reset(packet)
+        last = passing_reset(packet)
         if other == "target":
             return self.to_target(last, flow.listener)
         return self.to_client(last, flow.listener, flow.router)
-
-    def own_reset(self, packet: Packet) -> Packet:
-        segment = packet.segment
-        data = len(segment) - (segment[12] >> 4) * 4
-        is_keep_alive = data <= 1 and not packet.flags & FIN
-        sequence = (int.from_bytes(segment[4:8], "big") + is_keep_alive) % 2**32
-        body = struct.pack("!HHIIBBHHH", *packet.ports, sequence, 0, 0x50, RST, 0, 0, 0)
-        ends = (packet.source, packet.destination)
-        right = right_checksum(*ends, TCP, body, packet.version)
-        body = body[:16] + struct.pack("!H", right) + body[18:]
-        ip = bytearray(packet.frame[14 : 14 + packet.header])
-        if packet.version == 4:
-            ip[2:4], ip[10:12] = struct.pack("!H", 40), b"\0\0"
-            ip[10:12] = struct.pack("!H", checksum(bytes(ip)))
-        else:
-            ip[4:6] = struct.pack("!H", 20)
-        frame = packet.frame[:14] + bytes(ip) + body
-        length = packet.header + 20
-        return Packet(frame, packet.version, *ends, TCP, packet.header, length)
 
     def from_client(self, packet: Packet, listener: Listener) -> str:
         client = (packet.source, packet.ports[0], packet.protocol)
@@ -363,8 +330,24 @@ class PlainForwarder:
         if found:
             return self.reply_of_flow(packet, self.best_of(found, packet.flags, packet.protocol))
         if is_to_vip:
-            raise Drop("no_listener")
+            return self.without_listener(packet)
         return self.punt(packet.frame)  # a bystander's, or a question of the target's own
+
+    def without_listener(self, packet: Packet) -> str:
+        """As a host does that has no such port, where the VIP's policy wants it."""
+        policy = self.config.policy(packet.destination).no_listener
+        if policy == "kernel":
+            return self.punt(packet.frame)
+        if policy == "drop":
+            raise Drop("no_listener")
+        if self.is_no_source(packet.source):
+            raise Drop("martian")
+        if packet.protocol == UDP:
+            back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
+            return f"reply 0 {(back + port_unreachable(packet)).hex()}"
+        if packet.flags & RST:
+            raise Drop("no_listener")
+        return self.reset(packet)
 
     def flows_to(self, client: Client, target: tuple[Address, int]) -> list[Flow]:
         """Whose replies pass this node."""

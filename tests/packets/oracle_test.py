@@ -42,7 +42,12 @@ ODD_SOURCES = {
     4: ("10.0.1.11", "127.0.0.1", "0.0.0.0", "224.0.0.1", "203.0.113.10", "255.255.255.255"),
     6: ("2001:db8:1::11", "::1", "::", "ff02::1", "2001:db8::10", "::ffff:198.51.100.7"),
 }
-VIPS = {4: ("203.0.113.10", "203.0.113.20"), 6: ("2001:db8::10", "2001:db8::20")}
+# Mostly those with all listeners. The last two say otherwise than others what becomes of packets
+# that are for none.
+VIPS = {
+    4: ("203.0.113.10", "203.0.113.20") * 3 + ("203.0.113.30", "203.0.113.40"),
+    6: ("2001:db8::10", "2001:db8::20") * 3 + ("2001:db8::30", "2001:db8::40"),
+}
 TARGETS = {4: "10.0.1.11", 6: "2001:db8:1::11"}
 # What talks to targets past the VIPs: bystanders, and whom targets ask themselves.
 BYSTANDERS = {4: "198.51.100.99", 6: "2001:db8:c::99"}

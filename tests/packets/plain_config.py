@@ -39,11 +39,20 @@ class Listener:
         return self.vip, self.port, self.protocol
 
 
+@dataclass(frozen=True)
+class Policy:
+    """What a VIP does with what is for no listener."""
+
+    echo: str = "yes"
+    no_listener: str = "drop"
+
+
 @dataclass
 class Config:
     node_mac: bytes = b""
     default_router: bytes = b""
     listeners: list[Listener] = field(default_factory=list)
+    policies: dict[Address, Policy] = field(default_factory=dict)  # of VIPs; others have none
     local: list[Address] = field(default_factory=list)
     local_macs: list[bytes] = field(default_factory=list)
     own: dict[int, Address] = field(default_factory=dict)  # by IP version
@@ -52,6 +61,9 @@ class Config:
     @property
     def vips(self) -> set[Address]:
         return {listener.vip for listener in self.listeners}
+
+    def policy(self, vip: Address) -> Policy:
+        return self.policies.get(vip, Policy())
 
 
 def read_config(path: Path) -> Config:
@@ -90,6 +102,9 @@ def read_config(path: Path) -> Config:
             protocol = TCP if words[3] == "tcp" else UDP
             listener = Listener(address(words[1]), int(words[2]), protocol, targets[words[4]])
             config.listeners.append(listener)
+        elif words[0] == "vip":
+            said = dict(zip(words[2::2], words[3::2], strict=True))
+            config.policies[address(words[1])] = Policy(**said)
         elif words[0] == "default_next_hop":
             config.default_router = macs[words[2]]
         elif words[0] == "local_mac":

@@ -12,7 +12,13 @@ from plain_flow import Client
 from scapy.layers.inet import ICMP as IcmpLayer
 from scapy.layers.inet import IP, in4_chksum
 from scapy.layers.inet import UDP as UdpLayer
-from scapy.layers.inet6 import ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6, in6_chksum
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
+    IPv6,
+    in6_chksum,
+)
 from scapy.packet import Raw
 from scapy.utils import checksum
 
@@ -159,6 +165,15 @@ def expired(packet: Packet, own: Address) -> bytes:
     if packet.version == 4:
         return bytes(IP(**ends, id=0, flags=0, ttl=64) / IcmpLayer(type=11, code=0) / quote)
     return bytes(IPv6(**ends, hlim=64) / ICMPv6TimeExceeded(code=0) / quote)
+
+
+def port_unreachable(packet: Packet) -> bytes:
+    """What a host says that has no such port (RFC 1122, section 3.2.2.1; RFC 4443, section 3.1)."""
+    quote = Raw(packet.whole[: packet.header + 64])
+    ends = {"src": str(packet.destination), "dst": str(packet.source)}
+    if packet.version == 4:
+        return bytes(IP(**ends, id=0, flags=0, ttl=64) / IcmpLayer(type=3, code=3) / quote)
+    return bytes(IPv6(**ends, hlim=64) / ICMPv6DestUnreach(code=4) / quote)
 
 
 def without_priority_tag(frame: bytes) -> bytes:

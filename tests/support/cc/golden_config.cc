@@ -69,6 +69,7 @@ Status GoldenConfig::read(const GoldenLine& line) {
   if (word == "group" && line.words.size() >= 3) return read_group(line);
   if (word == "target" && line.words.size() >= 5) return read_target(line);
   if (word == "listener" && line.words.size() == 5) return read_listener(line);
+  if (word == "vip" && line.words.size() >= 2) return read_vip(line);
   if (word == "default_next_hop" && line.words.size() >= 3) return read_default_next_hop(line);
   return Error{"no such line of config"};
 }
@@ -174,6 +175,19 @@ Status GoldenConfig::read_listener(const GoldenLine& line) {
   return ok();
 }
 
+// vip VIP [echo no] [no_listener drop|reject|kernel]
+Status GoldenConfig::read_vip(const GoldenLine& line) {
+  static const std::map<std::string, std::uint32_t> kFlags = {
+      {"drop", 0}, {"reject", MR_VIP_REJECTS}, {"kernel", MR_VIP_PUNTS}};
+  const auto vip = named_addr_of(line.words[1], names_);
+  if (!vip) return vip.error();
+  const auto flags = kFlags.find(option(line, "no_listener", "drop"));
+  if (flags == kFlags.end()) return Error{"no_listener is drop, reject or kernel"};
+  const bool is_silent = option(line, "echo", "yes") == "no";
+  builder_.set_vip_flags(*vip, flags->second | (is_silent ? MR_VIP_NO_ECHO : 0));
+  return ok();
+}
+
 // default_next_hop v4|v6 MAC [nic N]
 Status GoldenConfig::read_default_next_hop(const GoldenLine& line) {
   const auto nic = number_of(option(line, "nic", "0"));
@@ -196,9 +210,10 @@ Result<mr_next_hop> GoldenConfig::next_hop(const std::string& mac, std::uint64_t
 }
 
 // set TARGET draining|healthy|unhealthy|gone|unresolved|resolved, set TARGET via MAC, set TARGET
-// mtu N
+// mtu N, or a line as read_vip() reads it
 Status GoldenConfig::change(const GoldenLine& line) {
   const auto& words = line.words;
+  if (words[0] == "vip" && words.size() >= 2) return read_vip(line);
   if (words[0] != "set" || words.size() < 3) return Error{"no such step"};
   const std::uint32_t slot = target_slot(words[1]);
   if (slot == kNoSlot) return Error{"no such target: " + words[1]};

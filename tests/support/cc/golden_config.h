@@ -17,9 +17,9 @@ namespace millrace::test {
 
 class GoldenConfig {
  public:
-  // mac, addr, nic, group, target, listener, default_next_hop, local
+  // mac, addr, nic, group, target, listener, vip, default_next_hop, local
   [[nodiscard]] Status read(const GoldenLine& line);
-  // Between packets: a target's state; counts from the next `publish`.
+  // Between packets: a target's state or what a VIP does; counts from the next `publish`.
   [[nodiscard]] Status change(const GoldenLine& line);
 
   // The packet that begins at word `first`.
@@ -37,6 +37,7 @@ class GoldenConfig {
   [[nodiscard]] Status read_group(const GoldenLine& line);
   [[nodiscard]] Status read_target(const GoldenLine& line);
   [[nodiscard]] Status read_listener(const GoldenLine& line);
+  [[nodiscard]] Status read_vip(const GoldenLine& line);
   [[nodiscard]] Status read_default_next_hop(const GoldenLine& line);
   [[nodiscard]] Result<mr_next_hop> next_hop(const std::string& mac, std::uint64_t nic) const;
 

@@ -220,7 +220,8 @@ std::vector<mr_table_entry> ImageBuilder::listener_table() const {
     const ListenerSpec& spec = listeners_[slot].spec;
     mr_table_entry entry = empty_entry();
     entry.addr = spec.vip_addr;
-    entry.slot = 0;
+    const auto flags = vip_flags_.find(text_of(spec.vip_addr));
+    entry.slot = flags == vip_flags_.end() ? 0 : flags->second;
     if (core::find_entry(table, entry.addr, 0, 0) == nullptr) enter(table, entry);
     entry.port_be = to_be16(spec.port);
     entry.protocol = spec.protocol;

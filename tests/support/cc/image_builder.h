@@ -18,6 +18,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -109,6 +111,7 @@ class ImageBuilder {
   void free_target(std::uint32_t slot) { targets_[slot].id = 0; }
   void free_listener(std::uint32_t slot) { listeners_[slot].id = 0; }
 
+  void set_vip_flags(const mr_addr& vip, std::uint32_t flags) { vip_flags_[text_of(vip)] = flags; }
   void add_local_addr(const mr_addr& addr) { local_addrs_.push_back(addr); }
   void add_local_mac(const mr_local_mac& mac) { local_macs_.push_back(mac); }
   void set_default_next_hops(const mr_next_hop& v4, const mr_next_hop& v6) {
@@ -146,6 +149,9 @@ class ImageBuilder {
     std::uint64_t digest = 0;
   };
 
+  [[nodiscard]] static std::string text_of(const mr_addr& addr) {
+    return {std::begin(addr.bytes), std::end(addr.bytes)};
+  }
   [[nodiscard]] std::vector<mr_table_entry> listener_table() const;
   [[nodiscard]] std::vector<mr_table_entry> reverse_table() const;
   [[nodiscard]] std::uint32_t reply_listener(std::uint32_t group_slot) const;
@@ -159,6 +165,7 @@ class ImageBuilder {
   std::vector<Group> groups_;
   std::vector<Target> targets_;
   std::vector<Listener> listeners_;
+  std::map<std::string, std::uint32_t> vip_flags_;  // enum mr_vip_flag, by the address's bytes
   std::vector<mr_addr> local_addrs_;
   std::vector<mr_local_mac> local_macs_;
   mr_next_hop default_next_hop_v4_{};
