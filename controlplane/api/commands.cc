@@ -174,6 +174,9 @@ json::array array_of(const std::vector<std::string>& texts) {
 
 json::value outcome_view(const ApplyOutcome& outcome) {
   return {{"generation", outcome.generation},
+          {"vips_added", outcome.vips_added},
+          {"vips_removed", outcome.vips_removed},
+          {"vips_changed", outcome.vips_changed},
           {"listeners_added", outcome.listeners_added},
           {"listeners_removed", outcome.listeners_removed},
           {"listeners_changed", outcome.listeners_changed},

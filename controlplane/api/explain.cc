@@ -21,6 +21,7 @@
 #include "dataplane/rules/address_rule.h"
 #include "dataplane/rules/choice_rule.h"
 #include "dataplane/rules/forwarding_rule.h"
+#include "dataplane/rules/vip_rule.h"
 
 namespace millrace::control {
 namespace {
@@ -42,7 +43,9 @@ class Explanation {
  private:
   void decide();
   void explain_engine();
+  void decide_without_listener(std::uint32_t vip_flags);
   void decide_in_group(const mr_listener& listener);
+  [[nodiscard]] mr_source_fault source_fault() const;
   [[nodiscard]] std::string why_no_client() const;
   void explain_slot(const mr_target_group& group, const mr_lookup_slot& slot);
   void explain_target(const mr_target& target);
@@ -111,7 +114,8 @@ void Explanation::decide() {
     return say("no config has been published yet: every packet goes to the kernel");
   }
   const mr_addr& vip = question_.vip.addr;
-  if (core::find_entry(config_.listener_table, vip, 0, 0) == nullptr) {
+  const mr_table_entry* vip_entry = core::find_entry(config_.listener_table, vip, 0, 0);
+  if (vip_entry == nullptr) {
     result_["verdict"] = "punt";
     return say(question_.vip.to_string() +
                " is not a VIP: its packets go to the kernel (see `millrace listeners`)");
@@ -120,16 +124,39 @@ void Explanation::decide() {
       core::find_entry(config_.listener_table, vip, core::to_be16(question_.vip_port),
                        static_cast<std::uint8_t>(question_.protocol));
   if (entry == nullptr || entry->slot >= config_.listeners.size()) {
-    // What can be no packet of a client is refused before its listener is looked for.
-    if (core::is_martian(packet())) {
-      return drop(MR_DROP_MARTIAN, question_.client.to_string() + why_no_client());
-    }
-    return drop(MR_DROP_NO_LISTENER, question_.vip.to_string() + " is a VIP, but has no " +
-                                         to_string(question_.protocol) + " listener on port " +
-                                         std::to_string(question_.vip_port) + " (it has " +
-                                         listeners_of_vip() + ")");
+    return decide_without_listener(vip_entry->slot);
   }
   decide_in_group(config_.listeners[entry->slot]);
+}
+
+// `vip_flags`: enum mr_vip_flag
+void Explanation::decide_without_listener(std::uint32_t vip_flags) {
+  // What can be no packet of a client is refused before its listener is looked for.
+  if (core::is_martian(packet())) {
+    return drop(MR_DROP_MARTIAN, question_.client.to_string() + why_no_client());
+  }
+  const std::string lack = question_.vip.to_string() + " is a VIP, but has no " +
+                           to_string(question_.protocol) + " listener on port " +
+                           std::to_string(question_.vip_port) + " (it has " + listeners_of_vip() +
+                           ")";
+  const auto protocol = static_cast<std::uint32_t>(question_.protocol);
+  const mr_source_fault source = mr_asks_for_source(vip_flags) ? source_fault() : MR_SOURCE_FINE;
+  switch (mr_no_listener_of(vip_flags, protocol, 0, source)) {
+    case MR_NO_LISTENER_DROP:
+      return drop(MR_DROP_NO_LISTENER, lack);
+    case MR_NO_LISTENER_FORGED:
+      say(lack);
+      return drop(MR_DROP_MARTIAN, question_.client.to_string() + why_no_client());
+    case MR_NO_LISTENER_PUNT:
+      result_["verdict"] = "punt";
+      return say(lack + ": it goes to the kernel (millrace.no_listener: kernel)");
+    case MR_NO_LISTENER_RESET:
+      result_["verdict"] = "reply";
+      return say(lack + ": a RST answers it, unless it is one (millrace.no_listener: reject)");
+    case MR_NO_LISTENER_UNREACHABLE:
+      result_["verdict"] = "reply";
+      return say(lack + ": ICMP's \"port unreachable\" answers it (millrace.no_listener: reject)");
+  }
 }
 
 // "TCP 80, UDP 53".
@@ -176,11 +203,7 @@ void Explanation::decide_in_group(const mr_listener& listener) {
 // Why the engine begins no flow from this source, in words that follow its address; "" where it
 // does.
 std::string Explanation::why_no_client() const {
-  const core::AddrWords source = core::words_of(question_.client.addr);
-  const bool is_vip = core::find_entry(config_.listener_table, source, 0, 0) != nullptr;
-  const bool is_node = std::ranges::any_of(
-      config_.local_addrs, [&](const mr_addr& own) { return core::words_of(own) == source; });
-  switch (mr_source_fault_of(source.low, is_vip, is_node, core::is_martian(packet()))) {
+  switch (source_fault()) {
     case MR_SOURCE_VIP:
       return " is a VIP, which can be no client";
     case MR_SOURCE_NODE:
@@ -193,6 +216,14 @@ std::string Explanation::why_no_client() const {
       break;
   }
   return "";
+}
+
+mr_source_fault Explanation::source_fault() const {
+  const core::AddrWords source = core::words_of(question_.client.addr);
+  const bool is_vip = core::find_entry(config_.listener_table, source, 0, 0) != nullptr;
+  const bool is_node = std::ranges::any_of(
+      config_.local_addrs, [&](const mr_addr& own) { return core::words_of(own) == source; });
+  return mr_source_fault_of(source.low, is_vip, is_node, core::is_martian(packet()));
 }
 
 void Explanation::explain_slot(const mr_target_group& group, const mr_lookup_slot& slot) {

@@ -211,6 +211,14 @@ json::value targets_view(const Snapshot& snapshot, const std::optional<std::stri
 }
 
 json::value listeners_view(const Snapshot& snapshot) {
+  json::array vips;
+  for (const VipSnapshot& vip : snapshot.vips) {
+    vips.push_back({{"load_balancer", vip.load_balancer},
+                    {"vip", vip.vip.to_string()},
+                    {"echo", to_string(vip.echo)},
+                    {"answers_echo", vip.answers_echo},
+                    {"no_listener", to_string(vip.no_listener)}});
+  }
   json::array listeners;
   for (const ListenerSnapshot& listener : snapshot.listeners) {
     json::object view{{"load_balancer", listener.load_balancer},
@@ -233,7 +241,9 @@ json::value listeners_view(const Snapshot& snapshot) {
                 {"balancer_resets", listener.stats.balancer_resets}});
     listeners.push_back(std::move(view));
   }
-  return {{"listeners", std::move(listeners)}, {"problems", unread(snapshot.engine)}};
+  return {{"vips", std::move(vips)},
+          {"listeners", std::move(listeners)},
+          {"problems", unread(snapshot.engine)}};
 }
 
 json::value counters_view(const Snapshot& snapshot) {

@@ -42,6 +42,9 @@ Shows each listener, its target group, and what it has carried. A listener is on
 port: where a load balancer has two VIPs, each `listeners` entry of its config counts as two. RST
 columns count TCP resets by who sent them: client, target, or Millrace itself.
 
+Below stand the VIPs, with what becomes of what no listener is for: echo requests (ping), and
+packets to a port without a listener.
+
   millrace listeners
 )"},
     CommandHelp{CommandKind::apply, "apply", "apply FILE", "put a config file in force",

@@ -222,6 +222,25 @@ std::string render_targets(JsonView targets) {
   return (table.empty() ? "" : table.text()) + (notes.empty() ? "" : "\n" + notes);
 }
 
+namespace {
+
+std::string echo_text(JsonView vip) {
+  const std::string echo = vip["echo"].text();
+  if (echo != "healthy") return echo;
+  return vip["answers_echo"].flag() ? "healthy: answered" : "healthy: NOT ANSWERED";
+}
+
+std::string vip_table(JsonView listeners) {
+  Table table({{"LOAD BALANCER"}, {"VIP"}, {"ECHO"}, {"NO LISTENER"}});
+  for (const JsonView vip : listeners["vips"].items()) {
+    table.add({vip["load_balancer"].text(), vip["vip"].text(), echo_text(vip),
+               vip["no_listener"].text()});
+  }
+  return table.empty() ? "" : "\n" + table.text();
+}
+
+}  // namespace
+
 std::string render_listeners(JsonView listeners) {
   Table table({{"LOAD BALANCER"},
                {"VIP"},
@@ -246,8 +265,9 @@ std::string render_listeners(JsonView listeners) {
                count_or_dash(listener["balancer_resets"])});
   }
   const std::string not_read = not_read_text(listeners);
-  if (table.empty()) return "No listeners.\n" + not_read;
-  return table.text() + (not_read.empty() ? "" : "\n" + not_read);
+  const std::string vips = vip_table(listeners);
+  if (table.empty()) return "No listeners.\n" + vips + not_read;
+  return table.text() + vips + (not_read.empty() ? "" : "\n" + not_read);
 }
 
 std::string render_counters(JsonView counters, bool with_zeros) {
@@ -299,6 +319,7 @@ std::string render_explain(JsonView explanation) {
   if (!is_forwarding && verdict != "drop") return text + "=> nothing, while no engine runs\n";
   if (verdict == "forward") return text + "=> forwarded to " + explanation["target"].text() + "\n";
   if (verdict == "punt") return text + "=> handed to the kernel\n";
+  if (verdict == "reply") return text + "=> answered by the node itself\n";
   return text + "=> dropped: " + or_dash(explanation["drop_reason"].text()) + "\n";
 }
 
@@ -328,8 +349,10 @@ namespace {
 
 // "2 listeners added, settings of 1 target group changed".
 std::string changes_text(JsonView outcome) {
-  const std::pair<const char*, const char*> kinds[] = {
-      {"listeners", "listener"}, {"target_groups", "target group"}, {"targets", "target"}};
+  const std::pair<const char*, const char*> kinds[] = {{"vips", "VIP"},
+                                                       {"listeners", "listener"},
+                                                       {"target_groups", "target group"},
+                                                       {"targets", "target"}};
   std::vector<std::string> changes;
   for (const auto& [key, word] : kinds) {
     for (const char* how : {"added", "removed", "changed"}) {

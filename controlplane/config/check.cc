@@ -171,7 +171,7 @@ Target Checker::check_target(const TargetDraft& draft, std::uint16_t group_port,
 }
 
 LoadBalancer Checker::check_load_balancer(const LoadBalancerDraft& draft) {
-  LoadBalancer balancer;
+  LoadBalancer balancer = draft.settings;
   if (draft.name) {
     balancer.name = draft.name->value;
     const auto [known, is_new] = balancers_.emplace(balancer.name, draft.name->at);
@@ -316,13 +316,16 @@ void Checker::check_limits() {
     errors_.add(at, std::to_string(count) + " " + what + "; at most " + std::to_string(max) +
                         " are possible");
   };
+  std::size_t vips = 0;
   std::size_t listeners = 0;
   for (const LoadBalancerDraft& balancer : draft_.load_balancers) {
+    vips += balancer.addresses.size();
     listeners += balancer.addresses.size() * balancer.listeners.size();
   }
   if (!draft_.load_balancers.empty()) {
-    check(listeners, MR_LISTENER_SLOTS_MAX, "listeners, counted for each VIP",
-          draft_.load_balancers.back().at);
+    const Cursor& last = draft_.load_balancers.back().at;
+    check(vips, MR_LISTENER_SLOTS_MAX, "VIPs", last);
+    check(listeners, MR_LISTENER_SLOTS_MAX, "listeners, counted for each VIP", last);
   }
   std::size_t targets = 0;
   for (const TargetGroupDraft& group : draft_.target_groups) {

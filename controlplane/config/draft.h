@@ -38,6 +38,7 @@ struct LoadBalancerDraft {
   std::vector<Placed<IpAddress>> addresses;
   bool has_all_addresses = false;  // else one could not be read, or none is named
   std::vector<ListenerDraft> listeners;
+  LoadBalancer settings;  // attributes; nothing else of it is set
 };
 
 struct TargetDraft {

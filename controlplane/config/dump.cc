@@ -63,9 +63,11 @@ void put_rows(YAML::Emitter& out, std::span<const Attribute<Subject>> rows,
   }
 }
 
-void put_attributes(YAML::Emitter& out, const Listener& listener) {
+template <typename Subject>
+void put_attributes(YAML::Emitter& out, std::span<const Attribute<Subject>> rows,
+                    const Subject& subject) {
   out << YAML::Key << "attributes" << YAML::Value << YAML::BeginMap;
-  put_rows(out, listener_attributes(), listener);
+  put_rows(out, rows, subject);
   out << YAML::EndMap;
 }
 
@@ -92,7 +94,7 @@ void put_listener(YAML::Emitter& out, const Listener& listener) {
     put(out, "ipv6", v6);
     out << YAML::EndMap;
   }
-  put_attributes(out, listener);
+  put_attributes(out, listener_attributes(), listener);
   out << YAML::EndMap;
 }
 
@@ -102,7 +104,9 @@ void put_load_balancer(YAML::Emitter& out, const LoadBalancer& balancer) {
   put(out, "type", "network");
   out << YAML::Key << "addresses" << YAML::Value << YAML::BeginSeq;
   for (const IpAddress& vip : balancer.addresses) out << vip.to_string();
-  out << YAML::EndSeq << YAML::Key << "listeners" << YAML::Value << YAML::BeginSeq;
+  out << YAML::EndSeq;
+  put_attributes(out, load_balancer_attributes(), balancer);
+  out << YAML::Key << "listeners" << YAML::Value << YAML::BeginSeq;
   for (const Listener& listener : balancer.listeners) put_listener(out, listener);
   out << YAML::EndSeq << YAML::EndMap;
 }

@@ -22,7 +22,9 @@ void read_encap_sources(const Cursor& at, ConfigDraft& draft, ErrorList& errors)
 LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors);
 ListenerDraft read_listener(const Cursor& at, ErrorList& errors);
 void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList& errors);
-void read_listener_attributes(const Cursor& at, Listener& settings, ErrorList& errors);
+template <typename Subject>
+void read_attributes(const Cursor& at, std::span<const Attribute<Subject>> rows, Subject& settings,
+                     ErrorList& errors);
 
 std::vector<ConfigError> single_error(const std::string& name, const YamlProblem& problem) {
   ErrorList errors(name);
@@ -133,7 +135,7 @@ void read_encap_sources(const Cursor& at, ConfigDraft& draft, ErrorList& errors)
 LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors) {
   LoadBalancerDraft draft;
   draft.at = at;
-  const MapReader map(at, {"name", "type", "addresses", "listeners"}, errors);
+  const MapReader map(at, {"name", "type", "addresses", "attributes", "listeners"}, errors);
   if (const auto name = map.require("name", "what the load balancer is called")) {
     if (auto text = read_name(*name, kNameLengthMax, errors)) draft.name = {*text, *name};
   }
@@ -152,6 +154,9 @@ LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors) {
       if (const auto vip = read_address(item, errors)) draft.addresses.push_back({*vip, item});
     }
     draft.has_all_addresses = items && !items->empty() && draft.addresses.size() == items->size();
+  }
+  if (const auto attributes = map.find("attributes")) {
+    read_attributes(*attributes, load_balancer_attributes(), draft.settings, errors);
   }
   if (const auto list = map.find("listeners")) {
     for (const Cursor& item : read_list(*list, errors).value_or(std::vector<Cursor>{})) {
@@ -176,7 +181,7 @@ ListenerDraft read_listener(const Cursor& at, ErrorList& errors) {
   }
   read_listener_groups(map, draft, errors);
   if (const auto attributes = map.find("attributes")) {
-    read_listener_attributes(*attributes, draft.settings, errors);
+    read_attributes(*attributes, listener_attributes(), draft.settings, errors);
   }
   return draft;
 }
@@ -201,11 +206,13 @@ void read_listener_groups(const MapReader& map, ListenerDraft& draft, ErrorList&
   if (const auto v6 = families.find("ipv6")) read_into(draft.group_v6, *v6);
 }
 
-void read_listener_attributes(const Cursor& at, Listener& settings, ErrorList& errors) {
+template <typename Subject>
+void read_attributes(const Cursor& at, std::span<const Attribute<Subject>> rows, Subject& settings,
+                     ErrorList& errors) {
   std::vector<std::string_view> names;
-  append_names(names, listener_attributes());
-  AttributeReader<Listener> reader(settings, errors);
-  reader.read(MapReader(at, names, errors), listener_attributes());
+  append_names(names, rows);
+  AttributeReader<Subject> reader(settings, errors);
+  reader.read(MapReader(at, names, errors), rows);
   reader.judge();
 }
 

@@ -121,11 +121,14 @@ std::string allowed_text(const Attribute<Subject>& row) {
 template std::string value_text(const Attribute<TargetGroup>&, const TargetGroup&);
 template std::string value_text(const Attribute<HealthCheck>&, const HealthCheck&);
 template std::string value_text(const Attribute<Listener>&, const Listener&);
+template std::string value_text(const Attribute<LoadBalancer>&, const LoadBalancer&);
 template Status read_value(const Attribute<TargetGroup>&, std::string_view, TargetGroup&);
 template Status read_value(const Attribute<HealthCheck>&, std::string_view, HealthCheck&);
 template Status read_value(const Attribute<Listener>&, std::string_view, Listener&);
+template Status read_value(const Attribute<LoadBalancer>&, std::string_view, LoadBalancer&);
 template std::string allowed_text(const Attribute<TargetGroup>&);
 template std::string allowed_text(const Attribute<HealthCheck>&);
 template std::string allowed_text(const Attribute<Listener>&);
+template std::string allowed_text(const Attribute<LoadBalancer>&);
 
 }  // namespace millrace::control

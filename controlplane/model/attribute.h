@@ -19,8 +19,8 @@
 
 namespace millrace::control {
 
-// `Subject` is what has the attribute: a TargetGroup, a HealthCheck or a Listener. The default is
-// that of the subject's member.
+// `Subject` is what has the attribute: a TargetGroup, a HealthCheck, a Listener or a LoadBalancer.
+// The default is that of the subject's member.
 template <typename Subject>
 struct Attribute {
   // The member is `scale` times the number.
@@ -53,7 +53,7 @@ struct Attribute {
 
   std::string_view name;  // as in the file
   std::variant<Number, Flag, Choice<Forwarding>, Choice<HealthCheckProtocol>, Choice<std::uint32_t>,
-               Special, Fixed>
+               Choice<Echo>, Choice<NoListener>, Special, Fixed>
       value;
   bool decides = false;  // what other attributes of the subject apply to
   // What the subject must be like, for people: "millrace.forwarding: gue". Empty: anything.

@@ -14,6 +14,8 @@ namespace millrace::control {
 [[nodiscard]] std::span<const Attribute<HealthCheck>> health_check_attributes();
 // Under `health_check` of a target group.
 [[nodiscard]] std::span<const Attribute<HealthCheck>> health_check_settings();
+// Under `attributes` of a load balancer: what holds for each of its VIPs.
+[[nodiscard]] std::span<const Attribute<LoadBalancer>> load_balancer_attributes();
 // Under `attributes` of a listener.
 [[nodiscard]] std::span<const Attribute<Listener>> listener_attributes();
 

@@ -86,6 +86,30 @@ const char* to_string(Forwarding forwarding) {
   std::abort();
 }
 
+const char* to_string(Echo echo) {
+  switch (echo) {
+    case Echo::always:
+      return "always";
+    case Echo::healthy:
+      return "healthy";
+    case Echo::never:
+      return "never";
+  }
+  std::abort();
+}
+
+const char* to_string(NoListener no_listener) {
+  switch (no_listener) {
+    case NoListener::drop:
+      return "drop";
+    case NoListener::reject:
+      return "reject";
+    case NoListener::kernel:
+      return "kernel";
+  }
+  std::abort();
+}
+
 const char* to_string(EngineKind kind) {
   switch (kind) {
     case EngineKind::dpdk:

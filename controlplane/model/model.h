@@ -39,11 +39,25 @@ enum class Forwarding : std::uint8_t {
   ipip = MR_FORWARDING_IPIP,
   gue = MR_FORWARDING_GUE,
 };
+// Whether a VIP answers echo requests (ping).
+enum class Echo : std::uint8_t {
+  always,
+  healthy,  // while a listener of the VIP has a healthy target that gets new flows
+  never,
+};
+// What becomes of a packet to a VIP's port that has no listener.
+enum class NoListener : std::uint8_t {
+  drop,
+  reject,  // its sender is told, as by a host without that port
+  kernel,  // it is the kernel's
+};
 enum class EngineKind : std::uint8_t { dpdk = MR_ENGINE_DPDK, xdp = MR_ENGINE_XDP };
 enum class HealthCheckProtocol : std::uint8_t { tcp, http };
 
 [[nodiscard]] const char* to_string(Protocol protocol);             // "TCP", "UDP"
 [[nodiscard]] const char* to_string(Forwarding forwarding);         // "nat", "dsr", ...
+[[nodiscard]] const char* to_string(Echo echo);                     // "always", "healthy", ...
+[[nodiscard]] const char* to_string(NoListener no_listener);        // "drop", "reject", "kernel"
 [[nodiscard]] const char* to_string(EngineKind kind);               // "dpdk", "xdp"
 [[nodiscard]] const char* to_string(HealthCheckProtocol protocol);  // "TCP", "HTTP"
 
@@ -84,6 +98,8 @@ struct LoadBalancer {
   std::string name;
   std::vector<IpAddress> addresses;  // static VIPs, at least one, unique over the whole config
   std::vector<Listener> listeners;   // unique by (protocol, port)
+  Echo echo = Echo::always;          // of each VIP
+  NoListener no_listener = NoListener::drop;
 
   friend bool operator==(const LoadBalancer&, const LoadBalancer&) = default;
 };

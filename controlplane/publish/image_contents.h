@@ -31,11 +31,18 @@ struct GroupContents {
   friend bool operator==(const GroupContents&, const GroupContents&) = default;
 };
 
+struct VipContents {
+  mr_addr addr{};
+  std::uint32_t flags = 0;  // enum mr_vip_flag
+};
+static_assert(sizeof(VipContents) == 20, "compared as bytes: no holes");
+
 // By the engine's number of the nic.
 using NicAddrs = std::array<mr_nic_addrs, MR_NIC_COUNT_MAX>;
 
-// Vectors are indexed by slot; entries with id 0 are empty slots.
+// Listeners, groups and targets are indexed by slot; entries with id 0 are empty slots.
 struct ImageContents {
+  std::vector<VipContents> vips;  // one listener's may be missing: it has no flag then
   std::vector<mr_listener> listeners;
   std::vector<GroupContents> groups;
   std::vector<mr_target> targets;

@@ -201,7 +201,7 @@ Result<std::uint64_t> ImageWriter::commit() {
 std::uint64_t ImageWriter::bytes_of_image(const ImageContents& contents) {
   // Twice as many entries as there are keys, and up to twice that as a power of two.
   constexpr std::uint64_t kTableBytesPerKey = 4 * sizeof(mr_table_entry);
-  std::uint64_t bytes = sizeof(mr_image) +
+  std::uint64_t bytes = sizeof(mr_image) + contents.vips.size() * kTableBytesPerKey +
                         contents.listeners.size() * (sizeof(mr_listener) + 2 * kTableBytesPerKey) +
                         contents.targets.size() * (sizeof(mr_target) + kTableBytesPerKey) +
                         contents.groups.size() * sizeof(mr_target_group) +

@@ -99,16 +99,23 @@ bool passes_replies(const mr_target& target, const ImageContents& contents) {
 
 }  // namespace
 
-std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& listeners) {
+std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& listeners,
+                                           const std::vector<VipContents>& vips) {
   std::vector<mr_table_entry> entries;
-  std::set<IpWords> vips;
+  std::set<IpWords> known;
+  for (const VipContents& vip : vips) {
+    mr_table_entry entry = empty_entry();
+    entry.addr = vip.addr;
+    entry.slot = vip.flags;
+    if (known.insert(std::bit_cast<IpWords>(entry.addr)).second) entries.push_back(entry);
+  }
   for (std::uint32_t slot = 0; slot < listeners.size(); ++slot) {
     const mr_listener& listener = listeners[slot];
     if (listener.id == 0) continue;
     mr_table_entry entry = empty_entry();
     entry.addr = listener.vip_addr;
     entry.slot = 0;
-    if (vips.insert(std::bit_cast<IpWords>(entry.addr)).second) entries.push_back(entry);
+    if (known.insert(std::bit_cast<IpWords>(entry.addr)).second) entries.push_back(entry);
     entry.port_be = listener.port_be;
     entry.protocol = listener.protocol;
     entry.slot = slot;
@@ -166,9 +173,14 @@ bool TableMaker::has_same_origins(const ImageContents& contents) const {
 
 void TableMaker::update(const ImageContents& contents) {
   const bool are_listeners_same = version_ != 0 && same_bytes(listeners_, contents.listeners);
-  if (are_listeners_same && has_same_origins(contents)) return;
-  if (!are_listeners_same) listener_table_ = listener_table(contents.listeners);
-  reverse_table_ = reverse_table(contents);
+  const bool are_vips_same = same_bytes(vips_, contents.vips);
+  const bool is_reverse_same = are_listeners_same && has_same_origins(contents);
+  if (are_vips_same && is_reverse_same) return;
+  if (!are_listeners_same || !are_vips_same) {
+    listener_table_ = listener_table(contents.listeners, contents.vips);
+  }
+  if (!is_reverse_same) reverse_table_ = reverse_table(contents);
+  vips_ = contents.vips;
   listeners_ = contents.listeners;
   origins_.clear();
   for (const mr_target& target : contents.targets) origins_.push_back(Origin::of(target, contents));

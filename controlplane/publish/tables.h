@@ -13,8 +13,9 @@
 
 namespace millrace::control {
 
-// (VIP, port, protocol) -> listener slot, and one entry per VIP.
-[[nodiscard]] std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& listeners);
+// (VIP, port, protocol) -> listener slot, and one entry per VIP: `vips`, and those of listeners.
+[[nodiscard]] std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& listeners,
+                                                         const std::vector<VipContents>& vips);
 
 // (target address, port, protocol) -> target slot, for targets whose replies pass the node. `next`
 // is the listener of the target's address family that forwards to its group, when there is exactly
@@ -22,7 +23,8 @@ namespace millrace::control {
 [[nodiscard]] std::vector<mr_table_entry> reverse_table(const ImageContents& contents);
 
 // Both tables of one image after another. They are built again only when something changed that
-// they are made from, which health and next hops are not.
+// they are made from. Next hops are not, and health only where a VIP's answer to echo requests
+// depends on it.
 class TableMaker {
  public:
   void update(const ImageContents& contents);
@@ -48,6 +50,7 @@ class TableMaker {
   [[nodiscard]] bool has_same_origins(const ImageContents& contents) const;
 
   std::uint64_t version_ = 0;  // 0: none built yet
+  std::vector<VipContents> vips_;
   std::vector<mr_listener> listeners_;
   std::vector<Origin> origins_;  // by target slot
   std::vector<mr_table_entry> listener_table_;

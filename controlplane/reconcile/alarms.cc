@@ -2,7 +2,6 @@
 #include "controlplane/reconcile/alarms.h"
 
 #include <algorithm>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -115,16 +114,13 @@ void add_mtu_alarm(const GroupState& group, const AlarmSources& sources,
 
 // An address that came after the config: plan_image() leaves it to the kernel.
 void add_own_vip_alarms(const AlarmSources& sources, std::vector<Alarm>& alarms) {
-  std::set<IpAddress> told;
-  for (const auto& [key, listener] : sources.state.listeners) {
-    if (!told.insert(key.vip).second) continue;
-    const std::string interface = sources.routes.interface_of(key.vip);
+  for (const auto& [vip, record] : sources.state.vips) {
+    const std::string interface = sources.routes.interface_of(vip);
     if (interface.empty()) continue;
-    alarms.push_back(
-        {AlarmKind::own_vip, "the VIP " + key.vip.to_string() + " of load balancer " +
-                                 listener.load_balancer +
-                                 " has become an address of this node itself, on " + interface +
-                                 ": its packets are left to the kernel until it is taken away"});
+    alarms.push_back({AlarmKind::own_vip,
+                      "the VIP " + vip.to_string() + " of load balancer " + record.load_balancer +
+                          " has become an address of this node itself, on " + interface +
+                          ": its packets are left to the kernel until it is taken away"});
   }
 }
 

@@ -61,6 +61,11 @@ Error too_many(const char* what, std::uint64_t count, std::uint64_t max) {
 // Checks everything that could fail, before anything is changed.
 Status check_capacity(const ControlState& state, const Config& config,
                       const WantedListeners& listeners) {
+  std::uint64_t vip_count = 0;
+  for (const LoadBalancer& balancer : config.load_balancers) vip_count += balancer.addresses.size();
+  if (vip_count > MR_LISTENER_SLOTS_MAX) {
+    return too_many("VIPs", vip_count, MR_LISTENER_SLOTS_MAX);
+  }
   if (listeners.size() > MR_LISTENER_SLOTS_MAX) {
     return too_many("listeners", listeners.size(), MR_LISTENER_SLOTS_MAX);
   }
@@ -96,6 +101,7 @@ class Application {
  public:
   Application(ControlState& state, std::uint64_t now_ns) : state_(state), now_ns_(now_ns) {}
 
+  void apply_vips(const std::vector<LoadBalancer>& wanted);
   void apply_listeners(const WantedListeners& wanted);
   void apply_group(const TargetGroup& wanted);
   void remove_groups_except(const std::set<std::string>& names);
@@ -111,6 +117,29 @@ class Application {
   std::uint64_t now_ns_;
   ApplyOutcome outcome_;
 };
+
+void Application::apply_vips(const std::vector<LoadBalancer>& wanted) {
+  const std::map<IpAddress, VipRecord> before = std::exchange(state_.vips, {});
+  for (const LoadBalancer& balancer : wanted) {
+    for (const IpAddress& vip : balancer.addresses) {
+      VipRecord& record = state_.vips[vip];
+      record.load_balancer = balancer.name;
+      record.echo = balancer.echo;
+      record.no_listener = balancer.no_listener;
+      for (const Listener& listener : balancer.listeners) {
+        record.groups.insert(listener.target_group_for(vip));
+      }
+      const auto known = before.find(vip);
+      if (known == before.end()) {
+        ++outcome_.vips_added;
+      } else if (known->second.echo != record.echo ||
+                 known->second.no_listener != record.no_listener) {
+        ++outcome_.vips_changed;
+      }
+    }
+  }
+  for (const auto& [vip, record] : before) outcome_.vips_removed += !state_.vips.contains(vip);
+}
 
 void Application::apply_listeners(const WantedListeners& wanted) {
   // Removed ones come first, so that their slots are free for new ones.
@@ -253,6 +282,7 @@ Result<ApplyOutcome> apply_config(ControlState& state, const Config& config, std
   forget_health_of_unprobed(state);
   Application application(state, now_ns);
   std::set<std::string> names;
+  application.apply_vips(config.load_balancers);
   application.apply_listeners(listeners);
   for (const TargetGroup& group : config.target_groups) {
     names.insert(group.name);
@@ -261,9 +291,11 @@ Result<ApplyOutcome> apply_config(ControlState& state, const Config& config, std
   application.remove_groups_except(names);
   application.apply_node(config.node);
 
-  std::set<std::string> used;
-  for (const auto& [key, listener] : state.listeners) used.insert(listener.target_group);
-  for (auto& [name, group] : state.groups) group.is_in_use = used.contains(name);
+  for (auto& [name, group] : state.groups) group.vips.clear();
+  for (const auto& [vip, record] : state.vips) {
+    for (const std::string& name : record.groups) state.groups.at(name).vips.push_back(vip);
+  }
+  for (auto& [name, group] : state.groups) group.is_in_use = !group.vips.empty();
   return application.outcome();
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 #include "controlplane/reconcile/group_state.h"
@@ -31,6 +32,14 @@ struct ListenerRecord {
   std::uint32_t tcp_idle_timeout_seconds = 0;
 };
 
+// A VIP, with what its load balancer says of it.
+struct VipRecord {
+  std::string load_balancer;
+  Echo echo = Echo::always;
+  NoListener no_listener = NoListener::drop;
+  std::set<std::string> groups;  // that its listeners forward to
+};
+
 // Ids and generations are taken from the store this many at a time, ahead of use.
 inline constexpr std::uint32_t kNumberStep = 1000;
 
@@ -38,6 +47,7 @@ struct ControlState {
   explicit ControlState(std::uint32_t id_floor = 1) : ids(id_floor) {}
 
   Node node;
+  std::map<IpAddress, VipRecord> vips;  // of the config; those without a listener, too
   std::map<ListenerKey, ListenerRecord> listeners;
   std::map<std::string, GroupState> groups;  // by name
   SlotAllocator listener_slots{MR_LISTENER_SLOTS_MAX};
@@ -47,5 +57,9 @@ struct ControlState {
 
   AppliedConfig config;
 };
+
+// Whether the VIP answers echo requests as things are: by its load balancer's word, and by its
+// targets where that is `healthy`.
+[[nodiscard]] bool answers_echo(const VipRecord& vip, const ControlState& state);
 
 }  // namespace millrace::control

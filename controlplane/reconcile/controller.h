@@ -21,6 +21,9 @@ namespace millrace::control {
 // What an apply changed, for the operator.
 struct ApplyOutcome {
   std::uint64_t generation = 0;  // unchanged when nothing differed that engines know
+  std::uint32_t vips_added = 0;
+  std::uint32_t vips_removed = 0;
+  std::uint32_t vips_changed = 0;  // what their load balancer says of them
   std::uint32_t listeners_added = 0;
   std::uint32_t listeners_removed = 0;
   std::uint32_t listeners_changed = 0;

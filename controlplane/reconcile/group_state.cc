@@ -88,6 +88,13 @@ bool fails_open(const GroupState& group) {
   return has_registered;
 }
 
+bool has_healthy_target(const GroupState& group) {
+  return group.is_in_use && std::ranges::any_of(group.targets, [](const auto& entry) {
+           const TargetRecord& target = entry.second;
+           return may_get_new_flows(target) && is_healthy(target) && !target.is_unreachable;
+         });
+}
+
 bool note_way(TargetRecord& target, bool has_way, std::uint64_t now_ns) {
   if (has_way) {
     target.no_way_since_ns = 0;

@@ -67,6 +67,7 @@ struct GroupState {
   std::uint32_t id = 0;
   bool is_configured = true;
   bool is_in_use = false;           // some listener forwards to it
+  std::vector<IpAddress> vips;      // whose listeners do
   std::uint16_t listener_port = 0;  // of the first that did last: what HTTP probes say in Host
   std::map<TargetKey, TargetRecord> targets;
   Epochs epochs;
@@ -96,6 +97,10 @@ void end_drain(TargetRecord& target);
 // True when the group is in use and has registered targets, but none of them is healthy with a
 // weight. Then health says nothing about any target of the group, draining ones included.
 [[nodiscard]] bool fails_open(const GroupState& group);
+
+// Whether some target gets new flows because it is healthy, and not because the group fails open;
+// and the engine has a way to it.
+[[nodiscard]] bool has_healthy_target(const GroupState& group);
 
 // Longer than the kernel takes to find a neighbour, or to give it up (3 tries, 1 s apart).
 inline constexpr std::uint64_t kNoWayNs = 5 * kSecondNs;

@@ -65,6 +65,14 @@ std::set<IpAddress> set_of(const std::vector<mr_addr>& addrs) {
   return set;
 }
 
+VipContents planned_vip(const IpAddress& vip, const VipRecord& record, const ControlState& state) {
+  std::uint32_t flags = 0;
+  if (!answers_echo(record, state)) flags |= MR_VIP_NO_ECHO;
+  if (record.no_listener == NoListener::reject) flags |= MR_VIP_REJECTS;
+  if (record.no_listener == NoListener::kernel) flags |= MR_VIP_PUNTS;
+  return {.addr = vip.addr, .flags = flags};
+}
+
 GroupContents planned_group(const GroupState& group, bool is_fail_open) {
   return {.id = group.id,
           .forwarding = static_cast<std::uint8_t>(group.settings.forwarding),
@@ -143,14 +151,40 @@ bool replan_group(ImageContents& contents, const GroupState& group, const FindWa
   return is_changed;
 }
 
+bool answers_echo(const VipRecord& vip, const ControlState& state) {
+  if (vip.echo != Echo::healthy) return vip.echo == Echo::always;
+  return std::ranges::any_of(vip.groups, [&](const std::string& name) {
+    return has_healthy_target(state.groups.at(name));
+  });
+}
+
+bool replan_vips(ImageContents& contents, const GroupState& group, const ControlState& state) {
+  bool is_changed = false;
+  for (const IpAddress& vip : group.vips) {
+    const VipRecord& record = state.vips.at(vip);
+    if (record.echo != Echo::healthy) continue;
+    const auto published = std::ranges::lower_bound(
+        contents.vips, vip, {}, [](const VipContents& other) { return IpAddress{other.addr}; });
+    if (published == contents.vips.end() || !same_bytes(published->addr, vip.addr)) continue;
+    const VipContents planned = planned_vip(vip, record, state);
+    is_changed = is_changed || !same_bytes(*published, planned);
+    *published = planned;
+  }
+  return is_changed;
+}
+
 ImageContents plan_image(const ControlState& state, const Surroundings& around) {
   ImageContents contents;
   contents.listeners.resize(state.listener_slots.slot_count());
   contents.groups.resize(state.group_slots.slot_count());
   contents.targets.resize(state.target_slots.slot_count());
   const std::set<IpAddress> own = set_of(around.local_addrs);
+  for (const auto& [vip, record] : state.vips) {
+    if (own.contains(vip)) continue;  // the kernel owns it; Reconciler::alarms() says so
+    contents.vips.push_back(planned_vip(vip, record, state));
+  }
   for (const auto& [key, listener] : state.listeners) {
-    if (own.contains(key.vip)) continue;  // the kernel owns it; Reconciler::alarms() says so
+    if (own.contains(key.vip)) continue;
     contents.listeners[listener.slot] =
         planned_listener(key, listener, state.groups.at(listener.target_group).slot);
   }
@@ -171,10 +205,10 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
 
 // Names every field, so that code with a new field does not compile until that field is compared.
 bool are_equal(const ImageContents& a, const ImageContents& b) {
-  const auto& [listeners, groups, targets, local_addrs, local_macs, next_hop_v4, next_hop_v6, key,
-               encap_v4, encap_v6, nic_addrs, id_floor] = a;
+  const auto& [vips, listeners, groups, targets, local_addrs, local_macs, next_hop_v4, next_hop_v6,
+               key, encap_v4, encap_v6, nic_addrs, id_floor] = a;
   (void)id_floor;  // nothing to engines: it shows with the next image
-  return groups == b.groups && same_bytes(listeners, b.listeners) &&
+  return groups == b.groups && same_bytes(vips, b.vips) && same_bytes(listeners, b.listeners) &&
          same_bytes(targets, b.targets) && same_bytes(local_addrs, b.local_addrs) &&
          same_bytes(local_macs, b.local_macs) && same_bytes(next_hop_v4, b.default_next_hop_v4) &&
          same_bytes(next_hop_v6, b.default_next_hop_v6) && same_bytes(key, b.selection_key) &&

@@ -44,6 +44,11 @@ void update_epochs(GroupState& group, const Node& node, std::uint64_t now_ns);
 [[nodiscard]] bool replan_group(ImageContents& contents, const GroupState& group,
                                 const FindWay& way_to);
 
+// Plans anew what depends on the group's health: whether its VIPs answer echo requests. True when
+// `contents` has changed.
+[[nodiscard]] bool replan_vips(ImageContents& contents, const GroupState& group,
+                               const ControlState& state);
+
 [[nodiscard]] ImageContents plan_image(const ControlState& state, const Surroundings& around);
 
 // True when publishing `b` after `a` would tell an engine nothing new.

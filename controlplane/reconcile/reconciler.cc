@@ -188,6 +188,7 @@ void Reconciler::settle_groups(const std::vector<std::string>& names, const Mome
     GroupState& group = found->second;
     update_epochs(group, state_.node, now.monotonic_ns);
     is_changed = replan_group(publication_->draft(), group, way_to) || is_changed;
+    is_changed = replan_vips(publication_->draft(), group, state_) || is_changed;
     for (const auto& [key, target] : group.targets) rows.push_back(to_store(target, now));
   }
   keeper_.save_targets(rows, state_, publication_->generation(), now);
@@ -341,6 +342,7 @@ Snapshot Reconciler::snapshot() const {
   out.engine.wanted_kind = to_string(state_.node.engine);
   out.alarms = alarms(out.engine);
   out.probe_lateness_ns = static_cast<std::uint64_t>(parts_.health.lateness().count());
+  out.vips = snapshot_vips(state_);
   out.listeners = snapshot_listeners(sources);
   out.target_groups = snapshot_groups(sources);
   return out;

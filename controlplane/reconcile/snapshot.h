@@ -61,6 +61,14 @@ struct TargetGroupSnapshot {
   std::vector<TargetSnapshot> targets;
 };
 
+struct VipSnapshot {
+  std::string load_balancer;
+  IpAddress vip;
+  Echo echo = Echo::always;
+  bool answers_echo = true;  // now
+  NoListener no_listener = NoListener::drop;
+};
+
 // One published (VIP, protocol, port).
 struct ListenerSnapshot {
   std::string load_balancer;
@@ -189,6 +197,7 @@ struct Snapshot {
   std::uint64_t arena_bytes = 0;
   std::uint64_t arena_used_bytes = 0;
   EngineSnapshot engine;
+  std::vector<VipSnapshot> vips;
   std::vector<ListenerSnapshot> listeners;
   std::vector<TargetGroupSnapshot> target_groups;
 };

@@ -42,6 +42,18 @@ TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& gro
 
 }  // namespace
 
+std::vector<VipSnapshot> snapshot_vips(const ControlState& state) {
+  std::vector<VipSnapshot> out;
+  for (const auto& [vip, record] : state.vips) {
+    out.push_back({.load_balancer = record.load_balancer,
+                   .vip = vip,
+                   .echo = record.echo,
+                   .answers_echo = answers_echo(record, state),
+                   .no_listener = record.no_listener});
+  }
+  return out;
+}
+
 std::vector<ListenerSnapshot> snapshot_listeners(const SnapshotSources& sources) {
   std::vector<ListenerSnapshot> out;
   for (const auto& [key, record] : sources.state.listeners) {

@@ -22,6 +22,7 @@ struct SnapshotSources {
   std::uint64_t now_ns;  // CLOCK_MONOTONIC
 };
 
+[[nodiscard]] std::vector<VipSnapshot> snapshot_vips(const ControlState& state);
 [[nodiscard]] std::vector<ListenerSnapshot> snapshot_listeners(const SnapshotSources& sources);
 [[nodiscard]] std::vector<TargetGroupSnapshot> snapshot_groups(const SnapshotSources& sources);
 

@@ -87,11 +87,7 @@ void SurroundingsReader::read_own_addresses(const core::ConfigView& before,
 void SurroundingsReader::read_nic_addresses(const ControlState& state, const mr_image* before,
                                             Surroundings& around) const {
   std::vector<OwnAddress> own = routes_.own_addresses();
-  std::erase_if(own, [&](const OwnAddress& one) {
-    const ListenerKey first{.vip = one.address, .protocol = Protocol{}, .port = 0};
-    const auto listener = state.listeners.lower_bound(first);
-    return listener != state.listeners.end() && listener->first.vip == one.address;
-  });
+  std::erase_if(own, [&](const OwnAddress& one) { return state.vips.contains(one.address); });
   if (own.empty() || engine_.is_unseen()) {  // whose nics' twins are not known
     if (before != nullptr) std::ranges::copy(before->nic_addrs, around.nic_addrs.begin());
     return;

@@ -65,6 +65,9 @@ void change(SmallNode& node, const Family& family) {
                              .port = 53,
                              .protocol = MR_PROTOCOL_UDP,
                              .group_slot = family.group});
+  const auto on_no_listener = *rc::gen::element<std::uint32_t>(0, MR_VIP_REJECTS, MR_VIP_PUNTS);
+  const std::uint32_t on_echo = happens_once_in(2) ? MR_VIP_NO_ECHO : 0;
+  node.builder.set_vip_flags(test::addr_of(family.vips.front()), on_no_listener | on_echo);
   node.publish(2);
 }
 
@@ -72,6 +75,8 @@ const char* name_of(core::VerdictKind kind) {
   switch (kind) {
     case core::VerdictKind::forward:
       return "forward";
+    case core::VerdictKind::reply:
+      return "reply";
     case core::VerdictKind::punt:
       return "punt";
     case core::VerdictKind::drop:

@@ -163,6 +163,23 @@ TEST_F(CommandsTest, listeners_are_listed_by_vip) {
   EXPECT_EQ(listeners[1].at("target_group").as_string(), "web-6");
 }
 
+TEST_F(CommandsTest, vips_are_listed_with_what_becomes_of_what_no_listener_is_for) {
+  VipSnapshot& vip = node_.controller.state.vips[1];
+  vip.echo = Echo::healthy;
+  vip.answers_echo = false;
+  vip.no_listener = NoListener::reject;
+  const json::object listed = result(R"({"command": "listeners"})");
+  const json::array& vips = listed.at("vips").as_array();
+  ASSERT_EQ(vips.size(), 2u);
+  EXPECT_EQ(vips[0].at("echo").as_string(), "always");
+  EXPECT_EQ(vips[0].at("no_listener").as_string(), "drop");
+  EXPECT_EQ(vips[1].at("vip").as_string(), "2001:db8:113::10");
+  EXPECT_EQ(vips[1].at("load_balancer").as_string(), "web");
+  EXPECT_EQ(vips[1].at("echo").as_string(), "healthy");
+  EXPECT_FALSE(vips[1].at("answers_echo").as_bool());
+  EXPECT_EQ(vips[1].at("no_listener").as_string(), "reject");
+}
+
 TEST_F(CommandsTest, counters_are_summed_and_named) {
   auto& workers = node_.controller.state.engine.workers;
   workers.resize(2);

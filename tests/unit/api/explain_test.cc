@@ -39,6 +39,7 @@ class ExplainTest : public testing::Test {
   }
 
   SmallNode node_;
+  std::uint64_t generation_ = 1;
 };
 
 TEST_F(ExplainTest, address_that_is_no_vip_goes_to_the_kernel) {
@@ -55,6 +56,25 @@ TEST_F(ExplainTest, port_and_protocol_without_listener_are_dropped) {
     EXPECT_EQ(text(result, "drop_reason"), "no_listener");
     EXPECT_TRUE(says(result, "(it has TCP 80): dropped"));
   }
+}
+
+TEST_F(ExplainTest, port_without_listener_is_what_the_vip_says) {
+  const auto decide = [&](std::uint32_t flags, Protocol protocol, const std::string& client) {
+    node_.builder.set_vip_flags(test::addr_of("203.0.113.10"), flags);
+    node_.publish(++generation_);
+    return explain(question(client, 1000, "203.0.113.10", 81, protocol));
+  };
+  auto result = decide(MR_VIP_REJECTS, Protocol::tcp, "192.0.2.1");
+  EXPECT_EQ(text(result, "verdict"), "reply");
+  EXPECT_TRUE(says(result, "a RST answers it, unless it is one (millrace.no_listener: reject)"));
+  result = decide(MR_VIP_REJECTS, Protocol::udp, "192.0.2.1");
+  EXPECT_EQ(text(result, "verdict"), "reply");
+  EXPECT_TRUE(says(result, "ICMP's \"port unreachable\" answers it"));
+  result = decide(MR_VIP_REJECTS, Protocol::udp, "203.0.113.10");
+  EXPECT_EQ(text(result, "drop_reason"), "martian");
+  result = decide(MR_VIP_PUNTS | MR_VIP_NO_ECHO, Protocol::udp, "192.0.2.1");
+  EXPECT_EQ(text(result, "verdict"), "punt");
+  EXPECT_TRUE(says(result, "it goes to the kernel (millrace.no_listener: kernel)"));
 }
 
 TEST_F(ExplainTest, before_the_first_config_everything_goes_to_the_kernel) {

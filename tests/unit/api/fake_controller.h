@@ -132,6 +132,7 @@ struct SmallNode {
       group.targets.push_back(target);
     }
     controller.state.target_groups.push_back(group);
+    controller.state.vips.push_back({.load_balancer = "web", .vip = vip});
     ListenerSnapshot listener;
     listener.load_balancer = "web";
     listener.vip = vip;

@@ -120,6 +120,22 @@ TEST_F(CliTest, counters_of_an_engine_that_never_was_are_no_zeros) {
   EXPECT_EQ(run({"counters"}).out, "No engine is running, and none has left its counters.\n");
 }
 
+TEST_F(CliTest, listeners_show_the_vips_and_what_they_do_besides) {
+  VipSnapshot& vip = node_.controller.state.vips[1];
+  vip.echo = Echo::healthy;
+  vip.answers_echo = false;
+  vip.no_listener = NoListener::reject;
+  const std::string shown = run({"listeners"}).out;
+  EXPECT_TRUE(has(shown, "\nLOAD BALANCER")) << shown;
+  EXPECT_TRUE(has(shown, "NO LISTENER\n")) << shown;
+  EXPECT_TRUE(has(shown, "203.0.113.10      always")) << shown;
+  EXPECT_TRUE(has(shown, "2001:db8:113::10  healthy: NOT ANSWERED  reject\n")) << shown;
+  vip.answers_echo = true;
+  EXPECT_TRUE(has(run({"listeners"}).out, "healthy: answered"));
+  node_.controller.state.listeners.clear();
+  EXPECT_TRUE(has(run({"listeners"}).out, "No listeners.\n\nLOAD BALANCER"));
+}
+
 TEST_F(CliTest, targets_show_state_and_why) {
   TargetSnapshot& target = node_.target(0, 1);
   target.state = TargetState::unhealthy;

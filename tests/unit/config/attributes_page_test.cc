@@ -52,6 +52,10 @@ std::vector<std::pair<std::string, Listener>> defaults(const Listener& listener)
   return {{"TCP", listener}};
 }
 
+std::vector<std::pair<std::string, LoadBalancer>> defaults(const LoadBalancer& balancer) {
+  return {{"all", balancer}};
+}
+
 template <typename Subject>
 std::string default_text(const Attribute<Subject>& row) {
   const auto cases = defaults(Subject{});
@@ -107,6 +111,7 @@ TEST(AttributesPage, lists_every_row) {
   page.replace_table("## Target groups", head + table_of(target_group_attributes()) +
                                              table_of(health_check_attributes()));
   page.replace_table("## Health checks", head + table_of(health_check_settings()));
+  page.replace_table("## Load balancers", head + table_of(load_balancer_attributes()));
   page.replace_table("## Listeners", head + table_of(listener_attributes()));
   page.replace_table("## With one possible value", fixed_table());
   expect_content("attributes.md", page.text());
@@ -186,6 +191,7 @@ TEST(FullExample, names_and_explains_every_row) {
   const TargetGroup& group = config.target_groups.front();
   std::string text = read(kDeploy + "/examples/full.yaml");
   const std::string in_group(6, ' ');
+  const std::string in_balancer(6, ' ');
   const std::string in_listener(10, ' ');
   text = replaced(text, text.find("\ntarget_groups:"), "\n    attributes:\n", "    health_check:\n",
                   block_of(in_group, target_group_attributes(), group) +
@@ -193,6 +199,8 @@ TEST(FullExample, names_and_explains_every_row) {
                       fixed_block(in_group, group));
   text = replaced(text, text.find("\ntarget_groups:"), "\n    health_check:\n",
                   "    targets:", block_of(in_group, health_check_settings(), group.health_check));
+  text = replaced(text, 0, "\n    attributes:\n", "    listeners:",
+                  block_of(in_balancer, load_balancer_attributes(), config.load_balancers.front()));
   text = replaced(text, 0, "\n        attributes:\n", "      - protocol: UDP",
                   block_of(in_listener, listener_attributes(),
                            config.load_balancers.front().listeners.front()));

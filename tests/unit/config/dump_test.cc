@@ -92,6 +92,7 @@ Config random_config() {
   for (std::uint32_t i = in_range<std::uint32_t>(0, 3); i > 0; --i) {
     LoadBalancer balancer;
     balancer.name = random_name(names);
+    test::randomise(load_balancer_attributes(), balancer);
     const bool has_v4 = flip();
     const bool has_v6 = !has_v4 || flip();
     if (has_v4) balancer.addresses.push_back(nth_address(true, next_address++));

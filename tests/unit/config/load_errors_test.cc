@@ -126,6 +126,8 @@ const std::vector<BadConfig> kWholeFile = {
       "packets come from an address of the node's own"}},
 };
 
+const std::string kVip = "name: web, addresses: [203.0.113.10], ";
+
 const std::vector<BadConfig> kLoadBalancers = {
     {"no name",
      with_balancer("addresses: [203.0.113.10]"),
@@ -216,6 +218,18 @@ const std::vector<BadConfig> kLoadBalancers = {
      "- {name: a, addresses: [203.0.113.11]}\n",
      {"f:3:10: load_balancers[1].name: a load balancer \"a\" exists already, in line "
       "2"}},
+    {"echo that is no word of it",
+     with_balancer(kVip + "attributes: {millrace.echo: sometimes}"),
+     {"f:2:70: load_balancers[0].attributes.millrace.echo: \"sometimes\" is not one of: always, "
+      "healthy, never"}},
+    {"policy that is no word of it",
+     with_balancer(kVip + "attributes: {millrace.no_listener: rejects}"),
+     {"f:2:77: load_balancers[0].attributes.millrace.no_listener: \"rejects\" is not one of: "
+      "drop, reject, kernel (did you mean `reject`?)"}},
+    {"attribute that a load balancer has not",
+     with_balancer(kVip + "attributes: {millrace.ecco: never}"),
+     {"f:2:55: load_balancers[0].attributes.millrace.ecco: unknown key (did you mean "
+      "`millrace.echo`?); allowed: millrace.echo, millrace.no_listener"}},
 };
 
 const std::string kTcp = "protocol: TCP, port: 80, ";

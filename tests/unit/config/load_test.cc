@@ -23,6 +23,8 @@ TEST(LoadTest, minimal_file_gets_the_defaults_of_the_elbv2_api) {
   EXPECT_EQ(balancer.name, "web");
   ASSERT_EQ(balancer.addresses.size(), 1u);
   EXPECT_EQ(balancer.addresses[0].to_string(), "203.0.113.10");
+  EXPECT_EQ(balancer.echo, Echo::always);
+  EXPECT_EQ(balancer.no_listener, NoListener::drop);
   ASSERT_EQ(balancer.listeners.size(), 1u);
   EXPECT_EQ(balancer.listeners[0].protocol, Protocol::tcp);
   EXPECT_EQ(balancer.listeners[0].port, 80);

@@ -32,6 +32,7 @@ void for_each_row(Test test) {
   walk(health_check_attributes(), HealthCheck{});
   walk(health_check_settings(), HealthCheck{});
   walk(listener_attributes(), Listener{});
+  walk(load_balancer_attributes(), LoadBalancer{});
 }
 
 template <typename Subject>

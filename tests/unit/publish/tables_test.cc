@@ -17,6 +17,9 @@ namespace {
 
 using test::addr_of;
 
+constexpr std::uint32_t kRefusing = MR_VIP_NO_ECHO | MR_VIP_REJECTS;
+constexpr std::uint32_t kPunting = MR_VIP_PUNTS;
+
 mr_listener listener(const char* vip, std::uint16_t port_be, std::uint32_t id,
                      std::uint32_t group_slot = 0, std::uint8_t protocol = MR_PROTOCOL_TCP) {
   mr_listener out{};
@@ -53,7 +56,8 @@ TEST(ListenerTable, has_every_listener_and_every_vip_once) {
   const auto table = listener_table({listener("203.0.113.10", 80, 1),
                                      {},
                                      listener("203.0.113.10", 80, 2, 0, MR_PROTOCOL_UDP),
-                                     listener("2001:db8::10", 80, 3)});
+                                     listener("2001:db8::10", 80, 3)},
+                                    {});
   EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP)->slot, 0u);
   EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_UDP)->slot, 2u);
   EXPECT_EQ(find(table, "2001:db8::10", 80, MR_PROTOCOL_TCP)->slot, 3u);
@@ -63,8 +67,19 @@ TEST(ListenerTable, has_every_listener_and_every_vip_once) {
   EXPECT_EQ(used(table), 5u);
 }
 
+TEST(ListenerTable, vip_has_its_flags_with_and_without_a_listener) {
+  const auto table =
+      listener_table({listener("203.0.113.10", 80, 1)},
+                     {{.addr = addr_of("203.0.113.10"), .flags = MR_VIP_NO_ECHO | MR_VIP_REJECTS},
+                      {.addr = addr_of("203.0.113.11"), .flags = MR_VIP_PUNTS}});
+  EXPECT_EQ(find(table, "203.0.113.10", 0, 0)->slot, kRefusing);
+  EXPECT_EQ(find(table, "203.0.113.11", 0, 0)->slot, kPunting);
+  EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP)->slot, 0u);
+  EXPECT_EQ(used(table), 3u);
+}
+
 TEST(ListenerTable, empty_one_can_be_probed) {
-  const auto table = listener_table({});
+  const auto table = listener_table({}, {});
   EXPECT_TRUE(std::has_single_bit(table.size()));
   EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP), nullptr);
 }
@@ -77,7 +92,7 @@ TEST(ListenerTable, ten_thousand_vips_stay_within_the_probe_bound) {
     one.vip_addr.bytes[15] = static_cast<std::uint8_t>(i);
     listeners.push_back(one);
   }
-  const auto table = listener_table(listeners);
+  const auto table = listener_table(listeners, {});
   EXPECT_TRUE(std::has_single_bit(table.size()));
   EXPECT_LE(2 * used(table), table.size());
   EXPECT_LE(table.size(), 8 * used(table)) << "neighbouring addresses must not collide";
@@ -150,17 +165,19 @@ TEST(TableMaker, makes_the_same_tables_as_the_functions_whatever_came_before) {
   resolved.next_hop.flags = MR_NEXT_HOP_RESOLVED;
   ImageContents dsr = one_group({web}, {one, two});
   dsr.groups[0].forwarding = MR_FORWARDING_DSR;
+  ImageContents silent = dsr;
+  silent.vips = {{.addr = addr_of("203.0.113.10"), .flags = MR_VIP_NO_ECHO}};
   TableMaker maker;
   for (const ImageContents& contents :
        {one_group({}, {}), one_group({web}, {one}), one_group({web}, {one, two}),
-        one_group({web}, {one, resolved}), one_group({web}, {mr_target{}, two}), dsr,
+        one_group({web}, {one, resolved}), one_group({web}, {mr_target{}, two}), dsr, silent, dsr,
         one_group({web, listener("203.0.113.11", 80, 2)}, {one, two})}) {
     maker.update(contents);
     const auto bytes = [](const std::vector<mr_table_entry>& table) {
       return std::string(reinterpret_cast<const char*>(table.data()),
                          table.size() * sizeof(mr_table_entry));
     };
-    EXPECT_EQ(bytes(maker.listeners()), bytes(listener_table(contents.listeners)));
+    EXPECT_EQ(bytes(maker.listeners()), bytes(listener_table(contents.listeners, contents.vips)));
     EXPECT_EQ(bytes(maker.reverse()), bytes(reverse_table(contents)));
   }
 }
@@ -174,6 +191,11 @@ TEST(TableMaker, health_and_next_hops_build_nothing_anew) {
   contents.targets[0].flags = MR_TARGET_RESETS_FLOWS;
   contents.targets[0].next_hop.mac[0] = 2;
   maker.update(contents);
+  EXPECT_EQ(maker.reverse().data(), reverse);
+  const std::uint64_t version = maker.version();
+  contents.vips = {{.addr = addr_of("203.0.113.10"), .flags = MR_VIP_NO_ECHO}};
+  maker.update(contents);
+  EXPECT_NE(maker.version(), version) << "the listener table has the VIP's flags";
   EXPECT_EQ(maker.reverse().data(), reverse);
 }
 

@@ -75,11 +75,8 @@ TEST_F(AlarmsTest, nics_and_kind_are_those_of_an_engine_that_runs) {
   EXPECT_THAT(kinds(), IsEmpty());
 }
 
-TEST_F(AlarmsTest, vip_that_became_the_nodes_own_is_told_once) {
-  for (const std::uint16_t port : {80, 443}) {
-    state_.listeners[{.vip = ip("203.0.113.10"), .protocol = Protocol::tcp, .port = port}]
-        .load_balancer = "web";
-  }
+TEST_F(AlarmsTest, vip_that_became_the_nodes_own_is_told) {
+  state_.vips[ip("203.0.113.10")].load_balancer = "web";
   EXPECT_THAT(kinds(), IsEmpty());
   node_.local_addrs = {ip("203.0.113.10")};
   ASSERT_THAT(kinds(), ElementsAre(AlarmKind::own_vip));

@@ -86,10 +86,32 @@ TEST_F(ApplyTest, first_config_gives_everything_a_slot_and_an_id) {
   EXPECT_EQ(target("web", "10.0.1.11").health.reason, HealthReason::registration_in_progress);
 }
 
+TEST_F(ApplyTest, vips_have_what_their_load_balancer_says) {
+  Config config = small_config();
+  EXPECT_EQ(apply(config).vips_added, 2u);
+  config.load_balancers[0].echo = Echo::never;
+  EXPECT_EQ(apply(config).vips_changed, 2u);
+  config.load_balancers[0].no_listener = NoListener::reject;
+  config.load_balancers[0].addresses = {ip("203.0.113.11"), ip("203.0.113.12")};
+  const ApplyOutcome outcome = apply(config);
+  EXPECT_EQ(outcome.vips_added, 1u);
+  EXPECT_EQ(outcome.vips_changed, 1u);
+  EXPECT_EQ(outcome.vips_removed, 1u);
+  ASSERT_EQ(state_.vips.size(), 2u);
+  const VipRecord& vip = state_.vips.at(ip("203.0.113.12"));
+  EXPECT_EQ(vip.load_balancer, "lb");
+  EXPECT_EQ(vip.echo, Echo::never);
+  EXPECT_EQ(vip.no_listener, NoListener::reject);
+  EXPECT_EQ(vip.groups, std::set<std::string>{"web"});
+  EXPECT_EQ(state_.groups.at("web").vips.size(), 2u);
+  EXPECT_TRUE(state_.groups.at("spare").vips.empty());
+}
+
 TEST_F(ApplyTest, same_config_again_changes_nothing) {
   (void)apply(small_config());
   const std::uint32_t id = target("web", "10.0.1.12").id;
   const ApplyOutcome outcome = apply(small_config(), 5);
+  EXPECT_EQ(outcome.vips_added + outcome.vips_changed + outcome.vips_removed, 0u);
   EXPECT_EQ(outcome.listeners_added + outcome.listeners_changed + outcome.listeners_removed, 0u);
   EXPECT_EQ(outcome.targets_added + outcome.targets_changed + outcome.targets_removed, 0u);
   EXPECT_EQ(target("web", "10.0.1.12").id, id);

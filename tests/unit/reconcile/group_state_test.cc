@@ -66,6 +66,28 @@ TEST_F(GroupStateTest, draining_target_keeps_known_flows_and_gets_no_new_ones) {
   EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING | MR_TARGET_HEALTHY);
 }
 
+TEST_F(GroupStateTest, group_works_while_a_healthy_target_that_gets_new_flows_can_be_reached) {
+  EXPECT_FALSE(has_healthy_target(group_)) << "no target";
+  TargetRecord& target = add(80);
+  (void)add(81, TargetState::unhealthy);
+  EXPECT_TRUE(has_healthy_target(group_));
+  target.is_unreachable = true;
+  EXPECT_FALSE(has_healthy_target(group_));
+  target.is_unreachable = false;
+  target.weight = 0;
+  EXPECT_FALSE(has_healthy_target(group_));
+  target.weight = 100;
+  group_.is_in_use = false;
+  EXPECT_FALSE(has_healthy_target(group_)) << "no listener";
+  group_.is_in_use = true;
+  target.health.state = TargetState::initial;
+  EXPECT_FALSE(has_healthy_target(group_)) << "nobody has looked yet";
+  ASSERT_TRUE(fails_open(group_));
+  target.health.state = TargetState::healthy;
+  begin_drain(target, group_.settings, 0);
+  EXPECT_FALSE(has_healthy_target(group_)) << "it only keeps the flows that it has";
+}
+
 TEST_F(GroupStateTest, fault_67_draining_and_drained_targets_that_died_are_as_any_unhealthy_one) {
   TargetRecord& target = add(80, TargetState::unhealthy);
   (void)add(81);

@@ -89,7 +89,7 @@ TEST_F(SurroundingsTest, own_addresses_are_the_kernels_as_soon_as_it_tells_some)
 
 TEST_F(SurroundingsTest, nic_has_an_address_of_its_twin_else_any_of_the_node_but_no_vip) {
   ControlState state;
-  state.listeners[{.vip = ip("10.0.0.1"), .protocol = Protocol::tcp, .port = 80}] = {};
+  state.vips[ip("10.0.0.1")] = {};
   image_.nic_addrs[0].v4 = ip("10.9.9.9").addr;
   const auto addrs = [&](std::uint64_t now_ns, std::size_t nic) {
     return reader_.read(state, in_force_, now_ns).nic_addrs.at(nic);
