@@ -125,6 +125,7 @@ INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) 
     }
   }
   const int done = reply_in_doubt(ctx, p, flow);
+  if (done == UNSERVED) return handle_unserved(ctx, p);
   if (done != SEND_TO_TARGET || p->listener == 0) return done;
   return send_to_client(ctx, p, p->listener, is_v4);
 }

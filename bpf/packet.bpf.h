@@ -141,6 +141,7 @@ INLINE void renew_budgets(struct packet* p) {
   p->cpu->too_bigs_left = control.replies_per_ms;
   p->cpu->expiries_left = control.replies_per_ms;
   p->cpu->errors_left = control.replies_per_ms;
+  p->cpu->refusals_left = control.replies_per_ms;
 }
 // Takes one from `left`, a budget of this CPU's. Each kind of answer has its own budget, so that a
 // flood of one kind does not silence the others.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "bpf/answer.bpf.h"
+#include "dataplane/rules/vip_rule.h"
 
 enum {
   FRAGMENTED_DATAGRAMS = 64,
@@ -74,13 +75,13 @@ OUT_OF_LINE int handle_icmp(struct xdp_md* ctx, struct packet* p) {
     const struct addr_words asked = words_at(ip + MR_IPV6_BYTES + MR_NEIGHBOUR_TARGET);
     if (is_vip(p->root_index, asked.low, asked.high)) return answer_solicitation(ctx, p);
   }
-  if (!is_vip(p->root_index, p->destination.low, p->destination.high)) {
-    return punt(p);
-  }
+  const uint32_t vip_flags = find_vip_flags(p->root_index, p->destination);
+  if (vip_flags == MR_TABLE_EMPTY) return punt(p);
   const uint8_t* icmp = ip + (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
   if (!has_room(icmp, MR_ICMP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
   if (!mr_is_echo_request(p->is_v4, icmp[0], icmp[1])) return drop(p, MR_DROP_ICMP);
   if ((p->source.low | p->source.high) == 0) return drop(p, MR_DROP_MARTIAN);
+  if (!mr_answers_echo(vip_flags)) return drop(p, MR_DROP_NO_ECHO);
   if (!take(p, &p->cpu->echoes_left)) return drop(p, MR_DROP_RATE_LIMITED);
   return answer_echo(ctx, p);
 }

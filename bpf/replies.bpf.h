@@ -6,6 +6,7 @@
 #pragma once
 
 #include "bpf/known.bpf.h"
+#include "dataplane/rules/vip_rule.h"
 
 // The listener of a flow, or null when it no longer exists. Also reads what a reply needs of the
 // flow.
@@ -28,20 +29,45 @@ INLINE uint64_t client_hop(const struct packet* p, _Bool is_v4) {
   return (fallback->flags & MR_NEXT_HOP_RESOLVED) != 0 ? load64(fallback->mac) : NO_HOP;
 }
 
+enum {
+  UNSERVED = -4,  // what is said of packets to a VIP that no listener is for
+};
+
+// A packet to a VIP's port without a listener, which belongs to no flow and whose source is no
+// martian: what the VIP's flags say becomes of it.
+OUT_OF_LINE int handle_unserved(struct xdp_md* ctx, struct packet* p) {
+  const uint32_t vip_flags = find_vip_flags(p->root_index, p->destination);
+  const _Bool is_forged =
+      mr_asks_for_source(vip_flags) && is_no_client(p, p->source.low, p->source.high);
+  const enum mr_no_listener what = mr_no_listener_of(
+      vip_flags, p->protocol, p->tcp_flags, is_forged ? MR_SOURCE_MARTIAN : MR_SOURCE_FINE);
+  if (what == MR_NO_LISTENER_DROP) return drop(p, MR_DROP_NO_LISTENER);
+  if (what == MR_NO_LISTENER_FORGED) return drop(p, MR_DROP_MARTIAN);
+  if (what == MR_NO_LISTENER_PUNT) return punt(p);
+  if (!take(p, &p->cpu->refusals_left)) return drop(p, MR_DROP_RATE_LIMITED);
+  count(p->cpu, MR_COUNTER_REFUSALS_SENT);
+  if (what == MR_NO_LISTENER_RESET) {
+    count(p->cpu, MR_COUNTER_RST_SENT);
+    return turn_into_reset(ctx, p);
+  }
+  p->own = p->destination;
+  const uint32_t head = p->is_v4 ? MR_ICMPV4_UNREACHABLE | MR_ICMPV4_PORT_UNREACHABLE << 8
+                                 : MR_ICMPV6_UNREACHABLE | MR_ICMPV6_PORT_UNREACHABLE << 8;
+  return answer_with_error(ctx, p, head, 0);
+}
+
 // A packet that is no reply is the kernel's. An ICMP error is dropped instead: the kernel would
 // send it to the client with the target's own address in it.
 INLINE int leave(struct packet* p, _Bool is_error) {
   return is_error ? drop(p, MR_DROP_ICMP) : punt(p);
 }
 
-// A packet from a target to a client that has no flow (rules/known_rule.h). Returns a verdict, or
-// SEND_TO_TARGET with p->listener, p->target and the deltas set. Here that means: send it to the
-// client.
+// A packet from a target to a client that has no flow (rules/known_rule.h). Returns a verdict,
+// UNSERVED, or SEND_TO_TARGET with p->listener, p->target and the deltas set. Here the last means:
+// send it to the client.
 OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
   if (p->root->generation == 0) return leave(p, is_error);
-  if (is_vip(p->root_index, p->destination.low, p->destination.high)) {
-    return drop(p, MR_DROP_NO_LISTENER);
-  }
+  if (is_vip(p->root_index, p->destination.low, p->destination.high)) return UNSERVED;
   const uint64_t found =
       find_reverse(p->root_index, p->source.low, p->source.high, p->source_port_be, p->protocol);
   const struct mr_target* target = found == NO_TARGET ? 0 : target_at(p->root, (uint32_t)found);
@@ -110,7 +136,7 @@ INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
 }
 
 // A packet to no listener. `flow` is the flow that it seems to be a reply of, or null. Returns a
-// verdict, or SEND_TO_TARGET with p->listener set: it goes to the client.
+// verdict, UNSERVED, or SEND_TO_TARGET with p->listener set: it goes to the client.
 OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
   if (flow == 0) return judge_flowless(p, 0);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {
