@@ -63,8 +63,8 @@ VERIFIED_ONCE uint32_t find_listener_slot(uint32_t root, uint64_t low, uint64_t 
   return entry == 0 ? MR_TABLE_EMPTY : entry->slot;
 }
 
-// enum mr_vip_flag of a VIP, MR_TABLE_EMPTY of what is none: a VIP's own entry has port and protocol
-// 0, and its flags as slot.
+// enum mr_vip_flag of a VIP, MR_TABLE_EMPTY of what is none. A VIP's own entry has port and
+// protocol 0, and its flags as slot.
 INLINE uint32_t find_vip_flags(uint32_t root, struct addr_words addr) {
   return find_listener_slot(root, addr.low, addr.high, 0, 0);
 }
