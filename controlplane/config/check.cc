@@ -57,7 +57,6 @@ class Checker {
                        const ListenerDraft& listener, const LoadBalancerDraft& balancer);
   void check_kept_port(const TargetGroupDraft& group, const Placed<std::string>& name,
                        const ListenerDraft& listener);
-  void check_one_balancer(const Placed<std::string>& group, const LoadBalancerDraft& balancer);
   void check_one_listener(const Placed<std::string>& group, Family family,
                           const LoadBalancerDraft& balancer);
   void check_limits();
@@ -70,7 +69,6 @@ class Checker {
   std::map<std::string, const TargetGroupDraft*> groups_;
   std::map<std::string, Cursor> balancers_;
   std::set<std::string> asymmetric_groups_;  // that a listener uses
-  std::map<std::string, const LoadBalancerDraft*> group_users_;
 };
 
 // The address family of a group's targets; nullptr when it has none (whose address is known).
@@ -261,7 +259,6 @@ void Checker::check_reference(const Placed<std::string>& name, Family family,
                              "{ipv4: ..., ipv6: ...}");
   }
   check_kept_port(group, name, listener);
-  check_one_balancer(name, balancer);
   if (group.settings.asymmetric_returns) check_one_listener(name, family, balancer);
 }
 
@@ -283,16 +280,6 @@ void Checker::check_kept_port(const TargetGroupDraft& group, const Placed<std::s
     const std::uint16_t port = target.port.value_or(*group.port);
     if (port != wanted) return mismatch(port, "its target in " + line_of(target.at));
   }
-}
-
-void Checker::check_one_balancer(const Placed<std::string>& group,
-                                 const LoadBalancerDraft& balancer) {
-  const auto [known, is_new] = group_users_.emplace(group.value, &balancer);
-  if (is_new || known->second == &balancer) return;
-  const auto& user = *known->second;
-  errors_.add(group.at, "target group " + quote(group.value) + " is used by the load balancer " +
-                            (user.name ? quote(user.name->value) : "in " + line_of(user.at)) +
-                            " already; a target group belongs to one load balancer");
 }
 
 // A node that sees only replies knows the target's address and port, and by them the listener.

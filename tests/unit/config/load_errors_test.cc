@@ -379,15 +379,17 @@ const std::vector<BadConfig> kListeners = {
       "\"tcp\" has millrace.asymmetric_returns.enabled and more than one listener, counted for "
       "each VIP; replies that pass another node than the requests do not say which one was asked: "
       "give each listener of a VIP a group with target ports of its own"}},
-    {"group in two load balancers",
+    {"asymmetric group in two load balancers",
      "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n"
      "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"
      "- name: b\n  addresses: [203.0.113.11]\n"
      "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"
-     "target_groups: [{name: tcp, protocol: TCP, port: 80}]\n",
+     "target_groups: [{name: tcp, protocol: TCP, port: 80, attributes: "
+     "{millrace.asymmetric_returns.enabled: true}}]\n",
      {"f:7:63: load_balancers[1].listeners[0].default_target_group: target group "
-      "\"tcp\" is used by the load balancer \"a\" already; a target group belongs to "
-      "one load balancer"}},
+      "\"tcp\" has millrace.asymmetric_returns.enabled and more than one listener, counted for "
+      "each VIP; replies that pass another node than the requests do not say which one was asked: "
+      "give each listener of a VIP a group with target ports of its own"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(WholeFile, LoadErrorsTest, testing::ValuesIn(kWholeFile), bad_config_name);

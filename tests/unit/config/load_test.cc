@@ -124,6 +124,20 @@ target_groups: [{name: web, protocol: TCP, port: 80}]
   EXPECT_EQ(config.load_balancers[0].listeners.size(), 2u);
 }
 
+TEST(LoadTest, listeners_of_several_load_balancers_may_share_a_group) {
+  const Config config = load_good(R"(
+load_balancers:
+  - name: web
+    addresses: [203.0.113.10]
+    listeners: [{protocol: TCP, port: 80, default_target_group: web}]
+  - name: other
+    addresses: [203.0.113.11]
+    listeners: [{protocol: TCP, port: 80, default_target_group: web}]
+target_groups: [{name: web, protocol: TCP, port: 80}]
+)");
+  EXPECT_EQ(config.load_balancers[1].listeners[0].default_target_group_v4, "web");
+}
+
 TEST(LoadTest, merge_keys_fill_in_what_a_map_does_not_say_itself) {
   const Config config = load_good(R"(
 load_balancers: []

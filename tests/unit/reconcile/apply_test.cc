@@ -223,6 +223,20 @@ TEST_F(ApplyTest, group_that_changes_its_protocol_starts_over) {
   EXPECT_EQ(state_.target_slots.slot_count(), 4u);
 }
 
+TEST_F(ApplyTest, group_of_two_load_balancers_is_there_once) {
+  Config config = small_config();
+  config.load_balancers.push_back(config.load_balancers[0]);
+  config.load_balancers[1].name = "other";
+  config.load_balancers[1].addresses = {ip("203.0.113.12")};
+  (void)apply(config);
+  EXPECT_EQ(state_.target_slots.slot_count(), 4u);
+  EXPECT_EQ(state_.listeners.at({ip("203.0.113.12"), Protocol::tcp, 80}).load_balancer, "other");
+  EXPECT_EQ(state_.listeners.at({ip("203.0.113.11"), Protocol::tcp, 80}).load_balancer, "lb");
+  config.load_balancers.erase(config.load_balancers.begin());
+  (void)apply(config);
+  EXPECT_TRUE(state_.groups.at("web").is_in_use) << "by the other one";
+}
+
 TEST_F(ApplyTest, operator_drain_outlives_an_apply) {
   (void)apply(small_config());
   target("web", "10.0.1.11").is_operator_drained = true;

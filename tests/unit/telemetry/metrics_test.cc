@@ -162,6 +162,27 @@ TEST(Metrics, engine_that_is_away_has_no_series_but_those_that_say_so) {
   EXPECT_THAT(text_of(snapshot), HasSubstr("millrace_engine_adopted_generation{"));
 }
 
+TEST(Metrics, group_of_two_load_balancers_has_one_series_that_names_none) {
+  Snapshot snapshot = test::sample_snapshot();
+  ListenerSnapshot other = snapshot.listeners[0];
+  other.load_balancer = "other";
+  other.vip = *IpAddress::parse("203.0.113.11");
+  snapshot.listeners.push_back(other);
+  for (const auto& family : collect_metrics(snapshot, kTime)) {
+    std::set<std::vector<std::pair<std::string, std::string>>> seen;
+    for (const auto& metric : family.metric) {
+      std::vector<std::pair<std::string, std::string>> labels;
+      bool is_of_balancer = false;
+      for (const auto& label : metric.label) {
+        labels.emplace_back(label.name, label.value);
+        is_of_balancer = is_of_balancer || label.name == "load_balancer";
+      }
+      EXPECT_TRUE(seen.insert(labels).second) << family.name << " has a series twice";
+      EXPECT_EQ(is_of_balancer, family.name.starts_with("millrace_listener_")) << family.name;
+    }
+  }
+}
+
 TEST(Metrics, drain_time_is_told_only_while_draining) {
   const std::string text = text_of(test::sample_snapshot());
   EXPECT_THAT(text, HasSubstr("target=\"10.0.1.12:8081\"} 120\n"));
