@@ -89,7 +89,11 @@ enum mr_target_flag {
   MR_TARGET_HEALTHY = 1 << 2,       // for counting flows routed by fail-open
   MR_TARGET_DRAINING = 1 << 3,      // gets no new connection, not even by a known flow's SYN
   MR_TARGET_ASYMMETRIC = 1 << 4,    // replies of flows that another node knows may pass this one
+  MR_TARGET_KEEPS_TCP = 1 << 5,     // without KEEPS_FLOWS: those of TCP go on all the same
 };
+
+// mr_target.protocol of a target of both protocols. No packet has it: IANA has reserved it.
+#define MR_PROTOCOL_TCP_UDP 255u
 
 // mr_target.mtu when no limit is known: IP packets are no longer.
 #define MR_MTU_NO_LIMIT 0xffffu
@@ -101,7 +105,7 @@ struct mr_target {
   uint32_t group_slot;
   struct mr_next_hop next_hop;
   uint16_t port_be;    // 0 in dsr groups that keep the listener's port
-  uint8_t protocol;    // enum mr_protocol
+  uint8_t protocol;    // enum mr_protocol, or MR_PROTOCOL_TCP_UDP
   uint8_t flags;       // enum mr_target_flag
   uint8_t forwarding;  // enum mr_forwarding: of its group, here to save that line per packet
   uint8_t reserved0;

@@ -30,9 +30,16 @@ MR_RULE bool mr_may_be_orphan(uint32_t protocol, uint32_t tcp_flags) {
   return protocol == MR_PROTOCOL_TCP && (tcp_flags & MR_TCP_SYN) == 0;
 }
 
+// Whether a target keeps its known flows of that protocol. One that serves both protocols may have
+// to keep connections while datagrams find another target.
+MR_RULE bool mr_keeps_flow(uint32_t target_flags, uint32_t protocol) {
+  const uint32_t of_tcp = protocol == MR_PROTOCOL_TCP ? (uint32_t)MR_TARGET_KEEPS_TCP : 0u;
+  return (target_flags & (MR_TARGET_KEEPS_FLOWS | of_tcp)) != 0;
+}
+
 // Whether an orphan goes to `prev`. Otherwise, and if the slot has no `prev`, it goes to `cur`.
 MR_RULE bool mr_takes_orphan(uint32_t prev_target_flags) {
-  return (prev_target_flags & MR_TARGET_KEEPS_FLOWS) != 0;
+  return mr_keeps_flow(prev_target_flags, MR_PROTOCOL_TCP);
 }
 
 // Whether an ICMP error about a flow that no record knows goes where an orphan would; otherwise it

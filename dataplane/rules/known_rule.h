@@ -12,6 +12,7 @@
 #define MILLRACE_RULES_KNOWN_RULE_H_
 
 #include "dataplane/contract/config_abi.h"
+#include "dataplane/rules/choice_rule.h"
 #include "dataplane/rules/flow_rule.h"
 
 #ifdef __cplusplus
@@ -46,7 +47,7 @@ MR_RULE enum mr_revisit mr_revisit_of(struct mr_known_packet packet) {
   const bool is_replaceable = mr_is_over(packet.state) && !mr_is_reset(packet.state, packet.flags);
   if (is_syn && is_replaceable) return MR_REVISIT_START_OVER;
   if (packet.state == MR_FLOW_EXPIRED) return is_tcp ? MR_REVISIT_END_LATE : MR_REVISIT_START_OVER;
-  if ((packet.target_flags & MR_TARGET_KEEPS_FLOWS) == 0) {
+  if (!mr_keeps_flow(packet.target_flags, packet.protocol)) {
     const bool resets = (packet.target_flags & MR_TARGET_RESETS_FLOWS) != 0;
     return is_tcp && resets && !is_syn ? MR_REVISIT_RESET : MR_REVISIT_START_OVER;
   }

@@ -18,6 +18,7 @@ std::string option(const GoldenLine& line, const std::string& key, const std::st
 }
 
 std::uint8_t protocol_of(const std::string& word) {
+  if (word == "tcp_udp") return MR_PROTOCOL_TCP_UDP;
   return word == "udp" ? MR_PROTOCOL_UDP : MR_PROTOCOL_TCP;
 }
 
@@ -125,7 +126,7 @@ Status GoldenConfig::read_group(const GoldenLine& line) {
   return ok();
 }
 
-// target NAME GROUP ADDR PORT tcp|udp via MAC [nic N] [weight N] [mtu N] [unresolved yes]
+// target NAME GROUP ADDR PORT tcp|udp|tcp_udp via MAC [nic N] [weight N] [mtu N] [unresolved yes]
 // [asymmetric yes] [mss N]
 Status GoldenConfig::read_target(const GoldenLine& line) {
   const auto& words = line.words;
@@ -209,8 +210,8 @@ Result<mr_next_hop> GoldenConfig::next_hop(const std::string& mac, std::uint64_t
   return hop;
 }
 
-// set TARGET draining|healthy|unhealthy|gone|unresolved|resolved, set TARGET via MAC, set TARGET
-// mtu N, or a line as read_vip() reads it
+// set TARGET draining|healthy|unhealthy|keeps_tcp|gone|unresolved|resolved, set TARGET via MAC, set
+// TARGET mtu N, or a line as read_vip() reads it
 Status GoldenConfig::change(const GoldenLine& line) {
   const auto& words = line.words;
   if (words[0] == "vip" && words.size() >= 2) return read_vip(line);
@@ -226,6 +227,9 @@ Status GoldenConfig::change(const GoldenLine& line) {
   } else if (what == "unhealthy") {
     target.gets_new_flows = false;
     target.flags = MR_TARGET_RESETS_FLOWS;
+  } else if (what == "keeps_tcp") {
+    target.gets_new_flows = false;
+    target.flags = MR_TARGET_KEEPS_TCP;
   } else if (what == "gone") {
     builder_.free_target(slot);
   } else if (what == "unresolved" || what == "resolved") {

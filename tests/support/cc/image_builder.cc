@@ -55,7 +55,8 @@ std::uint64_t identity_of(const TargetSpec& spec) {
     mr_addr addr;
     std::uint16_t port_be;
     std::uint8_t protocol;
-  } const named{spec.addr, to_be16(spec.port), spec.protocol};
+  } const named{spec.addr, to_be16(spec.port),
+                spec.protocol == MR_PROTOCOL_UDP ? spec.protocol : std::uint8_t{MR_PROTOCOL_TCP}};
   return core::checksum64(std::as_bytes(std::span{&named, 1}).first(19));
 }
 
@@ -232,11 +233,14 @@ std::vector<mr_table_entry> ImageBuilder::listener_table() const {
 }
 
 // The listener that replies of the group's targets are translated to without a flow: the only one
-// of its address family that forwards to the group.
-std::uint32_t ImageBuilder::reply_listener(std::uint32_t group_slot) const {
+// of that protocol that forwards to the group.
+std::uint32_t ImageBuilder::reply_listener(std::uint32_t group_slot, std::uint8_t protocol) const {
   std::uint32_t found = MR_TABLE_EMPTY;
   for (std::uint32_t slot = 0; slot < listeners_.size(); ++slot) {
-    if (listeners_[slot].id == 0 || listeners_[slot].spec.group_slot != group_slot) continue;
+    const ListenerSpec& spec = listeners_[slot].spec;
+    if (listeners_[slot].id == 0 || spec.group_slot != group_slot || spec.protocol != protocol) {
+      continue;
+    }
     if (found != MR_TABLE_EMPTY) return MR_TABLE_EMPTY;
     found = slot;
   }
@@ -244,21 +248,31 @@ std::uint32_t ImageBuilder::reply_listener(std::uint32_t group_slot) const {
 }
 
 std::vector<mr_table_entry> ImageBuilder::reverse_table() const {
-  std::vector<mr_table_entry> table = empty_table(targets_.size());
+  std::vector<mr_table_entry> table = empty_table(2 * targets_.size());
   for (std::uint32_t slot = 0; slot < targets_.size(); ++slot) {
     const TargetSpec& spec = targets_[slot].spec;
     if (targets_[slot].id == 0) continue;
     if (groups_[spec.group_slot].spec.forwarding != MR_FORWARDING_NAT) continue;
-    mr_table_entry entry{
-        spec.addr, to_be16(spec.port), spec.protocol, {}, slot, reply_listener(spec.group_slot)};
-    const auto* other = core::find_entry(table, entry.addr, entry.port_be, entry.protocol);
-    if (other == nullptr) {
-      enter(table, entry);
-    } else {
-      table[static_cast<std::size_t>(other - table.data())].next = MR_TABLE_EMPTY;
+    for (const std::uint8_t protocol : {MR_PROTOCOL_TCP, MR_PROTOCOL_UDP}) {
+      if (spec.protocol == protocol || spec.protocol == MR_PROTOCOL_TCP_UDP) {
+        enter_reverse(table, slot, protocol);
+      }
     }
   }
   return table;
+}
+
+void ImageBuilder::enter_reverse(std::vector<mr_table_entry>& table, std::uint32_t slot,
+                                 std::uint8_t protocol) const {
+  const TargetSpec& spec = targets_[slot].spec;
+  mr_table_entry entry{
+      spec.addr, to_be16(spec.port), protocol, {}, slot, reply_listener(spec.group_slot, protocol)};
+  const auto* other = core::find_entry(table, entry.addr, entry.port_be, entry.protocol);
+  if (other == nullptr) {
+    enter(table, entry);
+  } else {
+    table[static_cast<std::size_t>(other - table.data())].next = MR_TABLE_EMPTY;
+  }
 }
 
 ImageBuilder::Table ImageBuilder::lookup_table(std::uint32_t group_slot,

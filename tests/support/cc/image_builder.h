@@ -154,7 +154,9 @@ class ImageBuilder {
   }
   [[nodiscard]] std::vector<mr_table_entry> listener_table() const;
   [[nodiscard]] std::vector<mr_table_entry> reverse_table() const;
-  [[nodiscard]] std::uint32_t reply_listener(std::uint32_t group_slot) const;
+  [[nodiscard]] std::uint32_t reply_listener(std::uint32_t group_slot, std::uint8_t protocol) const;
+  void enter_reverse(std::vector<mr_table_entry>& table, std::uint32_t slot,
+                     std::uint8_t protocol) const;
   [[nodiscard]] Table lookup_table(std::uint32_t group_slot, const Image* previous) const;
   [[nodiscard]] std::vector<mr_listener> listeners() const;
   [[nodiscard]] std::vector<mr_target> targets() const;
