@@ -39,8 +39,9 @@ Shows each target with its state, its share of new flows, its flows, and why it 
                 "VIPs, ports, and what they forward to",
                 R"(
 Shows each listener, its target group, and what it has carried. A listener is one VIP, protocol and
-port: where a load balancer has two VIPs, each `listeners` entry of its config counts as two. RST
-columns count TCP resets by who sent them: client, target, or Millrace itself.
+port: where a load balancer has two VIPs, each `listeners` entry of its config counts as two, and
+one of TCP_UDP is shown for TCP and for UDP, each with what it has carried. RST columns count TCP
+resets by who sent them: client, target, or Millrace itself.
 
 Below stand the VIPs, with what becomes of what no listener is for: echo requests (ping), and
 packets to a port without a listener.

@@ -21,6 +21,20 @@ Family family_of(const IpAddress& address) { return address.is_v4() ? Family::v4
 // "line 12", to point at the other half of a conflict.
 std::string line_of(const Cursor& at) { return "line " + std::to_string(at.node->place.line); }
 
+// Whether a group's targets speak all that a listener takes.
+bool takes(Protocol group, Protocol listener) {
+  return group == listener || group == Protocol::tcp_udp;
+}
+
+std::string group_advice(Protocol listener) {
+  if (listener == Protocol::tcp_udp) {
+    return "a TCP_UDP listener needs a TCP_UDP group, or write a TCP and a UDP listener, each with "
+           "a group of its own";
+  }
+  return std::string("a ") + control::to_string(listener) + " listener needs a " +
+         control::to_string(listener) + " or TCP_UDP group";
+}
+
 class Checker {
  public:
   Checker(const ConfigDraft& draft, const FindOwnInterface& own_interface, ErrorList& errors)
@@ -50,6 +64,8 @@ class Checker {
   Target check_target(const TargetDraft& draft, std::uint16_t group_port,
                       std::map<std::pair<IpAddress, std::uint16_t>, Cursor>& seen);
   LoadBalancer check_load_balancer(const LoadBalancerDraft& draft);
+  using TakenPorts = std::map<std::pair<Protocol, std::uint16_t>, const ListenerDraft*>;
+  void take_port(const ListenerDraft& listener, TakenPorts& taken);
   Listener check_listener(const ListenerDraft& draft, const LoadBalancerDraft& balancer);
   void check_listener_families(const ListenerDraft& draft, const LoadBalancerDraft& balancer,
                                Listener& listener);
@@ -58,7 +74,7 @@ class Checker {
   void check_kept_port(const TargetGroupDraft& group, const Placed<std::string>& name,
                        const ListenerDraft& listener);
   void check_one_listener(const Placed<std::string>& group, Family family,
-                          const LoadBalancerDraft& balancer);
+                          const LoadBalancerDraft& balancer, Protocol protocol);
   void check_limits();
   std::string unknown_group(const std::string& name) const;
 
@@ -68,7 +84,8 @@ class Checker {
   std::map<IpAddress, Cursor> vips_;
   std::map<std::string, const TargetGroupDraft*> groups_;
   std::map<std::string, Cursor> balancers_;
-  std::set<std::string> asymmetric_groups_;  // that a listener uses
+  // That a listener uses, with what it takes: the protocol tells a reply's listener.
+  std::set<std::pair<std::string, Protocol>> asymmetric_groups_;
 };
 
 // The address family of a group's targets; nullptr when it has none (whose address is known).
@@ -179,19 +196,31 @@ LoadBalancer Checker::check_load_balancer(const LoadBalancerDraft& draft) {
     }
   }
   for (const auto& vip : draft.addresses) balancer.addresses.push_back(vip.value);
-  std::map<std::pair<Protocol, std::uint16_t>, Cursor> seen;
+  TakenPorts taken;
   for (const ListenerDraft& listener : draft.listeners) {
     balancer.listeners.push_back(check_listener(listener, draft));
-    if (!listener.protocol || !listener.port) continue;
-    const auto [known, is_new] =
-        seen.emplace(std::pair{listener.protocol->value, listener.port->value}, listener.port->at);
-    if (is_new) continue;
-    errors_.add(listener.port->at, std::string("a listener for ") +
-                                       control::to_string(listener.protocol->value) + " port " +
-                                       std::to_string(listener.port->value) +
-                                       " exists already, in " + line_of(known->second));
+    if (listener.protocol && listener.port) take_port(listener, taken);
   }
   return balancer;
+}
+
+void Checker::take_port(const ListenerDraft& listener, TakenPorts& taken) {
+  const Protocol wanted = listener.protocol->value;
+  const auto& port = *listener.port;
+  for (const Protocol protocol : protocols_of(wanted)) {
+    const auto [known, is_new] = taken.emplace(std::pair{protocol, port.value}, &listener);
+    if (is_new) continue;
+    const Protocol by = known->second->protocol->value;
+    const std::string text = std::string("a listener for ") + control::to_string(by) + " port " +
+                             std::to_string(port.value) + " exists already, in " +
+                             line_of(known->second->port->at);
+    // One of both protocols may meet a listener of each; each is told by itself.
+    errors_.add(port.at, by == wanted ? text
+                                      : text + "; it takes the " + control::to_string(protocol) +
+                                            " packets that this " + control::to_string(wanted) +
+                                            " listener would");
+    if (by == wanted) return;
+  }
 }
 
 Listener Checker::check_listener(const ListenerDraft& draft, const LoadBalancerDraft& balancer) {
@@ -243,11 +272,11 @@ void Checker::check_reference(const Placed<std::string>& name, Family family,
   if (known == groups_.end()) return errors_.add(name.at, unknown_group(name.value));
   const TargetGroupDraft& group = *known->second;
   const auto& protocol = listener.protocol;
-  if (protocol && group.protocol && protocol->value != *group.protocol) {
+  if (protocol && group.protocol && !takes(*group.protocol, protocol->value)) {
     errors_.add(name.at, std::string("the listener is ") + control::to_string(protocol->value) +
                              " but target group " + quote(name.value) + " in " + line_of(group.at) +
-                             " is " + control::to_string(*group.protocol) +
-                             "; the protocols must be equal");
+                             " is " + control::to_string(*group.protocol) + "; " +
+                             group_advice(protocol->value));
   }
   const auto* target = first_address(group);
   if (target != nullptr && family_of(target->value) != family) {
@@ -259,7 +288,9 @@ void Checker::check_reference(const Placed<std::string>& name, Family family,
                              "{ipv4: ..., ipv6: ...}");
   }
   check_kept_port(group, name, listener);
-  if (group.settings.asymmetric_returns) check_one_listener(name, family, balancer);
+  if (group.settings.asymmetric_returns && protocol) {
+    check_one_listener(name, family, balancer, protocol->value);
+  }
 }
 
 // But with nat the target gets the client's packet as it is, so nothing can translate the port.
@@ -284,11 +315,15 @@ void Checker::check_kept_port(const TargetGroupDraft& group, const Placed<std::s
 
 // A node that sees only replies knows the target's address and port, and by them the listener.
 void Checker::check_one_listener(const Placed<std::string>& group, Family family,
-                                 const LoadBalancerDraft& balancer) {
+                                 const LoadBalancerDraft& balancer, Protocol protocol) {
   const auto vips = std::ranges::count_if(balancer.addresses, [&](const Placed<IpAddress>& vip) {
     return family_of(vip.value) == family;
   });
-  if (asymmetric_groups_.insert(group.value).second && vips == 1) return;
+  bool is_only = vips == 1;
+  for (const Protocol one : protocols_of(protocol)) {
+    is_only = asymmetric_groups_.emplace(group.value, one).second && is_only;
+  }
+  if (is_only) return;
   errors_.add(group.at, "target group " + quote(group.value) +
                             " has millrace.asymmetric_returns.enabled and more than one listener, "
                             "counted for each VIP; replies that pass another node than the "
@@ -307,12 +342,14 @@ void Checker::check_limits() {
   std::size_t listeners = 0;
   for (const LoadBalancerDraft& balancer : draft_.load_balancers) {
     vips += balancer.addresses.size();
-    listeners += balancer.addresses.size() * balancer.listeners.size();
+    for (const ListenerDraft& listener : balancer.listeners) {
+      listeners += balancer.addresses.size() * protocols_of(listener.settings.protocol).size();
+    }
   }
   if (!draft_.load_balancers.empty()) {
     const Cursor& last = draft_.load_balancers.back().at;
     check(vips, MR_LISTENER_SLOTS_MAX, "VIPs", last);
-    check(listeners, MR_LISTENER_SLOTS_MAX, "listeners, counted for each VIP", last);
+    check(listeners, MR_LISTENER_SLOTS_MAX, "listeners, counted for each VIP and protocol", last);
   }
   std::size_t targets = 0;
   for (const TargetGroupDraft& group : draft_.target_groups) {

@@ -172,7 +172,7 @@ ListenerDraft read_listener(const Cursor& at, ErrorList& errors) {
   const MapReader map(
       at, {"protocol", "port", "default_target_group", "default_target_groups", "attributes"},
       errors);
-  if (const auto protocol = map.require("protocol", "TCP or UDP")) {
+  if (const auto protocol = map.require("protocol", "TCP, UDP or TCP_UDP")) {
     if (const auto value = read_protocol(*protocol, errors)) draft.protocol = {*value, *protocol};
     if (draft.protocol) draft.settings.protocol = draft.protocol->value;
   }

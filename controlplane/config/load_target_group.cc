@@ -22,14 +22,12 @@ TargetDraft read_target(const Cursor& at, ErrorList& errors);
 }  // namespace
 
 std::optional<Protocol> read_protocol(const Cursor& at, ErrorList& errors) {
-  constexpr std::string_view kLater = "not supported by this version; TCP and UDP are";
+  constexpr std::string_view kLater = "not supported by this version; TCP, UDP and TCP_UDP are";
   return read_word<Protocol>(at,
                              {{"TCP", Protocol::tcp},
                               {"UDP", Protocol::udp},
+                              {"TCP_UDP", Protocol::tcp_udp},
                               {"TLS", Protocol::tcp, kLater},
-                              {"TCP_UDP", Protocol::tcp,
-                               "not supported by this version; write a TCP and a UDP listener, "
-                               "which may share the port, and a target group for each"},
                               {"QUIC", Protocol::udp, kLater},
                               {"TCP_QUIC", Protocol::tcp, kLater}},
                              errors);
@@ -43,7 +41,7 @@ TargetGroupDraft read_target_group(const Cursor& at, ErrorList& errors) {
   if (const auto name = map.require("name", "what listeners call the target group")) {
     if (auto text = read_name(*name, kNameLengthMax, errors)) draft.name = {*text, *name};
   }
-  if (const auto protocol = map.require("protocol", "TCP or UDP")) {
+  if (const auto protocol = map.require("protocol", "TCP, UDP or TCP_UDP")) {
     draft.protocol = read_protocol(*protocol, errors);
   }
   if (const auto port = map.require("port", "1-65535; targets may override it")) {

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <span>
 
 namespace millrace::control {
 namespace {
@@ -57,9 +58,24 @@ std::string TargetKey::to_string() const {
 TargetGroup default_target_group(Protocol protocol) {
   TargetGroup group;
   group.protocol = protocol;
-  group.deregistration_connection_termination = protocol == Protocol::udp;
+  group.deregistration_connection_termination = protocol != Protocol::tcp;
   group.unhealthy_connection_termination = protocol == Protocol::tcp;
   return group;
+}
+
+std::span<const Protocol> protocols_of(Protocol protocol) {
+  static constexpr Protocol kBoth[] = {Protocol::tcp, Protocol::udp};
+  const std::span<const Protocol> both(kBoth);
+  if (protocol == Protocol::tcp_udp) return both;
+  return protocol == Protocol::tcp ? both.first(1) : both.last(1);
+}
+
+bool has_protocol(Protocol protocol, Protocol tcp_or_udp) {
+  return protocol == tcp_or_udp || protocol == Protocol::tcp_udp;
+}
+
+bool have_common_protocol(Protocol a, Protocol b) {
+  return has_protocol(a, b) || has_protocol(b, a);
 }
 
 const char* to_string(Protocol protocol) {
@@ -68,6 +84,8 @@ const char* to_string(Protocol protocol) {
       return "TCP";
     case Protocol::udp:
       return "UDP";
+    case Protocol::tcp_udp:
+      return "TCP_UDP";
   }
   std::abort();
 }

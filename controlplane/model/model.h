@@ -9,10 +9,12 @@
 #include <compare>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "dataplane/contract/config_abi.h"
 #include "dataplane/contract/stats_abi.h"
 #include "dataplane/rules/forwarding_rule.h"
 
@@ -32,7 +34,12 @@ struct IpAddress {
   friend std::strong_ordering operator<=>(const IpAddress& a, const IpAddress& b);
 };
 
-enum class Protocol : std::uint8_t { tcp = MR_PROTOCOL_TCP, udp = MR_PROTOCOL_UDP };
+// `tcp_udp` is the config's word for both. What is published has one of them (protocols_of()).
+enum class Protocol : std::uint8_t {
+  tcp = MR_PROTOCOL_TCP,
+  udp = MR_PROTOCOL_UDP,
+  tcp_udp = MR_PROTOCOL_TCP_UDP,
+};
 enum class Forwarding : std::uint8_t {
   nat = MR_FORWARDING_NAT,
   dsr = MR_FORWARDING_DSR,
@@ -54,12 +61,17 @@ enum class NoListener : std::uint8_t {
 enum class EngineKind : std::uint8_t { dpdk = MR_ENGINE_DPDK, xdp = MR_ENGINE_XDP };
 enum class HealthCheckProtocol : std::uint8_t { tcp, http };
 
-[[nodiscard]] const char* to_string(Protocol protocol);             // "TCP", "UDP"
+[[nodiscard]] const char* to_string(Protocol protocol);             // "TCP", "UDP", "TCP_UDP"
 [[nodiscard]] const char* to_string(Forwarding forwarding);         // "nat", "dsr", ...
 [[nodiscard]] const char* to_string(Echo echo);                     // "always", "healthy", ...
 [[nodiscard]] const char* to_string(NoListener no_listener);        // "drop", "reject", "kernel"
 [[nodiscard]] const char* to_string(EngineKind kind);               // "dpdk", "xdp"
 [[nodiscard]] const char* to_string(HealthCheckProtocol protocol);  // "TCP", "HTTP"
+
+// The protocols that packets have: one, or TCP and then UDP.
+[[nodiscard]] std::span<const Protocol> protocols_of(Protocol protocol);
+[[nodiscard]] bool has_protocol(Protocol protocol, Protocol tcp_or_udp);
+[[nodiscard]] bool have_common_protocol(Protocol a, Protocol b);
 
 // The rules of rules/forwarding_rule.h, asked about a group.
 // The target holds the VIP and gets the packet as the client sent it: its port is the listener's.
@@ -81,9 +93,10 @@ inline constexpr std::uint16_t kGuePortDefault = 6080;
 struct Listener {
   Protocol protocol = Protocol::tcp;
   std::uint16_t port = 0;  // 1-65535
-  // Names of TargetGroups of the same protocol, by the family of the VIP that a packet came to:
-  // `default_target_group` of the file, or `default_target_groups: {ipv4: ..., ipv6: ...}` when the
-  // load balancer has VIPs of both. Empty exactly when the load balancer has no VIP of that family.
+  // Names of TargetGroups that have the protocol, or both if the listener has, by the family of the
+  // VIP that a packet came to: `default_target_group` of the file, or `default_target_groups:
+  // {ipv4: ..., ipv6: ...}` when the load balancer has VIPs of both. Empty exactly when the load
+  // balancer has no VIP of that family.
   std::string default_target_group_v4;
   std::string default_target_group_v6;
   std::uint32_t tcp_idle_timeout_seconds = 350;
@@ -97,7 +110,7 @@ struct Listener {
 struct LoadBalancer {
   std::string name;
   std::vector<IpAddress> addresses;  // static VIPs, at least one, unique over the whole config
-  std::vector<Listener> listeners;   // unique by (protocol, port)
+  std::vector<Listener> listeners;   // unique by (protocol, port), where tcp_udp is both
   Echo echo = Echo::always;          // of each VIP
   NoListener no_listener = NoListener::drop;
 
@@ -162,9 +175,10 @@ struct TargetGroup {
   std::uint32_t previous_target_seconds = 30;  // not where the node sees replies
   // Only where the node sees replies: they may pass another node than the requests.
   bool asymmetric_returns = false;
-  std::uint16_t mss_clamp = 0;  // bytes; 0: off; kMssClampAuto. Only nat and TCP
-  bool deregistration_connection_termination = false;  // UDP: true, default_target_group()
-  bool unhealthy_connection_termination = true;        // not for UDP
+  std::uint16_t mss_clamp = 0;  // bytes; 0: off; kMssClampAuto. Only nat, not UDP
+  // For UDP and TCP_UDP the defaults are the opposite: default_target_group().
+  bool deregistration_connection_termination = false;
+  bool unhealthy_connection_termination = true;  // not for UDP
   std::uint32_t lookup_slots = MR_LOOKUP_SLOTS_DEFAULT;
   HealthCheck health_check;
   std::vector<Target> targets;  // one address family per group; unique (address, port)

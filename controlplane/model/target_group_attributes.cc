@@ -125,10 +125,10 @@ constexpr Row kRows[] = {
      .meaning = "Whether flows are cut when the deregistration delay ends."},
     {.name = "target_health_state.unhealthy.connection_termination.enabled",
      .value = Row::Flag{&TargetGroup::unhealthy_connection_termination},
-     .applies_to = "protocol: TCP",
+     .applies_to = "protocol: TCP, TCP_UDP",
      .refusal = refuse_unhealthy_termination,
-     .meaning = "Whether flows of a target that turned unhealthy are cut at once. UDP has no "
-                "connections to cut."},
+     .meaning = "Whether connections of a target that turned unhealthy are cut at once. UDP has "
+                "none: its flows choose another target."},
     {.name = "preserve_client_ip.enabled",
      .value = Row::Fixed{"true",
                          "all ways of forwarding keep the client's address; full_nat is not "

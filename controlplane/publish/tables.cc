@@ -8,6 +8,8 @@
 #include <cstring>
 #include <map>
 #include <set>
+#include <span>
+#include <tuple>
 #include <utility>
 
 #include "dataplane/rules/forwarding_rule.h"
@@ -78,19 +80,26 @@ bool is_v4(const mr_addr& addr) {
 
 using IpWords = std::array<std::uint64_t, 2>;
 
-// By (group slot, family): the only listener, or MR_TABLE_EMPTY when there are several.
-using ReplyListeners = std::map<std::pair<std::uint32_t, bool>, std::uint32_t>;
+// By (group slot, family, protocol): the only listener, or MR_TABLE_EMPTY when there are several.
+using ReplyListeners = std::map<std::tuple<std::uint32_t, bool, std::uint8_t>, std::uint32_t>;
 
 ReplyListeners reply_listeners(const std::vector<mr_listener>& listeners) {
   ReplyListeners found;
   for (std::uint32_t slot = 0; slot < listeners.size(); ++slot) {
     const mr_listener& listener = listeners[slot];
     if (listener.id == 0) continue;
-    const auto [at, is_first] =
-        found.emplace(std::pair(listener.group_slot, is_v4(listener.vip_addr)), slot);
+    const auto [at, is_first] = found.emplace(
+        std::tuple(listener.group_slot, is_v4(listener.vip_addr), listener.protocol), slot);
     if (!is_first) at->second = MR_TABLE_EMPTY;
   }
   return found;
+}
+
+// Of the packets that a target sends.
+std::span<const std::uint8_t> protocols_of(const mr_target& target) {
+  static constexpr std::uint8_t kBoth[] = {MR_PROTOCOL_TCP, MR_PROTOCOL_UDP};
+  return target.protocol == MR_PROTOCOL_TCP_UDP ? std::span(kBoth)
+                                                : std::span(&target.protocol, std::size_t{1});
 }
 
 bool passes_replies(const mr_target& target, const ImageContents& contents) {
@@ -133,11 +142,14 @@ std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
     mr_table_entry entry = empty_entry();
     entry.addr = target.addr;
     entry.port_be = target.port_be;
-    entry.protocol = target.protocol;
     entry.slot = slot;
-    const auto listener = listeners.find(std::pair(target.group_slot, is_v4(target.addr)));
-    if (listener != listeners.end()) entry.next = listener->second;
-    entries.push_back(entry);
+    for (const std::uint8_t protocol : protocols_of(target)) {
+      entry.protocol = protocol;
+      const auto listener =
+          listeners.find(std::tuple(target.group_slot, is_v4(target.addr), protocol));
+      entry.next = listener == listeners.end() ? MR_TABLE_EMPTY : listener->second;
+      entries.push_back(entry);
+    }
   }
   std::ranges::stable_sort(entries, is_key_before);
   // Of several with one key the lowest slot stands for all, and none of their listeners is sure.

@@ -17,9 +17,10 @@ namespace millrace::control {
 [[nodiscard]] std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& listeners,
                                                          const std::vector<VipContents>& vips);
 
-// (target address, port, protocol) -> target slot, for targets whose replies pass the node. `next`
-// is the listener of the target's address family that forwards to its group, when there is exactly
-// one and the address belongs to one group only.
+// (target address, port, protocol) -> target slot, for targets whose replies pass the node; one of
+// both protocols has two entries. `next` is the listener of the target's address family and of that
+// protocol that forwards to its group, when there is exactly one and the address belongs to one
+// group only.
 [[nodiscard]] std::vector<mr_table_entry> reverse_table(const ImageContents& contents);
 
 // Both tables of one image after another. They are built again only when something changed that

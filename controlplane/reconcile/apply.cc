@@ -20,8 +20,10 @@ WantedListeners wanted_listeners(const Config& config) {
   for (const LoadBalancer& balancer : config.load_balancers) {
     for (const IpAddress& vip : balancer.addresses) {
       for (const Listener& listener : balancer.listeners) {
-        wanted.emplace(ListenerKey{vip, listener.protocol, listener.port},
-                       WantedListener{&balancer, &listener});
+        for (const Protocol protocol : protocols_of(listener.protocol)) {
+          wanted.emplace(ListenerKey{vip, protocol, listener.port},
+                         WantedListener{&balancer, &listener});
+        }
       }
     }
   }
@@ -41,16 +43,24 @@ std::uint64_t new_targets(const ControlState& state, const TargetGroup& wanted) 
       }));
 }
 
-// All targets are new when the group starts over.
+// All targets are new when the group starts over. A group that gets a second protocol, or loses
+// one of two, goes on: flows of the protocol that it keeps must not notice.
 bool starts_over(const ControlState& state, const TargetGroup& wanted) {
   const auto known = state.groups.find(wanted.name);
-  return known != state.groups.end() && known->second.settings.protocol != wanted.protocol;
+  return known != state.groups.end() &&
+         !have_common_protocol(known->second.settings.protocol, wanted.protocol);
 }
 
 bool has_same_settings(const TargetGroup& before, const TargetGroup& wanted) {
   TargetGroup settings = before;
   settings.targets = wanted.targets;  // counted one by one
   return settings == wanted;
+}
+
+// UDP has no such attribute. So what the TCP half of a listener has changes nothing of the other.
+std::uint32_t idle_timeout_of(const Listener& listener, Protocol protocol) {
+  return protocol == Protocol::tcp ? listener.tcp_idle_timeout_seconds
+                                   : Listener{}.tcp_idle_timeout_seconds;
 }
 
 Error too_many(const char* what, std::uint64_t count, std::uint64_t max) {
@@ -156,18 +166,19 @@ void Application::apply_listeners(const WantedListeners& wanted) {
     const auto [at, is_new] = state_.listeners.try_emplace(key);
     ListenerRecord& record = at->second;
     const std::string& group = want.listener->target_group_for(key.vip);
+    const std::uint32_t idle_timeout_seconds = idle_timeout_of(*want.listener, key.protocol);
     if (is_new) {
       record.slot = state_.listener_slots.take().value_or(0);
       record.id = state_.ids.take();
       ++outcome_.listeners_added;
     } else if (record.target_group != group ||
-               record.tcp_idle_timeout_seconds != want.listener->tcp_idle_timeout_seconds ||
+               record.tcp_idle_timeout_seconds != idle_timeout_seconds ||
                record.load_balancer != want.load_balancer->name) {
       ++outcome_.listeners_changed;
     }
     record.load_balancer = want.load_balancer->name;
     record.target_group = group;
-    record.tcp_idle_timeout_seconds = want.listener->tcp_idle_timeout_seconds;
+    record.tcp_idle_timeout_seconds = idle_timeout_seconds;
   }
 }
 
@@ -185,8 +196,12 @@ void Application::apply_group(const TargetGroup& wanted) {
   } else if (!has_same_settings(group.settings, wanted)) {
     ++outcome_.target_groups_changed;
   }
+  const bool is_protocol_changed = group.settings.protocol != wanted.protocol;
   group.settings = wanted;
   group.is_configured = true;
+  for (auto& [key, target] : group.targets) {
+    if (is_protocol_changed) target.identity = target_identity(key, wanted.protocol);
+  }
 
   std::set<TargetKey> keys;
   for (const Target& target : wanted.targets) {

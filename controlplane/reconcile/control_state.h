@@ -14,9 +14,10 @@
 
 namespace millrace::control {
 
+// A listener of both protocols is two of these.
 struct ListenerKey {
   IpAddress vip;
-  Protocol protocol = Protocol::tcp;
+  Protocol protocol = Protocol::tcp;  // or udp
   std::uint16_t port = 0;
 
   friend bool operator==(const ListenerKey&, const ListenerKey&) = default;

@@ -9,6 +9,7 @@
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/rules/choice_rule.h"
 
 namespace millrace::control {
 
@@ -19,6 +20,12 @@ constexpr std::uint64_t kCountedNs = 3 * kSecondNs;
 
 bool is_healthy(const TargetRecord& target) { return target.health.state == TargetState::healthy; }
 
+// What identities are made of. Targets of both protocols have those of TCP: so the lookup table
+// stays as it is when a TCP group gets UDP, too, also on nodes where it is still a TCP group.
+Protocol identifying(Protocol protocol) {
+  return protocol == Protocol::udp ? Protocol::udp : Protocol::tcp;
+}
+
 }  // namespace
 
 std::uint64_t target_identity(const TargetKey& key, Protocol protocol) {
@@ -26,12 +33,12 @@ std::uint64_t target_identity(const TargetKey& key, Protocol protocol) {
   const std::uint16_t port_be = core::to_be16(key.port);
   std::memcpy(bytes, &key.address.addr, sizeof(mr_addr));
   std::memcpy(bytes + sizeof(mr_addr), &port_be, sizeof(port_be));
-  bytes[sizeof(bytes) - 1] = static_cast<std::byte>(protocol);
+  bytes[sizeof(bytes) - 1] = static_cast<std::byte>(identifying(protocol));
   return core::checksum64(bytes);
 }
 
 std::uint64_t group_identity(const std::string& name, Protocol protocol) {
-  const std::string text = name + "/" + to_string(protocol);
+  const std::string text = name + "/" + to_string(identifying(protocol));
   return core::checksum64(std::as_bytes(std::span(text)));
 }
 
@@ -145,18 +152,19 @@ std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& setting
                           bool is_fail_open) {
   std::uint8_t marks = is_healthy(target) ? std::uint8_t{MR_TARGET_HEALTHY} : std::uint8_t{0};
   if (target.registration != Registration::registered) marks |= MR_TARGET_DRAINING;
-  // UDP has no connection that could be ended. Its flows simply choose another target.
-  const bool is_udp = settings.protocol == Protocol::udp;
   const bool is_unhealthy = target.health.state == TargetState::unhealthy && !is_fail_open;
   const bool is_terminated = target.registration == Registration::drained &&
                              settings.deregistration_connection_termination;
+  // UDP has no connection that could be ended. Its flows simply choose another target.
+  const bool ends_udp = has_protocol(settings.protocol, Protocol::udp) &&
+                        (is_terminated || is_unhealthy || target.is_passed_over);
   // A connection may still be there when the way comes back.
-  const bool ends_flows = is_terminated ||
-                          (is_unhealthy && (is_udp || settings.unhealthy_connection_termination)) ||
-                          (target.is_passed_over && is_udp);
-  if (!ends_flows) return static_cast<std::uint8_t>(marks | MR_TARGET_KEEPS_FLOWS);
-  return static_cast<std::uint8_t>((marks & MR_TARGET_DRAINING) |
-                                   (is_udp ? 0 : MR_TARGET_RESETS_FLOWS));
+  const bool has_tcp = has_protocol(settings.protocol, Protocol::tcp);
+  const bool ends_tcp =
+      has_tcp && (is_terminated || (is_unhealthy && settings.unhealthy_connection_termination));
+  if (!ends_udp && !ends_tcp) return static_cast<std::uint8_t>(marks | MR_TARGET_KEEPS_FLOWS);
+  const int of_tcp = ends_tcp ? MR_TARGET_RESETS_FLOWS : MR_TARGET_KEEPS_TCP;
+  return static_cast<std::uint8_t>((marks & MR_TARGET_DRAINING) | (has_tcp ? of_tcp : 0));
 }
 
 bool gets_flows(const TargetRecord& target, const GroupState& group) {
@@ -218,7 +226,7 @@ std::vector<EpochMember> epoch_members(const GroupState& group) {
                        .target_slot = target.slot,
                        .identity = target.identity,
                        .weight = lookup_weight(target, is_fail_open),
-                       .keeps_flows = (flags & MR_TARGET_KEEPS_FLOWS) != 0});
+                       .keeps_flows = mr_takes_orphan(flags)});
   }
   return members;
 }

@@ -77,7 +77,8 @@ struct GroupState {
 // it.
 [[nodiscard]] std::uint64_t target_identity(const TargetKey& key, Protocol protocol);
 
-// Likewise for a group. The same name with another protocol is another group.
+// Likewise for a group. The same name with another protocol is another group, unless one of the two
+// is TCP_UDP (apply.cc).
 [[nodiscard]] std::uint64_t group_identity(const std::string& name, Protocol protocol);
 
 // Starts the deregistration delay, unless it runs or is over already.

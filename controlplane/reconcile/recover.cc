@@ -27,7 +27,7 @@ class Recovery {
  private:
   struct Named {
     std::string name;
-    const GroupState* stored = nullptr;  // of the same protocol
+    const GroupState* stored = nullptr;  // of the same identity
     const TargetGroup* wanted = nullptr;
   };
   struct Members {
@@ -165,7 +165,9 @@ std::set<ListenerKey> Recovery::wanted_listeners() const {
   for (const LoadBalancer& balancer : wanted_.load_balancers) {
     for (const IpAddress& vip : balancer.addresses) {
       for (const Listener& listener : balancer.listeners) {
-        keys.insert({vip, listener.protocol, listener.port});
+        for (const Protocol protocol : protocols_of(listener.protocol)) {
+          keys.insert({vip, protocol, listener.port});
+        }
       }
     }
   }
@@ -202,7 +204,7 @@ void Recovery::take_rest_of_store() {
       ids_.insert(stored.id);
       known = groups_.emplace(name, stored).first;
       known->second.targets.clear();
-    } else if (known->second.settings.protocol != stored.settings.protocol) {
+    } else if (!have_common_protocol(known->second.settings.protocol, stored.settings.protocol)) {
       continue;  // another group, which is no more
     }
     for (const auto& [key, target] : stored.targets) {

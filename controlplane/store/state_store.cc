@@ -223,6 +223,14 @@ class RowReader {
     return static_cast<T>(value);
   }
   bool flag(const char* what) { return number<int>(0, 1, what) == 1; }
+  Protocol protocol(const char* what) {
+    const std::int64_t value = statement_.integer(column_++);
+    for (const Protocol protocol : {Protocol::tcp, Protocol::udp, Protocol::tcp_udp}) {
+      if (value == static_cast<std::int64_t>(protocol)) return protocol;
+    }
+    note_impossible(what, std::to_string(value));
+    return Protocol::tcp;
+  }
   std::string text() { return statement_.text(column_++); }
   IpAddress address(const char* what) {
     const std::string text = statement_.text(column_++);
@@ -264,9 +272,7 @@ StoredGroup read_row(RowReader& row, const StoredGroup&) {
   const std::string name = row.text();
   out.slot = row.number<std::uint32_t>(0, MR_GROUP_SLOTS_MAX - 1, "target group slot");
   out.id = row.number<std::uint32_t>(1, kIdMax, "target group id");
-  const bool is_tcp =
-      row.number<int>(MR_PROTOCOL_TCP, MR_PROTOCOL_UDP, "protocol") == MR_PROTOCOL_TCP;
-  out.settings = default_target_group(is_tcp ? Protocol::tcp : Protocol::udp);
+  out.settings = default_target_group(row.protocol("protocol"));
   out.settings.name = name;
   out.settings.port = row.number<std::uint16_t>(1, 65535, "target group port");
   out.listener_port = row.number<std::uint16_t>(0, 65535, "listener port");

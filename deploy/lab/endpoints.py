@@ -15,7 +15,8 @@ class Endpoints:
         """That one first, then the others of its load balancer, family and target groups."""
         asked = (address, port)
         for balancer in (self._node.config or {}).get("load_balancers", []):
-            listeners = [one for one in balancer["listeners"] if one["protocol"] == protocol]
+            taking = (protocol, "TCP_UDP")
+            listeners = [one for one in balancer["listeners"] if one["protocol"] in taking]
             own = [one for one in listeners if one["port"] == port]
             if address not in balancer["addresses"] or not own:
                 continue

@@ -72,10 +72,12 @@ def http_get(client: Namespace, address: str, count: int, port: int = 80) -> lis
     return [HttpAnswer(m[1], m[2], int(m[3]), m[4], int(m[5])) for m in found]
 
 
-def dns_query(client: Namespace, address: str, count: int, port: int = 53) -> list[str]:
+def dns_query(
+    client: Namespace, address: str, count: int, port: int = 53, *, protocol: str = "UDP"
+) -> list[str]:
     """`count` DNS queries by dig, each from a port of its own: the targets that answered."""
-    words = ["dig", "+short", "+tries=1", "+time=2"]
-    for vip, vip_port in by_turns(client, "UDP", address, port, count):
+    words = ["dig", "+short", "+tries=1", "+time=2", *(["+tcp"] if protocol == "TCP" else [])]
+    for vip, vip_port in by_turns(client, protocol, address, port, count):
         words += [f"@{vip}", "-p", str(vip_port), "TXT", WHOAMI, "+short"]
     said = client.run(words, check=False, timeout_s=60 + 2 * count).stdout
     return re.findall(r'"(\S+)"', said)

@@ -40,7 +40,7 @@ bool is_fixed(const Attribute<Subject>& row) {
 // What the default depends on, with its words.
 std::vector<std::pair<std::string, TargetGroup>> defaults(const TargetGroup&) {
   return {{"TCP", default_target_group(Protocol::tcp)},
-          {"UDP", default_target_group(Protocol::udp)}};
+          {"UDP and TCP_UDP", default_target_group(Protocol::udp)}};
 }
 std::vector<std::pair<std::string, HealthCheck>> defaults(const HealthCheck&) {
   HealthCheck http;

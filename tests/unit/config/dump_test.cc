@@ -64,7 +64,7 @@ TargetGroup random_group(std::set<std::string>& names, bool v4, Protocol protoco
 Listener random_listener(Config& config, bool has_v4, bool has_v6, std::set<std::string>& names,
                          std::uint32_t& next_address) {
   Listener listener;
-  listener.protocol = one_of({Protocol::tcp, Protocol::udp});
+  listener.protocol = one_of({Protocol::tcp, Protocol::udp, Protocol::tcp_udp});
   listener.port = in_range<std::uint16_t>(1, 65535);
   test::randomise(listener_attributes(), listener);
   const auto add_group = [&](bool v4) {
@@ -100,14 +100,19 @@ Config random_config() {
     std::set<std::pair<Protocol, std::uint16_t>> used;
     for (std::uint32_t j = in_range<std::uint32_t>(0, 3); j > 0; --j) {
       const Listener listener = random_listener(config, has_v4, has_v6, names, next_address);
-      if (used.emplace(listener.protocol, listener.port).second) {
-        balancer.listeners.push_back(listener);
+      const auto protocols = protocols_of(listener.protocol);
+      if (std::ranges::any_of(protocols, [&](Protocol protocol) {
+            return used.contains({protocol, listener.port});
+          })) {
+        continue;
       }
+      for (const Protocol protocol : protocols) used.emplace(protocol, listener.port);
+      balancer.listeners.push_back(listener);
     }
     config.load_balancers.push_back(balancer);
   }
-  config.target_groups.push_back(
-      random_group(names, flip(), one_of({Protocol::tcp, Protocol::udp}), 0, next_address));
+  config.target_groups.push_back(random_group(
+      names, flip(), one_of({Protocol::tcp, Protocol::udp, Protocol::tcp_udp}), 0, next_address));
   return config;
 }
 

@@ -237,8 +237,8 @@ const std::string kTcp = "protocol: TCP, port: 80, ";
 const std::vector<BadConfig> kListeners = {
     {"no keys",
      with_listener(""),
-     {"f:5:5: load_balancers[0].listeners[0]: the key `protocol` is missing: TCP or "
-      "UDP",
+     {"f:5:5: load_balancers[0].listeners[0]: the key `protocol` is missing: TCP, UDP "
+      "or TCP_UDP",
       "f:5:5: load_balancers[0].listeners[0]: the key `port` is missing: 1-65535",
       "f:5:5: load_balancers[0].listeners[0]: the key `default_target_group` is "
       "missing: the name of the target group that gets the flows"}},
@@ -273,16 +273,16 @@ const std::vector<BadConfig> kListeners = {
     {"protocol in lower case",
      with_listener("protocol: tcp, port: 80, default_target_group: tcp"),
      {"f:5:16: load_balancers[0].listeners[0].protocol: \"tcp\" is not one of: TCP, "
-      "UDP (did you mean `TCP`?)"}},
+      "UDP, TCP_UDP (did you mean `TCP`?)"}},
     {"TLS",
      with_listener("protocol: TLS, port: 80, default_target_group: tcp"),
      {"f:5:16: load_balancers[0].listeners[0].protocol: \"TLS\": not supported by "
-      "this version; TCP and UDP are"}},
-    {"TCP_UDP",
+      "this version; TCP, UDP and TCP_UDP are"}},
+    {"TCP_UDP with a group of one protocol",
      with_listener("protocol: TCP_UDP, port: 80, default_target_group: tcp"),
-     {"f:5:16: load_balancers[0].listeners[0].protocol: \"TCP_UDP\": not supported "
-      "by this version; write a TCP and a UDP listener, which may share the port, "
-      "and a target group for each"}},
+     {"f:5:57: load_balancers[0].listeners[0].default_target_group: the listener is TCP_UDP but "
+      "target group \"tcp\" in line 7 is TCP; a TCP_UDP listener needs a TCP_UDP group, or write a "
+      "TCP and a UDP listener, each with a group of its own"}},
     {"unknown key",
      with_listener(kTcp + "default_target_group: tcp, prot: 1"),
      {"f:5:58: load_balancers[0].listeners[0].prot: unknown key (did you mean "
@@ -305,7 +305,8 @@ const std::vector<BadConfig> kListeners = {
     {"protocols differ",
      with_listener(kTcp + "default_target_group: udp"),
      {"f:5:53: load_balancers[0].listeners[0].default_target_group: the listener is "
-      "TCP but target group \"udp\" in line 8 is UDP; the protocols must be equal"}},
+      "TCP but target group \"udp\" in line 8 is UDP; a TCP listener needs a TCP or TCP_UDP "
+      "group"}},
     {"family differs",
      with_listener(kTcp + "default_target_group: six"),
      {"f:5:53: load_balancers[0].listeners[0].default_target_group: the load "
@@ -354,7 +355,7 @@ const std::vector<BadConfig> kListeners = {
      with_listener("protocol: UDP, port: 80, default_target_group: udp, "
                    "attributes: {tcp.idle_timeout.seconds: 60}"),
      {"f:5:97: load_balancers[0].listeners[0].attributes.tcp.idle_timeout.seconds: "
-      "is for TCP listeners only; the idle timeout of UDP flows is 120 seconds"}},
+      "is for TCP and TCP_UDP listeners only; the idle timeout of UDP flows is 120 seconds"}},
     {"same port twice",
      "load_balancers:\n- name: web\n  addresses: [203.0.113.10]\n  listeners:\n"
      "  - {protocol: TCP, port: 80, default_target_group: tcp}\n"
@@ -379,6 +380,30 @@ const std::vector<BadConfig> kListeners = {
       "\"tcp\" has millrace.asymmetric_returns.enabled and more than one listener, counted for "
       "each VIP; replies that pass another node than the requests do not say which one was asked: "
       "give each listener of a VIP a group with target ports of its own"}},
+    {"TCP_UDP asked for twice",
+     "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n  listeners:\n"
+     "  - {protocol: TCP_UDP, port: 80, default_target_group: both}\n"
+     "  - {protocol: TCP_UDP, port: 80, default_target_group: both}\n"
+     "target_groups: [{name: both, protocol: TCP_UDP, port: 80}]\n",
+     {"f:6:31: load_balancers[0].listeners[1].port: a listener for TCP_UDP port 80 exists already, "
+      "in line 5"}},
+    {"UDP beside TCP_UDP",
+     "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n  listeners:\n"
+     "  - {protocol: TCP_UDP, port: 80, default_target_group: both}\n"
+     "  - {protocol: UDP, port: 80, default_target_group: both}\n"
+     "target_groups: [{name: both, protocol: TCP_UDP, port: 80}]\n",
+     {"f:6:27: load_balancers[0].listeners[1].port: a listener for TCP_UDP port 80 exists already, "
+      "in line 5; it takes the UDP packets that this UDP listener would"}},
+    {"TCP_UDP beside TCP and UDP",
+     "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n  listeners:\n"
+     "  - {protocol: TCP, port: 80, default_target_group: both}\n"
+     "  - {protocol: UDP, port: 80, default_target_group: both}\n"
+     "  - {protocol: TCP_UDP, port: 80, default_target_group: both}\n"
+     "target_groups: [{name: both, protocol: TCP_UDP, port: 80}]\n",
+     {"f:7:31: load_balancers[0].listeners[2].port: a listener for TCP port 80 exists already, in "
+      "line 5; it takes the TCP packets that this TCP_UDP listener would",
+      "f:7:31: load_balancers[0].listeners[2].port: a listener for UDP port 80 exists already, in "
+      "line 6; it takes the UDP packets that this TCP_UDP listener would"}},
     {"asymmetric group in two load balancers",
      "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n"
      "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"

@@ -25,7 +25,7 @@ const std::vector<BadConfig> kTargetGroups = {
      "load_balancers: []\ntarget_groups:\n- {}\n",
      {"f:3:3: target_groups[0]: the key `name` is missing: what listeners call the "
       "target group",
-      "f:3:3: target_groups[0]: the key `protocol` is missing: TCP or UDP",
+      "f:3:3: target_groups[0]: the key `protocol` is missing: TCP, UDP or TCP_UDP",
       "f:3:3: target_groups[0]: the key `port` is missing: 1-65535; targets may "
       "override it"}},
     {"not a map",

@@ -138,6 +138,39 @@ target_groups: [{name: web, protocol: TCP, port: 80}]
   EXPECT_EQ(config.load_balancers[1].listeners[0].default_target_group_v4, "web");
 }
 
+TEST(LoadTest, group_of_both_protocols_takes_listeners_of_any) {
+  const Config config = load_good(R"(
+load_balancers:
+  - name: dns
+    addresses: [203.0.113.10]
+    listeners:
+      - {protocol: TCP_UDP, port: 53, default_target_group: dns,
+         attributes: {tcp.idle_timeout.seconds: 60}}
+      - {protocol: TCP, port: 54, default_target_group: dns}
+      - {protocol: UDP, port: 54, default_target_group: dns}
+target_groups: [{name: dns, protocol: TCP_UDP, port: 53}]
+)");
+  EXPECT_EQ(config.load_balancers[0].listeners[0].protocol, Protocol::tcp_udp);
+  EXPECT_EQ(config.load_balancers[0].listeners[0].tcp_idle_timeout_seconds, 60u);
+  EXPECT_EQ(config.target_groups[0].protocol, Protocol::tcp_udp);
+  EXPECT_TRUE(config.target_groups[0].deregistration_connection_termination);
+  EXPECT_FALSE(config.target_groups[0].unhealthy_connection_termination);
+}
+
+// Replies that no flow is known of have a protocol, and by it a listener.
+TEST(LoadTest, asymmetric_group_may_have_a_listener_for_each_protocol) {
+  const Config config = load_good(R"(
+load_balancers:
+  - name: dns
+    addresses: [203.0.113.10]
+    listeners: [{protocol: TCP_UDP, port: 53, default_target_group: dns}]
+target_groups:
+  - {name: dns, protocol: TCP_UDP, port: 53,
+     attributes: {millrace.asymmetric_returns.enabled: true}}
+)");
+  EXPECT_TRUE(config.target_groups[0].asymmetric_returns);
+}
+
 TEST(LoadTest, merge_keys_fill_in_what_a_map_does_not_say_itself) {
   const Config config = load_good(R"(
 load_balancers: []

@@ -220,7 +220,7 @@ TEST(AttributeTest, attribute_of_a_listener_is_refused_where_it_does_not_apply) 
   check_refusals<Listener>(
       listener_attributes(),
       {{"tcp.idle_timeout.seconds", [](Listener& listener) { listener.protocol = Protocol::udp; },
-        "is for TCP listeners only; the idle timeout of UDP flows is 120 seconds"}});
+        "is for TCP and TCP_UDP listeners only; the idle timeout of UDP flows is 120 seconds"}});
 }
 
 TEST(AttributeTest, rows_fit_each_other) {

@@ -64,6 +64,7 @@ TEST(ListenerTest, target_group_follows_the_family_of_the_vip) {
 TEST(WordsTest, are_those_of_the_elbv2_api) {
   EXPECT_STREQ(to_string(Protocol::tcp), "TCP");
   EXPECT_STREQ(to_string(Protocol::udp), "UDP");
+  EXPECT_STREQ(to_string(Protocol::tcp_udp), "TCP_UDP");
   EXPECT_STREQ(to_string(Forwarding::dsr), "dsr");
   EXPECT_STREQ(to_string(Forwarding::ipip), "ipip");
   EXPECT_STREQ(to_string(Forwarding::gue), "gue");

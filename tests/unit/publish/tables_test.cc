@@ -137,6 +137,33 @@ TEST(ReverseTable, listener_of_the_other_family_does_not_count) {
   EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, 0u);
 }
 
+TEST(ReverseTable, target_of_both_protocols_has_an_entry_and_a_listener_for_each) {
+  mr_target both = target("10.0.1.11", 8080, 1);
+  both.protocol = MR_PROTOCOL_TCP_UDP;
+  auto table = reverse_table(one_group(
+      {listener("203.0.113.10", 80, 1), listener("203.0.113.10", 80, 2, 0, MR_PROTOCOL_UDP)},
+      {both}));
+  EXPECT_EQ(used(table), 2u);
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, 0u);
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_UDP)->next, 1u);
+  table = reverse_table(
+      one_group({listener("203.0.113.10", 80, 1), listener("203.0.113.11", 80, 2)}, {both}));
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, MR_TABLE_EMPTY) << "two";
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_UDP)->next, MR_TABLE_EMPTY) << "none";
+}
+
+TEST(ReverseTable, groups_of_different_protocols_with_one_target_know_their_listeners) {
+  mr_target of_udp = target("10.0.1.11", 8080, 2, 1);
+  of_udp.protocol = MR_PROTOCOL_UDP;
+  const auto table = reverse_table(one_group(
+      {listener("203.0.113.10", 80, 1, 0), listener("203.0.113.10", 80, 2, 1, MR_PROTOCOL_UDP)},
+      {target("10.0.1.11", 8080, 1, 0), of_udp}));
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->slot, 0u);
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, 0u);
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_UDP)->slot, 1u);
+  EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_UDP)->next, 1u);
+}
+
 TEST(ReverseTable, target_of_two_groups_is_ambiguous) {
   const auto table = reverse_table(
       one_group({listener("203.0.113.10", 80, 1, 0), listener("203.0.113.11", 80, 2, 1)},

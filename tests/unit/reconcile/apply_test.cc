@@ -223,6 +223,53 @@ TEST_F(ApplyTest, group_that_changes_its_protocol_starts_over) {
   EXPECT_EQ(state_.target_slots.slot_count(), 4u);
 }
 
+// The TCP listener and its group get UDP as well, and lose TCP then.
+TEST_F(ApplyTest, flows_of_a_protocol_that_stays_keep_listener_group_and_target) {
+  Config config = small_config();
+  (void)apply(config);
+  const ListenerKey tcp{ip("203.0.113.10"), Protocol::tcp, 80};
+  const ListenerKey udp{ip("203.0.113.10"), Protocol::udp, 80};
+  const ListenerRecord of_tcp = state_.listeners.at(tcp);
+  const std::uint32_t group_id = state_.groups.at("web").id;
+  const TargetRecord web = target("web", "10.0.1.11");
+
+  Listener& http = config.load_balancers[0].listeners[0];
+  config.load_balancers[0].listeners.resize(1);
+  config.target_groups[0].protocol = http.protocol = Protocol::tcp_udp;
+  ApplyOutcome outcome = apply(config);
+  EXPECT_EQ(outcome.listeners_added, 2u) << "a UDP one for each VIP";
+  EXPECT_EQ(outcome.listeners_changed, 0u);
+  EXPECT_EQ(outcome.targets_added + outcome.targets_removed, 0u);
+  EXPECT_EQ(state_.listeners.at(tcp).id, of_tcp.id);
+  EXPECT_EQ(state_.listeners.at(tcp).slot, of_tcp.slot);
+  const ListenerRecord of_udp = state_.listeners.at(udp);
+  EXPECT_EQ(target("web", "10.0.1.11").identity, web.identity) << "the same lookup table";
+
+  config.target_groups[0].protocol = http.protocol = Protocol::udp;
+  outcome = apply(config);
+  EXPECT_EQ(outcome.listeners_removed, 2u);
+  EXPECT_FALSE(state_.listeners.contains(tcp));
+  EXPECT_EQ(state_.listeners.at(udp).id, of_udp.id);
+  EXPECT_EQ(state_.listeners.at(udp).slot, of_udp.slot);
+  EXPECT_EQ(state_.groups.at("web").id, group_id);
+  EXPECT_EQ(target("web", "10.0.1.11").id, web.id);
+  EXPECT_EQ(target("web", "10.0.1.11").slot, web.slot);
+  EXPECT_EQ(target("web", "10.0.1.11").identity,
+            target_identity(target("web", "10.0.1.11").key, Protocol::udp))
+      << "as on nodes that never had it otherwise";
+}
+
+TEST_F(ApplyTest, idle_timeout_of_a_listener_of_both_protocols_is_that_of_tcp) {
+  Config config = small_config();
+  Listener& http = config.load_balancers[0].listeners[0];
+  config.target_groups[0].protocol = http.protocol = Protocol::tcp_udp;
+  (void)apply(config);
+  http.tcp_idle_timeout_seconds = 600;
+  EXPECT_EQ(apply(config).listeners_changed, 2u) << "the TCP half, for each VIP";
+  EXPECT_EQ(state_.listeners.at({ip("203.0.113.11"), Protocol::tcp, 80}).tcp_idle_timeout_seconds,
+            600u);
+}
+
 TEST_F(ApplyTest, group_of_two_load_balancers_is_there_once) {
   Config config = small_config();
   config.load_balancers.push_back(config.load_balancers[0]);

@@ -269,6 +269,25 @@ TEST_F(GroupStateTest, flows_of_an_unhealthy_target) {
   EXPECT_EQ(flags(target), 0) << "UDP flows choose another target";
 }
 
+TEST_F(GroupStateTest, target_of_both_protocols_may_keep_connections_and_lose_datagrams) {
+  group_.settings.protocol = Protocol::tcp_udp;
+  TargetRecord& target = add(80, TargetState::unhealthy);
+  (void)add(81);
+  EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS) << "which says nothing of UDP";
+  group_.settings.unhealthy_connection_termination = false;
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_TCP);
+  target.registration = Registration::draining;
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_TCP | MR_TARGET_DRAINING);
+  target.registration = Registration::registered;
+  target.health.state = TargetState::healthy;
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS | MR_TARGET_HEALTHY);
+  target.is_passed_over = true;
+  EXPECT_EQ(flags(target), MR_TARGET_KEEPS_TCP) << "the way may come back";
+  group_.settings.deregistration_connection_termination = true;
+  target.registration = Registration::drained;
+  EXPECT_EQ(flags(target), MR_TARGET_RESETS_FLOWS | MR_TARGET_DRAINING);
+}
+
 TEST_F(GroupStateTest, unused_group_shows_not_in_use_and_is_not_probed) {
   group_.is_in_use = false;
   const TargetRecord& target = add(80, TargetState::initial);
@@ -303,6 +322,8 @@ TEST(TargetIdentity, depends_on_address_port_and_protocol_and_nothing_else) {
   EXPECT_EQ(target_identity(key, Protocol::tcp), target_identity(other_group, Protocol::tcp));
   EXPECT_NE(target_identity(key, Protocol::tcp), target_identity(other_port, Protocol::tcp));
   EXPECT_NE(target_identity(key, Protocol::tcp), target_identity(key, Protocol::udp));
+  // The lookup table stays as it is when a TCP group gets UDP, too.
+  EXPECT_EQ(target_identity(key, Protocol::tcp), target_identity(key, Protocol::tcp_udp));
   // Nodes of different releases must agree: a change of this number moves every flow of a cluster
   // that is being upgraded.
   EXPECT_EQ(target_identity(key, Protocol::tcp), 458266821030860386u);

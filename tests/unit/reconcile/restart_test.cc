@@ -80,6 +80,34 @@ TEST_F(RestartTest, fault_31_next_hops_stay_until_the_kernel_has_answered) {
       << "the kernel had its time and says that there is none";
 }
 
+// Also without the store: the image's TCP group is the config's of TCP_UDP.
+TEST_F(RestartTest, group_and_listener_that_got_udp_meanwhile_keep_their_ids_and_table) {
+  for (const bool is_store_lost : {false, true}) {
+    apply(web_config(kThree));
+    const Snapshot before = world_->snapshot();
+    world_.kill();
+    for (const char* end : {"", "-wal", "-shm"}) {
+      if (is_store_lost) (void)::unlink((world_.dir().file("state.db") + end).c_str());
+    }
+    Config both = web_config(kThree);
+    both.load_balancers[0].listeners[0].protocol = Protocol::tcp_udp;
+    both.target_groups[0].protocol = Protocol::tcp_udp;
+    restart(both);
+    const Snapshot after = world_->snapshot();
+    ASSERT_EQ(after.listeners.size(), 2u);
+    EXPECT_EQ(after.listeners[0].protocol, Protocol::tcp);
+    EXPECT_EQ(after.listeners[0].id, before.listeners[0].id);
+    EXPECT_EQ(after.listeners[1].protocol, Protocol::udp);
+    EXPECT_EQ(after.target_groups[0].id, before.target_groups[0].id);
+    EXPECT_EQ(after.target_groups[0].table_digest, before.target_groups[0].table_digest);
+    for (std::size_t i = 0; i < kThree.size(); ++i) {
+      EXPECT_EQ(after.target_groups[0].targets[i].id, before.target_groups[0].targets[i].id);
+      EXPECT_EQ(after.target_groups[0].targets[i].state, TargetState::healthy);
+    }
+    EXPECT_EQ(world_.health_targets.size(), kThree.size()) << "one health check for both";
+  }
+}
+
 TEST_F(RestartTest, changes_made_to_the_file_meanwhile_are_applied_like_any) {
   world_.kill();
   restart(web_config({"10.0.1.11", "10.0.1.12", "10.0.1.14"}));

@@ -269,7 +269,7 @@ TEST_F(StateStoreTest, attribute_of_a_newer_release_is_passed_over) {
 TEST_F(StateStoreTest, random_settings_come_back) {
   EXPECT_TRUE(rc::check("load(save(state)) == state", [this] {
     StoredState state = rich_state();
-    for (const Protocol protocol : {Protocol::tcp, Protocol::udp}) {
+    for (const Protocol protocol : {Protocol::tcp, Protocol::udp, Protocol::tcp_udp}) {
       StoredGroup group{.settings = test::random_settings(protocol), .slot = 0, .id = 1};
       group.slot = static_cast<std::uint32_t>(10 + state.groups.size());
       group.settings.name = "random-" + std::to_string(state.groups.size());
