@@ -26,6 +26,7 @@ from lab.target import WHOAMI
 ANSWER = re.compile(r"target=(\S+) client=(\S+) port=(\d+)")
 CURLED = re.compile(ANSWER.pattern + r"\nasked=http://\[?([^]/]+)\]?:(\d+)/")
 CURL_TIMEOUT_S = 5
+HTTP_TIMEOUT_S = 10 * PATIENCE  # of one request beside a hundred others
 TCP_REPAIR = 19  # linux/tcp.h
 SETTLE_S = 1.0  # how long a stream waits for the last answers
 
@@ -152,7 +153,7 @@ def connect_many(
             connection = client.tcp_socket(family_of(address))
             connection.setblocking(False)
             try:
-                return await asyncio.wait_for(_ask_once(connection, *endpoint), 10)
+                return await asyncio.wait_for(_ask_once(connection, *endpoint), HTTP_TIMEOUT_S)
             except (OSError, asyncio.TimeoutError) as error:
                 failures[repr(error)] += 1
                 return None
