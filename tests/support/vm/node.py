@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab import Lab, Layout, addresses
+from lab import Lab, Layout, Namespace, addresses
 from lab.node import build_directory
 from lab.process import wait_until
 from lab.surroundings import VLAN_INTERFACE
@@ -37,6 +37,10 @@ NODE_ADDRESSES = (
     f"{addresses.NODE_CLIENT_V6}/64",
     f"{addresses.NODE_TARGET_V6}/64",
 )
+# An emulated engine takes a minute and more to be back. The waits between TCP's attempts double
+# until then, and a connection would stand still as long again. (Linux 6.15; elsewhere it does.)
+STEADY_TCP = {"net.ipv4.tcp_rto_max_ms": "2000", "net.ipv4.tcp_retries2": "200"}
+HAS_STEADY_TCP = Path("/proc/sys/net/ipv4/tcp_rto_max_ms").exists()
 
 
 class WireLab(Lab):
@@ -46,6 +50,12 @@ class WireLab(Lab):
     def __init__(self, layout: Layout, nics: Sequence[Nic]) -> None:
         super().__init__(layout)
         self._nics = nics
+
+    def host(self, role: str) -> Namespace:
+        host = super().host(role)
+        if HAS_STEADY_TCP:
+            host.sysctls(STEADY_TCP)
+        return host
 
     def _make_node(self) -> None:
         for index, nic in enumerate(self._nics):
