@@ -176,7 +176,8 @@ class GuestNode:
 
     def host_check(self, *words: str) -> str:
         """What it says; its exit code is not looked at."""
-        return self.run([LIBEXEC / "host-check", *words], check=False).stdout
+        words = (str(LIBEXEC / "host-check"), *words)
+        return self.run(words, check=False, timeout_s=60).stdout
 
     def host_setup(self, *words: str) -> str:
         return self.run([LIBEXEC / "host-setup", *words], timeout_s=60).stdout
