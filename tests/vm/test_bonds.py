@@ -3,7 +3,8 @@
 are the engine's, two are in a network namespace that stands for the switch, under a kernel bond
 where there is LACP. A bridge there joins them with the lab.
 
-Each place is a bond; all tests of one place run before the next one is made.
+Each place is a bond; all tests of one place run before the next one is made. Behind an IOMMU the
+members are vfio-pci's, elsewhere uio_pci_generic's.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ CONFIG = standard(members=(1, 2))
 ENGINE = "millrace-dataplane"
 FLOW_DIR = "/dev/hugepages/millrace"
 SWITCH = "switch"
+UIO, VFIO = "uio_pci_generic", "vfio-pci"
 # Both ends wait two seconds before they take a member into a bond.
 LACP_S = 10.0
 
 # LACP is for what has a speed and two directions.
-VIRTIO = Nic("virtio", "virtio-net-pci-transitional", "speed=1000,duplex=full")
+GIGABIT = "speed=1000,duplex=full"
+VIRTIO = Nic("virtio", "virtio-net-pci-transitional", GIGABIT)
+# A transitional one is not seen by the IOMMU.
+VIRTIO_SEEN = Nic("virtio", "virtio-net-pci-non-transitional", f"{GIGABIT},iommu_platform=on")
 UPLINK = Nic("uplink", "virtio-net-pci-transitional")
 
 
@@ -44,24 +49,53 @@ def pair(model: Nic, first_cable: int) -> tuple[Nic, ...]:
     )
 
 
-PAIRS = {"e1000e": pair(E1000E, 1), "virtio": pair(VIRTIO, 3)}
-NICS = (*PAIRS["e1000e"], *PAIRS["virtio"], UPLINK)
+@dataclass(frozen=True)
+class Place:
+    ends: tuple[Nic, ...]
+    has_lacp: bool
+    driver: str = UIO  # of the members, when they are the engine's
+
+    def __str__(self) -> str:
+        model, _, _ = self.ends[0].name.partition("-")
+        return f"{model}-{'lacp' if self.has_lacp else 'active-backup'}"
 
 
 @dataclass(frozen=True)
-class Place:
-    model: str
-    has_lacp: bool
+class World:
+    """A guest, with the places that are tried in it one after the other."""
+
+    name: str
+    places: tuple[Place, ...]
 
     @property
-    def ends(self) -> tuple[Nic, ...]:
-        return PAIRS[self.model]
+    def with_iommu(self) -> bool:
+        return any(place.driver == VFIO for place in self.places)
 
-    def __str__(self) -> str:
-        return f"{self.model}-{'lacp' if self.has_lacp else 'active-backup'}"
+    @property
+    def nics(self) -> list[Nic]:
+        ends = dict.fromkeys(nic for place in self.places for nic in place.ends)
+        return [*ends, UPLINK]
 
 
-PLACES = [Place(model, has_lacp) for has_lacp in (True, False) for model in PAIRS]
+E1000E_PAIR, VIRTIO_PAIR, VIRTIO_SEEN_PAIR = pair(E1000E, 1), pair(VIRTIO, 3), pair(VIRTIO_SEEN, 3)
+WORLDS = (
+    World(
+        "uio",
+        (
+            Place(E1000E_PAIR, has_lacp=True),
+            Place(VIRTIO_PAIR, has_lacp=True),
+            Place(E1000E_PAIR, has_lacp=False),
+            Place(VIRTIO_PAIR, has_lacp=False),
+        ),
+    ),
+    World(
+        "vfio",
+        (
+            Place(E1000E_PAIR, has_lacp=True, driver=VFIO),
+            Place(VIRTIO_SEEN_PAIR, has_lacp=True, driver=VFIO),
+        ),
+    ),
+)
 
 
 class Station:
@@ -69,16 +103,16 @@ class Station:
 
     def __init__(self, lab: WireLab, node: GuestNode, place: Place) -> None:
         self.lab, self.node, self.place = lab, node, place
+        self.nics = list(node.guest.nics)
         self.members = [self._address(nic) for nic in place.ends[:2]]
-        self.mac = place.ends[0].mac(NICS.index(place.ends[0]))
+        self.mac = place.ends[0].mac(self.nics.index(place.ends[0]))
         mode = "bond" if place.has_lacp else "bond-active-backup"
         self.device = f"{mode}:{','.join(self.members)}"
         self.ports = [node.interface_of(self._address(nic)) for nic in place.ends[2:]]
         self.uplink = node.interface_of(self._address(UPLINK))
 
-    @staticmethod
-    def _address(nic: Nic) -> str:
-        return nic.pci_address(NICS.index(nic))
+    def _address(self, nic: Nic) -> str:
+        return nic.pci_address(self.nics.index(nic))
 
     def switch(self, *words: str) -> str:
         return self.node.run(["ip", "-netns", SWITCH, *words]).stdout
@@ -160,13 +194,14 @@ class Station:
 
 
 @pytest.fixture(scope="module")
-def made(kernel: Kernel) -> Iterator[tuple[WireLab, GuestNode]]:
-    with installed_node(kernel, LAYOUT, NICS) as made:
+def made(request: pytest.FixtureRequest, kernel: Kernel) -> Iterator[tuple[WireLab, GuestNode]]:
+    world: World = request.param
+    with installed_node(kernel, LAYOUT, world.nics, with_iommu=world.with_iommu) as made:
         made[1].run(["modprobe", "bonding", "max_bonds=0"])
         yield made
 
 
-@pytest.fixture(scope="module", params=PLACES, ids=str)
+@pytest.fixture(scope="module")
 def station(request: pytest.FixtureRequest, made: tuple[WireLab, GuestNode]) -> Iterator[Station]:
     station = Station(*made, request.param)
     try:
@@ -174,6 +209,15 @@ def station(request: pytest.FixtureRequest, made: tuple[WireLab, GuestNode]) -> 
         yield station
     finally:
         station.take_down()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    pairs = [
+        pytest.param(world, place, id=f"{world.name}-{place}")
+        for world in WORLDS
+        for place in world.places
+    ]
+    metafunc.parametrize("made,station", pairs, indirect=True, scope="module")
 
 
 def test_member_that_gets_its_link_after_the_start_is_taken(station: Station) -> None:
@@ -191,6 +235,8 @@ def test_switch_and_engine_agree(station: Station) -> None:
     assert station.node.alarms() == [], station.said()
     said = station.node.host_check(station.device)
     assert "LACKS" not in said, said
+    drivers = {station.node.driver_of(member) for member in station.members}
+    assert drivers == {station.place.driver}
     if not station.place.has_lacp:
         return
     words = ["ip", "netns", "exec", SWITCH, "cat", "/proc/net/bonding/bond0"]
@@ -270,6 +316,8 @@ def test_release_of_a_member_in_use_is_refused(station: Station) -> None:
 def test_bond_goes_on_without_a_nic_that_leaves_the_bus(station: Station) -> None:
     """As one that broke is not there when the machine boots."""
     node, gone = station.node, station.members[0]
+    if station.place.driver == VFIO:
+        node.systemctl("stop", ENGINE)  # it holds the NIC: the kernel would wait for that
     node.guest.write(Path(f"/sys/bus/pci/devices/{gone}/remove"), "1")
     try:
         node.systemctl("restart", ENGINE)
