@@ -21,10 +21,9 @@ TRACE_TIMEOUT_S = 120
 
 PROGRAM = "the program"
 # Of the XDP program: instructions that it has, and that the verifier looks at over all paths. The
-# kernel refuses at a million of the latter; other kernels' verifiers count a little differently. The
-# former has no such limit. What few packets take lies in functions of their own, so it costs memory
-# (8 bytes an instruction and less than that again when compiled) and not the cache of known flows,
-# whose cases are counted one by one.
+# kernel refuses at a million of the latter; other kernels' verifiers count a little differently.
+# The former has no such limit. What few packets take lies in functions of their own, so it costs
+# memory and not the cache of known flows, whose instructions are counted case by case.
 SIZE_MAX = {"loaded": 16_000, "verified": 500_000}
 
 Figures = dict[str, dict[str, float]]  # case -> what is counted -> per packet
