@@ -133,17 +133,17 @@ VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client,
 
 // Counts what the record's former flow still has uncounted, which the sweep does otherwise. Only if
 // the ids still match: the slot's next owner has not had these packets.
-INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow,
-                        const struct mr_target* its_target) {
+INLINE void fold_counts(const struct mr_xdp_root* root, uint32_t cpu_index,
+                        struct mr_flow_record* flow, const struct mr_target* its_target) {
   const uint32_t packets = __sync_lock_test_and_set(&flow->packets, 0);
   const uint64_t bytes = __sync_lock_test_and_set(&flow->bytes, 0);
-  const struct mr_listener* its_listener = listener_at(p->root, flow->listener_slot);
-  struct mr_listener_stats* listener = listener_stats_of(p, flow->listener_slot);
+  const struct mr_listener* its_listener = listener_at(root, flow->listener_slot);
+  struct mr_listener_stats* listener = listener_stats_of(cpu_index, flow->listener_slot);
   if (listener != 0 && its_listener != 0 && its_listener->id == flow->listener_id) {
     listener->packets += packets;
     listener->bytes += bytes;
   }
-  struct mr_target_stats* target = target_stats_of(p, flow->target_slot);
+  struct mr_target_stats* target = target_stats_of(cpu_index, flow->target_slot);
   if (target != 0 && its_target != 0 && its_target->id == flow->target_id) {
     target->packets += packets;
     target->bytes += bytes;
@@ -154,19 +154,17 @@ INLINE void fold_counts(struct packet* p, struct mr_flow_record* flow,
 // `is_own`: the record's client has claimed it, who opens the flow again.
 VERIFIED_ONCE int end_former(uint32_t cpu_index, uint32_t root_index, uint32_t index, uint32_t word,
                              uint32_t is_own) {
-  struct packet p;
-  p.cpu_index = cpu_index;
-  p.cpu = bpf_map_lookup_elem(&cpus, &p.cpu_index);
-  p.root = &control.roots[root_index & 1];
+  const struct mr_xdp_root* root = &control.roots[root_index & 1];
+  struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
   struct mr_flow_record* flow = record_at(index);
-  if (p.cpu == 0 || flow == 0) return 0;
-  const struct mr_target* target = target_at(p.root, flow->target_slot);
-  fold_counts(&p, flow, target);
+  if (cpu == 0 || flow == 0) return 0;
+  const struct mr_target* target = target_at(root, flow->target_slot);
+  fold_counts(root, cpu_index, flow, target);
   const uint32_t state = word >> STATE_SHIFT;
   if (state == MR_XDP_FLOW_GONE) return 0;  // counted by who forgot it
-  count(p.cpu, MR_COUNTER_FLOW_REMOVED);
+  count(cpu, MR_COUNTER_FLOW_REMOVED);
   if (is_own != 0) return 0;
-  count(p.cpu, MR_COUNTER_FLOW_GIVEN_UP);
+  count(cpu, MR_COUNTER_FLOW_GIVEN_UP);
   const _Bool has_replies = target != 0 && mr_sees_replies(target->forwarding);
   if (has_replies && mr_may_go_on(state, flags_of(flow))) {
     remember_no_room(flow_hash(words_at(flow->client_addr.bytes), word & KEY_MASK));

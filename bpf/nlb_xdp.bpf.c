@@ -36,7 +36,7 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   const struct mr_target* target = p->target;
   if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
   if (UNLIKELY((target->next_hop.flags & MR_NEXT_HOP_RESOLVED) == 0)) {
-    struct mr_target_stats* stats = target_stats_of(p, p->target_slot);
+    struct mr_target_stats* stats = target_stats_of(p->cpu_index, p->target_slot);
     if (stats != 0) stats->unresolved_packets += 1;
     return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   }

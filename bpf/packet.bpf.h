@@ -85,14 +85,14 @@ struct packet {
 INLINE uint32_t* deltas_of(struct packet* p) { return (uint32_t*)&p->ip_delta; }
 
 // This CPU's counters of a listener or target; null when it is not counted one by one.
-INLINE struct mr_listener_stats* listener_stats_of(const struct packet* p, uint32_t slot) {
+INLINE struct mr_listener_stats* listener_stats_of(uint32_t cpu_index, uint32_t slot) {
   if (slot >= control.listener_slots) return 0;
-  const uint32_t index = p->cpu_index * control.listener_slots + slot;
+  const uint32_t index = cpu_index * control.listener_slots + slot;
   return bpf_map_lookup_elem(&listener_stats, &index);
 }
-INLINE struct mr_target_stats* target_stats_of(const struct packet* p, uint32_t slot) {
+INLINE struct mr_target_stats* target_stats_of(uint32_t cpu_index, uint32_t slot) {
   if (slot >= control.target_slots) return 0;
-  const uint32_t index = p->cpu_index * control.target_slots + slot;
+  const uint32_t index = cpu_index * control.target_slots + slot;
   return bpf_map_lookup_elem(&target_stats, &index);
 }
 

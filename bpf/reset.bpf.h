@@ -74,7 +74,7 @@ OUT_OF_LINE int turn_into_reset(struct xdp_md* ctx, struct packet* p) {
 
 INLINE void count_own_reset(struct packet* p, uint32_t listener_slot) {
   count(p->cpu, MR_COUNTER_RST_SENT);
-  struct mr_listener_stats* stats = listener_stats_of(p, listener_slot);
+  struct mr_listener_stats* stats = listener_stats_of(p->cpu_index, listener_slot);
   if (stats != 0) stats->balancer_resets += 1;
 }
 

@@ -31,7 +31,7 @@ INLINE void bind_flow(struct packet* p, struct mr_flow_record* flow) {
   flow->target_id = p->target->id;
   flow->ip_checksum_delta = p->ip_delta;
   flow->l4_checksum_delta = p->l4_delta;
-  struct mr_target_stats* stats = target_stats_of(p, p->target_slot);
+  struct mr_target_stats* stats = target_stats_of(p->cpu_index, p->target_slot);
   if (stats != 0) stats->new_flows += 1;
 }
 
@@ -43,7 +43,7 @@ INLINE int forward_untracked(struct packet* p, _Bool is_refused) {
     if (mr_sees_replies(p->target->forwarding)) remember_no_room(p->hash);
   }
   if (is_resolved) count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
-  struct mr_target_stats* stats = target_stats_of(p, p->target_slot);
+  struct mr_target_stats* stats = target_stats_of(p->cpu_index, p->target_slot);
   if (stats != 0) {
     stats->packets += 1;
     stats->bytes += p->ip_bytes;
@@ -95,7 +95,7 @@ OUT_OF_LINE int claim_replies(struct packet* p, struct mr_flow_record* flow) {
 INLINE void count_new_flow(struct packet* p, uint64_t choice) {
   count(p->cpu, MR_COUNTER_FLOW_INSERTED);
   if ((choice & IS_ORPHAN) != 0) count(p->cpu, MR_COUNTER_ORPHANS_TO_PREV);
-  struct mr_listener_stats* stats = listener_stats_of(p, p->listener_slot);
+  struct mr_listener_stats* stats = listener_stats_of(p->cpu_index, p->listener_slot);
   if (stats == 0) return;
   stats->new_flows += 1;
   if ((choice & FAILS_OPEN) != 0) stats->unhealthy_routing_flows += 1;
@@ -123,7 +123,7 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
   if (is_no_client(p, p->source.low, p->source.high)) return drop(p, MR_DROP_MARTIAN);
   const struct mr_target* target = target_at(p->root, (uint32_t)choice);
   if (target == 0) {
-    struct mr_listener_stats* stats = listener_stats_of(p, p->listener_slot);
+    struct mr_listener_stats* stats = listener_stats_of(p->cpu_index, p->listener_slot);
     if (stats != 0) stats->rejected_flows += 1;
     return drop(p, MR_DROP_NO_TARGET);
   }

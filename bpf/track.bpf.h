@@ -48,7 +48,7 @@ OUT_OF_LINE int expire_if_idle(struct packet* p, struct mr_flow_record* flow,
 
 INLINE void count_reset(const struct packet* p, const struct mr_flow_record* flow,
                         _Bool from_client) {
-  struct mr_listener_stats* listener = listener_stats_of(p, flow->listener_slot);
+  struct mr_listener_stats* listener = listener_stats_of(p->cpu_index, flow->listener_slot);
   if (listener != 0) {
     if (from_client) {
       listener->client_resets += 1;
@@ -56,7 +56,8 @@ INLINE void count_reset(const struct packet* p, const struct mr_flow_record* flo
       listener->target_resets += 1;
     }
   }
-  struct mr_target_stats* target = from_client ? 0 : target_stats_of(p, flow->target_slot);
+  struct mr_target_stats* target =
+      from_client ? 0 : target_stats_of(p->cpu_index, flow->target_slot);
   if (target != 0) target->target_resets += 1;
 }
 
