@@ -212,6 +212,9 @@ std::uint64_t ImageWriter::bytes_of_image(const ImageContents& contents) {
     bytes += bytes_of(group.members).size() + MR_CACHE_LINE_BYTES;
     if (group.table != nullptr) bytes += bytes_of(group.table->slots).size() + MR_CACHE_LINE_BYTES;
   }
+  for (const mr_target& target : contents.targets) {  // of both protocols: a second key
+    if (target.protocol == MR_PROTOCOL_TCP_UDP) bytes += kTableBytesPerKey;
+  }
   return bytes;
 }
 

@@ -319,5 +319,20 @@ TEST_F(PublisherTest, image_that_an_engine_would_refuse_is_not_published) {
   EXPECT_TRUE(publisher->publish(numbered_contents(2)));
 }
 
+// Each has two entries in the table of replies, and a power of two may double the table.
+TEST_F(PublisherTest, room_for_targets_of_both_protocols_is_foreseen) {
+  ImageContents contents = numbered_contents(1);
+  contents.targets.resize(1025, contents.targets[0]);
+  for (std::uint32_t slot = 0; slot < contents.targets.size(); ++slot) {
+    contents.targets[slot].addr.bytes[14] = static_cast<std::uint8_t>(slot >> 8);
+    contents.targets[slot].addr.bytes[15] = static_cast<std::uint8_t>(slot);
+    contents.targets[slot].protocol = MR_PROTOCOL_TCP_UDP;
+  }
+  const auto publisher = open(16 << 20);
+  const Result<std::uint64_t> published = publisher->publish(contents);
+  ASSERT_TRUE(published) << published.error().message;
+  EXPECT_LE(publisher->arena_used_bytes(), ImageWriter::bytes_of_image(contents));
+}
+
 }  // namespace
 }  // namespace millrace::control
