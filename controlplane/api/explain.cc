@@ -51,6 +51,7 @@ class Explanation {
   void explain_target(const mr_target& target);
   void explain_encapsulation(const mr_target& target);
   void find_flow();
+  void explain_known(const FlowFound& found, const std::string& target_name);
   void drop(mr_drop_reason reason, const std::string& why);
   void say(const std::string& why) { why_.emplace_back(why); }
   // A step for which something could not be read, so that the answer is not whole.
@@ -325,20 +326,37 @@ void Explanation::find_flow() {
                    : "no flow table that can be read has this flow");
   }
   json::object flow = flow_view(scan.found.front(), names_, clock_ns(CLOCK_MONOTONIC));
-  const json::value target_name = flow["target"];
-  const mr_flow_record& record = scan.found.front().record;
-  if (target_name.is_string()) {
-    const bool is_workers = snapshot_.engine.flow_table_count == snapshot_.engine.workers.size();
-    say((is_workers ? "worker " + std::to_string(scan.found.front().worker) : "the engine") +
-        " knows this flow (state " + core::flow_state_name(record.state) + "): its packets go to " +
-        std::string(target_name.get_string().c_str()));
-    // The slot may be another's in the image that is in force.
-    const std::uint32_t slot = names_.target(record.target_id)->slot;
-    const bool is_there =
-        slot < config_.targets.size() && config_.targets[slot].id == record.target_id;
-    if (is_there) explain_target(config_.targets[slot]);
+  if (flow["target"].is_string()) {
+    explain_known(scan.found.front(), std::string(flow["target"].get_string().c_str()));
   }
   result_["flow"] = std::move(flow);
+}
+
+// `target_name`: of the flow's target.
+void Explanation::explain_known(const FlowFound& found, const std::string& target_name) {
+  const mr_flow_record& record = found.record;
+  const bool is_workers = snapshot_.engine.flow_table_count == snapshot_.engine.workers.size();
+  const std::string known =
+      (is_workers ? "worker " + std::to_string(found.worker) : std::string("the engine")) +
+      " knows this flow (state " + core::flow_state_name(record.state) + "): ";
+  // The slot may be another's in the image that is in force.
+  const std::uint32_t slot = names_.target(record.target_id)->slot;
+  const bool is_there =
+      slot < config_.targets.size() && config_.targets[slot].id == record.target_id;
+  const std::uint32_t flags =
+      is_there ? std::uint32_t{config_.targets[slot].flags} : std::uint32_t{MR_TARGET_KEEPS_FLOWS};
+  if (mr_keeps_flow(flags, record.protocol)) {
+    say(known + "its packets go to " + target_name);
+    if (is_there) explain_target(config_.targets[slot]);
+  } else if (record.protocol == MR_PROTOCOL_TCP && (flags & MR_TARGET_RESETS_FLOWS) != 0) {
+    result_["verdict"] = "reply";
+    result_["target"] = nullptr;
+    result_["next_hop"] = nullptr;
+    result_["drop_reason"] = nullptr;
+    say(known + target_name + " resets its connections, so a RST answers all but a new SYN");
+  } else {
+    say(known + target_name + " keeps its flows no longer, so the next packet begins a new one");
+  }
 }
 
 void Explanation::drop(mr_drop_reason reason, const std::string& why) {

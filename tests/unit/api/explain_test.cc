@@ -261,5 +261,38 @@ TEST_F(ExplainTest, known_flow_goes_to_its_own_target) {
   EXPECT_EQ(text(explain(question("192.0.2.1", 1000, "203.0.113.10")), "target"), chosen);
 }
 
+// What the engine does with it: rules/known_rule.h.
+TEST_F(ExplainTest, known_flow_of_a_target_that_keeps_it_no_longer_does_not_go_on) {
+  test::TempDir dir;
+  node_.controller.state.engine.flow_table_dir = dir.path();
+  node_.controller.state.engine.flow_table_count = 1;
+  node_.controller.state.engine.workers.resize(1);
+  const auto asked = question("192.0.2.1", 1000, "203.0.113.10");
+  const std::string chosen = text(explain(asked), "target");
+  const std::size_t other = chosen == node_.target(0, 0).key.to_string() ? 1 : 0;
+  test::FlowTableFile table(100);
+  table.add({.client = test::addr_of("192.0.2.1"),
+             .client_port = 1000,
+             .listener_id = node_.controller.state.listeners[0].id,
+             .target_id = node_.target(0, other).id});
+  table.write(dir.path() + "/flows.0");
+  const auto explain_with = [&](int target_flags) {
+    node_.builder.target(node_.target(0, other).slot).flags =
+        static_cast<std::uint8_t>(target_flags);
+    node_.publish(++generation_);
+    return explain(asked);
+  };
+
+  const auto kept = explain_with(MR_TARGET_KEEPS_TCP);
+  EXPECT_EQ(text(kept, "target"), node_.target(0, other).key.to_string());
+  const auto reset = explain_with(MR_TARGET_RESETS_FLOWS);
+  EXPECT_EQ(text(reset, "verdict"), "reply");
+  EXPECT_TRUE(says(reset, "resets its connections")) << reset;
+  const auto moved = explain_with(0);
+  EXPECT_EQ(text(moved, "verdict"), "forward");
+  EXPECT_EQ(text(moved, "target"), node_.target(0, 1 - other).key.to_string());
+  EXPECT_FALSE(moved.at("flow").is_null());
+}
+
 }  // namespace
 }  // namespace millrace::control
