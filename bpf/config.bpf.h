@@ -103,8 +103,8 @@ VERIFIED_ONCE int is_local(uint32_t root, uint64_t low, uint64_t high) {
   const struct mr_xdp_root* at = &control.roots[root & 1];
 #pragma clang loop unroll(disable)
   for (uint32_t i = 0; i < MR_LOCAL_ADDRS_MAX; i += 4) {
-    const uint32_t left = at->local_addr_count - i;
     if (i >= at->local_addr_count) return 0;
+    const uint32_t left = at->local_addr_count - i;
     const uint8_t* line = line_at(at->local_addrs_line + i / 4);
     if (line == 0) return 0;
 #pragma clang loop unroll(full)

@@ -21,6 +21,7 @@
 #include "dataplane/rules/address_rule.h"
 #include "dataplane/rules/choice_rule.h"
 #include "dataplane/rules/forwarding_rule.h"
+#include "dataplane/rules/known_rule.h"
 #include "dataplane/rules/vip_rule.h"
 
 namespace millrace::control {
@@ -52,6 +53,7 @@ class Explanation {
   void explain_encapsulation(const mr_target& target);
   void find_flow();
   void explain_known(const FlowFound& found, const std::string& target_name);
+  void answer();  // the node does, itself
   void drop(mr_drop_reason reason, const std::string& why);
   void say(const std::string& why) { why_.emplace_back(why); }
   // A step for which something could not be read, so that the answer is not whole.
@@ -152,10 +154,10 @@ void Explanation::decide_without_listener(std::uint32_t vip_flags) {
       result_["verdict"] = "punt";
       return say(lack + ": it goes to the kernel (millrace.no_listener: kernel)");
     case MR_NO_LISTENER_RESET:
-      result_["verdict"] = "reply";
+      answer();
       return say(lack + ": a RST answers it, unless it is one (millrace.no_listener: reject)");
     case MR_NO_LISTENER_UNREACHABLE:
-      result_["verdict"] = "reply";
+      answer();
       return say(lack + ": ICMP's \"port unreachable\" answers it (millrace.no_listener: reject)");
   }
 }
@@ -345,18 +347,36 @@ void Explanation::explain_known(const FlowFound& found, const std::string& targe
       slot < config_.targets.size() && config_.targets[slot].id == record.target_id;
   const std::uint32_t flags =
       is_there ? std::uint32_t{config_.targets[slot].flags} : std::uint32_t{MR_TARGET_KEEPS_FLOWS};
-  if (mr_keeps_flow(flags, record.protocol)) {
-    say(known + "its packets go to " + target_name);
-    if (is_there) explain_target(config_.targets[slot]);
-  } else if (record.protocol == MR_PROTOCOL_TCP && (flags & MR_TARGET_RESETS_FLOWS) != 0) {
-    result_["verdict"] = "reply";
-    result_["target"] = nullptr;
-    result_["next_hop"] = nullptr;
-    result_["drop_reason"] = nullptr;
-    say(known + target_name + " resets its connections, so a RST answers all but a new SYN");
-  } else {
-    say(known + target_name + " keeps its flows no longer, so the next packet begins a new one");
+  // A packet in the middle of the flow: what is asked for a SYN does not matter.
+  switch (mr_revisit_of({.state = record.state,
+                         .flags = record.flags,
+                         .protocol = record.protocol,
+                         .tcp_flags = 0,
+                         .target_flags = flags,
+                         .sees_replies = false,
+                         .is_quiet = false})) {
+    case MR_REVISIT_GO_ON:
+    case MR_REVISIT_OPEN_AGAIN:
+      say(known + "its packets go to " + target_name);
+      if (is_there) explain_target(config_.targets[slot]);
+      return;
+    case MR_REVISIT_START_OVER:
+      return say(known + "it is over, or " + target_name +
+                 " keeps its flows no longer, so the next packet begins a new one");
+    case MR_REVISIT_END_LATE:
+      answer();
+      return say(known + "it was idle for too long, so RSTs tell both ends; a new SYN begins anew");
+    case MR_REVISIT_RESET:
+      answer();
+      return say(known + target_name + " resets its connections, so a RST answers all but a SYN");
   }
+}
+
+void Explanation::answer() {
+  result_["verdict"] = "reply";
+  result_["target"] = nullptr;
+  result_["next_hop"] = nullptr;
+  result_["drop_reason"] = nullptr;
 }
 
 void Explanation::drop(mr_drop_reason reason, const std::string& why) {

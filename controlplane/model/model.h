@@ -34,7 +34,8 @@ struct IpAddress {
   friend std::strong_ordering operator<=>(const IpAddress& a, const IpAddress& b);
 };
 
-// `tcp_udp` is the config's word for both. What is published has one of them (protocols_of()).
+// `tcp_udp` is the config's word for both. A listener of both is published as two (protocols_of()),
+// a target of both as one.
 enum class Protocol : std::uint8_t {
   tcp = MR_PROTOCOL_TCP,
   udp = MR_PROTOCOL_UDP,

@@ -49,7 +49,9 @@ std::string refuse_unhealthy_termination(const TargetGroup& group) {
 
 std::string refuse_mss_clamp(const TargetGroup& group) {
   if (group.mss_clamp == 0) return "";
-  if (group.protocol == Protocol::udp) return "is for protocol: TCP only; this group's is UDP";
+  if (group.protocol == Protocol::udp) {
+    return "is for protocol: TCP and TCP_UDP; this group's is UDP";
+  }
   if (sees_replies(group.forwarding)) return "";
   return is_for("nat only", group) +
          ", whose replies pass no node, so clients would not hear of it";
@@ -105,7 +107,7 @@ constexpr Row kRows[] = {
     {.name = "millrace.tcp.mss_clamp",
      .value =
          Row::Special{"off, auto or a whole number, 536-65495", mss_clamp_text, read_mss_clamp},
-     .applies_to = "protocol: TCP, millrace.forwarding: nat",
+     .applies_to = "protocol: TCP, TCP_UDP; millrace.forwarding: nat",
      .refusal = refuse_mss_clamp,
      .meaning = "The largest maximum segment size (MSS) that clients and targets may announce to "
                 "each other when they connect. The node lowers larger ones. For networks that lose "

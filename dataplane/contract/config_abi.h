@@ -112,7 +112,7 @@ struct mr_target {
   uint16_t mtu;            // of the route to the target, in bytes of L3, or MR_MTU_NO_LIMIT
   uint64_t identity;       // what the lookup table is computed from: equal on every node
   uint16_t encap_port_be;  // gue: destination port of the outer UDP header
-  uint16_t mss_max;        // nat and TCP: what a SYN may announce, either way; 0: anything
+  uint16_t mss_max;        // nat: the largest MSS of a SYN, either way; 0: any
   uint8_t reserved1[12];
 };
 MR_ABI_ASSERT(sizeof(struct mr_target) == 64, "one line per target on the hit path");

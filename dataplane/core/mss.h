@@ -35,7 +35,7 @@ inline void lower_mss(std::uint8_t* tcp, std::uint16_t mss_max) noexcept {
 
 // Lowers what a SYN of the target announces. A packet that has no hop left is quoted as it came, so
 // it stays as it is.
-inline void clamp_mss_of_target(const Packet& packet, const Parsed& parsed,
+inline void clamp_mss_of_target(Packet& packet, const Parsed& parsed,
                                 const mr_target& target) noexcept {
   if (target.mss_max == 0 || (parsed.tcp_flags & MR_TCP_SYN) == 0) return;
   if (hops_left(packet, parsed) < 2) return;
@@ -43,7 +43,7 @@ inline void clamp_mss_of_target(const Packet& packet, const Parsed& parsed,
 }
 
 // Likewise of a client, whose packets are also quoted when they are too large.
-inline void clamp_mss_of_client(const Packet& packet, const Parsed& parsed,
+inline void clamp_mss_of_client(Packet& packet, const Parsed& parsed,
                                 const mr_target& target) noexcept {
   if (parsed.ip_bytes <= target.mtu) clamp_mss_of_target(packet, parsed, target);
 }

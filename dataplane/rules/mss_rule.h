@@ -23,7 +23,7 @@
 // A size that every host takes in segments (RFC 9293 section 3.7.1, RFC 8200 section 5).
 #define MR_MSS_MIN 536u
 
-// The largest size whose segments fit `mtu` bytes of L3. At least MR_MSS_MIN.
+// The largest size whose segments fit `mtu` bytes of L3; MR_MSS_MIN where even that does not fit.
 MR_RULE uint16_t mr_mss_of_mtu(uint32_t mtu, bool is_v4) {
   const uint32_t header_bytes = (is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES) + MR_TCP_BYTES;
   const uint32_t mss = mtu > header_bytes ? mtu - header_bytes : 0;

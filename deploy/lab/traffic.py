@@ -84,6 +84,13 @@ def dns_query(
     return re.findall(r'"(\S+)"', said)
 
 
+def download(client: Namespace, address: str, *, timeout_s: int = 30) -> int:
+    """An HTTP GET of a target's file (lab.target.BLOB_BYTES): the bytes that arrived in time."""
+    words = ["curl", "--silent", "--globoff", "--max-time", str(timeout_s), "--output", "/dev/null"]
+    words += ["--write-out", "%{size_download}", f"http://{bracketed(address)}/blob"]
+    return int(client.run(words, check=False, timeout_s=timeout_s + 30).stdout)
+
+
 def upload(client: Namespace, address: str, count_bytes: int) -> HttpAnswer:
     """An HTTP POST of that size; the answer to a request behind it on the same connection, which
     comes only when the target has read all of it. OSError when the connection stands still.

@@ -22,11 +22,12 @@ from lab.addresses import (
 )
 from lab.configs import config, listener, pair, standard
 from lab.process import run, wait_until
-from lab.target import HTTP_PORT
+from lab.target import BLOB_BYTES, HTTP_PORT
 from lab.traffic import (
     bracketed,
     connect_many,
     dns_query,
+    download,
     family_of,
     http_get,
     ping,
@@ -104,9 +105,7 @@ def server_sockets(lab: Lab, words: list[str]) -> str:
 
 @VIPS
 def test_large_answers_arrive_whole(lab: Lab, node: Node, vip: str) -> None:
-    words = ["curl", "--silent", "--globoff", "--max-time", "20", "--output", "/dev/null"]
-    words += ["--write-out", "%{size_download}", f"http://{bracketed(vip)}/blob"]
-    assert int(lab.client.run(words).stdout) == 1 << 20
+    assert download(lab.client, vip) == BLOB_BYTES
 
 
 @pytest.mark.parametrize("address", [VIP_V4, VIP_V6])

@@ -13,7 +13,8 @@ from lab.addresses import NODE_CLIENT_V4, NODE_CLIENT_V6, VIP_V4, VIP_V6
 from lab.checks import TARGETS, assert_dns_is_shared, assert_http_is_shared
 from lab.configs import direct, standard
 from lab.process import LabError, wait_until
-from lab.traffic import bracketed, ping, upload
+from lab.target import BLOB_BYTES
+from lab.traffic import download, ping, upload
 
 pytestmark = pytest.mark.only_engine("xdp", "generic is a mode of XDP")
 PLACES = {
@@ -97,9 +98,7 @@ def test_tcp_is_forwarded_with_the_clients_address(lab: Lab, node: Node, vip: st
 @VIPS
 def test_what_is_large_arrives_whole(lab: Lab, node: Node, vip: str) -> None:
     """Segments of a full MTU both ways; encapsulated ones once the client knows what fits."""
-    words = ["curl", "--silent", "--globoff", "--max-time", "20", "--output", "/dev/null"]
-    words += ["--write-out", "%{size_download}", f"http://{bracketed(vip)}/blob"]
-    assert int(lab.client.run(words).stdout) == 1 << 20
+    assert download(lab.client, vip) == BLOB_BYTES
     assert upload(lab.client, vip, 300_000).target in TARGETS
 
 

@@ -23,7 +23,7 @@ from lab.configs import config, direct, group, listener, standard
 from lab.namespace import Namespace
 from lab.process import LabError, wait_until
 from lab.target import BLOB_BYTES, HTTP_PORT
-from lab.traffic import bracketed, dns_query, family_of, mtu_towards, upload
+from lab.traffic import dns_query, download, family_of, mtu_towards, upload
 from scapy.layers.inet import ICMP, IP
 
 LAYOUT = Layout(gateway=True)
@@ -47,13 +47,6 @@ def narrow(router: Namespace, *hosts: str) -> None:
     """The router sends them nothing larger, and says so."""
     for host in hosts:
         router.add_route(host, "dev", "eth1", "mtu", "lock", str(NARROW))
-
-
-def download(client: Namespace, vip: str) -> int:
-    """Bytes of a target's file that arrived."""
-    words = ["curl", "--silent", "--globoff", "--max-time", "30", "--output", "/dev/null"]
-    words += ["--write-out", "%{size_download}", f"http://{bracketed(vip)}/blob"]
-    return int(client.run(words, check=False, timeout_s=60).stdout)
 
 
 def passed_errors(node: Node) -> int:

@@ -23,6 +23,7 @@ from lab.wires import BOND
 from vm import Kernel
 from vm.nic import E1000E, Nic
 from vm.node import CONTROL_PLANE, LAYOUT, LIBEXEC, TWIN, GuestNode, WireLab, installed_node
+from vm.worlds import parametrize_by_place
 
 CONFIG = standard(members=(1, 2))
 ENGINE = "millrace-dataplane"
@@ -212,12 +213,7 @@ def station(request: pytest.FixtureRequest, made: tuple[WireLab, GuestNode]) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    pairs = [
-        pytest.param(world, place, id=f"{world.name}-{place}")
-        for world in WORLDS
-        for place in world.places
-    ]
-    metafunc.parametrize("made,station", pairs, indirect=True, scope="module")
+    parametrize_by_place(metafunc, WORLDS)
 
 
 def test_member_that_gets_its_link_after_the_start_is_taken(station: Station) -> None:

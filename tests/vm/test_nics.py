@@ -29,6 +29,7 @@ from vm import Kernel
 from vm.kernel import NEWEST, OLDEST, STANDARD
 from vm.nic import E1000E, Nic
 from vm.node import CONTROL_PLANE, ENGINES, LAYOUT, TWIN, GuestNode, WireLab, installed_node
+from vm.worlds import parametrize_by_place
 
 CONFIG = standard(members=(1, 2))
 HUGEPAGES = 192
@@ -257,12 +258,7 @@ def station(request: pytest.FixtureRequest, made: tuple[WireLab, GuestNode]) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    pairs = [
-        pytest.param(world, place, id=f"{world.name}-{place}")
-        for world in WORLDS
-        for place in world.places
-    ]
-    metafunc.parametrize("made,station", pairs, indirect=True, scope="module")
+    parametrize_by_place(metafunc, WORLDS)
 
 
 def test_serves_and_nothing_is_amiss(station: Station) -> None:

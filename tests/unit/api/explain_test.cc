@@ -292,6 +292,17 @@ TEST_F(ExplainTest, known_flow_of_a_target_that_keeps_it_no_longer_does_not_go_o
   EXPECT_EQ(text(moved, "verdict"), "forward");
   EXPECT_EQ(text(moved, "target"), node_.target(0, 1 - other).key.to_string());
   EXPECT_FALSE(moved.at("flow").is_null());
+
+  test::FlowTableFile expired(100);
+  expired.add({.client = test::addr_of("192.0.2.1"),
+               .client_port = 1000,
+               .state = MR_FLOW_EXPIRED,
+               .listener_id = node_.controller.state.listeners[0].id,
+               .target_id = node_.target(0, other).id});
+  expired.write(dir.path() + "/flows.0");
+  const auto late = explain_with(MR_TARGET_KEEPS_FLOWS);
+  EXPECT_EQ(text(late, "verdict"), "reply");
+  EXPECT_TRUE(says(late, "idle for too long")) << late;
 }
 
 }  // namespace

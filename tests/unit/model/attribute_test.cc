@@ -177,7 +177,7 @@ TEST(AttributeTest, attribute_of_a_group_is_refused_where_it_does_not_apply) {
           group.protocol = Protocol::udp;
           group.mss_clamp = 1400;
         },
-        "is for protocol: TCP only; this group's is UDP"},
+        "is for protocol: TCP and TCP_UDP; this group's is UDP"},
        {"millrace.tcp.mss_clamp",
         [](TargetGroup& group) {
           group.forwarding = Forwarding::gue;
