@@ -300,12 +300,12 @@ TEST_F(SweepTest, fault_90_flow_that_takes_an_idle_ones_place_beside_the_sweep_l
   std::thread program([&] {
     const auto word = xdp::state_word_of(flow);
     const std::atomic_ref<std::uint32_t> seen(flow.last_seen_tick);
-    for (int i = 0; i < 20'000; ++i) {
+    for (std::uint32_t i = 0; i < 20'000; ++i) {
       seen.store(idle_tick);
       word.store(opening);
-      for (int pause = 0; pause < i % 64; ++pause) (void)word.load();
+      for (std::uint32_t pause = 0; pause < i % 64; ++pause) (void)word.load();
       word.exchange(busy);
-      seen.store(fresh_tick);
+      seen.store(fresh_tick + i);  // no two flows in the place were seen last at the same time
       std::uint32_t expected = busy;
       // A thread that lost its CPU in between is a program that never finishes: given up, rightly.
       if (!word.compare_exchange_strong(expected, opening)) continue;
