@@ -197,7 +197,9 @@ OUT_OF_LINE int pass_to_target(struct xdp_md* ctx, struct packet* p) {
   if ((target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0) {
     if (target->next_hop.nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
     const uint32_t outer_bytes =
-        mr_encapsulates(target->forwarding) ? mr_outer_bytes(target->forwarding, p->is_v4) : 0;
+        mr_encapsulates(target->forwarding)
+            ? mr_outer_bytes(target->forwarding, target->outer_version == 4)
+            : 0;
     // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
     if (p->ip_bytes > mr_inner_mtu(target->mtu, outer_bytes)) return drop(p, MR_DROP_TOO_BIG);
     if (mr_translates(target->forwarding)) {

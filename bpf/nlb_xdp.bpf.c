@@ -48,16 +48,8 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   }
   if (mr_translates(forwarding)) return translate_to_target(ctx, p, target, is_v4);
   if (forwarding == MR_FORWARDING_DSR) return redirect_to_target(ctx, p, target);
-  const struct mr_addr* source = is_v4 ? &p->root->encap_source_v4 : &p->root->encap_source_v6;
-  if ((load64(source->bytes) | load64(source->bytes + 8)) == 0) {
-    return drop(p, MR_DROP_NO_ENCAP_SOURCE);
-  }
-  const _Bool is_gue = forwarding == MR_FORWARDING_GUE;
-  if (is_gue && !is_v4 && UNLIKELY(lacks_checksum(ctx, p))) return drop(p, MR_DROP_BAD_L4);
-  const uint32_t mtu = mr_inner_mtu(target->mtu, mr_outer_bytes(forwarding, is_v4));
-  if (UNLIKELY(p->ip_bytes > mtu)) return answer_too_big(ctx, p, mtu);
-  return is_gue ? encapsulate(ctx, p, target, is_v4, MR_FORWARDING_GUE)
-                : encapsulate(ctx, p, target, is_v4, MR_FORWARDING_IPIP);
+  if (UNLIKELY(target->outer_version != (is_v4 ? 4 : 6))) return encapsulate_across(ctx, p);
+  return encapsulate_by_mode(ctx, p, target, is_v4, is_v4);
 }
 
 // A packet to a VIP's listener. SEND_TO_TARGET: it goes to p->target.

@@ -56,78 +56,128 @@ INLINE int redirect_to_target(struct xdp_md* ctx, struct packet* p,
 
 // ---- encapsulation
 
-// UDP without a checksum. GUE's over IPv6 is derived from it.
-INLINE _Bool lacks_checksum(struct xdp_md* ctx, const struct packet* p) {
-  if (p->protocol != MR_PROTOCOL_UDP) return 0;
-  const uint8_t* udp = packet_start(ctx) + l4_offset(0);
-  return !has_room(udp, MR_UDP_BYTES, packet_end(ctx)) || load16(udp + MR_UDP_CHECKSUM) == 0;
+INLINE uint32_t flow_entropy(const struct packet* p) {
+  return mr_flow_entropy(p->client.low, p->client.high, (uint16_t)p->client_port_protocol);
 }
 
+// The outer headers of one packet. Constants wherever it is used, but for the pointers.
+struct outer {
+  _Bool is_v4;
+  _Bool inner_is_v4;
+  uint32_t forwarding;
+  const uint8_t* inner;
+  const uint8_t* end;
+};
+
 INLINE void write_outer_ipv4(uint8_t* ip, const struct packet* p, const struct mr_target* target,
-                             uint8_t tos, uint32_t forwarding) {
-  const uint32_t bytes = p->ip_bytes + mr_outer_bytes(forwarding, 1);
+                             const struct outer* outer) {
+  const uint32_t bytes = p->ip_bytes + mr_outer_bytes(outer->forwarding, 1);
   ip[0] = MR_IPV4_NO_OPTIONS;
-  ip[MR_IPV4_TOS] = tos;
+  ip[MR_IPV4_TOS] =
+      outer->inner_is_v4 ? outer->inner[MR_IPV4_TOS] : mr_class_of_v6(load32(outer->inner));
   store16(ip + MR_IPV4_TOTAL_LENGTH, bpf_htons((uint16_t)bytes));
   store32(ip + MR_IPV4_ID, bpf_htonl(MR_IPV4_DONT_FRAGMENT));  // id 0: RFC 6864 needs none then
   ip[MR_IPV4_TTL] = MR_OWN_HOPS;
-  ip[MR_IPV4_PROTOCOL] = mr_outer_protocol(forwarding, 1);
+  ip[MR_IPV4_PROTOCOL] = mr_outer_protocol(outer->forwarding, outer->inner_is_v4);
   store32(ip + MR_IPV4_SOURCE, v4_of(&p->root->encap_source_v4));
   store32(ip + MR_IPV4_DESTINATION, v4_of(&target->addr));
   write_ipv4_checksum(ip);
 }
 
 INLINE void write_outer_ipv6(uint8_t* ip, const struct packet* p, const struct mr_target* target,
-                             uint32_t version_class_label, uint32_t forwarding) {
-  const uint32_t payload_bytes = p->ip_bytes + mr_outer_bytes(forwarding, 0) - MR_IPV6_BYTES;
-  store32(ip, version_class_label);
+                             const struct outer* outer) {
+  const uint32_t payload_bytes = p->ip_bytes + mr_outer_bytes(outer->forwarding, 0) - MR_IPV6_BYTES;
+  store32(ip, outer->inner_is_v4 ? mr_first_word_v6(outer->inner[MR_IPV4_TOS], flow_entropy(p))
+                                 : load32(outer->inner));
   store16(ip + MR_IPV6_PAYLOAD_LENGTH, bpf_htons((uint16_t)payload_bytes));
-  ip[MR_IPV6_NEXT_HEADER] = mr_outer_protocol(forwarding, 0);
+  ip[MR_IPV6_NEXT_HEADER] = mr_outer_protocol(outer->forwarding, outer->inner_is_v4);
   ip[MR_IPV6_HOP_LIMIT] = MR_OWN_HOPS;
   copy_addr_v6(ip + MR_IPV6_SOURCE, p->root->encap_source_v6.bytes);
   copy_addr_v6(ip + MR_IPV6_DESTINATION, target->addr.bytes);
 }
 
+// A datagram without a checksum gets an outer one without (core/encapsulate.h).
 INLINE uint16_t gue_checksum_v6(const struct packet* p, const struct mr_target* target,
-                                const uint8_t* inner, const uint8_t* udp) {
+                                const struct outer* outer, const uint8_t* udp) {
+  const uint8_t* inner = outer->inner;
+  const uint8_t* l4 = inner + (outer->inner_is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
+  if (p->protocol == MR_PROTOCOL_UDP &&
+      (!has_room(l4, MR_UDP_BYTES, outer->end) || load16(l4 + MR_UDP_CHECKSUM) == 0)) {
+    return 0;
+  }
+  const uint64_t inner_sum =
+      outer->inner_is_v4
+          ? mr_inner_sum_v4(
+                (uint64_t)load32(inner + MR_IPV4_SOURCE) + load32(inner + MR_IPV4_DESTINATION),
+                p->protocol, p->ip_bytes - MR_IPV4_BYTES)
+          : mr_inner_sum_v6(load32(inner), inner[MR_IPV6_NEXT_HEADER], inner[MR_IPV6_HOP_LIMIT]);
   const uint16_t bytes_be = load16(udp + MR_UDP_LENGTH);
-  const struct mr_inner_v6 header = {.first_word = load32(inner),
-                                     .next_header = inner[MR_IPV6_NEXT_HEADER],
-                                     .hop_limit = inner[MR_IPV6_HOP_LIMIT]};
   return mr_gue_checksum_v6(sum_of_addr(&p->root->encap_source_v6) + sum_of_addr(&target->addr),
-                            (uint64_t)load32(udp) + bytes_be, bytes_be, header);
+                            (uint64_t)load32(udp) + bytes_be, bytes_be, inner_sum);
 }
 
-// Puts the whole packet behind new headers to the target (RFC 2003, RFC 2473; GUE variant 1). The
-// caller made sure that it fits.
+// Puts the whole packet behind new headers to the target (RFC 2003, RFC 2473, RFC 4213; GUE variant
+// 1). The caller made sure that it fits.
 INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_target* target,
-                       _Bool is_v4, uint32_t forwarding) {
-  const int32_t overhead = (int32_t)mr_outer_bytes(forwarding, is_v4);
+                       struct outer outer) {
+  const int32_t overhead = (int32_t)mr_outer_bytes(outer.forwarding, outer.is_v4);
   const int32_t padding = (int32_t)(p->frame_bytes - MR_ETH_BYTES - p->ip_bytes);
   if (padding > 0 && bpf_xdp_adjust_tail(ctx, -padding) != 0) return drop(p, MR_DROP_TOO_BIG);
   if (bpf_xdp_adjust_head(ctx, -overhead) != 0) return drop(p, MR_DROP_TOO_BIG);
   uint8_t* frame = packet_start(ctx);
   uint8_t* ip = frame + MR_ETH_BYTES;
-  uint8_t* inner = ip + overhead;
-  if (!has_room(inner, (is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES), packet_end(ctx))) {
+  outer.inner = ip + overhead;
+  outer.end = packet_end(ctx);
+  if (!has_room(outer.inner, (outer.inner_is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES), outer.end)) {
     return drop(p, MR_DROP_BAD_IP_HEADER);
   }
-  uint8_t* udp = inner - MR_UDP_BYTES;
-  if (forwarding == MR_FORWARDING_GUE) {
-    store16(udp + MR_L4_SOURCE_PORT, mr_gue_source_port_be(p->client.low, p->client.high,
-                                                           (uint16_t)p->client_port_protocol));
+  if (outer.forwarding == MR_FORWARDING_GUE) {
+    uint8_t* udp = ip + overhead - MR_UDP_BYTES;
+    store16(udp + MR_L4_SOURCE_PORT, mr_gue_source_port_be(flow_entropy(p)));
     store16(udp + MR_L4_DESTINATION_PORT, target->encap_port_be);
     store16(udp + MR_UDP_LENGTH, bpf_htons((uint16_t)(p->ip_bytes + MR_UDP_BYTES)));
-    store16(udp + MR_UDP_CHECKSUM, is_v4 ? 0 : gue_checksum_v6(p, target, inner, udp));
+    store16(udp + MR_UDP_CHECKSUM, outer.is_v4 ? 0 : gue_checksum_v6(p, target, &outer, udp));
   }
-  if (is_v4) {
-    write_outer_ipv4(ip, p, target, inner[MR_IPV4_TOS], forwarding);
+  if (outer.is_v4) {
+    write_outer_ipv4(ip, p, target, &outer);
   } else {
-    write_outer_ipv6(ip, p, target, load32(inner), forwarding);
+    write_outer_ipv6(ip, p, target, &outer);
   }
   write_link_header(frame, target->next_hop.mac, nic_mac(target->next_hop.nic));
-  store16(frame + MR_ETH_TYPE, is_v4 ? bpf_htons(MR_ETH_TYPE_IPV4) : bpf_htons(MR_ETH_TYPE_IPV6));
+  store16(frame + MR_ETH_TYPE,
+          outer.is_v4 ? bpf_htons(MR_ETH_TYPE_IPV4) : bpf_htons(MR_ETH_TYPE_IPV6));
   return forward(p, target->next_hop.nic, MR_ETH_BYTES + (uint32_t)overhead + p->ip_bytes);
+}
+
+INLINE int encapsulate_to_target(struct xdp_md* ctx, struct packet* p,
+                                 const struct mr_target* target, struct outer outer) {
+  const struct mr_addr* source =
+      outer.is_v4 ? &p->root->encap_source_v4 : &p->root->encap_source_v6;
+  if ((load64(source->bytes) | load64(source->bytes + 8)) == 0) {
+    return drop(p, MR_DROP_NO_ENCAP_SOURCE);
+  }
+  const uint32_t mtu = mr_inner_mtu(target->mtu, mr_outer_bytes(outer.forwarding, outer.is_v4));
+  if (UNLIKELY(p->ip_bytes > mtu)) return answer_too_big(ctx, p, mtu);
+  return encapsulate(ctx, p, target, outer);
+}
+
+INLINE int encapsulate_by_mode(struct xdp_md* ctx, struct packet* p, const struct mr_target* target,
+                               _Bool inner_is_v4, _Bool outer_is_v4) {
+  struct outer outer = {.is_v4 = outer_is_v4, .inner_is_v4 = inner_is_v4};
+  if (target->forwarding == MR_FORWARDING_GUE) {
+    outer.forwarding = MR_FORWARDING_GUE;
+    return encapsulate_to_target(ctx, p, target, outer);
+  }
+  outer.forwarding = MR_FORWARDING_IPIP;
+  return encapsulate_to_target(ctx, p, target, outer);
+}
+
+// To p->target, whose address is of another family than the VIP.
+OUT_OF_LINE int encapsulate_across(struct xdp_md* ctx, struct packet* p) {
+  const struct mr_target* target = p->target;
+  if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
+  return p->is_v4 ? encapsulate_by_mode(ctx, p, target, 1, 0)
+                  : encapsulate_by_mode(ctx, p, target, 0, 1);
 }
 
 INLINE int translate_to_client(struct xdp_md* ctx, struct packet* p,

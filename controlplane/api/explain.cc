@@ -298,7 +298,7 @@ void Explanation::explain_encapsulation(const mr_target& target) {
   const std::uint32_t mtu = mr_inner_mtu(target.mtu, mr_outer_bytes(target.forwarding, is_v4));
   if (target.mtu != MR_MTU_NO_LIMIT) {
     how += "; packets over " + std::to_string(mtu) + " bytes are answered with an MTU of " +
-           std::to_string(mr_told_mtu(mtu, is_v4));
+           std::to_string(mr_told_mtu(mtu, question_.vip.is_v4()));
   }
   say(how);
 }

@@ -279,13 +279,18 @@ void Checker::check_reference(const Placed<std::string>& name, Family family,
                              group_advice(protocol->value));
   }
   const auto* target = first_address(group);
-  if (target != nullptr && family_of(target->value) != family) {
+  // The packet that is put around the client's has the target's family.
+  if (target != nullptr && family_of(target->value) != family &&
+      !encapsulates(group.settings.forwarding)) {
     errors_.add(name.at, std::string("the load balancer has the ") + to_string(family) +
                              " address " + vip.value.to_string() + " (" + line_of(vip.at) +
                              ") but target group " + quote(name.value) + " has " +
                              to_string(family_of(target->value)) +
-                             " targets; name a group for each family: default_target_groups: "
-                             "{ipv4: ..., ipv6: ...}");
+                             " targets, which millrace.forwarding: " +
+                             control::to_string(group.settings.forwarding) +
+                             " cannot reach; name a group for each family: "
+                             "default_target_groups: {ipv4: ..., ipv6: ...}, or let the group "
+                             "forward by ipip or gue");
   }
   check_kept_port(group, name, listener);
   if (group.settings.asymmetric_returns && protocol) {

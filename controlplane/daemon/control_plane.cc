@@ -59,6 +59,16 @@ Status ControlPlane::open_reconciler() {
   auto next_hops = NextHops::open(io_, [this] { reconciler_->on_next_hops(); });
   if (!next_hops) return next_hops.error();
   next_hops_ = std::move(*next_hops);
+  auto outer_errors = OuterErrors::open(
+      io_, [this](const OuterError& error) { reconciler_->on_outer_error(error); });
+  if (outer_errors) {
+    outer_errors_ = std::move(*outer_errors);
+  } else {
+    spdlog::warn(
+        "routers that take less than the routes to ipip and gue targets say are not "
+        "heard: {} (the unit gives CAP_NET_RAW for that)",
+        outer_errors.error().message);
+  }
   auto reconciler = Reconciler::open({.runtime_dir = options_.runtime_dir,
                                       .version = options_.version,
                                       .start_ns = clock_ns(CLOCK_BOOTTIME)},

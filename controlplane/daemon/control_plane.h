@@ -24,6 +24,7 @@
 #include "controlplane/daemon/runtime_files.h"
 #include "controlplane/health/checker.h"
 #include "controlplane/net/next_hops.h"
+#include "controlplane/net/outer_errors.h"
 #include "controlplane/reconcile/clock.h"
 #include "controlplane/reconcile/host.h"
 #include "controlplane/reconcile/reconciler.h"
@@ -80,6 +81,7 @@ class ControlPlane final : private Host {
   ConfigFileWatch source_;
   std::unique_ptr<HealthChecker> health_;
   std::unique_ptr<NextHops> next_hops_;
+  std::unique_ptr<OuterErrors> outer_errors_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<ConfigFollower> follower_;
   std::unique_ptr<ApiServer> api_;

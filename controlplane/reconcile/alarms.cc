@@ -86,28 +86,30 @@ void add_encap_source_alarm(const GroupState& group, const AlarmSources& sources
   }
 }
 
-// Clients are told of what does not fit, and send smaller packets, but none below these sizes. A
-// target gets packets of its own family.
+// Clients are told of what does not fit, and send smaller packets, but none below a certain size.
 void add_mtu_alarm(const GroupState& group, const AlarmSources& sources,
                    std::vector<Alarm>& alarms) {
-  constexpr std::uint32_t kSmallestV4 = 576;  // RFC 791 section 3.1: what every host must take
   if (!group.is_in_use) return;
   for (const auto& [key, target] : group.targets) {
-    const bool is_v4 = key.address.is_v4();
     const auto hop = sources.routes.find(key.address);
-    const std::uint32_t smallest = is_v4 ? kSmallestV4 : MR_IPV6_MTU_MIN;
+    if (!hop || !hop->resolved) continue;
+    const std::uint32_t mtu = sources.path_mtus.told_towards(key.address, group, hop->mtu);
+    const std::uint32_t smallest = smallest_mtu_towards(key.address, group);
+    if (mtu == 0 || mtu >= smallest) continue;
     const std::uint32_t overhead =
-        mr_outer_bytes(static_cast<std::uint8_t>(group.settings.forwarding), is_v4);
-    if (!hop || !hop->resolved || hop->mtu == 0 || hop->mtu >= smallest + overhead) continue;
+        mr_outer_bytes(static_cast<std::uint8_t>(group.settings.forwarding), key.address.is_v4());
+    const std::uint32_t inner = smallest - overhead;
+    const bool is_routes = mtu == hop->mtu;
     alarms.push_back(
         {AlarmKind::mtu,
-         "target group " + group.settings.name + ": " + (is_v4 ? "IPv4" : "IPv6") + " packets of " +
-             std::to_string(smallest) + " bytes do not fit the MTU of " + std::to_string(hop->mtu) +
-             " towards target " + key.address.to_string() + " with " +
-             to_string(group.settings.forwarding) + "'s " + std::to_string(overhead) +
+         "target group " + group.settings.name + ": " +
+             (inner == MR_IPV6_MTU_MIN ? "IPv6" : "IPv4") + " packets of " + std::to_string(inner) +
+             " bytes do not fit the MTU of " + std::to_string(mtu) + " towards target " +
+             key.address.to_string() + (is_routes ? "" : " (as a router on the way says)") +
+             " with " + to_string(group.settings.forwarding) + "'s " + std::to_string(overhead) +
              " bytes, and no client sends smaller ones when told so: the way needs an MTU of at "
              "least " +
-             std::to_string(smallest + overhead)});
+             std::to_string(smallest)});
     return;
   }
 }

@@ -9,6 +9,7 @@
 #include "controlplane/net/route_watch.h"
 #include "controlplane/publish/image_contents.h"
 #include "controlplane/reconcile/control_state.h"
+#include "controlplane/reconcile/path_mtus.h"
 #include "controlplane/reconcile/snapshot.h"
 
 namespace millrace::control {
@@ -18,6 +19,7 @@ struct AlarmSources {
   const EngineSnapshot& engine;
   const ImageContents& given;  // to the engine
   const RouteWatch& routes;
+  const PathMtus& path_mtus;
 };
 
 // Those that were noted where they came up, and behind them what these sources show.

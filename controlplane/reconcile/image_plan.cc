@@ -8,6 +8,7 @@
 
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/rules/forwarding_rule.h"
 #include "dataplane/rules/mss_rule.h"
 
 namespace millrace::control {
@@ -48,6 +49,7 @@ mr_target planned_target(const TargetRecord& record, const GroupState& group, bo
   target.flags = target_flags(record, group.settings, is_fail_open);
   if (group.settings.asymmetric_returns) target.flags |= MR_TARGET_ASYMMETRIC;
   target.forwarding = static_cast<std::uint8_t>(forwarding);
+  target.outer_version = mr_outer_version(target.forwarding, record.key.address.is_v4());
   target.mtu = way.mtu != 0 ? way.mtu : std::uint16_t{MR_MTU_NO_LIMIT};
   target.mss_max = group.settings.mss_clamp == kMssClampAuto
                        ? mr_mss_of_mtu(target.mtu, record.key.address.is_v4())
@@ -144,7 +146,7 @@ bool replan_group(ImageContents& contents, const GroupState& group, const FindWa
   bool is_changed = published != planned;
   if (is_changed) published = std::move(planned);
   for (const auto& [key, record] : group.targets) {
-    const mr_target target = planned_target(record, group, is_fail_open, way_to(record));
+    const mr_target target = planned_target(record, group, is_fail_open, way_to(record, group));
     is_changed = is_changed || !same_bytes(contents.targets[record.slot], target);
     contents.targets[record.slot] = target;
   }

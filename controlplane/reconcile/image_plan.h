@@ -16,7 +16,7 @@ struct WayToTarget {
   std::uint16_t mtu = 0;  // 0: not known
 };
 
-using FindWay = std::function<WayToTarget(const TargetRecord&)>;
+using FindWay = std::function<WayToTarget(const TargetRecord&, const GroupState&)>;
 
 // What an image needs to know of the surroundings: ways to targets and the node's own addresses.
 struct Surroundings {

@@ -34,7 +34,7 @@ Reconciler::Reconciler(Options options, const Parts& parts, ControlState state, 
       engine_(options_.runtime_dir),
       news_(parts.host),
       holder_(parts.host, parts.health),
-      surroundings_(parts.routes, engine_, now_ns()) {}
+      surroundings_(parts.routes, path_mtus_, engine_, now_ns()) {}
 
 Result<std::unique_ptr<Reconciler>> Reconciler::open(Options options, std::unique_ptr<Store> store,
                                                      const Parts& parts) {
@@ -73,6 +73,16 @@ void Reconciler::on_health(const TargetKey& key, const TargetHealth& health) {
   wake();
 }
 
+void Reconciler::on_outer_error(const OuterError& error) {
+  const auto groups = path_mtus_.learn(error, state_, publication_->in_force(), now_ns());
+  if (groups.empty()) return;
+  parts_.host.log(LogLevel::info, "a router on the way to target " + error.destination.to_string() +
+                                      " takes no more than " + std::to_string(error.mtu) +
+                                      " bytes; clients are told to send smaller packets");
+  for (const std::string& name : groups) stale_groups_.add(name);
+  wake();
+}
+
 void Reconciler::note_change() {
   is_dirty_ = true;
   wake();
@@ -95,6 +105,7 @@ void Reconciler::tick() {
     note_ways(state_, publication_->contents(), news_.is_running(), now, stale_groups_);
   }
   if (is_file_wrong_ && parts_.source.says(state_.config.text)) report_config_error("");
+  for (const std::string& name : path_mtus_.forget_old(state_, now)) stale_groups_.add(name);
   for (const auto& [name, group] : state_.groups) {
     if (now >= group.epochs.next_expiry_ns()) stale_groups_.add(name);
   }
@@ -315,7 +326,8 @@ std::vector<Alarm> Reconciler::alarms(const EngineSnapshot& engine) const {
   return all_alarms(std::move(noted), {.state = state_,
                                        .engine = engine,
                                        .given = publication_->contents(),
-                                       .routes = parts_.routes});
+                                       .routes = parts_.routes,
+                                       .path_mtus = path_mtus_});
 }
 
 Snapshot Reconciler::snapshot() const {
@@ -323,6 +335,7 @@ Snapshot Reconciler::snapshot() const {
   const SnapshotSources sources{.state = state_,
                                 .counters = counters_,
                                 .routes = parts_.routes,
+                                .path_mtus = path_mtus_,
                                 .is_engine_unseen = engine_.is_unseen(),
                                 .now_ns = now};
   Snapshot out;

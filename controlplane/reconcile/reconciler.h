@@ -31,6 +31,7 @@
 #include "controlplane/reconcile/health_holder.h"
 #include "controlplane/reconcile/host.h"
 #include "controlplane/reconcile/owner_counters.h"
+#include "controlplane/reconcile/path_mtus.h"
 #include "controlplane/reconcile/publication.h"
 #include "controlplane/reconcile/state_keeper.h"
 #include "controlplane/reconcile/surroundings.h"
@@ -89,6 +90,7 @@ class Reconciler final : public Controller {
 
   void on_health(const TargetKey& key, const TargetHealth& health);
   void on_next_hops() { note_change(); }
+  void on_outer_error(const OuterError& error);
   // Every 100 ms or so.
   void tick();
   // Carries out what changed since the last time; wakes for what is left.
@@ -147,6 +149,7 @@ class Reconciler final : public Controller {
   EngineNews news_;
   HealthHolder holder_;
   OwnerCounters counters_;
+  PathMtus path_mtus_;
   SurroundingsReader surroundings_;
 
   bool is_applied_ = false;

@@ -26,10 +26,11 @@ TargetSnapshot snapshot_target(const TargetRecord& record, const GroupState& gro
         record.drain_deadline_ns > sources.now_ns ? record.drain_deadline_ns - sources.now_ns : 0;
     target.drain_seconds_left = static_cast<std::uint32_t>((left_ns + kSecondNs - 1) / kSecondNs);
   }
-  const std::optional<NextHopInfo> hop = sources.routes.find(record.key.address);
+  const IpAddress& address = record.key.address;
+  const std::optional<NextHopInfo> hop = sources.routes.find(address);
   if (!sources.is_engine_unseen) {
     target.next_hop_resolved = hop && hop->resolved;
-    target.mtu = hop ? hop->mtu : std::uint16_t{0};
+    target.mtu = hop ? sources.path_mtus.towards(address, group, hop->mtu) : std::uint16_t{0};
     target.next_hop = hop ? hop->text : "not looked up yet";
   }
   if (const auto& table = group.epochs.table()) {

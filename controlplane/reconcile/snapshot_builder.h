@@ -10,6 +10,7 @@
 #include "controlplane/net/route_watch.h"
 #include "controlplane/reconcile/control_state.h"
 #include "controlplane/reconcile/owner_counters.h"
+#include "controlplane/reconcile/path_mtus.h"
 #include "controlplane/reconcile/snapshot.h"
 
 namespace millrace::control {
@@ -18,6 +19,7 @@ struct SnapshotSources {
   const ControlState& state;
   const OwnerCounters& counters;
   const RouteWatch& routes;
+  const PathMtus& path_mtus;
   bool is_engine_unseen;
   std::uint64_t now_ns;  // CLOCK_MONOTONIC
 };

@@ -27,9 +27,13 @@ core::ConfigView SurroundingsReader::stand_in(const core::ConfigView& in_force,
 
 FindWay SurroundingsReader::way_to_targets(const core::ConfigView& in_force,
                                            std::uint64_t now_ns) const {
-  return [this, before = stand_in(in_force, now_ns)](const TargetRecord& target) -> WayToTarget {
-    const auto info = routes_.find(target.key.address);
-    if (const auto hop = resolved(info)) return {.next_hop = *hop, .mtu = info->mtu};
+  return [this, before = stand_in(in_force, now_ns)](const TargetRecord& target,
+                                                     const GroupState& group) -> WayToTarget {
+    const IpAddress& address = target.key.address;
+    const auto info = routes_.find(address);
+    if (const auto hop = resolved(info)) {
+      return {.next_hop = *hop, .mtu = path_mtus_.towards(address, group, info->mtu)};
+    }
     const bool is_known =
         target.slot < before.targets.size() && before.targets[target.slot].id == target.id;
     if (!is_known) return {};

@@ -14,6 +14,7 @@
 #include "controlplane/reconcile/control_state.h"
 #include "controlplane/reconcile/engine_watch.h"
 #include "controlplane/reconcile/image_plan.h"
+#include "controlplane/reconcile/path_mtus.h"
 #include "dataplane/core/config_view.h"
 #include "dataplane/core/nanoseconds.h"
 
@@ -24,10 +25,10 @@ class SurroundingsReader {
   // So long may the kernel take for its first answers.
   static constexpr std::uint64_t kGraceNs = 5 * kSecondNs;
 
-  // Both must outlive this object; `opened_at_ns` is when the kernel was asked first.
-  SurroundingsReader(const RouteWatch& routes, const EngineWatch& engine,
+  // All must outlive this object; `opened_at_ns` is when the kernel was asked first.
+  SurroundingsReader(const RouteWatch& routes, const PathMtus& path_mtus, const EngineWatch& engine,
                      std::uint64_t opened_at_ns)
-      : routes_(routes), engine_(engine), opened_at_ns_(opened_at_ns) {}
+      : routes_(routes), path_mtus_(path_mtus), engine_(engine), opened_at_ns_(opened_at_ns) {}
 
   // `in_force` must be valid while the answer is used.
   [[nodiscard]] FindWay way_to_targets(const core::ConfigView& in_force,
@@ -51,6 +52,7 @@ class SurroundingsReader {
   [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
 
   const RouteWatch& routes_;
+  const PathMtus& path_mtus_;
   const EngineWatch& engine_;
   std::uint64_t opened_at_ns_;
 };

@@ -104,11 +104,11 @@ struct mr_target {
   uint32_t id;  // never reused by another target; 0 marks an empty slot
   uint32_t group_slot;
   struct mr_next_hop next_hop;
-  uint16_t port_be;    // 0 in dsr groups that keep the listener's port
-  uint8_t protocol;    // enum mr_protocol, or MR_PROTOCOL_TCP_UDP
-  uint8_t flags;       // enum mr_target_flag
-  uint8_t forwarding;  // enum mr_forwarding: of its group, here to save that line per packet
-  uint8_t reserved0;
+  uint16_t port_be;        // 0 in dsr groups that keep the listener's port
+  uint8_t protocol;        // enum mr_protocol, or MR_PROTOCOL_TCP_UDP
+  uint8_t flags;           // enum mr_target_flag
+  uint8_t forwarding;      // enum mr_forwarding: of its group, here to save that line per packet
+  uint8_t outer_version;   // ipip and gue: of IP, that of the outer header: 4 or 6 as `addr` is
   uint16_t mtu;            // of the route to the target, in bytes of L3, or MR_MTU_NO_LIMIT
   uint64_t identity;       // what the lookup table is computed from: equal on every node
   uint16_t encap_port_be;  // gue: destination port of the outer UDP header

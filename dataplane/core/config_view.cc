@@ -11,6 +11,8 @@
 
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/image_arrays.h"
+#include "dataplane/core/wire.h"
+#include "dataplane/rules/forwarding_rule.h"
 
 namespace millrace::core {
 namespace {
@@ -228,6 +230,11 @@ Status Checker::check_targets() const {
     if (target.forwarding != group.forwarding) {
       return wrong("target slot " + std::to_string(slot) + ": forwarding", target.forwarding,
                    "is not its group's", group.forwarding);
+    }
+    const std::uint8_t version = mr_outer_version(target.forwarding, is_v4(target.addr));
+    if (target.outer_version != version) {
+      return wrong("target slot " + std::to_string(slot) + ": outer_version", target.outer_version,
+                   "is not what follows from its address", version);
     }
   }
   return ok();

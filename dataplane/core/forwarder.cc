@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
 
 #include "dataplane/core/counters.h"
 #include "dataplane/core/encapsulate.h"
@@ -16,13 +17,6 @@
 
 namespace millrace::core {
 namespace {
-
-// A UDP packet without a checksum (RFC 768). Over IPv6 the outer checksum is derived from the inner
-// one, so such a packet cannot be encapsulated in UDP.
-bool lacks_checksum(const Packet& packet, const Parsed& parsed) {
-  return parsed.protocol == MR_PROTOCOL_UDP &&
-         load<std::uint16_t>(packet.data + parsed.l4_offset() + MR_UDP_CHECKSUM) == 0;
-}
 
 // Takes off a tag that names a priority but no VLAN (IEEE 802.1Q, VID 0), since the packet belongs
 // to the untagged interface. Frames with other tags are the kernel's, and so are tagged frames that
@@ -56,6 +50,13 @@ AddrWords ip_destination(const Packet& packet) {
     return words_at(ip + MR_IPV6_DESTINATION);
   return {0, 0};
 }
+
+// mr_target.forwarding and outer_version in one word, for targets of the family of `Frame`.
+template <typename Frame>
+constexpr std::uint16_t how_of(std::uint8_t forwarding) {
+  return static_cast<std::uint16_t>(forwarding | mr_outer_version(forwarding, Frame::kIsV4) << 8);
+}
+static_assert(offsetof(mr_target, outer_version) == offsetof(mr_target, forwarding) + 1);
 
 // Whether the config has no address to encapsulate from.
 template <typename Frame>
@@ -313,27 +314,33 @@ void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexce
 }
 
 // `hop` is the target's next hop as send_to_target() loads it: resolved and on a nic of ours.
-template <typename Frame, mr_forwarding kForwarding>
+template <typename Inner, typename Outer, mr_forwarding kForwarding>
 Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
                                          const mr_target& target, std::uint64_t hop) noexcept {
   const mr_image& image = *config_.image;
-  const mr_addr& source = Frame::kIsV4 ? image.encap_source_v4 : image.encap_source_v6;
-  if (is_unset<Frame>(source)) [[unlikely]]
+  const mr_addr& source = Outer::kIsV4 ? image.encap_source_v4 : image.encap_source_v6;
+  if (is_unset<Outer>(source)) [[unlikely]]
     return drop(MR_DROP_NO_ENCAP_SOURCE);
-  if constexpr (kForwarding == MR_FORWARDING_GUE && !Frame::kIsV4) {
-    if (lacks_checksum(packet, parsed)) [[unlikely]]
-      return drop(MR_DROP_BAD_L4);
-  }
-  constexpr std::uint32_t kOverhead = mr_outer_bytes(kForwarding, Frame::kIsV4);
+  constexpr std::uint32_t kOverhead = mr_outer_bytes(kForwarding, Outer::kIsV4);
   const std::uint32_t mtu = mr_inner_mtu(target.mtu, kOverhead);
   if (parsed.ip_bytes > mtu) [[unlikely]]
     return answer_too_big(packet, parsed, mtu);
   if (packet.headroom < kOverhead) [[unlikely]]
     return drop(MR_DROP_TOO_BIG);
-  encapsulate<Frame, kForwarding>(packet, parsed, target, source);
+  encapsulate<Inner, Outer, kForwarding>(packet, parsed, target, source);
   const std::uint32_t nic = hop >> 48 & 0xff;
-  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  write_link_header(packet.data, hop, nic_mac_words_[nic], Outer::kType);
   return forward(packet, nic);
+}
+
+// To a target whose address is of another family than the VIP.
+template <typename Inner>
+Verdict Forwarder::encapsulate_across(Packet& packet, const Parsed& parsed, const mr_target& target,
+                                      std::uint64_t hop) noexcept {
+  using Outer = std::conditional_t<Inner::kIsV4, Ipv6Frame, Ipv4Frame>;
+  return target.forwarding == MR_FORWARDING_GUE
+             ? encapsulate_to_target<Inner, Outer, MR_FORWARDING_GUE>(packet, parsed, target, hop)
+             : encapsulate_to_target<Inner, Outer, MR_FORWARDING_IPIP>(packet, parsed, target, hop);
 }
 
 template <typename Frame>
@@ -354,12 +361,22 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
       return answer_too_big(packet, parsed, target.mtu);
     translate_to_target<Frame>(frame, parsed.protocol, target,
                                {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
-  } else if (target.forwarding == MR_FORWARDING_IPIP) {
-    return encapsulate_to_target<Frame, MR_FORWARDING_IPIP>(packet, parsed, target, hop);
-  } else if (target.forwarding == MR_FORWARDING_GUE) {
-    return encapsulate_to_target<Frame, MR_FORWARDING_GUE>(packet, parsed, target, hop);
-  } else if (parsed.ip_bytes > target.mtu) [[unlikely]] {
-    return answer_too_big(packet, parsed, target.mtu);
+  } else {
+    // Both in one word: the family costs no comparison of its own.
+    const auto how = load<std::uint16_t>(&target.forwarding);
+    if (how == how_of<Frame>(MR_FORWARDING_GUE)) {
+      return encapsulate_to_target<Frame, Frame, MR_FORWARDING_GUE>(packet, parsed, target, hop);
+    }
+    if (how == how_of<Frame>(MR_FORWARDING_IPIP)) {
+      return encapsulate_to_target<Frame, Frame, MR_FORWARDING_IPIP>(packet, parsed, target, hop);
+    }
+    if (how == how_of<Frame>(MR_FORWARDING_GUE)) {
+      return encapsulate_to_target<Frame, Frame, MR_FORWARDING_GUE>(packet, parsed, target, hop);
+    }
+    if (target.outer_version != 0) [[unlikely]]
+      return encapsulate_across<Frame>(packet, parsed, target, hop);
+    if (parsed.ip_bytes > target.mtu) [[unlikely]]
+      return answer_too_big(packet, parsed, target.mtu);
   }
   write_link_header(frame, hop, nic_mac_words_[nic], Frame::kType);
   return forward(packet, nic);

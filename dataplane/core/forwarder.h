@@ -172,9 +172,13 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_target& target) noexcept;
-  template <typename Frame, mr_forwarding kForwarding>
+  template <typename Inner, typename Outer, mr_forwarding kForwarding>
   [[nodiscard]] Verdict encapsulate_to_target(Packet& packet, const Parsed& parsed,
                                               const mr_target& target, std::uint64_t hop) noexcept;
+  template <typename Inner>
+  [[nodiscard, gnu::noinline]] Verdict encapsulate_across(Packet& packet, const Parsed& parsed,
+                                                          const mr_target& target,
+                                                          std::uint64_t hop) noexcept;
   [[nodiscard, gnu::noinline]] Verdict refuse_next_hop(const mr_flow_record& flow,
                                                        std::uint64_t hop) noexcept;
   // The neighbour to which a client's packets are sent, as loaded from memory: its MAC address,

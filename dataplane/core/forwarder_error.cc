@@ -67,7 +67,7 @@ Verdict Forwarder::pass_error_to_target(Packet& packet, const Parsed& answer,
     if (target.next_hop.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
     const bool encapsulates = mr_encapsulates(target.forwarding);
     const std::uint32_t outer_bytes =
-        encapsulates ? mr_outer_bytes(target.forwarding, answer.is_v4) : 0;
+        encapsulates ? mr_outer_bytes(target.forwarding, target.outer_version == 4) : 0;
     // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
     if (answer.ip_bytes > mr_inner_mtu(target.mtu, outer_bytes)) return drop(MR_DROP_TOO_BIG);
     if (mr_translates(target.forwarding)) {

@@ -149,10 +149,16 @@ def standard(
     )
 
 
-def direct(forwarding: str = "dsr") -> Config:
-    """The same with replies that go past the node: ports are the listeners' own."""
+def direct(forwarding: str = "dsr", *, crosses: bool = False) -> Config:
+    """The same with replies that go past the node: ports are the listeners' own. `crosses`: the
+    targets of each VIP have the other family's addresses."""
+    both = [listener("TCP", 80, "http"), listener("UDP", 53, "dns")]
+    if crosses:
+        for each in both:
+            groups = each["default_target_groups"]
+            groups["ipv4"], groups["ipv6"] = groups["ipv6"], groups["ipv4"]
     return config(
-        [listener("TCP", 80, "http"), listener("UDP", 53, "dns")],
+        both,
         [
             *pair("http", "TCP", 80, forwarding=forwarding),
             *pair("dns", "UDP", 53, forwarding=forwarding),

@@ -4,10 +4,10 @@
 
   decapsulator.py [--gue-port N]
 
-Does in user space what `ip link add type ipip`, `ip6tnl` and `fou` do in kernels that have them.
-Raw sockets receive IPv4 in IPv4 (RFC 2003) and IPv6 in IPv6 (RFC 2473), UDP sockets the packets of
-gue, of which the kernel has checked the outer checksum by then. What is inside enters the kernel's
-stack by a TUN device, as if it had come by it.
+Does in user space what the devices `tunl0`, `sit0` and `ip6tnl0` and `fou` do in kernels that have
+them. Raw sockets receive packets of either family in IPv4 (RFC 2003, RFC 4213) and in IPv6 (RFC
+2473), UDP sockets those of gue, of which the kernel has checked the outer checksum by then. What is
+inside enters the kernel's stack by a TUN device, as if it had come by it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BUFFER_BYTES = 4 << 20  # for what comes while this program is not scheduled
 _SO_RCVBUFFORCE = 33
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
-_IPV6_IN_IPV6 = 41
+_IPV4, _IPV6 = 4, 41  # what an IP header calls a packet inside it
 
 
 Sockets = dict[socket.socket, Callable[[bytes], bytes]]
@@ -54,17 +54,14 @@ def as_it_is(packet: bytes) -> bytes:
 
 
 def open_sockets(gue_port: int) -> Sockets:
-    ipip4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IPIP)
-    ipip6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, _IPV6_IN_IPV6)
     gue4 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     gue6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     gue6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sockets: Sockets = {
-        ipip4: without_ipv4_header,
-        ipip6: as_it_is,
-        gue4: as_it_is,
-        gue6: as_it_is,
-    }
+    sockets: Sockets = {gue4: as_it_is, gue6: as_it_is}
+    for inner in (_IPV4, _IPV6):
+        in_v4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, inner)
+        in_v6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, inner)
+        sockets |= {in_v4: without_ipv4_header, in_v6: as_it_is}
     for each in sockets:
         each.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
         each.setblocking(False)

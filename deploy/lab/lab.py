@@ -253,6 +253,7 @@ class Lab:
             host.add_route("::/0", "via", router[1])
             if self.layout.dsr:
                 self._hold_vips(host)
+                self._reach_clients(host)
         self._add_target(name, host, own)
 
     def _add_target(self, name: str, host: Namespace, own: tuple[str, str]) -> None:
@@ -265,13 +266,15 @@ class Lab:
         self.targets.append(target)
 
     def _hold_vips(self, host: Namespace) -> None:
-        """The target takes packets to the VIPs, keeps quiet about them on the link, and reaches
-        clients without the node."""
+        """The target takes packets to the VIPs, and keeps quiet about them on the link."""
         host.sysctls({"net.ipv4.conf.all.arp_ignore": "1", "net.ipv4.conf.all.arp_announce": "2"})
         for vip in (addresses.VIP_V4, addresses.OTHER_VIP_V4):
             host.add_address("lo", f"{vip}/32")
         for vip in (addresses.VIP_V6, addresses.OTHER_VIP_V6):
             host.add_address("lo", f"{vip}/128")
+
+    def _reach_clients(self, host: Namespace) -> None:
+        """Without the node."""
         host.add_route(addresses.CLIENT_NET_V4, "dev", "eth0")
         host.add_route(addresses.CLIENT_NET_V6, "dev", "eth0")
 
@@ -287,11 +290,15 @@ class Lab:
             gateway.add_address("eth1", "fd00:10:2::1/64")
             gateway.add_route("0.0.0.0/0", "via", addresses.NODE_TARGET_V4)
             gateway.add_route("::/0", "via", addresses.NODE_TARGET_V6)
+            if self.layout.dsr:
+                self._reach_clients(gateway)
         with far.batched():
             far.add_address("eth0", f"{addresses.FAR_TARGET_V4}/24")
             far.add_address("eth0", f"{addresses.FAR_TARGET_V6}/64")
             far.add_route("0.0.0.0/0", "via", "10.0.2.1")
             far.add_route("::/0", "via", "fd00:10:2::1")
+            if self.layout.dsr:
+                self._hold_vips(far)
         node = self.node.namespace
         node.add_route(addresses.FAR_NET_V4, "via", addresses.GATEWAY_V4)
         node.add_route(addresses.FAR_NET_V6, "via", addresses.GATEWAY_V6)

@@ -31,7 +31,7 @@ DNS_BYTES_MAX = 4096  # of a query
 WHOAMI = "whoami.lab"
 BLOB_BYTES = 1 << 20
 ENCAP_EXAMPLE = Path(__file__).resolve().parents[1] / "examples/encap.yaml"
-DECAPSULATING_MODULES = ("ipip", "ip6_tunnel", "fou", "fou6")
+DECAPSULATING_MODULES = ("ipip", "sit", "ip6_tunnel", "fou", "fou6")
 
 _NGINX_CONF = """
 daemon off;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ipip and gue: packets travel to targets inside packets, replies go past the node, and packets
-that are too large for that are answered with the size that fits."""
+"""ipip and gue: packets travel to targets inside packets of either family, replies go past the
+node, and packets that are too large for that are answered with the size that fits."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from lab.addresses import (
 )
 from lab.checks import assert_dns_is_shared, assert_http_is_shared
 from lab.configs import direct
+from lab.outer_way import OUTER_WAYS, OuterWay
 from lab.process import wait_until
 from lab.target import DECAPSULATING_MODULES
 from lab.traffic import LargeQuery, http_get, mtu_towards, upload
@@ -27,17 +28,16 @@ from lab.traffic import LargeQuery, http_get, mtu_towards, upload
 LAYOUT = Layout(dsr=True, encapsulated=True)
 CONFIG = direct("ipip")
 LINK_MTU = 1500
-OVERHEADS = {("ipip", VIP_V4): 20, ("ipip", VIP_V6): 40, ("gue", VIP_V4): 28, ("gue", VIP_V6): 48}
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 
 
-@pytest.fixture(scope="module", params=["ipip", "gue"], autouse=True)
-def forwarding(request: pytest.FixtureRequest, started: Node) -> str:
-    mode: str = request.param
-    started.apply(direct(mode))
+@pytest.fixture(scope="module", params=OUTER_WAYS, ids=str, autouse=True)
+def way(request: pytest.FixtureRequest, started: Node) -> OuterWay:
+    asked: OuterWay = request.param
+    started.apply(direct(asked.forwarding, crosses=asked.crosses))
     started.wait_adopted()
     started.wait_states("healthy")
-    return mode
+    return asked
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +64,14 @@ def test_dns_is_shared(lab: Lab, node: Node, vip: str) -> None:
 
 
 @VIPS
-def test_kernel_of_the_targets_takes_packets_out(lab: Lab, node: Node, vip: str) -> None:
+def test_kernel_of_the_targets_takes_packets_out(
+    lab: Lab, node: Node, way: OuterWay, vip: str
+) -> None:
     """As the example says. `tests/run vm` has a kernel that can, and sees that this is not
     skipped."""
     if any(target.decapsulator for target in lab.targets):
         pytest.skip(f"this kernel lacks one of {', '.join(DECAPSULATING_MODULES)}")
-    device = "ip6tnl0" if ":" in vip else "tunl0"
+    device = way.device(vip)
     before = sum(target.packets_by(device) for target in lab.targets)
     assert len(http_get(lab.client, vip, 4)) == 4
     # Each with a SYN, an ACK, a request and a FIN at least.
@@ -78,21 +80,21 @@ def test_kernel_of_the_targets_takes_packets_out(lab: Lab, node: Node, vip: str)
 
 @VIPS
 def test_fault_54_large_upload_arrives_once_the_client_knows_the_mtu(
-    lab: Lab, node: Node, forwarding: str, vip: str
+    lab: Lab, node: Node, way: OuterWay, vip: str
 ) -> None:
     before = node.totals()["too_big_sent"]
     assert upload(lab.client, vip, 600_000).target in ("t1", "t2", "t3")
     wait_until(
         lambda: node.totals()["too_big_sent"] > before, "the answers are counted", timeout_s=3
     )
-    assert mtu_towards(lab.client, vip) == LINK_MTU - OVERHEADS[forwarding, vip]
+    assert mtu_towards(lab.client, vip) == LINK_MTU - way.overhead(vip)
 
 
 @VIPS
 def test_fault_54_datagram_of_the_largest_size_arrives_and_a_larger_one_is_refused(
-    lab: Lab, node: Node, forwarding: str, vip: str
+    lab: Lab, node: Node, way: OuterWay, vip: str
 ) -> None:
-    fits = LINK_MTU - OVERHEADS[forwarding, vip]
+    fits = LINK_MTU - way.overhead(vip)
     query = LargeQuery(lab.client, vip)
     assert query.ask(fits) in ("t1", "t2", "t3")
     assert mtu_towards(lab.client, vip) is None
@@ -126,19 +128,19 @@ def set_mtu(node: Node, mtu: int) -> None:
 
 
 @VIPS
-def test_mtu_of_the_route_is_followed(lab: Lab, node: Node, forwarding: str, vip: str) -> None:
+def test_mtu_of_the_route_is_followed(lab: Lab, node: Node, way: OuterWay, vip: str) -> None:
     try:
         set_mtu(node, 1400)
         assert upload(lab.client, vip, 100_000).target in ("t1", "t2", "t3")
-        assert mtu_towards(lab.client, vip) == 1400 - OVERHEADS[forwarding, vip]
+        assert mtu_towards(lab.client, vip) == 1400 - way.overhead(vip)
     finally:
         set_mtu(node, LINK_MTU)
 
 
 def test_way_that_carries_no_packet_of_a_usual_size_is_an_alarm(
-    lab: Lab, node: Node, forwarding: str
+    lab: Lab, node: Node, way: OuterWay
 ) -> None:
-    overhead = OVERHEADS[forwarding, VIP_V6]
+    overhead = way.overhead(VIP_V6)
     try:
         set_mtu(node, 1279 + overhead)
         said = "IPv6 packets of 1280 bytes do not fit the MTU of "
@@ -154,11 +156,11 @@ def test_way_that_carries_no_packet_of_a_usual_size_is_an_alarm(
 
 
 @VIPS
-def test_explain_tells_how_a_flow_travels(lab: Lab, node: Node, forwarding: str, vip: str) -> None:
+def test_explain_tells_how_a_flow_travels(lab: Lab, node: Node, way: OuterWay, vip: str) -> None:
     client = f"[{client_v6(0)}]:40000" if ":" in vip else f"{client_v4(0)}:40000"
     endpoint = f"[{vip}]:80" if ":" in vip else f"{vip}:80"
     said = node.cli("explain", client, endpoint, "tcp").stdout
-    assert f"it travels by {forwarding} from " in said
+    assert f"it travels by {way.forwarding} from " in said
     listeners = node.json("listeners")["listeners"]
-    assert {entry["forwarding"] for entry in listeners} == {forwarding}
+    assert {entry["forwarding"] for entry in listeners} == {way.forwarding}
     node.wait_no_alarms()

@@ -19,17 +19,19 @@ from lab.addresses import (
     VIP_V4,
     VIP_V6,
 )
-from lab.configs import config, direct, group, listener, standard
+from lab.configs import Config, config, direct, group, listener, standard
 from lab.namespace import Namespace
+from lab.outer_way import OUTER_WAYS, OuterWay
 from lab.process import LabError, wait_until
 from lab.target import BLOB_BYTES, HTTP_PORT
 from lab.traffic import dns_query, download, family_of, mtu_towards, upload
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet import ICMP, IP, TCP
 
 LAYOUT = Layout(gateway=True)
 CONFIG = standard()
 WORKERS = 2  # most errors come to the worker that has not the flow
 NARROW = 1300
+OUTER_NARROW = 1400  # there is room for IPv6's smallest packet in each kind of outer packet
 REMOTE = (REMOTE_CLIENT_V4, REMOTE_CLIENT_V6)
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 DOWNLOADS = 3
@@ -43,10 +45,10 @@ def forgetful(lab: Lab) -> None:
             host.ip(family, "route", "flush", "cache")
 
 
-def narrow(router: Namespace, *hosts: str) -> None:
+def narrow(router: Namespace, *hosts: str, mtu: int = NARROW) -> None:
     """The router sends them nothing larger, and says so."""
     for host in hosts:
-        router.add_route(host, "dev", "eth1", "mtu", "lock", str(NARROW))
+        router.add_route(host, "dev", "eth1", "mtu", "lock", str(mtu))
 
 
 def passed_errors(node: Node) -> int:
@@ -176,3 +178,77 @@ def direct_answers(request: pytest.FixtureRequest, engine: str) -> Iterator[Lab]
 @VIPS
 def test_fault_16_download_from_targets_that_answer_directly(direct_answers: Lab, vip: str) -> None:
     assert_downloads_are_whole(direct_answers, direct_answers.node, vip)
+
+
+@pytest.fixture(scope="module")
+def far(engine: str) -> Iterator[Lab]:
+    """The target is behind a router whose other link takes less than the node's route says."""
+    with Lab(Layout(dsr=True, encapsulated=True, gateway=True), engine=engine) as lab:
+        lab.node.start(direct("ipip"), workers=WORKERS)
+        narrow(lab.namespaces["gateway"], FAR_TARGET_V4, FAR_TARGET_V6, mtu=OUTER_NARROW)
+        yield lab
+
+
+def restart_controlplane(node: Node, asked: Config) -> None:
+    """One that starts knows of no router."""
+    node.controlplane.stop()
+    node.start_controlplane(asked)
+
+
+@VIPS
+@pytest.mark.parametrize("way", OUTER_WAYS, ids=str)
+def test_fault_16_router_that_takes_less_than_the_outer_packet_is_heard(
+    far: Lab, way: OuterWay, vip: str
+) -> None:
+    """It tells the node, which is the outer packet's source; the node then tells the client."""
+    node, client = far.node, far.client
+    names = {"ipv4": "far-4", "ipv6": "far-6"}
+    if way.crosses:
+        names = {"ipv4": "far-6", "ipv6": "far-4"}
+    asked = config(
+        [{"protocol": "TCP", "port": 80, "default_target_groups": names}],
+        [
+            group("far-4", "TCP", 80, [{"id": FAR_TARGET_V4}], forwarding=way.forwarding),
+            group("far-6", "TCP", 80, [{"id": FAR_TARGET_V6}], forwarding=way.forwarding),
+        ],
+    )
+    restart_controlplane(node, asked)
+    node.wait_adopted()
+    node.wait_states("healthy")
+    for family in ("-4", "-6"):
+        client.ip(family, "route", "flush", "cache")
+    outer = FAR_TARGET_V6 if way.goes_by_v6(vip) else FAR_TARGET_V4
+    wait_until(lambda: mtus_of(node, [outer]) == {1500}, "the route's MTU counts", timeout_s=5)
+    assert upload(client, vip, 800_000).target == "t4"
+    assert mtu_towards(client, vip) == OUTER_NARROW - way.overhead(vip)
+    assert mtus_of(node, [outer]) == {OUTER_NARROW}
+    node.wait_no_alarms()
+
+
+def test_fault_16_forged_error_about_an_outer_packet_ends_no_connection(far: Lab) -> None:
+    """An error that quotes no packet of the node's is not believed; one that could be true lowers
+    the MTU, but not below what every client may send."""
+    node = far.node
+    restart_controlplane(node, direct("ipip"))
+    node.wait_adopted()
+    node.wait_states("healthy")
+    address = far.targets[0].v4
+    with far.client.entered():
+        forger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with forger:
+
+        def forge(source: str, vip: str) -> None:
+            inner = IP(src=REMOTE_CLIENT_V4, dst=vip) / TCP(sport=1024, dport=80)
+            quoted = IP(src=source, dst=address, flags="DF", id=0) / inner
+            error = ICMP(type=3, code=4, nexthopmtu=100) / quoted
+            forger.sendto(bytes(error), (NODE_CLIENT_V4, 0))
+
+        forge(REMOTE_CLIENT_V4, VIP_V4)
+        forge(NODE_TARGET_V4, "203.0.113.250")
+        forge(NODE_TARGET_V4, VIP_V4)
+    wait_until(lambda: mtus_of(node, [address]) == {596}, "the last one counts", timeout_s=5)
+    said = "IPv4 packets of 576 bytes do not fit the MTU of 100 towards target "
+    wait_until(
+        lambda: any(said in alarm for alarm in node.status()["alarms"]), "an alarm", timeout_s=5
+    )
+    assert upload(far.client, VIP_V4, 100_000).target in ("t1", "t2", "t3")

@@ -15,6 +15,7 @@
 
 #include "dataplane/core/encapsulate.h"
 #include "dataplane/core/packet.h"
+#include "dataplane/rules/forwarding_rule.h"
 #include "tests/fuzz/input.h"
 #include "tests/support/cc/core_engine.h"
 #include "tests/support/cc/engine_under_test.h"
@@ -45,8 +46,10 @@ void add_group(test::ImageBuilder& builder, bool is_v6, std::uint8_t protocol,
                std::uint8_t forwarding) {
   const bool is_tcp = protocol == MR_PROTOCOL_TCP;
   const std::uint32_t group = builder.add_group({.forwarding = forwarding});
-  for (const char* addr : is_v6 ? std::array{"2001:db8:1::11", "2001:db8:1::12"}
-                                : std::array{"10.0.1.11", "10.0.1.12"}) {
+  // Inside another packet the second target's may be of the other family.
+  const bool is_second_v6 = is_v6 != mr_encapsulates(forwarding);
+  for (const char* addr :
+       {is_v6 ? "2001:db8:1::11" : "10.0.1.11", is_second_v6 ? "2001:db8:1::12" : "10.0.1.12"}) {
     const auto port = static_cast<std::uint16_t>(is_tcp ? 8080 : 5353);
     static_cast<void>(builder.add_target({.group_slot = group,
                                           .addr = test::addr_of(addr),
@@ -109,10 +112,9 @@ const test::Image& image_of(State state) {
 
 // Bytes that were put in front of the packet; 0 when it was not encapsulated.
 std::size_t overhead_of(const test::Frame& in, const test::FrameFacts& before,
-                        const test::Outcome& out) {
+                        const test::Outcome& out, const test::FrameFacts& after) {
   for (const std::uint8_t forwarding : {MR_FORWARDING_IPIP, MR_FORWARDING_GUE}) {
-    const bool is_v4 = before.ether_type == 0x0800;
-    const std::size_t overhead = mr_outer_bytes(forwarding, is_v4);
+    const std::size_t overhead = mr_outer_bytes(forwarding, after.ether_type == 0x0800);
     const auto inner = in.bytes.begin() + MR_ETH_BYTES;
     if (out.bytes.size() == MR_ETH_BYTES + overhead + before.ip_bytes &&
         std::equal(inner, inner + static_cast<std::ptrdiff_t>(before.ip_bytes),
@@ -167,13 +169,13 @@ void check_sent(const test::Frame& in, const test::Outcome& out) {
   require(out.nic < kNicMacs.size(), "sent on a nic that exists");
   require(std::equal(out.bytes.begin() + 6, out.bytes.begin() + 12, kNicMacs[out.nic].begin()),
           "a frame carries the address of the nic that sends it");
-  require(after.ether_type == before.ether_type, "the ethertype stays");
   require(after.ip_checksum != Checksum::wrong, "a right IPv4 header checksum leaves");
   if (out.kind == VerdictKind::forward && check_own_reset(in, before, out)) return;
-  const std::size_t overhead = before.is_ip ? overhead_of(in, before, out) : 0;
+  const std::size_t overhead = before.is_ip ? overhead_of(in, before, out, after) : 0;
   if (out.kind == VerdictKind::forward && overhead != 0) {
     return check_encapsulated(in, before, after, overhead);
   }
+  require(after.ether_type == before.ether_type, "the ethertype stays");
   require(out.bytes.size() <= in.bytes.size(), "a frame that is not encapsulated does not grow");
   if (before.l4_checksum == Checksum::right) {
     require(after.l4_checksum == Checksum::right, "a right transport checksum stays right");

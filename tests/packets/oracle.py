@@ -428,13 +428,11 @@ class PlainForwarder:
         return self.translated(packet, link, ends, ports, target.mss)
 
     def encapsulated(self, packet: Packet, link: bytes, target: Target, client: Client) -> str:
-        lacks_checksum = packet.protocol == UDP and packet.segment[6:8] == b"\0\0"
-        if target.forwarding == "gue" and packet.version == 6 and lacks_checksum:
-            raise Drop("bad_l4")
-        room = target.mtu - packet.length - overhead_of(packet, target)
+        room = target.mtu - packet.length - overhead_of(target)
         if target.mtu and room < 0:
             return self.answer_too_big(packet, packet.length + room)
-        source = self.config.encap_sources[packet.version]
+        source = self.config.encap_sources[target.address.version]
+        link = link[:12] + (b"\x08\x00" if target.address.version == 4 else b"\x86\xdd")
         return f"forward 0 {(link + encapsulated(packet, target, source, client)).hex()}"
 
     def answer_too_big(self, packet: Packet, mtu: int) -> str:

@@ -52,8 +52,8 @@ TARGETS = {4: "10.0.1.11", 6: "2001:db8:1::11"}
 # What talks to targets past the VIPs: bystanders, and whom targets ask themselves.
 BYSTANDERS = {4: "198.51.100.99", 6: "2001:db8:c::99"}
 OTHERS = {4: ("10.0.1.1", "203.0.113.99"), 6: ("2001:db8:1::1", "::ffff:203.0.113.10")}
-TCP_PORTS = (80, 80, 81, 82, 83, 22)
-UDP_PORTS = (53, 53, 54, 55, 56, 22)
+TCP_PORTS = (80, 80, 81, 82, 83, 86, 87, 22)
+UDP_PORTS = (53, 53, 54, 55, 56, 57, 58, 22)
 # Maximum segment sizes that are lowered and that are not, at even and odd places, behind others.
 TCP_OPTIONS: tuple[list[tuple[str, Any]], ...] = (
     [],

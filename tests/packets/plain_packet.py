@@ -23,7 +23,7 @@ from scapy.packet import Raw
 from scapy.utils import checksum
 
 ICMP, ICMP6 = 1, 58
-CHECKSUM_PLACES = {TCP: 16, UDP: 6, ICMP6: 2}
+CHECKSUM_PLACES = {TCP: 16, UDP: 6, ICMP: 2, ICMP6: 2}
 
 
 class Drop(Exception):
@@ -106,46 +106,59 @@ def is_martian(source: Address, destination: Address) -> bool:
     return source.is_multicast or embeds
 
 
-def overhead_of(packet: Packet, target: Target) -> int:
-    return (20 if packet.version == 4 else 40) + (8 if target.forwarding == "gue" else 0)
+def overhead_of(target: Target) -> int:
+    return (20 if target.address.version == 4 else 40) + (8 if target.forwarding == "gue" else 0)
 
 
 def encapsulated(packet: Packet, target: Target, source: Address, client: Client) -> bytes:
-    """The outer IP packet."""
+    """The outer IP packet, of the family of the target's address."""
     inner, ends = packet.whole, {"src": str(source), "dst": str(target.address)}
     is_ipip = target.forwarding == "ipip"
     body = Raw(inner if is_ipip else gue(packet, target, source, client))
-    if packet.version == 4:
-        protocol = 4 if is_ipip else UDP
-        return bytes(IP(**ends, tos=inner[1], id=0, flags="DF", proto=protocol) / body)
+    protocol = {4: 4, 6: 41}[packet.version] if is_ipip else UDP
     first = int.from_bytes(inner[:4], "big")
-    outer = IPv6(**ends, nh=41 if is_ipip else UDP, tc=first >> 20 & 0xFF, fl=first & 0xFFFFF)
-    return bytes(outer / body)
+    if packet.version == 4:
+        traffic_class, label = inner[1], flow_number(client) >> 12
+    else:
+        traffic_class, label = first >> 20 & 0xFF, first & 0xFFFFF
+    if target.address.version == 4:
+        return bytes(IP(**ends, tos=traffic_class, id=0, flags="DF", proto=protocol) / body)
+    return bytes(IPv6(**ends, nh=protocol, tc=traffic_class, fl=label) / body)
 
 
 def gue(packet: Packet, target: Target, source: Address, client: Client) -> bytes:
     """UDP header and packet. Its checksum takes the one inside at its word."""
     header = UdpLayer(sport=gue_source_port(client), dport=target.gue_port, chksum=0)
     udp = bytes(header / Raw(packet.whole))
-    if packet.version == 4:
-        return udp
     at = CHECKSUM_PLACES[packet.protocol]
+    lacks_checksum = packet.protocol == UDP and packet.segment[at : at + 2] == b"\0\0"
+    if target.address.version == 4 or lacks_checksum:
+        return udp
     bare = packet.segment[:at] + b"\0\0" + packet.segment[at + 2 :]
-    right = right_checksum(packet.source, packet.destination, packet.protocol, bare, 6)
+    if packet.protocol == ICMP:  # RFC 792: over the message alone
+        right = checksum(bare)
+    else:
+        right = right_checksum(
+            packet.source, packet.destination, packet.protocol, bare, packet.version
+        )
     believed = bare[:at] + struct.pack("!H", right) + bare[at + 2 :]
     covered = udp[:8] + packet.whole[: packet.header] + believed
     outer = right_checksum(source, target.address, UDP, covered, 6)
     return udp[:6] + struct.pack("!H", outer) + packet.whole
 
 
-def gue_source_port(client: Client) -> int:
+def flow_number(client: Client) -> int:
     """The client's address as two little-endian words, v4-mapped, mixed with its port."""
     address = client[0].packed
     mapped = address if len(address) == 16 else bytes(10) + b"\xff\xff" + address
     low, high = struct.unpack("<QQ", mapped)
     (port,) = struct.unpack("<H", struct.pack("!H", client[1]))
     mixed: int = (low ^ high ^ port) * 0x9E3779B97F4A7C15 % 2**64
-    return 0xC000 | ((mixed ^ mixed >> 32) >> 16) % 2**14
+    return (mixed ^ mixed >> 32) % 2**32
+
+
+def gue_source_port(client: Client) -> int:
+    return 0xC000 | (flow_number(client) >> 16) % 2**14
 
 
 def too_big(packet: Packet, mtu: int) -> bytes:

@@ -92,7 +92,7 @@ std::vector<std::uint8_t> arbitrary_bytes(std::size_t count) {
   return *rc::gen::container<std::vector<std::uint8_t>>(count, rc::gen::arbitrary<std::uint8_t>());
 }
 
-// An IP packet of random bytes that has the lengths right, and over IPv6 the transport's checksum.
+// An IP packet of random bytes that has the lengths and checksums right.
 Segment arbitrary_segment(bool is_v4, const std::vector<std::uint8_t>& payload) {
   const bool is_tcp = *rc::gen::arbitrary<bool>();
   const std::uint32_t ip_header = is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES;
@@ -110,21 +110,30 @@ Segment arbitrary_segment(bool is_v4, const std::vector<std::uint8_t>& payload) 
   out.parsed.ip_bytes = ip_header + l4_bytes;
   out.parsed.source = is_v4 ? v4_words_at(ip + MR_IPV4_SOURCE) : words_at(ip + MR_IPV6_SOURCE);
   out.parsed.source_port_protocol = load<std::uint16_t>(l4);
-  if (is_v4) return out;
-  ip[0] = static_cast<std::uint8_t>(0x60 | (ip[0] & 0x0f));
-  store(ip + MR_IPV6_PAYLOAD_LENGTH, to_be16(l4_bytes));
-  ip[MR_IPV6_NEXT_HEADER] = out.parsed.protocol;
+  if (is_v4) {
+    ip[0] = MR_IPV4_NO_OPTIONS;
+    store(ip + MR_IPV4_TOTAL_LENGTH, to_be16(static_cast<std::uint16_t>(out.parsed.ip_bytes)));
+    ip[MR_IPV4_PROTOCOL] = out.parsed.protocol;
+    store(ip + MR_IPV4_CHECKSUM, std::uint16_t{0});
+    store(ip + MR_IPV4_CHECKSUM, static_cast<std::uint16_t>(~mr_fold(sum_bytes({ip, 20}))));
+  } else {
+    ip[0] = static_cast<std::uint8_t>(0x60 | (ip[0] & 0x0f));
+    store(ip + MR_IPV6_PAYLOAD_LENGTH, to_be16(l4_bytes));
+    ip[MR_IPV6_NEXT_HEADER] = out.parsed.protocol;
+  }
   if (!is_tcp) store(l4 + MR_UDP_LENGTH, to_be16(l4_bytes));
   std::uint8_t* checksum = l4 + (is_tcp ? MR_TCP_CHECKSUM : MR_UDP_CHECKSUM);
   store(checksum, std::uint16_t{0});
+  const std::size_t addr_bytes = is_v4 ? 4 : 16;
   const std::uint16_t right =
-      transport_checksum({ip + MR_IPV6_SOURCE, 16}, {ip + MR_IPV6_DESTINATION, 16},
+      transport_checksum({ip + (is_v4 ? MR_IPV4_SOURCE : MR_IPV6_SOURCE), addr_bytes},
+                         {ip + (is_v4 ? MR_IPV4_DESTINATION : MR_IPV6_DESTINATION), addr_bytes},
                          out.parsed.protocol, {l4, std::size_t{l4_bytes}});
   store(checksum, right == 0 && !is_tcp ? std::uint16_t{0xffff} : right);
   return out;
 }
 
-template <mr_forwarding kForwarding>
+template <typename Outer, mr_forwarding kForwarding>
 Packet encapsulated(Segment& segment) {
   mr_target target{};
   mr_addr source{};
@@ -138,17 +147,23 @@ Packet encapsulated(Segment& segment) {
                 .nic = 0,
                 .reserved = 0};
   if (segment.parsed.is_v4) {
-    encapsulate<Ipv4Frame, kForwarding>(packet, segment.parsed, target, source);
+    encapsulate<Ipv4Frame, Outer, kForwarding>(packet, segment.parsed, target, source);
   } else {
-    encapsulate<Ipv6Frame, kForwarding>(packet, segment.parsed, target, source);
+    encapsulate<Ipv6Frame, Outer, kForwarding>(packet, segment.parsed, target, source);
   }
   return packet;
 }
 
+template <mr_forwarding kForwarding>
+Packet encapsulated(Segment& segment, bool outer_is_v4) {
+  return outer_is_v4 ? encapsulated<Ipv4Frame, kForwarding>(segment)
+                     : encapsulated<Ipv6Frame, kForwarding>(segment);
+}
+
 RC_GTEST_PROP(encapsulation, outer_udp_checksum_is_that_of_all_it_covers,
               (const std::vector<std::uint8_t>& payload)) {
-  Segment segment = arbitrary_segment(false, payload);
-  const Packet packet = encapsulated<MR_FORWARDING_GUE>(segment);
+  Segment segment = arbitrary_segment(*rc::gen::arbitrary<bool>(), payload);
+  const Packet packet = encapsulated<MR_FORWARDING_GUE>(segment, false);
   std::uint8_t* ip = packet.data + MR_ETH_BYTES;
   std::uint8_t* udp = ip + MR_IPV6_BYTES;
   const std::uint16_t written = load<std::uint16_t>(udp + MR_UDP_CHECKSUM);
@@ -162,18 +177,19 @@ RC_GTEST_PROP(encapsulation, outer_udp_checksum_is_that_of_all_it_covers,
 
 RC_GTEST_PROP(encapsulation, inner_packet_is_untouched_and_outer_header_sums_up,
               (const std::vector<std::uint8_t>& payload)) {
-  const bool is_v4 = *rc::gen::arbitrary<bool>();
+  const bool outer_is_v4 = *rc::gen::arbitrary<bool>();
   const auto forwarding = *rc::gen::element<std::uint8_t>(MR_FORWARDING_IPIP, MR_FORWARDING_GUE);
-  Segment segment = arbitrary_segment(is_v4, payload);
+  Segment segment = arbitrary_segment(*rc::gen::arbitrary<bool>(), payload);
   const std::vector<std::uint8_t> before(segment.frame.begin() + kHeadroom + MR_ETH_BYTES,
                                          segment.frame.end());
-  const Packet packet = forwarding == MR_FORWARDING_IPIP ? encapsulated<MR_FORWARDING_IPIP>(segment)
-                                                         : encapsulated<MR_FORWARDING_GUE>(segment);
-  const std::uint32_t overhead = mr_outer_bytes(forwarding, is_v4);
+  const Packet packet = forwarding == MR_FORWARDING_IPIP
+                            ? encapsulated<MR_FORWARDING_IPIP>(segment, outer_is_v4)
+                            : encapsulated<MR_FORWARDING_GUE>(segment, outer_is_v4);
+  const std::uint32_t overhead = mr_outer_bytes(forwarding, outer_is_v4);
   RC_ASSERT(packet.length == MR_ETH_BYTES + overhead + before.size());
   RC_ASSERT(packet.headroom == kHeadroom - overhead);
   RC_ASSERT(std::equal(before.begin(), before.end(), packet.data + MR_ETH_BYTES + overhead));
-  if (is_v4) RC_ASSERT(ipv4_checksum_holds(packet.data + MR_ETH_BYTES));
+  if (outer_is_v4) RC_ASSERT(ipv4_checksum_holds(packet.data + MR_ETH_BYTES));
 }
 
 // ---- flow table

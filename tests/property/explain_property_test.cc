@@ -58,9 +58,14 @@ void change(SmallNode& node, const Family& family) {
     if (happens_once_in(4)) target.next_hop.flags = 0;
     if (happens_once_in(4)) target.flags &= static_cast<std::uint8_t>(~MR_TARGET_KEEPS_FLOWS);
     if (happens_once_in(2)) target.mtu = 1500;
+    if (mr_encapsulates(forwarding) && happens_once_in(2)) {
+      target.addr = test::addr_of(core::is_v4(target.addr) ? "2001:db8:3::11" : "10.0.3.11");
+    }
   }
   node.builder.add_local_addr(test::addr_of(family.node_addr));
-  if (!happens_once_in(3)) node.builder.set_encap_source(test::addr_of(family.node_addr));
+  for (const Family& each : kFamilies) {
+    if (!happens_once_in(3)) node.builder.set_encap_source(test::addr_of(each.node_addr));
+  }
   node.builder.add_listener({.vip_addr = test::addr_of(family.vips.front()),
                              .port = 53,
                              .protocol = MR_PROTOCOL_UDP,

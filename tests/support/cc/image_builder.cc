@@ -13,6 +13,7 @@
 #include "controlplane/lookup/maglev.h"
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/rules/forwarding_rule.h"
 
 namespace millrace::test {
 namespace {
@@ -205,6 +206,7 @@ std::vector<mr_target> ImageBuilder::targets() const {
     target.protocol = from.spec.protocol;
     target.flags = from.spec.flags;
     target.forwarding = group.forwarding;
+    target.outer_version = mr_outer_version(group.forwarding, core::is_v4(target.addr));
     target.mtu = from.spec.mtu;
     target.mss_max = from.spec.mss_max;
     if (group.forwarding == MR_FORWARDING_GUE) target.encap_port_be = to_be16(group.encap_port);

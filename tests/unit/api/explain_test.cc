@@ -208,6 +208,19 @@ TEST_F(ExplainTest, encapsulated_flow_tells_how_it_travels_or_why_not) {
   EXPECT_TRUE(says(sent, "port 6080; packets over 1472 bytes are answered with an MTU of 1472"));
 }
 
+TEST_F(ExplainTest, mtu_told_is_that_of_the_vips_family) {
+  node_.builder.group(0).forwarding = MR_FORWARDING_IPIP;
+  for (std::uint32_t slot : {0u, 1u}) {
+    node_.builder.target(slot).addr = test::addr_of("2001:db8:1::11");
+    node_.builder.target(slot).mtu = 1300;
+  }
+  node_.builder.set_encap_source(test::addr_of("2001:db8:1::1"));
+  node_.publish(2);
+  const auto sent = explain(question("192.0.2.1", 1000, "203.0.113.10"));
+  EXPECT_TRUE(says(sent, "it travels by ipip from 2001:db8:1::1 to 2001:db8:1::11"));
+  EXPECT_TRUE(says(sent, "packets over 1260 bytes are answered with an MTU of 1260"));
+}
+
 TEST_F(ExplainTest, engine_that_lags_or_is_gone_is_mentioned) {
   node_.controller.state.engine.adopted_generation = 0;
   EXPECT_TRUE(says(explain(question("192.0.2.1", 1, "203.0.113.10")), "still runs generation 0"));

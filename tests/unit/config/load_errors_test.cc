@@ -311,8 +311,9 @@ const std::vector<BadConfig> kListeners = {
      with_listener(kTcp + "default_target_group: six"),
      {"f:5:53: load_balancers[0].listeners[0].default_target_group: the load "
       "balancer has the IPv4 address 203.0.113.10 (line 3) but target group \"six\" "
-      "has IPv6 targets; name a group for each family: default_target_groups: {ipv4: "
-      "..., ipv6: ...}"}},
+      "has IPv6 targets, which millrace.forwarding: nat cannot reach; name a group for each "
+      "family: default_target_groups: {ipv4: ..., ipv6: ...}, or let the group forward by ipip or "
+      "gue"}},
     {"both forms",
      with_listener(kTcp + "default_target_group: tcp, default_target_groups: {ipv4: tcp}"),
      {"f:5:81: load_balancers[0].listeners[0].default_target_groups: "
@@ -369,8 +370,9 @@ const std::vector<BadConfig> kListeners = {
      "target_groups: [{name: four, protocol: TCP, port: 80, targets: [{id: 10.0.0.1}]}]\n",
      {"f:4:63: load_balancers[0].listeners[0].default_target_group: the load "
       "balancer has the IPv6 address 2001:db8::10 (line 3) but target group \"four\" "
-      "has IPv4 targets; name a group for each family: default_target_groups: {ipv4: "
-      "..., ipv6: ...}"}},
+      "has IPv4 targets, which millrace.forwarding: nat cannot reach; name a group for each "
+      "family: default_target_groups: {ipv4: ..., ipv6: ...}, or let the group forward by ipip or "
+      "gue"}},
     {"asymmetric returns with a listener of two VIPs",
      "load_balancers:\n- name: a\n  addresses: [203.0.113.10, 203.0.113.11]\n"
      "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"

@@ -91,6 +91,23 @@ TEST(LoadTest, health_check_timeout_default_follows_protocol_and_interval) {
   EXPECT_EQ(timeout_of("attributes: {millrace.health_check.timeout_milliseconds: 50}"), 50u);
 }
 
+TEST(LoadTest, group_that_encapsulates_serves_vips_of_both_families) {
+  for (const char* forwarding : {"ipip", "gue"}) {
+    for (const char* target : {"10.0.0.1", "fd00::1"}) {
+      const Config config = load_good(
+          std::string("load_balancers:\n- name: web\n"
+                      "  addresses: [203.0.113.10, \"2001:db8::10\"]\n"
+                      "  listeners: [{protocol: TCP, port: 80, default_target_group: web}]\n"
+                      "target_groups: [{name: web, protocol: TCP, port: 80, attributes: "
+                      "{millrace.forwarding: ") +
+          forwarding + "}, targets: [{id: \"" + target + "\"}]}]\n");
+      const Listener& listener = config.load_balancers[0].listeners[0];
+      EXPECT_EQ(listener.default_target_group_v4, "web");
+      EXPECT_EQ(listener.default_target_group_v6, "web");
+    }
+  }
+}
+
 TEST(LoadTest, listener_names_a_group_per_address_family) {
   const Config config = load_good(R"(
 load_balancers:

@@ -24,8 +24,11 @@ class AlarmsTest : public ::testing::Test {
     engine_.nics = {{.name = "eth0", .twin = "mr0", .mac = "", .link_up = true}};
   }
   std::vector<Alarm> alarms(std::vector<Alarm> noted = {}) const {
-    return all_alarms(std::move(noted),
-                      {.state = state_, .engine = engine_, .given = given_, .routes = node_});
+    return all_alarms(std::move(noted), {.state = state_,
+                                         .engine = engine_,
+                                         .given = given_,
+                                         .routes = node_,
+                                         .path_mtus = path_mtus_});
   }
   std::vector<AlarmKind> kinds(std::vector<Alarm> noted = {}) const {
     std::vector<AlarmKind> kinds;
@@ -37,6 +40,7 @@ class AlarmsTest : public ::testing::Test {
     group.settings.name = "web";
     group.settings.forwarding = forwarding;
     group.is_in_use = true;
+    group.vips = {ip("203.0.113.10")};
     const TargetKey key{.group = "web", .address = ip("10.0.1.11"), .port = 8080};
     TargetRecord& target = group.targets[key];
     target.key = key;
@@ -49,6 +53,7 @@ class AlarmsTest : public ::testing::Test {
 
   test::FakeNode node_;
   ControlState state_;
+  PathMtus path_mtus_;
   EngineSnapshot engine_;
   ImageContents given_;
 };
@@ -101,6 +106,17 @@ TEST_F(AlarmsTest, encapsulation_needs_a_source_and_room) {
   node_.next_hops[ip("10.0.1.11")].mtu = 595;
   ASSERT_THAT(kinds(), ElementsAre(AlarmKind::mtu));
   EXPECT_THAT(alarms()[0].text, HasSubstr("at least 596"));
+}
+
+TEST_F(AlarmsTest, room_is_that_for_packets_of_the_vips_family) {
+  (void)add_target(Forwarding::ipip);
+  given_.encap_source_v4 = ip("10.0.0.1").addr;
+  state_.groups["web"].vips = {ip("203.0.113.10"), ip("2001:db8::10")};
+  node_.next_hops[ip("10.0.1.11")].mtu = 1300;
+  EXPECT_THAT(kinds(), IsEmpty());
+  node_.next_hops[ip("10.0.1.11")].mtu = 1299;
+  ASSERT_THAT(kinds(), ElementsAre(AlarmKind::mtu));
+  EXPECT_THAT(alarms()[0].text, HasSubstr("IPv6 packets of 1280 bytes do not fit the MTU of 1299"));
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ class SurroundingsTest : public ::testing::Test {
                                             .text = ""};
   }
   WayToTarget way(std::uint64_t now_ns) const {
-    return reader_.way_to_targets(in_force_, now_ns)(target_);
+    return reader_.way_to_targets(in_force_, now_ns)(target_, group_);
   }
 
   static constexpr std::uint64_t kOpened = 1000 * kSecondNs;
@@ -50,7 +50,9 @@ class SurroundingsTest : public ::testing::Test {
   test::FakeNode node_;
   FakeEngine engine_{dir_.path()};
   EngineWatch watch_{dir_.path()};
-  SurroundingsReader reader_{node_, watch_, kOpened};
+  PathMtus path_mtus_;
+  SurroundingsReader reader_{node_, path_mtus_, watch_, kOpened};
+  GroupState group_;
   TargetRecord target_;
   mr_target before_target_{};
   mr_addr before_addr_ = ip("10.0.0.1").addr;
@@ -124,7 +126,7 @@ TEST_F(SurroundingsTest, addresses_in_force_stay_while_nobody_tells_which_nics_t
   ASSERT_TRUE(unseen.is_unseen());
   image_.nic_addrs[0].v4 = ip("10.9.9.9").addr;
   node_.addresses = {{.twin_index = FakeEngine::kTwinIndex, .address = ip("10.0.0.7")}};
-  const SurroundingsReader reader(node_, unseen, kOpened);
+  const SurroundingsReader reader(node_, path_mtus_, unseen, kOpened);
   const ControlState state;
   EXPECT_EQ(IpAddress{reader.read(state, in_force_, kLater).nic_addrs.at(0).v4}, ip("10.9.9.9"));
 }
