@@ -9,13 +9,14 @@
 //   claim.bpf.h     room for new flows                   start.bpf.h   new flows
 //   track.bpf.h     TCP state, ends of flows             known.bpf.h   known ones not going on
 //   replies.bpf.h   replies whose flow is in doubt       passing.bpf.h ICMP to VIPs, fragments
-//   error.bpf.h     ICMP errors about flows
+//   error.bpf.h     ICMP errors about flows          fragment.bpf.h fragments of UDP
 //   answer.bpf.h    ARP, ND, echo, "too big"             reset.bpf.h   RST
 //   link.bpf.h      whose MAC address, priority tags
 //
 // Known flows take no call and, but for the redirect to another nic and the room for an outer
 // header, no helper that the kernel does not inline.
 #include "bpf/error.bpf.h"
+#include "bpf/fragment.bpf.h"
 #include "bpf/known.bpf.h"
 #include "bpf/link.bpf.h"
 #include "bpf/parse.bpf.h"
@@ -140,6 +141,13 @@ OUT_OF_LINE int drop_or_punt(struct xdp_md* ctx, struct packet* p) {
   return punt(p);
 }
 
+INLINE int handle_fragment(struct xdp_md* ctx, struct packet* p) {
+  if (!open_fragment(ctx, p)) return drop_or_punt(ctx, p);
+  const uint8_t* frame = packet_start(ctx);
+  if (!has_room(frame, MR_ETH_BYTES, packet_end(ctx))) return drop(p, MR_DROP_MALFORMED_L2);
+  return pass_fragment(ctx, p, last_hop_word(frame + MR_ETH_SOURCE, p->nic));
+}
+
 INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
@@ -148,6 +156,7 @@ INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   int done = SEND_TO_TARGET;
   if (UNLIKELY(shape != SHAPE_TRANSPORT)) {
     if (shape == SHAPE_DROP) return drop(p, p->reason);
+    if (shape == SHAPE_FRAGMENT) return handle_fragment(ctx, p);
     if (shape != SHAPE_ICMP) return drop_or_punt(ctx, p);
     done = pass_error(ctx, p);
     if (done == NOT_OURS) return handle_icmp(ctx, p);

@@ -45,6 +45,7 @@ enum shape {
   SHAPE_DROP,        // nobody's packet: `reason` says why
   SHAPE_SUSPICIOUS,  // an IP packet with an unusable part: drop if to a VIP, else punt
   SHAPE_ICMP,        // ICMP or ICMPv6, header whole
+  SHAPE_FRAGMENT,    // of whatever protocol: open_fragment() finds out
 };
 
 struct packet {

@@ -74,11 +74,11 @@ INLINE enum shape parse_ipv4(struct packet* p, const uint8_t* frame, const uint8
   if (!mr_ipv4_checksum_holds(load64(ip), load64(ip + 8), load32(ip + 16))) {
     return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_CHECKSUM);
   }
-  if ((load16(ip + MR_IPV4_FRAGMENT) & bpf_htons(MR_IPV4_FRAGMENT_MASK)) != 0) {
-    return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_FRAGMENT);
-  }
   if (mr_is_martian_v4((uint8_t)source, source == destination)) {
     return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
+  }
+  if ((load16(ip + MR_IPV4_FRAGMENT) & bpf_htons(MR_IPV4_FRAGMENT_MASK)) != 0) {
+    return SHAPE_FRAGMENT;
   }
   if (LIKELY(mr_is_transport(p->protocol))) {
     return parse_transport(p, ip + MR_IPV4_BYTES, p->ip_bytes - MR_IPV4_BYTES, end);
@@ -113,5 +113,6 @@ INLINE enum shape parse_ipv6(struct packet* p, const uint8_t* frame, const uint8
   if (LIKELY(mr_is_transport(p->protocol))) {
     return parse_transport(p, ip + MR_IPV6_BYTES, payload_bytes, end);
   }
+  if (p->protocol == MR_PROTOCOL_FRAGMENT) return SHAPE_FRAGMENT;
   return refuse(p, SHAPE_SUSPICIOUS, mr_reason_of_next_header(p->protocol));
 }

@@ -125,6 +125,7 @@ class Traffic:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.under_way: dict[int, tuple[str, str, int]] = {}  # by family, the newest datagram
 
     def frame(self) -> bytes:
         pick = self.random.random()
@@ -134,6 +135,8 @@ class Traffic:
         packet = self.reply(family) if pick < 0.35 else self.request(family)
         if pick > 0.92:
             packet = self.rare(family, pick)
+        elif pick > 0.84:
+            packet = self.piece(family)
         node = self.random.choices((NODE, VRRP, FOREIGN), (94, 3, 3))[0]
         frame = bytes(Ether(src=self.random.choice(ROUTERS), dst=node) / packet)
         if self.random.random() < 0.03:
@@ -230,6 +233,34 @@ class Traffic:
             return packet / ICMP(type=kind, code=4, nexthopmtu=1400) / Raw(quote)
         layers = (ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, ICMPv6ParamProblem)
         return packet / self.random.choice(layers)() / Raw(quote)
+
+    def piece(self, family: int) -> Packet:
+        """Of a request or an answer; most are in good faith."""
+        source, destination = self.random.choice(CLIENTS[family]), self.random.choice(VIPS[family])
+        ports = (self.random.choice((40000, 40001)), self.random.choice(UDP_PORTS))
+        if self.random.random() < 0.4:
+            source, destination = TARGETS[family], self.random.choice(CLIENTS[family])
+            ports = (self.random.choice((5353, 5353, 2049)), self.random.choice((40000, 40001)))
+        if self.random.random() < 0.05:
+            source = self.random.choice(ODD_SOURCES[family])
+        data = self.random.randbytes(self.random.choice((0, 8, 9, 16, 1400, 1424, 1440)))
+        body: Packet = Raw(data)
+        offset = self.random.choice((0, 0, 0, 0, 2, 3, 178, 1, 8187, 8190, 8191))
+        more = self.random.choice((1, 1, 1, 0))
+        number = self.random.randrange(3)
+        if family in self.under_way and offset > 0:
+            source, destination, number = self.under_way[family]
+        if offset == 0:
+            stated = self.random.choice((2000, 2000, 2000, 8, 7, len(data) + 8, len(data) + 9))
+            checksum = self.random.choice((0, 1, 0xFFFF, self.random.randrange(65536)))
+            body = UDP(sport=ports[0], dport=ports[1], len=stated, chksum=checksum) / body
+            self.under_way[family] = (source, destination, number)
+        protocol = self.random.choices((17, 6, 58), (97, 2, 1))[0]
+        ip = self.ip(family, source, destination)
+        if family == 4:
+            ip.id, ip.flags, ip.frag, ip.proto = number, more, offset, protocol
+            return ip / body
+        return ip / IPv6ExtHdrFragment(offset=offset, m=more, id=number, nh=protocol) / body
 
     def passing(self, family: int) -> Packet:
         """What a target sends besides: a fragment of an answer, or an ICMP error to a client."""
