@@ -93,6 +93,11 @@ INLINE struct datagram* ask_for_datagram(const struct packet* p, uint32_t id) {
 // Finds out the ports. False when the fragment is not forwarded, for p->reason if it is to a VIP.
 OUT_OF_LINE _Bool open_fragment(struct xdp_md* ctx, struct packet* p) {
   struct fragment fragment;
+  if (p->is_v4 && mr_is_martian_v4((uint8_t)(p->source.high >> 32),
+                                   is_same_addr(p->source, p->destination))) {
+    p->reason = MR_DROP_MARTIAN;
+    return 0;
+  }
   p->reason = MR_DROP_FRAGMENT;
   if (!read_fragment(ctx, p, &fragment) || fragment.protocol != MR_PROTOCOL_UDP) return 0;
   const uint32_t data_bytes = p->ip_bytes - fragment.header_bytes;
@@ -137,36 +142,29 @@ OUT_OF_LINE _Bool open_fragment(struct xdp_md* ctx, struct packet* p) {
 
 // ---- towards a target
 
-// The sum of more bytes than sum_of_packet() takes: of any packet that fits a page.
+// The sum of more bytes than sum_of_packet() takes: of any packet that fits a page. First what is
+// left over by the steps, then the steps, then an odd last byte. Each part finds its place anew, so
+// that the verifier need not follow every way through the parts before it.
 enum {
   LONG_SUM_BYTES_MAX = 4096,
   LONG_SUM_STEP = 32,
 };
 VERIFIED_ONCE uint64_t sum_of_long_packet(struct xdp_md* ctx, uint32_t offset, uint32_t bytes) {
   const uint8_t* end = packet_end(ctx);
-  const uint8_t* at = packet_start(ctx) + (offset & 0xff);
-  uint64_t sum = 0;
+  const uint8_t* start = packet_start(ctx) + (offset & 0xff);
+  const uint32_t left_over = bytes & (LONG_SUM_STEP - 2);
+  uint64_t sum = sum_of_packet(ctx, offset, left_over);
+  const uint8_t* at = start + left_over;
 #pragma clang loop unroll(disable)
-  for (uint32_t i = 0; i < LONG_SUM_BYTES_MAX; i += LONG_SUM_STEP) {
-    if (bytes < LONG_SUM_STEP || at + LONG_SUM_STEP > end) break;
+  for (uint32_t i = 0; i < LONG_SUM_BYTES_MAX / LONG_SUM_STEP; ++i) {
+    if (i >= bytes / LONG_SUM_STEP || at + LONG_SUM_STEP > end) break;
     sum += (uint64_t)load32(at) + load32(at + 4) + load32(at + 8) + load32(at + 12);
     sum += (uint64_t)load32(at + 16) + load32(at + 20) + load32(at + 24) + load32(at + 28);
     at += LONG_SUM_STEP;
-    bytes -= LONG_SUM_STEP;
   }
-#pragma clang loop unroll(disable)
-  for (uint32_t i = 0; i < LONG_SUM_STEP; i += 2) {
-    if (i >= bytes) break;
-    if (i + 1 == bytes) {
-      if (at + 1 > end) break;
-      sum += *at;
-      break;
-    }
-    if (at + 2 > end) break;
-    sum += load16(at);
-    at += 2;
-  }
-  return sum;
+  if ((bytes & 1) == 0) return sum;
+  const uint8_t* last = start + ((bytes - 1) & (LONG_SUM_BYTES_MAX - 1));
+  return last + 1 > end ? sum : sum + *last;
 }
 
 // gue's checksum over IPv6 of a whole packet follows from the inner one, which here covers more

@@ -17,10 +17,10 @@
 namespace millrace::core {
 namespace {
 
-// A whole UDP packet without a checksum (RFC 768). Over IPv6 the outer checksum is derived from the
-// inner one, so such a packet cannot be encapsulated in UDP.
+// A UDP packet without a checksum (RFC 768). Over IPv6 the outer checksum is derived from the inner
+// one, so such a packet cannot be encapsulated in UDP.
 bool lacks_checksum(const Packet& packet, const Parsed& parsed) {
-  return parsed.protocol == MR_PROTOCOL_UDP && parsed.shape == Shape::transport &&
+  return parsed.protocol == MR_PROTOCOL_UDP &&
          load<std::uint16_t>(packet.data + parsed.l4_offset() + MR_UDP_CHECKSUM) == 0;
 }
 

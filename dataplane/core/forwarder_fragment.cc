@@ -89,9 +89,11 @@ Verdict Forwarder::leave_fragment(const Packet& packet, const Parsed& parsed) no
 Verdict Forwarder::send_fragment_to_target(Packet& packet, const Parsed& parsed,
                                            const mr_flow_record& flow,
                                            const mr_target& target) noexcept {
+  Parsed inner = parsed;
+  inner.protocol = MR_PROTOCOL_FRAGMENT;  // nobody is to look for a UDP header in it
   const Verdict verdict = mr_translates(target.forwarding)
                               ? send_translated_to_target(packet, parsed, flow, target)
-                              : send_whole_to_target(packet, parsed, flow, target);
+                              : send_whole_to_target(packet, inner, flow, target);
   if (verdict.kind() != VerdictKind::forward) return verdict;
   if (target.forwarding == MR_FORWARDING_GUE && !parsed.is_v4) write_outer_checksum(packet);
   count(MR_COUNTER_FRAGMENTS_FORWARDED);
