@@ -10,13 +10,13 @@ What asks several times asks all endpoints that lead to the same targets by turn
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import socket
 import struct
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -147,18 +147,24 @@ class LargeExchange:
         self._number = 0
 
     def ask(self, query_bytes: int = 100, *, name: str = LARGE, tries: int = 5) -> tuple[str, int]:
-        """The target that answered, and the bytes of its answer. A query that was lost is sent
-        again: a sender may have to learn how large its packets may be."""
+        """The target that answered, and the bytes of its answer. A query that was lost, or of which
+        the sender had to learn that its packets were too large, is sent again."""
         for _ in range(tries):
-            self._number += 1
-            self._socket.send(self._query(query_bytes, name))
-            with suppress(TimeoutError):
-                said = self._socket.recv(65536)
-                while said[:2] != struct.pack("!H", self._number):
-                    said = self._socket.recv(65536)
-                assert not said[2] & 2, "truncated"
-                return said[said.index(b"\xc0\x0c") + 13 :][:2].decode(), len(said)
+            try:
+                return self._ask_once(query_bytes, name)
+            except OSError as error:
+                if not isinstance(error, TimeoutError) and error.errno != errno.EMSGSIZE:
+                    raise
         raise TimeoutError(f"no answer to {query_bytes} bytes")
+
+    def _ask_once(self, query_bytes: int, name: str) -> tuple[str, int]:
+        self._number += 1
+        self._socket.send(self._query(query_bytes, name))
+        said = self._socket.recv(65536)
+        while said[:2] != struct.pack("!H", self._number):
+            said = self._socket.recv(65536)
+        assert not said[2] & 2, "truncated"
+        return said[said.index(b"\xc0\x0c") + 13 :][:2].decode(), len(said)
 
     def _query(self, query_bytes: int, name: str) -> bytes:
         labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
