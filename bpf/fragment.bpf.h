@@ -45,6 +45,10 @@ struct fragment {
   uint8_t protocol;
 };
 
+enum {
+  HEADERS_MASK = 63,  // for verifiers that forget how many bytes headers have
+};
+
 INLINE _Bool read_fragment(struct xdp_md* ctx, const struct packet* p, struct fragment* fragment) {
   const uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
   const uint8_t* end = packet_end(ctx);
@@ -121,7 +125,7 @@ OUT_OF_LINE _Bool open_fragment(struct xdp_md* ctx, struct packet* p) {
     set_ports(p, ports);
     return 1;
   }
-  const uint8_t* udp = packet_start(ctx) + MR_ETH_BYTES + fragment.header_bytes;
+  const uint8_t* udp = packet_start(ctx) + MR_ETH_BYTES + (fragment.header_bytes & HEADERS_MASK);
   if (!has_room(udp, MR_UDP_BYTES, packet_end(ctx))) return 0;
   const uint32_t ports = load32(udp);
   if (!mr_fits_fragment(bpf_ntohs(load16(udp + MR_UDP_LENGTH)), kind, data_bytes)) {
@@ -196,7 +200,7 @@ INLINE void translate_fragment(struct xdp_md* ctx, const struct packet* p, _Bool
     if (!has_room(ip, MR_IPV6_BYTES, packet_end(ctx))) return;
     rewrite_ip(ip, 0, is_source, addr, ip_delta);
   }
-  uint8_t* udp = ip + fragment.header_bytes;
+  uint8_t* udp = ip + (fragment.header_bytes & HEADERS_MASK);
   if (fragment.place.offset_bytes != 0 || !has_room(udp, MR_UDP_BYTES, packet_end(ctx))) return;
   store16(udp + (is_source ? MR_L4_SOURCE_PORT : MR_L4_DESTINATION_PORT), port_be);
   store16(udp + MR_UDP_CHECKSUM, mr_updated_udp_checksum(load16(udp + MR_UDP_CHECKSUM), l4_delta));
