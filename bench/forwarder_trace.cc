@@ -120,6 +120,9 @@ class Trace {
 
   void write_burst() {
     write_requests();
+    for (std::uint32_t i = 0; chosen_.way == Way::cut && i < core::kBurstMax; ++i) {
+      cut_datagram(frame(i));
+    }
     if (chosen_.way != Way::reply) return;
     balancer_.process(burst_);
     turn_burst_round();

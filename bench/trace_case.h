@@ -15,6 +15,7 @@ enum class Way : std::uint8_t {
   hit,      // to a VIP, of a known flow
   reply,    // from a target, of a known flow
   opening,  // the first of its flow
+  cut,      // as hit, but the first fragment of a longer datagram over IPv4
 };
 
 struct TraceCase {
@@ -33,6 +34,7 @@ inline constexpr TraceCase kTraceCases[] = {
     {"nat tcp4 hit", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
     {"nat tcp6 hit", Way::hit, false, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
     {"nat udp4 hit", Way::hit, true, MR_PROTOCOL_UDP, MR_FORWARDING_NAT},
+    {"nat udp4 fragment", Way::cut, true, MR_PROTOCOL_UDP, MR_FORWARDING_NAT},
     {"nat tcp4 reply", Way::reply, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
     {"nat tcp6 reply", Way::reply, false, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
     {"nat tcp4 new", Way::opening, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT},
@@ -44,6 +46,18 @@ inline constexpr TraceCase kTraceCases[] = {
     {"gue tcp4 hit", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_GUE},
     {"gue tcp6 hit", Way::hit, false, MR_PROTOCOL_TCP, MR_FORWARDING_GUE},
 };
+
+// Makes a datagram over IPv4 the first fragment of a longer one.
+inline void cut_datagram(std::uint8_t* frame) {
+  std::uint8_t* ip = frame + MR_ETH_BYTES;
+  const auto before = core::load<std::uint16_t>(ip + MR_IPV4_FRAGMENT);
+  const std::uint16_t after = core::to_be16(MR_IPV4_MORE_FRAGMENTS);
+  const auto checksum = core::load<std::uint16_t>(ip + MR_IPV4_CHECKSUM);
+  core::store(ip + MR_IPV4_FRAGMENT, after);
+  core::store(ip + MR_IPV4_CHECKSUM,
+              mr_updated_checksum(checksum, mr_checksum_delta(before, after)));
+  core::store(ip + MR_IPV4_BYTES + MR_UDP_LENGTH, core::to_be16(2000));
+}
 
 inline constexpr std::uint32_t kKnownFlows = 1000;
 inline constexpr std::uint8_t kNodeMac[6] = {2, 0, 0, 0, 0, 0};

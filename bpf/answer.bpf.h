@@ -6,6 +6,7 @@
 #include "bpf/checksum.bpf.h"
 #include "bpf/config.bpf.h"
 #include "dataplane/rules/forwarding_rule.h"
+#include "dataplane/rules/fragment_rule.h"
 
 INLINE void swap32(uint8_t* a, uint8_t* b) {
   const uint32_t first = load32(a);
@@ -166,6 +167,22 @@ INLINE int answer_echo(struct xdp_md* ctx, struct packet* p) {
 
 // ---- ICMP errors of the node's own (RFC 792, RFC 1191; RFC 4443 sections 3.2 and 3.3)
 
+// Whether the sender is told what became of its packet (mr_is_answered()). An IPv6 packet that is
+// refused has no other header than a fragment's between IP and transport.
+OUT_OF_LINE _Bool is_answered(struct xdp_md* ctx, const struct packet* p) {
+  const uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
+  const uint8_t* end = packet_end(ctx);
+  if (p->is_v4) {
+    if (!has_room(ip, MR_IPV4_BYTES, end)) return 0;
+    return mr_is_answered(mr_fragment_place_v4(bpf_ntohs(load16(ip + MR_IPV4_FRAGMENT))));
+  }
+  const uint8_t* header = ip + MR_IPV6_BYTES;
+  if (!has_room(header, MR_IPV6_FRAGMENT_BYTES, end)) return 0;
+  if (ip[MR_IPV6_NEXT_HEADER] != MR_PROTOCOL_FRAGMENT) return 1;
+  return mr_is_answered(
+      mr_fragment_place_v6(bpf_ntohs(load16(header + MR_IPV6_FRAGMENT_WORD))));
+}
+
 // From `p->own`. `head`: type and code as they lie in the message. Once for both families and all
 // errors, since the program's instructions are counted.
 OUT_OF_LINE int answer_with_error(struct xdp_md* ctx, struct packet* p, uint32_t head,
@@ -219,6 +236,7 @@ OUT_OF_LINE int answer_with_error(struct xdp_md* ctx, struct packet* p, uint32_t
 // IPv4's "do not fragment" is not set: the node can't fragment, and the packet would vanish in
 // silence.
 INLINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
+  if (!is_answered(ctx, p)) return drop(p, MR_DROP_TOO_BIG);
   if (!take(p, &p->cpu->too_bigs_left)) return drop(p, MR_DROP_RATE_LIMITED);
   const uint32_t head = p->is_v4 ? MR_ICMPV4_UNREACHABLE | MR_ICMPV4_FRAGMENTATION_NEEDED << 8
                                  : MR_ICMPV6_PACKET_TOO_BIG;
@@ -231,7 +249,7 @@ INLINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
 OUT_OF_LINE int answer_expired(struct xdp_md* ctx, struct packet* p) {
   const struct mr_nic_addrs* own = &p->root->nic_addrs[p->nic % MR_NIC_COUNT_MAX];
   p->own = words_at(p->is_v4 ? own->v4.bytes : own->v6.bytes);
-  if ((p->own.low | p->own.high) == 0) return drop(p, MR_DROP_TTL_EXPIRED);
+  if ((p->own.low | p->own.high) == 0 || !is_answered(ctx, p)) return drop(p, MR_DROP_TTL_EXPIRED);
   if (!take(p, &p->cpu->expiries_left)) return drop(p, MR_DROP_RATE_LIMITED);
   const uint32_t head = p->is_v4 ? MR_ICMPV4_TIME_EXCEEDED : MR_ICMPV6_TIME_EXCEEDED;
   count(p->cpu, MR_COUNTER_TIME_EXCEEDED_SENT);

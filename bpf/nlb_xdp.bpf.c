@@ -9,13 +9,14 @@
 //   claim.bpf.h     room for new flows                   start.bpf.h   new flows
 //   track.bpf.h     TCP state, ends of flows             known.bpf.h   known ones not going on
 //   replies.bpf.h   replies whose flow is in doubt       passing.bpf.h ICMP to VIPs, fragments
-//   error.bpf.h     ICMP errors about flows
+//   error.bpf.h     ICMP errors about flows          fragment.bpf.h fragments of UDP
 //   answer.bpf.h    ARP, ND, echo, "too big"             reset.bpf.h   RST
 //   link.bpf.h      whose MAC address, priority tags
 //
 // Known flows take no call and, but for the redirect to another nic and the room for an outer
 // header, no helper that the kernel does not inline.
 #include "bpf/error.bpf.h"
+#include "bpf/fragment.bpf.h"
 #include "bpf/known.bpf.h"
 #include "bpf/link.bpf.h"
 #include "bpf/parse.bpf.h"
@@ -132,7 +133,17 @@ OUT_OF_LINE int drop_or_punt(struct xdp_md* ctx, struct packet* p) {
   return punt(p);
 }
 
-INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
+INLINE int handle_fragment(struct xdp_md* ctx, struct packet* p) {
+  const uint8_t* frame = packet_start(ctx);
+  if (!has_room(frame, MR_ETH_BYTES, packet_end(ctx))) return drop(p, MR_DROP_MALFORMED_L2);
+  if (!open_fragment(ctx, p)) return drop_or_punt(ctx, p);
+  frame = packet_start(ctx);
+  if (!has_room(frame, MR_ETH_BYTES, packet_end(ctx))) return drop(p, MR_DROP_MALFORMED_L2);
+  return pass_fragment(ctx, p, last_hop_word(frame + MR_ETH_SOURCE, p->nic));
+}
+
+// Sets `is_fragment` and nothing else for what handle_fragment() handles.
+INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4, _Bool* is_fragment) {
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
   if (!has_room(frame, MR_ETH_BYTES, end)) return drop(p, MR_DROP_MALFORMED_L2);
@@ -140,6 +151,10 @@ INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   int done = SEND_TO_TARGET;
   if (UNLIKELY(shape != SHAPE_TRANSPORT)) {
     if (shape == SHAPE_DROP) return drop(p, p->reason);
+    if (shape == SHAPE_FRAGMENT) {
+      *is_fragment = 1;
+      return XDP_DROP;
+    }
     if (shape != SHAPE_ICMP) return drop_or_punt(ctx, p);
     done = pass_error(ctx, p);
     if (done == NOT_OURS) return handle_icmp(ctx, p);
@@ -209,10 +224,18 @@ INLINE int balance(struct xdp_md* ctx) {
       !is_local_mac(p.root_index, load64(frame) << 16 >> 16 | (uint64_t)nic << 48)) {
     return leave_foreign(ctx, &p);
   }
-  if (LIKELY(type == bpf_htons(MR_ETH_TYPE_IPV4))) return handle_ip(ctx, &p, 1);
-  if (type == bpf_htons(MR_ETH_TYPE_IPV6)) return handle_ip(ctx, &p, 0);
-  if (type == bpf_htons(MR_ETH_TYPE_ARP)) return handle_arp(ctx, &p);
-  return punt(&p);
+  _Bool is_fragment = 0;  // a constant wherever it is asked, so that it costs no instruction
+  int done = XDP_DROP;
+  if (LIKELY(type == bpf_htons(MR_ETH_TYPE_IPV4))) {
+    done = handle_ip(ctx, &p, 1, &is_fragment);
+  } else if (type == bpf_htons(MR_ETH_TYPE_IPV6)) {
+    done = handle_ip(ctx, &p, 0, &is_fragment);
+  } else if (type == bpf_htons(MR_ETH_TYPE_ARP)) {
+    return handle_arp(ctx, &p);
+  } else {
+    return punt(&p);
+  }
+  return UNLIKELY(is_fragment) ? handle_fragment(ctx, &p) : done;
 }
 
 SEC("xdp")

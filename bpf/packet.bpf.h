@@ -45,24 +45,29 @@ enum shape {
   SHAPE_DROP,        // nobody's packet: `reason` says why
   SHAPE_SUSPICIOUS,  // an IP packet with an unusable part: drop if to a VIP, else punt
   SHAPE_ICMP,        // ICMP or ICMPv6, header whole
+  SHAPE_FRAGMENT,    // of whatever protocol: open_fragment() finds out
 };
+
+// The verifier remembers the value of a field at the start of a word until something else in that
+// word is written. Where it knows a packet's protocol it need not look at what becomes of others.
+#define KNOWN_TO_VERIFIER __attribute__((aligned(8)))
 
 struct packet {
   struct mr_xdp_cpu* cpu;
+  KNOWN_TO_VERIFIER uint8_t protocol;
+  uint8_t nic;
   uint32_t cpu_index;
   const struct mr_xdp_root* root;
-  uint32_t root_index;  // in control.roots
+  KNOWN_TO_VERIFIER uint8_t tcp_flags;  // 0 for UDP
+  uint32_t root_index;                  // in control.roots
   struct addr_words source;
   struct addr_words destination;
   struct addr_words own;  // source of an ICMP error of the node's own
+  KNOWN_TO_VERIFIER uint8_t is_v4;
   uint32_t frame_bytes;
   uint32_t ip_bytes;  // L3 length as the IP header states it, <= frame_bytes - MR_ETH_BYTES
   uint16_t source_port_be;
   uint16_t destination_port_be;
-  uint8_t protocol;
-  uint8_t tcp_flags;  // 0 for UDP
-  uint8_t is_v4;
-  uint8_t nic;
   uint8_t reason;  // enum mr_drop_reason, with SHAPE_DROP and SHAPE_SUSPICIOUS
   uint32_t tick;
   // The client's half of the flow, in either direction.

@@ -74,8 +74,9 @@ INLINE enum shape parse_ipv4(struct packet* p, const uint8_t* frame, const uint8
   if (!mr_ipv4_checksum_holds(load64(ip), load64(ip + 8), load32(ip + 16))) {
     return refuse(p, SHAPE_DROP, MR_DROP_BAD_IP_CHECKSUM);
   }
+  // open_fragment() looks for martians among them.
   if ((load16(ip + MR_IPV4_FRAGMENT) & bpf_htons(MR_IPV4_FRAGMENT_MASK)) != 0) {
-    return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_FRAGMENT);
+    return SHAPE_FRAGMENT;
   }
   if (mr_is_martian_v4((uint8_t)source, source == destination)) {
     return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
@@ -105,13 +106,15 @@ INLINE enum shape parse_ipv6(struct packet* p, const uint8_t* frame, const uint8
   p->destination = words_at(ip + MR_IPV6_DESTINATION);
   if (p->protocol == MR_PROTOCOL_ICMPV6 && payload_bytes >= MR_ICMP_BYTES) {
     // Duplicate address detection comes from ::, and only that may.
-    const _Bool is_unspecified = (p->source.low | p->source.high) == 0;
-    if (is_martian_v6(p) && !is_unspecified) return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
+    const _Bool may_be_probe = (p->source.low | p->source.high) == 0 &&
+                               !mr_embeds_v4(p->destination.low, p->destination.high);
+    if (is_martian_v6(p) && !may_be_probe) return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
     return SHAPE_ICMP;
   }
   if (is_martian_v6(p)) return refuse(p, SHAPE_SUSPICIOUS, MR_DROP_MARTIAN);
   if (LIKELY(mr_is_transport(p->protocol))) {
     return parse_transport(p, ip + MR_IPV6_BYTES, payload_bytes, end);
   }
+  if (p->protocol == MR_PROTOCOL_FRAGMENT) return SHAPE_FRAGMENT;
   return refuse(p, SHAPE_SUSPICIOUS, mr_reason_of_next_header(p->protocol));
 }

@@ -44,6 +44,7 @@ OUT_OF_LINE int handle_unserved(struct xdp_md* ctx, struct packet* p) {
   if (what == MR_NO_LISTENER_DROP) return drop(p, MR_DROP_NO_LISTENER);
   if (what == MR_NO_LISTENER_FORGED) return drop(p, MR_DROP_MARTIAN);
   if (what == MR_NO_LISTENER_PUNT) return punt(p);
+  if (!is_answered(ctx, p)) return drop(p, MR_DROP_NO_LISTENER);
   if (!take(p, &p->cpu->refusals_left)) return drop(p, MR_DROP_RATE_LIMITED);
   count(p->cpu, MR_COUNTER_REFUSALS_SENT);
   if (what == MR_NO_LISTENER_RESET) {

@@ -55,7 +55,8 @@ class Trace {
     Counts sum;
     for (std::uint32_t i = 0; i < kPackets; ++i) {
       const std::uint32_t flow = order_.next();
-      const auto frame = chosen_.way == Way::reply ? reply(flow) : request(flow);
+      auto frame = chosen_.way == Way::reply ? reply(flow) : request(flow);
+      if (chosen_.way == Way::cut) cut_datagram(frame.data());
       const mr_counter kind =
           chosen_.way == Way::opening ? MR_COUNTER_FLOW_INSERTED : MR_COUNTER_FLOW_HITS;
       const std::uint64_t before = counter(kind);

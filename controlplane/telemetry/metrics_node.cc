@@ -288,6 +288,11 @@ constexpr MetricRow<const WorkerSnapshot*> kWorkerRows[] = {
       "Packets to a VIP's port without a listener, answered with a RST or \"port unreachable\".",
       "worker", ""},
      [](const WorkerSnapshot* const& s) { return number(s->counters[MR_COUNTER_REFUSALS_SENT]); }},
+    {{"millrace_worker_fragments_forwarded_total", MetricKind::counter,
+      "Fragments of UDP datagrams sent on, among the forwarded packets.", "worker", ""},
+     [](const WorkerSnapshot* const& s) {
+       return number(s->counters[MR_COUNTER_FRAGMENTS_FORWARDED]);
+     }},
 };
 
 static_assert(std::size(kWorkerRows) == 6 + MR_COUNTER_COUNT,

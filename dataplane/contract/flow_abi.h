@@ -182,7 +182,8 @@ enum mr_drop_reason {
   MR_DROP_BAD_IP_CHECKSUM = 3,  // IPv4 header checksum wrong
   MR_DROP_IP_OPTIONS = 4,       // IPv4 source route, or options to a VIP
   MR_DROP_IPV6_EXTENSION = 5,   // extension header chain to a VIP that the engine does not walk
-  MR_DROP_FRAGMENT = 6,         // fragment to a VIP, or of a target towards a client
+  MR_DROP_FRAGMENT = 6,         // to a VIP or of a target towards a client: of another protocol
+                                // than UDP, unfit, or before the first one (rules/fragment_rule.h)
   MR_DROP_BAD_L4 = 7,           // TCP or UDP header cut short or impossible
   MR_DROP_BAD_TCP_FLAGS = 8,    // null, SYN+FIN, SYN+RST and the like
   MR_DROP_MARTIAN = 9,          // source that can be no client: reserved, a VIP, the node itself

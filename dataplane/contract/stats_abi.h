@@ -61,7 +61,8 @@ enum mr_counter {
   MR_COUNTER_ERRORS_PASSED = 29,       // ICMP errors sent on to the target or client of a flow
   MR_COUNTER_TIME_EXCEEDED_SENT = 30,  // ICMP and ICMPv6 "time exceeded"
   MR_COUNTER_REFUSALS_SENT = 31,  // RST and ICMP "port unreachable" of ports without a listener
-  MR_COUNTER_COUNT = 32,
+  MR_COUNTER_FRAGMENTS_FORWARDED = 32,  // of UDP, among the forwarded
+  MR_COUNTER_COUNT = 33,
 };
 
 // One line of the worker's own, then its counters. The worker is the only writer.
@@ -76,7 +77,7 @@ struct mr_worker_stats {
   uint64_t reserved1[2];
   uint64_t counters[MR_COUNTER_COUNT];
   uint64_t drops[MR_DROP_REASON_COUNT];
-  uint64_t reserved2[4];
+  uint64_t reserved2[3];
 };
 MR_ABI_ASSERT(sizeof(struct mr_worker_stats) == 576, "whole lines, so workers never share one");
 

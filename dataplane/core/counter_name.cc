@@ -20,7 +20,7 @@ constexpr std::array kCounterNames = {
     "config_adopted",     "config_refused",    "polls",
     "polls_empty",        "busy_ns",           "stalls",
     "too_big_sent",       "flow_given_up",     "icmp_errors_passed",
-    "time_exceeded_sent", "refusals_sent",
+    "time_exceeded_sent", "refusals_sent",     "fragments_forwarded",
 };
 static_assert(kCounterNames.size() == MR_COUNTER_COUNT, "every counter needs a name");
 

@@ -80,7 +80,8 @@ Forwarder::Forwarder(const Options& options) noexcept
       errors_(resets_),
       refusals_(resets_),
       foreign_{.per_ms = options.foreign_per_ms, .left = options.foreign_per_ms},
-      unconfirmed_(std::max(flows_.capacity(), 1u)) {
+      unconfirmed_(std::max(flows_.capacity(), 1u)),
+      own_(options.ownership) {
   for (std::uint32_t nic = 0; nic < nic_count_; ++nic) set_nic_mac(nic, options.nic_macs[nic]);
 }
 
@@ -165,7 +166,7 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
       // less than a comparison.
       __builtin_prefetch(packet[kParseAhead].data);
       ClientKey key;
-      const bool is_of_flow = classify(*packet, *end, key);
+      const bool is_of_flow = classify(*packet, *end, key, ownership);
       std::uint32_t handler = ownership.worker;
       if constexpr (kIsShared) {
         handler = is_of_flow ? handler_of(*end, key, ownership)
@@ -198,15 +199,18 @@ void Forwarder::run_passes(Burst& burst, std::uint64_t now_ns,
 // True when the packet is TCP or UDP and complete enough to balance. `key` and `work.settled_head`
 // then say what its flow looks like, and `work.listener` is set if it goes to a VIP. Otherwise
 // `work.parsed` says what the packet is.
-bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key) noexcept {
+bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key,
+                         const Ownership& ownership) noexcept {
   Parsed& parsed = work.parsed;
   std::uint32_t state = MR_FLOW_FREE;
   if (packet.length >= kGlanceBytes && is_ours(packet)) [[likely]] {
     state = glance(packet, parsed);
   }
   if (state == MR_FLOW_FREE) [[unlikely]] {
-    if (!examine(packet, parsed)) return false;
-    state = mr_settled_state(parsed.protocol, parsed.tcp_flags);
+    if (!examine(packet, parsed, ownership)) return false;
+    // A fragment never takes the short way, which knows whole packets only.
+    state = parsed.shape == Shape::fragment ? std::uint32_t{MR_FLOW_STATE_COUNT}
+                                            : mr_settled_state(parsed.protocol, parsed.tcp_flags);
   }
   work.listener = find_listener(parsed);
   key = work.listener != nullptr ? source_key(parsed) : destination_key(parsed);
@@ -215,10 +219,11 @@ bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key) noexcept {
 }
 
 // Whether a packet that glance() did not accept is to be balanced nevertheless.
-bool Forwarder::examine(Packet& packet, Parsed& parsed) const noexcept {
+bool Forwarder::examine(Packet& packet, Parsed& parsed, const Ownership& ownership) noexcept {
   strip_priority_tag(packet);
   if (packet.length < MR_ETH_BYTES || is_ours(packet) || is_local_mac(packet)) {
     parse(packet, parsed);
+    if (parsed.shape == Shape::fragment) return resolve_fragment(packet, parsed, ownership);
     return parsed.shape == Shape::transport;
   }
   const bool is_multicast = (packet.data[0] & 1) != 0;
@@ -228,7 +233,8 @@ bool Forwarder::examine(Packet& packet, Parsed& parsed) const noexcept {
     return false;
   }
   parse(packet, parsed);
-  if (parsed.shape == Shape::transport) {  // RFC 1812 section 5.3.4: never forward these
+  // RFC 1812 section 5.3.4: never forward these.
+  if (parsed.shape == Shape::transport || parsed.shape == Shape::fragment) {
     detail::refuse(parsed, Shape::suspicious, MR_DROP_OTHER_MAC);
   }
   return false;
@@ -286,7 +292,7 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   // The gateway may have a new MAC address, or the client another router: replies go that way from
   // now on.
   learn_last_hop(flow, packet);
-  return send_to_target(packet, parsed, flow, *target);
+  return send_whole_to_target(packet, parsed, flow, *target);
 }
 
 // A packet to no listener. It is a target's reply to a client if a flow says so.
@@ -304,7 +310,7 @@ Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   if (!is_confirmed(flow)) [[unlikely]]
     note_reply(flow, parsed);
   account(flow, parsed);
-  return send_to_client(packet, parsed, flow, *listener);
+  return send_whole_to_client(packet, parsed, flow, *listener);
 }
 
 void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexcept {
@@ -393,6 +399,14 @@ Verdict Forwarder::refuse_next_hop(const mr_flow_record& flow, std::uint64_t hop
 
 Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
                                   const mr_target& target) noexcept {
+  if (parsed.shape == Shape::fragment) [[unlikely]]
+    return send_fragment_to_target(packet, parsed, flow, target);
+  return send_whole_to_target(packet, parsed, flow, target);
+}
+
+Verdict Forwarder::send_whole_to_target(Packet& packet, const Parsed& parsed,
+                                        const mr_flow_record& flow,
+                                        const mr_target& target) noexcept {
   return parsed.is_v4 ? send_to_target<Ipv4Frame>(packet, parsed, flow, target)
                       : send_to_target<Ipv6Frame>(packet, parsed, flow, target);
 }
@@ -417,6 +431,14 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr
 
 Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
                                   const mr_listener& listener) noexcept {
+  if (parsed.shape == Shape::fragment) [[unlikely]]
+    return send_fragment_to_client(packet, parsed, flow, listener);
+  return send_whole_to_client(packet, parsed, flow, listener);
+}
+
+Verdict Forwarder::send_whole_to_client(Packet& packet, const Parsed& parsed,
+                                        const mr_flow_record& flow,
+                                        const mr_listener& listener) noexcept {
   return parsed.is_v4 ? send_to_client<Ipv4Frame>(packet, parsed, flow, listener)
                       : send_to_client<Ipv6Frame>(packet, parsed, flow, listener);
 }

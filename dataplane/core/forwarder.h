@@ -13,6 +13,7 @@
 //   forwarder_known.cc  known flows that do not simply go on: TCP state, late packets
 //   forwarder_reply.cc  replies whose flow is in doubt
 //   forwarder_error.cc  ICMP errors about packets of flows
+//   forwarder_fragment.cc  fragments of UDP datagrams
 //   forwarder_local.cc  what is not TCP or UDP of a flow, and the node's own answers: ARP, ND,
 //                       echo, RST, "too big", "port unreachable", drops, punts
 #pragma once
@@ -27,6 +28,7 @@
 #include "dataplane/core/config_view.h"
 #include "dataplane/core/flow_class.h"
 #include "dataplane/core/flow_table.h"
+#include "dataplane/core/fragment_store.h"
 #include "dataplane/core/no_room.h"
 #include "dataplane/core/packet.h"
 #include "dataplane/core/parse.h"
@@ -45,11 +47,13 @@ struct WorkerCounters {
 };
 
 struct RenamedEnd;  // quote.h
+struct NewEnd;      // rewrite.h
 
 class Forwarder {
  public:
   struct Options {
     FlowTable flow_table = FlowTable::none();  // this worker's own; nobody else changes it
+    Ownership ownership = kOwnsAll;            // which worker of how many this is
     std::span<const MacAddr> nic_macs;         // by nic index, at most MR_NIC_COUNT_MAX
     WorkerCounters counters;
     std::uint32_t flow_inserts_per_ms = 2000;  // budget; over it a flow is forwarded untracked
@@ -79,7 +83,8 @@ class Forwarder {
   // the worker that received it: one that is neither TCP nor UDP, one for the node itself, and one
   // for a VIP but for none of its listeners. So nothing of the node waits for a worker that stands
   // still, and no flood falls on a single worker. ICMP errors go to the owner of the flow that they
-  // are about. Fragments that pass the node go to worker 0, which knows their datagrams.
+  // are about. Fragments that pass the node go to worker 0, which knows their datagrams; those of
+  // UDP, also to a VIP, to the worker that knows theirs, and from there to the flow's owner.
   void process_burst(Burst& burst, std::uint64_t now_ns, const Ownership& ownership) noexcept;
 
   // Looks at the next `record_count` flow records: folds their packet and byte counts into the
@@ -117,6 +122,7 @@ class Forwarder {
   };
   static constexpr std::uint32_t kForwardedShift = 48;
   static constexpr std::uint64_t kNoHop = 0;  // a neighbour has a MAC address
+  static constexpr std::uint8_t kNoOwner = 0xff;  // no worker: MR_WORKER_COUNT_MAX
   // The listener found last, because most packets of a burst have the same. Port and protocol 0
   // match no packet.
   struct ListenerHint {
@@ -141,7 +147,8 @@ class Forwarder {
   void run_passes(Burst& burst, std::uint64_t now_ns, const Ownership& ownership) noexcept;
   void renew_budgets() noexcept;
   void decide(Burst& burst, std::span<Work> works) noexcept;
-  [[nodiscard]] bool classify(Packet& packet, Work& work, ClientKey& key) noexcept;
+  [[nodiscard]] bool classify(Packet& packet, Work& work, ClientKey& key,
+                              const Ownership& ownership) noexcept;
   // The worker that handles the packet of the client `key`: the owner of its flow, or this worker
   // if the packet can belong to no flow.
   [[nodiscard]] std::uint32_t handler_of(const Work& work, const ClientKey& key,
@@ -158,7 +165,8 @@ class Forwarder {
   [[nodiscard, gnu::noinline]] std::uint32_t handler_of_other(const Packet& packet,
                                                               const Parsed& parsed,
                                                               const Ownership& ownership) noexcept;
-  [[nodiscard, gnu::noinline]] bool examine(Packet& packet, Parsed& parsed) const noexcept;
+  [[nodiscard, gnu::noinline]] bool examine(Packet& packet, Parsed& parsed,
+                                            const Ownership& ownership) noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
   [[nodiscard]] Verdict forward_to_client(Packet& packet, Work& work) noexcept;
@@ -168,6 +176,9 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_target& target) noexcept;
+  [[nodiscard]] Verdict send_whole_to_target(Packet& packet, const Parsed& parsed,
+                                             const mr_flow_record& flow,
+                                             const mr_target& target) noexcept;
   template <typename Frame>
   [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
@@ -195,6 +206,9 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
+  [[nodiscard]] Verdict send_whole_to_client(Packet& packet, const Parsed& parsed,
+                                             const mr_flow_record& flow,
+                                             const mr_listener& listener) noexcept;
   template <typename Frame>
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
@@ -323,6 +337,27 @@ class Forwarder {
   [[nodiscard]] Verdict send_error(Packet& packet, const Parsed& answer, bool is_to_target,
                                    std::uint64_t hop, const RenamedEnd& end) noexcept;
 
+  // forwarder_fragment.cc
+  [[nodiscard]] bool resolve_fragment(const Packet& packet, Parsed& parsed,
+                                      const Ownership& asked) noexcept;
+  [[nodiscard]] bool learn_ports(const Packet& packet, Parsed& parsed, const Fragment& fragment,
+                                 const DatagramKey& key) noexcept;
+  [[nodiscard]] bool is_worth_knowing(const Parsed& first) noexcept;
+  [[nodiscard]] std::uint32_t owner_of_flow(const Parsed& parsed, const Ownership& own) noexcept;
+  [[nodiscard]] Verdict leave_fragment(const Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict send_fragment_to_target(Packet& packet, const Parsed& parsed,
+                                                               const mr_flow_record& flow,
+                                                               const mr_target& target) noexcept;
+  [[nodiscard]] Verdict send_translated_to_target(Packet& packet, const Parsed& parsed,
+                                                  const mr_flow_record& flow,
+                                                  const mr_target& target) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict send_fragment_to_client(
+      Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
+      const mr_listener& listener) noexcept;
+  [[nodiscard]] Verdict send_translated(Packet& packet, const Parsed& parsed, std::uint64_t hop,
+                                        const NewEnd& end) noexcept;
+  static void write_outer_checksum(Packet& packet) noexcept;
+
   // forwarder_local.cc
   [[nodiscard, gnu::noinline]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] bool is_passing_fragment(const Parsed& parsed) const noexcept;
@@ -393,7 +428,9 @@ class Forwarder {
   std::uint32_t give_up_next_ = 0;  // where a full table looks next among those
   std::uint32_t sweep_next_ = 0;
   NoRoom no_room_;
-  FragmentMemory fragments_;
+  FragmentMemory untranslated_;  // fragments of targets that are dropped
+  Ownership own_;
+  FragmentStore fragments_;
 };
 
 }  // namespace millrace::core

@@ -13,6 +13,15 @@
 #include "dataplane/rules/vip_rule.h"
 
 namespace millrace::core {
+namespace {
+
+// Whether the sender is told what became of its packet: always, but for later fragments.
+bool is_answered(const Packet& packet, const Parsed& parsed) {
+  return parsed.shape != Shape::fragment ||
+         mr_is_answered(fragment_at(packet.data, parsed.is_v4).place);
+}
+
+}  // namespace
 
 Verdict Forwarder::handle_other(Packet& packet, const Parsed& parsed) noexcept {
   switch (parsed.shape) {
@@ -26,6 +35,8 @@ Verdict Forwarder::handle_other(Packet& packet, const Parsed& parsed) noexcept {
                                         : punt(packet);
     case Shape::icmp:
       return handle_icmp(packet, parsed);
+    case Shape::fragment:
+      return leave_fragment(packet, parsed);
     case Shape::foreign:
       return leave_foreign(packet, parsed);
     case Shape::transport:
@@ -75,11 +86,11 @@ bool Forwarder::is_of_target(const Packet& packet, const Parsed& parsed) noexcep
       .destination = parsed.destination.low ^ parsed.destination.high,
       .id = parsed.is_v4 ? std::uint32_t{load<std::uint16_t>(ip + MR_IPV4_ID)}
                          : load<std::uint32_t>(ip + MR_IPV6_BYTES + MR_IPV6_FRAGMENT_ID)};
-  if (!is_first) return fragments_.has(datagram);
+  if (!is_first) return untranslated_.has(datagram);
   const std::uint8_t protocol = parsed.is_v4 ? parsed.protocol : ip[MR_IPV6_BYTES];
   if (parsed.ip_bytes < l4_bytes + sizeof(std::uint16_t)) return false;
   if (!is_service(parsed.source, load<std::uint16_t>(ip + l4_bytes), protocol)) return false;
-  fragments_.add(datagram);
+  untranslated_.add(datagram);
   return true;
 }
 
@@ -147,6 +158,7 @@ void Forwarder::count_own_reset(std::uint32_t listener_slot) noexcept {
 Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
                                   std::uint32_t mtu) noexcept {
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  if (!is_answered(packet, parsed)) return drop(MR_DROP_TOO_BIG);
   if (packet.headroom < error_headroom(parsed)) return drop(MR_DROP_TOO_BIG);
   if (!too_bigs_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_with_error(packet, parsed, nic_macs_[packet.nic], too_big_error(parsed, mtu));
@@ -161,7 +173,7 @@ Verdict Forwarder::answer_expired(Packet& packet, const Parsed& parsed) noexcept
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
   const mr_nic_addrs& own = config_.image->nic_addrs[packet.nic];
   const mr_addr& source = parsed.is_v4 ? own.v4 : own.v6;
-  const bool can_tell = words_of(source) != AddrWords{0, 0};
+  const bool can_tell = words_of(source) != AddrWords{0, 0} && is_answered(packet, parsed);
   if (!can_tell || packet.headroom < error_headroom(parsed)) return drop(MR_DROP_TTL_EXPIRED);
   if (!expiries_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_with_error(packet, parsed, nic_macs_[packet.nic], expired_error(parsed, source));
@@ -196,6 +208,7 @@ Verdict Forwarder::handle_unserved(Packet& packet, const Parsed& parsed,
 
 Verdict Forwarder::answer_unreachable(Packet& packet, const Parsed& parsed) noexcept {
   if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  if (!is_answered(packet, parsed)) return drop(MR_DROP_NO_LISTENER);
   if (packet.headroom < error_headroom(parsed)) return drop(MR_DROP_NO_LISTENER);
   if (!refusals_.take()) return drop(MR_DROP_RATE_LIMITED);
   answer_with_error(packet, parsed, nic_macs_[packet.nic], port_unreachable_error(parsed));

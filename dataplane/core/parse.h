@@ -2,16 +2,17 @@
 //
 // From a frame to the fields that balancing needs. HOT.
 //
-// parse() knows the shapes of nearly all traffic: IPv4 without options or fragments and IPv6
-// without extension headers, each with TCP or UDP. It checks every length that it relies on, and
-// never reads behind packet.length. For any other packet `shape` says what it is.
-// forwarder_local.cc then decides: a packet to a VIP is answered, or dropped for `reason`; all
-// others are the kernel's.
+// parse() knows the shapes of nearly all traffic: IPv4 without options and IPv6 without extension
+// headers, each with TCP or UDP. It checks every length that it relies on, and never reads behind
+// packet.length. For any other packet `shape` says what it is. forwarder_fragment.cc goes on with
+// fragments of UDP, forwarder_local.cc with the rest: a packet to a VIP is answered, or dropped for
+// `reason`; all others are the kernel's.
 #pragma once
 
 #include <cstdint>
 
 #include "dataplane/core/checksum.h"
+#include "dataplane/core/fragment.h"
 #include "dataplane/core/packet.h"
 #include "dataplane/core/wire.h"
 #include "dataplane/rules/address_rule.h"
@@ -21,6 +22,7 @@ namespace millrace::core {
 
 enum class Shape : std::uint8_t {
   transport,   // IPv4 or IPv6 with TCP or UDP, every header whole
+  fragment,    // of UDP; a later one's ports are 0 until the first one's are known
   drop,        // nobody's packet: `reason` says why
   suspicious,  // an IP packet with an unusable part: drop for `reason` if to a VIP, else punt
   icmp,        // ICMP or ICMPv6, header whole
@@ -41,6 +43,7 @@ struct Parsed {
   std::uint8_t protocol;
   bool is_v4;
   std::uint8_t tcp_flags;  // 0 for UDP
+  std::uint8_t owner;      // of a fragment that is not this worker's: the worker to give it to
 
   // From the start of the frame: what has options or extension headers is not Shape::transport.
   [[nodiscard]] std::uint32_t l4_offset() const noexcept {
@@ -59,6 +62,13 @@ namespace detail {
 inline void refuse(Parsed& parsed, Shape shape, mr_drop_reason reason) noexcept {
   parsed.shape = shape;
   parsed.reason = static_cast<std::uint8_t>(reason);
+}
+
+// `ports`: as they lie in the header of TCP or UDP.
+inline void set_ports(std::uint32_t ports, Parsed& parsed) noexcept {
+  const std::uint32_t protocol_bits = std::uint32_t{parsed.protocol} << 16;
+  parsed.source_port_protocol = (ports & 0xffff) | protocol_bits;
+  parsed.destination_port_protocol = ports >> 16 | protocol_bits;
 }
 
 // `l4` points at `l4_bytes` bytes of TCP or UDP.
@@ -83,10 +93,29 @@ inline void parse_transport(const std::uint8_t* l4, std::uint32_t l4_bytes,
     }
     parsed.tcp_flags = 0;
   }
-  const auto ports = load<std::uint32_t>(l4);
-  const std::uint32_t protocol_bits = std::uint32_t{parsed.protocol} << 16;
-  parsed.source_port_protocol = (ports & 0xffff) | protocol_bits;
-  parsed.destination_port_protocol = ports >> 16 | protocol_bits;
+  set_ports(load<std::uint32_t>(l4), parsed);
+}
+
+// A fragment of any protocol; only those of UDP are forwarded. The headers in front of its data are
+// whole.
+inline void parse_fragment(const std::uint8_t* frame, Parsed& parsed) noexcept {
+  const Fragment fragment = fragment_at(frame, parsed.is_v4);
+  if (fragment.protocol != MR_PROTOCOL_UDP) {
+    return refuse(parsed, Shape::suspicious, MR_DROP_FRAGMENT);
+  }
+  const std::uint8_t* udp = frame + fragment.data_offset;
+  const std::uint32_t data_bytes = MR_ETH_BYTES + parsed.ip_bytes - fragment.data_offset;
+  const mr_fragment_kind kind = mr_fragment_kind_of(fragment.place, data_bytes, parsed.is_v4);
+  if (kind == MR_FRAGMENT_UNFIT) return refuse(parsed, Shape::suspicious, MR_DROP_FRAGMENT);
+  parsed.shape = Shape::fragment;
+  parsed.protocol = MR_PROTOCOL_UDP;
+  parsed.tcp_flags = 0;
+  if (kind == MR_FRAGMENT_LATER) return set_ports(0, parsed);
+  const std::uint32_t udp_bytes = from_be16(load<std::uint16_t>(udp + MR_UDP_LENGTH));
+  if (!mr_fits_fragment(udp_bytes, kind, data_bytes)) {
+    return refuse(parsed, Shape::suspicious, MR_DROP_BAD_L4);
+  }
+  set_ports(load<std::uint32_t>(udp), parsed);
 }
 
 [[nodiscard]] inline bool is_martian_v4(const Parsed& parsed) noexcept {
@@ -128,10 +157,10 @@ inline void parse_ipv4(const std::uint8_t* frame, std::uint32_t frame_bytes,
   if (ip[0] != MR_IPV4_NO_OPTIONS) [[unlikely]]
     return parse_odd_ipv4(ip, parsed);
   if (!ipv4_checksum_holds(ip)) return refuse(parsed, Shape::drop, MR_DROP_BAD_IP_CHECKSUM);
-  if ((load<std::uint16_t>(ip + MR_IPV4_FRAGMENT) & to_be16(MR_IPV4_FRAGMENT_MASK)) != 0) {
-    return refuse(parsed, Shape::suspicious, MR_DROP_FRAGMENT);
-  }
   if (is_martian_v4(parsed)) return refuse(parsed, Shape::suspicious, MR_DROP_MARTIAN);
+  if ((load<std::uint16_t>(ip + MR_IPV4_FRAGMENT) & to_be16(MR_IPV4_FRAGMENT_MASK)) != 0) {
+    return parse_fragment(frame, parsed);
+  }
   if (mr_is_transport(parsed.protocol)) [[likely]] {
     return parse_transport(ip + MR_IPV4_BYTES, parsed.ip_bytes - MR_IPV4_BYTES, parsed);
   }
@@ -159,7 +188,9 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
   parsed.destination = words_at(ip + MR_IPV6_DESTINATION);
   if (parsed.protocol == MR_PROTOCOL_ICMPV6 && payload_bytes >= MR_ICMP_BYTES) {
     // Duplicate address detection comes from ::, and only that may.
-    if (is_martian_v6(parsed) && parsed.source != AddrWords{0, 0}) {
+    const bool may_be_probe =
+        parsed.source == AddrWords{0, 0} && !embeds_v4(parsed.destination);
+    if (is_martian_v6(parsed) && !may_be_probe) {
       return refuse(parsed, Shape::suspicious, MR_DROP_MARTIAN);
     }
     parsed.shape = Shape::icmp;
@@ -168,6 +199,9 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
   if (is_martian_v6(parsed)) return refuse(parsed, Shape::suspicious, MR_DROP_MARTIAN);
   if (mr_is_transport(parsed.protocol)) [[likely]] {
     return parse_transport(ip + MR_IPV6_BYTES, payload_bytes, parsed);
+  }
+  if (parsed.protocol == MR_PROTOCOL_FRAGMENT && payload_bytes >= MR_IPV6_FRAGMENT_BYTES) {
+    return parse_fragment(frame, parsed);
   }
   refuse(parsed, Shape::suspicious, mr_reason_of_next_header(parsed.protocol));
 }
@@ -191,8 +225,8 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
   return packet.data[parsed.is_v4 ? Ipv4Frame::kHops : Ipv6Frame::kHops];
 }
 
-// Fills `parsed`; which fields count depends on `shape`: transport has all, suspicious and icmp
-// have the addresses, protocol and lengths, drop and not_ip have none.
+// Fills `parsed`; which fields count depends on `shape`: transport and fragment have all,
+// suspicious and icmp have the addresses, protocol and lengths, drop and not_ip have none.
 inline void parse(const Packet& packet, Parsed& parsed) noexcept {
   if (packet.length < MR_ETH_BYTES) {
     return detail::refuse(parsed, Shape::drop, MR_DROP_MALFORMED_L2);

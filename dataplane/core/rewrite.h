@@ -88,4 +88,25 @@ void translate_to_client(std::uint8_t* frame, std::uint8_t protocol, const mr_li
   detail::update_l4_checksum<Frame>(frame, protocol, mr_negated_delta(deltas.l4));
 }
 
+// An end of a flow as the other side knows it.
+struct NewEnd {
+  bool is_to_target;  // it becomes the destination, else the source
+  const mr_addr& addr;
+  std::uint16_t port_be;
+  mr_nat_deltas deltas;  // negated if it becomes the source
+};
+
+// Likewise for a fragment. `udp` is the datagram's header in a first fragment; null in a later one,
+// of which only an address changes.
+template <typename Frame>
+void translate_fragment(std::uint8_t* frame, std::uint8_t* udp, const NewEnd& end) noexcept {
+  detail::use_up_hop<Frame>(frame, end.deltas.ip);
+  detail::rewrite_addr<Frame>(frame + (end.is_to_target ? Frame::kDestination : Frame::kSource),
+                              end.addr);
+  if (udp == nullptr) return;
+  store(udp + (end.is_to_target ? MR_L4_DESTINATION_PORT : MR_L4_SOURCE_PORT), end.port_be);
+  std::uint8_t* field = udp + MR_UDP_CHECKSUM;
+  store(field, mr_updated_udp_checksum(load<std::uint16_t>(field), end.deltas.l4));
+}
+
 }  // namespace millrace::core

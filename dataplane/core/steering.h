@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "dataplane/core/flow_table.h"
+#include "dataplane/core/fragment_store.h"
 
 namespace millrace::core {
 
@@ -34,6 +35,15 @@ inline constexpr Ownership kOwnsAll{.worker = 0, .worker_count = 1};
   constexpr std::uint64_t kStep = 0xa23a68a252c54531;
   const std::uint64_t turn = (key.addr.low * kStep + key.addr.high + key.port_protocol) * kStep;
   return static_cast<std::uint32_t>((turn >> 32) * worker_count >> 32);
+}
+
+// The worker that knows the ports of a datagram whose fragments are under way. Likewise the same for
+// all workers. Numbers of datagrams are neighbours, too.
+[[nodiscard]] inline std::uint32_t owner_of(const DatagramKey& key,
+                                            std::uint32_t worker_count) noexcept {
+  const AddrWords addrs{.low = key.source.low ^ key.destination.high,
+                        .high = key.source.high ^ key.destination.low};
+  return owner_of(ClientKey{addrs, key.id}, worker_count);
 }
 
 }  // namespace millrace::core

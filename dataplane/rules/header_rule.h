@@ -50,6 +50,7 @@
 #define MR_IPV4_DESTINATION 16u
 #define MR_IPV4_NO_OPTIONS 0x45u         // version 4, five words
 #define MR_IPV4_DONT_FRAGMENT 0x4000u    // of the fragment word, in host order
+#define MR_IPV4_MORE_FRAGMENTS 0x2000u   // likewise
 #define MR_IPV4_FRAGMENT_MASK 0x3fffu    // more fragments, and the offset
 #define MR_IPV4_FRAGMENT_OFFSET 0x1fffu  // in 8 bytes
 
@@ -66,6 +67,7 @@
 #define MR_IPV6_FRAGMENT_WORD 2u
 #define MR_IPV6_FRAGMENT_ID 4u
 #define MR_IPV6_FRAGMENT_OFFSET 0xfff8u
+#define MR_IPV6_MORE_FRAGMENTS 1u
 
 // Source and destination port lie alike in TCP and UDP.
 #define MR_L4_SOURCE_PORT 0u

@@ -73,15 +73,16 @@ void Worker::process(std::uint64_t now_ns, const core::Ownership& ownership) noe
 
 Worker::Worker(const WorkerOptions& options)
     : rx_queues_(options.rx_queues),
-      forwarder_({.flow_table = options.flow_table,
-                  .nic_macs = options.nic_macs,
-                  .counters = {.worker = &counters_,
-                               .listeners = options.listener_stats,
-                               .targets = options.target_stats}}),
       ownership_(options.handover_rings == nullptr
                      ? core::kOwnsAll
                      : core::Ownership{.worker = options.index,
                                        .worker_count = options.handover_rings->worker_count()}),
+      forwarder_({.flow_table = options.flow_table,
+                  .ownership = ownership_,
+                  .nic_macs = options.nic_macs,
+                  .counters = {.worker = &counters_,
+                               .listeners = options.listener_stats,
+                               .targets = options.target_stats}}),
       handover_(options.handover_rings == nullptr
                     ? std::nullopt
                     : std::optional<Handover>(std::in_place, *options.handover_rings, options.index,

@@ -72,8 +72,8 @@ class Worker {
 
   mr_worker_stats counters_{};
   std::vector<dpdk::RxQueue> rx_queues_;
-  core::Forwarder forwarder_;
   core::Ownership ownership_;  // of what the nics deliver
+  core::Forwarder forwarder_;
   std::optional<Handover> handover_;
   Dispatch dispatch_;
   std::optional<LocalTraffic> local_traffic_;

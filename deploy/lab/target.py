@@ -4,7 +4,8 @@
 HTTP, ports 80 and 8080:  /          "target=t1 client=192.0.2.100 port=40312"
                           /health    200 "ok", or 503 after fail_health()
                           /blob      1 MiB of data
-DNS, port 5353, UDP and TCP (53 when the target holds the VIPs): TXT whoami.lab is "t1"
+DNS, port 5353, UDP and TCP (53 when the target holds the VIPs): TXT whoami.lab is "t1", and TXT
+                          large.lab the same with 3,800 bytes behind it
 ipip and gue, when asked for: what is inside is taken out, by the kernel as encap.yaml says if this
 machine's has the modules, else by decapsulator.py
 """
@@ -29,6 +30,8 @@ DNS_PORT = 5353
 DNS_PORT_DSR = 53  # nothing translates a port there
 DNS_BYTES_MAX = 4096  # of a query
 WHOAMI = "whoami.lab"
+LARGE = "large.lab"
+LARGE_STRINGS = 15  # of 253 bytes: the answer has almost what EDNS allows (DNS_BYTES_MAX)
 BLOB_BYTES = 1 << 20
 ENCAP_EXAMPLE = Path(__file__).resolve().parents[1] / "examples/encap.yaml"
 DECAPSULATING_MODULES = ("ipip", "sit", "ip6_tunnel", "fou", "fou6")
@@ -182,6 +185,7 @@ class Target:
             "--local=/lab/",
             f"--port={self.dns_port}",
             f"--txt-record={WHOAMI},{self.name}",
+            f"--txt-record={LARGE},{','.join([self.name, *LARGE_STRINGS * ['x' * 253]])}",
             "--local-ttl=0",
             f"--edns-packet-max={DNS_BYTES_MAX}",
             "--log-queries=extra",

@@ -10,6 +10,7 @@ What asks several times asks all endpoints that lead to the same targets by turn
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import socket
 import struct
@@ -21,7 +22,7 @@ from typing import Self
 
 from lab.namespace import Namespace
 from lab.process import PATIENCE
-from lab.target import WHOAMI
+from lab.target import DNS_BYTES_MAX, LARGE, WHOAMI
 
 ANSWER = re.compile(r"target=(\S+) client=(\S+) port=(\d+)")
 CURLED = re.compile(ANSWER.pattern + r"\nasked=http://\[?([^]/]+)\]?:(\d+)/")
@@ -133,6 +134,50 @@ class LargeQuery:
         return said[said.index(b"\xc0\x0c") + 13 :][:2].decode()
 
     def close(self) -> None:
+        self._socket.close()
+
+
+class LargeExchange:
+    """DNS over UDP from one port, in packets that IP may fragment, as most applications send."""
+
+    def __init__(self, client: Namespace, address: str, *, timeout_s: float = 2.0) -> None:
+        self._socket = client.socket(family_of(address), socket.SOCK_DGRAM)
+        self._socket.settimeout(timeout_s)
+        self._socket.connect((address, 53))
+        self._number = 0
+
+    def ask(self, query_bytes: int = 100, *, name: str = LARGE, tries: int = 5) -> tuple[str, int]:
+        """The target that answered, and the bytes of its answer. A query that was lost, or of which
+        the sender had to learn that its packets were too large, is sent again."""
+        for _ in range(tries):
+            try:
+                return self._ask_once(query_bytes, name)
+            except OSError as error:
+                if not isinstance(error, TimeoutError) and error.errno != errno.EMSGSIZE:
+                    raise
+        raise TimeoutError(f"no answer to {query_bytes} bytes")
+
+    def _ask_once(self, query_bytes: int, name: str) -> tuple[str, int]:
+        self._number += 1
+        self._socket.send(self._query(query_bytes, name))
+        said = self._socket.recv(65536)
+        while said[:2] != struct.pack("!H", self._number):
+            said = self._socket.recv(65536)
+        assert not said[2] & 2, "truncated"
+        return said[said.index(b"\xc0\x0c") + 13 :][:2].decode(), len(said)
+
+    def _query(self, query_bytes: int, name: str) -> bytes:
+        labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+        query = struct.pack("!HHHHHH", self._number, 0x0100, 1, 0, 0, 1) + labels + b"\0"
+        query += struct.pack("!HH", 16, 1)
+        padding = bytes(query_bytes - len(query) - 15)
+        option = struct.pack("!HH", 12, len(padding)) + padding  # RFC 7830
+        return query + struct.pack("!BHHIH", 0, 41, DNS_BYTES_MAX, 0, len(option)) + option
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
 

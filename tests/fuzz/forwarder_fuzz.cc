@@ -138,9 +138,52 @@ void check_encapsulated(const test::Frame& in, const test::FrameFacts& before,
   require(after.is_ip && after.ip_bytes == before.ip_bytes + overhead && after.hops == 64,
           "the outer header is a new one around the packet");
   require(after.ip_bytes <= kMtu, "what is sent fits the MTU");
+  if (before.is_fragment) {
+    require(after.l4_checksum != Checksum::wrong, "the outer checksum of a fragment is right");
+    return;
+  }
   if (after.l4_checksum != Checksum::none && !has_surplus(in, before)) {
     require(after.l4_checksum == before.l4_checksum, "the outer checksum is right if the inner is");
   }
+}
+
+// Of the addresses and the UDP header: what a first fragment adds to the datagram's checksum.
+std::uint32_t checked_sum(const test::Bytes& bytes, const test::FrameFacts& facts) {
+  const bool is_v4 = facts.ether_type == 0x0800;
+  std::uint32_t sum = 0;
+  const auto add = [&](std::size_t from, std::size_t count) {
+    for (std::size_t at = from; at < from + count; at += 2) {
+      sum += std::uint32_t{bytes[at]} << 8 | bytes[at + 1];
+    }
+  };
+  add(is_v4 ? 26 : 22, is_v4 ? 8 : 32);
+  add(facts.l4_offset, MR_UDP_BYTES);
+  return sum % 0xffff;
+}
+
+// A fragment on its way, not encapsulated.
+void check_fragment(const test::Frame& in, const test::FrameFacts& before,
+                    const test::Outcome& out, const test::FrameFacts& after) {
+  const auto is_same_from = [&](std::size_t from) {
+    const auto at = static_cast<std::ptrdiff_t>(from);
+    return std::equal(in.bytes.begin() + at, in.bytes.end(), out.bytes.begin() + at,
+                      out.bytes.end());
+  };
+  require(after.ip_bytes == before.ip_bytes && after.is_fragment, "a fragment stays one");
+  if (is_same_from(12)) return;  // dsr
+  require(after.hops + 1 == before.hops && after.hops > 0, "one hop less");
+  const std::size_t fragment_header = before.ether_type == 0x0800 ? 18 : 54;
+  require(std::equal(in.bytes.begin() + static_cast<std::ptrdiff_t>(fragment_header),
+                     in.bytes.begin() + static_cast<std::ptrdiff_t>(fragment_header) + 4,
+                     out.bytes.begin() + static_cast<std::ptrdiff_t>(fragment_header)),
+          "a fragment keeps its place in its datagram");
+  require(is_same_from(before.l4_offset + (before.is_first ? MR_UDP_BYTES : 0)),
+          "forwarding leaves the payload");
+  if (!before.is_first) return;
+  const std::uint8_t* checksum = in.bytes.data() + before.l4_offset + MR_UDP_CHECKSUM;
+  const bool has_checksum = (checksum[0] | checksum[1]) != 0;
+  require(!has_checksum || checked_sum(in.bytes, before) == checked_sum(out.bytes, after),
+          "the datagram's checksum stays as right or wrong as it was");
 }
 
 // A late segment that became the RST of the other side, in whatever its way of forwarding puts
@@ -171,7 +214,8 @@ void check_sent(const test::Frame& in, const test::Outcome& out) {
           "a frame carries the address of the nic that sends it");
   require(after.ip_checksum != Checksum::wrong, "a right IPv4 header checksum leaves");
   if (out.kind == VerdictKind::forward && check_own_reset(in, before, out)) return;
-  const std::size_t overhead = before.is_ip ? overhead_of(in, before, out, after) : 0;
+  const std::size_t overhead =
+      before.is_ip || before.is_fragment ? overhead_of(in, before, out, after) : 0;
   if (out.kind == VerdictKind::forward && overhead != 0) {
     return check_encapsulated(in, before, after, overhead);
   }
@@ -181,6 +225,7 @@ void check_sent(const test::Frame& in, const test::Outcome& out) {
     require(after.l4_checksum == Checksum::right, "a right transport checksum stays right");
   }
   if (out.kind == VerdictKind::reply) return;
+  if (before.is_fragment) return check_fragment(in, before, out, after);
   require(before.is_ip && after.is_ip, "only whole IP packets are forwarded");
   require(out.bytes.size() == in.bytes.size() && after.ip_bytes == before.ip_bytes,
           "forwarding keeps the length");

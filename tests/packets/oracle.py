@@ -13,6 +13,7 @@ import struct
 from plain_config import TCP, UDP, Address, Config, Listener, Target
 from plain_errors import Quoted, quoted_in, renamed
 from plain_flow import FINS, RANKS, RESETS, TIMEOUTS, Client, Flow
+from plain_fragments import Pieces, Unfit, is_piece, read_piece
 from plain_packet import (
     ICMP,
     ICMP6,
@@ -48,6 +49,7 @@ class PlainForwarder:
         self.flows: dict[tuple[Client, Listener], Flow] = {}
         self.asked = 0
         self.passing = Passing(config)
+        self.pieces = Pieces()
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -118,16 +120,14 @@ class PlainForwarder:
         """Why the packet, if it is for a VIP, is nothing to balance."""
         if packet.header != (20 if packet.version == 4 else 40):
             return "ip_options"
-        if packet.version == 4 and struct.unpack("!H", packet.frame[20:22])[0] & 0x3FFF:
-            return "fragment"
         is_icmp = packet.protocol == (ICMP if packet.version == 4 else ICMP6)
         # Duplicate address detection comes from the unspecified address.
         is_mapped = packet.destination.packed[:12] == bytes(10) + b"\xff\xff"
         is_probe = packet.version == 6 and is_icmp and packet.source.is_unspecified
         if is_martian(packet.source, packet.destination) and (is_mapped or not is_probe):
             return "martian"
-        if packet.version == 6 and packet.protocol == 44:
-            return "fragment"
+        if is_piece(packet):
+            return None
         if packet.version == 6 and packet.protocol in EXTENSIONS:
             return "ipv6_extension"
         if is_icmp:
@@ -153,6 +153,11 @@ class PlainForwarder:
     def walk_ip(self, packet: Packet) -> str:
         is_to_vip = packet.destination in self.config.vips
         fault = self.fault_of(packet)
+        if fault is None and is_piece(packet):
+            try:
+                packet = self.known_piece(packet)
+            except Unfit as why:
+                fault = str(why)
         if fault is not None:
             if is_to_vip:
                 raise Drop(fault)
@@ -162,10 +167,29 @@ class PlainForwarder:
             return self.mapped_or_punt(packet, fault)
         if packet.protocol in (ICMP, ICMP6):
             return self.walk_icmp(packet, is_to_vip)
+        listener = self.listener_of(packet)
+        if listener is not None:
+            return self.from_client(packet, listener)
+        return self.from_target(packet, is_to_vip)
+
+    def listener_of(self, packet: Packet) -> Listener | None:
         for listener in self.config.listeners:
             if listener.place == (packet.destination, packet.ports[1], packet.protocol):
-                return self.from_client(packet, listener)
-        return self.from_target(packet, is_to_vip)
+                return listener
+        return None
+
+    def known_piece(self, packet: Packet) -> Packet:
+        piece = read_piece(packet)
+        return self.pieces.with_ports(piece, self.now, self.is_worth_knowing)
+
+    def is_worth_knowing(self, first: Packet) -> bool:
+        """Whether anybody but the kernel may want to know whose the rest is."""
+        if self.listener_of(first) is not None:
+            return True
+        if first.destination in self.config.vips:
+            return self.config.policy(first.destination).no_listener == "kernel"
+        port = struct.pack("!H", first.ports[0])
+        return self.passing.is_service(first.source, port, first.protocol)
 
     def mapped_or_punt(self, packet: Packet, fault: str) -> str:
         if isinstance(packet.destination, ipaddress.IPv6Address):
@@ -342,6 +366,8 @@ class PlainForwarder:
             raise Drop("no_listener")
         if self.is_no_source(packet.source):
             raise Drop("martian")
+        if packet.is_later:
+            raise Drop("no_listener")
         if packet.protocol == UDP:
             back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
             return f"reply 0 {(back + port_unreachable(packet)).hex()}"
@@ -436,7 +462,7 @@ class PlainForwarder:
         return f"forward 0 {(link + encapsulated(packet, target, source, client)).hex()}"
 
     def answer_too_big(self, packet: Packet, mtu: int) -> str:
-        if packet.protocol in (ICMP, ICMP6):  # nobody is told of an error
+        if packet.protocol in (ICMP, ICMP6) or packet.is_later:  # nobody is told of an error
             raise Drop("too_big")
         back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
         return f"reply 0 {(back + too_big(packet, mtu)).hex()}"
@@ -444,7 +470,7 @@ class PlainForwarder:
     def answer_expired(self, packet: Packet) -> str:
         """A router's answer (RFC 1812, section 5.3.1; RFC 4443, section 3.3)."""
         own = self.config.own.get(packet.version)
-        if own is None or packet.protocol in (ICMP, ICMP6):
+        if own is None or packet.protocol in (ICMP, ICMP6) or packet.is_later:
             raise Drop("ttl_expired")
         back = packet.frame[6:12] + self.config.node_mac + packet.frame[12:14]
         return f"reply 0 {(back + expired(packet, own)).hex()}"
@@ -460,14 +486,9 @@ class PlainForwarder:
     ) -> str:
         if packet.hops < 2:
             return self.answer_expired(packet)
-        segment = struct.pack("!HH", *ports) + with_mss(packet, mss)[4:]
-        at = 16 if packet.protocol == TCP else 6
-        before = struct.unpack("!H", packet.segment[at : at + 2])[0]
-        if packet.protocol == TCP or before != 0:
-            old = (packet.source, packet.destination)
-            was_right = right_of(packet, old, packet.segment, at)
-            is_right = right_of(packet, ends, segment, at)
-            segment = segment[:at] + moved(packet, before, was_right, is_right) + segment[at + 2 :]
+        segment = packet.segment
+        if not packet.is_later:
+            segment = self.renamed_segment(packet, ends, ports, mss)
         ip = bytearray(packet.frame[14 : 14 + packet.header])
         if packet.version == 4:
             ip[8] -= 1
@@ -478,3 +499,16 @@ class PlainForwarder:
             ip[8:40] = ends[0].packed + ends[1].packed
         pad = packet.frame[14 + packet.length :]
         return f"forward 0 {(link + bytes(ip) + segment + pad).hex()}"
+
+    def renamed_segment(
+        self, packet: Packet, ends: Ends, ports: tuple[int, int], mss: int
+    ) -> bytes:
+        segment = struct.pack("!HH", *ports) + with_mss(packet, mss)[4:]
+        at = 16 if packet.protocol == TCP else 6
+        before = struct.unpack("!H", packet.segment[at : at + 2])[0]
+        if packet.protocol == UDP and before == 0:
+            return segment
+        old = (packet.source, packet.destination)
+        was_right = right_of(packet, old, packet.segment, at)
+        is_right = right_of(packet, ends, segment, at)
+        return segment[:at] + moved(packet, before, was_right, is_right) + segment[at + 2 :]

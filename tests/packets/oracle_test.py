@@ -125,15 +125,22 @@ class Traffic:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.queue: list[Packet] = []  # what follows at once
 
     def frame(self) -> bytes:
         pick = self.random.random()
-        if pick < 0.03:
+        if pick < 0.03 and not self.queue:
             return self.arp()
         family = self.random.choice((4, 6))
         packet = self.reply(family) if pick < 0.35 else self.request(family)
         if pick > 0.92:
             packet = self.rare(family, pick)
+        elif pick > 0.88:
+            packet = self.piece(family)
+        elif pick > 0.84:
+            self.queue = self.datagram(family)
+        if self.queue:
+            packet = self.queue.pop(0)
         node = self.random.choices((NODE, VRRP, FOREIGN), (94, 3, 3))[0]
         frame = bytes(Ether(src=self.random.choice(ROUTERS), dst=node) / packet)
         if self.random.random() < 0.03:
@@ -231,6 +238,68 @@ class Traffic:
         layers = (ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, ICMPv6ParamProblem)
         return packet / self.random.choice(layers)() / Raw(quote)
 
+    def datagram(self, family: int) -> list[Packet]:
+        """In pieces, which may be lost, come twice or overtake each other; an answer has a question."""
+        client, vip = self.random.choice(CLIENTS[family]), self.random.choice(VIPS[family])
+        port, served = self.random.choice((40000, 40001)), self.random.choice(UDP_PORTS)
+        source, destination, ports = client, vip, (port, served)
+        packets = []
+        if self.random.random() < 0.5:
+            source, destination, ports = TARGETS[family], client, (5353, port)
+            question = UDP(sport=port, dport=53) / self.payload()
+            packets.append(self.ip(family, client, vip) / question)
+        sizes = [self.random.choice((8, 16, 1352, 1376, 1424, 1440)) for _ in range(2)]
+        sizes += [self.random.randrange(1, 1440)]
+        whole = UDP(sport=ports[0], dport=ports[1]) / Raw(self.random.randbytes(sum(sizes)))
+        if self.random.random() < 0.1:
+            whole.chksum = 0
+        built = (IP if family == 4 else IPv6)(src=source, dst=destination) / whole
+        data = bytes(built)[20 if family == 4 else 40 :]
+        pieces, at = [], 0
+        number = self.random.randrange(3)
+        for size in (sizes[0] + 8, *sizes[1:]):
+            more = int(at + size < len(data))
+            ip, part = self.ip(family, source, destination), Raw(data[at : at + size])
+            if family == 4:
+                ip.id, ip.flags, ip.frag, ip.proto = number, more, at // 8, 17
+                pieces.append(ip / part)
+            else:
+                header = IPv6ExtHdrFragment(offset=at // 8, m=more, id=number, nh=17)
+                pieces.append(ip / header / part)
+            at += size
+        if self.random.random() < 0.2:
+            self.random.shuffle(pieces)
+        if self.random.random() < 0.2:
+            pieces += pieces[:1]
+        if self.random.random() < 0.2:
+            del pieces[self.random.randrange(len(pieces))]
+        return packets + pieces
+
+    def piece(self, family: int) -> Packet:
+        """Of a request or an answer, and most of them out of place."""
+        source, destination = self.random.choice(CLIENTS[family]), self.random.choice(VIPS[family])
+        ports = (self.random.choice((40000, 40001)), self.random.choice(UDP_PORTS))
+        if self.random.random() < 0.4:
+            source, destination = TARGETS[family], self.random.choice(CLIENTS[family])
+            ports = (self.random.choice((5353, 5353, 2049)), self.random.choice((40000, 40001)))
+        if self.random.random() < 0.05:
+            source = self.random.choice(ODD_SOURCES[family])
+        data = self.random.randbytes(self.random.choice((0, 8, 9, 16, 1400, 1424, 1440)))
+        body: Packet = Raw(data)
+        offset = self.random.choice((0, 0, 0, 0, 2, 3, 178, 1, 8187, 8190, 8191))
+        more = self.random.choice((1, 1, 1, 0))
+        number = self.random.randrange(3)
+        if offset == 0:
+            stated = self.random.choice((2000, 2000, 2000, 8, 7, len(data) + 8, len(data) + 9))
+            checksum = self.random.choice((0, 1, 0xFFFF, self.random.randrange(65536)))
+            body = UDP(sport=ports[0], dport=ports[1], len=stated, chksum=checksum) / body
+        protocol = self.random.choices((17, 6, 58), (97, 2, 1))[0]
+        ip = self.ip(family, source, destination)
+        if family == 4:
+            ip.id, ip.flags, ip.frag, ip.proto = number, more, offset, protocol
+            return ip / body
+        return ip / IPv6ExtHdrFragment(offset=offset, m=more, id=number, nh=protocol) / body
+
     def passing(self, family: int) -> Packet:
         """What a target sends besides: a fragment of an answer, or an ICMP error to a client."""
         client, target = self.random.choice(CLIENTS[family]), TARGETS[family]
@@ -294,7 +363,7 @@ def main() -> int:
     verdicts: dict[str, int] = {}
     with EnginePipe(options.engine) as engine:
         for number in range(options.packets):
-            wait_ms = traffic.random.choice(WAITS_MS)
+            wait_ms = 2 if traffic.queue else traffic.random.choice(WAITS_MS)
             engine.tell(f"wait {wait_ms}")
             model.wait(wait_ms / 1000)
             if traffic.random.random() < 0.05:

@@ -31,6 +31,16 @@ class Drop(Exception):
 
 
 @dataclass
+class Piece:
+    """What makes a packet a piece of a datagram."""
+
+    offset: int  # in bytes
+    more: bool
+    number: bytes
+    ports: tuple[int, int]  # of the datagram
+
+
+@dataclass
 class Packet:
     """The parts of a frame that passed the length checks."""
 
@@ -39,8 +49,9 @@ class Packet:
     source: Address
     destination: Address
     protocol: int
-    header: int  # bytes of the IP header
+    header: int  # bytes of the IP header, and of a fragment header behind it
     length: int  # bytes of the IP packet
+    piece: Piece | None = None
 
     @property
     def segment(self) -> bytes:
@@ -48,12 +59,24 @@ class Packet:
 
     @property
     def ports(self) -> tuple[int, int]:
+        if self.piece is not None:
+            return self.piece.ports
         source, destination = struct.unpack("!HH", self.segment[:4])
         return source, destination
 
     @property
     def flags(self) -> int:
         return self.segment[13] if self.protocol == TCP else 0
+
+    @property
+    def is_later(self) -> bool:
+        """A piece without the header: nobody is told of it (RFC 1122, section 3.2.2)."""
+        return self.piece is not None and self.piece.offset > 0
+
+    @property
+    def quote(self) -> bytes:
+        """What an ICMP error of the node's own quotes."""
+        return self.whole[: (20 if self.version == 4 else 40) + 64]
 
     @property
     def hops(self) -> int:
@@ -127,12 +150,17 @@ def encapsulated(packet: Packet, target: Target, source: Address, client: Client
 
 
 def gue(packet: Packet, target: Target, source: Address, client: Client) -> bytes:
-    """UDP header and packet. Its checksum takes the one inside at its word."""
+    """UDP header and packet. Its checksum takes the one inside at its word, where that is whole."""
     header = UdpLayer(sport=gue_source_port(client), dport=target.gue_port, chksum=0)
     udp = bytes(header / Raw(packet.whole))
+    if target.address.version == 4:
+        return udp
+    if packet.piece is not None:
+        outer = right_checksum(source, target.address, UDP, udp[:6] + b"\0\0" + udp[8:], 6)
+        return udp[:6] + struct.pack("!H", outer) + packet.whole
     at = CHECKSUM_PLACES[packet.protocol]
     lacks_checksum = packet.protocol == UDP and packet.segment[at : at + 2] == b"\0\0"
-    if target.address.version == 4 or lacks_checksum:
+    if lacks_checksum:
         return udp
     bare = packet.segment[:at] + b"\0\0" + packet.segment[at + 2 :]
     if packet.protocol == ICMP:  # RFC 792: over the message alone
@@ -163,7 +191,7 @@ def gue_source_port(client: Client) -> int:
 
 def too_big(packet: Packet, mtu: int) -> bytes:
     """The IP packet that tells the client."""
-    quote = Raw(packet.whole[: packet.header + 64])
+    quote = Raw(packet.quote)
     ends = {"src": str(packet.destination), "dst": str(packet.source)}
     if packet.version == 4:
         answer = IP(**ends, id=0, flags=0, ttl=64)
@@ -173,7 +201,7 @@ def too_big(packet: Packet, mtu: int) -> bytes:
 
 def expired(packet: Packet, own: Address) -> bytes:
     """The IP packet that tells the sender who saw the last hop."""
-    quote = Raw(packet.whole[: packet.header + 64])
+    quote = Raw(packet.quote)
     ends = {"src": str(own), "dst": str(packet.source)}
     if packet.version == 4:
         return bytes(IP(**ends, id=0, flags=0, ttl=64) / IcmpLayer(type=11, code=0) / quote)
@@ -182,7 +210,7 @@ def expired(packet: Packet, own: Address) -> bytes:
 
 def port_unreachable(packet: Packet) -> bytes:
     """What a host says that has no such port (RFC 1122, section 3.2.2.1; RFC 4443, section 3.1)."""
-    quote = Raw(packet.whole[: packet.header + 64])
+    quote = Raw(packet.quote)
     ends = {"src": str(packet.destination), "dst": str(packet.source)}
     if packet.version == 4:
         return bytes(IP(**ends, id=0, flags=0, ttl=64) / IcmpLayer(type=3, code=3) / quote)

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <string>
 
 #include "dataplane/core/steering.h"
 #include "tests/integration/dpdk/workers.h"
@@ -166,6 +168,113 @@ TEST_P(Handover, what_is_handed_out_comes_in) {
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_RX_PACKETS), kClients);
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_HANDOVER_OUT), workers_.sum_of(MR_COUNTER_HANDOVER_IN));
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_HANDOVER_OUT) > 0, GetParam().workers > 1);
+}
+
+// Frames of datagrams in three fragments, with the number of the datagram as `client`.
+struct Datagram {
+  std::string head;   // Ethernet
+  std::string ends;   // source > destination
+  std::string ports;  // source > destination
+  bool is_v4;
+  std::uint32_t id;
+};
+
+std::vector<Bytes> fragments_of(const Datagram& datagram) {
+  const std::string id = std::to_string(datagram.id);
+  const std::string udp = " / udp " + datagram.ports + " length 3000 / zeros 1360";
+  if (datagram.is_v4) {
+    const std::string ip = datagram.head + " / ip " + datagram.ends + " id " + id;
+    return {frame(ip + " fragment 0x2000" + udp),
+            frame(ip + " fragment 0x20ab protocol 17 / zeros 1368"),
+            frame(ip + " fragment 0x0156 protocol 17 / zeros 256")};
+  }
+  const std::string ip = datagram.head + " / ip6 " + datagram.ends + " / fragment id " + id;
+  return {frame(ip + " more 1" + udp), frame(ip + " more 1 offset 171 next 17 / zeros 1368"),
+          frame(ip + " offset 342 next 17 / zeros 256")};
+}
+
+Datagram request_of(std::uint32_t client) {
+  const bool is_v4 = client % 2 == 0;
+  const std::string number = std::to_string(client / 2 + 1);
+  const std::string ends = is_v4 ? "198.51.100." + number + " > 203.0.113.10"
+                                 : "2001:db8:c::" + number + " > 2001:db8:113::10";
+  return {.head = "eth client > node",
+          .ends = ends,
+          .ports = std::to_string(20000 + client) + " > 53",
+          .is_v4 = is_v4,
+          .id = client * 7};
+}
+
+// Source or destination in an IP packet.
+std::string addr_in(const Bytes& packet, bool is_source) {
+  const bool is_v4 = packet[MR_ETH_TYPE] == 0x08;
+  const std::uint32_t at = is_v4 ? (is_source ? MR_IPV4_SOURCE : MR_IPV4_DESTINATION)
+                                 : (is_source ? MR_IPV6_SOURCE : MR_IPV6_DESTINATION);
+  const auto from = packet.begin() + MR_ETH_BYTES + at;
+  return {from, from + (is_v4 ? 4 : 16)};
+}
+
+// A nic hashes fragments by their addresses. So the workers that know the ports, and those that own
+// the flows, are others than those that receive.
+TEST_P(Handover, fault_13_fragments_meet_at_the_owner_of_their_flow) {
+  constexpr std::uint32_t kDatagrams = 200;
+  std::vector<std::vector<Bytes>> by_queue(GetParam().queues);
+  for (std::uint32_t client = 0; client < kDatagrams; ++client) {
+    for (const Bytes& fragment : fragments_of(request_of(client))) {
+      by_queue[client % by_queue.size()].push_back(fragment);
+    }
+  }
+  for (std::uint32_t queue = 0; queue < by_queue.size(); ++queue) {
+    workers_.receive(queue, by_queue[queue]);
+  }
+  workers_.turn();
+  std::map<std::string, std::string> targets;  // of clients
+  std::map<std::string, std::uint32_t> counts;
+  for (const Bytes& packet : workers_.sent()) {
+    const std::string client = addr_in(packet, true);
+    const std::string target = addr_in(packet, false);
+    EXPECT_EQ(targets.try_emplace(client, target).first->second, target);
+    ++counts[client];
+  }
+  EXPECT_EQ(targets.size(), kDatagrams);
+  for (const auto& [client, count] : counts) EXPECT_EQ(count, 3u);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FRAGMENTS_FORWARDED), 3u * kDatagrams);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_INSERTED), kDatagrams);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_HITS), 2u * kDatagrams);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_UNTRACKED_PACKETS), 0u);
+  workers_.expect_balance();
+
+  // And back.
+  for (std::uint32_t client = 0; client < kDatagrams; ++client) {
+    const Datagram request = request_of(client);
+    const std::string client_addr = request.ends.substr(0, request.ends.find(' '));
+    const mr_addr addr = addr_of(client_addr.c_str());
+    const std::string key(reinterpret_cast<const char*>(addr.bytes) + (request.is_v4 ? 12 : 0),
+                          request.is_v4 ? 4 : 16);
+    const auto last = static_cast<unsigned char>(targets[key].back());
+    const std::string target = request.is_v4 ? "10.0.1." + std::to_string(last)
+                                             : (last == 0x11 ? "fd00::11" : "fd00::12");
+    const std::vector<Bytes> answer =
+        fragments_of({.head = "eth target > node",
+                      .ends = target + " > " + client_addr,
+                      .ports = "8080 > " + std::to_string(20000 + client),
+                      .is_v4 = request.is_v4,
+                      .id = client});
+    workers_.receive(client * 5 % GetParam().queues, answer);
+  }
+  workers_.turn();
+  std::uint32_t count = 0;
+  for (const Bytes& packet : workers_.sent()) {
+    const std::string source = addr_in(packet, true);
+    const mr_addr vip = addr_of(source.size() == 4 ? "203.0.113.10" : "2001:db8:113::10");
+    EXPECT_TRUE(std::equal(source.begin(), source.end(),
+                           std::end(vip.bytes) - static_cast<std::ptrdiff_t>(source.size()),
+                           [](char a, std::uint8_t b) { return static_cast<std::uint8_t>(a) == b; }));
+    ++count;
+  }
+  EXPECT_EQ(count, 3 * kDatagrams);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_UNTRACKED_PACKETS), 0u);
+  workers_.expect_balance();
 }
 
 TEST_P(Handover, what_belongs_to_no_flow_stays_where_it_came) {

@@ -84,6 +84,7 @@ Image balancer_image(std::uint64_t generation, mr_forwarding forwarding) {
       {"203.0.113.10", {"10.0.1.11", "10.0.1.12"}, 80, MR_PROTOCOL_TCP},
       {"203.0.113.10", {"10.0.1.11", "10.0.1.12"}, 53, MR_PROTOCOL_UDP},
       {"2001:db8:113::10", {"fd00::11", "fd00::12"}, 80, MR_PROTOCOL_TCP},
+      {"2001:db8:113::10", {"fd00::11", "fd00::12"}, 53, MR_PROTOCOL_UDP},
   };
   for (const Service& service : services) {
     const std::uint32_t group =

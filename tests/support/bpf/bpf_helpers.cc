@@ -26,13 +26,23 @@ void BpfInterpreter::call_helper(std::int32_t helper) {
   ++run_.helper_calls;
   // NOLINTNEXTLINE(performance-no-int-to-ptr): registers hold addresses
   const auto map = [&]() -> const Map& { return *reinterpret_cast<const Map*>(registers_[1]); };
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): likewise
+  const auto argument = [&](int n) { return reinterpret_cast<const void*>(registers_[n]); };
   std::uint64_t& result = registers_[0];
   switch (helper) {
     case BPF_FUNC_map_lookup_elem: {
+      if (map().is_hash) {
+        result = lookup_hash(map(), argument(2));
+        break;
+      }
       std::uint32_t key = 0;
-      // NOLINTNEXTLINE(performance-no-int-to-ptr): registers hold addresses
-      std::memcpy(&key, reinterpret_cast<const void*>(registers_[2]), sizeof(key));
+      std::memcpy(&key, argument(2), sizeof(key));
       result = lookup(map(), key);
+      break;
+    }
+    case BPF_FUNC_map_update_elem: {
+      const int failed = bpf_map_update_elem(map().fd, argument(2), argument(3), registers_[4]);
+      result = failed == 0 ? 0 : kInvalid;
       break;
     }
     case BPF_FUNC_get_smp_processor_id:
@@ -71,6 +81,13 @@ const BpfInterpreter::Map& BpfInterpreter::map_of(std::int32_t fd) const {
 std::uint64_t BpfInterpreter::lookup(const Map& map, std::uint32_t key) const {
   if (map.values == nullptr || key >= map.entry_count) return 0;
   return reinterpret_cast<std::uint64_t>(map.values + std::size_t{key} * map.value_bytes);
+}
+
+// A copy of the value: the program only reads it.
+std::uint64_t BpfInterpreter::lookup_hash(const Map& map, const void* key) {
+  hash_value_.resize(map.value_bytes);
+  if (bpf_map_lookup_elem(map.fd, key, hash_value_.data()) != 0) return 0;
+  return reinterpret_cast<std::uint64_t>(hash_value_.data());
 }
 
 std::uint64_t BpfInterpreter::redirect(const Map& map, std::uint32_t key,

@@ -25,7 +25,8 @@ class BpfInterpreter {
     int fd = -1;
     std::uint32_t value_bytes = 0;
     std::uint32_t entry_count = 0;
-    std::byte* values = nullptr;  // of an array, mapped; null: a device map
+    std::byte* values = nullptr;  // of an array, mapped; null: a device map, or a hash
+    bool is_hash = false;         // a helper goes to the kernel's map
   };
   struct Run {
     std::uint32_t verdict = 0;  // enum xdp_action
@@ -72,6 +73,7 @@ class BpfInterpreter {
   void call_helper(std::int32_t helper);
   [[nodiscard]] const Map& map_of(std::int32_t fd) const;
   [[nodiscard]] std::uint64_t lookup(const Map& map, std::uint32_t key) const;
+  [[nodiscard]] std::uint64_t lookup_hash(const Map& map, const void* key);
   [[nodiscard]] std::uint64_t redirect(const Map& map, std::uint32_t key,
                                        std::uint64_t otherwise) const;
   [[nodiscard]] std::uint64_t adjust_head(std::int64_t by);
@@ -85,6 +87,7 @@ class BpfInterpreter {
   std::array<std::uint64_t, kRegisters> registers_{};
   std::vector<Call> calls_;
   std::vector<std::uint8_t> stack_;
+  std::vector<std::byte> hash_value_;  // what was looked up last
   std::vector<std::uint8_t> memory_;  // room, the frame from start_ to end_, room
   std::size_t start_ = 0;
   std::size_t end_ = 0;

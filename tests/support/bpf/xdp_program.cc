@@ -76,6 +76,7 @@ void XdpProgram::reset() {
   clear(maps_.no_room);
   clear(maps_.cpus);
   clear(map_memory(".bss"));
+  empty_hash("datagrams");
   clear(maps_.listener_stats);
   clear(maps_.target_stats);
   mr_xdp_control& control = *maps_.control;
@@ -91,6 +92,13 @@ void XdpProgram::reset() {
   Result<xdp::ConfigMirror> mirror = xdp::ConfigMirror::open(maps_);
   if (!mirror) fail(mirror.error().message);
   mirror_.emplace(std::move(*mirror));
+}
+
+void XdpProgram::empty_hash(const std::string& name) const {
+  std::vector<std::byte> key(bpf_map__key_size(find_map(object_, name)));
+  while (bpf_map_get_next_key(map_fd(name), nullptr, key.data()) == 0) {
+    if (bpf_map_delete_elem(map_fd(name), key.data()) != 0) fail("emptying " + name);
+  }
 }
 
 void XdpProgram::set_nic(std::uint32_t nic, std::span<const std::uint8_t, 6> mac,
@@ -148,11 +156,12 @@ BpfInterpreter XdpProgram::interpreter(const std::string& name) const {
   std::vector<BpfInterpreter::Map> maps;
   for (const bpf_map* map = bpf_object__next_map(object_, nullptr); map != nullptr;
        map = bpf_object__next_map(object_, map)) {
-    const bool is_device_map = bpf_map__type(map) == BPF_MAP_TYPE_DEVMAP;
+    const bool is_array = bpf_map__type(map) == BPF_MAP_TYPE_ARRAY;
     maps.push_back({.fd = bpf_map__fd(map),
                     .value_bytes = bpf_map__value_size(map),
                     .entry_count = bpf_map__max_entries(map),
-                    .values = is_device_map ? nullptr : map_memory(bpf_map__name(map)).data()});
+                    .values = is_array ? map_memory(bpf_map__name(map)).data() : nullptr,
+                    .is_hash = bpf_map__type(map) == BPF_MAP_TYPE_LRU_HASH});
   }
   const bpf_program* program = find_program(name);
   return {{bpf_program__insns(program), bpf_program__insn_cnt(program)}, std::move(maps)};

@@ -77,6 +77,7 @@ class XdpProgram {
   [[nodiscard]] const bpf_program* find_program(const std::string& name) const;
   [[nodiscard]] int program_fd(const std::string& name) const;
   [[nodiscard]] int map_fd(const std::string& name) const;
+  void empty_hash(const std::string& name) const;
   [[nodiscard]] std::span<std::byte> map_memory(const std::string& name) const;
   template <typename T>
   [[nodiscard]] std::span<T> values(const std::string& name) const;

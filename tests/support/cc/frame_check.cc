@@ -46,11 +46,13 @@ void read_ipv4(View frame, FrameFacts& facts) {
   facts.ip_bytes = word_at(ip, 2);
   if (facts.ip_bytes < 20 || facts.ip_bytes > ip.size()) return;
   facts.ip_checksum = verdict_of(sum_of(ip.first(20)));
-  if ((word_at(ip, 6) & 0x3fff) != 0) return;
-  facts.is_ip = true;
   facts.protocol = ip[9];
   facts.hops = ip[8];
   facts.l4_offset = kIp + 20;
+  facts.is_fragment = (word_at(ip, 6) & 0x3fff) != 0;
+  facts.is_first = (word_at(ip, 6) & 0x1fff) == 0;
+  if (facts.is_fragment) return;
+  facts.is_ip = true;
   read_transport(ip.first(facts.ip_bytes), 20, ip.subspan(12, 8), facts);
 }
 
@@ -63,6 +65,12 @@ void read_ipv6(View frame, FrameFacts& facts) {
   facts.protocol = ip[6];
   facts.hops = ip[7];
   facts.l4_offset = kIp + 40;
+  facts.is_fragment = facts.protocol == 44 && facts.ip_bytes >= 48;
+  if (facts.is_fragment) {
+    facts.l4_offset += 8;
+    facts.is_first = (word_at(ip, 42) & 0xfff8) == 0;
+    return;
+  }
   read_transport(ip.first(facts.ip_bytes), 40, ip.subspan(8, 32), facts);
 }
 

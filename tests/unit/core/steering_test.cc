@@ -164,12 +164,14 @@ TEST_P(Steering, fault_16_errors_reach_the_owner_of_the_flow_that_they_are_about
   EXPECT_TRUE(node.is_balanced());
 }
 
-TEST_P(Steering, fragments_for_a_vip_are_dropped_where_they_came) {
+TEST_P(Steering, fragments_of_tcp_for_a_vip_are_dropped_where_they_came) {
+  if (!is_tcp()) return;
   balance(1);
   expect_dropped_anywhere(fragment_to_vip(), MR_DROP_FRAGMENT);
 }
 
-TEST_P(Steering, fragments_that_pass_the_node_are_worker_0s) {
+TEST_P(Steering, fragments_of_tcp_that_pass_the_node_are_worker_0s) {
+  if (!is_tcp()) return;
   node.publish();  // no VIP
   expect_handed_to(0, fragment_to_vip());
   EXPECT_EQ(node.send_to({0, kWorkers}, fragment_to_vip()).kind, VerdictKind::punt);
