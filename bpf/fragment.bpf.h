@@ -146,45 +146,6 @@ OUT_OF_LINE _Bool open_fragment(struct xdp_md* ctx, struct packet* p) {
 
 // ---- towards a target
 
-// The sum of more bytes than sum_of_packet() takes: of any packet that fits a page. First what is
-// left over by the steps, then the steps, then an odd last byte. Each part finds its place anew, so
-// that the verifier need not follow every way through the parts before it.
-enum {
-  LONG_SUM_BYTES_MAX = 4096,
-  LONG_SUM_STEP = 32,
-};
-VERIFIED_ONCE uint64_t sum_of_long_packet(struct xdp_md* ctx, uint32_t offset, uint32_t bytes) {
-  const uint8_t* end = packet_end(ctx);
-  const uint8_t* start = packet_start(ctx) + (offset & 0xff);
-  const uint32_t left_over = bytes & (LONG_SUM_STEP - 2);
-  uint64_t sum = sum_of_packet(ctx, offset, left_over);
-  const uint8_t* at = start + left_over;
-#pragma clang loop unroll(disable)
-  for (uint32_t i = 0; i < LONG_SUM_BYTES_MAX / LONG_SUM_STEP; ++i) {
-    if (i >= bytes / LONG_SUM_STEP || at + LONG_SUM_STEP > end) break;
-    sum += (uint64_t)load32(at) + load32(at + 4) + load32(at + 8) + load32(at + 12);
-    sum += (uint64_t)load32(at + 16) + load32(at + 20) + load32(at + 24) + load32(at + 28);
-    at += LONG_SUM_STEP;
-  }
-  if ((bytes & 1) == 0) return sum;
-  const uint8_t* last = start + ((bytes - 1) & (LONG_SUM_BYTES_MAX - 1));
-  return last + 1 > end ? sum : sum + *last;
-}
-
-// gue's checksum over IPv6 of a whole packet follows from the inner one, which here covers more
-// than the fragment. So the bytes are summed.
-INLINE void write_outer_checksum(struct xdp_md* ctx, const struct packet* p,
-                                 const struct mr_target* target) {
-  const uint32_t bytes = MR_UDP_BYTES + p->ip_bytes;
-  uint8_t* udp = packet_start(ctx) + MR_ETH_BYTES + MR_IPV6_BYTES;
-  if (!has_room(udp, MR_UDP_BYTES, packet_end(ctx))) return;
-  store16(udp + MR_UDP_CHECKSUM, 0);
-  const uint64_t addrs = sum_of_addr(&p->root->encap_source_v6) + sum_of_addr(&target->addr);
-  const uint64_t sum = mr_sum_of_pseudo_header(addrs, MR_PROTOCOL_UDP, bytes) +
-                       sum_of_long_packet(ctx, MR_ETH_BYTES + MR_IPV6_BYTES, bytes);
-  store16(udp + MR_UDP_CHECKSUM, mr_written_udp_checksum((uint16_t)~mr_fold(sum)));
-}
-
 // Gives the fragment the target as its destination (or the VIP as its source), and a first one the
 // port as well.
 OUT_OF_LINE int translate_fragment(struct xdp_md* ctx, const struct packet* p, _Bool is_source) {
@@ -243,16 +204,12 @@ OUT_OF_LINE int send_fragment_to_target(struct xdp_md* ctx, struct packet* p) {
   if (!encapsulates) {
     if (mr_translates(forwarding)) translate_fragment(ctx, p, 0);
     done = redirect_to_target(ctx, p, target);
+  } else if (forwarding == MR_FORWARDING_GUE && !outer_is_v4) {
+    done = encapsulate_summed(ctx, p);
+  } else if (outer_is_v4 != p->is_v4) {
+    done = encapsulate_across(ctx, p);
   } else {
-    if (outer_is_v4 != p->is_v4) {
-      done = encapsulate_across(ctx, p);
-    } else {
-      done = outer_is_v4 ? encapsulate_by_mode(ctx, p, target, 1, 1)
-                         : encapsulate_by_mode(ctx, p, target, 0, 0);
-    }
-    if (done != XDP_DROP && forwarding == MR_FORWARDING_GUE && !outer_is_v4) {
-      write_outer_checksum(ctx, p, target);
-    }
+    done = encapsulate_by_mode(ctx, p, target, outer_is_v4, outer_is_v4);
   }
   if (done != XDP_DROP) count(p->cpu, MR_COUNTER_FRAGMENTS_FORWARDED);
   return done;

@@ -65,8 +65,8 @@ struct outer {
   _Bool is_v4;
   _Bool inner_is_v4;
   uint32_t forwarding;
+  _Bool is_summed;  // encapsulate_summed() writes gue's checksum
   const uint8_t* inner;
-  const uint8_t* end;
 };
 
 INLINE void write_outer_ipv4(uint8_t* ip, const struct packet* p, const struct mr_target* target,
@@ -96,15 +96,9 @@ INLINE void write_outer_ipv6(uint8_t* ip, const struct packet* p, const struct m
   copy_addr_v6(ip + MR_IPV6_DESTINATION, target->addr.bytes);
 }
 
-// A datagram without a checksum gets an outer one without (core/encapsulate.h).
 INLINE uint16_t gue_checksum_v6(const struct packet* p, const struct mr_target* target,
                                 const struct outer* outer, const uint8_t* udp) {
   const uint8_t* inner = outer->inner;
-  const uint8_t* l4 = inner + (outer->inner_is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
-  if (p->protocol == MR_PROTOCOL_UDP &&
-      (!has_room(l4, MR_UDP_BYTES, outer->end) || load16(l4 + MR_UDP_CHECKSUM) == 0)) {
-    return 0;
-  }
   const uint64_t inner_sum =
       outer->inner_is_v4
           ? mr_inner_sum_v4(
@@ -127,8 +121,8 @@ INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_tar
   uint8_t* frame = packet_start(ctx);
   uint8_t* ip = frame + MR_ETH_BYTES;
   outer.inner = ip + overhead;
-  outer.end = packet_end(ctx);
-  if (!has_room(outer.inner, (outer.inner_is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES), outer.end)) {
+  if (!has_room(outer.inner, (outer.inner_is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES),
+                packet_end(ctx))) {
     return drop(p, MR_DROP_BAD_IP_HEADER);
   }
   if (outer.forwarding == MR_FORWARDING_GUE) {
@@ -136,7 +130,8 @@ INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_tar
     store16(udp + MR_L4_SOURCE_PORT, mr_gue_source_port_be(flow_entropy(p)));
     store16(udp + MR_L4_DESTINATION_PORT, target->encap_port_be);
     store16(udp + MR_UDP_LENGTH, bpf_htons((uint16_t)(p->ip_bytes + MR_UDP_BYTES)));
-    store16(udp + MR_UDP_CHECKSUM, outer.is_v4 ? 0 : gue_checksum_v6(p, target, &outer, udp));
+    store16(udp + MR_UDP_CHECKSUM,
+            outer.is_v4 || outer.is_summed ? 0 : gue_checksum_v6(p, target, &outer, udp));
   }
   if (outer.is_v4) {
     write_outer_ipv4(ip, p, target, &outer);
@@ -149,6 +144,62 @@ INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_tar
   return forward(p, target->next_hop.nic, MR_ETH_BYTES + (uint32_t)overhead + p->ip_bytes);
 }
 
+// The sum of more bytes than sum_of_packet() takes: of any packet that fits a page. First what is
+// left over by the steps, then the steps, then an odd last byte. Each part finds its place anew, so
+// that the verifier need not follow every way through the parts before it.
+enum {
+  LONG_SUM_BYTES_MAX = 4096,
+  LONG_SUM_STEP = 32,
+};
+VERIFIED_ONCE uint64_t sum_of_long_packet(struct xdp_md* ctx, uint32_t offset, uint32_t bytes) {
+  const uint8_t* end = packet_end(ctx);
+  const uint8_t* start = packet_start(ctx) + (offset & 0xff);
+  const uint32_t left_over = bytes & (LONG_SUM_STEP - 2);
+  uint64_t sum = sum_of_packet(ctx, offset, left_over);
+  const uint8_t* at = start + left_over;
+#pragma clang loop unroll(disable)
+  for (uint32_t i = 0; i < LONG_SUM_BYTES_MAX / LONG_SUM_STEP; ++i) {
+    if (i >= bytes / LONG_SUM_STEP || at + LONG_SUM_STEP > end) break;
+    sum += (uint64_t)load32(at) + load32(at + 4) + load32(at + 8) + load32(at + 12);
+    sum += (uint64_t)load32(at + 16) + load32(at + 20) + load32(at + 24) + load32(at + 28);
+    at += LONG_SUM_STEP;
+  }
+  if ((bytes & 1) == 0) return sum;
+  const uint8_t* last = start + ((bytes - 1) & (LONG_SUM_BYTES_MAX - 1));
+  return last + 1 > end ? sum : sum + *last;
+}
+
+INLINE void write_outer_checksum(struct xdp_md* ctx, const struct packet* p,
+                                 const struct mr_target* target) {
+  const uint32_t bytes = MR_UDP_BYTES + p->ip_bytes;
+  uint8_t* udp = packet_start(ctx) + MR_ETH_BYTES + MR_IPV6_BYTES;
+  if (!has_room(udp, MR_UDP_BYTES, packet_end(ctx))) return;
+  store16(udp + MR_UDP_CHECKSUM, 0);
+  const uint64_t addrs = sum_of_addr(&p->root->encap_source_v6) + sum_of_addr(&target->addr);
+  const uint64_t sum = mr_sum_of_pseudo_header(addrs, MR_PROTOCOL_UDP, bytes) +
+                       sum_of_long_packet(ctx, MR_ETH_BYTES + MR_IPV6_BYTES, bytes);
+  store16(udp + MR_UDP_CHECKSUM, mr_written_udp_checksum((uint16_t)~mr_fold(sum)));
+}
+
+// By gue over IPv6, where the checksum does not follow from the inner one: a datagram has none, or a
+// fragment's covers more than the fragment. So the bytes are summed.
+OUT_OF_LINE int encapsulate_summed(struct xdp_md* ctx, struct packet* p) {
+  const struct mr_target* target = p->target;
+  if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
+  const struct outer outer = {
+      .inner_is_v4 = p->is_v4, .forwarding = MR_FORWARDING_GUE, .is_summed = 1};
+  const int done = encapsulate(ctx, p, target, outer);
+  if (done != XDP_DROP) write_outer_checksum(ctx, p, target);
+  return done;
+}
+
+// UDP (RFC 768).
+INLINE _Bool lacks_checksum(struct xdp_md* ctx, const struct packet* p, _Bool is_v4) {
+  if (p->protocol != MR_PROTOCOL_UDP) return 0;
+  const uint8_t* udp = packet_start(ctx) + l4_offset(is_v4);
+  return !has_room(udp, MR_UDP_BYTES, packet_end(ctx)) || load16(udp + MR_UDP_CHECKSUM) == 0;
+}
+
 INLINE int encapsulate_to_target(struct xdp_md* ctx, struct packet* p,
                                  const struct mr_target* target, struct outer outer) {
   const struct mr_addr* source =
@@ -158,6 +209,10 @@ INLINE int encapsulate_to_target(struct xdp_md* ctx, struct packet* p,
   }
   const uint32_t mtu = mr_inner_mtu(target->mtu, mr_outer_bytes(outer.forwarding, outer.is_v4));
   if (UNLIKELY(p->ip_bytes > mtu)) return answer_too_big(ctx, p, mtu);
+  if (outer.forwarding == MR_FORWARDING_GUE && !outer.is_v4 &&
+      UNLIKELY(lacks_checksum(ctx, p, outer.inner_is_v4))) {
+    return encapsulate_summed(ctx, p);
+  }
   return encapsulate(ctx, p, target, outer);
 }
 

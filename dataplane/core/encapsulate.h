@@ -92,11 +92,6 @@ std::uint64_t inner_sum(const std::uint8_t* inner, const Parsed& parsed) noexcep
                          inner[MR_IPV6_HOP_LIMIT]);
 }
 
-// UDP without a checksum (RFC 768). What sums over the inner packet then has no known result.
-inline bool lacks_checksum(const std::uint8_t* l4, std::uint8_t protocol) noexcept {
-  return protocol == MR_PROTOCOL_UDP && load<std::uint16_t>(l4 + MR_UDP_CHECKSUM) == 0;
-}
-
 }  // namespace detail
 
 // Moves packet.data to the front of the outer header. Cuts off the bytes behind the length that the
@@ -128,17 +123,14 @@ void encapsulate(Packet& packet, const Parsed& parsed, const mr_target& target,
     const std::uint16_t source_port_be = mr_gue_source_port_be(detail::flow_entropy(parsed));
     const std::uint16_t bytes_be =
         to_be16(static_cast<std::uint16_t>(parsed.ip_bytes + MR_UDP_BYTES));
-    // Over IPv4 the inner checksums protect all that matters. A datagram without a checksum gets
-    // an outer one without (RFC 6935 section 5 lets a tunnel do so).
+    // RFC 6935 section 5 wants a checksum over IPv6; over IPv4 the inner ones protect all that
+    // matters.
     std::uint16_t checksum = 0;
     if constexpr (!Outer::kIsV4) {
-      const std::uint8_t* l4 = inner + (Inner::kL4 - MR_ETH_BYTES);
-      if (!detail::lacks_checksum(l4, parsed.protocol)) [[likely]] {
-        checksum =
-            mr_gue_checksum_v6(sum_of(outer.source) + sum_of(outer.destination),
-                               std::uint64_t{source_port_be} + target.encap_port_be + bytes_be,
-                               bytes_be, detail::inner_sum<Inner>(inner, parsed));
-      }
+      checksum = mr_gue_checksum_v6(
+          sum_of(outer.source) + sum_of(outer.destination),
+          std::uint64_t{source_port_be} + target.encap_port_be + bytes_be, bytes_be,
+          detail::inner_sum<Inner>(inner, parsed));
     }
     store(frame + Outer::kL4, source_port_be | std::uint64_t{target.encap_port_be} << 16 |
                                   std::uint64_t{bytes_be} << 32 | std::uint64_t{checksum} << 48);

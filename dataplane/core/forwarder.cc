@@ -18,6 +18,13 @@
 namespace millrace::core {
 namespace {
 
+// A UDP packet without a checksum (RFC 768). Over IPv6 the outer checksum is derived from the inner
+// one, which is not there.
+bool lacks_checksum(const Packet& packet, const Parsed& parsed) {
+  return parsed.protocol == MR_PROTOCOL_UDP &&
+         load<std::uint16_t>(packet.data + parsed.l4_offset() + MR_UDP_CHECKSUM) == 0;
+}
+
 // Takes off a tag that names a priority but no VLAN (IEEE 802.1Q, VID 0), since the packet belongs
 // to the untagged interface. Frames with other tags are the kernel's, and so are tagged frames that
 // carry neither IP nor ARP.
@@ -333,7 +340,13 @@ Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
     return answer_too_big(packet, parsed, mtu);
   if (packet.headroom < kOverhead) [[unlikely]]
     return drop(MR_DROP_TOO_BIG);
+  bool is_summed = false;
+  if constexpr (kForwarding == MR_FORWARDING_GUE && !Outer::kIsV4) {
+    is_summed = lacks_checksum(packet, parsed);
+  }
   encapsulate<Inner, Outer, kForwarding>(packet, parsed, target, source);
+  if (is_summed) [[unlikely]]
+    write_outer_checksum(packet);
   const std::uint32_t nic = hop >> 48 & 0xff;
   write_link_header(packet.data, hop, nic_mac_words_[nic], Outer::kType);
   return forward(packet, nic);

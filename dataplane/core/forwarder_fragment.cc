@@ -102,8 +102,8 @@ Verdict Forwarder::send_fragment_to_target(Packet& packet, const Parsed& parsed,
   return verdict;
 }
 
-// gue's checksum over IPv6 of a whole packet follows from the inner one, which here covers more
-// than the fragment. So the bytes are summed.
+// gue's checksum over IPv6 follows from the inner one, unless that is missing, or covers more than
+// the packet because this is a fragment. Then the bytes are summed.
 void Forwarder::write_outer_checksum(Packet& packet) noexcept {
   std::uint8_t* ip = packet.data + MR_ETH_BYTES;
   std::uint8_t* udp = ip + MR_IPV6_BYTES;

@@ -155,13 +155,11 @@ def gue(packet: Packet, target: Target, source: Address, client: Client) -> byte
     udp = bytes(header / Raw(packet.whole))
     if target.address.version == 4:
         return udp
-    if packet.piece is not None:
-        outer = right_checksum(source, target.address, UDP, udp[:6] + b"\0\0" + udp[8:], 6)
-        return udp[:6] + struct.pack("!H", outer) + packet.whole
     at = CHECKSUM_PLACES[packet.protocol]
     lacks_checksum = packet.protocol == UDP and packet.segment[at : at + 2] == b"\0\0"
-    if lacks_checksum:
-        return udp
+    if packet.piece is not None or lacks_checksum:
+        outer = right_checksum(source, target.address, UDP, udp[:6] + b"\0\0" + udp[8:], 6)
+        return udp[:6] + struct.pack("!H", outer) + packet.whole
     bare = packet.segment[:at] + b"\0\0" + packet.segment[at + 2 :]
     if packet.protocol == ICMP:  # RFC 792: over the message alone
         right = checksum(bare)
