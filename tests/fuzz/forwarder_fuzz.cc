@@ -160,8 +160,8 @@ std::uint32_t checked_sum(const test::Bytes& bytes, const test::FrameFacts& fact
 }
 
 // A fragment on its way, not encapsulated.
-void check_fragment(const test::Frame& in, const test::FrameFacts& before,
-                    const test::Outcome& out, const test::FrameFacts& after) {
+void check_fragment(const test::Frame& in, const test::FrameFacts& before, const test::Outcome& out,
+                    const test::FrameFacts& after) {
   const auto is_same_from = [&](std::size_t from) {
     const auto at = static_cast<std::ptrdiff_t>(from);
     return std::equal(in.bytes.begin() + at, in.bytes.end(), out.bytes.begin() + at,
@@ -213,7 +213,8 @@ void check_sent(const test::Frame& in, const test::Outcome& out) {
   require(after.ether_type == before.ether_type, "the ethertype stays");
   require(after.ip_checksum != Checksum::wrong, "a right IPv4 header checksum leaves");
   if (out.kind == VerdictKind::forward && check_own_reset(in, before, out)) return;
-  const std::size_t overhead = before.is_ip || before.is_fragment ? overhead_of(in, before, out) : 0;
+  const std::size_t overhead =
+      before.is_ip || before.is_fragment ? overhead_of(in, before, out) : 0;
   if (out.kind == VerdictKind::forward && overhead != 0) {
     return check_encapsulated(in, before, after, overhead);
   }
