@@ -179,8 +179,7 @@ OUT_OF_LINE _Bool is_answered(struct xdp_md* ctx, const struct packet* p) {
   const uint8_t* header = ip + MR_IPV6_BYTES;
   if (!has_room(header, MR_IPV6_FRAGMENT_BYTES, end)) return 0;
   if (ip[MR_IPV6_NEXT_HEADER] != MR_PROTOCOL_FRAGMENT) return 1;
-  return mr_is_answered(
-      mr_fragment_place_v6(bpf_ntohs(load16(header + MR_IPV6_FRAGMENT_WORD))));
+  return mr_is_answered(mr_fragment_place_v6(bpf_ntohs(load16(header + MR_IPV6_FRAGMENT_WORD))));
 }
 
 // From `p->own`. `head`: type and code as they lie in the message. Once for both families and all

@@ -27,9 +27,9 @@ struct datagram {
 };
 _Static_assert(sizeof(struct datagram) <= sizeof(((struct mr_xdp_cpu*)0)->scratch), "fits");
 
-// Datagrams whose fragments are under way. The kernel takes all its memory at once (2 MiB) and gives
-// up the one that was used longest ago. It keeps up to 128 free entries for each CPU. It is the
-// program's own: whoever loads another one loses fragments for a moment.
+// Datagrams whose fragments are under way. The kernel takes all the memory at once (2 MiB) and gives
+// up one that was not used for long. It keeps up to 128 free entries for each CPU. The map is the
+// program's own: where another program takes its place, fragments under way are lost.
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, 16384);
@@ -97,8 +97,8 @@ INLINE struct datagram* ask_for_datagram(const struct packet* p, uint32_t id) {
 // Finds out the ports. False when the fragment is not forwarded, for p->reason if it is to a VIP.
 OUT_OF_LINE _Bool open_fragment(struct xdp_md* ctx, struct packet* p) {
   struct fragment fragment;
-  if (p->is_v4 && mr_is_martian_v4((uint8_t)(p->source.high >> 32),
-                                   is_same_addr(p->source, p->destination))) {
+  if (p->is_v4 &&
+      mr_is_martian_v4((uint8_t)(p->source.high >> 32), is_same_addr(p->source, p->destination))) {
     p->reason = MR_DROP_MARTIAN;
     return 0;
   }

@@ -48,22 +48,21 @@ enum shape {
   SHAPE_FRAGMENT,    // of whatever protocol: open_fragment() finds out
 };
 
-// The verifier remembers the value of a field at the start of a word until something else in that
-// word is written. Where it knows a packet's protocol it need not look at what becomes of others.
-#define KNOWN_TO_VERIFIER __attribute__((aligned(8)))
-
+// Three fields are at the start of a word, because the verifier remembers their values there until
+// something else in the word is written. Where it knows a packet's protocol, it need not look at
+// what becomes of others.
 struct packet {
   struct mr_xdp_cpu* cpu;
-  KNOWN_TO_VERIFIER uint8_t protocol;
+  uint8_t protocol __attribute__((aligned(8)));
   uint8_t nic;
   uint32_t cpu_index;
   const struct mr_xdp_root* root;
-  KNOWN_TO_VERIFIER uint8_t tcp_flags;  // 0 for UDP
-  uint32_t root_index;                  // in control.roots
+  uint8_t tcp_flags __attribute__((aligned(8)));  // 0 for UDP
+  uint32_t root_index;                            // in control.roots
   struct addr_words source;
   struct addr_words destination;
   struct addr_words own;  // source of an ICMP error of the node's own
-  KNOWN_TO_VERIFIER uint8_t is_v4;
+  uint8_t is_v4 __attribute__((aligned(8)));
   uint32_t frame_bytes;
   uint32_t ip_bytes;  // L3 length as the IP header states it, <= frame_bytes - MR_ETH_BYTES
   uint16_t source_port_be;

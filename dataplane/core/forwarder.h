@@ -121,7 +121,7 @@ class Forwarder {
     std::uint32_t hits = 0;
   };
   static constexpr std::uint32_t kForwardedShift = 48;
-  static constexpr std::uint64_t kNoHop = 0;  // a neighbour has a MAC address
+  static constexpr std::uint64_t kNoHop = 0;      // a neighbour has a MAC address
   static constexpr std::uint8_t kNoOwner = 0xff;  // no worker: MR_WORKER_COUNT_MAX
   // The listener found last, because most packets of a burst have the same. Port and protocol 0
   // match no packet.

@@ -6,10 +6,10 @@
 // classify() puts it among those, and it goes the flow's way. A later fragment takes the ports from
 // the store; one that comes before the first is dropped. Nothing is put together and nothing waits.
 //
-// Where there are several workers, a nic hashes fragments by their addresses. So a fragment goes two
-// steps: to the worker that owns its datagram's number, which knows the ports, and from there to the
-// owner of the flow. Both remember the ports, because the second gets the fragments in the order in
-// which the first had them.
+// A nic spreads fragments over several workers by their addresses. So a fragment goes two steps: to
+// the worker that its datagram's number names, which knows the ports, and from there to the owner of
+// the flow. Both remember the ports: the second gets the fragments in the order in which the first
+// had them.
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/rewrite.h"
@@ -17,9 +17,9 @@
 
 namespace millrace::core {
 
-// True when `parsed` has the ports by now and the flow is this worker's, as far as is known. Otherwise
-// leave_fragment() knows what to do with it. `asked`: of several workers when the fragment came from
-// a nic, kOwnsAll when another worker gave it.
+// True when `parsed` has the ports by now and the flow is this worker's. Otherwise leave_fragment()
+// knows what to do with it. `asked`: of several workers when the fragment came from a nic, kOwnsAll
+// when another worker gave it. Who gets it as the owner of the flow gives it away no more.
 bool Forwarder::resolve_fragment(const Packet& packet, Parsed& parsed,
                                  const Ownership& asked) noexcept {
   const Ownership& own = asked.worker_count > 1 ? asked : own_;
@@ -37,7 +37,9 @@ bool Forwarder::resolve_fragment(const Packet& packet, Parsed& parsed,
       return false;
     }
     if (!learn_ports(packet, parsed, fragment, key)) return false;
-    if (knower != own.worker) return true;  // the one that knows the ports gave it to the flow's owner
+    if (knower != own.worker) return true;
+  } else if (is_given) {
+    return true;
   }
   const std::uint32_t owner = owner_of_flow(parsed, own);
   if (owner == own.worker) return true;
@@ -82,7 +84,8 @@ std::uint32_t Forwarder::owner_of_flow(const Parsed& parsed, const Ownership& ow
 Verdict Forwarder::leave_fragment(const Packet& packet, const Parsed& parsed) noexcept {
   if (parsed.owner != kNoOwner) return Verdict::hand_over(parsed.owner);
   const bool is_to_vip = is_vip(parsed.destination);
-  const bool is_refused = is_to_vip || (!is_local(parsed.destination) && is_of_target(packet, parsed));
+  const bool is_refused =
+      is_to_vip || (!is_local(parsed.destination) && is_of_target(packet, parsed));
   return is_refused ? drop(MR_DROP_FRAGMENT) : punt(packet);
 }
 
@@ -126,8 +129,8 @@ Verdict Forwarder::send_translated_to_target(Packet& packet, const Parsed& parse
   return send_translated(packet, parsed, hop,
                          {.is_to_target = true,
                           .addr = target.addr,
-                             .port_be = target.port_be,
-                             .deltas = {flow.ip_checksum_delta, flow.l4_checksum_delta}});
+                          .port_be = target.port_be,
+                          .deltas = {flow.ip_checksum_delta, flow.l4_checksum_delta}});
 }
 
 Verdict Forwarder::send_fragment_to_client(Packet& packet, const Parsed& parsed,
@@ -141,9 +144,9 @@ Verdict Forwarder::send_fragment_to_client(Packet& packet, const Parsed& parsed,
   return send_translated(packet, parsed, hop,
                          {.is_to_target = false,
                           .addr = listener.vip_addr,
-                             .port_be = listener.port_be,
-                             .deltas = {mr_negated_delta(flow.ip_checksum_delta),
-                                        mr_negated_delta(flow.l4_checksum_delta)}});
+                          .port_be = listener.port_be,
+                          .deltas = {mr_negated_delta(flow.ip_checksum_delta),
+                                     mr_negated_delta(flow.l4_checksum_delta)}});
 }
 
 // `hop`: a next hop as loaded, on a nic of ours.
@@ -152,8 +155,7 @@ Verdict Forwarder::send_translated(Packet& packet, const Parsed& parsed, std::ui
   const Fragment fragment = fragment_at(packet.data, parsed.is_v4);
   const std::uint32_t nic = hop >> 48 & 0xff;
   std::uint8_t* frame = packet.data;
-  std::uint8_t* udp =
-      fragment.place.offset_bytes == 0 ? frame + fragment.data_offset : nullptr;
+  std::uint8_t* udp = fragment.place.offset_bytes == 0 ? frame + fragment.data_offset : nullptr;
   if (parsed.is_v4) {
     translate_fragment<Ipv4Frame>(frame, udp, end);
     write_link_header(frame, hop, nic_mac_words_[nic], EtherType::ipv4);

@@ -188,8 +188,7 @@ inline void parse_ipv6(const std::uint8_t* frame, std::uint32_t frame_bytes,
   parsed.destination = words_at(ip + MR_IPV6_DESTINATION);
   if (parsed.protocol == MR_PROTOCOL_ICMPV6 && payload_bytes >= MR_ICMP_BYTES) {
     // Duplicate address detection comes from ::, and only that may.
-    const bool may_be_probe =
-        parsed.source == AddrWords{0, 0} && !embeds_v4(parsed.destination);
+    const bool may_be_probe = parsed.source == AddrWords{0, 0} && !embeds_v4(parsed.destination);
     if (is_martian_v6(parsed) && !may_be_probe) {
       return refuse(parsed, Shape::suspicious, MR_DROP_MARTIAN);
     }

@@ -37,8 +37,8 @@ inline constexpr Ownership kOwnsAll{.worker = 0, .worker_count = 1};
   return static_cast<std::uint32_t>((turn >> 32) * worker_count >> 32);
 }
 
-// The worker that knows the ports of a datagram whose fragments are under way. Likewise the same for
-// all workers. Numbers of datagrams are neighbours, too.
+// The worker that knows the ports of a datagram whose fragments are under way, the same for all
+// workers. Numbers of datagrams are neighbours, too.
 [[nodiscard]] inline std::uint32_t owner_of(const DatagramKey& key,
                                             std::uint32_t worker_count) noexcept {
   const AddrWords addrs{.low = key.source.low ^ key.destination.high,

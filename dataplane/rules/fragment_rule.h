@@ -59,7 +59,7 @@ MR_RULE enum mr_fragment_kind mr_fragment_kind_of(struct mr_fragment_place place
     if (data_bytes < MR_UDP_BYTES) return MR_FRAGMENT_UNFIT;
     return place.has_more ? MR_FRAGMENT_FIRST : MR_FRAGMENT_ALONE;
   }
-  const uint32_t header_bytes = is_v4 ? MR_IPV4_BYTES : 0u;  // the length field of IPv6 leaves it out
+  const uint32_t header_bytes = is_v4 ? MR_IPV4_BYTES : 0u;  // IPv6's length leaves it out
   const uint32_t end = place.offset_bytes + data_bytes;
   if (place.offset_bytes == MR_UDP_BYTES || data_bytes == 0) return MR_FRAGMENT_UNFIT;
   return header_bytes + end > MR_DATAGRAM_BYTES_MAX ? MR_FRAGMENT_UNFIT : MR_FRAGMENT_LATER;

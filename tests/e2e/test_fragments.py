@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UDP in fragments: answers of DNS servers of almost 4,096 bytes through `nat`, and queries of 4,000
-bytes there and to targets that answer directly."""
+"""UDP in fragments through `nat`: queries of 4,000 bytes, and answers of almost 4,096."""
 
 from __future__ import annotations
 

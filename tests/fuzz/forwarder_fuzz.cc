@@ -162,8 +162,8 @@ std::uint32_t checked_sum(const test::Bytes& bytes, const test::FrameFacts& fact
 }
 
 // A fragment on its way, not encapsulated.
-void check_fragment(const test::Frame& in, const test::FrameFacts& before,
-                    const test::Outcome& out, const test::FrameFacts& after) {
+void check_fragment(const test::Frame& in, const test::FrameFacts& before, const test::Outcome& out,
+                    const test::FrameFacts& after) {
   const auto is_same_from = [&](std::size_t from) {
     const auto at = static_cast<std::ptrdiff_t>(from);
     return std::equal(in.bytes.begin() + at, in.bytes.end(), out.bytes.begin() + at,

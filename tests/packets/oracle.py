@@ -24,13 +24,11 @@ from plain_packet import (
     overhead_of,
     read_ipv4,
     read_ipv6,
-    moved,
     port_unreachable,
-    right_of,
+    renamed_segment,
     expired,
     too_big,
     turn_ip,
-    with_mss,
     without_priority_tag,
 )
 from plain_passing import Passing
@@ -155,7 +153,8 @@ class PlainForwarder:
         fault = self.fault_of(packet)
         if fault is None and is_piece(packet):
             try:
-                packet = self.known_piece(packet)
+                piece = read_piece(packet)
+                packet = self.pieces.with_ports(piece, self.now, self.is_worth_knowing)
             except Unfit as why:
                 fault = str(why)
         if fault is not None:
@@ -177,10 +176,6 @@ class PlainForwarder:
             if listener.place == (packet.destination, packet.ports[1], packet.protocol):
                 return listener
         return None
-
-    def known_piece(self, packet: Packet) -> Packet:
-        piece = read_piece(packet)
-        return self.pieces.with_ports(piece, self.now, self.is_worth_knowing)
 
     def is_worth_knowing(self, first: Packet) -> bool:
         """Whether anybody but the kernel may want to know whose the rest is."""
@@ -488,7 +483,7 @@ class PlainForwarder:
             return self.answer_expired(packet)
         segment = packet.segment
         if not packet.is_later:
-            segment = self.renamed_segment(packet, ends, ports, mss)
+            segment = renamed_segment(packet, ends, ports, mss)
         ip = bytearray(packet.frame[14 : 14 + packet.header])
         if packet.version == 4:
             ip[8] -= 1
@@ -499,16 +494,3 @@ class PlainForwarder:
             ip[8:40] = ends[0].packed + ends[1].packed
         pad = packet.frame[14 + packet.length :]
         return f"forward 0 {(link + bytes(ip) + segment + pad).hex()}"
-
-    def renamed_segment(
-        self, packet: Packet, ends: Ends, ports: tuple[int, int], mss: int
-    ) -> bytes:
-        segment = struct.pack("!HH", *ports) + with_mss(packet, mss)[4:]
-        at = 16 if packet.protocol == TCP else 6
-        before = struct.unpack("!H", packet.segment[at : at + 2])[0]
-        if packet.protocol == UDP and before == 0:
-            return segment
-        old = (packet.source, packet.destination)
-        was_right = right_of(packet, old, packet.segment, at)
-        is_right = right_of(packet, ends, segment, at)
-        return segment[:at] + moved(packet, before, was_right, is_right) + segment[at + 2 :]

@@ -239,7 +239,7 @@ class Traffic:
         return packet / self.random.choice(layers)() / Raw(quote)
 
     def datagram(self, family: int) -> list[Packet]:
-        """In pieces, which may be lost, come twice or overtake each other; an answer has a question."""
+        """In pieces, which may be lost, come twice or overtake each other. Questions first."""
         client, vip = self.random.choice(CLIENTS[family]), self.random.choice(VIPS[family])
         port, served = self.random.choice((40000, 40001)), self.random.choice(UDP_PORTS)
         source, destination, ports = client, vip, (port, served)

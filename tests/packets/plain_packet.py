@@ -239,6 +239,21 @@ def moved(packet: Packet, before: int, was_right: int, is_right: int) -> bytes:
     return struct.pack("!H", after)
 
 
+def renamed_segment(
+    packet: Packet, ends: tuple[Address, Address], ports: tuple[int, int], mss: int
+) -> bytes:
+    """With the ports of its receiver's side, and a checksum that is as right as it was."""
+    segment = struct.pack("!HH", *ports) + with_mss(packet, mss)[4:]
+    at = 16 if packet.protocol == TCP else 6
+    before = struct.unpack("!H", packet.segment[at : at + 2])[0]
+    if packet.protocol == UDP and before == 0:
+        return segment
+    old = (packet.source, packet.destination)
+    was_right = right_of(packet, old, packet.segment, at)
+    is_right = right_of(packet, ends, segment, at)
+    return segment[:at] + moved(packet, before, was_right, is_right) + segment[at + 2 :]
+
+
 def turn_ip(ip: bytearray, packet: Packet) -> None:
     """Addresses swapped, a hop count of our own."""
     if packet.version == 4:

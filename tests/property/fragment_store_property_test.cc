@@ -59,11 +59,10 @@ RC_GTEST_PROP(fragment_store, keeps_the_newest_datagrams_of_each_bucket_for_a_ti
     const std::uint64_t bucket = *rc::gen::inRange<std::uint64_t>(0, 2);
     // Only the bucket counts of a hash.
     const std::uint64_t turns = *rc::gen::inRange<std::uint64_t>(0, 4);
-    const std::uint64_t hash =
-        bucket + turns * (FragmentStore::kCapacity / FragmentStore::kWays);
+    const std::uint64_t hash = bucket + turns * (FragmentStore::kCapacity / FragmentStore::kWays);
     const DatagramKey key = arbitrary_key();
-    tick += *rc::gen::element<std::uint32_t>(1, 1, 1, 1, 50, MR_FRAGMENT_TICKS - 1,
-                                             MR_FRAGMENT_TICKS);
+    tick +=
+        *rc::gen::element<std::uint32_t>(1, 1, 1, 1, 50, MR_FRAGMENT_TICKS - 1, MR_FRAGMENT_TICKS);
     if (*rc::gen::arbitrary<bool>()) {
       const auto ports = *rc::gen::arbitrary<std::uint32_t>();
       store.add(hash, key, ports, tick);

@@ -252,8 +252,8 @@ TEST_P(Handover, fault_13_fragments_meet_at_the_owner_of_their_flow) {
     const std::string key(reinterpret_cast<const char*>(addr.bytes) + (request.is_v4 ? 12 : 0),
                           request.is_v4 ? 4 : 16);
     const auto last = static_cast<unsigned char>(targets[key].back());
-    const std::string target = request.is_v4 ? "10.0.1." + std::to_string(last)
-                                             : (last == 0x11 ? "fd00::11" : "fd00::12");
+    const std::string target =
+        request.is_v4 ? "10.0.1." + std::to_string(last) : (last == 0x11 ? "fd00::11" : "fd00::12");
     const std::vector<Bytes> answer =
         fragments_of({.head = "eth target > node",
                       .ends = target + " > " + client_addr,
@@ -267,9 +267,9 @@ TEST_P(Handover, fault_13_fragments_meet_at_the_owner_of_their_flow) {
   for (const Bytes& packet : workers_.sent()) {
     const std::string source = addr_in(packet, true);
     const mr_addr vip = addr_of(source.size() == 4 ? "203.0.113.10" : "2001:db8:113::10");
-    EXPECT_TRUE(std::equal(source.begin(), source.end(),
-                           std::end(vip.bytes) - static_cast<std::ptrdiff_t>(source.size()),
-                           [](char a, std::uint8_t b) { return static_cast<std::uint8_t>(a) == b; }));
+    const std::string wanted(std::end(vip.bytes) - static_cast<std::ptrdiff_t>(source.size()),
+                             std::end(vip.bytes));
+    EXPECT_EQ(source, wanted);
     ++count;
   }
   EXPECT_EQ(count, 3 * kDatagrams);

@@ -3,7 +3,8 @@
 // Real workers on a nic of DPDK's ring driver: what a test puts into the rx rings comes out of the
 // tx rings, through the very code that drives a network card.
 //
-// The config has VIPs 203.0.113.10 and 2001:db8:113::10 (TCP 80, UDP 53), each with two targets (10.0.1.11 and .12, fd00::11 and ::12) in nat mode.
+// The config has VIPs 203.0.113.10 and 2001:db8:113::10 (TCP 80, UDP 53), each with two targets
+// (10.0.1.11 and .12, fd00::11 and ::12) in nat mode.
 #pragma once
 
 #include <cstdint>

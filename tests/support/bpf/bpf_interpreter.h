@@ -88,7 +88,7 @@ class BpfInterpreter {
   std::vector<Call> calls_;
   std::vector<std::uint8_t> stack_;
   std::vector<std::byte> hash_value_;  // what was looked up last
-  std::vector<std::uint8_t> memory_;  // room, the frame from start_ to end_, room
+  std::vector<std::uint8_t> memory_;   // room, the frame from start_ to end_, room
   std::size_t start_ = 0;
   std::size_t end_ = 0;
   xdp_md context_{};
