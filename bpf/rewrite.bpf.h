@@ -181,7 +181,7 @@ INLINE void write_outer_checksum(struct xdp_md* ctx, const struct packet* p,
   store16(udp + MR_UDP_CHECKSUM, mr_written_udp_checksum((uint16_t)~mr_fold(sum)));
 }
 
-// By gue over IPv6, where the checksum does not follow from the inner one: a datagram has none, or a
+// By gue over IPv6, where the checksum does not follow from the inner one: a datagram has none, a
 // fragment's covers more than the fragment. So the bytes are summed.
 OUT_OF_LINE int encapsulate_summed(struct xdp_md* ctx, struct packet* p) {
   const struct mr_target* target = p->target;

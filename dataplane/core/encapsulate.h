@@ -127,10 +127,9 @@ void encapsulate(Packet& packet, const Parsed& parsed, const mr_target& target,
     // matters.
     std::uint16_t checksum = 0;
     if constexpr (!Outer::kIsV4) {
-      checksum = mr_gue_checksum_v6(
-          sum_of(outer.source) + sum_of(outer.destination),
-          std::uint64_t{source_port_be} + target.encap_port_be + bytes_be, bytes_be,
-          detail::inner_sum<Inner>(inner, parsed));
+      checksum = mr_gue_checksum_v6(sum_of(outer.source) + sum_of(outer.destination),
+                                    std::uint64_t{source_port_be} + target.encap_port_be + bytes_be,
+                                    bytes_be, detail::inner_sum<Inner>(inner, parsed));
     }
     store(frame + Outer::kL4, source_port_be | std::uint64_t{target.encap_port_be} << 16 |
                                   std::uint64_t{bytes_be} << 32 | std::uint64_t{checksum} << 48);
