@@ -27,7 +27,7 @@ void BpfInterpreter::call_helper(std::int32_t helper) {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): registers hold addresses
   const auto map = [&]() -> const Map& { return *reinterpret_cast<const Map*>(registers_[1]); };
   // NOLINTNEXTLINE(performance-no-int-to-ptr): likewise
-  const auto argument = [&](int n) { return reinterpret_cast<const void*>(registers_[n]); };
+  const auto argument = [&](std::size_t n) { return reinterpret_cast<const void*>(registers_[n]); };
   std::uint64_t& result = registers_[0];
   switch (helper) {
     case BPF_FUNC_map_lookup_elem: {
