@@ -27,8 +27,8 @@ struct datagram {
 };
 _Static_assert(sizeof(struct datagram) <= sizeof(((struct mr_xdp_cpu*)0)->scratch), "fits");
 
-// Datagrams whose fragments are under way. The kernel takes all the memory at once (2 MiB) and gives
-// up one that was not used for long. It keeps up to 128 free entries for each CPU. The map is the
+// Datagrams whose fragments are under way. The kernel takes all memory at once (2 MiB) and gives up
+// one that was not used for long. It keeps up to 128 free entries for each CPU. The map is the
 // program's own: where another program takes its place, fragments under way are lost.
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);

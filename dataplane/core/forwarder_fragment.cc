@@ -7,8 +7,8 @@
 // the store; one that comes before the first is dropped. Nothing is put together and nothing waits.
 //
 // A nic spreads fragments over several workers by their addresses. So a fragment goes two steps: to
-// the worker that its datagram's number names, which knows the ports, and from there to the owner of
-// the flow. Both remember the ports: the second gets the fragments in the order in which the first
+// the worker that its datagram's number names, which knows the ports, and from there to the flow's
+// owner. Both remember the ports: the second gets the fragments in the order in which the first
 // had them.
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
