@@ -4,7 +4,7 @@
 
   decapsulator.py [--gue-port N]
 
-Does in user space what the devices `tunl0`, `sit0` and `ip6tnl0` and `fou` do in kernels that have
+Does in user space what the devices `tunl0`, `sit0` and `in6` and `fou` do in kernels that have
 them. Raw sockets receive packets of either family in IPv4 (RFC 2003, RFC 4213) and in IPv6 (RFC
 2473), UDP sockets those of gue, of which the kernel has checked the outer checksum by then. What is
 inside enters the kernel's stack by a TUN device, as if it had come by it.

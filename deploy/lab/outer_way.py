@@ -26,7 +26,7 @@ class OuterWay:
     def device(self, vip: str) -> str:
         """Of the target's kernel, which takes packets out."""
         if self.goes_by_v6(vip):
-            return "ip6tnl0"
+            return "in6"
         return "sit0" if ":" in vip else "tunl0"
 
 

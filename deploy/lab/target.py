@@ -112,7 +112,7 @@ class Target:
             service.start()
         if self._decapsulates and not self.decapsulator:
             for command in decapsulating_commands():
-                self.namespace.run(["sh", "-ec", command])
+                self.namespace.run(["env", f"OWN6={self.v6}", "sh", "-ec", command])
         if self.decapsulator:
             self.decapsulator.wait_ready(lambda: self._listens("udp", GUE_PORT))
             # Clients are not behind the device by which their packets come.
