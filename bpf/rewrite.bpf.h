@@ -144,11 +144,11 @@ INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_tar
   return forward(p, target->next_hop.nic, MR_ETH_BYTES + (uint32_t)overhead + p->ip_bytes);
 }
 
-// The sum of more bytes than sum_of_packet() takes: of any packet that fits a page. First what is
-// left over by the steps, then the steps, then an odd last byte. Each part finds its place anew, so
-// that the verifier need not follow every way through the parts before it.
+// The sum of more bytes than sum_of_packet() takes. First what is left over by the steps, then the
+// steps, then an odd last byte. Each part finds its place anew, so that the verifier need not follow
+// every way through the parts before it.
 enum {
-  LONG_SUM_BYTES_MAX = 4096,
+  LONG_SUM_BYTES_MAX = 16384,  // jumbo frames, in the generic mode
   LONG_SUM_STEP = 32,
 };
 VERIFIED_ONCE uint64_t sum_of_long_packet(struct xdp_md* ctx, uint32_t offset, uint32_t bytes) {

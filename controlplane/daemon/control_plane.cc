@@ -66,7 +66,7 @@ Status ControlPlane::open_reconciler() {
   } else {
     spdlog::warn(
         "routers that take less than the routes to ipip and gue targets say are not "
-        "heard: {} (the unit gives CAP_NET_RAW for that)",
+        "heard: {} (that needs CAP_NET_RAW, which the unit gives)",
         outer_errors.error().message);
   }
   auto reconciler = Reconciler::open({.runtime_dir = options_.runtime_dir,

@@ -48,6 +48,9 @@ std::optional<OuterError::Inner> read_inner(Bytes packet) {
   const std::optional<QuotedIp> ip = read_ip(packet);
   if (!ip) return std::nullopt;
   OuterError::Inner inner{.vip = ip->destination, .protocol = ip->protocol, .vip_port = 0};
+  const bool is_later_fragment =
+      ip->destination.is_v4() && (read16(packet, MR_IPV4_FRAGMENT) & MR_IPV4_FRAGMENT_OFFSET) != 0;
+  if (is_later_fragment) return std::nullopt;  // without ports
   if (mr_is_transport(ip->protocol)) {
     if (ip->payload.size() < MR_L4_PORTS_BYTES) return std::nullopt;
     inner.vip_port = read16(ip->payload, MR_L4_DESTINATION_PORT);

@@ -46,22 +46,19 @@ Result<int> open_socket(bool is_v4) {
 Result<std::unique_ptr<OuterErrors>> OuterErrors::open(boost::asio::io_context& io,
                                                        OnError on_error) {
   const Result<int> socket_v4 = open_socket(true);
-  if (!socket_v4) return socket_v4.error();
   const Result<int> socket_v6 = open_socket(false);
-  if (!socket_v6) {
-    ::close(*socket_v4);
-    return socket_v6.error();
+  if (!socket_v4 && !socket_v6) return socket_v4.error();
+  std::unique_ptr<OuterErrors> errors(new OuterErrors(io, std::move(on_error)));
+  if (socket_v4) {
+    errors->socket_v4_.assign(*socket_v4);
+    errors->wait(errors->socket_v4_, true);
   }
-  std::unique_ptr<OuterErrors> errors(
-      new OuterErrors(io, *socket_v4, *socket_v6, std::move(on_error)));
-  errors->wait(errors->socket_v4_, true);
-  errors->wait(errors->socket_v6_, false);
+  if (socket_v6) {
+    errors->socket_v6_.assign(*socket_v6);
+    errors->wait(errors->socket_v6_, false);
+  }
   return errors;
 }
-
-OuterErrors::OuterErrors(boost::asio::io_context& io, int socket_v4, int socket_v6,
-                         OnError on_error)
-    : on_error_(std::move(on_error)), socket_v4_(io, socket_v4), socket_v6_(io, socket_v6) {}
 
 // A wait that ends because this object does calls nothing back.
 void OuterErrors::wait(Socket& socket, bool is_v4) {

@@ -10,6 +10,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "controlplane/net/outer_error.h"
 #include "dataplane/core/result.h"
@@ -22,13 +23,15 @@ class OuterErrors {
   static constexpr int kMessagesPerTurn = 64;
 
   using OnError = std::function<void(const OuterError&)>;
-  // Needs CAP_NET_RAW, for raw sockets; fails without. `on_error` is called on the io_context.
+  // Needs CAP_NET_RAW, for raw sockets. Fails when there is one for neither family: a kernel may
+  // lack IPv6. `on_error` is called on the io_context.
   [[nodiscard]] static Result<std::unique_ptr<OuterErrors>> open(boost::asio::io_context& io,
                                                                  OnError on_error);
 
  private:
   using Socket = boost::asio::posix::stream_descriptor;
-  OuterErrors(boost::asio::io_context& io, int socket_v4, int socket_v6, OnError on_error);
+  OuterErrors(boost::asio::io_context& io, OnError on_error)
+      : on_error_(std::move(on_error)), socket_v4_(io), socket_v6_(io) {}
   void wait(Socket& socket, bool is_v4);
   void read(Socket& socket, bool is_v4);
 

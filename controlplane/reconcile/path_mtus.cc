@@ -30,27 +30,45 @@ bool has_address(const GroupState& group, const IpAddress& address) {
                              [&](const auto& entry) { return entry.first.address == address; });
 }
 
+// Of the groups whose packets to it are in other packets.
+std::set<std::string> groups_with(const IpAddress& address, const ControlState& state) {
+  std::set<std::string> names;
+  for (const auto& [name, group] : state.groups) {
+    if (encapsulates(group.settings.forwarding) && has_address(group, address)) names.insert(name);
+  }
+  return names;
+}
+
 }  // namespace
 
-std::set<std::string> PathMtus::learn(const OuterError& error, const ControlState& state,
-                                      const core::ConfigView& in_force, std::uint64_t now_ns) {
-  if (in_force.image == nullptr) return {};
+std::set<std::string> PathMtus::learn(const OuterError& error, const Sources& sources,
+                                      std::uint64_t now_ns) {
+  const mr_image* image = sources.in_force.image;
+  if (image == nullptr) return {};
   const bool is_v4 = error.destination.is_v4();
-  const IpAddress own{is_v4 ? in_force.image->encap_source_v4 : in_force.image->encap_source_v6};
+  const IpAddress own{is_v4 ? image->encap_source_v4 : image->encap_source_v6};
   if (!(error.source == own)) return {};
   if (!is_v4 && error.mtu < MR_IPV6_MTU_MIN) return {};  // RFC 8201 section 4
-  std::set<std::string> groups;
-  for (const auto& [name, group] : state.groups) {
-    if (is_of_group(error, name, group, state) && has_address(group, error.destination)) {
-      groups.insert(name);
-    }
-  }
-  if (groups.empty()) return {};
+  if (sources.route_mtu != 0 && error.mtu >= sources.route_mtu) return {};
+  std::set<std::string> names = groups_with(error.destination, sources.state);
+  const auto is_any = [&](auto what) {
+    return std::ranges::any_of(
+        names, [&](const std::string& name) { return what(name, sources.state.groups.at(name)); });
+  };
+  const bool is_believed = is_any([&](const std::string& name, const GroupState& group) {
+    return is_of_group(error, name, group, sources.state);
+  });
+  if (!is_believed) return {};
   const auto [place, is_new] = known_.try_emplace(error.destination);
   Known& known = place->second;
   if (!is_new && error.mtu >= known.mtu) return {};
+  // Below what is taken for true, one byte less is no news.
+  const bool is_news = is_new || is_any([&](const std::string&, const GroupState& group) {
+                         return known.mtu > smallest_mtu_towards(error.destination, group);
+                       });
+  if (!is_news) return {};
   known = {.mtu = error.mtu, .learned_ns = now_ns};
-  return groups;
+  return names;
 }
 
 std::set<std::string> PathMtus::forget_old(const ControlState& state, std::uint64_t now_ns) {
@@ -58,11 +76,7 @@ std::set<std::string> PathMtus::forget_old(const ControlState& state, std::uint6
   std::erase_if(known_, [&](const auto& entry) {
     const auto& [address, known] = entry;
     if (now_ns < known.learned_ns + kLifetimeNs) return false;
-    for (const auto& [name, group] : state.groups) {
-      if (encapsulates(group.settings.forwarding) && has_address(group, address)) {
-        groups.insert(name);
-      }
-    }
+    groups.merge(groups_with(address, state));
     return true;
   });
   return groups;

@@ -28,11 +28,18 @@ class PathMtus {
   // mtu_expires).
   static constexpr std::uint64_t kLifetimeNs = 600 * kSecondNs;
 
-  // Names of the groups for whose targets that is news.
-  [[nodiscard]] std::set<std::string> learn(const OuterError& error, const ControlState& state,
-                                            const core::ConfigView& in_force, std::uint64_t now_ns);
+  struct Sources {
+    const ControlState& state;
+    const core::ConfigView& in_force;
+    std::uint16_t route_mtu;  // of the kernel's route to the error's destination; 0: not known
+  };
+  // Names of the groups for whose targets that is news: all ipip and gue groups with the address,
+  // whichever of them the error quotes a packet of.
+  [[nodiscard]] std::set<std::string> learn(const OuterError& error, const Sources& sources,
+                                            std::uint64_t now_ns);
   // Likewise for what has become too old.
   [[nodiscard]] std::set<std::string> forget_old(const ControlState& state, std::uint64_t now_ns);
+  [[nodiscard]] bool knows(const IpAddress& target) const { return known_.contains(target); }
 
   // The MTU of the way to a target of `group`, where the route says `route_mtu`; 0: not known. For
   // the engine.

@@ -74,13 +74,19 @@ void Reconciler::on_health(const TargetKey& key, const TargetHealth& health) {
 }
 
 void Reconciler::on_outer_error(const OuterError& error) {
-  const auto groups = path_mtus_.learn(error, state_, publication_->in_force(), now_ns());
+  const bool is_first = !path_mtus_.knows(error.destination);
+  const auto hop = parts_.routes.find(error.destination);
+  const PathMtus::Sources sources{.state = state_,
+                                  .in_force = publication_->in_force(),
+                                  .route_mtu = hop ? hop->mtu : std::uint16_t{0}};
+  const std::set<std::string> groups = path_mtus_.learn(error, sources, now_ns());
+  for (const std::string& name : groups) stale_groups_.add(name);
   if (groups.empty()) return;
+  wake();
+  if (!is_first) return;  // `millrace targets` shows it
   parts_.host.log(LogLevel::info, "a router on the way to target " + error.destination.to_string() +
                                       " takes no more than " + std::to_string(error.mtu) +
                                       " bytes; clients are told to send smaller packets");
-  for (const std::string& name : groups) stale_groups_.add(name);
-  wake();
 }
 
 void Reconciler::note_change() {

@@ -383,9 +383,6 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
   } else {
     // Both in one word: the family costs no comparison of its own.
     const auto how = load<std::uint16_t>(&target.forwarding);
-    if (how == how_of<Frame>(MR_FORWARDING_GUE)) {
-      return encapsulate_to_target<Frame, Frame, MR_FORWARDING_GUE>(packet, parsed, target, hop);
-    }
     if (how == how_of<Frame>(MR_FORWARDING_IPIP)) {
       return encapsulate_to_target<Frame, Frame, MR_FORWARDING_IPIP>(packet, parsed, target, hop);
     }

@@ -51,10 +51,11 @@ enum mr_fragment_kind {
 //
 // A first fragment without the whole UDP header is unfit (RFC 1858 section 3). So is one at the
 // offset right behind that header: the first one would have had nothing but the header, and every
-// link carries more (RFC 791: 68 bytes). And so is what ends beyond the largest datagram, and what
-// is empty.
+// link carries more (RFC 791: 68 bytes). And so is what ends beyond the largest datagram, what is
+// empty, and what others follow but not at a multiple of 8 bytes (RFC 8200 section 4.5).
 MR_RULE enum mr_fragment_kind mr_fragment_kind_of(struct mr_fragment_place place,
                                                   uint32_t data_bytes, bool is_v4) {
+  if (place.has_more && data_bytes % 8 != 0) return MR_FRAGMENT_UNFIT;
   if (place.offset_bytes == 0) {
     if (data_bytes < MR_UDP_BYTES) return MR_FRAGMENT_UNFIT;
     return place.has_more ? MR_FRAGMENT_FIRST : MR_FRAGMENT_ALONE;

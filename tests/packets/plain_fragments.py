@@ -44,6 +44,8 @@ def read_piece(packet: Packet) -> Packet:
     data = packet.frame[14 + header : 14 + packet.length]
     if protocol != UDP or not data or counted + offset + len(data) > LARGEST:
         raise Unfit("fragment")
+    if more and len(data) % 8 != 0:
+        raise Unfit("fragment")
     ports = (0, 0)
     if offset == 0:
         if len(data) < 8:

@@ -45,8 +45,8 @@ class Part:
 
 # Lines in reports, but no more debug information: that is a third of the compile time.
 QUICK = ("-Ddebug=false", "-Dcpp_args=-g1")
-# With sanitizers the compiler spends most of its time on optimizing what they put in; what has to be
-# quick (the packet path, lookup tables) asks for it itself.
+# With sanitizers the compiler spends most of its time on optimizing what they put in. What has to
+# be quick (the packet path, lookup tables) asks for it itself.
 SANITIZE = (*QUICK, "-Dbench=disabled", "-Doptimization=0", "-Db_lundef=false")
 ALL_OF_IT = ("-Ddpdk=enabled", "-Dxdp=enabled", "-Dcontrolplane=enabled", "-Dbench=enabled")
 PARTS = (

@@ -110,6 +110,15 @@ TEST(OuterErrorTest, eight_bytes_of_quote_tell_nothing_of_the_inside) {
   EXPECT_FALSE(error->inner);
 }
 
+TEST(OuterErrorTest, later_fragment_inside_has_no_ports) {
+  Bytes inner = inner_v4();
+  inner[MR_IPV4_FRAGMENT + 1] = 185;
+  const auto error =
+      read_outer_error(true, error_v4(joined({ip_header("10.0.1.1", "10.0.2.11", 4), inner})));
+  ASSERT_TRUE(error);
+  EXPECT_FALSE(error->inner);
+}
+
 TEST(OuterErrorTest, mtu_over_16_bits_is_no_limit) {
   Bytes message = error_v6(joined({ip_header("fd00::1", "fd00::11", 41), inner_v4()}));
   message[5] = 1;

@@ -148,5 +148,55 @@ TEST_F(PathMtusTest, fault_16_forged_error_leaves_room_for_what_every_client_may
   EXPECT_THAT(mtu_alarms(), IsEmpty());
 }
 
+// Whichever group's packet met the router: the others go the same way.
+TEST_F(PathMtusTest, all_groups_with_the_target_are_told) {
+  const std::string group = "    protocol: TCP\n    targets: [{id: 10.0.1.12}]\n    port: ";
+  const Config config = test::config_of(
+      "load_balancers:\n- name: web\n  addresses: [203.0.113.10]\n  listeners:\n"
+      "  - {protocol: TCP, port: 80, default_target_group: web}\n"
+      "  - {protocol: TCP, port: 81, default_target_group: other}\n"
+      "  - {protocol: TCP, port: 82, default_target_group: third}\n"
+      "  - {protocol: TCP, port: 83, default_target_group: plain}\n"
+      "target_groups:\n"
+      "  - name: web\n    attributes: {millrace.forwarding: ipip}\n" +
+      group + "80\n" + "  - name: other\n    attributes: {millrace.forwarding: ipip}\n" + group +
+      "81\n" + "  - name: third\n    attributes: {millrace.forwarding: gue}\n" + group + "82\n" +
+      "  - name: plain\n    attributes: {millrace.forwarding: dsr}\n" + group + "83\n");
+  (void)world_.start();
+  world_.start_engine();
+  world_.resolve("10.0.1.12", 1);
+  world_.set_source("10.0.1.12", "10.0.1.1");
+  ASSERT_TRUE(world_->apply(config, "test"));
+  world_->on_next_hops();
+  world_.tick_for(30);  // nothing else is left to be worked out
+  world_.settle_if_woken();
+  hear(error_);
+  world_.settle_if_woken();
+  for (const mr_target& target : world_->published().targets) {
+    if (target.id == 0) continue;
+    const bool is_outer = target.forwarding != MR_FORWARDING_DSR;
+    EXPECT_EQ(target.mtu, is_outer ? 1300 : 1500) << "forwarding " << int{target.forwarding};
+  }
+}
+
+TEST_F(PathMtusTest, fault_16_errors_that_say_nothing_new_leave_no_line_and_no_image) {
+  start();
+  error_.inner.reset();
+  const std::size_t lines = world_.log_lines.size();
+  const std::uint64_t generation = world_->published().image->generation;
+  for (std::uint32_t mtu = 9000; mtu >= 1500; --mtu) {
+    error_.mtu = static_cast<std::uint16_t>(mtu);
+    hear(error_);
+  }
+  EXPECT_EQ(world_.log_lines.size(), lines);
+  EXPECT_EQ(world_->published().image->generation, generation);
+  for (std::uint32_t mtu = 590; mtu > 0; --mtu) {
+    error_.mtu = static_cast<std::uint16_t>(mtu);
+    hear(error_);
+  }
+  EXPECT_EQ(world_.log_lines.size(), lines + 1);
+  EXPECT_EQ(world_->published().image->generation, generation + 1);
+}
+
 }  // namespace
 }  // namespace millrace::control
