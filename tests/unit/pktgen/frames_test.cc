@@ -151,11 +151,11 @@ const std::map<std::string, Expected>& refusals() {
       {"ipv6-version-5", {drop, MR_DROP_BAD_IP_HEADER}},
       {"ipv6-payload-beyond-frame", {drop, MR_DROP_BAD_IP_HEADER}},
       {"ipv4-checksum-wrong", {drop, MR_DROP_BAD_IP_CHECKSUM}},
-      // Its datagram claims to be no longer than it is.
-      {"ipv4-fragment-first", {suspicious, MR_DROP_BAD_L4}},
+      // Others follow it, but it does not end at a multiple of 8 bytes.
+      {"ipv4-fragment-first", {suspicious, MR_DROP_FRAGMENT}},
       {"ipv4-fragment-later", {fragment, 0}},
       {"ipv4-fragment-last-of-64-kb", {suspicious, MR_DROP_FRAGMENT}},
-      {"ipv6-fragment-first", {suspicious, MR_DROP_BAD_L4}},
+      {"ipv6-fragment-first", {suspicious, MR_DROP_FRAGMENT}},
       {"ipv6-fragment-later", {fragment, 0}},
       {"ipv6-fragment-atomic", {suspicious, MR_DROP_BAD_L4}},
       {"ipv6-extension-beyond-payload", {suspicious, MR_DROP_IPV6_EXTENSION}},
