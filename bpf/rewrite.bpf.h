@@ -145,8 +145,8 @@ INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_tar
 }
 
 // The sum of more bytes than sum_of_packet() takes. First what is left over by the steps, then the
-// steps, then an odd last byte. Each part finds its place anew, so that the verifier need not follow
-// every way through the parts before it.
+// steps, then an odd last byte. Each part finds its place anew, so that the verifier need not
+// follow every way through the parts before it.
 enum {
   LONG_SUM_BYTES_MAX = 16384,  // jumbo frames, in the generic mode
   LONG_SUM_STEP = 32,
