@@ -60,7 +60,8 @@ INLINE uint32_t flow_entropy(const struct packet* p) {
   return mr_flow_entropy(p->client.low, p->client.high, (uint16_t)p->client_port_protocol);
 }
 
-// The outer headers of one packet. Constants wherever it is used, but for the pointers.
+// The outer headers of one packet. Constants wherever it is used, but for the pointer; and for
+// `inner_is_v4` in encapsulate_summed(), whose packets are rare.
 struct outer {
   _Bool is_v4;
   _Bool inner_is_v4;

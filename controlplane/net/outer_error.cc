@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controlplane/net/outer_error.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "dataplane/core/wire.h"

@@ -15,9 +15,9 @@ bool is_of_group(const OuterError& error, const std::string& name, const GroupSt
   const Forwarding forwarding = group.settings.forwarding;
   if (forwarding != (is_udp ? Forwarding::gue : Forwarding::ipip)) return false;
   if (is_udp && error.destination_port != group.settings.gue_port) return false;
-  if (!error.inner) return true;  // too little is quoted
-  if (!mr_is_transport(error.inner->protocol)) {
-    return std::ranges::count(group.vips, error.inner->vip) != 0;  // an ICMP error of a client's
+  if (!error.inner) return true;                  // too little is quoted
+  if (!mr_is_transport(error.inner->protocol)) {  // an ICMP error, or a fragment over IPv6
+    return std::ranges::count(group.vips, error.inner->vip) != 0;
   }
   const auto listener = state.listeners.find({.vip = error.inner->vip,
                                               .protocol = Protocol{error.inner->protocol},

@@ -109,7 +109,7 @@ struct mr_target {
   uint8_t flags;           // enum mr_target_flag
   uint8_t forwarding;      // enum mr_forwarding: of its group, here to save that line per packet
   uint8_t outer_version;   // ipip and gue: of IP, that of the outer header: 4 or 6 as `addr` is
-  uint16_t mtu;            // of the route to the target, in bytes of L3, or MR_MTU_NO_LIMIT
+  uint16_t mtu;            // of the way to the target, in bytes of L3, or MR_MTU_NO_LIMIT
   uint64_t identity;       // what the lookup table is computed from: equal on every node
   uint16_t encap_port_be;  // gue: destination port of the outer UDP header
   uint16_t mss_max;        // nat: the largest MSS of a SYN, either way; 0: any
