@@ -4,6 +4,7 @@ node, and packets that are too large for that are answered with the size that fi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterator
 
@@ -98,12 +99,14 @@ def test_fault_54_datagram_of_the_largest_size_arrives_and_a_larger_one_is_refus
     query = LargeQuery(lab.client, vip)
     assert query.ask(fits) in ("t1", "t2", "t3")
     assert mtu_towards(lab.client, vip) is None
-    # The first is answered with the MTU, which the kernel then holds the socket to.
-    with pytest.raises(OSError):
-        query.ask(LINK_MTU)
-    wait_until(
-        lambda: mtu_towards(lab.client, vip) == fits, "the client knows the MTU", timeout_s=5
-    )
+    # It is answered with the MTU, which the kernel then holds the socket to. A datagram or its
+    # answer may get lost.
+    before = node.totals()["too_big_sent"]
+    for _ in range(2):
+        with contextlib.suppress(OSError):
+            query.ask(LINK_MTU)
+    answered = node.totals()["too_big_sent"] - before
+    assert mtu_towards(lab.client, vip) == fits, f"the node counts {answered} answers"
     with pytest.raises(OSError) as refused:
         query.ask(fits + 1)
     assert refused.value.errno == errno.EMSGSIZE
