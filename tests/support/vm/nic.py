@@ -22,6 +22,7 @@ class Nic:
     model: str = "virtio-net-pci"
     properties: str = ""
     module: str = "virtio_net"
+    module_parameters: str = ""
     queues: int = 1  # of the tap, each way
     is_far: bool = False  # at the second NUMA node; one NIC can be
     cable: int = 0  # both NICs with this number are the ends of one cable; 0: a tap
@@ -51,4 +52,6 @@ class Nic:
         return ["-netdev", end, "-device", f"{self.model},netdev={self.name},{slot}{properties}"]
 
 
-E1000E = Nic("e1000e", "e1000e", module="e1000e")
+# QEMU's device loses the interrupt of a link that changes when it interrupts by MSI-X, and the guest
+# goes on as if nothing was. By the legacy interrupt it comes.
+E1000E = Nic("e1000e", "e1000e", module="e1000e", module_parameters="IntMode=0")

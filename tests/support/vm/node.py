@@ -226,6 +226,7 @@ def installed_node(
         with machine.guest() as guest:
             node = GuestNode(guest)
             # As a host's udev would.
-            node.run(["modprobe", "--all", *sorted({nic.module for nic in nics})])
+            for module, parameters in sorted({(nic.module, nic.module_parameters) for nic in nics}):
+                node.run(["modprobe", module, *parameters.split()])
             node.install()
             yield lab, node
