@@ -200,6 +200,7 @@ INLINE struct mr_flow_record* claim(struct packet* p, uint32_t listener_id, uint
   flow->packets = 1;
   flow->last_seen_tick = p->tick;
   *flags_word(flow) = 0;
+  flow->target_ack_be = 0;
   return flow;
 }
 

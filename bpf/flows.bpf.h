@@ -60,10 +60,11 @@ INLINE _Bool is_of_client(const struct packet* p, struct mr_flow_record* flow, u
 }
 
 // Fetches the first record that the packet's client may have, without waiting for it. BPF has no
-// prefetch, so this is a store to a field that is always 0.
+// prefetch, so this is a store to a byte that is always 0: the highest one of the target's slot.
+MR_ABI_ASSERT(MR_TARGET_SLOTS_MAX <= 1u << 24, "fetch_record() writes to a byte that is 0");
 INLINE void fetch_record(struct packet* p) {
   struct mr_flow_record* flow = record_at(p->hash);
-  if (flow != 0) *(volatile uint32_t*)&flow->reserved = 0;
+  if (flow != 0) *((volatile uint8_t*)&flow->target_slot + 3) = 0;
 }
 
 // The flow of the packet's client to `listener_id`, or null. If it is null, p->has_sibling says

@@ -10,12 +10,13 @@
 #include "dataplane/rules/known_rule.h"
 #include "dataplane/rules/mss_rule.h"
 
-// Whether a TCP segment has data. False for what is no TCP segment.
-INLINE _Bool has_payload(struct xdp_md* ctx, const struct packet* p) {
+// Sets what track() needs of a TCP segment.
+INLINE void look_at_segment(struct xdp_md* ctx, struct packet* p) {
   const uint8_t* l4 = packet_start(ctx) + (p->is_v4 ? l4_offset(1) : l4_offset(0));
-  if (p->protocol != MR_PROTOCOL_TCP || !has_room(l4, MR_TCP_BYTES, packet_end(ctx))) return 0;
-  return p->ip_bytes >
-         (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES) + mr_tcp_header_bytes(l4[MR_TCP_DATA_OFFSET]);
+  if (p->protocol != MR_PROTOCOL_TCP || !has_room(l4, MR_TCP_BYTES, packet_end(ctx))) return;
+  p->sequence = bpf_ntohl(load32(l4 + MR_TCP_SEQUENCE));
+  p->has_payload = p->ip_bytes > (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES) +
+                                     mr_tcp_header_bytes(l4[MR_TCP_DATA_OFFSET]);
 }
 
 // Sets p->target, with its slot and the deltas, and p->word. p->target is null if the flow's target
@@ -86,7 +87,7 @@ OUT_OF_LINE int what_becomes(const struct packet* p, struct mr_flow_record* flow
 OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                              uint64_t last_hop) {
   if (flow == 0 || p->listener == 0) return drop(p, MR_DROP_NO_LISTENER);
-  p->has_payload = has_payload(ctx, p);
+  look_at_segment(ctx, p);
   expire_if_idle(p, flow, p->listener, load_state_word(flow));
   p->has_sibling = 1;  // perhaps
   // The record changed again and again, or is another flow's by now. A flow is looked for or made

@@ -88,14 +88,14 @@ INLINE int find_target(struct xdp_md* ctx, struct packet* p, uint64_t last_hop) 
 // ---- towards a client
 
 INLINE int send_to_client(struct xdp_md* ctx, struct packet* p, const struct mr_listener* listener,
-                          _Bool is_v4) {
+                          struct mr_flow_record* flow, _Bool is_v4) {
   uint8_t mac[8];
   const uint64_t hop = client_hop(p, is_v4);
   if (hop == NO_HOP) return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   store64(mac, hop);
   const uint8_t nic = (uint8_t)(hop >> LAST_HOP_NIC_SHIFT);
   if (nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
-  return translate_to_client(ctx, p, listener, mac, nic, is_v4);
+  return translate_to_client(ctx, p, listener, flow, mac, nic, is_v4);
 }
 
 // A packet to no listener. It is a target's reply to a client if a flow says so.
@@ -114,13 +114,13 @@ INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) 
                load_state_word(flow) == p->word)) {
       count(p->cpu, MR_COUNTER_FLOW_HITS);
       account(p, flow);
-      return send_to_client(ctx, p, listener, is_v4);
+      return send_to_client(ctx, p, listener, flow, is_v4);
     }
   }
   const int done = reply_in_doubt(ctx, p, flow);
   if (done == UNSERVED) return handle_unserved(ctx, p);
   if (done != SEND_TO_TARGET || p->listener == 0) return done;
-  return send_to_client(ctx, p, p->listener, is_v4);
+  return send_to_client(ctx, p, p->listener, p->known_flow, is_v4);
 }
 
 // ---- every packet

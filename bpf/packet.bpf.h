@@ -73,7 +73,8 @@ struct packet {
   struct addr_words client;
   uint32_t client_port_protocol;  // port_be | protocol << 16, as the record holds them
   uint32_t hash;
-  uint32_t word;  // of the flow that was found, when it was
+  uint32_t word;      // of the flow that was found, when it was
+  uint32_t sequence;  // of a TCP segment; this and has_payload are set for what is tracked
   // Where a packet to a VIP goes.
   const struct mr_target* target;
   uint32_t target_slot;
@@ -83,7 +84,7 @@ struct packet {
   uint16_t ip_delta;                  // first of two that are read and written as one word
   uint16_t l4_delta;
   _Bool has_sibling;  // the client's port may have a flow to another listener
-  _Bool has_payload;  // a TCP segment with data; set for what is tracked
+  _Bool has_payload;  // a TCP segment with data
   uint16_t last_hop;  // of a packet to a client: index of its neighbour
 };
 INLINE uint32_t* deltas_of(struct packet* p) { return (uint32_t*)&p->ip_delta; }

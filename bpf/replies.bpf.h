@@ -137,7 +137,8 @@ INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
 }
 
 // A packet to no listener. `flow` is the flow that it seems to be a reply of, or null. Returns a
-// verdict, UNSERVED, or SEND_TO_TARGET with p->listener set: it goes to the client.
+// verdict, UNSERVED, or SEND_TO_TARGET with p->listener set: it goes to the client. p->known_flow is
+// its flow then, if it has one.
 OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
   if (flow == 0) return judge_flowless(p, 0);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {
@@ -151,7 +152,7 @@ OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_fl
   }
   p->listener = load_listener(p, flow);
   if (p->listener == 0) return judge_flowless(p, 0);
-  p->has_payload = has_payload(ctx, p);
+  look_at_segment(ctx, p);
   const _Bool is_tcp = p->protocol == MR_PROTOCOL_TCP;
   expire_if_idle(p, flow, p->listener, p->word);
   const uint32_t now = load_state_word(flow);
@@ -172,12 +173,14 @@ OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_fl
   note_reply(p, flow);
   account(p, flow);
   p->target = target_at(p->root, read32(&flow->target_slot));
+  p->known_flow = flow;
   return SEND_TO_TARGET;
 }
 
 // Likewise, ready to be sent.
 OUT_OF_LINE int reply_in_doubt(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
   p->target = 0;
+  p->known_flow = 0;
   const int done = revisit_reply(ctx, p, flow);
   if (done == SEND_TO_TARGET) clamp_mss_of_target(ctx, p, p->target);
   return done;

@@ -9,9 +9,12 @@
 #include "bpf/config.bpf.h"
 #include "dataplane/rules/forwarding_rule.h"
 
-INLINE void update_l4_checksum(uint8_t* l4, const uint8_t* end, uint8_t protocol, uint16_t delta) {
+// `replying`: the flow whose target sent the packet, or null.
+INLINE void update_l4_checksum(uint8_t* l4, const uint8_t* end, uint8_t protocol, uint16_t delta,
+                               struct mr_flow_record* replying) {
   if (protocol == MR_PROTOCOL_TCP) {
     if (!has_room(l4, MR_TCP_BYTES, end)) return;
+    if (replying != 0) replying->target_ack_be = load32(l4 + MR_TCP_ACKNOWLEDGEMENT);
     store16(l4 + MR_TCP_CHECKSUM, mr_updated_checksum(load16(l4 + MR_TCP_CHECKSUM), delta));
     return;
   }
@@ -41,7 +44,7 @@ INLINE int translate_to_target(struct xdp_md* ctx, struct packet* p, const struc
   if (UNLIKELY(hops_left(frame, is_v4) < 2)) return answer_expired(ctx, p);
   rewrite_ip(frame + MR_ETH_BYTES, is_v4, 0, &target->addr, p->ip_delta);
   store16(l4 + MR_L4_DESTINATION_PORT, target->port_be);
-  update_l4_checksum(l4, end, p->protocol, p->l4_delta);
+  update_l4_checksum(l4, end, p->protocol, p->l4_delta, 0);
   write_link_header(frame, target->next_hop.mac, nic_mac(target->next_hop.nic));
   return forward(p, target->next_hop.nic, p->frame_bytes);
 }
@@ -236,9 +239,10 @@ OUT_OF_LINE int encapsulate_across(struct xdp_md* ctx, struct packet* p) {
                   : encapsulate_by_mode(ctx, p, target, 0, 1);
 }
 
+// `flow`: null if it has no record.
 INLINE int translate_to_client(struct xdp_md* ctx, struct packet* p,
-                               const struct mr_listener* listener, const uint8_t* mac, uint8_t nic,
-                               _Bool is_v4) {
+                               const struct mr_listener* listener, struct mr_flow_record* flow,
+                               const uint8_t* mac, uint8_t nic, _Bool is_v4) {
   uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
   uint8_t* l4 = frame + l4_offset(is_v4);
@@ -246,7 +250,7 @@ INLINE int translate_to_client(struct xdp_md* ctx, struct packet* p,
   if (UNLIKELY(hops_left(frame, is_v4) < 2)) return answer_expired(ctx, p);
   rewrite_ip(frame + MR_ETH_BYTES, is_v4, 1, &listener->vip_addr, mr_negated_delta(p->ip_delta));
   store16(l4 + MR_L4_SOURCE_PORT, listener->port_be);
-  update_l4_checksum(l4, end, p->protocol, mr_negated_delta(p->l4_delta));
+  update_l4_checksum(l4, end, p->protocol, mr_negated_delta(p->l4_delta), flow);
   write_link_header(frame, mac, nic_mac(nic));
   return forward(p, nic, p->frame_bytes);
 }

@@ -80,6 +80,8 @@ OUT_OF_LINE int track(struct packet* p, struct mr_flow_record* flow, uint32_t wo
                       _Bool is_from_client) {
   if (flow == 0) return 0;
   if ((p->tcp_flags & MR_TCP_RST) != 0) count_reset(p, flow, is_from_client);
+  const uint32_t target_ack = bpf_ntohl(read32(&flow->target_ack_be));
+  if (is_from_client && !mr_is_believed(p->tcp_flags, p->sequence, target_ack)) return 0;
 #pragma clang loop unroll(disable)
   for (uint32_t attempt = 0; attempt < 3; ++attempt) {
     const struct mr_flow_step step =

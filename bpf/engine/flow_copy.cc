@@ -52,7 +52,6 @@ class Importer {
       if (record.state != MR_FLOW_FREE) continue;
       record = flow;
       record.last_hop = index_of(last_hop_word);
-      record.reserved = 0;
       ++import.flows;
       return;
     }
@@ -118,7 +117,6 @@ void FlowCopy::set(std::uint32_t index, mr_flow_record& record) {
   taken.state = MR_FLOW_FREE;
   taken.bytes = 0;  // counted by the sweep already
   taken.packets = 0;
-  taken.reserved = 0;
   // Whoever finds the file after a kill in between finds no flow here rather than half of one.
   state.store(MR_FLOW_FREE, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);

@@ -153,7 +153,7 @@ struct mr_flow_record {
   uint8_t state;           // enum mr_flow_state; written last on insert, first on removal
   uint32_t listener_slot;  // while FREE: index of the next free record
   uint32_t listener_id;
-  uint32_t target_slot;
+  uint32_t target_slot;  // below 2^24: the XDP engine relies on a byte that is 0
   uint32_t target_id;
   uint32_t last_seen_tick;     // MR_TICK_NS units, wraps
   uint64_t bytes;              // L3 bytes in both directions since the last sweep folded them
@@ -162,7 +162,7 @@ struct mr_flow_record {
   uint16_t l4_checksum_delta;  // likewise for TCP/UDP; client -> target, the reply subtracts
   uint16_t last_hop;           // index into the worker's last-hop table
   uint16_t flags;              // enum mr_flow_flag
-  uint32_t reserved;
+  uint32_t target_ack_be;      // TCP: what the target acknowledged last; 0: nothing was seen
 };
 MR_ABI_ASSERT(sizeof(struct mr_flow_record) == 64, "a flow costs exactly one cache line");
 MR_ABI_ASSERT(offsetof(struct mr_flow_record, last_seen_tick) == 36, "layout has no holes");

@@ -422,7 +422,7 @@ Verdict Forwarder::send_whole_to_target(Packet& packet, const Parsed& parsed,
 }
 
 template <typename Frame>
-Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
+Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                   const mr_listener& listener) noexcept {
   const std::uint64_t hop = client_hop(flow.last_hop, Frame::kIsV4);
   if (hop == kNoHop) [[unlikely]]
@@ -433,21 +433,24 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr
   std::uint8_t* const frame = packet.data;
   if (frame[Frame::kHops] < 2) [[unlikely]]
     return answer_expired(packet, parsed);
-  translate_to_client<Frame>(frame, parsed.protocol, listener,
+  const std::uint8_t protocol = parsed.protocol;
+  translate_to_client<Frame>(frame, protocol, listener,
                              {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
+  if (protocol == MR_PROTOCOL_TCP) [[likely]] {
+    flow.target_ack_be = load<std::uint32_t>(frame + Frame::kL4 + MR_TCP_ACKNOWLEDGEMENT);
+  }
   write_link_header(frame, hop, nic_mac_words_[nic], Frame::kType);
   return forward(packet, nic);
 }
 
-Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
+Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                   const mr_listener& listener) noexcept {
   if (parsed.shape == Shape::fragment) [[unlikely]]
     return send_fragment_to_client(packet, parsed, flow, listener);
   return send_whole_to_client(packet, parsed, flow, listener);
 }
 
-Verdict Forwarder::send_whole_to_client(Packet& packet, const Parsed& parsed,
-                                        const mr_flow_record& flow,
+Verdict Forwarder::send_whole_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                         const mr_listener& listener) noexcept {
   return parsed.is_v4 ? send_to_client<Ipv4Frame>(packet, parsed, flow, listener)
                       : send_to_client<Ipv6Frame>(packet, parsed, flow, listener);

@@ -203,15 +203,13 @@ class Forwarder {
       return kNoHop;
     return load<std::uint64_t>(is_known ? learned.mac : fallback.mac);
   }
-  [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
-                                       const mr_flow_record& flow,
+  [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
   [[nodiscard]] Verdict send_whole_to_client(Packet& packet, const Parsed& parsed,
-                                             const mr_flow_record& flow,
+                                             mr_flow_record& flow,
                                              const mr_listener& listener) noexcept;
   template <typename Frame>
-  [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed,
-                                       const mr_flow_record& flow,
+  [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
   [[nodiscard]] static ClientKey source_key(const Parsed& parsed) noexcept {
     return {parsed.source, parsed.source_port_protocol};

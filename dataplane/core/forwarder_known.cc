@@ -13,6 +13,16 @@
 #include "dataplane/rules/step_rule.h"
 
 namespace millrace::core {
+namespace {
+
+bool is_believed(const mr_flow_record& flow, const Packet& packet, const Parsed& parsed) {
+  if (parsed.protocol != MR_PROTOCOL_TCP) return true;
+  const std::uint8_t* tcp = packet.data + parsed.l4_offset();
+  return mr_is_believed(parsed.tcp_flags, from_be32(load<std::uint32_t>(tcp + MR_TCP_SEQUENCE)),
+                        from_be32(flow.target_ack_be));
+}
+
+}  // namespace
 
 Verdict Forwarder::revisit_flow(Packet& packet, Work& work, mr_flow_record& flow) noexcept {
   const Parsed& parsed = work.parsed;
@@ -70,12 +80,13 @@ Verdict Forwarder::open_again(Packet& packet, Work& work, mr_flow_record& flow,
 // Changes the state of the flow as the packet says.
 void Forwarder::track(mr_flow_record& flow, const Packet& packet, const Parsed& parsed,
                       bool is_from_client) noexcept {
+  if ((parsed.tcp_flags & MR_TCP_RST) != 0) count_reset(flow, is_from_client);
+  if (is_from_client && !is_believed(flow, packet, parsed)) return;
   const mr_flow_step step =
       parsed.protocol == MR_PROTOCOL_TCP
           ? mr_tcp_step_of(flow.state, flow.flags, parsed.tcp_flags,
                            tcp_payload_bytes(packet, parsed) != 0, is_from_client)
           : mr_udp_step_of(flow.state, flow.flags, is_from_client);
-  if ((parsed.tcp_flags & MR_TCP_RST) != 0) count_reset(flow, is_from_client);
   if (step.state == flow.state && (step.sets | step.clears) == 0) return;
   // set_state() and confirm() count who is confirmed.
   add_flags(flow, step.sets & ~std::uint32_t{MR_FLOW_CONFIRMED});

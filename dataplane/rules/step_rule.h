@@ -43,6 +43,22 @@ MR_RULE uint32_t mr_state_by_fins(uint32_t flags) {
   return (flags & MR_FLOW_FINS) != 0 ? MR_FLOW_CLOSING : MR_FLOW_ESTABLISHED;
 }
 
+// How far the number of a client's FIN or RST may be from what the target has acknowledged last.
+// Ahead of it lies what is under way to the target, which is rarely more than 16 MiB. Behind it lies
+// the start of a segment of which the target has part.
+#define MR_TCP_NUMBERS_AHEAD (1u << 24)
+#define MR_TCP_NUMBERS_BEHIND (1u << 16)
+
+// Whether a client's packet may close or reset its flow. Whoever does not see the connection has to
+// guess the number of a FIN or RST, as for the target itself (RFC 5961 section 3). All others pass
+// and change nothing. `target_ack`: 0 if no answer of the target was seen. Then all are believed.
+// Targets are believed always.
+MR_RULE bool mr_is_believed(uint32_t tcp_flags, uint32_t sequence, uint32_t target_ack) {
+  const bool ends = (tcp_flags & (MR_TCP_FIN | MR_TCP_RST)) != 0;
+  const uint32_t place = sequence - target_ack + MR_TCP_NUMBERS_BEHIND;
+  return !ends || target_ack == 0 || place < MR_TCP_NUMBERS_AHEAD + MR_TCP_NUMBERS_BEHIND;
+}
+
 // What a packet changes about its flow.
 struct mr_flow_step {
   uint32_t state;

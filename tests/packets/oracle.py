@@ -323,7 +323,8 @@ class PlainForwarder:
         return self.to_target(packet, listener)
 
     def track(self, flow: Flow, packet: Packet, side: str) -> None:
-        if packet.protocol == UDP or packet.flags & SYN:
+        is_guess = side == "client" and not flow.believes(packet)
+        if packet.protocol == UDP or packet.flags & SYN or is_guess:
             return
         if packet.flags & RST:
             flow.flags.add(f"rst_{side}")
@@ -414,7 +415,10 @@ class PlainForwarder:
         if not packet.flags & (SYN | FIN | RST) and flow.state in ("established", "closing"):
             flow.flags.add("confirmed")
         flow.seen, flow.has_spoken = self.now, True
-        return self.to_client(packet, flow.listener, flow.router)
+        said = self.to_client(packet, flow.listener, flow.router)
+        if said.startswith("forward"):
+            flow.note_answer(packet)
+        return said
 
     def renamed(
         self,

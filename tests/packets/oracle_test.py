@@ -66,6 +66,10 @@ TCP_OPTIONS: tuple[list[tuple[str, Any]], ...] = (
     [("WScale", 7), ("MSS", 1460), ("MSS", 1459)],
     [("EOL", None), ("MSS", 1460)],
 )
+# Near each other, as a connection's are, with the first and last that are near enough; None: any.
+NEAR = 4_000_000_000
+NUMBERS = (NEAR, NEAR, NEAR, NEAR + 1000, NEAR - 65536, NEAR - 65537, None, None)
+NUMBERS += (NEAR + 2**24 - 1, NEAR + 2**24, 0)
 TCP_FLAGS = (
     "S",
     "S",
@@ -169,12 +173,16 @@ class Traffic:
     def transport(self, is_tcp: bool, source: int, destination: int) -> Packet:
         if not is_tcp:
             return UDP(sport=source, dport=destination) / self.payload()
-        numbers = [self.random.randrange(2**32) for _ in range(2)]
+        numbers = [self.number(), self.number()]
         options = self.random.choice(TCP_OPTIONS)
         flags = self.random.choice(TCP_FLAGS)
         header = TCP(sport=source, dport=destination, flags=flags, options=options)
         header.seq, header.ack = numbers
         return header / self.payload()
+
+    def number(self) -> int:
+        chosen = self.random.choice(NUMBERS)
+        return self.random.randrange(2**32) if chosen is None else chosen
 
     def request(self, family: int) -> Packet:
         source = self.random.choice(CLIENTS[family])
