@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gate.outcome import ROOT, Outcome, say
 from gate.pytests import run_single, run_spread
@@ -56,7 +57,8 @@ PARTS = (
         "build",
         # A part whose library or tool is missing would be left out, and its tests skipped.
         options=(*QUICK, *ALL_OF_IT),
-        suites=("lint", "abi", "unit", "property", "fuzz", "integration"),
+        # The others run with sanitizers below, and here only with --full.
+        suites=("lint", "abi", "integration"),
         all=True,
     ),
     Part(
@@ -90,6 +92,8 @@ FILE_BY_FILE = Part(
     "g++, each source by itself",
     "build-file-by-file",
     options=(*QUICK, *ALL_OF_IT, "-Dunity=off"),
+    suites=("unit", "property", "fuzz"),
+    all=True,
 )
 E2E = "e2e"
 # Boots kernels of Debian's: all of it only when asked for, by name or by --full.
@@ -116,11 +120,9 @@ def build(part: Part) -> bool:
     """Compiles what the part's tests need, and for e2e everything else."""
     if not compile_targets(part, ["build.ninja"]):
         return False
-    if part.tests:
-        return compile_targets(part, executables(part))
-    return compile_targets(
-        part, ["all", "meson-test-prereq"] if part.all else ["meson-test-prereq"]
-    )
+    if not part.suites:
+        return compile_targets(part, ["meson-test-prereq"])
+    return compile_targets(part, [*(["all"] if part.all else []), *programs(part)])
 
 
 def compile_targets(part: Part, targets: Sequence[str]) -> bool:
@@ -130,16 +132,25 @@ def compile_targets(part: Part, targets: Sequence[str]) -> bool:
     return subprocess.run(words, env=environment, check=False).returncode == 0
 
 
-def executables(part: Part) -> list[str]:
-    """The programs of the named tests, as ninja calls them."""
-    words = ["meson", "introspect", str(part.build), "--tests"]
-    tests = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
-    programs = [
-        test["cmd"][0]
-        for test in tests
-        if test["name"] in part.tests and f"millrace:{part.suites[0]}" in test["suite"]
-    ]
-    return [str(Path(program).relative_to(part.build)) for program in programs]
+def introspect(part: Part, what: str) -> list[dict[str, Any]]:
+    words = ["meson", "introspect", str(part.build), f"--{what}"]
+    found: list[dict[str, Any]] = json.loads(
+        subprocess.run(words, capture_output=True, check=True).stdout
+    )
+    return found
+
+
+def programs(part: Part) -> list[str]:
+    """What the part's tests run, as ninja calls it."""
+    suites = {f"millrace:{suite}" for suite in part.suites}
+    needed = {
+        target
+        for test in introspect(part, "tests")
+        if suites & set(test["suite"]) and (not part.tests or test["name"] in part.tests)
+        for target in test["depends"]
+    }
+    files = [one["filename"] for one in introspect(part, "targets") if one["id"] in needed]
+    return [str(Path(file).relative_to(part.build)) for named in files for file in named]
 
 
 def suite_words(part: Part) -> list[str]:
@@ -209,9 +220,9 @@ def run_vm(whole: bool) -> Outcome:
 
 
 def run_long() -> Outcome:
-    if not compile_targets(FILE_BY_FILE, ["all", "meson-test-prereq", "bench"]):
+    outcome = run_part(FILE_BY_FILE)
+    if not compile_targets(FILE_BY_FILE, ["meson-test-prereq", "bench"]):
         return Outcome(failed=["long: build"])
-    outcome = Outcome()
     for name, words in LONG.items():
         say(f"\n{name}")
         if subprocess.run([ROOT / words[0], *words[1:]], cwd=ROOT, check=False).returncode == 0:
