@@ -55,7 +55,7 @@ force. Only what differs is touched; established flows stay. With any error noth
 every error is shown with its line and reason. A target that the file no longer names is drained.
 
   millrace apply /etc/millrace/millrace.yaml
-  sed s/weight:.100/weight:.50/ millrace.yaml | millrace apply -
+  sed 's/weight: 100/weight: 50/' millrace.yaml | millrace apply -
 )",
                 1, 1},
     CommandHelp{CommandKind::validate, "validate", "validate FILE", "check a config file",
