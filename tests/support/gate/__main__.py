@@ -301,6 +301,8 @@ def main() -> int:
     say(f"\n{whole}")
     for name, count in Counter(total.skipped).items():
         say(f"skipped  {name}" + (f" ({count} tests)" if count > 1 else ""))
+    for name in total.unsteady:
+        say(f"UNSTEADY {name}")
     for name in total.failed:
         say(f"FAILED   {name}")
     say(str(total))

@@ -19,6 +19,7 @@ class Outcome:
     passed: int = 0
     failed: list[str] = field(default_factory=list)  # with what the test said, if it did
     skipped: list[str] = field(default_factory=list)
+    unsteady: list[str] = field(default_factory=list)  # failed beside others, and passed alone
 
     def fail(self, name: str, said: Sequence[str]) -> None:
         """The end of what it said goes with it: often nothing else of the run is kept."""
@@ -28,6 +29,7 @@ class Outcome:
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
+        self.unsteady += other.unsteady
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {len(self.failed)} failed"
