@@ -137,8 +137,8 @@ INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
 }
 
 // A packet to no listener. `flow` is the flow that it seems to be a reply of, or null. Returns a
-// verdict, UNSERVED, or SEND_TO_TARGET with p->listener set: it goes to the client. p->known_flow is
-// its flow then, if it has one.
+// verdict, UNSERVED, or SEND_TO_TARGET with p->listener set: it goes to the client. Then
+// p->known_flow is its flow, if it has one.
 OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
   if (flow == 0) return judge_flowless(p, 0);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {

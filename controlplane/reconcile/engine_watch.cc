@@ -214,7 +214,7 @@ std::string EngineWatch::problem(const EngineSnapshot& engine, std::uint64_t pub
            join_error_;
   }
   if (!is_alive_) return ended_text();
-  if (!stats_) return "the engine has no counters yet: " + join_error_;
+  if (!stats_) return "the engine shows no counters: " + join_error_;
   if (!engine.is_running()) {
     return "the engine's main thread gave no sign of life for " +
            std::to_string(age_ms(info_.heartbeat_ns, now_ns)) + " ms";

@@ -300,7 +300,8 @@ Status Nic::check_queues(std::uint32_t queue_count) const {
   }
   if (has < queue_count) {
     return Error{"has " + core::counted(has, "rx queue") + ", " + std::to_string(queue_count) +
-                 " were asked for; leave --queues out, or: " + queue_command(name_, queue_count)};
+                 " were asked for; leave --queues out, or, if its driver has so many: " +
+                 queue_command(name_, queue_count)};
   }
   if (has > queue_count) {
     return Error{"spreads frames over " + std::to_string(has) + " rx queues, --queues asks for " +

@@ -44,8 +44,8 @@ MR_RULE uint32_t mr_state_by_fins(uint32_t flags) {
 }
 
 // How far the number of a client's FIN or RST may be from what the target has acknowledged last.
-// Ahead of it lies what is under way to the target, which is rarely more than 16 MiB. Behind it lies
-// the start of a segment of which the target has part.
+// Ahead of that lies what is under way to the target, which is rarely more than 16 MiB. Behind it
+// lies the start of a segment of which the target has part.
 #define MR_TCP_NUMBERS_AHEAD (1u << 24)
 #define MR_TCP_NUMBERS_BEHIND (1u << 16)
 

@@ -68,8 +68,8 @@ TCP_OPTIONS: tuple[list[tuple[str, Any]], ...] = (
 )
 # Near each other, as a connection's are, with the first and last that are near enough; None: any.
 NEAR = 4_000_000_000
-NUMBERS = (NEAR, NEAR, NEAR, NEAR + 1000, NEAR - 65536, NEAR - 65537, None, None)
-NUMBERS += (NEAR + 2**24 - 1, NEAR + 2**24, 0)
+EDGES = (NEAR - 65537, NEAR - 65536, NEAR + 2**24 - 1, NEAR + 2**24)
+NUMBERS = (NEAR, NEAR, NEAR, NEAR + 1000, *EDGES, 0, None, None)
 TCP_FLAGS = (
     "S",
     "S",

@@ -28,7 +28,8 @@ TEST(Nic, interface_with_too_few_queues_says_how_to_get_more) {
   const auto nic = Nic::open({.device = "lo", .queue_count = 2}, pool);  // has one
   ASSERT_FALSE(nic);
   EXPECT_EQ(nic.error().message,
-            "nic lo: has 1 rx queue, 2 were asked for; leave --queues out, or: ethtool -L lo rx 2 "
+            "nic lo: has 1 rx queue, 2 were asked for; leave --queues out, or, if its driver has "
+            "so many: ethtool -L lo rx 2 "
             "tx 2");
 }
 

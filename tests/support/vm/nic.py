@@ -52,6 +52,6 @@ class Nic:
         return ["-netdev", end, "-device", f"{self.model},netdev={self.name},{slot}{properties}"]
 
 
-# QEMU's device loses the interrupt of a link that changes when it interrupts by MSI-X, and the guest
-# goes on as if nothing was. By the legacy interrupt it comes.
+# With MSI-X, QEMU's device loses the interrupt of a link that changes, and the guest goes on as if
+# nothing was. By the legacy interrupt it comes.
 E1000E = Nic("e1000e", "e1000e", module="e1000e", module_parameters="IntMode=0")

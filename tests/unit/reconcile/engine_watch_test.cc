@@ -84,7 +84,7 @@ TEST(EngineWatch, counters_that_cannot_be_understood_hide_an_engine_that_lives) 
   (void)watch.poll(kSecondNs, no_link);
   const EngineSnapshot starting = watch.snapshot(0, 0, kSecondNs);
   EXPECT_EQ(starting.state, EngineState::stopped) << "forwards nothing yet";
-  EXPECT_THAT(starting.problem, HasSubstr("no counters yet"));
+  EXPECT_THAT(starting.problem, HasSubstr("shows no counters"));
 }
 
 // The XDP program goes on without its daemon, and what it is called is in the counters.
