@@ -7,8 +7,13 @@ import signal
 from types import FrameType
 
 
+class Terminated(SystemExit, KeyboardInterrupt):
+    """The latter for pytest: any other exception fails a test, and the next one starts."""
+
+
 class terminate_as_exit:
-    """Turns SIGTERM and SIGHUP into SystemExit, so that a `with` cleans up."""
+    """Turns SIGTERM and SIGHUP into an exception that ends the program, so that a `with` cleans
+    up."""
 
     SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -21,7 +26,7 @@ class terminate_as_exit:
 
     @staticmethod
     def _exit(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise Terminated(128 + number)
 
 
 class signals_ignored:
