@@ -54,6 +54,7 @@ struct TargetRecord {
   // some.
   bool may_have_flows = false;
   std::optional<std::uint8_t> nic = std::nullopt;  // of the engine, by which it was last reached
+  std::optional<std::uint8_t> former_nic = std::nullopt;  // and the one before
   // A probe goes by the kernel's routes and may pass where the engine has no next hop.
   std::uint64_t no_way_since_ns = 0;  // CLOCK_MONOTONIC; 0: the engine has a next hop, or is away
   bool is_unreachable = false;        // it had none for kNoWayNs, and has got none since

@@ -9,13 +9,23 @@ bool has_way(const TargetRecord& target, const ImageContents& given) {
   return (given.targets[target.slot].next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
 }
 
+void note_nic(TargetRecord& target, std::uint8_t nic) {
+  if (target.nic == nic) return;
+  target.former_nic = target.nic;
+  target.nic = nic;
+}
+
+bool is_one_of(const std::optional<std::uint8_t>& nic, NicMask nics) {
+  return nic && (nics >> *nic & 1) != 0;
+}
+
 }  // namespace
 
 NicMask note_nics(ControlState& state, const ImageContents& given) {
   NicMask nics = 0;
   for (auto& [name, group] : state.groups) {
     for (auto& [key, target] : group.targets) {
-      if (has_way(target, given)) target.nic = given.targets[target.slot].next_hop.nic;
+      if (has_way(target, given)) note_nic(target, given.targets[target.slot].next_hop.nic);
       if (target.nic) nics |= NicMask{1} << *target.nic;
     }
   }
@@ -26,8 +36,8 @@ std::set<TargetKey> targets_behind(NicMask nics, const ControlState& state) {
   std::set<TargetKey> keys;
   for (const auto& [name, group] : state.groups) {
     for (const auto& [key, target] : group.targets) {
-      const bool is_behind = !target.nic || (nics >> *target.nic & 1) != 0;
-      if (is_behind) keys.insert(key);
+      const bool is_behind = is_one_of(target.nic, nics) || is_one_of(target.former_nic, nics);
+      if (is_behind || !target.nic) keys.insert(key);
     }
   }
   return keys;

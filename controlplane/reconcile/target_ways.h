@@ -18,7 +18,9 @@ namespace millrace::control {
 // all of them.
 [[nodiscard]] NicMask note_nics(ControlState& state, const ImageContents& given);
 
-// The targets behind these nics. Those whose nic was never known are behind any.
+// The targets behind these nics. Those whose nic was never known are behind any. Those that have
+// changed to another nic count as behind both: with an interface that is set down or removed its
+// routes go, and the kernel then names the default route, by which nobody may reach them.
 [[nodiscard]] std::set<TargetKey> targets_behind(NicMask nics, const ControlState& state);
 
 // Notes of each target whether the engine has a way to it, and adds the groups in which that

@@ -88,6 +88,19 @@ TEST_F(HealthHolderTest, nic_without_link_holds_the_targets_behind_it) {
   EXPECT_THAT(node_.held_targets, ElementsAre(key_of("10.0.1.12")));
 }
 
+// What the kernel names once a nic's routes have gone with it: the default route, by another nic.
+TEST_F(HealthHolderTest, fault_76_nic_that_takes_its_routes_with_it_holds_the_targets_behind_it) {
+  holder_.set_target_nics(note_nics(state_, given({0, 0})));
+  engine_.nics[1].trouble = NicTrouble::nic_gone;
+  engine_.nics[1].trouble_text = "nic eth1 is gone";
+  hold();
+  EXPECT_EQ(node_.hold, "nic eth1 is gone");
+  EXPECT_THAT(node_.held_targets, ElementsAre(key_of("10.0.1.12")));
+  now_ns_ += 31 * kSecondNs;
+  hold();
+  EXPECT_EQ(node_.hold, "") << "the other nic may be a way";
+}
+
 TEST_F(HealthHolderTest, stall_is_told_at_its_beginning_and_at_its_end) {
   node_.log_lines.clear();
   engine_.workers = {{.index = 3}};
