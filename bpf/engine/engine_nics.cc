@@ -45,7 +45,8 @@ void Engine::watch_links(std::uint64_t now_ns) {
     stats_->set_program(nic, has_program);
     stats_->set_link(nic, has_link);
     publish_drops(nic);
-    if (is_up && !links_up_[nic]) announcer_->repeat(now_ns);
+    // Another nic may be on the wire of one that has lost its link.
+    if (is_up ? !links_up_[nic] : links_up_[nic] && nics_.size() > 1) announcer_->repeat(now_ns);
     links_up_[nic] = is_up;
   }
 }

@@ -22,6 +22,7 @@ void Engine::watch_links(std::uint64_t now_ns) {
     if (twins_[nic]) twins_[nic]->set_carrier(is_up);
     if (!is_up) {
       spdlog::warn("nic {}: no link", nics_[nic]->name());
+      if (nics_.size() > 1) announcer_->repeat(now_ns);  // another may be on the same wire
       continue;
     }
     spdlog::info("nic {}: link", nics_[nic]->name());
