@@ -8,6 +8,7 @@
 #include <atomic>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bpf/engine/engine.h"
@@ -77,21 +78,32 @@ void Engine::follow_members() {
 // and is reported as lacking it unless the program can be put there again.
 bool Engine::keep_attached(std::uint32_t index) {
   const Nic& nic = nics_[index];
-  if (program_->is_attached_to(nic, options_.attachment)) return true;
+  std::string& told = attach_problems_[index];
+  if (program_->is_attached_to(nic, options_.attachment)) {
+    told.clear();
+    return true;
+  }
+  if (is_gone(nic)) {
+    constexpr const char* kGone =
+        "is gone, so that nothing comes in or leaves by it: restart the daemon when it is back";
+    if (std::exchange(told, kGone) != kGone) spdlog::error("{}: {}", nic.name, kGone);
+    return false;
+  }
   const Status again = program_->attach_again(nic, options_.attachment, *pins_);
   const std::string said = again ? "attached again" : again.error().message;
-  if (again || said != attach_problems_[index]) {
+  if (again || said != told) {
     spdlog::error("{}: somebody has detached the program: {}", nic.name, said);
   }
-  attach_problems_[index] = again ? "" : said;
+  told = again ? "" : said;
   return static_cast<bool>(again);
 }
 
 // A bond that fails over, a virtual machine that moves, an operator.
 void Engine::watch_macs(std::uint64_t now_ns) {
   for (std::uint32_t nic = 0; nic < nics_.size(); ++nic) {
+    if (is_gone(nics_[nic])) continue;  // whoever has its name
     const Result<core::MacAddr> mac = os::mac_of_interface(nics_[nic].name);
-    if (!mac || *mac == nics_[nic].mac) continue;  // or gone for the moment
+    if (!mac || *mac == nics_[nic].mac) continue;
     spdlog::info("interface {}: has another MAC address, VIPs are announced anew", nics_[nic].name);
     nics_[nic].mac = *mac;
     // A packet in this very moment may see half of each and be for nobody.

@@ -101,8 +101,9 @@ std::string Memberships::bring_about(const Nic& nic, const Groups& has) {
   for (const core::Ipv6Group& group : wanted_) {
     if (has.contains(group)) continue;
     const int error = change(RTM_NEWADDR, nic.ifindex, group);
-    // In use: by the membership that stays when an interface goes down.
+    // In use: by the membership that stays when an interface goes down. No device: told elsewhere.
     if (error == 0 || error == EEXIST || error == EADDRINUSE) continue;
+    if (error == ENODEV) return "";
     const std::string remedy = error == EACCES
                                    ? "IPv6 is off there, as on a closed NIC (host-setup open)"
                                    : "with many VIPs raise net.core.optmem_max";

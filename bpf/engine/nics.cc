@@ -86,6 +86,8 @@ bool follow_name(Nic& nic) {
   return true;
 }
 
+bool is_gone(const Nic& nic) { return os::name_of_interface(nic.ifindex).empty(); }
+
 bool link_is_up(const Nic& nic) {
   // By the name that it has this moment: another one is no reason to call it down.
   const std::string name = os::name_of_interface(nic.ifindex);

@@ -44,7 +44,9 @@ void count_drops(const Nic& nic, mr_nic& shown);
 // than before; an interface that is gone keeps its last.
 [[nodiscard]] bool follow_name(Nic& nic);
 
-// False also when the interface is gone, whoever has its name.
+// The kernel has the interface no more, whoever has its name.
+[[nodiscard]] bool is_gone(const Nic& nic);
+// False also when the interface is gone.
 [[nodiscard]] bool link_is_up(const Nic& nic);
 // Brings `links_up`, by nic, up to date (at first: all up). True when some link changed.
 [[nodiscard]] bool note_links(const std::vector<Nic>& nics, std::vector<bool>& links_up);

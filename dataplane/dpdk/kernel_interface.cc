@@ -170,6 +170,14 @@ std::vector<int> af_xdp_sockets() {
   return found;
 }
 
+bool lost_interface(std::span<const int> sockets) {
+  return std::ranges::any_of(sockets, [](int fd) {
+    int error = 0;
+    socklen_t bytes = sizeof(error);
+    return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes) == 0 && error == ENETDOWN;
+  });
+}
+
 InterfaceDrops::InterfaceDrops(const std::string& interface, std::vector<int> sockets)
     : sockets_(std::move(sockets)) {
   rename(interface);

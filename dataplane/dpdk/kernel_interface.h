@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,9 @@ struct XdpProgram {
 
 // File descriptors of this process's AF_XDP sockets. DPDK's driver keeps its own to itself.
 [[nodiscard]] std::vector<int> af_xdp_sockets();
+// Whether the kernel has taken the interface of one of these sockets away since the last call, which
+// ends the socket for good. It says so once.
+[[nodiscard]] bool lost_interface(std::span<const int> sockets);
 
 // What was dropped before a worker could see it, by the interface or at its AF_XDP sockets, and
 // what the interface did not send. Counts from when it was made.

@@ -101,7 +101,8 @@ Result<std::unique_ptr<Nic>> Nic::open(const NicOptions& options, const MbufPool
   if (nic->is_interface_) {
     std::vector<int> own = af_xdp_sockets();
     std::erase_if(own, [&](int fd) { return std::ranges::count(others, fd) != 0; });
-    nic->interface_drops_.emplace(nic->name_, std::move(own));
+    nic->interface_drops_.emplace(nic->name_, own);
+    nic->sockets_ = std::move(own);
     nic->xdp_program_ = xdp_program(nic->name_).value_or(XdpProgram{}).id;
   } else {
     nic->sum_device_drops(nic->drops_before_);
@@ -129,8 +130,9 @@ std::uint32_t Nic::unserved_queues() const {
   return has > rx_queues_.size() ? has - static_cast<std::uint32_t>(rx_queues_.size()) : 0;
 }
 
-bool Nic::has_lost_program() const {
+bool Nic::has_lost_program() {
   if (xdp_program_ == 0) return false;
+  if (is_gone()) return true;
   const std::optional<XdpProgram> now = xdp_program(name_now());
   return now && now->id != xdp_program_;
 }
@@ -169,6 +171,11 @@ void Nic::rename(const std::string& name) {
 std::string Nic::name_now() const {
   std::array<char, IFNAMSIZ> name{};
   return ::if_indextoname(interface_index_, name.data()) == nullptr ? "" : name.data();
+}
+
+bool Nic::is_gone() {
+  is_gone_ = is_gone_ || (is_interface_ && name_now().empty()) || lost_interface(sockets_);
+  return is_gone_;
 }
 
 bool Nic::link_is_up() const {

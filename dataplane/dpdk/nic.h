@@ -129,8 +129,13 @@ class Nic {
   // It passes on no multicast but what somebody joined, as virtual functions do that the host does
   // not trust, and NICs of clouds.
   [[nodiscard]] bool filters_multicast() const;
-  // Somebody took AF_XDP's program off it, so that all its frames go to the kernel. About 20 us.
-  [[nodiscard]] bool has_lost_program() const;
+  // The kernel took its interface away (a driver that was loaded anew, a virtual machine's NIC, a
+  // move to another network namespace), and with it AF_XDP's sockets. If one of that name comes
+  // back, even the same one, they are no part of it.
+  [[nodiscard]] bool is_gone();
+  // Somebody took AF_XDP's program off it, so that all its frames go to the kernel, or it is gone.
+  // About 20 us.
+  [[nodiscard]] bool has_lost_program();
   // Rx queues whose frames reach no worker by now but go to the kernel: somebody gave the nic more
   // (ethtool -L, a driver that was loaded anew). About 20 us.
   [[nodiscard]] std::uint32_t unserved_queues() const;
@@ -172,6 +177,8 @@ class Nic {
   std::optional<Bond> bond_;
   bool is_interface_ = false;  // of the kernel, driven by AF_XDP
   std::uint32_t interface_index_ = 0;
+  std::vector<int> sockets_;  // AF_XDP's, which the driver owns
+  bool is_gone_ = false;
   std::optional<InterfaceDrops> interface_drops_;
   std::uint32_t xdp_program_ = 0;  // AF_XDP's; 0: none, or the kernel did not say
   mr_nic drops_before_{};          // of other devices, when they started

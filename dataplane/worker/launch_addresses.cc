@@ -84,8 +84,9 @@ void Engine::watch_macs(std::uint64_t now_ns) {
 // AF_XDP's driver knows what the interface had when it was opened.
 std::optional<core::MacAddr> Engine::mac_now(std::size_t nic) const {
   if (!dpdk::Nic::is_interface(options_.nics[nic].device)) return nics_[nic]->read_mac();
+  if (nics_[nic]->is_gone()) return std::nullopt;  // whoever has its name
   const Result<core::MacAddr> mac = os::mac_of_interface(nics_[nic]->name());
-  return mac ? std::optional(*mac) : std::nullopt;  // gone for the moment
+  return mac ? std::optional(*mac) : std::nullopt;
 }
 
 void Engine::accept_local_macs(const core::ConfigView& view) {

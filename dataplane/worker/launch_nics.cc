@@ -68,6 +68,13 @@ void Engine::watch_program(std::uint32_t nic) {
     spdlog::info("nic {}: has its XDP program again", name);
     return;
   }
+  if (nics_[nic]->is_gone()) {
+    spdlog::error(
+        "nic {}: was taken away from this engine, so that nothing comes in or leaves by it: "
+        "restart the engine when it is back",
+        name);
+    return;
+  }
   spdlog::error(
       "nic {}: somebody took off its XDP program, so that nothing that comes in is forwarded: "
       "restart the engine, and if it got another one, take that off before",
