@@ -355,7 +355,7 @@ class Node:
 
     def _exchange_engine(self, engine: str) -> None:
         before = self.interface(0)
-        own = self._addresses_of(before)
+        own = self.addresses_of(before)
         if self.engine == "xdp":
             self.engine = engine
             self.take_nics(self.nics)
@@ -376,27 +376,27 @@ class Node:
             self._move_addresses(own, before)
             self.namespace.ip("link", "delete", before)
 
-    def _addresses_of(self, interface: str) -> list[str]:
+    def addresses_of(self, interface: str) -> list[str]:
         shown = json.loads(self.namespace.ip("-json", "address", "show", "dev", interface))
         own = [entry for entry in shown[0]["addr_info"] if entry["scope"] == "global"]
         return [f"{entry['local']}/{entry['prefixlen']}" for entry in own]
 
     def _move_addresses(self, own: list[str], source: str) -> None:
         routes = self._routes_by_others(source)
-        for address in self._addresses_of(source):
+        for address in self.addresses_of(source):
             self.namespace.ip("address", "delete", address, "dev", source)
         self.give(own, routes)
 
     def own(self) -> tuple[list[str], list[list[str]]]:
         """The node's addresses, and the routes that go with them."""
         interface = self.interface(0)
-        return self._addresses_of(interface), self._routes_by_others(interface)
+        return self.addresses_of(interface), self._routes_by_others(interface)
 
     def give(self, own: list[str], routes: list[list[str]]) -> None:
         """To the interface that carries them, what it lacks of them."""
         interface = self.interface(0)
         self.namespace.sysctl(f"net.ipv6.conf.{interface}.disable_ipv6", "0")
-        for address in set(own) - set(self._addresses_of(interface)):
+        for address in set(own) - set(self.addresses_of(interface)):
             self.namespace.add_address(interface, address)
         for route in routes:
             self.namespace.add_route(*route)
