@@ -150,3 +150,15 @@ echo $user
         " (systemctl stop millrace-dataplane)"
     ), done
     assert not any("in use" in line for line in others), done
+
+
+def test_nic_keeps_a_driver_of_dpdks_own() -> None:
+    """igb_uio also takes virtual functions, which uio_pci_generic does not."""
+    done = on_a_machine(
+        f"""
+use igb_uio
+{SETUP} driver {ADDRESS}; {SETUP} bind {ADDRESS}
+ls {DEVICE}
+"""
+    )
+    assert done.stdout.split() == ["igb_uio", "class", "driver"] and not done.stderr, done
