@@ -152,6 +152,39 @@ echo $user
     assert not any("in use" in line for line in others), done
 
 
+def test_nic_that_the_kernel_has_is_not_released() -> None:
+    """Every command may be repeated: the interface would lose its addresses."""
+    done = on_a_machine(
+        f"""
+echo vfio-pci >{DEVICE}/driver_override
+{SETUP} release {ADDRESS}; cat {DEVICE}/driver_override
+ls /sys/bus/pci/drivers/e1000e /sys/bus/pci
+"""
+    )
+    assert done.stdout.split() == [
+        "/sys/bus/pci:",
+        "devices",
+        "drivers",
+        "/sys/bus/pci/drivers/e1000e:",
+    ], done
+
+
+def test_nic_in_use_without_an_iommu_is_not_released() -> None:
+    """vfio-pci's unsafe mode names its file in a way of its own."""
+    done = on_a_machine(
+        f"""
+use vfio-pci; ln -s ../../kernel/iommu_groups/12 {DEVICE}/iommu_group
+mkdir -p /tmp/dev; mount -t tmpfs none /tmp/dev
+cp --archive /dev/null /dev/fd /tmp/dev; mkdir /tmp/dev/vfio; touch /tmp/dev/vfio/noiommu-12
+mount --move /tmp/dev /dev
+sleep 30 <>/dev/vfio/noiommu-12 & user=$!
+{SETUP} release {ADDRESS} || true
+kill $user; echo $user
+"""
+    )
+    assert f"{ADDRESS} is in use by process {done.stdout.split()[-1]} (sleep)" in done.stderr, done
+
+
 def test_nic_keeps_a_driver_of_dpdks_own() -> None:
     """igb_uio also takes virtual functions, which uio_pci_generic does not."""
     done = on_a_machine(
