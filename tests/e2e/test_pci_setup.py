@@ -195,3 +195,91 @@ ls {DEVICE}
 """
     )
     assert done.stdout.split() == ["igb_uio", "class", "driver"] and not done.stderr, done
+
+
+WITH_TWO_PORTS = f"""
+for name in eth1 eth2; do
+  mkdir -p {DEVICE}/net/$name; echo 02:00:00:00:00:07 >{DEVICE}/net/$name/address
+done
+ip link add eth1 type veth peer name eth2
+mkdir /sys/bus/pci/bin; cd /sys/bus/pci/bin
+echo 'echo ip $* >>/sys/bus/pci/bin/asked; exec /usr/sbin/ip "$@"' >ip
+echo 'exit 1' >modprobe
+sed --in-place '1i #!/bin/sh' ip modprobe; chmod +x ip modprobe
+export PATH=$PWD:$PATH
+"""
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    ["ip address add 192.0.2.9/24 dev eth2", "rmdir /sys/bus/pci/drivers/uio_pci_generic"],
+)
+def test_nic_that_stays_the_kernels_keeps_its_programs(lacking: str) -> None:
+    """Nothing is taken from its interfaces before all of them may leave."""
+    done = on_a_machine(
+        f"{WITH_TWO_PORTS}{lacking}\n{SETUP} bind {ADDRESS} && exit\ngrep xdp /sys/bus/pci/bin/asked || true"
+    )
+    assert done.stdout == "" and "leaves the kernel" not in done.stderr, done
+    assert "host-setup: " in done.stderr, done
+
+
+def test_nic_that_dpdks_driver_refuses_goes_back() -> None:
+    """The XDP engine, which the engine's message then names, needs its interface."""
+    done = on_a_machine(
+        f"""
+{SETUP} bind {ADDRESS} || true  # nobody probes it here
+cat {DEVICE}/driver_override
+"""
+    )
+    assert f"uio_pci_generic does not take {ADDRESS}" in done.stderr, done
+    assert done.stdout == "\n", done
+
+
+WITH_VIRTUAL_FUNCTION = f"""
+function=/sys/bus/pci/devices/0000:3b:02.0
+mkdir $function; ln -s ../0000:3b:02.0 {DEVICE}/virtfn0
+"""
+
+
+def test_nic_with_addresses_on_a_virtual_function_stays_the_kernels() -> None:
+    """Virtual functions end with the driver that made them."""
+    done = on_a_machine(
+        f"""{WITH_VIRTUAL_FUNCTION}
+mkdir -p $function/net/eth1; ip link add eth1 type veth peer name other
+ip address add 192.0.2.9/24 dev eth1
+{SETUP} bind {ADDRESS} || true
+ls {DEVICE}
+"""
+    )
+    assert "driver_override" not in done.stdout and done.stderr == refusal("eth1"), done
+
+
+def test_nic_whose_virtual_function_a_process_has_stays_the_kernels() -> None:
+    done = on_a_machine(
+        f"""{WITH_VIRTUAL_FUNCTION}
+mkdir -p $function/uio/uio7
+mkdir -p /tmp/dev; mount -t tmpfs none /tmp/dev
+cp --archive /dev/null /dev/fd /tmp/dev; touch /tmp/dev/uio7; mount --move /tmp/dev /dev
+sleep 30 <>/dev/uio7 & user=$!
+{SETUP} bind {ADDRESS} || true
+kill $user; echo $user; ls {DEVICE}
+"""
+    )
+    assert "driver_override" not in done.stdout, done
+    assert done.stderr == (
+        f"host-setup: {ADDRESS} stays the kernel's, since process {done.stdout.split()[0]} (sleep)"
+        " has its virtual function 0000:3b:02.0, which would end\n"
+    ), done
+
+
+def test_interface_with_an_odd_name_is_asked_for_its_addresses() -> None:
+    """Not the files in the folder where the shell is that the name also stands for."""
+    done = on_a_machine(
+        f"""
+mkdir -p "{DEVICE}/net/eth?"; ip link add 'eth?' type veth peer name other
+ip address add 192.0.2.9/24 dev 'eth?'
+mkdir /sys/bus/pci/here; cd /sys/bus/pci/here; touch eth9
+{SETUP} bind {ADDRESS} || true
+"""
+    )
+    assert "since eth? still has addresses" in done.stderr, done
