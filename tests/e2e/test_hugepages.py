@@ -74,6 +74,22 @@ cd /sys/kernel/mm/hugepages
     assert default.read_text() == "4\n"
 
 
+def test_huge_pages_that_do_not_suffice_are_given_back() -> None:
+    """A number with a digit too many would leave the machine without memory."""
+    script = """
+        pages=/sys/kernel/mm/hugepages
+        mount -t tmpfs none $pages; mkdir $pages/hugepages-2048kB
+        builtin echo 200 >$pages/hugepages-2048kB/nr_hugepages
+        echo() { [[ $1 != 99999 ]] && builtin echo "$@" || builtin echo 300; }  # all that it has
+        export -f echo
+        "$0" hugepages 99999
+        cat $pages/hugepages-2048kB/nr_hugepages
+    """
+    done = run(["unshare", "--mount", "bash", "-c", script, f"{DEPLOY}/host-setup"])
+    assert "asked for 99999 hugepages, the kernel gave 300" in done.stderr, done
+    assert done.stdout == "200\n", done
+
+
 def on_two_nodes(with_memory: tuple[int, ...], script: str) -> CompletedProcess[str]:
     """A machine with a NIC at each of two nodes, in a mount namespace. `show` prints the pages of
     the nodes and of all."""
