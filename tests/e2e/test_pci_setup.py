@@ -283,3 +283,66 @@ mkdir /sys/bus/pci/here; cd /sys/bus/pci/here; touch eth9
 """
     )
     assert "since eth? still has addresses" in done.stderr, done
+
+
+CHECK = SETUP.with_name("host-check")
+
+
+@pytest.mark.parametrize("command", ["await", "twin twin9", "xdp", "close", "forward"])
+def test_alternative_name_of_an_interface_is_told_from_a_missing_one(command: str) -> None:
+    """/sys does not know it, `ip link` shows it."""
+    done = on_a_machine(
+        f"""
+ip link add eth1 type veth peer name other; ip link property add dev eth1 altname enxodd
+{SETUP} {command} enxodd || true
+{CHECK} enxodd | grep enxodd; {CHECK} --engine xdp enxodd | grep enxodd
+"""
+    )
+    said = "an alternative name of eth1: give that one"
+    assert done.stderr == f"host-setup: 'enxodd' is {said}\n", done
+    assert done.stdout == f"LACKS  enxodd      is {said}\n" * 2, done
+
+
+def test_twin_has_a_name_of_its_own() -> None:
+    """Each restart of the unit would make one more, which nobody finds."""
+    done = on_a_machine(f'{SETUP} twin "twin%d" 02:00:00:00:00:07 || true; ip link show type tun')
+    assert "'twin%d' is no name of an interface" in done.stderr and done.stdout == "", done
+
+
+def test_tools_run_by_a_link_to_them() -> None:
+    done = on_a_machine(
+        f"""
+ln -s {SETUP} {CHECK} /sys/bus/pci
+/sys/bus/pci/host-setup driver {ADDRESS}
+/sys/bus/pci/host-check {ADDRESS} | grep {ADDRESS}
+"""
+    )
+    assert done.stdout.startswith("uio_pci_generic\nLACKS  "), done
+    assert f"({SETUP} bind {ADDRESS})" in done.stdout and not done.stderr, done
+
+
+def test_host_check_goes_on_after_a_device_that_is_no_nic() -> None:
+    done = on_a_machine(
+        f"""
+other=/sys/bus/pci/devices/0000:3c:00.0; mkdir $other; echo 0x010802 >$other/class
+{CHECK} 0000:3c:00.0 {ADDRESS} | grep 0000:
+"""
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("LACKS  0000:3c:00.0 no such PCI device, or no NIC"), done
+    assert lines[1].startswith(f"LACKS  {ADDRESS} bound to e1000e"), done
+
+
+def test_host_check_names_the_members_of_a_bond_in_a_domain_of_five_digits() -> None:
+    """As Intel's VMD has, which begins at 10000."""
+    done = on_a_machine(
+        f"""
+member=/sys/bus/pci/devices/10000:e1:00.0; mkdir $member
+mount -t tmpfs none /sys/class/net
+cd /sys/class/net; mkdir -p bond0/bonding bond0/queues eth1; ln -s $member eth1/device
+echo eth1 >bond0/bonding/slaves
+echo 1500 >bond0/mtu; echo up >bond0/operstate; echo 02:00:00:00:00:07 >bond0/address
+{CHECK} bond0 | grep "is a bond,"
+"""
+    )
+    assert "(host-check bond:10000:e1:00.0)" in done.stdout, done
