@@ -217,7 +217,10 @@ export PATH=$PWD:$PATH
 def test_nic_that_stays_the_kernels_keeps_its_programs(lacking: str) -> None:
     """Nothing is taken from its interfaces before all of them may leave."""
     done = on_a_machine(
-        f"{WITH_TWO_PORTS}{lacking}\n{SETUP} bind {ADDRESS} && exit\ngrep xdp /sys/bus/pci/bin/asked || true"
+        f"""{WITH_TWO_PORTS}{lacking}
+{SETUP} bind {ADDRESS} && exit
+grep xdp /sys/bus/pci/bin/asked || true
+"""
     )
     assert done.stdout == "" and "leaves the kernel" not in done.stderr, done
     assert "host-setup: " in done.stderr, done
