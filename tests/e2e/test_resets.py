@@ -26,7 +26,7 @@ RESETS = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a RST
 
 
 def state_of(node: Node, port: int) -> str | None:
-    flows = node.json("flows", "--limit", "100000")["flows"]
+    flows = node.json("flows", "--protocol", "TCP", "--limit", "100000")["flows"]
     states = [str(flow["state"]) for flow in flows if flow["client"].endswith(f":{port}")]
     return states[0] if states else None
 
