@@ -190,7 +190,7 @@ OUT_OF_LINE int send_fragment_to_target(struct xdp_md* ctx, struct packet* p) {
   const _Bool encapsulates = mr_encapsulates(forwarding);
   const _Bool outer_is_v4 = target->outer_version == 4;
   const struct mr_addr* source =
-      outer_is_v4 ? &p->root->encap_source_v4 : &p->root->encap_source_v6;
+      outer_is_v4 ? &p->root->encap_source_v4.addr : &p->root->encap_source_v6.addr;
   if (encapsulates && (load64(source->bytes) | load64(source->bytes + 8)) == 0) {
     return drop(p, MR_DROP_NO_ENCAP_SOURCE);
   }

@@ -35,13 +35,13 @@ INLINE uint32_t timeout_of_settled(const struct mr_listener* listener, uint32_t 
 
 INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
   const struct mr_target* target = p->target;
-  if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
+  if (target == 0) return drop_by_call(p, MR_DROP_NO_TARGET);  // for the verifier
   if (UNLIKELY((target->next_hop.flags & MR_NEXT_HOP_RESOLVED) == 0)) {
     struct mr_target_stats* stats = target_stats_of(p->cpu_index, p->target_slot);
     if (stats != 0) stats->unresolved_packets += 1;
-    return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
+    return drop_by_call(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   }
-  if (UNLIKELY(target->next_hop.nic >= control.nic_count)) return drop(p, MR_DROP_NO_NIC);
+  if (UNLIKELY(target->next_hop.nic >= control.nic_count)) return drop_by_call(p, MR_DROP_NO_NIC);
   const uint8_t forwarding = target->forwarding;
   if (UNLIKELY(p->ip_bytes > target->mtu) && !mr_encapsulates(forwarding) &&
       control.has_merged_frames == 0) {
@@ -91,10 +91,10 @@ INLINE int send_to_client(struct xdp_md* ctx, struct packet* p, const struct mr_
                           struct mr_flow_record* flow, _Bool is_v4) {
   uint8_t mac[8];
   const uint64_t hop = client_hop(p, is_v4);
-  if (hop == NO_HOP) return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
+  if (hop == NO_HOP) return drop_by_call(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   store64(mac, hop);
   const uint8_t nic = (uint8_t)(hop >> LAST_HOP_NIC_SHIFT);
-  if (nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
+  if (nic >= control.nic_count) return drop_by_call(p, MR_DROP_NO_NIC);
   return translate_to_client(ctx, p, listener, flow, mac, nic, is_v4);
 }
 
@@ -146,11 +146,11 @@ INLINE int handle_fragment(struct xdp_md* ctx, struct packet* p) {
 INLINE int handle_ip(struct xdp_md* ctx, struct packet* p, _Bool is_v4, _Bool* is_fragment) {
   const uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
-  if (!has_room(frame, MR_ETH_BYTES, end)) return drop(p, MR_DROP_MALFORMED_L2);
+  if (!has_room(frame, MR_ETH_BYTES, end)) return drop_by_call(p, MR_DROP_MALFORMED_L2);
   const enum shape shape = is_v4 ? parse_ipv4(p, frame, end) : parse_ipv6(p, frame, end);
   int done = SEND_TO_TARGET;
   if (UNLIKELY(shape != SHAPE_TRANSPORT)) {
-    if (shape == SHAPE_DROP) return drop(p, p->reason);
+    if (shape == SHAPE_DROP) return drop_by_call(p, p->reason);
     if (shape == SHAPE_FRAGMENT) {
       *is_fragment = 1;
       return XDP_DROP;

@@ -113,6 +113,11 @@ INLINE int drop(struct packet* p, enum mr_drop_reason reason) {
   return XDP_DROP;
 }
 
+// Likewise by a call, where the code around it is there once for each family and mode.
+OUT_OF_LINE int drop_by_call(struct packet* p, uint32_t reason) {
+  return drop(p, (enum mr_drop_reason)reason);
+}
+
 // The packet is the kernel's.
 INLINE int punt(struct packet* p) {
   count(p->cpu, MR_COUNTER_PUNTED_PACKETS);

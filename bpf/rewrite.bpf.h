@@ -40,7 +40,7 @@ INLINE int translate_to_target(struct xdp_md* ctx, struct packet* p, const struc
   uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
   uint8_t* l4 = frame + l4_offset(is_v4);
-  if (!has_room(l4, MR_UDP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
+  if (!has_room(l4, MR_UDP_BYTES, end)) return drop_by_call(p, MR_DROP_BAD_L4);
   if (UNLIKELY(hops_left(frame, is_v4) < 2)) return answer_expired(ctx, p);
   rewrite_ip(frame + MR_ETH_BYTES, is_v4, 0, &target->addr, p->ip_delta);
   store16(l4 + MR_L4_DESTINATION_PORT, target->port_be);
@@ -52,7 +52,7 @@ INLINE int translate_to_target(struct xdp_md* ctx, struct packet* p, const struc
 INLINE int redirect_to_target(struct xdp_md* ctx, struct packet* p,
                               const struct mr_target* target) {
   uint8_t* frame = packet_start(ctx);
-  if (!has_room(frame, MR_ETH_BYTES, packet_end(ctx))) return drop(p, MR_DROP_MALFORMED_L2);
+  if (!has_room(frame, MR_ETH_BYTES, packet_end(ctx))) return drop_by_call(p, MR_DROP_MALFORMED_L2);
   write_link_header(frame, target->next_hop.mac, nic_mac(target->next_hop.nic));
   return forward(p, target->next_hop.nic, p->frame_bytes);
 }
@@ -83,7 +83,7 @@ INLINE void write_outer_ipv4(uint8_t* ip, const struct packet* p, const struct m
   store32(ip + MR_IPV4_ID, bpf_htonl(MR_IPV4_DONT_FRAGMENT));  // id 0: RFC 6864 needs none then
   ip[MR_IPV4_TTL] = MR_OWN_HOPS;
   ip[MR_IPV4_PROTOCOL] = mr_outer_protocol(outer->forwarding, outer->inner_is_v4);
-  store32(ip + MR_IPV4_SOURCE, v4_of(&p->root->encap_source_v4));
+  store32(ip + MR_IPV4_SOURCE, v4_of(&p->root->encap_source_v4.addr));
   store32(ip + MR_IPV4_DESTINATION, v4_of(&target->addr));
   write_ipv4_checksum(ip);
 }
@@ -96,7 +96,7 @@ INLINE void write_outer_ipv6(uint8_t* ip, const struct packet* p, const struct m
   store16(ip + MR_IPV6_PAYLOAD_LENGTH, bpf_htons((uint16_t)payload_bytes));
   ip[MR_IPV6_NEXT_HEADER] = mr_outer_protocol(outer->forwarding, outer->inner_is_v4);
   ip[MR_IPV6_HOP_LIMIT] = MR_OWN_HOPS;
-  copy_addr_v6(ip + MR_IPV6_SOURCE, p->root->encap_source_v6.bytes);
+  copy_addr_v6(ip + MR_IPV6_SOURCE, p->root->encap_source_v6.addr.bytes);
   copy_addr_v6(ip + MR_IPV6_DESTINATION, target->addr.bytes);
 }
 
@@ -110,8 +110,25 @@ INLINE uint16_t gue_checksum_v6(const struct packet* p, const struct mr_target* 
                 p->protocol, p->ip_bytes - MR_IPV4_BYTES)
           : mr_inner_sum_v6(load32(inner), inner[MR_IPV6_NEXT_HEADER], inner[MR_IPV6_HOP_LIMIT]);
   const uint16_t bytes_be = load16(udp + MR_UDP_LENGTH);
-  return mr_gue_checksum_v6(sum_of_addr(&p->root->encap_source_v6) + sum_of_addr(&target->addr),
-                            (uint64_t)load32(udp) + bytes_be, bytes_be, inner_sum);
+  return mr_gue_checksum_v6(
+      sum_of_addr(&p->root->encap_source_v6.addr) + sum_of_addr(&target->addr),
+      (uint64_t)load32(udp) + bytes_be, bytes_be, inner_sum);
+}
+
+// Gives a packet that was put behind new headers a source of its flow's own (mr_encap_source).
+OUT_OF_LINE int spread_source(struct xdp_md* ctx, const struct packet* p, uint32_t spread_be,
+                              _Bool is_v4, _Bool has_checksum) {
+  uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
+  if (!has_room(ip, MR_IPV6_BYTES + MR_UDP_BYTES, packet_end(ctx))) return 0;  // for the verifier
+  uint8_t* field = ip + (is_v4 ? MR_IPV4_SOURCE : MR_IPV6_SOURCE + 12);
+  const uint32_t before = load32(field);
+  const uint32_t after = before | (flow_entropy(p) & spread_be);
+  store32(field, after);
+  if (!has_checksum) return 0;
+  uint8_t* checksum = ip + (is_v4 ? MR_IPV4_CHECKSUM : MR_IPV6_BYTES + MR_UDP_CHECKSUM);
+  const uint16_t sum = mr_recomputed_checksum(load16(checksum), before, after);
+  store16(checksum, is_v4 ? sum : mr_written_udp_checksum(sum));
+  return 0;
 }
 
 // Puts the whole packet behind new headers to the target (RFC 2003, RFC 2473, RFC 4213; GUE variant
@@ -120,14 +137,15 @@ INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_tar
                        struct outer outer) {
   const int32_t overhead = (int32_t)mr_outer_bytes(outer.forwarding, outer.is_v4);
   const int32_t padding = (int32_t)(p->frame_bytes - MR_ETH_BYTES - p->ip_bytes);
-  if (padding > 0 && bpf_xdp_adjust_tail(ctx, -padding) != 0) return drop(p, MR_DROP_TOO_BIG);
-  if (bpf_xdp_adjust_head(ctx, -overhead) != 0) return drop(p, MR_DROP_TOO_BIG);
+  if (padding > 0 && bpf_xdp_adjust_tail(ctx, -padding) != 0)
+    return drop_by_call(p, MR_DROP_TOO_BIG);
+  if (bpf_xdp_adjust_head(ctx, -overhead) != 0) return drop_by_call(p, MR_DROP_TOO_BIG);
   uint8_t* frame = packet_start(ctx);
   uint8_t* ip = frame + MR_ETH_BYTES;
   outer.inner = ip + overhead;
   if (!has_room(outer.inner, (outer.inner_is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES),
                 packet_end(ctx))) {
-    return drop(p, MR_DROP_BAD_IP_HEADER);
+    return drop_by_call(p, MR_DROP_BAD_IP_HEADER);
   }
   if (outer.forwarding == MR_FORWARDING_GUE) {
     uint8_t* udp = ip + overhead - MR_UDP_BYTES;
@@ -145,6 +163,12 @@ INLINE int encapsulate(struct xdp_md* ctx, struct packet* p, const struct mr_tar
   write_link_header(frame, target->next_hop.mac, nic_mac(target->next_hop.nic));
   store16(frame + MR_ETH_TYPE,
           outer.is_v4 ? bpf_htons(MR_ETH_TYPE_IPV4) : bpf_htons(MR_ETH_TYPE_IPV6));
+  const uint32_t spread_be =
+      outer.is_v4 ? p->root->encap_source_v4.spread_be : p->root->encap_source_v6.spread_be;
+  if (UNLIKELY(spread_be != 0)) {
+    spread_source(ctx, p, spread_be, outer.is_v4,
+                  outer.is_v4 || outer.forwarding == MR_FORWARDING_GUE);
+  }
   return forward(p, target->next_hop.nic, MR_ETH_BYTES + (uint32_t)overhead + p->ip_bytes);
 }
 
@@ -173,13 +197,14 @@ VERIFIED_ONCE uint64_t sum_of_long_packet(struct xdp_md* ctx, uint32_t offset, u
   return last + 1 > end ? sum : sum + *last;
 }
 
-INLINE void write_outer_checksum(struct xdp_md* ctx, const struct packet* p,
-                                 const struct mr_target* target) {
+INLINE void write_outer_checksum(struct xdp_md* ctx, const struct packet* p) {
   const uint32_t bytes = MR_UDP_BYTES + p->ip_bytes;
+  const uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
   uint8_t* udp = packet_start(ctx) + MR_ETH_BYTES + MR_IPV6_BYTES;
   if (!has_room(udp, MR_UDP_BYTES, packet_end(ctx))) return;
   store16(udp + MR_UDP_CHECKSUM, 0);
-  const uint64_t addrs = sum_of_addr(&p->root->encap_source_v6) + sum_of_addr(&target->addr);
+  const uint64_t addrs = sum_of_words(words_at(ip + MR_IPV6_SOURCE)) +
+                         sum_of_words(words_at(ip + MR_IPV6_DESTINATION));
   const uint64_t sum = mr_sum_of_pseudo_header(addrs, MR_PROTOCOL_UDP, bytes) +
                        sum_of_long_packet(ctx, MR_ETH_BYTES + MR_IPV6_BYTES, bytes);
   store16(udp + MR_UDP_CHECKSUM, mr_written_udp_checksum((uint16_t)~mr_fold(sum)));
@@ -193,7 +218,7 @@ OUT_OF_LINE int encapsulate_summed(struct xdp_md* ctx, struct packet* p) {
   const struct outer outer = {
       .inner_is_v4 = p->is_v4, .forwarding = MR_FORWARDING_GUE, .is_summed = 1};
   const int done = encapsulate(ctx, p, target, outer);
-  if (done != XDP_DROP) write_outer_checksum(ctx, p, target);
+  if (done != XDP_DROP) write_outer_checksum(ctx, p);
   return done;
 }
 
@@ -207,9 +232,9 @@ INLINE _Bool lacks_checksum(struct xdp_md* ctx, const struct packet* p, _Bool is
 INLINE int encapsulate_to_target(struct xdp_md* ctx, struct packet* p,
                                  const struct mr_target* target, struct outer outer) {
   const struct mr_addr* source =
-      outer.is_v4 ? &p->root->encap_source_v4 : &p->root->encap_source_v6;
+      outer.is_v4 ? &p->root->encap_source_v4.addr : &p->root->encap_source_v6.addr;
   if ((load64(source->bytes) | load64(source->bytes + 8)) == 0) {
-    return drop(p, MR_DROP_NO_ENCAP_SOURCE);
+    return drop_by_call(p, MR_DROP_NO_ENCAP_SOURCE);
   }
   const uint32_t mtu = mr_inner_mtu(target->mtu, mr_outer_bytes(outer.forwarding, outer.is_v4));
   if (UNLIKELY(p->ip_bytes > mtu)) return answer_too_big(ctx, p, mtu);
@@ -246,7 +271,7 @@ INLINE int translate_to_client(struct xdp_md* ctx, struct packet* p,
   uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
   uint8_t* l4 = frame + l4_offset(is_v4);
-  if (!has_room(l4, MR_UDP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
+  if (!has_room(l4, MR_UDP_BYTES, end)) return drop_by_call(p, MR_DROP_BAD_L4);
   if (UNLIKELY(hops_left(frame, is_v4) < 2)) return answer_expired(ctx, p);
   rewrite_ip(frame + MR_ETH_BYTES, is_v4, 1, &listener->vip_addr, mr_negated_delta(p->ip_delta));
   store16(l4 + MR_L4_SOURCE_PORT, listener->port_be);

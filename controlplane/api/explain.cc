@@ -2,6 +2,7 @@
 #include "controlplane/api/explain.h"
 
 #include <algorithm>
+#include <cstring>
 #include <ctime>
 
 #include <boost/json.hpp>
@@ -50,6 +51,7 @@ class Explanation {
   [[nodiscard]] std::string why_no_client() const;
   void explain_slot(const mr_target_group& group, const mr_lookup_slot& slot);
   void explain_target(const mr_target& target);
+  [[nodiscard]] IpAddress source_of_flow(const mr_encap_source& own) const;
   void explain_encapsulation(const mr_target& target);
   void find_flow();
   void explain_known(const FlowFound& found, const std::string& target_name);
@@ -281,12 +283,26 @@ void Explanation::explain_target(const mr_target& target) {
   explain_encapsulation(target);
 }
 
+IpAddress Explanation::source_of_flow(const mr_encap_source& own) const {
+  const core::AddrWords client = core::words_of(question_.client.addr);
+  const std::uint32_t bits = own.spread_be & mr_flow_entropy(client.low, client.high,
+                                                             core::to_be16(question_.client_port));
+  IpAddress source{own.addr};
+  std::uint32_t last = 0;
+  std::memcpy(&last, source.addr.bytes + 12, sizeof(last));
+  last |= bits;
+  std::memcpy(source.addr.bytes + 12, &last, sizeof(last));
+  return source;
+}
+
 void Explanation::explain_encapsulation(const mr_target& target) {
   const auto forwarding = static_cast<Forwarding>(target.forwarding);
   if (!encapsulates(forwarding)) return;
   const bool is_v4 = IpAddress{target.addr}.is_v4();
-  const IpAddress source{is_v4 ? config_.image->encap_source_v4 : config_.image->encap_source_v6};
-  if (source == IpAddress{}) {
+  const mr_encap_source& own =
+      is_v4 ? config_.image->encap_source_v4 : config_.image->encap_source_v6;
+  const IpAddress source = source_of_flow(own);
+  if (IpAddress{own.addr} == IpAddress{}) {
     return drop(MR_DROP_NO_ENCAP_SOURCE, std::string("the node has no ") +
                                              (is_v4 ? "IPv4" : "IPv6") + " address to send from");
   }

@@ -129,10 +129,25 @@ void Checker::check_own_addresses() {
 
 void Checker::check_encap_sources() {
   for (const auto& source : draft_.encap_sources) {
-    const auto vip = vips_.find(source.value);
-    if (vip == vips_.end()) continue;
-    errors_.add(source.at, source.value.to_string() + " is a VIP, in " + line_of(vip->second) +
-                               "; encapsulated packets come from an address of the node's own");
+    const bool is_network = source.value.is_network();
+    for (const auto& [vip, at] : vips_) {
+      if (!source.value.contains(vip)) continue;
+      errors_.add(source.at, source.value.to_string() +
+                                 (is_network ? " has the VIP " + vip.to_string() : " is a VIP") +
+                                 ", in " + line_of(at) + "; encapsulated packets come from " +
+                                 (is_network ? "addresses that nobody else has"
+                                             : "an address of the node's own"));
+    }
+    for (const TargetGroupDraft& group : draft_.target_groups) {
+      for (const TargetDraft& target : group.targets) {
+        if (!is_network || !target.address || !source.value.contains(target.address->value))
+          continue;
+        errors_.add(source.at,
+                    source.value.to_string() + " has the target " +
+                        target.address->value.to_string() + ", in " + line_of(target.address->at) +
+                        "; encapsulated packets come from addresses that nobody else has");
+      }
+    }
   }
 }
 

@@ -60,7 +60,7 @@ struct TargetGroupDraft {
 
 struct ConfigDraft {
   Node node;
-  std::vector<Placed<IpAddress>> encap_sources;  // at most one per family; those of `node`
+  std::vector<Placed<EncapSource>> encap_sources;  // at most one per family; those of `node`
   std::vector<LoadBalancerDraft> load_balancers;
   std::vector<TargetGroupDraft> target_groups;
 };

@@ -120,9 +120,10 @@ void read_node(const Cursor& at, ConfigDraft& draft, ErrorList& errors) {
 
 void read_encap_sources(const Cursor& at, ConfigDraft& draft, ErrorList& errors) {
   for (const Cursor& item : read_list(at, errors).value_or(std::vector<Cursor>{})) {
-    const auto source = read_address(item, errors);
+    const auto source = read_encap_source(item, errors);
     if (!source) continue;
-    auto& of_family = source->is_v4() ? draft.node.encap_source_v4 : draft.node.encap_source_v6;
+    auto& of_family =
+        source->address.is_v4() ? draft.node.encap_source_v4 : draft.node.encap_source_v6;
     if (of_family) {
       errors.add(item, source->to_string() + " is of the same address family as " +
                            of_family->to_string() + "; one of each is possible");

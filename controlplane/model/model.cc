@@ -5,6 +5,9 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
+#include <bit>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <span>
@@ -13,6 +16,12 @@ namespace millrace::control {
 namespace {
 
 constexpr std::uint8_t kV4MappedPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+// Bits of the address' last four bytes that may differ between flows, as a number.
+std::uint32_t spread_bits(const EncapSource& source) {
+  const int bits = (source.address.is_v4() ? 32 : 128) - source.prefix_length;
+  return bits >= 32 ? 0xffffffffu : (1u << bits) - 1;
+}
 
 }  // namespace
 
@@ -40,6 +49,44 @@ std::optional<IpAddress> IpAddress::parse(const std::string& text) {
   if (inet_pton(AF_INET6, text.c_str(), address.addr.bytes) != 1) return std::nullopt;
   if (address.is_v4()) return std::nullopt;
   return address;
+}
+
+bool EncapSource::is_network() const { return spread_bits(*this) != 0; }
+
+bool EncapSource::contains(const IpAddress& other) const {
+  IpAddress first = other;
+  const std::uint32_t bits = spread_bits(*this);
+  for (std::size_t i = 0; i < sizeof(bits); ++i) {
+    first.addr.bytes[15 - i] &= static_cast<std::uint8_t>(~(bits >> (8 * i)));
+  }
+  return first == address;
+}
+
+std::string EncapSource::to_string() const {
+  return address.to_string() + (is_network() ? "/" + std::to_string(prefix_length) : "");
+}
+
+mr_encap_source EncapSource::published() const {
+  return {.addr = address.addr, .spread_be = htonl(spread_bits(*this)), .reserved = 0};
+}
+
+std::optional<EncapSource> EncapSource::parse(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  const auto address = IpAddress::parse(text.substr(0, slash));
+  if (!address) return std::nullopt;
+  const std::uint8_t all = address->is_v4() ? 32 : 128;
+  if (slash == std::string::npos) return EncapSource{.address = *address, .prefix_length = all};
+  const char* end = text.data() + text.size();
+  std::uint8_t length = 0;
+  const auto [read_to, failure] = std::from_chars(text.data() + slash + 1, end, length);
+  if (failure != std::errc{} || read_to != end || length > all) return std::nullopt;
+  return EncapSource{.address = *address, .prefix_length = length};
+}
+
+EncapSource EncapSource::of(const mr_encap_source& published) {
+  const IpAddress address{published.addr};
+  const int fixed = (address.is_v4() ? 32 : 128) - std::popcount(published.spread_be);
+  return {.address = address, .prefix_length = static_cast<std::uint8_t>(fixed)};
 }
 
 bool operator==(const IpAddress& a, const IpAddress& b) {

@@ -34,6 +34,22 @@ struct IpAddress {
   friend std::strong_ordering operator<=>(const IpAddress& a, const IpAddress& b);
 };
 
+// What encapsulated packets come from: an address, or a network of which each flow has an address.
+struct EncapSource {
+  IpAddress address;  // of a network: its first
+  std::uint8_t prefix_length = 0;
+
+  [[nodiscard]] bool is_network() const;
+  [[nodiscard]] bool contains(const IpAddress& other) const;
+  [[nodiscard]] std::string to_string() const;  // "192.0.2.1", "172.16.0.0/16"
+  [[nodiscard]] mr_encap_source published() const;
+  // nullopt unless `text` is what to_string() gives. What it says may make no sense.
+  static std::optional<EncapSource> parse(const std::string& text);
+  static EncapSource of(const mr_encap_source& published);
+
+  friend bool operator==(const EncapSource&, const EncapSource&) = default;
+};
+
 // `tcp_udp` is the config's word for both. A listener of both is published as two (protocols_of()),
 // a target of both as one.
 enum class Protocol : std::uint8_t {
@@ -197,10 +213,9 @@ struct Node {
   std::uint64_t selection_key[2] = {0, 0};  // hex in the file; equal on all nodes of a cluster
   std::uint64_t lookup_seed = 0;            // likewise
   EngineKind engine = EngineKind::dpdk;     // which of the engines is to run
-  // Outer sources of encapsulated packets, `encap_source` of the file; nullopt: what the kernel
-  // would send from.
-  std::optional<IpAddress> encap_source_v4;
-  std::optional<IpAddress> encap_source_v6;
+  // `encap_source` of the file; nullopt: what the kernel would send from.
+  std::optional<EncapSource> encap_source_v4;
+  std::optional<EncapSource> encap_source_v6;
 
   friend bool operator==(const Node&, const Node&) = default;
 };

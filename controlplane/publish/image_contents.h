@@ -51,8 +51,8 @@ struct ImageContents {
   mr_next_hop default_next_hop_v4{};
   mr_next_hop default_next_hop_v6{};
   mr_selection_key selection_key{};
-  mr_addr encap_source_v4{};
-  mr_addr encap_source_v6{};
+  mr_encap_source encap_source_v4{};
+  mr_encap_source encap_source_v6{};
   NicAddrs nic_addrs{};
   std::uint32_t id_floor = 1;  // every id below it may have been used
 };

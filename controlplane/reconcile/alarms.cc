@@ -74,7 +74,8 @@ void add_encap_source_alarm(const GroupState& group, const AlarmSources& sources
   for (const auto& [key, target] : group.targets) {
     const bool is_v4 = key.address.is_v4();
     const auto hop = sources.routes.find(key.address);
-    const mr_addr& source = is_v4 ? sources.given.encap_source_v4 : sources.given.encap_source_v6;
+    const mr_addr& source =
+        (is_v4 ? sources.given.encap_source_v4 : sources.given.encap_source_v6).addr;
     if (!hop || !hop->resolved || !(IpAddress{source} == IpAddress{})) continue;
     alarms.push_back(
         {AlarmKind::encap_source, "target group " + group.settings.name + " is forwarded by " +

@@ -25,8 +25,8 @@ struct Surroundings {
   mr_next_hop default_next_hop_v6{};
   std::vector<mr_addr> local_addrs;
   std::vector<mr_local_mac> local_macs;
-  mr_addr encap_source_v4{};  // :: for none
-  mr_addr encap_source_v6{};
+  mr_encap_source encap_source_v4{};  // :: for none
+  mr_encap_source encap_source_v6{};
   NicAddrs nic_addrs{};
 };
 

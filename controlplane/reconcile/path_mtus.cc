@@ -46,8 +46,8 @@ std::set<std::string> PathMtus::learn(const OuterError& error, const Sources& so
   const mr_image* image = sources.in_force.image;
   if (image == nullptr) return {};
   const bool is_v4 = error.destination.is_v4();
-  const IpAddress own{is_v4 ? image->encap_source_v4 : image->encap_source_v6};
-  if (!(error.source == own)) return {};
+  const EncapSource own = EncapSource::of(is_v4 ? image->encap_source_v4 : image->encap_source_v6);
+  if (!own.contains(error.source)) return {};
   if (!is_v4 && error.mtu < MR_IPV6_MTU_MIN) return {};  // RFC 8201 section 4
   if (sources.route_mtu != 0 && error.mtu >= sources.route_mtu) return {};
   std::set<std::string> names = groups_with(error.destination, sources.state);

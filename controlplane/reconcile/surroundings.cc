@@ -117,17 +117,17 @@ void SurroundingsReader::read_nic_addresses(const ControlState& state, const mr_
 }
 
 // What the config names, else what the kernel would send from to the first such target.
-mr_addr SurroundingsReader::encap_source(AddressFamily family, const ControlState& state,
-                                         const mr_image* before) const {
+mr_encap_source SurroundingsReader::encap_source(AddressFamily family, const ControlState& state,
+                                                 const mr_image* before) const {
   const bool is_v4 = family == AddressFamily::ipv4;
   const auto& named = is_v4 ? state.node.encap_source_v4 : state.node.encap_source_v6;
-  if (named) return named->addr;
+  if (named) return named->published();
   for (const auto& [name, group] : state.groups) {
     if (!encapsulates(group.settings.forwarding)) continue;
     for (const auto& [key, target] : group.targets) {
       if (key.address.is_v4() != is_v4) continue;
       const auto hop = routes_.find(key.address);
-      if (hop && hop->source) return hop->source->addr;
+      if (hop && hop->source) return {.addr = hop->source->addr, .spread_be = 0, .reserved = 0};
     }
   }
   if (before == nullptr) return {};

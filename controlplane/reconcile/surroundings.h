@@ -47,8 +47,8 @@ class SurroundingsReader {
   void read_own_addresses(const core::ConfigView& before, Surroundings& around) const;
   void read_nic_addresses(const ControlState& state, const mr_image* before,
                           Surroundings& around) const;
-  [[nodiscard]] mr_addr encap_source(AddressFamily family, const ControlState& state,
-                                     const mr_image* before) const;
+  [[nodiscard]] mr_encap_source encap_source(AddressFamily family, const ControlState& state,
+                                             const mr_image* before) const;
   [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
 
   const RouteWatch& routes_;

@@ -254,4 +254,36 @@ std::optional<IpAddress> read_address(const Cursor& at, ErrorList& errors) {
   return std::nullopt;
 }
 
+std::optional<EncapSource> read_encap_source(const Cursor& at, ErrorList& errors) {
+  const auto text = read_text(at, errors);
+  if (!text) return std::nullopt;
+  if (text->find('/') == std::string::npos) {
+    const auto address = read_address(at, errors);
+    if (!address) return std::nullopt;
+    return EncapSource::parse(address->to_string());
+  }
+  const auto network = EncapSource::parse(*text);
+  const auto refuse = [&](const std::string& reason) {
+    errors.add(at, quote(*text) + " " + reason);
+    return std::nullopt;
+  };
+  if (!network)
+    return refuse("must be an address or a network, such as 192.0.2.1 or 172.16.0.0/16");
+  const bool is_v4 = network->address.is_v4();
+  const auto [length_min, length_max] = is_v4 ? std::pair{8, 31} : std::pair{64, 127};
+  if (network->prefix_length < length_min || network->prefix_length > length_max) {
+    return refuse("must have a prefix length of " + std::to_string(length_min) + "-" +
+                  std::to_string(length_max));
+  }
+  const std::string unusable = unusable_reason(network->address);
+  if (!unusable.empty()) return refuse(unusable + "; must be a unicast network");
+  const std::uint8_t* bytes = network->address.addr.bytes;
+  for (int bit = network->prefix_length + (is_v4 ? 96 : 0); bit < 128; ++bit) {
+    if ((bytes[bit / 8] & (0x80 >> (bit % 8))) != 0) {
+      return refuse("must be a network's first address, with 0 in the bits behind its prefix");
+    }
+  }
+  return network;
+}
+
 }  // namespace millrace::control

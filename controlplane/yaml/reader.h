@@ -107,6 +107,10 @@ inline constexpr std::size_t kNameLengthMax = 32;
 // or unspecified address.
 [[nodiscard]] std::optional<IpAddress> read_address(const Cursor& at, ErrorList& errors);
 
+// An address, or a network of such addresses: 172.16.0.0/16, with up to 24 bits for IPv4 and 64 for
+// IPv6 that differ.
+[[nodiscard]] std::optional<EncapSource> read_encap_source(const Cursor& at, ErrorList& errors);
+
 // What was parsed of the text at `at`, or its error there.
 template <typename T>
 [[nodiscard]] std::optional<T> parsed(const Cursor& at, const Result<T>& value, ErrorList& errors) {

@@ -226,6 +226,15 @@ struct mr_nic_addrs {
 };
 MR_ABI_ASSERT(sizeof(struct mr_nic_addrs) == 32, "two to a line");
 
+// Where encapsulated packets come from, by family. If it is a network, each flow has an address of
+// it: the bits of `spread_be` are those of a number of the flow (mr_flow_entropy()).
+struct mr_encap_source {
+  struct mr_addr addr;  // ::, when the node has none of that family
+  uint32_t spread_be;  // bits of the last four bytes that are 0 in `addr`; 0: all flows have `addr`
+  uint32_t reserved;
+};
+MR_ABI_ASSERT(sizeof(struct mr_encap_source) == 24, "no holes");
+
 struct mr_image {
   uint64_t magic;
   uint64_t generation;
@@ -249,11 +258,11 @@ struct mr_image {
   struct mr_selection_key selection_key;
   uint64_t checksum;  // core/checksum64.h: over this struct with checksum = 0, then every array
                       // but members and lookup tables (those carry their own)
-  struct mr_addr encap_source_v4;  // outer source address of encapsulated packets: the node's own,
-  struct mr_addr encap_source_v6;  // :: when it has none of that family
+  struct mr_encap_source encap_source_v4;
+  struct mr_encap_source encap_source_v6;
   struct mr_nic_addrs nic_addrs[MR_NIC_COUNT_MAX];
 };
-MR_ABI_ASSERT(sizeof(struct mr_image) == 432, "image root has no holes");
+MR_ABI_ASSERT(sizeof(struct mr_image) == 448, "image root has no holes");
 
 #ifdef __cplusplus
 #pragma GCC diagnostic pop

@@ -56,12 +56,12 @@ struct mr_xdp_root {
   struct mr_next_hop default_next_hop_v4;
   struct mr_next_hop default_next_hop_v6;
   struct mr_selection_key selection_key;
-  struct mr_addr encap_source_v4;
-  struct mr_addr encap_source_v6;
+  struct mr_encap_source encap_source_v4;
+  struct mr_encap_source encap_source_v6;
   struct mr_nic_addrs nic_addrs[MR_NIC_COUNT_MAX];
   // What offsets inside the segment (of groups' members and lookup tables) are relative to.
   uint32_t base_line;
-  uint8_t reserved[28];
+  uint8_t reserved[12];
 };
 MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 416, "no holes");
 

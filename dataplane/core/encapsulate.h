@@ -136,4 +136,13 @@ void encapsulate(Packet& packet, const Parsed& parsed, const mr_target& target,
   }
 }
 
+// The address of a network that all packets of the flow come from.
+[[nodiscard]] inline mr_addr source_of_flow(const mr_encap_source& network,
+                                            const Parsed& parsed) noexcept {
+  mr_addr source = network.addr;
+  std::uint8_t* last = source.bytes + 12;
+  store(last, load<std::uint32_t>(last) | (detail::flow_entropy(parsed) & network.spread_be));
+  return source;
+}
+
 }  // namespace millrace::core

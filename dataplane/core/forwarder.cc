@@ -102,6 +102,11 @@ void Forwarder::set_nic_mac(std::uint32_t nic, const MacAddr& mac) noexcept {
 void Forwarder::adopt(const ConfigView& view) noexcept {
   config_ = view;
   listener_hint_ = {};
+  const auto one = [](const mr_encap_source& source) {
+    return source.spread_be == 0 ? source.addr : mr_addr{};
+  };
+  encap_source_v4_ = view.image == nullptr ? mr_addr{} : one(view.image->encap_source_v4);
+  encap_source_v6_ = view.image == nullptr ? mr_addr{} : one(view.image->encap_source_v6);
   count(MR_COUNTER_CONFIG_ADOPTED);
 }
 
@@ -330,10 +335,25 @@ void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexce
 template <typename Inner, typename Outer, mr_forwarding kForwarding>
 Verdict Forwarder::encapsulate_to_target(Packet& packet, const Parsed& parsed,
                                          const mr_target& target, std::uint64_t hop) noexcept {
-  const mr_image& image = *config_.image;
-  const mr_addr& source = Outer::kIsV4 ? image.encap_source_v4 : image.encap_source_v6;
+  const mr_addr& source = Outer::kIsV4 ? encap_source_v4_ : encap_source_v6_;
   if (is_unset<Outer>(source)) [[unlikely]]
-    return drop(MR_DROP_NO_ENCAP_SOURCE);
+    return encapsulate_from_network<Inner, Outer, kForwarding>(packet, parsed, target, hop);
+  return encapsulate_from<Inner, Outer, kForwarding>(packet, parsed, target, hop, source);
+}
+
+template <typename Inner, typename Outer, mr_forwarding kForwarding>
+Verdict Forwarder::encapsulate_from_network(Packet& packet, const Parsed& parsed,
+                                            const mr_target& target, std::uint64_t hop) noexcept {
+  const mr_image& image = *config_.image;
+  const mr_encap_source& network = Outer::kIsV4 ? image.encap_source_v4 : image.encap_source_v6;
+  if (network.spread_be == 0) return drop(MR_DROP_NO_ENCAP_SOURCE);
+  const mr_addr source = source_of_flow(network, parsed);
+  return encapsulate_from<Inner, Outer, kForwarding>(packet, parsed, target, hop, source);
+}
+
+template <typename Inner, typename Outer, mr_forwarding kForwarding>
+Verdict Forwarder::encapsulate_from(Packet& packet, const Parsed& parsed, const mr_target& target,
+                                    std::uint64_t hop, const mr_addr& source) noexcept {
   constexpr std::uint32_t kOverhead = mr_outer_bytes(kForwarding, Outer::kIsV4);
   const std::uint32_t mtu = mr_inner_mtu(target.mtu, kOverhead);
   if (parsed.ip_bytes > mtu) [[unlikely]]

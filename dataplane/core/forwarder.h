@@ -186,6 +186,15 @@ class Forwarder {
   template <typename Inner, typename Outer, mr_forwarding kForwarding>
   [[nodiscard]] Verdict encapsulate_to_target(Packet& packet, const Parsed& parsed,
                                               const mr_target& target, std::uint64_t hop) noexcept;
+  template <typename Inner, typename Outer, mr_forwarding kForwarding>
+  [[nodiscard, gnu::noinline]] Verdict encapsulate_from_network(Packet& packet,
+                                                                const Parsed& parsed,
+                                                                const mr_target& target,
+                                                                std::uint64_t hop) noexcept;
+  template <typename Inner, typename Outer, mr_forwarding kForwarding>
+  [[nodiscard]] Verdict encapsulate_from(Packet& packet, const Parsed& parsed,
+                                         const mr_target& target, std::uint64_t hop,
+                                         const mr_addr& source) noexcept;
   template <typename Inner>
   [[nodiscard, gnu::noinline]] Verdict encapsulate_across(Packet& packet, const Parsed& parsed,
                                                           const mr_target& target,
@@ -405,6 +414,9 @@ class Forwarder {
   FlowTable flows_;
   std::uint32_t tick_ = 0;
   ListenerHint listener_hint_;
+  // Sources of encapsulated packets; :: where there is none, or a network.
+  mr_addr encap_source_v4_{};
+  mr_addr encap_source_v6_{};
   std::array<MacAddr, MR_NIC_COUNT_MAX> nic_macs_{};
   std::array<std::uint64_t, MR_NIC_COUNT_MAX> nic_mac_words_{};  // the same, as loaded from a frame
   std::uint32_t nic_count_ = 0;

@@ -61,6 +61,12 @@ MR_RULE uint16_t mr_checksum_delta(uint64_t old_sum, uint64_t new_sum) {
   return mr_fold(zero - old_sum + new_sum);
 }
 
+// The checksum after a word of what it covers has changed, as if it was computed anew: of the two
+// forms of zero the same one comes out. The sum must have another word that is not 0.
+MR_RULE uint16_t mr_recomputed_checksum(uint16_t checksum, uint32_t before, uint32_t after) {
+  return (uint16_t)~mr_fold((uint64_t)(uint16_t)~checksum + (uint32_t)~before + after);
+}
+
 // The delta of the opposite rewrite.
 MR_RULE uint16_t mr_negated_delta(uint16_t delta) { return (uint16_t)~delta; }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An engine against the plain model: random conversations with random damage, byte by byte.
 
-  oracle_test.py ENGINE_PIPE [--packets=N] [--seed=N]
+  oracle_test.py ENGINE_PIPE [--packets=N] [--seed=N] [--networks]
 
 The seed is printed; the same seed gives the same packets.
 """
@@ -13,6 +13,9 @@ import argparse
 import random
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -95,9 +98,9 @@ WAITS_MS = (2, 2, 2, 2, 2, 2, 1_500, 7_000, 12_000, 70_000, 130_000, 360_000)
 class EnginePipe:
     """The engine under test, one line in, one line out."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, config: Path) -> None:
         self.process = subprocess.Popen(
-            [program, str(CONFIG)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [program, str(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __enter__(self) -> EnginePipe:
@@ -357,6 +360,21 @@ def is_beyond_the_model(frame: bytes) -> bool:
     return frame[12:14] == b"\x86\xdd" and frame[20:21] == b"\x3a" and frame[54:55] == b"\x87"
 
 
+@contextmanager
+def config_of(uses_networks: bool) -> Iterator[Path]:
+    """The common config, or the same with networks as sources of outer packets."""
+    if not uses_networks:
+        yield CONFIG
+        return
+    lines = CONFIG.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith("encap_source ")]
+    kept += ["encap_source 172.16.0.0 bits 16", "encap_source 100:: bits 32"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "networks.config"
+        path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        yield path
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("engine", help="the engine_pipe program")
@@ -365,11 +383,17 @@ def main() -> int:
     parser.add_argument(
         "--shortest", type=int, default=0, help="shorter frames can't be given to the engine"
     )
+    parser.add_argument("--networks", action="store_true", help="as sources of outer packets")
     options = parser.parse_args()
+    with config_of(options.networks) as config:
+        return compare(options, config)
+
+
+def compare(options: argparse.Namespace, config: Path) -> int:
     traffic = Traffic(options.seed)
-    model = PlainForwarder(read_config(CONFIG))
+    model = PlainForwarder(read_config(config))
     verdicts: dict[str, int] = {}
-    with EnginePipe(options.engine) as engine:
+    with EnginePipe(options.engine, config) as engine:
         for number in range(options.packets):
             wait_ms = 2 if traffic.queue else traffic.random.choice(WAITS_MS)
             engine.tell(f"wait {wait_ms}")

@@ -47,6 +47,12 @@ class Policy:
     no_listener: str = "drop"
 
 
+@dataclass(frozen=True)
+class EncapSource:
+    address: Address
+    bits: int  # the last ones of a network, which differ between flows
+
+
 @dataclass
 class Config:
     node_mac: bytes = b""
@@ -56,7 +62,7 @@ class Config:
     local: list[Address] = field(default_factory=list)
     local_macs: list[bytes] = field(default_factory=list)
     own: dict[int, Address] = field(default_factory=dict)  # by IP version
-    encap_sources: dict[int, Address] = field(default_factory=dict)  # by IP version
+    encap_sources: dict[int, EncapSource] = field(default_factory=dict)  # by IP version
 
     @property
     def vips(self) -> set[Address]:
@@ -116,5 +122,6 @@ def read_config(path: Path) -> Config:
             config.own[own.version] = own
         elif words[0] == "encap_source":
             source = address(words[1])
-            config.encap_sources[source.version] = source
+            found = EncapSource(source, option(words, "bits", 0))
+            config.encap_sources[source.version] = found
     return config

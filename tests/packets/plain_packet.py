@@ -7,7 +7,7 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 
-from plain_config import TCP, UDP, Address, Target
+from plain_config import TCP, UDP, Address, EncapSource, Target
 from plain_flow import Client
 from scapy.layers.inet import ICMP as IcmpLayer
 from scapy.layers.inet import IP, in4_chksum
@@ -133,8 +133,9 @@ def overhead_of(target: Target) -> int:
     return (20 if target.address.version == 4 else 40) + (8 if target.forwarding == "gue" else 0)
 
 
-def encapsulated(packet: Packet, target: Target, source: Address, client: Client) -> bytes:
+def encapsulated(packet: Packet, target: Target, network: EncapSource, client: Client) -> bytes:
     """The outer IP packet, of the family of the target's address."""
+    source = source_of(network, client)
     inner, ends = packet.whole, {"src": str(source), "dst": str(target.address)}
     is_ipip = target.forwarding == "ipip"
     body = Raw(inner if is_ipip else gue(packet, target, source, client))
@@ -147,6 +148,13 @@ def encapsulated(packet: Packet, target: Target, source: Address, client: Client
     if target.address.version == 4:
         return bytes(IP(**ends, tos=traffic_class, id=0, flags="DF", proto=protocol) / body)
     return bytes(IPv6(**ends, nh=protocol, tc=traffic_class, fl=label) / body)
+
+
+def source_of(network: EncapSource, client: Client) -> Address:
+    packed = network.address.packed
+    own = int.from_bytes(flow_number(client).to_bytes(4, "little"), "big") % 2**network.bits
+    last = int.from_bytes(packed[-4:], "big") | own
+    return ipaddress.ip_address(packed[:-4] + last.to_bytes(4, "big"))
 
 
 def gue(packet: Packet, target: Target, source: Address, client: Client) -> bytes:

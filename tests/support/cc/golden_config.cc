@@ -56,13 +56,15 @@ Status GoldenConfig::read(const GoldenLine& line) {
     names_.macs[line.words[1]] = *mac;
     return ok();
   }
-  if ((word == "addr" || word == "local" || word == "encap_source") && line.words.size() >= 2) {
+  if ((word == "addr" || word == "local") && line.words.size() >= 2) {
     const auto addr = named_addr_of(line.words.back(), names_);
     if (!addr) return addr.error();
     if (word == "addr") names_.addrs[line.words[1]] = *addr;
     if (word == "local") builder_.add_local_addr(*addr);
-    if (word == "encap_source") builder_.set_encap_source(*addr);
     return ok();
+  }
+  if (word == "encap_source" && (line.words.size() == 2 || line.words.size() == 4)) {
+    return read_encap_source(line);
   }
   if (word == "nic_addr" && line.words.size() >= 2) return read_nic_addr(line);
   if (word == "local_mac" && line.words.size() >= 2) return read_local_mac(line);
@@ -73,6 +75,17 @@ Status GoldenConfig::read(const GoldenLine& line) {
   if (word == "vip" && line.words.size() >= 2) return read_vip(line);
   if (word == "default_next_hop" && line.words.size() >= 3) return read_default_next_hop(line);
   return Error{"no such line of config"};
+}
+
+// encap_source ADDRESS [bits N]
+Status GoldenConfig::read_encap_source(const GoldenLine& line) {
+  const auto addr = named_addr_of(line.words[1], names_);
+  if (!addr) return addr.error();
+  const auto bits = line.words.size() == 4 ? number_of(line.words[3]) : Result<std::uint64_t>{0};
+  if (!bits || *bits > 32) return Error{"bits must be 0-32"};
+  const std::uint64_t spread = (std::uint64_t{1} << *bits) - 1;
+  builder_.set_encap_source(*addr, core::to_be32(static_cast<std::uint32_t>(spread)));
+  return ok();
 }
 
 // nic INDEX mac MAC

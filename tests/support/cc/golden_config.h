@@ -33,6 +33,7 @@ class GoldenConfig {
  private:
   [[nodiscard]] Status read_nic(const GoldenLine& line);
   [[nodiscard]] Status read_local_mac(const GoldenLine& line);
+  [[nodiscard]] Status read_encap_source(const GoldenLine& line);
   [[nodiscard]] Status read_nic_addr(const GoldenLine& line);
   [[nodiscard]] Status read_group(const GoldenLine& line);
   [[nodiscard]] Status read_target(const GoldenLine& line);

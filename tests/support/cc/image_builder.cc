@@ -154,8 +154,9 @@ std::uint32_t ImageBuilder::add_listener(const ListenerSpec& spec) {
   return static_cast<std::uint32_t>(listeners_.size()) - 1;
 }
 
-void ImageBuilder::set_encap_source(const mr_addr& addr) {
-  (core::is_v4(addr) ? encap_source_v4_ : encap_source_v6_) = addr;
+void ImageBuilder::set_encap_source(const mr_addr& addr, std::uint32_t spread_be) {
+  (core::is_v4(addr) ? encap_source_v4_ : encap_source_v6_) = {
+      .addr = addr, .spread_be = spread_be, .reserved = 0};
 }
 
 void ImageBuilder::set_nic_addr(std::uint32_t nic, const mr_addr& addr) {

@@ -119,7 +119,7 @@ class ImageBuilder {
     default_next_hop_v6_ = v6;
   }
   // The node's own address of the family of `addr`.
-  void set_encap_source(const mr_addr& addr);
+  void set_encap_source(const mr_addr& addr, std::uint32_t spread_be = 0);
   void set_nic_addr(std::uint32_t nic, const mr_addr& addr);
   void set_selection_key(const mr_selection_key& key) { selection_key_ = key; }
   void set_lookup_seed(std::uint64_t seed) { lookup_seed_ = seed; }
@@ -172,8 +172,8 @@ class ImageBuilder {
   std::vector<mr_local_mac> local_macs_;
   mr_next_hop default_next_hop_v4_{};
   mr_next_hop default_next_hop_v6_{};
-  mr_addr encap_source_v4_{};
-  mr_addr encap_source_v6_{};
+  mr_encap_source encap_source_v4_{};
+  mr_encap_source encap_source_v6_{};
   std::array<mr_nic_addrs, MR_NIC_COUNT_MAX> nic_addrs_{};
   mr_selection_key selection_key_{0x0706050403020100, 0x0f0e0d0c0b0a0908};
   std::uint64_t lookup_seed_ = 0;

@@ -208,6 +208,15 @@ TEST_F(ExplainTest, encapsulated_flow_tells_how_it_travels_or_why_not) {
   EXPECT_TRUE(says(sent, "port 6080; packets over 1472 bytes are answered with an MTU of 1472"));
 }
 
+TEST_F(ExplainTest, source_of_the_flows_own_is_told) {
+  node_.builder.group(0).forwarding = MR_FORWARDING_IPIP;
+  node_.builder.set_encap_source(test::addr_of("172.16.0.0"), core::to_be32(0xffff));
+  node_.publish(2);
+  // As packets/encap_network.packets has it.
+  const auto sent = explain(question("198.51.100.7", 40000, "203.0.113.10"));
+  EXPECT_TRUE(says(sent, "it travels by ipip from 172.16.6.23 to 10.0.1."));
+}
+
 TEST_F(ExplainTest, mtu_told_is_that_of_the_vips_family) {
   node_.builder.group(0).forwarding = MR_FORWARDING_IPIP;
   for (std::uint32_t slot : {0u, 1u}) {

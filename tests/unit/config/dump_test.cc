@@ -87,8 +87,12 @@ Config random_config() {
   config.node.selection_key[1] = *rc::gen::arbitrary<std::uint64_t>();
   config.node.lookup_seed = *rc::gen::arbitrary<std::uint64_t>();
   config.node.engine = one_of({EngineKind::dpdk, EngineKind::xdp});
-  if (flip()) config.node.encap_source_v4 = nth_address(true, next_address++);
-  if (flip()) config.node.encap_source_v6 = nth_address(false, next_address++);
+  for (const bool is_v4 : {true, false}) {
+    auto& source = is_v4 ? config.node.encap_source_v4 : config.node.encap_source_v6;
+    const std::string one = nth_address(is_v4, next_address++).to_string();
+    const std::string network = is_v4 ? "172.16.0.0/16" : "100::/64";
+    if (flip()) source = EncapSource::parse(flip() ? one : network);
+  }
   for (std::uint32_t i = in_range<std::uint32_t>(0, 3); i > 0; --i) {
     LoadBalancer balancer;
     balancer.name = random_name(names);

@@ -124,6 +124,32 @@ const std::vector<BadConfig> kWholeFile = {
      "load_balancers: [{name: web, addresses: [192.0.2.1]}]\n",
      {"f:1:23: node.encap_source[0]: 192.0.2.1 is a VIP, in line 2; encapsulated "
       "packets come from an address of the node's own"}},
+    {"VIP in the network of sources",
+     "node: {encap_source: [203.0.113.0/24]}\n"
+     "load_balancers: [{name: web, addresses: [203.0.113.10]}]\n",
+     {"f:1:23: node.encap_source[0]: 203.0.113.0/24 has the VIP 203.0.113.10, in line 2; "
+      "encapsulated packets come from addresses that nobody else has"}},
+    {"target in the network of sources",
+     "node: {encap_source: [10.0.0.0/8]}\n"
+     "load_balancers: []\n"
+     "target_groups: [{name: a, protocol: TCP, port: 80, targets: [{id: 10.0.1.11}]}]\n",
+     {"f:1:23: node.encap_source[0]: 10.0.0.0/8 has the target 10.0.1.11, in line 3; "
+      "encapsulated packets come from addresses that nobody else has"}},
+    {"network of sources that is none",
+     "node: {encap_source: [172.16.0.0/x]}\nload_balancers: []\n",
+     {"f:1:23: node.encap_source[0]: \"172.16.0.0/x\" must be an address or a network, such as "
+      "192.0.2.1 or 172.16.0.0/16"}},
+    {"network of sources that is too large",
+     "node: {encap_source: [\"100::/48\"]}\nload_balancers: []\n",
+     {"f:1:23: node.encap_source[0]: \"100::/48\" must have a prefix length of 64-127"}},
+    {"network of sources that begins in the middle",
+     "node: {encap_source: [172.16.0.1/16]}\nload_balancers: []\n",
+     {"f:1:23: node.encap_source[0]: \"172.16.0.1/16\" must be a network's first address, with 0 "
+      "in the bits behind its prefix"}},
+    {"network of sources that nobody can have",
+     "node: {encap_source: [127.0.0.0/16]}\nload_balancers: []\n",
+     {"f:1:23: node.encap_source[0]: \"127.0.0.0/16\" is a loopback address; must be a unicast "
+      "network"}},
 };
 
 const std::string kVip = "name: web, addresses: [203.0.113.10], ";

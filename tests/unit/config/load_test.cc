@@ -3,6 +3,7 @@
 // Good files: what a config means, defaults included.
 #include "controlplane/config/load.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -216,6 +217,24 @@ load_balancers: []
   EXPECT_EQ(config.node.lookup_seed, 0xffu);
 }
 
+TEST(LoadTest, source_of_encapsulated_packets_may_be_a_network) {
+  const Config config = load_good(R"(
+node: {encap_source: [172.16.0.0/16, "100::/64"]}
+load_balancers: []
+)");
+  const EncapSource& v4 = *config.node.encap_source_v4;
+  EXPECT_EQ(v4.to_string(), "172.16.0.0/16");
+  EXPECT_EQ(IpAddress{v4.published().addr}, *IpAddress::parse("172.16.0.0"));
+  EXPECT_EQ(v4.published().spread_be, htonl(0xffff));
+  EXPECT_TRUE(v4.contains(*IpAddress::parse("172.16.255.1")));
+  EXPECT_FALSE(v4.contains(*IpAddress::parse("172.17.0.0")));
+  const EncapSource& v6 = *config.node.encap_source_v6;
+  EXPECT_EQ(v6.to_string(), "100::/64");
+  EXPECT_EQ(v6.published().spread_be, 0xffffffff);
+  EXPECT_TRUE(v6.contains(*IpAddress::parse("100::ffff:1")));
+  EXPECT_FALSE(v6.contains(*IpAddress::parse("100::1:0:0"))) << "only the last four bytes differ";
+}
+
 TEST(LoadTest, encapsulation_names_its_port_and_sources) {
   const Config config = load_good(R"(
 node: {encap_source: ["2001:db8::1", 192.0.2.1]}
@@ -228,6 +247,7 @@ target_groups:
 )");
   EXPECT_EQ(config.node.encap_source_v4->to_string(), "192.0.2.1");
   EXPECT_EQ(config.node.encap_source_v6->to_string(), "2001:db8::1");
+  EXPECT_FALSE(config.node.encap_source_v4->is_network());
   EXPECT_EQ(config.target_groups[0].forwarding, Forwarding::ipip);
   EXPECT_EQ(config.target_groups[1].forwarding, Forwarding::gue);
   EXPECT_EQ(config.target_groups[1].gue_port, 6080);

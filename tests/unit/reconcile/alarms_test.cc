@@ -101,7 +101,7 @@ TEST_F(AlarmsTest, healthy_target_out_of_reach_is_told_while_its_twin_is_there) 
 TEST_F(AlarmsTest, encapsulation_needs_a_source_and_room) {
   (void)add_target(Forwarding::ipip);
   EXPECT_THAT(kinds(), ElementsAre(AlarmKind::encap_source));
-  given_.encap_source_v4 = ip("10.0.0.1").addr;
+  given_.encap_source_v4.addr = ip("10.0.0.1").addr;
   EXPECT_THAT(kinds(), IsEmpty());
   node_.next_hops[ip("10.0.1.11")].mtu = 595;
   ASSERT_THAT(kinds(), ElementsAre(AlarmKind::mtu));
@@ -110,7 +110,7 @@ TEST_F(AlarmsTest, encapsulation_needs_a_source_and_room) {
 
 TEST_F(AlarmsTest, room_is_that_for_packets_of_the_vips_family) {
   (void)add_target(Forwarding::ipip);
-  given_.encap_source_v4 = ip("10.0.0.1").addr;
+  given_.encap_source_v4.addr = ip("10.0.0.1").addr;
   state_.groups["web"].vips = {ip("203.0.113.10"), ip("2001:db8::10")};
   node_.next_hops[ip("10.0.1.11")].mtu = 1300;
   EXPECT_THAT(kinds(), IsEmpty());

@@ -341,8 +341,8 @@ TEST_F(ReconcilerTest, encapsulation_takes_mtu_and_source_from_the_kernel) {
   world_.set_source("10.0.1.12", "10.0.1.1");
   world_->on_next_hops();
   world_.settle_if_woken();
-  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4}, test::ip("10.0.1.1"));
-  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v6}, IpAddress{});
+  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4.addr}, test::ip("10.0.1.1"));
+  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v6.addr}, IpAddress{});
   EXPECT_TRUE(world_->snapshot().alarms.empty());
 }
 
@@ -350,9 +350,9 @@ TEST_F(ReconcilerTest, source_in_the_config_wins) {
   world_.resolve("10.0.1.11", 1);
   world_.set_source("10.0.1.11", "10.0.1.1");
   Config config = ipip_config();
-  config.node.encap_source_v4 = test::ip("192.0.2.1");
+  config.node.encap_source_v4 = EncapSource::parse("192.0.2.1");
   (void)apply(config);
-  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4}, test::ip("192.0.2.1"));
+  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4.addr}, test::ip("192.0.2.1"));
 }
 
 TEST_F(ReconcilerTest, mtu_and_source_stay_while_a_restarted_control_plane_asks_anew) {
@@ -365,7 +365,7 @@ TEST_F(ReconcilerTest, mtu_and_source_stay_while_a_restarted_control_plane_asks_
   (void)world_.start();
   (void)apply(ipip_config());
   EXPECT_EQ(world_.published_target("10.0.1.11")->mtu, 1500);
-  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4}, test::ip("10.0.1.1"));
+  EXPECT_EQ(IpAddress{world_->published().image->encap_source_v4.addr}, test::ip("10.0.1.1"));
 }
 
 TEST_F(ReconcilerTest, lost_config_segment_is_made_anew_with_higher_generations) {

@@ -27,7 +27,7 @@ class SurroundingsTest : public ::testing::Test {
     before_target_.mtu = 1400;
     before_target_.next_hop.flags = MR_NEXT_HOP_RESOLVED;
     before_target_.next_hop.mac[5] = 1;
-    image_.encap_source_v4 = ip("10.0.0.1").addr;
+    image_.encap_source_v4.addr = ip("10.0.0.1").addr;
     in_force_.image = &image_;
     in_force_.targets = {&before_target_, 1};
     in_force_.local_addrs = {&before_addr_, 1};
@@ -136,13 +136,13 @@ TEST_F(SurroundingsTest, encapsulated_packets_are_sent_from_what_is_named_or_the
   state.groups["web"].settings.forwarding = Forwarding::ipip;
   state.groups["web"].targets.emplace(target_.key, target_);
   const auto source = [&](std::uint64_t now_ns) {
-    return IpAddress{reader_.read(state, in_force_, now_ns).encap_source_v4};
+    return IpAddress{reader_.read(state, in_force_, now_ns).encap_source_v4.addr};
   };
   EXPECT_EQ(source(kOpened), ip("10.0.0.1")) << "as before";
   EXPECT_EQ(source(kLater), IpAddress{}) << "none";
   resolve(FakeEngine::kTwinIndex);
   EXPECT_EQ(source(kOpened), ip("10.0.0.2"));
-  state.node.encap_source_v4 = ip("10.0.0.3");
+  state.node.encap_source_v4 = EncapSource::parse("10.0.0.3");
   EXPECT_EQ(source(kOpened), ip("10.0.0.3"));
 }
 
