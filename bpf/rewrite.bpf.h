@@ -119,13 +119,15 @@ INLINE uint16_t gue_checksum_v6(const struct packet* p, const struct mr_target* 
 OUT_OF_LINE int spread_source(struct xdp_md* ctx, const struct packet* p, uint32_t spread_be,
                               _Bool is_v4, _Bool has_checksum) {
   uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
-  if (!has_room(ip, MR_IPV6_BYTES + MR_UDP_BYTES, packet_end(ctx))) return 0;  // for the verifier
+  // For the verifier. A fragment may have one byte behind the two IP headers.
+  if (!has_room(ip, MR_IPV4_BYTES + MR_IPV4_BYTES, packet_end(ctx))) return 0;
   uint8_t* field = ip + (is_v4 ? MR_IPV4_SOURCE : MR_IPV6_SOURCE + 12);
   const uint32_t before = load32(field);
   const uint32_t after = before | (flow_entropy(p) & spread_be);
   store32(field, after);
   if (!has_checksum) return 0;
   uint8_t* checksum = ip + (is_v4 ? MR_IPV4_CHECKSUM : MR_IPV6_BYTES + MR_UDP_CHECKSUM);
+  if (!has_room(checksum, sizeof(uint16_t), packet_end(ctx))) return 0;  // for the verifier
   const uint16_t sum = mr_recomputed_checksum(load16(checksum), before, after);
   store16(checksum, is_v4 ? sum : mr_written_udp_checksum(sum));
   return 0;
