@@ -110,6 +110,8 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
     if (is_of_client(p, flow, word)) forget_flow(p, flow, word);
     return START;
   }
+  // Of before the group's forwarding changed.
+  if (!mr_sees_replies(target->forwarding)) flow->target_ack_be = 0;
   if (what == MR_REVISIT_OPEN_AGAIN) open_again(p, flow, word);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) claim_replies(p, flow);
   if (what == MR_REVISIT_OPEN_AGAIN) return SEND_TO_TARGET;

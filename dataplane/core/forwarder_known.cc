@@ -28,14 +28,16 @@ Verdict Forwarder::revisit_flow(Packet& packet, Work& work, mr_flow_record& flow
   const Parsed& parsed = work.parsed;
   if (flow.state != MR_FLOW_EXPIRED && is_idle(flow, *work.listener)) expire_flow(flow);
   const mr_target* target = target_of(flow);
+  const bool sees_replies = target != nullptr && mr_sees_replies(target->forwarding);
   const mr_revisit what = mr_revisit_of(
       {.state = flow.state,
        .flags = flow.flags,
        .protocol = parsed.protocol,
        .tcp_flags = parsed.tcp_flags,
        .target_flags = target == nullptr ? std::uint32_t{0} : target->flags,
-       .sees_replies = target != nullptr && mr_sees_replies(target->forwarding),
+       .sees_replies = sees_replies,
        .is_quiet = is_silent(flow, work.listener->timeout_ticks[MR_FLOW_TIMEOUT_RESET])});
+  if (!sees_replies) flow.target_ack_be = 0;  // of before the group's forwarding changed
   switch (what) {
     case MR_REVISIT_START_OVER:
       forget_flow(flow);

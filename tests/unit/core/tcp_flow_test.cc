@@ -161,6 +161,19 @@ TEST_P(TcpFlowTest, forged_rst_does_not_end_a_connection_that_speaks_on) {
   EXPECT_EQ(node.listener(0).client_resets, 1u);
 }
 
+TEST_P(TcpFlowTest, numbers_are_forgotten_when_answers_pass_no_more) {
+  balance(1);
+  (void)open_flow(40000);
+  node.builder.group(0).forwarding = MR_FORWARDING_DSR;
+  node.publish();
+  FrameSpec later = to_vip(40000, kFinAck);
+  later.sequence += 1u << 30;
+  EXPECT_EQ(node.send(later).kind, VerdictKind::forward);
+  node.pass_seconds(kClosingTimeoutSeconds + 1);
+  node.sweep();
+  EXPECT_EQ(node.worker().flows_active, 0u);
+}
+
 TEST_P(TcpFlowTest, rst_without_a_flow_is_passed_on_and_not_remembered) {
   balance(1);
   EXPECT_EQ(node.send(to_vip(40000, kRst)).kind, VerdictKind::forward);
