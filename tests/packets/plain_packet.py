@@ -158,7 +158,8 @@ def source_of(network: EncapSource, client: Client) -> Address:
 
 
 def gue(packet: Packet, target: Target, source: Address, client: Client) -> bytes:
-    """UDP header and packet. Its checksum takes the one inside at its word, where that is whole."""
+    """UDP header and packet. Its checksum takes the one inside at its word, where that is whole.
+    0 would say that there is none (RFC 768)."""
     header = UdpLayer(sport=gue_source_port(client), dport=target.gue_port, chksum=0)
     udp = bytes(header / Raw(packet.whole))
     if target.address.version == 4:
@@ -167,7 +168,7 @@ def gue(packet: Packet, target: Target, source: Address, client: Client) -> byte
     lacks_checksum = packet.protocol == UDP and packet.segment[at : at + 2] == b"\0\0"
     if packet.piece is not None or lacks_checksum:
         outer = right_checksum(source, target.address, UDP, udp[:6] + b"\0\0" + udp[8:], 6)
-        return udp[:6] + struct.pack("!H", outer) + packet.whole
+        return udp[:6] + struct.pack("!H", outer or 0xFFFF) + packet.whole
     bare = packet.segment[:at] + b"\0\0" + packet.segment[at + 2 :]
     if packet.protocol == ICMP:  # RFC 792: over the message alone
         right = checksum(bare)
@@ -178,7 +179,7 @@ def gue(packet: Packet, target: Target, source: Address, client: Client) -> byte
     believed = bare[:at] + struct.pack("!H", right) + bare[at + 2 :]
     covered = udp[:8] + packet.whole[: packet.header] + believed
     outer = right_checksum(source, target.address, UDP, covered, 6)
-    return udp[:6] + struct.pack("!H", outer) + packet.whole
+    return udp[:6] + struct.pack("!H", outer or 0xFFFF) + packet.whole
 
 
 def flow_number(client: Client) -> int:
