@@ -49,13 +49,14 @@ QUICK = ("-Ddebug=false", "-Dcpp_args=-g1")
 # With sanitizers the compiler spends most of its time on optimizing what they put in. What has to
 # be quick (the packet path, lookup tables) asks for it itself.
 SANITIZE = (*QUICK, "-Dbench=disabled", "-Doptimization=0", "-Db_lundef=false")
-ALL_OF_IT = ("-Ddpdk=enabled", "-Dxdp=enabled", "-Dcontrolplane=enabled", "-Dbench=enabled")
+# A part whose library or tool is missing would be left out, and its tests skipped.
+PROGRAMS = ("-Ddpdk=enabled", "-Dxdp=enabled", "-Dcontrolplane=enabled")
+ALL_OF_IT = (*PROGRAMS, "-Dbench=enabled")
 PARTS = (
     Part(
         "main",
         "g++, everything",
         "build",
-        # A part whose library or tool is missing would be left out, and its tests skipped.
         options=(*QUICK, *ALL_OF_IT),
         # The others run with sanitizers below, and here only with --full.
         suites=("lint", "abi", "integration"),
@@ -71,7 +72,7 @@ PARTS = (
         "asan",
         "clang, address and undefined behaviour sanitizers",
         "build-asan",
-        options=(*SANITIZE, "-Db_sanitize=address,undefined"),
+        options=(*SANITIZE, *PROGRAMS, "-Db_sanitize=address,undefined"),
         compiler=("clang", "clang++"),
         suites=("unit", "property", "fuzz", "integration"),
         timeout_factor=5,
