@@ -99,7 +99,6 @@ FILE_BY_FILE = Part(
 E2E = "e2e"
 # Boots kernels of Debian's: all of it only when asked for, by name or by --full.
 VM = "vm"
-VM_PROGRAMS = ("all", "tests/integration/bpf/xdp_golden_test", "bench/xdp/xdp_trace")
 VM_SMOKE = "uio and (virtio4-xdp or virtio4-pci-2 or e1000e-pci) and (serves or share)"
 NOT_ROOT = Outcome(skipped=["e2e and vm: need root for network namespaces"])
 # What a part may take of the processors when nothing is compiled yet, in minutes. More is told, and
@@ -123,7 +122,7 @@ def build(part: Part) -> bool:
         return False
     if not part.suites:
         return compile_targets(part, ["meson-test-prereq"])
-    return compile_targets(part, [*(["all"] if part.all else []), *programs(part)])
+    return compile_targets(part, programs(part))
 
 
 def compile_targets(part: Part, targets: Sequence[str]) -> bool:
@@ -142,7 +141,8 @@ def introspect(part: Part, what: str) -> list[dict[str, Any]]:
 
 
 def programs(part: Part) -> list[str]:
-    """What the part's tests run, as ninja calls it."""
+    """What the part's tests run and, if it is to have all, what is built by default; as ninja calls
+    it. (Its own target `all` has every test's program in it, too.)"""
     suites = {f"millrace:{suite}" for suite in part.suites}
     needed = {
         target
@@ -150,7 +150,11 @@ def programs(part: Part) -> list[str]:
         if suites & set(test["suite"]) and (not part.tests or test["name"] in part.tests)
         for target in test["depends"]
     }
-    files = [one["filename"] for one in introspect(part, "targets") if one["id"] in needed]
+    files = [
+        one["filename"]
+        for one in introspect(part, "targets")
+        if one["id"] in needed or (part.all and one["build_by_default"])
+    ]
     return [str(Path(file).relative_to(part.build)) for named in files for file in named]
 
 
@@ -215,7 +219,7 @@ def run_vm(whole: bool) -> Outcome:
     installs = [str(ROOT / "deploy" / "install-packages"), "--tests", "--vm"]
     if subprocess.run(installs, check=False).returncode != 0:
         return Outcome(failed=["vm: packages"])
-    if not compile_targets(PARTS[0], VM_PROGRAMS):
+    if not build(PARTS[0]):
         return Outcome(failed=["vm: build"])
     return run_single(VM, [] if whole else ["-k", VM_SMOKE])
 
