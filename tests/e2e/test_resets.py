@@ -112,8 +112,9 @@ def test_fault_70_forged_end_with_a_wrong_number_changes_nothing(
         for distance in (2**24 + 10**6, 2**30, 2**31, 2**32 - 10**6):
             forge(lab, connection, vip, flags, right + distance)
         wait_until(lambda: node.totals()["rx_packets"] >= before + 10, "all came", timeout_s=3)
-        if node.engine == "xdp":
-            time.sleep(1.5)  # `millrace flows` is behind by a round of the sweep
+        # Noise may have been counted, and with XDP `millrace flows` is behind by a round of the
+        # sweep.
+        time.sleep(1.5)
         assert state_of(node, port) == "established"
         ask(connection, vip)
         # One that is near is believed until the connection goes on: the target knows better.
