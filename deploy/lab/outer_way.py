@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.addresses import FAR_TARGET_V4, FAR_TARGET_V6
+from lab.configs import Config, config, group
+
 
 @dataclass(frozen=True)
 class OuterWay:
@@ -31,3 +34,17 @@ class OuterWay:
 
 
 OUTER_WAYS = [OuterWay(mode, crosses) for crosses in (False, True) for mode in ("ipip", "gue")]
+
+
+def to_far_target(way: OuterWay) -> Config:
+    """HTTP by the target behind a router."""
+    names = {"ipv4": "far-4", "ipv6": "far-6"}
+    if way.crosses:
+        names = {"ipv4": "far-6", "ipv6": "far-4"}
+    return config(
+        [{"protocol": "TCP", "port": 80, "default_target_groups": names}],
+        [
+            group("far-4", "TCP", 80, [{"id": FAR_TARGET_V4}], forwarding=way.forwarding),
+            group("far-6", "TCP", 80, [{"id": FAR_TARGET_V6}], forwarding=way.forwarding),
+        ],
+    )

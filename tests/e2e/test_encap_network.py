@@ -17,9 +17,9 @@ from lab.addresses import (
     VIP_V4,
     VIP_V6,
 )
-from lab.configs import Config, config, group
+from lab.configs import Config
 from lab.decapsulator import GUE_PORT
-from lab.outer_way import OUTER_WAYS, OuterWay
+from lab.outer_way import OUTER_WAYS, OuterWay, to_far_target
 from lab.process import wait_until
 from lab.traffic import http_get, mtu_towards, upload
 
@@ -32,23 +32,14 @@ GUE = GUE_PORT.to_bytes(2, "big")
 VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 
 
-def to_far_target(way: OuterWay, networks: bool) -> Config:
-    names = {"ipv4": "far-4", "ipv6": "far-6"}
-    if way.crosses:
-        names = {"ipv4": "far-6", "ipv6": "far-4"}
-    asked = config(
-        [{"protocol": "TCP", "port": 80, "default_target_groups": names}],
-        [
-            group("far-4", "TCP", 80, [{"id": FAR_TARGET_V4}], forwarding=way.forwarding),
-            group("far-6", "TCP", 80, [{"id": FAR_TARGET_V6}], forwarding=way.forwarding),
-        ],
-    )
+def asked_for(way: OuterWay, networks: bool) -> Config:
+    asked = to_far_target(way)
     if networks:
         asked["node"]["encap_source"] = list(NETWORKS.values())
     return asked
 
 
-CONFIG = to_far_target(OUTER_WAYS[0], networks=False)
+CONFIG = asked_for(OUTER_WAYS[0], networks=False)
 
 
 def outer_source(frame: bytes) -> str:
@@ -98,13 +89,13 @@ def test_flows_come_from_addresses_of_the_network_and_errors_come_back(
 ) -> None:
     outer = FAR_TARGET_V6 if way.goes_by_v6(vip) else FAR_TARGET_V4
     network = ipaddress.ip_network(NETWORKS["-6" if way.goes_by_v6(vip) else "-4"])
-    node.apply(to_far_target(way, networks=False))
+    node.apply(asked_for(way, networks=False))
     node.wait_adopted()
     node.wait_states("healthy")
     sources = outer_sources(lab, way, vip)
     assert len(sources) == 1
     assert ipaddress.ip_address(sources.pop()) not in network
-    node.apply(to_far_target(way, networks=True))
+    node.apply(asked_for(way, networks=True))
     node.wait_adopted()
     sources = outer_sources(lab, way, vip)
     assert len(sources) > FLOWS / 2
@@ -113,7 +104,7 @@ def test_flows_come_from_addresses_of_the_network_and_errors_come_back(
     try:
         assert upload(lab.client, vip, 400_000).target == "t4"
         assert mtu_towards(lab.client, vip) == NARROW - way.overhead(vip)
-        assert mtu_of(node, outer) == NARROW
+        wait_until(lambda: mtu_of(node, outer) == NARROW, "it is shown", timeout_s=5)
     finally:
         lab.namespaces["gateway"].add_route(outer, "dev", "eth1")
         node.controlplane.stop()  # one that starts knows of no router

@@ -21,7 +21,7 @@ from lab.addresses import (
 )
 from lab.configs import Config, config, direct, group, listener, standard
 from lab.namespace import Namespace
-from lab.outer_way import OUTER_WAYS, OuterWay
+from lab.outer_way import OUTER_WAYS, OuterWay, to_far_target
 from lab.process import LabError, wait_until
 from lab.target import BLOB_BYTES, HTTP_PORT
 from lab.traffic import dns_query, download, family_of, mtu_towards, upload
@@ -202,17 +202,7 @@ def test_fault_16_router_that_takes_less_than_the_outer_packet_is_heard(
 ) -> None:
     """It tells the node, which is the outer packet's source; the node then tells the client."""
     node, client = far.node, far.client
-    names = {"ipv4": "far-4", "ipv6": "far-6"}
-    if way.crosses:
-        names = {"ipv4": "far-6", "ipv6": "far-4"}
-    asked = config(
-        [{"protocol": "TCP", "port": 80, "default_target_groups": names}],
-        [
-            group("far-4", "TCP", 80, [{"id": FAR_TARGET_V4}], forwarding=way.forwarding),
-            group("far-6", "TCP", 80, [{"id": FAR_TARGET_V6}], forwarding=way.forwarding),
-        ],
-    )
-    restart_controlplane(node, asked)
+    restart_controlplane(node, to_far_target(way))
     node.wait_adopted()
     node.wait_states("healthy")
     for family in ("-4", "-6"):
