@@ -48,9 +48,10 @@ INLINE uint64_t place_of(uint32_t index, uint32_t word) {
 }
 
 // The place of the client's flow to a listener: a record that it has already (or perhaps, if that
-// is BUSY), or the first record that is not a flow. `client` is {port and protocol, listener's id},
-// `limits` {hash, number of records}.
-VERIFIED_ONCE uint64_t find_place(uint64_t low, uint64_t high, uint64_t client, uint64_t limits) {
+// is BUSY), or the first record that is not a flow. `client` begins with {port and protocol},
+// `limits` is {hash, number of records}.
+VERIFIED_ONCE uint64_t find_place(uint64_t low, uint64_t high, uint64_t client, uint64_t limits,
+                                  uint64_t listener_word) {
   const uint32_t port_protocol = (uint32_t)client;
   uint64_t place = NO_PLACE;
   uint64_t siblings = 0;
@@ -68,7 +69,7 @@ VERIFIED_ONCE uint64_t find_place(uint64_t low, uint64_t high, uint64_t client, 
     if ((word & KEY_MASK) != port_protocol || state == MR_XDP_FLOW_REUSABLE) continue;
     const _Bool is_of_client =
         load64(flow->client_addr.bytes) == low && load64(flow->client_addr.bytes + 8) == high;
-    const _Bool is_own = is_of_client && flow->listener_id == (uint32_t)(client >> 32);
+    const _Bool is_own = is_of_client && listener_word_of(flow) == listener_word;
     // While the record is BUSY its address may still be that of the flow before.
     if (is_own || state == MR_XDP_FLOW_BUSY) return place_of(index, word) | siblings;
     if (is_of_client) siblings = HAS_SIBLING | unknown_zero();
@@ -106,16 +107,17 @@ VERIFIED_ONCE uint64_t find_to_give_up(uint32_t hash, uint32_t probe_max, uint32
 }
 
 // Claims a record, which is BUSY from then on. Returns {index, word before}, or the record of a
-// flow that IS_KNOWN, or NO_PLACE. `client` and `limits` are those of find_place().
+// flow that IS_KNOWN, or NO_PLACE. `client` is {port and protocol, tick}, `limits` that of
+// find_place().
 VERIFIED_ONCE uint64_t claim_place(uint64_t low, uint64_t high, uint64_t client, uint64_t limits,
-                                   uint32_t tick) {
+                                   uint64_t listener_word) {
   const uint32_t busy = (uint32_t)client | (uint32_t)MR_XDP_FLOW_BUSY << STATE_SHIFT;
 #pragma clang loop unroll(disable)
   for (uint32_t attempt = 0; attempt < CLAIM_ATTEMPTS; ++attempt) {
     _Bool is_own = 1;
-    uint64_t place = find_place(low, high, client, limits);
+    uint64_t place = find_place(low, high, client, limits, listener_word);
     if (place == NO_PLACE) {
-      place = find_to_give_up((uint32_t)limits, (uint32_t)(limits >> 32), tick);
+      place = find_to_give_up((uint32_t)limits, (uint32_t)(limits >> 32), (uint32_t)(client >> 32));
       is_own = 0;
     }
     if (place == NO_PLACE) return NO_PLACE;
@@ -175,10 +177,10 @@ VERIFIED_ONCE int end_former(uint32_t cpu_index, uint32_t root_index, uint32_t i
 // Claims a record for the packet's client and accounts this packet. The caller fills in the rest
 // and calls publish(). Returns null if there is none. If another CPU has entered the flow,
 // p->known_flow is set.
-INLINE struct mr_flow_record* claim(struct packet* p, uint32_t listener_id, uint32_t probe_max) {
-  const uint64_t place = claim_place(p->client.low, p->client.high,
-                                     p->client_port_protocol | (uint64_t)listener_id << 32,
-                                     p->hash | (uint64_t)probe_max << 32, p->tick);
+INLINE struct mr_flow_record* claim(struct packet* p, uint32_t probe_max) {
+  const uint64_t place =
+      claim_place(p->client.low, p->client.high, p->client_port_protocol | (uint64_t)p->tick << 32,
+                  p->hash | (uint64_t)probe_max << 32, p->listener_word);
   if (place == NO_PLACE) return 0;
   p->has_sibling |= (place & HAS_SIBLING) != 0;
   struct mr_flow_record* flow = record_at((uint32_t)place);

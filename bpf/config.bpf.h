@@ -5,6 +5,7 @@
 
 #include "bpf/packet.bpf.h"
 #include "dataplane/rules/choice_rule.h"
+#include "dataplane/rules/forwarding_rule.h"
 
 // The entry of (addr, port, protocol) in an open-addressed table, or null. Port 0 and protocol 0
 // ask for the VIP itself.
@@ -39,34 +40,82 @@ INLINE const struct mr_target_group* group_at(const struct mr_xdp_root* root, ui
   return slot < root->group_slots ? line_at(root->groups_line + slot) : 0;
 }
 
-// The listener that a packet goes to, or null; sets p->listener_slot with it.
+// {slot of the entry there, `next` of it above}; NO_SLOT when there is none. `root`: its index in
+// control.roots.
+static const uint64_t NO_SLOT = MR_TABLE_EMPTY;
+VERIFIED_ONCE uint64_t find_slot(uint32_t root, uint64_t low, uint64_t high, uint32_t port_be,
+                                 uint32_t protocol) {
+  const struct mr_xdp_root* at = &control.roots[root & 1];
+  if (at->generation == 0) return NO_SLOT;
+  const struct mr_table_entry* entry =
+      find_entry(at->listener_table_line, at->listener_table_mask, (struct addr_words){low, high},
+                 (uint16_t)port_be, (uint8_t)protocol);
+  return entry == 0 ? NO_SLOT : (uint64_t)entry->next << 32 | entry->slot;
+}
+
+// Slot of the listener that has the port among several, MR_TABLE_EMPTY when there is none. `ranges`
+// is what find_slot() says of the VIP's.
+VERIFIED_ONCE uint32_t find_in_ranges(uint32_t root, uint64_t ranges, uint32_t port) {
+  const struct mr_xdp_root* at = &control.roots[root & 1];
+  const uint32_t first = (uint32_t)ranges;
+#pragma clang loop unroll(disable)
+  for (uint32_t i = 0; i < MR_PORT_RANGES_OF_VIP_MAX; ++i) {
+    const uint32_t index = first + i;
+    if (i >= (uint32_t)(ranges >> 32) || index >= at->port_range_count) break;
+    const uint8_t* line = line_at(at->port_ranges_line + index / 8);
+    if (line == 0) break;
+    const struct mr_port_range* range = (const struct mr_port_range*)(line + (index & 7) * 8);
+    if (!mr_ends_behind(range, port)) continue;
+    return range->first <= port ? range->listener_slot : MR_TABLE_EMPTY;
+  }
+  return MR_TABLE_EMPTY;
+}
+
+// The listener `slot` with its word in p->listener_word, or null.
+INLINE const struct mr_listener* take_listener(struct packet* p, uint32_t slot) {
+  const struct mr_listener* listener = listener_at(p->root, slot);
+  if (listener == 0) return 0;
+  p->listener_word = load64(&listener->slot);
+  return listener_id_of(p->listener_word) != 0 ? listener : 0;
+}
+
+// Sets p->listener for a packet to a port that no listener has for itself.
+OUT_OF_LINE int take_listener_of_range(struct packet* p) {
+  p->listener = 0;
+  const uint64_t ranges = find_slot(p->root_index, p->destination.low, p->destination.high, 0,
+                                    mr_ranges_of(p->protocol));
+  if (ranges == NO_SLOT) return 0;
+  const uint32_t port = bpf_ntohs(p->destination_port_be);
+  p->listener = take_listener(p, find_in_ranges(p->root_index, ranges, port));
+  p->listener_word |= (uint64_t)p->destination_port_be << 16;
+  return 0;
+}
+
+// The listener that a packet goes to, or null; sets p->listener_word with it.
 INLINE const struct mr_listener* find_listener(struct packet* p) {
   if (p->root->generation == 0) return 0;
   const struct mr_table_entry* entry =
       find_entry(p->root->listener_table_line, p->root->listener_table_mask, p->destination,
                  p->destination_port_be, p->protocol);
-  if (entry == 0) return 0;
-  p->listener_slot = entry->slot;
-  const struct mr_listener* listener = listener_at(p->root, entry->slot);
-  return listener != 0 && listener->id != 0 ? listener : 0;
+  if (entry != 0) return take_listener(p, entry->slot);
+  if (LIKELY(p->root->port_range_count == 0)) return 0;
+  take_listener_of_range(p);
+  return p->listener;
 }
 
-// Slot of the listener there, MR_TABLE_EMPTY when there is none. `root`: its index in
-// control.roots.
-VERIFIED_ONCE uint32_t find_listener_slot(uint32_t root, uint64_t low, uint64_t high,
-                                          uint32_t port_be, uint32_t protocol) {
-  const struct mr_xdp_root* at = &control.roots[root & 1];
-  if (at->generation == 0) return MR_TABLE_EMPTY;
-  const struct mr_table_entry* entry =
-      find_entry(at->listener_table_line, at->listener_table_mask, (struct addr_words){low, high},
-                 (uint16_t)port_be, (uint8_t)protocol);
-  return entry == 0 ? MR_TABLE_EMPTY : entry->slot;
+// Likewise by calls, for packets that are rare. Sets p->listener.
+OUT_OF_LINE int find_listener_by_call(struct packet* p) {
+  const uint64_t slot = find_slot(p->root_index, p->destination.low, p->destination.high,
+                                  p->destination_port_be, p->protocol);
+  if (slot == NO_SLOT) return take_listener_of_range(p);
+  p->listener = take_listener(p, (uint32_t)slot);
+  return 0;
 }
 
 // enum mr_vip_flag of a VIP, MR_TABLE_EMPTY of what is none. A VIP's own entry has port and
 // protocol 0, and its flags as slot.
 INLINE uint32_t find_vip_flags(uint32_t root, struct addr_words addr) {
-  return find_listener_slot(root, addr.low, addr.high, 0, 0);
+  return (uint32_t)find_slot(root, addr.low, addr.high, 0, 0);
 }
 
 // `root` of these two functions is its index in control.roots.
@@ -85,7 +134,20 @@ INLINE _Bool may_be_vip(const struct mr_xdp_root* root, struct addr_words addr) 
          ((const struct mr_table_entry*)(line + (index & 1) * 32))->slot != MR_TABLE_EMPTY;
 }
 
-// Slot of the target that has this address and port. Above it is the slot of the target's only
+// The port at which the target of a flow is asked and from which it answers, as
+// Forwarder::target_port_be_of().
+VERIFIED_ONCE uint32_t target_port_be(uint32_t root, uint32_t target_slot, uint64_t listener_word) {
+  const struct mr_xdp_root* at = &control.roots[root & 1];
+  const struct mr_target* target = target_at(at, target_slot);
+  if (target == 0) return 0;
+  if (target->port_be != 0 || !mr_translates(target->forwarding)) return target->port_be;
+  const struct mr_listener* listener = listener_at(at, (uint16_t)listener_word);
+  const uint16_t asked_port_be = asked_port_be_of(listener_word);
+  if (listener == 0 || listener->id != listener_id_of(listener_word)) return asked_port_be;
+  return mr_vip_port_be_of(asked_port_be, listener->port_be);
+}
+
+// Slot of the target that answers from this address and port. Above it is the slot of the target's only
 // listener, or MR_TABLE_EMPTY if there are several. NO_TARGET when there is no such target.
 static const uint64_t NO_TARGET = ~0ULL;
 VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, uint32_t port_be,
@@ -94,7 +156,14 @@ VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, 
   const struct mr_table_entry* entry =
       find_entry(at->reverse_table_line, at->reverse_table_mask, (struct addr_words){low, high},
                  (uint16_t)port_be, (uint8_t)protocol);
+  if (entry != 0) return (uint64_t)entry->next << 32 | entry->slot;
+  if (at->any_port_targets == 0) return NO_TARGET;
+  // A target that takes any port. If one listener leads to it, it answers from that one's ports.
+  entry = find_entry(at->reverse_table_line, at->reverse_table_mask, (struct addr_words){low, high},
+                     0, (uint8_t)protocol);
   if (entry == 0) return NO_TARGET;
+  const struct mr_listener* listener = listener_at(at, entry->next);
+  if (listener != 0 && !mr_has_port(listener, (uint16_t)port_be)) return NO_TARGET;
   return (uint64_t)entry->next << 32 | entry->slot;
 }
 
@@ -154,11 +223,11 @@ static const uint64_t FAILS_OPEN = 1ULL << 33;  // the group has no healthy targ
 
 // {slot of the target that a client's flow to a listener gets, IS_ORPHAN, FAILS_OPEN}
 // (ARCHITECTURE.md, "Choosing a target"). `client` is {port and protocol, root's index};
-// `listener_slot` is one of that root.
+// `listener_word` is of a listener of that root.
 VERIFIED_ONCE uint64_t choose_target(uint64_t low, uint64_t high, uint64_t client,
-                                     uint32_t listener_slot, uint32_t may_be_orphan) {
+                                     uint64_t listener_word, uint32_t may_be_orphan) {
   const struct mr_xdp_root* root = &control.roots[client >> 32 & 1];
-  const struct mr_listener* listener = listener_at(root, listener_slot);
+  const struct mr_listener* listener = listener_at(root, (uint16_t)listener_word);
   if (listener == 0) return NO_CHOICE;
   const struct mr_target_group* group = group_at(root, listener->group_slot);
   if (group == 0 || group->table_offset == 0) return NO_CHOICE;
@@ -166,7 +235,10 @@ VERIFIED_ONCE uint64_t choose_target(uint64_t low, uint64_t high, uint64_t clien
   struct mr_addr client_addr;
   store64(client_addr.bytes, low);
   store64(client_addr.bytes + 8, high);
-  const struct mr_flow_tuple tuple = mr_selection_tuple(&client_addr, (uint16_t)client, listener);
+  const uint16_t vip_port_be =
+      mr_vip_port_be_of(asked_port_be_of(listener_word), listener->port_be);
+  const struct mr_flow_tuple tuple =
+      mr_selection_tuple(&client_addr, (uint16_t)client, listener, vip_port_be);
   const uint64_t hash = mr_selection_hash(&root->selection_key, &tuple);
   const uint32_t* found =
       word_at(root, group->table_offset, mr_slot_of_hash(hash, group->table_slots));
@@ -186,6 +258,6 @@ VERIFIED_ONCE uint64_t choose_target(uint64_t low, uint64_t high, uint64_t clien
 // For the packet's client and listener.
 INLINE uint64_t choose_for(const struct packet* p, _Bool may_be_orphan) {
   return choose_target(p->client.low, p->client.high,
-                       p->client_port_protocol | (uint64_t)p->root_index << 32, p->listener_slot,
+                       p->client_port_protocol | (uint64_t)p->root_index << 32, p->listener_word,
                        may_be_orphan);
 }

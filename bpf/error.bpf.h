@@ -136,7 +136,9 @@ OUT_OF_LINE int send_error(struct xdp_md* ctx, struct packet* p, _Bool is_to_tar
   const struct mr_listener* listener = p->listener;
   if (is_to_target ? target == 0 : listener == 0) return drop(p, MR_DROP_ICMP);
   const struct mr_addr* addr = is_to_target ? &target->addr : &listener->vip_addr;
-  const uint16_t port_be = is_to_target ? target->port_be : listener->port_be;
+  const uint16_t port_be = is_to_target
+                               ? mr_target_port_be_of(target->port_be, p->destination_port_be)
+                               : vip_port_be_of(p, listener);
   if (nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
   uint8_t* frame = packet_start(ctx);
   if (!has_room(frame, MR_ETH_BYTES + MR_IPV4_BYTES, packet_end(ctx))) {
@@ -184,7 +186,7 @@ OUT_OF_LINE int pass_to_target(struct xdp_md* ctx, struct packet* p) {
   p->client = p->source;
   p->client_port_protocol = p->source_port_be | (uint32_t)p->protocol << 16;
   p->hash = flow_hash(p->client, p->client_port_protocol);
-  ask_about(p, p->source, 0, listener->id);
+  ask_about(p, p->source, 0);
   const uint32_t index = find_asked(p->cpu_index);
   struct mr_flow_record* flow = index == NO_RECORD ? 0 : record_at(index);
   if (flow != 0 && !load_target(p, flow)) p->target = 0;
@@ -198,7 +200,7 @@ OUT_OF_LINE int pass_to_target(struct xdp_md* ctx, struct packet* p) {
     if (target->next_hop.nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
     const uint32_t outer_bytes =
         mr_encapsulates(target->forwarding)
-            ? mr_outer_bytes(target->forwarding, target->outer_version == 4)
+            ? mr_outer_bytes(target->forwarding, target->variant == MR_VARIANT_OUTER_V4)
             : 0;
     // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
     if (p->ip_bytes > mr_inner_mtu(target->mtu, outer_bytes)) return drop(p, MR_DROP_TOO_BIG);
@@ -216,7 +218,7 @@ OUT_OF_LINE int pass_to_client(struct xdp_md* ctx, struct packet* p) {
   p->client = p->destination;
   p->client_port_protocol = p->destination_port_be | (uint32_t)p->protocol << 16;
   p->hash = flow_hash(p->client, p->client_port_protocol);
-  ask_about(p, p->source, p->source_port_be, 0);
+  ask_about(p, p->source, p->source_port_be);
   const uint32_t best = best_of_shared(p->cpu_index, 0);
   struct mr_flow_record* flow = best == NO_RECORD ? 0 : record_at(best);
   p->listener = flow == 0 ? 0 : load_listener(p, flow);
@@ -235,10 +237,7 @@ OUT_OF_LINE int pass_error(struct xdp_md* ctx, struct packet* p) {
   const _Bool has_source = (from_low | from_high) != 0;
   if (!(p->is_v4 ? answer_quoted(ctx, p, 1) : answer_quoted(ctx, p, 0))) return NOT_OURS;
   p->target = 0;
-  p->listener_slot = find_listener_slot(p->root_index, p->destination.low, p->destination.high,
-                                        p->destination_port_be, p->protocol);
-  p->listener = listener_at(p->root, p->listener_slot);
-  if (p->listener != 0 && p->listener->id == 0) p->listener = 0;
+  find_listener_by_call(p);
   if (p->listener != 0) {
     const _Bool is_forged = !has_source || is_no_client(p, from_low, from_high);
     return is_forged ? drop(p, MR_DROP_MARTIAN) : pass_to_target(ctx, p);

@@ -43,6 +43,11 @@ INLINE uint32_t deltas_in(const struct mr_flow_record* flow) {
   return *(const volatile uint32_t*)&flow->ip_checksum_delta;
 }
 
+// {slot, asked port, id} of a flow's listener. Volatile for the same reason.
+INLINE uint64_t listener_word_of(const struct mr_flow_record* flow) {
+  return *(const volatile uint64_t*)&flow->listener_slot;
+}
+
 INLINE uint32_t flow_hash(struct addr_words addr, uint32_t port_protocol) {
   return mr_xdp_flow_hash(&control, addr.low, addr.high, port_protocol);
 }
@@ -67,11 +72,11 @@ INLINE void fetch_record(struct packet* p) {
   if (flow != 0) *((volatile uint8_t*)&flow->target_slot + 3) = 0;
 }
 
-// The flow of the packet's client to `listener_id`, or null. If it is null, p->has_sibling says
+// The flow of the packet's client to p->listener, or null. If it is null, p->has_sibling says
 // whether the client's port has a flow to another listener. Another CPU may enter another flow in
 // the record's place. So what is read of the flow holds only if its state word is still p->word
 // afterwards.
-INLINE struct mr_flow_record* find_to_listener(struct packet* p, uint32_t listener_id) {
+INLINE struct mr_flow_record* find_to_listener(struct packet* p) {
   p->has_sibling = 0;
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {
@@ -80,7 +85,7 @@ INLINE struct mr_flow_record* find_to_listener(struct packet* p, uint32_t listen
     const uint32_t word = load_state_word(flow);
     if (is_of_client(p, flow, word)) {
       p->word = word;
-      if (flow->listener_id == listener_id) return flow;
+      if (listener_word_of(flow) == p->listener_word) return flow;
       p->has_sibling = 1;
     }
     if (word == 0) return 0;
@@ -96,7 +101,18 @@ INLINE _Bool is_reply_of(const struct packet* p, struct mr_flow_record* flow, ui
          is_same_addr(words_at(target->addr.bytes), p->source);
 }
 
-// The first flow that a reply may belong to, or null. p->word is set likewise.
+// Likewise, also if the target takes any port.
+INLINE _Bool is_any_reply_of(const struct packet* p, struct mr_flow_record* flow, uint32_t word) {
+  if (!is_of_client(p, flow, word)) return 0;
+  const struct mr_target* target = target_at(p->root, flow->target_slot);
+  return target != 0 && target->id == flow->target_id &&
+         is_same_addr(words_at(target->addr.bytes), p->source) &&
+         target_port_be(p->root_index, flow->target_slot, listener_word_of(flow)) ==
+             p->source_port_be;
+}
+
+// The first flow that a reply may belong to, or null; null also if the flow's target takes any
+// port. p->word is set likewise.
 INLINE struct mr_flow_record* find_from_target(struct packet* p) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {

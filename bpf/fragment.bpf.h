@@ -70,11 +70,9 @@ INLINE _Bool read_fragment(struct xdp_md* ctx, const struct packet* p, struct fr
 }
 
 // Whether later fragments go another way than those whose first one was not seen.
-INLINE _Bool is_worth_knowing(const struct packet* p) {
-  const uint32_t slot = find_listener_slot(p->root_index, p->destination.low, p->destination.high,
-                                           p->destination_port_be, MR_PROTOCOL_UDP);
-  const struct mr_listener* listener = listener_at(p->root, slot);
-  if (listener != 0 && listener->id != 0) return 1;
+INLINE _Bool is_worth_knowing(struct packet* p) {
+  find_listener_by_call(p);
+  if (p->listener != 0) return 1;
   const uint32_t vip_flags = find_vip_flags(p->root_index, p->destination);
   if (vip_flags != MR_TABLE_EMPTY) return (vip_flags & MR_VIP_PUNTS) != 0;
   return has_target(p, p->source, p->source_port_be, MR_PROTOCOL_UDP);
@@ -155,7 +153,9 @@ OUT_OF_LINE int translate_fragment(struct xdp_md* ctx, const struct packet* p, _
   const struct mr_target* target = p->target;
   if (is_source ? listener == 0 : target == 0) return 0;  // for the verifier
   const struct mr_addr* addr = is_source ? &listener->vip_addr : &target->addr;
-  const uint16_t port_be = is_source ? listener->port_be : target->port_be;
+  const uint16_t port_be = is_source
+                               ? vip_port_be_of(p, listener)
+                               : mr_target_port_be_of(target->port_be, p->destination_port_be);
   if (!read_fragment(ctx, p, &fragment)) return 0;
   const uint16_t ip_delta = is_source ? mr_negated_delta(p->ip_delta) : p->ip_delta;
   const uint16_t l4_delta = is_source ? mr_negated_delta(p->l4_delta) : p->l4_delta;
@@ -188,7 +188,7 @@ OUT_OF_LINE int send_fragment_to_target(struct xdp_md* ctx, struct packet* p) {
   if (target->next_hop.nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
   const uint8_t forwarding = target->forwarding;
   const _Bool encapsulates = mr_encapsulates(forwarding);
-  const _Bool outer_is_v4 = target->outer_version == 4;
+  const _Bool outer_is_v4 = target->variant == MR_VARIANT_OUTER_V4;
   const struct mr_addr* source =
       outer_is_v4 ? &p->root->encap_source_v4.addr : &p->root->encap_source_v6.addr;
   if (encapsulates && (load64(source->bytes) | load64(source->bytes + 8)) == 0) {
@@ -207,7 +207,7 @@ OUT_OF_LINE int send_fragment_to_target(struct xdp_md* ctx, struct packet* p) {
   } else if (forwarding == MR_FORWARDING_GUE && !outer_is_v4) {
     done = encapsulate_summed(ctx, p);
   } else if (outer_is_v4 != p->is_v4) {
-    done = encapsulate_across(ctx, p);
+    done = send_by_variant(ctx, p);
   } else {
     done = encapsulate_by_mode(ctx, p, target, outer_is_v4, outer_is_v4);
   }
@@ -220,7 +220,7 @@ INLINE int fragment_to_target(struct xdp_md* ctx, struct packet* p, uint64_t las
   p->client_port_protocol = p->source_port_be | (uint32_t)MR_PROTOCOL_UDP << 16;
   p->hash = flow_hash(p->client, p->client_port_protocol);
   p->has_sibling = 1;  // perhaps
-  ask_about(p, p->source, 0, p->listener->id);
+  ask_about(p, p->source, 0);
   const uint32_t index = find_asked(p->cpu_index);
   struct mr_flow_record* flow = index == NO_RECORD ? 0 : record_at(index);
   const int done = forward_in_doubt(ctx, p, flow, last_hop);
@@ -254,12 +254,12 @@ INLINE int fragment_to_client(struct xdp_md* ctx, struct packet* p) {
   p->client = p->destination;
   p->client_port_protocol = p->destination_port_be | (uint32_t)MR_PROTOCOL_UDP << 16;
   p->hash = flow_hash(p->client, p->client_port_protocol);
-  ask_about(p, p->source, p->source_port_be, 0);
+  ask_about(p, p->source, p->source_port_be);
   const uint32_t best = best_of_shared(p->cpu_index, 0);
   struct mr_flow_record* flow = best == NO_RECORD ? 0 : record_at(best);
   if (flow != 0) {
     p->word = load_state_word(flow);
-    if (!is_reply_of(p, flow, p->word)) flow = 0;
+    if (!is_any_reply_of(p, flow, p->word)) flow = 0;
   }
   const int done = reply_in_doubt(ctx, p, flow);
   if (done == UNSERVED) return handle_unserved(ctx, p);
@@ -268,10 +268,7 @@ INLINE int fragment_to_client(struct xdp_md* ctx, struct packet* p) {
 
 // A fragment with its ports.
 INLINE int pass_fragment(struct xdp_md* ctx, struct packet* p, uint64_t last_hop) {
-  p->listener_slot = find_listener_slot(p->root_index, p->destination.low, p->destination.high,
-                                        p->destination_port_be, MR_PROTOCOL_UDP);
-  const struct mr_listener* listener = listener_at(p->root, p->listener_slot);
-  p->listener = listener != 0 && listener->id != 0 ? listener : 0;
+  find_listener_by_call(p);
   if (p->listener != 0) return fragment_to_target(ctx, p, last_hop);
   return fragment_to_client(ctx, p);
 }

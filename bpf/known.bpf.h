@@ -93,7 +93,8 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
   // The record changed again and again, or is another flow's by now. A flow is looked for or made
   // anew.
   const _Bool is_other = (!load_target(p, flow) && !load_target(p, flow)) ||
-                         !is_of_client(p, flow, p->word) || flow->listener_id != p->listener->id;
+                         !is_of_client(p, flow, p->word) ||
+                         listener_word_of(flow) != p->listener_word;
   const uint32_t word = p->word;
   const struct mr_target* target = p->target;
   const int what = is_other ? (int)MR_REVISIT_START_OVER : what_becomes(p, flow);

@@ -42,14 +42,17 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
     return drop_by_call(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   }
   if (UNLIKELY(target->next_hop.nic >= control.nic_count)) return drop_by_call(p, MR_DROP_NO_NIC);
-  const uint8_t forwarding = target->forwarding;
+  const uint16_t how = load16(&target->forwarding);  // and the variant
+  const uint8_t forwarding = (uint8_t)how;
   if (UNLIKELY(p->ip_bytes > target->mtu) && !mr_encapsulates(forwarding) &&
       control.has_merged_frames == 0) {
     return refuse_size(ctx, p, forwarding, target->mtu);
   }
-  if (mr_translates(forwarding)) return translate_to_target(ctx, p, target, is_v4);
-  if (forwarding == MR_FORWARDING_DSR) return redirect_to_target(ctx, p, target);
-  if (UNLIKELY(target->outer_version != (is_v4 ? 4 : 6))) return encapsulate_across(ctx, p);
+  if (how == MR_FORWARDING_NAT) return translate_to_target(ctx, p, target, is_v4);
+  if (how == MR_FORWARDING_DSR) return redirect_to_target(ctx, p, target);
+  if (UNLIKELY(target->variant != (is_v4 ? MR_VARIANT_OUTER_V4 : MR_VARIANT_OUTER_V6))) {
+    return send_by_variant(ctx, p);
+  }
   return encapsulate_by_mode(ctx, p, target, is_v4, is_v4);
 }
 
@@ -59,7 +62,7 @@ INLINE int find_target(struct xdp_md* ctx, struct packet* p, uint64_t last_hop) 
   p->client_port_protocol = p->source_port_be | (uint32_t)p->protocol << 16;
   p->hash = flow_hash(p->client, p->client_port_protocol);
   const _Bool is_syn = (p->tcp_flags & MR_TCP_SYN) != 0;
-  struct mr_flow_record* flow = is_syn ? 0 : find_to_listener(p, p->listener->id);
+  struct mr_flow_record* flow = is_syn ? 0 : find_to_listener(p);
   if (UNLIKELY(flow == 0)) return forward_in_doubt(ctx, p, 0, last_hop);
   p->target_slot = *(volatile uint32_t*)&flow->target_slot;
   const uint32_t target_id = *(volatile uint32_t*)&flow->target_id;
@@ -88,14 +91,14 @@ INLINE int find_target(struct xdp_md* ctx, struct packet* p, uint64_t last_hop) 
 // ---- towards a client
 
 INLINE int send_to_client(struct xdp_md* ctx, struct packet* p, const struct mr_listener* listener,
-                          struct mr_flow_record* flow, _Bool is_v4) {
+                          uint16_t vip_port_be, struct mr_flow_record* flow, _Bool is_v4) {
   uint8_t mac[8];
   const uint64_t hop = client_hop(p, is_v4);
   if (hop == NO_HOP) return drop_by_call(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   store64(mac, hop);
   const uint8_t nic = (uint8_t)(hop >> LAST_HOP_NIC_SHIFT);
   if (nic >= control.nic_count) return drop_by_call(p, MR_DROP_NO_NIC);
-  return translate_to_client(ctx, p, listener, flow, mac, nic, is_v4);
+  return translate_to_client(ctx, p, listener, vip_port_be, flow, mac, nic, is_v4);
 }
 
 // A packet to no listener. It is a target's reply to a client if a flow says so.
@@ -108,19 +111,19 @@ INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) 
     const uint32_t state = p->word >> STATE_SHIFT;
     const _Bool is_settled = state == mr_settled_state(p->protocol, p->tcp_flags);
     const uint32_t flags = flow->flags & (MR_FLOW_CONFIRMED | MR_FLOW_SHARED);
-    const struct mr_listener* listener = load_listener(p, flow);
+    const struct mr_listener* listener = load_exact_listener(p, flow);
     if (LIKELY(listener != 0 && is_settled && flags == MR_FLOW_CONFIRMED &&
                !is_silent(p, flow, timeout_of_settled(listener, state)) &&
                load_state_word(flow) == p->word)) {
       count(p->cpu, MR_COUNTER_FLOW_HITS);
       account(p, flow);
-      return send_to_client(ctx, p, listener, flow, is_v4);
+      return send_to_client(ctx, p, listener, listener->port_be, flow, is_v4);
     }
   }
   const int done = reply_in_doubt(ctx, p, flow);
   if (done == UNSERVED) return handle_unserved(ctx, p);
   if (done != SEND_TO_TARGET || p->listener == 0) return done;
-  return send_to_client(ctx, p, p->listener, p->known_flow, is_v4);
+  return send_to_client(ctx, p, p->listener, vip_port_be_of(p, p->listener), p->known_flow, is_v4);
 }
 
 // ---- every packet

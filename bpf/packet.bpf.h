@@ -9,6 +9,7 @@
 #include "bpf/maps.bpf.h"
 #include "dataplane/rules/address_rule.h"
 #include "dataplane/rules/header_rule.h"
+#include "dataplane/rules/port_rule.h"
 
 INLINE uint32_t l4_offset(_Bool is_v4) {
   return MR_ETH_BYTES + (is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
@@ -78,8 +79,8 @@ struct packet {
   // Where a packet to a VIP goes.
   const struct mr_target* target;
   uint32_t target_slot;
-  uint32_t listener_slot;
   const struct mr_listener* listener;
+  uint64_t listener_word;  // {slot, port if the listener has several, id}, as in a record
   struct mr_flow_record* known_flow;  // of this client to this listener, see start_flow()
   uint16_t ip_delta;                  // first of two that are read and written as one word
   uint16_t l4_delta;
@@ -89,8 +90,17 @@ struct packet {
 };
 INLINE uint32_t* deltas_of(struct packet* p) { return (uint32_t*)&p->ip_delta; }
 
-// This CPU's counters of a listener or target; null when it is not counted one by one.
-INLINE struct mr_listener_stats* listener_stats_of(uint32_t cpu_index, uint32_t slot) {
+INLINE uint16_t asked_port_be_of(uint64_t listener_word) { return (uint16_t)(listener_word >> 16); }
+INLINE uint32_t listener_id_of(uint64_t listener_word) { return (uint32_t)(listener_word >> 32); }
+// The port of the VIP that the packet's flow is to.
+INLINE uint16_t vip_port_be_of(const struct packet* p, const struct mr_listener* listener) {
+  return mr_vip_port_be_of(asked_port_be_of(p->listener_word), listener->port_be);
+}
+
+// This CPU's counters of a listener or target; null when it is not counted one by one. Of a
+// listener the word of a flow will do for the slot.
+INLINE struct mr_listener_stats* listener_stats_of(uint32_t cpu_index, uint64_t listener_word) {
+  const uint32_t slot = (uint16_t)listener_word;
   if (slot >= control.listener_slots) return 0;
   const uint32_t index = cpu_index * control.listener_slots + slot;
   return bpf_map_lookup_elem(&listener_stats, &index);

@@ -11,11 +11,21 @@
 // The listener of a flow, or null when it no longer exists. Also reads what a reply needs of the
 // flow.
 INLINE const struct mr_listener* load_listener(struct packet* p, struct mr_flow_record* flow) {
-  const struct mr_listener* listener = listener_at(p->root, read32(&flow->listener_slot));
-  const uint32_t listener_id = read32(&flow->listener_id);
+  p->listener_word = listener_word_of(flow);
+  const struct mr_listener* listener = listener_at(p->root, (uint16_t)p->listener_word);
   *deltas_of(p) = deltas_in(flow);
   p->last_hop = read16(&flow->last_hop);
-  return listener != 0 && listener->id == listener_id ? listener : 0;
+  return listener != 0 && listener->id == listener_id_of(p->listener_word) ? listener : 0;
+}
+
+// Likewise, but null if it has several ports.
+INLINE const struct mr_listener* load_exact_listener(struct packet* p,
+                                                     struct mr_flow_record* flow) {
+  const struct mr_listener* listener = listener_at(p->root, read16(&flow->listener_slot));
+  const uint64_t word = listener_word_of(flow);
+  *deltas_of(p) = deltas_in(flow);
+  p->last_hop = read16(&flow->last_hop);
+  return listener != 0 && load64(&listener->slot) == word ? listener : 0;
 }
 
 // The neighbour to send a client's packets to: its MAC address, then the nic, then bits that do not
@@ -88,6 +98,9 @@ OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
   if (listener == 0 || listener->id == 0 || target->id == 0) return leave(p, is_error);
   if (!is_error) count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
   p->listener = listener;
+  // The port of the target is the one that was asked for where that is not the listener's only one.
+  p->listener_word = load64(&listener->slot);
+  if (target->port_be == 0) p->listener_word |= (uint64_t)p->source_port_be << 16;
   p->target = target;
   p->last_hop = 0;
   set_deltas(p, listener, target);
@@ -98,7 +111,7 @@ OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
 OUT_OF_LINE _Bool move_orphan(struct packet* p, struct mr_flow_record* flow,
                               const struct mr_listener* listener) {
   if (flow == 0 || listener == 0) return 0;
-  p->listener_slot = flow->listener_slot;
+  p->listener_word = listener_word_of(flow);
   const uint32_t target_slot = (uint32_t)choose_for(p, 0);
   const struct mr_target* target = target_at(p->root, target_slot);
   if (target == 0 || target_slot == flow->target_slot) return 0;
@@ -140,15 +153,15 @@ INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
 // verdict, UNSERVED, or SEND_TO_TARGET with p->listener set: it goes to the client. Then
 // p->known_flow is its flow, if it has one.
 OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
-  if (flow == 0) return judge_flowless(p, 0);
-  if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {
-    ask_about(p, p->source, p->source_port_be, 0);
+  if (flow == 0 && p->root->any_port_targets == 0) return judge_flowless(p, 0);
+  if (flow == 0 || (flags_of(flow) & MR_FLOW_SHARED) != 0) {
+    ask_about(p, p->source, p->source_port_be);
     const _Bool opens = (p->tcp_flags & MR_TCP_SYN) != 0;
     const uint32_t best = best_of_shared(p->cpu_index, opens);
     flow = best == NO_RECORD ? 0 : record_at(best);
     if (flow == 0) return judge_flowless(p, 0);
     p->word = load_state_word(flow);
-    if (!is_reply_of(p, flow, p->word)) return judge_flowless(p, 0);
+    if (!is_any_reply_of(p, flow, p->word)) return judge_flowless(p, 0);
   }
   p->listener = load_listener(p, flow);
   if (p->listener == 0) return judge_flowless(p, 0);
@@ -156,7 +169,7 @@ OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_fl
   const _Bool is_tcp = p->protocol == MR_PROTOCOL_TCP;
   expire_if_idle(p, flow, p->listener, p->word);
   const uint32_t now = load_state_word(flow);
-  if (!is_reply_of(p, flow, now)) return judge_flowless(p, 0);  // another CPU has ended it
+  if (!is_any_reply_of(p, flow, now)) return judge_flowless(p, 0);  // another CPU has ended it
   p->word = now;
   if (now >> STATE_SHIFT == MR_FLOW_EXPIRED) {
     return is_tcp ? end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT) : judge_flowless(p, 0);

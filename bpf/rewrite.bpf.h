@@ -258,25 +258,44 @@ INLINE int encapsulate_by_mode(struct xdp_md* ctx, struct packet* p, const struc
   return encapsulate_to_target(ctx, p, target, outer);
 }
 
-// To p->target, whose address is of another family than the VIP.
-OUT_OF_LINE int encapsulate_across(struct xdp_md* ctx, struct packet* p) {
+INLINE int translate_addr_to_target(struct xdp_md* ctx, struct packet* p,
+                                    const struct mr_target* target) {
+  uint8_t* frame = packet_start(ctx);
+  const uint8_t* end = packet_end(ctx);
+  uint8_t* l4 = frame + l4_offset(p->is_v4);
+  if (!has_room(l4, MR_UDP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
+  if (hops_left(frame, p->is_v4) < 2) return answer_expired(ctx, p);
+  if (p->is_v4) {
+    rewrite_ip(frame + MR_ETH_BYTES, 1, 0, &target->addr, p->ip_delta);
+  } else {
+    rewrite_ip(frame + MR_ETH_BYTES, 0, 0, &target->addr, p->ip_delta);
+  }
+  update_l4_checksum(l4, end, p->protocol, p->l4_delta, 0);
+  write_link_header(frame, target->next_hop.mac, nic_mac(target->next_hop.nic));
+  return forward(p, target->next_hop.nic, p->frame_bytes);
+}
+
+// To p->target, whose address is of another family than the VIP, or which takes any port.
+OUT_OF_LINE int send_by_variant(struct xdp_md* ctx, struct packet* p) {
   const struct mr_target* target = p->target;
   if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
+  if (target->variant == MR_VARIANT_ANY_PORT) return translate_addr_to_target(ctx, p, target);
   return p->is_v4 ? encapsulate_by_mode(ctx, p, target, 1, 0)
                   : encapsulate_by_mode(ctx, p, target, 0, 1);
 }
 
 // `flow`: null if it has no record.
 INLINE int translate_to_client(struct xdp_md* ctx, struct packet* p,
-                               const struct mr_listener* listener, struct mr_flow_record* flow,
-                               const uint8_t* mac, uint8_t nic, _Bool is_v4) {
+                               const struct mr_listener* listener, uint16_t vip_port_be,
+                               struct mr_flow_record* flow, const uint8_t* mac, uint8_t nic,
+                               _Bool is_v4) {
   uint8_t* frame = packet_start(ctx);
   const uint8_t* end = packet_end(ctx);
   uint8_t* l4 = frame + l4_offset(is_v4);
   if (!has_room(l4, MR_UDP_BYTES, end)) return drop_by_call(p, MR_DROP_BAD_L4);
   if (UNLIKELY(hops_left(frame, is_v4) < 2)) return answer_expired(ctx, p);
   rewrite_ip(frame + MR_ETH_BYTES, is_v4, 1, &listener->vip_addr, mr_negated_delta(p->ip_delta));
-  store16(l4 + MR_L4_SOURCE_PORT, listener->port_be);
+  store16(l4 + MR_L4_SOURCE_PORT, vip_port_be);
   update_l4_checksum(l4, end, p->protocol, mr_negated_delta(p->l4_delta), flow);
   write_link_header(frame, mac, nic_mac(nic));
   return forward(p, nic, p->frame_bytes);

@@ -13,18 +13,17 @@
 struct query {
   struct addr_words client;
   struct addr_words target;
+  uint64_t listener_word;
   uint32_t client_port_protocol;
   uint32_t hash;
   uint32_t tick;
   uint32_t root_index;
   uint32_t target_port_be;
-  uint32_t listener_id;
 };
 _Static_assert(sizeof(struct query) <= sizeof(((struct mr_xdp_cpu*)0)->scratch), "fits");
 
 // Asks about the flows of the packet's client to the target with this address and port.
-INLINE void ask_about(struct packet* p, struct addr_words target, uint16_t port_be,
-                      uint32_t listener_id) {
+INLINE void ask_about(struct packet* p, struct addr_words target, uint16_t port_be) {
   struct query* query = (struct query*)p->cpu->scratch;
   query->client = p->client;
   query->target = target;
@@ -33,7 +32,7 @@ INLINE void ask_about(struct packet* p, struct addr_words target, uint16_t port_
   query->tick = p->tick;
   query->root_index = p->root_index;
   query->target_port_be = port_be;
-  query->listener_id = listener_id;
+  query->listener_word = p->listener_word;
 }
 
 INLINE _Bool is_of_query(const struct query* query, struct mr_flow_record* flow, uint32_t word) {
@@ -49,12 +48,14 @@ INLINE _Bool is_sibling(const struct query* query, struct mr_flow_record* flow, 
   const struct mr_target* target = target_at(root, flow->target_slot);
   return target != 0 &&
          ((load64(target->addr.bytes) ^ query->target.low) |
-          (load64(target->addr.bytes + 8) ^ query->target.high) | (target->id ^ flow->target_id) |
-          (target->port_be ^ query->target_port_be)) == 0;
+          (load64(target->addr.bytes + 8) ^ query->target.high) | (target->id ^ flow->target_id)) ==
+             0 &&
+         target_port_be(query->root_index, flow->target_slot, listener_word_of(flow)) ==
+             query->target_port_be;
 }
 
 // Marks the flows through other listeners: they lead to the same target as the flow through
-// `listener_id`, which the client has just used. Nonzero if there are any.
+// query->listener_word, which the client has just used. Nonzero if there are any.
 VERIFIED_ONCE int mark_siblings(uint32_t cpu_index) {
   struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
   if (cpu == 0) return 0;
@@ -66,7 +67,8 @@ VERIFIED_ONCE int mark_siblings(uint32_t cpu_index) {
     if (flow == 0) break;
     const uint32_t word = load_state_word(flow);
     if (word == 0) break;
-    if (flow->listener_id == query->listener_id || !is_sibling(query, flow, word)) continue;
+    if (listener_word_of(flow) == query->listener_word) continue;
+    if (!is_sibling(query, flow, word)) continue;
     clear_flags(flow, MR_FLOW_ASKED);
     set_flags(flow, MR_FLOW_SHARED);
     found = 1;
@@ -78,7 +80,7 @@ enum {
   NO_RECORD = 0xffffffffu,
 };
 
-// The index of the client's flow to query->listener_id, or NO_RECORD.
+// The index of the client's flow to query->listener_word, or NO_RECORD.
 VERIFIED_ONCE uint32_t find_asked(uint32_t cpu_index) {
   struct mr_xdp_cpu* cpu = bpf_map_lookup_elem(&cpus, &cpu_index);
   if (cpu == 0) return NO_RECORD;
@@ -89,7 +91,7 @@ VERIFIED_ONCE uint32_t find_asked(uint32_t cpu_index) {
     if (flow == 0) break;
     const uint32_t word = load_state_word(flow);
     if (word == 0) break;
-    if (is_of_query(query, flow, word) && flow->listener_id == query->listener_id) {
+    if (is_of_query(query, flow, word) && listener_word_of(flow) == query->listener_word) {
       return (query->hash + probe) & control.flow_mask;
     }
   }

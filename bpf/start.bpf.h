@@ -19,9 +19,10 @@ enum {
 // What translation adds to both checksums, for p->listener and p->target.
 INLINE void set_deltas(struct packet* p, const struct mr_listener* listener,
                        const struct mr_target* target) {
+  const uint16_t vip_port_be = vip_port_be_of(p, listener);
   const struct mr_nat_deltas deltas =
-      mr_nat_deltas_of(sum_of_addr(&listener->vip_addr), listener->port_be,
-                       sum_of_addr(&target->addr), target->port_be);
+      mr_nat_deltas_of(sum_of_addr(&listener->vip_addr), vip_port_be, sum_of_addr(&target->addr),
+                       mr_target_port_be_of(target->port_be, vip_port_be));
   p->ip_delta = deltas.ip;
   p->l4_delta = deltas.l4;
 }
@@ -52,11 +53,10 @@ INLINE int forward_untracked(struct packet* p, _Bool is_refused) {
 }
 
 // Takes one from the budget of this millisecond.
-INLINE struct mr_flow_record* claim_for(struct packet* p, const struct mr_listener* listener,
-                                        uint32_t state) {
+INLINE struct mr_flow_record* claim_for(struct packet* p, uint32_t state) {
   const _Bool is_in_the_middle = state == MR_FLOW_ESTABLISHED || state == MR_FLOW_CLOSING;
   if (!take(p, &p->cpu->inserts_left)) return 0;
-  return claim(p, listener->id, is_in_the_middle ? MR_XDP_PROBE_MAX : MR_XDP_PROBE_UNCONFIRMED_MAX);
+  return claim(p, is_in_the_middle ? MR_XDP_PROBE_MAX : MR_XDP_PROBE_UNCONFIRMED_MAX);
 }
 
 // Another CPU has entered the flow since it was looked for. It is one flow, so the packet goes to
@@ -85,7 +85,8 @@ INLINE _Bool join_flow(struct packet* p, struct mr_flow_record* flow) {
 OUT_OF_LINE int claim_replies(struct packet* p, struct mr_flow_record* flow) {
   const struct mr_target* target = p->target;
   if (flow == 0 || target == 0 || p->listener == 0) return 0;
-  ask_about(p, words_at(target->addr.bytes), target->port_be, p->listener->id);
+  ask_about(p, words_at(target->addr.bytes),
+            mr_target_port_be_of(target->port_be, vip_port_be_of(p, p->listener)));
   const _Bool is_shared = mark_siblings(p->cpu_index) != 0;
   clear_flags(flow, MR_FLOW_SHARED | MR_FLOW_ASKED);
   if (is_shared) set_flags(flow, MR_FLOW_SHARED | MR_FLOW_ASKED);
@@ -95,7 +96,7 @@ OUT_OF_LINE int claim_replies(struct packet* p, struct mr_flow_record* flow) {
 INLINE void count_new_flow(struct packet* p, uint64_t choice) {
   count(p->cpu, MR_COUNTER_FLOW_INSERTED);
   if ((choice & IS_ORPHAN) != 0) count(p->cpu, MR_COUNTER_ORPHANS_TO_PREV);
-  struct mr_listener_stats* stats = listener_stats_of(p->cpu_index, p->listener_slot);
+  struct mr_listener_stats* stats = listener_stats_of(p->cpu_index, p->listener_word);
   if (stats == 0) return;
   stats->new_flows += 1;
   if ((choice & FAILS_OPEN) != 0) stats->unhealthy_routing_flows += 1;
@@ -117,13 +118,13 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
   if (may_be_known) fetch_record(p);
   const uint64_t choice = choose_for(p, mr_may_be_orphan(p->protocol, p->tcp_flags));
   if (may_be_known) {
-    p->known_flow = find_to_listener(p, listener->id);
+    p->known_flow = find_to_listener(p);
     if (p->known_flow != 0) return REVISIT;
   }
   if (is_no_client(p, p->source.low, p->source.high)) return drop(p, MR_DROP_MARTIAN);
   const struct mr_target* target = target_at(p->root, (uint32_t)choice);
   if (target == 0) {
-    struct mr_listener_stats* stats = listener_stats_of(p->cpu_index, p->listener_slot);
+    struct mr_listener_stats* stats = listener_stats_of(p->cpu_index, p->listener_word);
     if (stats != 0) stats->rejected_flows += 1;
     return drop(p, MR_DROP_NO_TARGET);
   }
@@ -138,13 +139,12 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
   const _Bool has_replies = mr_sees_replies(target->forwarding);
   const uint32_t state = mr_first_state(p->protocol, p->tcp_flags, has_replies);
   p->known_flow = 0;
-  struct mr_flow_record* flow = is_worth_tracking ? claim_for(p, listener, state) : 0;
+  struct mr_flow_record* flow = is_worth_tracking ? claim_for(p, state) : 0;
   if (flow == 0) {
     if (p->known_flow != 0 && join_flow(p, p->known_flow)) return SEND_TO_TARGET;
     return forward_untracked(p, is_worth_tracking);
   }
-  flow->listener_slot = p->listener_slot;
-  flow->listener_id = listener->id;
+  store64(&flow->listener_slot, p->listener_word);
   const uint32_t flags = mr_first_flags(state, (choice & IS_ORPHAN) != 0);
   *flags_word(flow) = learn_last_hop(p, last_hop) | flags << FLAGS_SHIFT;
   bind_flow(p, flow);

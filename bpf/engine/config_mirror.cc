@@ -161,6 +161,7 @@ bool ConfigMirror::write(const core::ConfigView& view, Blocks& blocks, mr_xdp_ro
   root.encap_source_v6 = image.encap_source_v6;
   std::ranges::copy(image.nic_addrs, root.nic_addrs);
   root.base_line = 0;
+  root.any_port_targets = image.any_port_targets;
   return true;
 }
 

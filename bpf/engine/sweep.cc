@@ -201,7 +201,8 @@ bool Sweep::is_double(std::uint32_t index, const mr_flow_record& flow, StateWord
     mr_flow_record& other = maps_.flows[(first + probe) & mask];
     const StateWord other_word = load_state(other);
     if ((other_word.word & 0xffffffu) == key && other_word.state() < MR_FLOW_STATE_COUNT &&
-        other.listener_id == flow.listener_id && core::words_of(other.client_addr) == addr) {
+        core::listener_word_of(other) == core::listener_word_of(flow) &&
+        core::words_of(other.client_addr) == addr) {
       return true;
     }
   }

@@ -45,6 +45,7 @@ class Explanation {
  private:
   void decide();
   void explain_engine();
+  [[nodiscard]] const mr_listener* find_listener() const;
   void decide_without_listener(std::uint32_t vip_flags);
   void decide_in_group(const mr_listener& listener);
   [[nodiscard]] mr_source_fault source_fault() const;
@@ -125,13 +126,21 @@ void Explanation::decide() {
     return say(question_.vip.to_string() +
                " is not a VIP: its packets go to the kernel (see `millrace listeners`)");
   }
+  const mr_listener* listener = find_listener();
+  if (listener == nullptr) return decide_without_listener(vip_entry->slot);
+  decide_in_group(*listener);
+}
+
+const mr_listener* Explanation::find_listener() const {
+  const mr_addr& vip = question_.vip.addr;
+  const auto protocol = static_cast<std::uint8_t>(question_.protocol);
   const auto* entry =
-      core::find_entry(config_.listener_table, vip, core::to_be16(question_.vip_port),
-                       static_cast<std::uint8_t>(question_.protocol));
-  if (entry == nullptr || entry->slot >= config_.listeners.size()) {
-    return decide_without_listener(vip_entry->slot);
+      core::find_entry(config_.listener_table, vip, core::to_be16(question_.vip_port), protocol);
+  if (entry != nullptr) {
+    return entry->slot < config_.listeners.size() ? &config_.listeners[entry->slot] : nullptr;
   }
-  decide_in_group(config_.listeners[entry->slot]);
+  entry = core::find_entry(config_.listener_table, vip, 0, mr_ranges_of(protocol));
+  return core::listener_in_ranges(config_, entry, question_.vip_port);
 }
 
 // `vip_flags`: enum mr_vip_flag
@@ -169,8 +178,7 @@ std::string Explanation::listeners_of_vip() const {
   std::vector<std::string> texts;
   for (const ListenerSnapshot& listener : snapshot_.listeners) {
     if (!(listener.vip == question_.vip)) continue;
-    texts.push_back(std::string(to_string(listener.protocol)) + " " +
-                    std::to_string(listener.port));
+    texts.push_back(std::string(to_string(listener.protocol)) + " " + listener.ports.to_string());
   }
   return some_of({texts.begin(), texts.end()});
 }
@@ -192,7 +200,8 @@ void Explanation::decide_in_group(const mr_listener& listener) {
     drop(MR_DROP_NO_TARGET, "target group " + group_text + " has no target that may get flows");
   } else {
     const mr_flow_tuple flow =
-        mr_selection_tuple(&question_.client.addr, core::to_be16(question_.client_port), &listener);
+        mr_selection_tuple(&question_.client.addr, core::to_be16(question_.client_port), &listener,
+                           core::to_be16(question_.vip_port));
     const std::uint64_t hash = mr_selection_hash(&config_.image->selection_key, &flow);
     const std::uint32_t index = mr_slot_of_hash(hash, group.table_slots);
     result_["selection_hash"] = hex_text(hash);

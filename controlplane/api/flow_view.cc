@@ -16,18 +16,30 @@ bool admits(const std::optional<T>& wanted, const T& value) {
   return !wanted || *wanted == value;
 }
 
+std::uint16_t vip_port_of(const mr_flow_record& record, const ListenerSnapshot& listener) {
+  return record.vip_port_be != 0 ? core::from_be16(record.vip_port_be) : listener.ports.first;
+}
+
+// The target's own, or the one that the client asked for.
+std::uint16_t target_port_of(const mr_flow_record& record, const TargetSnapshot& target,
+                             const Names& names) {
+  const ListenerSnapshot* listener = names.listener(record.listener_id);
+  if (target.key.port != 0 || listener == nullptr) return target.key.port;
+  return vip_port_of(record, *listener);
+}
+
 bool listener_admitted(const FlowFilter& filter, const mr_flow_record& record, const Names& names) {
   if (!filter.vip && !filter.vip_port) return true;
   const ListenerSnapshot* listener = names.listener(record.listener_id);
   return listener != nullptr && admits(filter.vip, listener->vip) &&
-         admits(filter.vip_port, listener->port);
+         admits(filter.vip_port, vip_port_of(record, *listener));
 }
 
 bool target_admitted(const FlowFilter& filter, const mr_flow_record& record, const Names& names) {
   if (!filter.target && !filter.target_port && !filter.target_group) return true;
   const TargetSnapshot* target = names.target(record.target_id);
   return target != nullptr && admits(filter.target, target->key.address) &&
-         admits(filter.target_port, target->key.port) &&
+         admits(filter.target_port, target_port_of(record, *target, names)) &&
          admits(filter.target_group, target->key.group);
 }
 
@@ -49,11 +61,6 @@ bool matches(const FlowFilter& filter, const mr_flow_record& record, const Names
          listener_admitted(filter, record, names) && target_admitted(filter, record, names);
 }
 
-std::string endpoint_text(const IpAddress& address, std::uint16_t port) {
-  const std::string host = address.is_v4() ? address.to_string() : "[" + address.to_string() + "]";
-  return host + ":" + std::to_string(port);
-}
-
 json::object flow_view(const FlowFound& flow, const Names& names, std::uint64_t monotonic_ns) {
   const mr_flow_record& record = flow.record;
   const ListenerSnapshot* listener = names.listener(record.listener_id);
@@ -70,9 +77,15 @@ json::object flow_view(const FlowFound& flow, const Names& names, std::uint64_t 
                     {"target_id", record.target_id},
                     {"worker", flow.worker}};
   // Null: removed since.
-  view["vip"] = listener == nullptr ? json::value(nullptr)
-                                    : json::value(endpoint_text(listener->vip, listener->port));
-  view["target"] = target == nullptr ? json::value(nullptr) : json::value(target->key.to_string());
+  view["vip"] = listener == nullptr
+                    ? json::value(nullptr)
+                    : json::value(endpoint_text(listener->vip, vip_port_of(record, *listener)));
+  view["target"] = nullptr;
+  if (target != nullptr) {
+    TargetKey reached = target->key;
+    reached.port = target_port_of(record, *target, names);
+    view["target"] = reached.to_string();
+  }
   return view;
 }
 

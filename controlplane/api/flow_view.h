@@ -34,6 +34,5 @@ struct FlowFilter {
                                             std::uint64_t monotonic_ns);
 
 // "10.0.0.1:80", "[2001:db8::1]:80"
-[[nodiscard]] std::string endpoint_text(const IpAddress& address, std::uint16_t port);
 
 }  // namespace millrace::control

@@ -26,10 +26,18 @@ std::uint64_t count_state(const TargetGroupSnapshot& group, TargetState state) {
   return static_cast<std::uint64_t>(count);
 }
 
+// A number, or a text where there is not one port.
+json::value ports_view(const PortRange& ports) {
+  return ports.is_one() ? json::value(ports.first) : json::value(ports.to_string());
+}
+json::value port_view(std::uint16_t port) {
+  return ports_view(port == 0 ? PortRange::any() : PortRange::one(port));
+}
+
 json::object group_head(const TargetGroupSnapshot& group) {
   return {{"name", group.name},
           {"protocol", to_string(group.protocol)},
-          {"port", group.port},
+          {"port", port_view(group.port)},
           {"forwarding", to_string(group.forwarding)},
           {"fail_open", group.routing == GroupRouting::fail_open},
           {"unchecked", group.routing == GroupRouting::unchecked},
@@ -50,7 +58,7 @@ void add_counts(json::object& view, const EngineSnapshot& engine,
 json::object target_view(const TargetSnapshot& target, const EngineSnapshot& engine) {
   json::object view{{"target", target.key.to_string()},
                     {"address", target.key.address.to_string()},
-                    {"port", target.key.port},
+                    {"port", port_view(target.key.port)},
                     {"slot", target.slot},
                     {"id", target.id},
                     {"weight", target.weight},
@@ -224,7 +232,7 @@ json::value listeners_view(const Snapshot& snapshot) {
     json::object view{{"load_balancer", listener.load_balancer},
                       {"vip", listener.vip.to_string()},
                       {"protocol", to_string(listener.protocol)},
-                      {"port", listener.port},
+                      {"port", ports_view(listener.ports)},
                       {"slot", listener.slot},
                       {"id", listener.id},
                       {"target_group", listener.target_group},

@@ -44,6 +44,11 @@ class JsonView {
     const auto* small = value_->if_int64();
     return small == nullptr || *small < 0 ? 0 : static_cast<std::uint64_t>(*small);
   }
+  // A number, or the text that stands where there is not one number.
+  [[nodiscard]] std::string whole_or_text() const {
+    const std::string words = text();
+    return words.empty() ? std::to_string(whole()) : words;
+  }
   [[nodiscard]] std::vector<JsonView> items() const {
     std::vector<JsonView> views;
     const auto* array = value_ == nullptr ? nullptr : value_->if_array();

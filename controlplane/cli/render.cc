@@ -131,7 +131,7 @@ std::string group_table(JsonView status) {
                {"UNUSED", Align::right},
                {"NOTE"}});
   for (const JsonView group : status["target_groups"].items()) {
-    table.add({group["name"].text(), group["protocol"].text(), whole_text(group["port"]),
+    table.add({group["name"].text(), group["protocol"].text(), group["port"].whole_or_text(),
                group["forwarding"].text(), whole_text(group["healthy"]),
                whole_text(group["unhealthy"]), whole_text(group["initial"]),
                whole_text(group["draining"]), whole_text(group["unused"]), group_note(group)});
@@ -257,7 +257,7 @@ std::string render_listeners(JsonView listeners) {
                {"RST OURS", Align::right}});
   for (const JsonView listener : listeners["listeners"].items()) {
     table.add({listener["load_balancer"].text(), listener["vip"].text(),
-               listener["protocol"].text(), whole_text(listener["port"]),
+               listener["protocol"].text(), listener["port"].whole_or_text(),
                listener["target_group"].text(), listener["forwarding"].text(),
                count_or_dash(listener["new_flows"]), count_or_dash(listener["rejected_flows"]),
                count_or_dash(listener["packets"]), bytes_or_dash(listener["bytes"]),

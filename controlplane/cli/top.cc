@@ -101,7 +101,7 @@ std::string Screen::workers() const {
 
 std::string listener_key(JsonView listener) {
   return listener["vip"].text() + " " + listener["protocol"].text() + " " +
-         std::to_string(listener["port"].whole());
+         listener["port"].whole_or_text();
 }
 
 std::string Screen::listeners() const {
@@ -119,7 +119,7 @@ std::string Screen::listeners() const {
   for (const JsonView now : JsonView(&after_.listeners)["listeners"].items()) {
     const auto found = before.find(listener_key(now));
     const JsonView then = found == before.end() ? now : found->second;
-    table.add({now["vip"].text(), now["protocol"].text(), std::to_string(now["port"].whole()),
+    table.add({now["vip"].text(), now["protocol"].text(), now["port"].whole_or_text(),
                count_text(rate(then["new_flows"], now["new_flows"])),
                count_text(rate(then["packets"], now["packets"])),
                bit_rate_text(rate(then["bytes"], now["bytes"])),

@@ -18,6 +18,9 @@ enum class Family : std::uint8_t { v4, v6 };
 const char* to_string(Family family) { return family == Family::v4 ? "IPv4" : "IPv6"; }
 Family family_of(const IpAddress& address) { return address.is_v4() ? Family::v4 : Family::v6; }
 
+// Of one VIP and protocol. What they leave of any is a range before, between and behind them.
+constexpr std::size_t kPortRangesMax = (MR_PORT_RANGES_OF_VIP_MAX - 2) / 2;
+
 // "line 12", to point at the other half of a conflict.
 std::string line_of(const Cursor& at) { return "line " + std::to_string(at.node->place.line); }
 
@@ -64,8 +67,14 @@ class Checker {
   Target check_target(const TargetDraft& draft, std::uint16_t group_port,
                       std::map<std::pair<IpAddress, std::uint16_t>, Cursor>& seen);
   LoadBalancer check_load_balancer(const LoadBalancerDraft& draft);
+  // By protocol and first port: of one port, and of several.
   using TakenPorts = std::map<std::pair<Protocol, std::uint16_t>, const ListenerDraft*>;
-  void take_port(const ListenerDraft& listener, TakenPorts& taken);
+  struct Taken {
+    TakenPorts ones;
+    TakenPorts ranges;
+  };
+  void take_ports(const ListenerDraft& listener, Taken& taken);
+  void check_range(const ListenerDraft& listener, Protocol protocol, const Taken& taken);
   Listener check_listener(const ListenerDraft& draft, const LoadBalancerDraft& balancer);
   void check_listener_families(const ListenerDraft& draft, const LoadBalancerDraft& balancer,
                                Listener& listener);
@@ -73,6 +82,8 @@ class Checker {
                        const ListenerDraft& listener, const LoadBalancerDraft& balancer);
   void check_kept_port(const TargetGroupDraft& group, const Placed<std::string>& name,
                        const ListenerDraft& listener);
+  void check_one_port(const TargetGroupDraft& group, const Placed<std::string>& name,
+                      const ListenerDraft& listener);
   void check_one_listener(const Placed<std::string>& group, Family family,
                           const LoadBalancerDraft& balancer, Protocol protocol);
   void check_limits();
@@ -94,6 +105,15 @@ const Placed<IpAddress>* first_address(const TargetGroupDraft& group) {
     if (target.address) return &*target.address;
   }
   return nullptr;
+}
+
+// Whether a target of the group has no port of its own.
+bool takes_any_port(const TargetGroupDraft& group) {
+  if (!group.port) return false;
+  const auto is_any = [&](const TargetDraft& target) {
+    return target.port.value_or(*group.port) == 0;
+  };
+  return group.targets.empty() ? *group.port == 0 : std::ranges::any_of(group.targets, is_any);
 }
 
 const Placed<IpAddress>* first_vip(const LoadBalancerDraft& balancer, Family family) {
@@ -173,6 +193,10 @@ TargetGroup Checker::check_target_group(const TargetGroupDraft& draft) {
                     to_string(family_of(first->value)) +
                     "; a target group holds one address family, make two groups");
   }
+  if (takes_any_port(draft) && !group.health_check.port) {
+    errors_.add(draft.at,
+                "has targets of any port, so health_check needs a `port` that probes go to");
+  }
   return group;
 }
 
@@ -187,10 +211,18 @@ Target Checker::check_target(const TargetDraft& draft, std::uint16_t group_port,
   const std::string text = target.address.to_string();
   const auto [known, is_new] = seen.emplace(std::pair{target.address, target.port}, draft.at);
   if (!is_new) {
-    // Without a good port of the group, which is an error of its own, there is none to name.
     const std::string port = target.port == 0 ? "" : " with port " + std::to_string(target.port);
     errors_.add(draft.at, "the target " + text + port + " is in this group already, in " +
                               line_of(known->second));
+  }
+  const auto first = seen.lower_bound({target.address, 0});
+  const bool is_any = first->first.second == 0;
+  const auto other = is_any && target.port == 0 ? std::next(first) : first;
+  if (is_new && is_any && other != seen.end() && other->first.first == target.address &&
+      other->first.second != target.port) {
+    errors_.add(draft.at, "the target " + text + " is in this group already, in " +
+                              line_of(other->second) + "; if one of them takes any port, there " +
+                              "is no room for the other");
   }
   const auto vip = vips_.find(target.address);
   if (vip != vips_.end()) {
@@ -211,36 +243,64 @@ LoadBalancer Checker::check_load_balancer(const LoadBalancerDraft& draft) {
     }
   }
   for (const auto& vip : draft.addresses) balancer.addresses.push_back(vip.value);
-  TakenPorts taken;
+  Taken taken;
   for (const ListenerDraft& listener : draft.listeners) {
     balancer.listeners.push_back(check_listener(listener, draft));
-    if (listener.protocol && listener.port) take_port(listener, taken);
+    if (listener.protocol && listener.ports) take_ports(listener, taken);
   }
   return balancer;
 }
 
-void Checker::take_port(const ListenerDraft& listener, TakenPorts& taken) {
+void Checker::take_ports(const ListenerDraft& listener, Taken& taken) {
   const Protocol wanted = listener.protocol->value;
-  const auto& port = *listener.port;
+  const auto& ports = *listener.ports;
   for (const Protocol protocol : protocols_of(wanted)) {
-    const auto [known, is_new] = taken.emplace(std::pair{protocol, port.value}, &listener);
+    check_range(listener, protocol, taken);
+    TakenPorts& kind = ports.value.is_one() ? taken.ones : taken.ranges;
+    const auto [known, is_new] = kind.emplace(std::pair{protocol, ports.value.first}, &listener);
     if (is_new) continue;
     const Protocol by = known->second->protocol->value;
     const std::string text = std::string("a listener for ") + control::to_string(by) + " port " +
-                             std::to_string(port.value) + " exists already, in " +
-                             line_of(known->second->port->at);
+                             known->second->ports->value.to_string() + " exists already, in " +
+                             line_of(known->second->ports->at);
     // One of both protocols may meet a listener of each; each is told by itself.
-    errors_.add(port.at, by == wanted ? text
-                                      : text + "; it takes the " + control::to_string(protocol) +
-                                            " packets that this " + control::to_string(wanted) +
-                                            " listener would");
+    errors_.add(ports.at, by == wanted ? text
+                                       : text + "; it takes the " + control::to_string(protocol) +
+                                             " packets that this " + control::to_string(wanted) +
+                                             " listener would");
     if (by == wanted) return;
+  }
+}
+
+// A port by itself goes to its own listener, and one of a range before any. So neither conflicts
+// with the other but by its first port, which names a listener over changes of its last one.
+void Checker::check_range(const ListenerDraft& listener, Protocol protocol, const Taken& taken) {
+  const auto& ports = *listener.ports;
+  const TakenPorts& others = ports.value.is_one() ? taken.ranges : taken.ones;
+  const auto same = others.find({protocol, ports.value.first});
+  if (same != others.end()) {
+    errors_.add(ports.at, "begins with the same port as " + same->second->ports->value.to_string() +
+                              " in " + line_of(same->second->ports->at) +
+                              "; the port by itself wins, so let the range begin behind it");
+  }
+  if (ports.value.is_one() || ports.value.is_any()) return;
+  std::size_t count = 1;
+  for (const auto& [key, other] : taken.ranges) {
+    if (key.first != protocol || other->ports->value.is_any()) continue;
+    ++count;
+    if (key.second == ports.value.first || !ports.value.overlaps(other->ports->value)) continue;
+    errors_.add(ports.at, "overlaps the ports " + other->ports->value.to_string() + " in " +
+                              line_of(other->ports->at) + "; a port goes to one listener");
+  }
+  if (count == kPortRangesMax + 1) {
+    errors_.add(ports.at, "is one range too many: at most " + std::to_string(kPortRangesMax) +
+                              " of a load balancer and protocol are possible");
   }
 }
 
 Listener Checker::check_listener(const ListenerDraft& draft, const LoadBalancerDraft& balancer) {
   Listener listener = draft.settings;
-  if (draft.port) listener.port = draft.port->value;
+  if (draft.ports) listener.ports = draft.ports->value;
   check_listener_families(draft, balancer, listener);
   return listener;
 }
@@ -308,6 +368,7 @@ void Checker::check_reference(const Placed<std::string>& name, Family family,
                              "forward by ipip or gue");
   }
   check_kept_port(group, name, listener);
+  if (group.settings.asymmetric_returns) check_one_port(group, name, listener);
   if (group.settings.asymmetric_returns && protocol) {
     check_one_listener(name, family, balancer, protocol->value);
   }
@@ -317,20 +378,34 @@ void Checker::check_reference(const Placed<std::string>& name, Family family,
 void Checker::check_kept_port(const TargetGroupDraft& group, const Placed<std::string>& name,
                               const ListenerDraft& listener) {
   const Forwarding forwarding = group.settings.forwarding;
-  if (!keeps_port(forwarding) || !listener.port || !group.port) return;
-  const std::uint16_t wanted = listener.port->value;
-  const auto mismatch = [&](std::uint16_t port, const std::string& whose) {
-    errors_.add(name.at, "the listener has port " + std::to_string(wanted) + " but " + whose +
-                             " has port " + std::to_string(port) + "; with millrace.forwarding: " +
-                             control::to_string(forwarding) + " they must be equal");
+  if (!keeps_port(forwarding) || !listener.ports || !group.port) return;
+  const PortRange wanted = listener.ports->value;
+  const auto is_fine = [&](std::uint16_t port) {
+    return port == 0 || wanted == PortRange::one(port);
   };
-  if (group.targets.empty() && *group.port != wanted) {
+  const auto mismatch = [&](std::uint16_t port, const std::string& whose) {
+    errors_.add(name.at, "the listener has port " + wanted.to_string() + " but " + whose +
+                             " has port " + std::to_string(port) +
+                             "; with millrace.forwarding: " + control::to_string(forwarding) +
+                             " they must be equal, or the " + "group's `port: any`");
+  };
+  if (group.targets.empty() && !is_fine(*group.port)) {
     return mismatch(*group.port, "target group " + quote(name.value));
   }
   for (const TargetDraft& target : group.targets) {
     const std::uint16_t port = target.port.value_or(*group.port);
-    if (port != wanted) return mismatch(port, "its target in " + line_of(target.at));
+    if (!is_fine(port)) return mismatch(port, "its target in " + line_of(target.at));
   }
+}
+
+// There, any packet of a target from its port counts as a reply to the one listener.
+void Checker::check_one_port(const TargetGroupDraft& group, const Placed<std::string>& name,
+                             const ListenerDraft& listener) {
+  if ((!listener.ports || listener.ports->value.is_one()) && !takes_any_port(group)) return;
+  errors_.add(name.at, "target group " + quote(name.value) +
+                           " has millrace.asymmetric_returns.enabled; that needs a listener with "
+                           "one port and targets with a port of their own, because replies that "
+                           "pass another node than the requests do not say which port was asked");
 }
 
 // A node that sees only replies knows the target's address and port, and by them the listener.

@@ -24,7 +24,7 @@ struct Placed {
 struct ListenerDraft {
   Cursor at;
   std::optional<Placed<Protocol>> protocol;
-  std::optional<Placed<std::uint16_t>> port;
+  std::optional<Placed<PortRange>> ports;
   // Either the first, or one or both of the others.
   std::optional<Placed<std::string>> group;
   std::optional<Placed<std::string>> group_v4;
@@ -44,7 +44,7 @@ struct LoadBalancerDraft {
 struct TargetDraft {
   Cursor at;
   std::optional<Placed<IpAddress>> address;
-  std::optional<std::uint16_t> port;  // absent: the group's
+  std::optional<std::uint16_t> port;  // absent: the group's; 0: any
   std::uint32_t weight = Target{}.weight;
   std::string zone;
 };
@@ -53,7 +53,7 @@ struct TargetGroupDraft {
   Cursor at;
   std::optional<Placed<std::string>> name;
   std::optional<Protocol> protocol;
-  std::optional<std::uint16_t> port;
+  std::optional<std::uint16_t> port;  // 0: any
   TargetGroup settings;  // protocol, attributes and health check; nothing else of it is set
   std::vector<TargetDraft> targets;
 };

@@ -80,12 +80,25 @@ void put_attributes(YAML::Emitter& out, const TargetGroup& group) {
   out << YAML::EndMap;
 }
 
+void put_ports(YAML::Emitter& out, const PortRange& ports) {
+  if (ports.is_one()) {
+    put(out, "port", ports.first);
+  } else {
+    put(out, "port", ports.to_string());
+  }
+}
+
+// Of a group or target; 0: any.
+void put_port(YAML::Emitter& out, std::uint16_t port) {
+  put_ports(out, port == 0 ? PortRange::any() : PortRange::one(port));
+}
+
 void put_listener(YAML::Emitter& out, const Listener& listener) {
   const std::string& v4 = listener.default_target_group_v4;
   const std::string& v6 = listener.default_target_group_v6;
   out << YAML::BeginMap;
   put(out, "protocol", to_string(listener.protocol));
-  put(out, "port", listener.port);
+  put_ports(out, listener.ports);
   if (v4.empty() || v6.empty() || v4 == v6) {
     put(out, "default_target_group", v4.empty() ? v6 : v4);
   } else {
@@ -115,13 +128,13 @@ void put_target_group(YAML::Emitter& out, const TargetGroup& group) {
   out << YAML::BeginMap;
   put(out, "name", group.name);
   put(out, "protocol", to_string(group.protocol));
-  put(out, "port", group.port);
+  put_port(out, group.port);
   put_attributes(out, group);
   out << YAML::Key << "targets" << YAML::Value << YAML::BeginSeq;
   for (const Target& target : group.targets) {
     out << YAML::Flow << YAML::BeginMap;
     put(out, "id", target.address.to_string());
-    put(out, "port", target.port);
+    put_port(out, target.port);
     put(out, "weight", target.weight);
     put_if_set(out, "zone", target.zone);
     out << YAML::EndMap;

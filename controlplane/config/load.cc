@@ -177,8 +177,8 @@ ListenerDraft read_listener(const Cursor& at, ErrorList& errors) {
     if (const auto value = read_protocol(*protocol, errors)) draft.protocol = {*value, *protocol};
     if (draft.protocol) draft.settings.protocol = draft.protocol->value;
   }
-  if (const auto port = map.require("port", "1-65535")) {
-    if (const auto value = read_port(*port, errors)) draft.port = {*value, *port};
+  if (const auto port = map.require("port", "1-65535, a range as 1000-2000, or any")) {
+    if (const auto value = read_ports(*port, errors)) draft.ports = {*value, *port};
   }
   read_listener_groups(map, draft, errors);
   if (const auto attributes = map.find("attributes")) {

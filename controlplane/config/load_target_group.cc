@@ -44,8 +44,8 @@ TargetGroupDraft read_target_group(const Cursor& at, ErrorList& errors) {
   if (const auto protocol = map.require("protocol", "TCP, UDP or TCP_UDP")) {
     draft.protocol = read_protocol(*protocol, errors);
   }
-  if (const auto port = map.require("port", "1-65535; targets may override it")) {
-    draft.port = read_port(*port, errors);
+  if (const auto port = map.require("port", "1-65535 or any; targets may override it")) {
+    draft.port = read_port_or_any(*port, errors);
   }
   draft.settings = default_target_group(draft.protocol.value_or(Protocol::tcp));
   read_settings(map, draft.settings, errors);
@@ -111,7 +111,7 @@ TargetDraft read_target(const Cursor& at, ErrorList& errors) {
   if (const auto id = map.require("id", "the target's IPv4 or IPv6 address")) {
     if (const auto address = read_address(*id, errors)) draft.address = {*address, *id};
   }
-  if (const auto port = map.find("port")) draft.port = read_port(*port, errors);
+  if (const auto port = map.find("port")) draft.port = read_port_or_any(*port, errors);
   if (const auto weight = map.find("weight")) {
     draft.weight = read_number(*weight, {.min = 0, .max = 999}, errors).value_or(0);
   }

@@ -89,6 +89,18 @@ EncapSource EncapSource::of(const mr_encap_source& published) {
   return {.address = address, .prefix_length = static_cast<std::uint8_t>(fixed)};
 }
 
+std::string endpoint_text(const IpAddress& address, std::uint16_t port) {
+  const std::string text = address.to_string();
+  if (port == 0) return text;
+  return (address.is_v4() ? text : "[" + text + "]") + ":" + std::to_string(port);
+}
+
+std::string PortRange::to_string() const {
+  if (is_any()) return kAnyPort;
+  const std::string text = std::to_string(first);
+  return is_one() ? text : text + "-" + std::to_string(last);
+}
+
 bool operator==(const IpAddress& a, const IpAddress& b) {
   return std::memcmp(a.addr.bytes, b.addr.bytes, sizeof(a.addr.bytes)) == 0;
 }
@@ -97,10 +109,7 @@ std::strong_ordering operator<=>(const IpAddress& a, const IpAddress& b) {
   return std::memcmp(a.addr.bytes, b.addr.bytes, sizeof(a.addr.bytes)) <=> 0;
 }
 
-std::string TargetKey::to_string() const {
-  const std::string host = address.is_v4() ? address.to_string() : "[" + address.to_string() + "]";
-  return group + "/" + host + ":" + std::to_string(port);
-}
+std::string TargetKey::to_string() const { return group + "/" + endpoint_text(address, port); }
 
 TargetGroup default_target_group(Protocol protocol) {
   TargetGroup group;

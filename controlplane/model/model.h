@@ -20,6 +20,9 @@
 
 namespace millrace::control {
 
+// What a config says of a listener or target that has no port in particular.
+inline constexpr const char* kAnyPort = "any";
+
 // An IPv4 or IPv6 address; IPv4 is held v4-mapped, as everywhere in Millrace (flow_abi.h).
 struct IpAddress {
   mr_addr addr{};
@@ -32,6 +35,26 @@ struct IpAddress {
 
   friend bool operator==(const IpAddress& a, const IpAddress& b);
   friend std::strong_ordering operator<=>(const IpAddress& a, const IpAddress& b);
+};
+
+// "10.0.0.1:80", "[2001:db8::1]:80"; with port 0 the address alone.
+[[nodiscard]] std::string endpoint_text(const IpAddress& address, std::uint16_t port);
+
+// Ports of a listener: one, several that follow each other, or any.
+struct PortRange {
+  std::uint16_t first = 0;  // of any: 0
+  std::uint16_t last = 0;
+
+  [[nodiscard]] static PortRange one(std::uint16_t port) { return {.first = port, .last = port}; }
+  [[nodiscard]] static PortRange any() { return {.first = 0, .last = 0xffff}; }
+  [[nodiscard]] bool is_one() const { return first == last; }
+  [[nodiscard]] bool is_any() const { return *this == any(); }
+  [[nodiscard]] bool overlaps(const PortRange& other) const {
+    return first <= other.last && other.first <= last;
+  }
+  [[nodiscard]] std::string to_string() const;  // "80", "1000-2000", "any"
+
+  friend bool operator==(const PortRange&, const PortRange&) = default;
 };
 
 // What encapsulated packets come from: an address, or a network of which each flow has an address.
@@ -109,7 +132,7 @@ inline constexpr std::uint16_t kGuePortDefault = 6080;
 // are here.
 struct Listener {
   Protocol protocol = Protocol::tcp;
-  std::uint16_t port = 0;  // 1-65535
+  PortRange ports;  // one wins over several, and these over any
   // Names of TargetGroups that have the protocol, or both if the listener has, by the family of the
   // VIP that a packet came to: `default_target_group` of the file, or `default_target_groups:
   // {ipv4: ..., ipv6: ...}` when the load balancer has VIPs of both. Empty exactly when the load
@@ -127,8 +150,9 @@ struct Listener {
 struct LoadBalancer {
   std::string name;
   std::vector<IpAddress> addresses;  // static VIPs, at least one, unique over the whole config
-  std::vector<Listener> listeners;   // unique by (protocol, port), where tcp_udp is both
-  Echo echo = Echo::always;          // of each VIP
+  // Unique by (protocol, first port), where tcp_udp is both. Ranges of ports do not overlap.
+  std::vector<Listener> listeners;
+  Echo echo = Echo::always;  // of each VIP
   NoListener no_listener = NoListener::drop;
 
   friend bool operator==(const LoadBalancer&, const LoadBalancer&) = default;
@@ -163,7 +187,7 @@ struct HealthCheck {
 struct TargetKey {
   std::string group;
   IpAddress address;
-  std::uint16_t port = 0;
+  std::uint16_t port = 0;  // 0: any
 
   friend bool operator==(const TargetKey&, const TargetKey&) = default;
   friend std::strong_ordering operator<=>(const TargetKey&, const TargetKey&) = default;
@@ -172,7 +196,7 @@ struct TargetKey {
 
 struct Target {
   IpAddress address;           // `id` in the file
-  std::uint16_t port = 0;      // the group's port unless overridden
+  std::uint16_t port = 0;      // the group's port unless overridden; 0: any
   std::uint32_t weight = 100;  // 0-999; 0: no new flows
   std::string zone;            // may be empty
 
@@ -185,7 +209,7 @@ constexpr std::uint16_t kMssClampAuto = 0xffff;
 struct TargetGroup {
   std::string name;  // 1-32 alphanumeric or hyphen, unique
   Protocol protocol = Protocol::tcp;
-  std::uint16_t port = 0;  // 1-65535
+  std::uint16_t port = 0;  // 0: any, its targets get the port that the client asked for
   Forwarding forwarding = Forwarding::nat;
   std::uint16_t gue_port = kGuePortDefault;
   std::uint32_t deregistration_delay_seconds = 300;

@@ -202,7 +202,8 @@ std::uint64_t ImageWriter::bytes_of_image(const ImageContents& contents) {
   // Twice as many entries as there are keys, and up to twice that as a power of two.
   constexpr std::uint64_t kTableBytesPerKey = 4 * sizeof(mr_table_entry);
   std::uint64_t bytes = sizeof(mr_image) + contents.vips.size() * kTableBytesPerKey +
-                        contents.listeners.size() * (sizeof(mr_listener) + 2 * kTableBytesPerKey) +
+                        contents.listeners.size() * (sizeof(mr_listener) + 2 * kTableBytesPerKey +
+                                                     2 * sizeof(mr_port_range)) +
                         contents.targets.size() * (sizeof(mr_target) + kTableBytesPerKey) +
                         contents.groups.size() * sizeof(mr_target_group) +
                         contents.local_addrs.size() * sizeof(mr_addr) +
@@ -264,7 +265,8 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
   local_macs.resize(std::min<std::size_t>(local_macs.size(), MR_LOCAL_MACS_MAX));
 
   core::ConfigView view;  // of what is to be, wherever it lies
-  view.listener_table = are_tables_same ? published_.listener_table : tables_.listeners();
+  view.listener_table = are_tables_same ? published_.listener_table : tables_.listeners().table;
+  view.port_ranges = are_tables_same ? published_.port_ranges : tables_.listeners().ranges;
   view.listeners = contents.listeners;
   view.groups = groups;
   view.targets = contents.targets;
@@ -293,6 +295,8 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
   image.encap_source_v4 = contents.encap_source_v4;
   image.encap_source_v6 = contents.encap_source_v6;
   std::ranges::copy(contents.nic_addrs, image.nic_addrs);
+  image.any_port_targets = static_cast<std::uint32_t>(
+      std::ranges::count(contents.targets, std::uint8_t{MR_VARIANT_ANY_PORT}, &mr_target::variant));
   view.image = &image;
   image.checksum = core::image_checksum(view);
   return place_array(std::span<const mr_image>(&image, 1),

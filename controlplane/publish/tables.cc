@@ -12,7 +12,9 @@
 #include <tuple>
 #include <utility>
 
+#include "dataplane/core/wire.h"
 #include "dataplane/rules/forwarding_rule.h"
+#include "dataplane/rules/port_rule.h"
 
 namespace millrace::control {
 
@@ -80,6 +82,33 @@ bool is_v4(const mr_addr& addr) {
 
 using IpWords = std::array<std::uint64_t, 2>;
 
+// By VIP and protocol.
+using RangesOfVips = std::map<std::pair<IpWords, std::uint8_t>, std::vector<mr_port_range>>;
+
+// In order. A listener to any port has first port 0 and gets what the others leave.
+std::vector<mr_port_range> without_overlaps(std::vector<mr_port_range> ranges) {
+  std::ranges::sort(ranges, {}, &mr_port_range::first);
+  const bool has_any = ranges.front().first == 0;
+  const mr_port_range any = ranges.front();
+  std::vector<mr_port_range> out;
+  std::uint32_t next = 1;  // the first port that is not placed
+  for (const mr_port_range& range : std::span(ranges).subspan(has_any ? 1 : 0)) {
+    if (has_any && range.first > next) {
+      out.push_back({.first = static_cast<std::uint16_t>(next),
+                     .last = static_cast<std::uint16_t>(range.first - 1),
+                     .listener_slot = any.listener_slot});
+    }
+    out.push_back(range);
+    next = std::uint32_t{range.last} + 1;
+  }
+  if (has_any && next <= any.last) {
+    out.push_back({.first = static_cast<std::uint16_t>(next),
+                   .last = any.last,
+                   .listener_slot = any.listener_slot});
+  }
+  return out;
+}
+
 // By (group slot, family, protocol): the only listener, or MR_TABLE_EMPTY when there are several.
 using ReplyListeners = std::map<std::tuple<std::uint32_t, bool, std::uint8_t>, std::uint32_t>;
 
@@ -108,9 +137,10 @@ bool passes_replies(const mr_target& target, const ImageContents& contents) {
 
 }  // namespace
 
-std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& listeners,
-                                           const std::vector<VipContents>& vips) {
+ListenerTables listener_tables(const std::vector<mr_listener>& listeners,
+                               const std::vector<VipContents>& vips) {
   std::vector<mr_table_entry> entries;
+  RangesOfVips ranges;
   std::set<IpWords> known;
   for (const VipContents& vip : vips) {
     mr_table_entry entry = empty_entry();
@@ -125,12 +155,31 @@ std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& liste
     entry.addr = listener.vip_addr;
     entry.slot = 0;
     if (known.insert(std::bit_cast<IpWords>(entry.addr)).second) entries.push_back(entry);
+    if (mr_has_several_ports(&listener)) {
+      ranges[{std::bit_cast<IpWords>(listener.vip_addr), listener.protocol}].push_back(
+          {.first = core::from_be16(listener.port_be),
+           .last = core::from_be16(listener.last_port_be),
+           .listener_slot = slot});
+      continue;
+    }
     entry.port_be = listener.port_be;
     entry.protocol = listener.protocol;
     entry.slot = slot;
     entries.push_back(entry);
   }
-  return build(entries);
+  ListenerTables out;
+  for (auto& [key, of_vip] : ranges) {
+    const std::vector<mr_port_range> placed = without_overlaps(of_vip);
+    mr_table_entry entry = empty_entry();
+    entry.addr = std::bit_cast<mr_addr>(key.first);
+    entry.protocol = mr_ranges_of(key.second);
+    entry.slot = static_cast<std::uint32_t>(out.ranges.size());
+    entry.next = static_cast<std::uint32_t>(placed.size());
+    entries.push_back(entry);
+    out.ranges.insert(out.ranges.end(), placed.begin(), placed.end());
+  }
+  out.table = build(entries);
+  return out;
 }
 
 std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
@@ -148,6 +197,9 @@ std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
       const auto listener =
           listeners.find(std::tuple(target.group_slot, is_v4(target.addr), protocol));
       entry.next = listener == listeners.end() ? MR_TABLE_EMPTY : listener->second;
+      const bool is_told = entry.next == MR_TABLE_EMPTY || target.port_be == 0 ||
+                           !mr_has_several_ports(&contents.listeners[entry.next]);
+      if (!is_told) entry.next = MR_TABLE_EMPTY;
       entries.push_back(entry);
     }
   }
@@ -189,7 +241,7 @@ void TableMaker::update(const ImageContents& contents) {
   const bool is_reverse_same = are_listeners_same && has_same_origins(contents);
   if (are_vips_same && is_reverse_same) return;
   if (!are_listeners_same || !are_vips_same) {
-    listener_table_ = listener_table(contents.listeners, contents.vips);
+    listener_tables_ = listener_tables(contents.listeners, contents.vips);
   }
   if (!is_reverse_same) reverse_table_ = reverse_table(contents);
   vips_ = contents.vips;

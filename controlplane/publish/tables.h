@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two open-addressed tables of an image, built from its arrays. Cold and pure.
+// The tables by which an image is searched, built from its arrays. Cold and pure.
 //
 // At most half full and no run longer than MR_TABLE_PROBE_MAX: a table that comes out worse is
 // built again at twice the size.
@@ -13,14 +13,21 @@
 
 namespace millrace::control {
 
-// (VIP, port, protocol) -> listener slot, and one entry per VIP: `vips`, and those of listeners.
-[[nodiscard]] std::vector<mr_table_entry> listener_table(const std::vector<mr_listener>& listeners,
-                                                         const std::vector<VipContents>& vips);
+// What finds a packet's listener.
+struct ListenerTables {
+  // (VIP, port, protocol) -> listener slot, one entry per VIP (`vips`, and those of listeners), and
+  // one for each protocol of which it has listeners with several ports.
+  std::vector<mr_table_entry> table;
+  // The ports of these.
+  std::vector<mr_port_range> ranges;
+};
+[[nodiscard]] ListenerTables listener_tables(const std::vector<mr_listener>& listeners,
+                                             const std::vector<VipContents>& vips);
 
 // (target address, port, protocol) -> target slot, for targets whose replies pass the node; one of
 // both protocols has two entries. `next` is the listener of the target's address family and of that
-// protocol that forwards to its group, when there is exactly one and the address belongs to one
-// group only.
+// protocol that forwards to its group, when there is exactly one, the address belongs to one group
+// only, and the target's port tells which port of the listener was asked.
 [[nodiscard]] std::vector<mr_table_entry> reverse_table(const ImageContents& contents);
 
 // Both tables of one image after another. They are built again only when something changed that
@@ -32,7 +39,7 @@ class TableMaker {
 
   // Another one after each update() that built a table.
   [[nodiscard]] std::uint64_t version() const { return version_; }
-  [[nodiscard]] const std::vector<mr_table_entry>& listeners() const { return listener_table_; }
+  [[nodiscard]] const ListenerTables& listeners() const { return listener_tables_; }
   [[nodiscard]] const std::vector<mr_table_entry>& reverse() const { return reverse_table_; }
 
  private:
@@ -54,7 +61,7 @@ class TableMaker {
   std::vector<VipContents> vips_;
   std::vector<mr_listener> listeners_;
   std::vector<Origin> origins_;  // by target slot
-  std::vector<mr_table_entry> listener_table_;
+  ListenerTables listener_tables_;
   std::vector<mr_table_entry> reverse_table_;
 };
 

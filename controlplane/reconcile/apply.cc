@@ -21,7 +21,7 @@ WantedListeners wanted_listeners(const Config& config) {
     for (const IpAddress& vip : balancer.addresses) {
       for (const Listener& listener : balancer.listeners) {
         for (const Protocol protocol : protocols_of(listener.protocol)) {
-          wanted.emplace(ListenerKey{vip, protocol, listener.port},
+          wanted.emplace(ListenerKey{vip, protocol, listener.ports.first},
                          WantedListener{&balancer, &listener});
         }
       }
@@ -171,13 +171,14 @@ void Application::apply_listeners(const WantedListeners& wanted) {
       record.slot = state_.listener_slots.take().value_or(0);
       record.id = state_.ids.take();
       ++outcome_.listeners_added;
-    } else if (record.target_group != group ||
+    } else if (record.target_group != group || record.ports != want.listener->ports ||
                record.tcp_idle_timeout_seconds != idle_timeout_seconds ||
                record.load_balancer != want.load_balancer->name) {
       ++outcome_.listeners_changed;
     }
     record.load_balancer = want.load_balancer->name;
     record.target_group = group;
+    record.ports = want.listener->ports;
     record.tcp_idle_timeout_seconds = idle_timeout_seconds;
   }
 }

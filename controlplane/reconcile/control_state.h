@@ -18,16 +18,17 @@ namespace millrace::control {
 struct ListenerKey {
   IpAddress vip;
   Protocol protocol = Protocol::tcp;  // or udp
-  std::uint16_t port = 0;
+  std::uint16_t port = 0;             // the first, if it has several; 0: any
 
   friend bool operator==(const ListenerKey&, const ListenerKey&) = default;
   friend std::strong_ordering operator<=>(const ListenerKey&, const ListenerKey&) = default;
 };
 
-// One published (VIP, protocol, port).
+// One published (VIP, protocol, port or ports).
 struct ListenerRecord {
   std::uint32_t slot = 0;
   std::uint32_t id = 0;
+  PortRange ports;
   std::string load_balancer;
   std::string target_group;
   std::uint32_t tcp_idle_timeout_seconds = 0;

@@ -49,7 +49,8 @@ mr_target planned_target(const TargetRecord& record, const GroupState& group, bo
   target.flags = target_flags(record, group.settings, is_fail_open);
   if (group.settings.asymmetric_returns) target.flags |= MR_TARGET_ASYMMETRIC;
   target.forwarding = static_cast<std::uint8_t>(forwarding);
-  target.outer_version = mr_outer_version(target.forwarding, record.key.address.is_v4());
+  target.variant =
+      mr_variant_of(target.forwarding, record.key.address.is_v4(), target.port_be != 0);
   target.mtu = way.mtu != 0 ? way.mtu : std::uint16_t{MR_MTU_NO_LIMIT};
   target.mss_max = group.settings.mss_clamp == kMssClampAuto
                        ? mr_mss_of_mtu(target.mtu, record.key.address.is_v4())
@@ -111,9 +112,11 @@ mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& recor
                              std::uint32_t group_slot) {
   mr_listener listener{};
   listener.vip_addr = key.vip.addr;
+  listener.slot = static_cast<std::uint16_t>(record.slot);
   listener.id = record.id;
-  listener.group_slot = group_slot;
-  listener.port_be = core::to_be16(key.port);
+  listener.group_slot = static_cast<std::uint16_t>(group_slot);
+  listener.last_port_be = core::to_be16(record.ports.last);
+  listener.port_be = core::to_be16(record.ports.first);
   listener.protocol = static_cast<std::uint8_t>(key.protocol);
   listener.timeout_ticks[MR_FLOW_SYN] = ticks(kSynTimeout);
   listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks(record.tcp_idle_timeout_seconds);

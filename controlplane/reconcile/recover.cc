@@ -166,7 +166,7 @@ std::set<ListenerKey> Recovery::wanted_listeners() const {
     for (const IpAddress& vip : balancer.addresses) {
       for (const Listener& listener : balancer.listeners) {
         for (const Protocol protocol : protocols_of(listener.protocol)) {
-          keys.insert({vip, protocol, listener.port});
+          keys.insert({vip, protocol, listener.ports.first});
         }
       }
     }

@@ -49,7 +49,7 @@ struct TargetGroupSnapshot {
   std::uint32_t slot = 0;
   std::uint32_t id = 0;
   Protocol protocol = Protocol::tcp;
-  std::uint16_t port = 0;
+  std::uint16_t port = 0;  // 0: any
   Forwarding forwarding = Forwarding::nat;
   GroupRouting routing = GroupRouting::to_healthy;
   std::uint64_t table_digest = 0;
@@ -69,12 +69,12 @@ struct VipSnapshot {
   NoListener no_listener = NoListener::drop;
 };
 
-// One published (VIP, protocol, port).
+// One published (VIP, protocol, port or ports).
 struct ListenerSnapshot {
   std::string load_balancer;
   IpAddress vip;
   Protocol protocol = Protocol::tcp;
-  std::uint16_t port = 0;
+  PortRange ports;
   std::uint32_t slot = 0;
   std::uint32_t id = 0;
   std::string target_group;

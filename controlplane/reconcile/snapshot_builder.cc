@@ -61,7 +61,7 @@ std::vector<ListenerSnapshot> snapshot_listeners(const SnapshotSources& sources)
     out.push_back({.load_balancer = record.load_balancer,
                    .vip = key.vip,
                    .protocol = key.protocol,
-                   .port = key.port,
+                   .ports = record.ports,
                    .slot = record.slot,
                    .id = record.id,
                    .target_group = record.target_group,

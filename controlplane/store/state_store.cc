@@ -261,7 +261,7 @@ StoredListener read_row(RowReader& row, const StoredListener&) {
   const bool is_tcp =
       row.number<int>(MR_PROTOCOL_TCP, MR_PROTOCOL_UDP, "listener protocol") == MR_PROTOCOL_TCP;
   out.protocol = is_tcp ? Protocol::tcp : Protocol::udp;
-  out.port = row.number<std::uint16_t>(1, 65535, "listener port");
+  out.port = row.number<std::uint16_t>(0, 65535, "listener port");
   out.slot = row.number<std::uint32_t>(0, MR_LISTENER_SLOTS_MAX - 1, "listener slot");
   out.id = row.number<std::uint32_t>(1, kIdMax, "listener id");
   return out;
@@ -274,7 +274,7 @@ StoredGroup read_row(RowReader& row, const StoredGroup&) {
   out.id = row.number<std::uint32_t>(1, kIdMax, "target group id");
   out.settings = default_target_group(row.protocol("protocol"));
   out.settings.name = name;
-  out.settings.port = row.number<std::uint16_t>(1, 65535, "target group port");
+  out.settings.port = row.number<std::uint16_t>(0, 65535, "target group port");
   out.listener_port = row.number<std::uint16_t>(0, 65535, "listener port");
   const Status read = read_settings(row.text(), out.settings);
   if (!read) row.note(read.error().within(name).message);
@@ -285,7 +285,7 @@ StoredTarget read_row(RowReader& row, const StoredTarget&) {
   StoredTarget out;
   out.key.group = row.text();
   out.key.address = row.address("target address");
-  out.key.port = row.number<std::uint16_t>(1, 65535, "target port");
+  out.key.port = row.number<std::uint16_t>(0, 65535, "target port");
   out.slot = row.number<std::uint32_t>(0, MR_TARGET_SLOTS_MAX - 1, "target slot");
   out.id = row.number<std::uint32_t>(1, kIdMax, "target id");
   out.weight = row.number<std::uint32_t>(0, 999, "target weight");

@@ -18,10 +18,7 @@ std::string hex(std::uint64_t value) {
   return text;
 }
 
-std::string endpoint_of(const TargetKey& key) {
-  const std::string address = key.address.to_string();
-  return (key.address.is_v4() ? address : "[" + address + "]") + ":" + std::to_string(key.port);
-}
+std::string endpoint_of(const TargetKey& key) { return endpoint_text(key.address, key.port); }
 
 constexpr MetricRow<const ListenerSnapshot*> kListenerRows[] = {
     {{"millrace_listener_info", MetricKind::gauge,
@@ -71,7 +68,7 @@ constexpr MetricRow<const TargetGroupSnapshot*> kGroupRows[] = {
      always_one,
      [](const TargetGroupSnapshot* const& s) {
        return Labels{{"protocol", to_string(s->protocol)},
-                     {"port", std::to_string(s->port)},
+                     {"port", s->port == 0 ? kAnyPort : std::to_string(s->port)},
                      {"forwarding", to_string(s->forwarding)}};
      }},
     {{"millrace_target_group_registered_targets", MetricKind::gauge,
@@ -178,7 +175,7 @@ Labels labels_of(const ListenerSnapshot& listener) {
   return {{"load_balancer", listener.load_balancer},
           {"vip", listener.vip.to_string()},
           {"protocol", to_string(listener.protocol)},
-          {"port", std::to_string(listener.port)}};
+          {"port", listener.ports.to_string()}};
 }
 
 }  // namespace

@@ -206,6 +206,30 @@ std::optional<std::uint16_t> read_port(const Cursor& at, ErrorList& errors) {
   return static_cast<std::uint16_t>(*value);
 }
 
+std::optional<std::uint16_t> read_port_or_any(const Cursor& at, ErrorList& errors) {
+  const auto text = read_text(at, errors);
+  if (!text) return std::nullopt;
+  return *text == kAnyPort ? std::uint16_t{0} : read_port(at, errors);
+}
+
+std::optional<PortRange> read_ports(const Cursor& at, ErrorList& errors) {
+  const auto text = read_text(at, errors);
+  if (!text) return std::nullopt;
+  if (*text == kAnyPort) return PortRange::any();
+  const std::size_t dash = text->find('-');
+  constexpr Range kPorts = {.min = 1, .max = 65535};
+  const Result<std::uint32_t> first = parse_number(text->substr(0, dash), kPorts);
+  const Result<std::uint32_t> last =
+      dash == std::string::npos ? first : parse_number(text->substr(dash + 1), kPorts);
+  if (!first || !last || *first > *last) {
+    errors.add(at, quote(*text) +
+                       " must be a port (1-65535), a range of ports (1000-2000), or the word any");
+    return std::nullopt;
+  }
+  return PortRange{.first = static_cast<std::uint16_t>(*first),
+                   .last = static_cast<std::uint16_t>(*last)};
+}
+
 std::optional<Hex128> read_hex(const Cursor& at, std::size_t digits, ErrorList& errors) {
   const auto text = read_text(at, errors);
   if (!text) return std::nullopt;

@@ -87,6 +87,10 @@ class MapReader {
 [[nodiscard]] std::optional<std::uint32_t> read_number(const Cursor& at, Range range,
                                                        ErrorList& errors);
 [[nodiscard]] std::optional<std::uint16_t> read_port(const Cursor& at, ErrorList& errors);
+// Likewise, or the word "any": 0.
+[[nodiscard]] std::optional<std::uint16_t> read_port_or_any(const Cursor& at, ErrorList& errors);
+// 80, 1000-2000 or any.
+[[nodiscard]] std::optional<PortRange> read_ports(const Cursor& at, ErrorList& errors);
 
 // Exactly `digits` hexadecimal digits (at most 32), most significant first, as two 64-bit halves.
 struct Hex128 {

@@ -6,7 +6,9 @@
 //     generation  --release-->  names the newest image
 //     roots[generation % MR_ROOT_COUNT].image_offset
 //   mr_image                    immutable once published; all offsets are from the segment's start
-//     -> listener_table[]       open addressing, (VIP, port, protocol) -> listener slot, and VIPs
+//     -> listener_table[]       open addressing, (VIP, port, protocol) -> listener slot, VIPs, and
+//                               (VIP, protocol) -> part of port_ranges[]
+//     -> port_ranges[]          ports of listeners that have more than one
 //     -> listeners[]            by listener slot
 //     -> groups[]               by group slot -> members[] (target slots), lookup table (slots)
 //     -> targets[]              by target slot
@@ -31,7 +33,7 @@
 #define MR_ROOT_COUNT 16
 
 // Ceilings that an engine checks before it believes a count. Memory follows the counts in use.
-#define MR_LISTENER_SLOTS_MAX 65536u
+#define MR_LISTENER_SLOTS_MAX 65536u  // a flow names a slot in 16 bits
 #define MR_GROUP_SLOTS_MAX 16384u
 #define MR_TARGET_SLOTS_MAX 131072u
 #define MR_GROUP_MEMBERS_MAX 16384u
@@ -40,6 +42,8 @@
 #define MR_LOCAL_ADDRS_MAX 256u
 #define MR_LOCAL_MACS_MAX 64u
 #define MR_NIC_COUNT_MAX 8u
+#define MR_PORT_RANGES_MAX 131072u
+#define MR_PORT_RANGES_OF_VIP_MAX 64u  // of one VIP and protocol
 
 struct mr_root {
   uint64_t generation;
@@ -83,6 +87,14 @@ struct mr_next_hop {
 };
 MR_ABI_ASSERT(sizeof(struct mr_next_hop) == 8, "fits in the target's line");
 
+// Read with mr_target.forwarding as one word.
+enum mr_variant {
+  MR_VARIANT_NONE = 0,      // nat to a port of the target's own; dsr
+  MR_VARIANT_ANY_PORT = 1,  // nat: only the address is translated
+  MR_VARIANT_OUTER_V4 = 4,  // ipip and gue: the outer header is IPv4, as the target's address
+  MR_VARIANT_OUTER_V6 = 6,
+};
+
 enum mr_target_flag {
   MR_TARGET_KEEPS_FLOWS = 1 << 0,   // packets of known flows go on
   MR_TARGET_RESETS_FLOWS = 1 << 1,  // known TCP flows are answered with RST and forgotten
@@ -104,11 +116,11 @@ struct mr_target {
   uint32_t id;  // never reused by another target; 0 marks an empty slot
   uint32_t group_slot;
   struct mr_next_hop next_hop;
-  uint16_t port_be;        // 0 in dsr groups that keep the listener's port
+  uint16_t port_be;        // 0: the packet keeps the port that the client asked for
   uint8_t protocol;        // enum mr_protocol, or MR_PROTOCOL_TCP_UDP
   uint8_t flags;           // enum mr_target_flag
   uint8_t forwarding;      // enum mr_forwarding: of its group, here to save that line per packet
-  uint8_t outer_version;   // ipip and gue: of IP, that of the outer header: 4 or 6 as `addr` is
+  uint8_t variant;         // enum mr_variant: what else decides how packets are rewritten
   uint16_t mtu;            // of the way to the target, in bytes of L3, or MR_MTU_NO_LIMIT
   uint64_t identity;       // what the lookup table is computed from: equal on every node
   uint16_t encap_port_be;  // gue: destination port of the outer UDP header
@@ -147,20 +159,39 @@ struct mr_target_group {
 };
 MR_ABI_ASSERT(sizeof(struct mr_target_group) == 64, "one line");
 
-// One (VIP, protocol, port). A listener of the config with two addresses is two of these.
+// One (VIP, protocol, port or range of ports). A listener of the config with two addresses is two
+// of these. An engine makes a copy of one with several ports for a packet: `asked_port_be` and
+// `port_be` of the copy are the port that the packet asks for.
 struct mr_listener {
   struct mr_addr vip_addr;
-  uint32_t id;  // never reused; 0 marks an empty slot
-  uint32_t group_slot;
-  uint16_t port_be;
-  uint8_t protocol;  // enum mr_protocol
+  // What a flow's record says of its listener, in the same order. Both are compared as one word.
+  uint16_t slot;
+  uint16_t asked_port_be;  // 0: of an image, or of a listener with one port only
+  uint32_t id;             // never reused; 0 marks an empty slot
+  uint16_t group_slot;
+  uint16_t last_port_be;  // as port_be, if there is one port only
+  uint16_t port_be;       // the first, 0 of a listener to any port
+  uint8_t protocol;       // enum mr_protocol
   uint8_t flags;
-  uint32_t reserved0;
   // Idle timeouts in ticks (MR_TICK_NS), by enum mr_flow_state; EXPIRED says how long an expired
   // flow is remembered, entry 0 is MR_FLOW_TIMEOUT_RESET.
   uint32_t timeout_ticks[8];
 };
 MR_ABI_ASSERT(sizeof(struct mr_listener) == 64, "one line per listener on the hit path");
+MR_ABI_ASSERT(offsetof(struct mr_listener, id) == offsetof(struct mr_listener, slot) + 4 &&
+                  offsetof(struct mr_flow_record, listener_id) ==
+                      offsetof(struct mr_flow_record, listener_slot) + 4,
+              "a listener is the same word in a flow and by itself");
+
+// Ports of a listener that has several. Those of one VIP and protocol lie one behind the other, do
+// not overlap and are in order. A listener to any port has those that no other range has, so it may
+// have several of these. Host byte order. Exact ports are not left out: they are looked up first.
+struct mr_port_range {
+  uint16_t first;
+  uint16_t last;
+  uint32_t listener_slot;
+};
+MR_ABI_ASSERT(sizeof(struct mr_port_range) == 8, "eight to a line");
 
 // What a VIP's load balancer says of packets that are for no listener. Without a flag echo requests
 // are answered, and packets to a port without a listener are dropped.
@@ -171,6 +202,10 @@ enum mr_vip_flag {
 };
 #define MR_VIP_FLAGS_MASK 7u
 
+// Protocol of the entry, with port 0, that says which port_ranges[] a VIP has for TCP or UDP. No
+// packet is looked up by it, as engines look up TCP and UDP only.
+#define MR_PROTOCOL_RANGES 0x80u  // | MR_PROTOCOL_TCP or MR_PROTOCOL_UDP
+
 // One entry serves both a listener and, with port 0 and protocol 0, the VIP itself.
 // Empty: slot == MR_TABLE_EMPTY. Probing: linear from mr_table_hash() & mask, at most half full.
 struct mr_table_entry {
@@ -178,10 +213,10 @@ struct mr_table_entry {
   uint16_t port_be;
   uint8_t protocol;
   uint8_t reserved[5];
-  uint32_t slot;  // listener slot; for a VIP entry: enum mr_vip_flag; in the reverse table: target
-                  // slot
-  uint32_t next;  // reverse table: listener slot that replies without a flow are translated to,
-                  // MR_TABLE_EMPTY when it is ambiguous
+  uint32_t slot;  // listener slot; for a VIP entry: enum mr_vip_flag; for ranges: index of the
+                  // first; in the reverse table: target slot
+  uint32_t next;  // for ranges: how many. Reverse table: listener slot that replies without a flow
+                  // are translated to, MR_TABLE_EMPTY when it is ambiguous
 };
 MR_ABI_ASSERT(sizeof(struct mr_table_entry) == 32, "two to a cache line");
 
@@ -245,6 +280,7 @@ struct mr_image {
   uint64_t reverse_table_offset;   // struct mr_table_entry[reverse_table_mask + 1]
   uint64_t local_addrs_offset;     // struct mr_addr[local_addr_count]
   uint64_t local_macs_offset;      // struct mr_local_mac[local_mac_count]
+  uint64_t port_ranges_offset;     // struct mr_port_range[port_range_count]
   uint32_t listener_table_mask;    // a power of two less one
   uint32_t listener_slots;
   uint32_t group_slots;
@@ -252,6 +288,8 @@ struct mr_image {
   uint32_t reverse_table_mask;  // a power of two less one
   uint32_t local_addr_count;
   uint32_t local_mac_count;
+  uint32_t port_range_count;
+  uint32_t any_port_targets;  // nat targets of any port; 0: the reverse table has no port 0
   uint32_t reserved;
   struct mr_next_hop default_next_hop_v4;  // for replies whose client's last hop is not known
   struct mr_next_hop default_next_hop_v6;
@@ -262,7 +300,7 @@ struct mr_image {
   struct mr_encap_source encap_source_v6;
   struct mr_nic_addrs nic_addrs[MR_NIC_COUNT_MAX];
 };
-MR_ABI_ASSERT(sizeof(struct mr_image) == 448, "image root has no holes");
+MR_ABI_ASSERT(sizeof(struct mr_image) == 464, "image root has no holes");
 
 #ifdef __cplusplus
 #pragma GCC diagnostic pop

@@ -151,9 +151,10 @@ struct mr_flow_record {
   uint16_t client_port_be;
   uint8_t protocol;
   uint8_t state;           // enum mr_flow_state; written last on insert, first on removal
-  uint32_t listener_slot;  // while FREE: index of the next free record
-  uint32_t listener_id;
-  uint32_t target_slot;  // below 2^24: the XDP engine relies on a byte that is 0
+  uint32_t target_slot;    // below 2^24: the XDP engine relies on a byte that is 0
+  uint16_t listener_slot;  // this and the next two are read as one word: mr_listener.slot
+  uint16_t vip_port_be;    // the port that the client asked for; 0: the listener has one only
+  uint32_t listener_id;    // while FREE: index of the next free record
   uint32_t target_id;
   uint32_t last_seen_tick;     // MR_TICK_NS units, wraps
   uint64_t bytes;              // L3 bytes in both directions since the last sweep folded them
@@ -165,6 +166,7 @@ struct mr_flow_record {
   uint32_t target_ack_be;      // TCP: what the target acknowledged last; 0: nothing was seen
 };
 MR_ABI_ASSERT(sizeof(struct mr_flow_record) == 64, "a flow costs exactly one cache line");
+MR_ABI_ASSERT(offsetof(struct mr_flow_record, listener_slot) == 24, "an aligned word");
 MR_ABI_ASSERT(offsetof(struct mr_flow_record, last_seen_tick) == 36, "layout has no holes");
 MR_ABI_ASSERT(offsetof(struct mr_flow_record, bytes) == 40, "layout has no holes");
 

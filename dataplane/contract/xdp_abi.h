@@ -53,6 +53,8 @@ struct mr_xdp_root {
   uint32_t local_addr_count;
   uint32_t local_macs_line;
   uint32_t local_mac_count;
+  uint32_t port_ranges_line;
+  uint32_t port_range_count;
   struct mr_next_hop default_next_hop_v4;
   struct mr_next_hop default_next_hop_v6;
   struct mr_selection_key selection_key;
@@ -61,9 +63,10 @@ struct mr_xdp_root {
   struct mr_nic_addrs nic_addrs[MR_NIC_COUNT_MAX];
   // What offsets inside the segment (of groups' members and lookup tables) are relative to.
   uint32_t base_line;
-  uint8_t reserved[12];
+  uint32_t any_port_targets;
+  uint8_t reserved[8];
 };
-MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 416, "no holes");
+MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 424, "no holes");
 
 struct mr_xdp_nic {
   uint32_t ifindex;  // 0: not in use

@@ -53,6 +53,7 @@ class Checker {
   [[nodiscard]] Status check_group(std::uint32_t slot) const;
   [[nodiscard]] Status check_lookup_table(std::uint32_t slot, const mr_target_group& group) const;
   [[nodiscard]] Status check_targets() const;
+  [[nodiscard]] Status check_ranges(const mr_table_entry& entry) const;
   [[nodiscard]] Status check_table(const char* name, std::span<const mr_table_entry> table,
                                    std::uint64_t slot_limit) const;
 
@@ -108,6 +109,29 @@ Status Checker::check_checksum() const {
   return ok();
 }
 
+bool is_of_ranges(const mr_table_entry& entry) {
+  return entry.protocol == mr_ranges_of(MR_PROTOCOL_TCP) ||
+         entry.protocol == mr_ranges_of(MR_PROTOCOL_UDP);
+}
+
+// The ranges of one VIP and protocol.
+Status Checker::check_ranges(const mr_table_entry& entry) const {
+  if (entry.next > MR_PORT_RANGES_OF_VIP_MAX) {
+    return wrong("a VIP's port ranges", entry.next, ">", MR_PORT_RANGES_OF_VIP_MAX);
+  }
+  if (std::uint64_t{entry.slot} + entry.next > view_.port_ranges.size()) {
+    return wrong("a VIP's port ranges end at", std::uint64_t{entry.slot} + entry.next, ">",
+                 view_.port_ranges.size());
+  }
+  for (const mr_port_range& range : view_.port_ranges.subspan(entry.slot, entry.next)) {
+    if (range.listener_slot >= view_.listeners.size()) {
+      return wrong("a port range names listener slot", range.listener_slot,
+                   ">=", view_.listeners.size());
+    }
+  }
+  return ok();
+}
+
 Status Checker::check_table(const char* name, std::span<const mr_table_entry> table,
                             std::uint64_t slot_limit) const {
   std::uint64_t used = 0;
@@ -119,6 +143,10 @@ Status Checker::check_table(const char* name, std::span<const mr_table_entry> ta
     if (is_vip && (entry.slot > MR_VIP_FLAGS_MASK || (entry.slot & kEither) == kEither)) {
       return wrong(std::string(name) + " gives a VIP flags", entry.slot, "that are impossible, of",
                    MR_VIP_FLAGS_MASK);
+    }
+    if (is_of_ranges(entry)) {
+      if (Status status = check_ranges(entry); !status) return status;
+      continue;
     }
     if (!is_vip && entry.slot >= slot_limit) {
       return wrong(std::string(name) + " names slot", entry.slot, ">=", slot_limit);
@@ -137,6 +165,10 @@ Status Checker::check_listeners() const {
     const mr_listener& listener = view_.listeners[slot];
     if (listener.id == 0) continue;
     const auto name = [slot] { return "listener slot " + std::to_string(slot) + ": "; };
+    if (listener.slot != slot || listener.asked_port_be != 0) {
+      return wrong(name() + "it says that it is slot", listener.slot, "and asked for port",
+                   from_be16(listener.asked_port_be));
+    }
     if (listener.group_slot >= view_.groups.size() || view_.groups[listener.group_slot].id == 0) {
       return wrong(name() + "group_slot", listener.group_slot, "is not one of",
                    view_.groups.size());
@@ -231,10 +263,11 @@ Status Checker::check_targets() const {
       return wrong("target slot " + std::to_string(slot) + ": forwarding", target.forwarding,
                    "is not its group's", group.forwarding);
     }
-    const std::uint8_t version = mr_outer_version(target.forwarding, is_v4(target.addr));
-    if (target.outer_version != version) {
-      return wrong("target slot " + std::to_string(slot) + ": outer_version", target.outer_version,
-                   "is not what follows from its address", version);
+    const std::uint8_t variant =
+        mr_variant_of(target.forwarding, is_v4(target.addr), target.port_be != 0);
+    if (target.variant != variant) {
+      return wrong("target slot " + std::to_string(slot) + ": variant", target.variant,
+                   "is not what follows from its address and port:", variant);
     }
   }
   return ok();

@@ -7,6 +7,7 @@
 // tables that an earlier checked view already had (same offset, same checksum) are not read again.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -14,21 +15,27 @@
 #include "dataplane/contract/config_abi.h"
 #include "dataplane/core/result.h"
 #include "dataplane/core/wire.h"
+#include "dataplane/rules/port_rule.h"
 
 namespace millrace::core {
+
+// The tables of a view without an image, so that whoever looks up in them need not ask for one.
+inline constexpr std::array<mr_table_entry, 1> kEmptyTable = {
+    {{.addr = {}, .port_be = 0, .protocol = 0, .reserved = {}, .slot = MR_TABLE_EMPTY, .next = 0}}};
 
 // Trivially copyable; valid as long as the segment stays mapped and the generation is not reused.
 struct ConfigView {
   std::uint64_t generation = 0;
   const std::byte* segment = nullptr;
   const mr_image* image = nullptr;
-  std::span<const mr_table_entry> listener_table;  // size is a power of two
-  std::span<const mr_listener> listeners;          // by listener slot; id 0 is empty
-  std::span<const mr_target_group> groups;         // by group slot; id 0 is empty
-  std::span<const mr_target> targets;              // by target slot; id 0 is empty
-  std::span<const mr_table_entry> reverse_table;   // size is a power of two
+  std::span<const mr_table_entry> listener_table = kEmptyTable;  // size is a power of two
+  std::span<const mr_listener> listeners;                        // by listener slot; id 0 is empty
+  std::span<const mr_target_group> groups;                       // by group slot; id 0 is empty
+  std::span<const mr_target> targets;                            // by target slot; id 0 is empty
+  std::span<const mr_table_entry> reverse_table = kEmptyTable;   // size is a power of two
   std::span<const mr_addr> local_addrs;
   std::span<const mr_local_mac> local_macs;
+  std::span<const mr_port_range> port_ranges;
 
   [[nodiscard]] std::span<const std::uint32_t> members(const mr_target_group& group) const {
     return {reinterpret_cast<const std::uint32_t*>(segment + group.members_offset),
@@ -52,8 +59,19 @@ struct ConfigView {
 // calls this.
 [[nodiscard]] std::uint64_t image_checksum(const ConfigView& view);
 
+// A listener as flows name it: slot, asked port and id.
+[[nodiscard]] inline std::uint64_t word_of(const mr_listener& listener) noexcept {
+  return load<std::uint64_t>(reinterpret_cast<const std::uint8_t*>(&listener) +
+                             offsetof(mr_listener, slot));
+}
+[[nodiscard]] inline std::uint64_t listener_word_of(const mr_flow_record& flow) noexcept {
+  return load<std::uint64_t>(reinterpret_cast<const std::uint8_t*>(&flow) +
+                             offsetof(mr_flow_record, listener_slot));
+}
+
 // The entry that (addr, port, protocol) has in an open-addressed table, or null.
-// Port 0 and protocol 0 ask for the VIP itself. At most MR_TABLE_PROBE_MAX probes.
+// Port 0 and protocol 0 ask for the VIP itself, port 0 and mr_ranges_of() for its port ranges.
+// At most MR_TABLE_PROBE_MAX probes.
 // HOT: mr_table_hash() on words, so that addresses stay in registers.
 [[nodiscard]] inline const mr_table_entry* find_entry(std::span<const mr_table_entry> table,
                                                       const AddrWords& addr, std::uint16_t port_be,
@@ -68,6 +86,20 @@ struct ConfigView {
       return &entry;
     }
     index = (index + 1) & mask;
+  }
+  return nullptr;
+}
+
+// The listener of the range that has the port (host byte order) of a VIP and protocol, or null.
+// `entry` is the VIP's for mr_ranges_of(protocol), or null.
+[[nodiscard]] inline const mr_listener* listener_in_ranges(const ConfigView& config,
+                                                           const mr_table_entry* entry,
+                                                           std::uint16_t port) noexcept {
+  if (entry == nullptr) return nullptr;
+  for (const mr_port_range& range : config.port_ranges.subspan(entry->slot, entry->next)) {
+    if (!mr_ends_behind(&range, port)) continue;
+    const bool has_port = range.first <= port && config.listeners[range.listener_slot].id != 0;
+    return has_port ? &config.listeners[range.listener_slot] : nullptr;
   }
   return nullptr;
 }

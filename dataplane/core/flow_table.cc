@@ -36,8 +36,7 @@ bool is_believable(const mr_flow_record& record) {
              : record.state >= MR_FLOW_SYN && !is_udp_state && record.state < MR_FLOW_STATE_COUNT;
   return (is_tcp || is_udp) && state_fits && record.client_port_be != 0 &&
          record.listener_id != 0 && record.target_id != 0 &&
-         record.listener_slot < MR_LISTENER_SLOTS_MAX && record.target_slot < MR_TARGET_SLOTS_MAX &&
-         record.last_hop < MR_LAST_HOP_COUNT;
+         record.target_slot < MR_TARGET_SLOTS_MAX && record.last_hop < MR_LAST_HOP_COUNT;
 }
 
 Status refuse(const std::string& what, std::uint64_t found, std::uint64_t wanted) {
@@ -191,7 +190,7 @@ void FlowTable::rebuild() noexcept {
       continue;
     }
     record = mr_flow_record{};
-    record.listener_slot = free_head_;
+    record.listener_id = free_head_;
     free_head_ = index;
   }
   last_hops_.forget_unused();
@@ -204,7 +203,7 @@ std::uint32_t FlowTable::insert(std::uint64_t hash, const ClientKey& key,
   if (index >= capacity_ || !enter(hash, index)) return MR_RECORD_NONE;
   mr_flow_record& record = records_[index];
   if (from_free_list) {
-    free_head_ = record.listener_slot;
+    free_head_ = record.listener_id;
     if (free_head_ != MR_RECORD_NONE) __builtin_prefetch(&records_[free_head_], 1);
   } else {
     header_->record_high = index + 1;
@@ -243,7 +242,7 @@ void FlowTable::remove(mr_flow_record& record) noexcept {
       leave_bucket(buckets_[second_bucket(h)], tag_of(h), index)) {
     --first.overflowed;
   }
-  record.listener_slot = free_head_;
+  record.listener_id = free_head_;
   free_head_ = index;
   --used_;
 }
@@ -278,7 +277,7 @@ const char* FlowTable::inconsistency() const noexcept {
     if (index >= high || free >= high || records_[index].state != MR_FLOW_FREE) {
       return "the list of free records leads to one that is none";
     }
-    index = records_[index].listener_slot;
+    index = records_[index].listener_id;
   }
   if (used + free != high) return "a record is neither a flow's nor free";
   std::uint32_t entries = 0;

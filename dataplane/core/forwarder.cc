@@ -58,12 +58,14 @@ AddrWords ip_destination(const Packet& packet) {
   return {0, 0};
 }
 
-// mr_target.forwarding and outer_version in one word, for targets of the family of `Frame`.
+// mr_target.forwarding and variant in one word, for targets of the family of `Frame` that have a
+// port.
 template <typename Frame>
 constexpr std::uint16_t how_of(std::uint8_t forwarding) {
-  return static_cast<std::uint16_t>(forwarding | mr_outer_version(forwarding, Frame::kIsV4) << 8);
+  return static_cast<std::uint16_t>(forwarding | mr_variant_of(forwarding, Frame::kIsV4, true)
+                                                     << 8);
 }
-static_assert(offsetof(mr_target, outer_version) == offsetof(mr_target, forwarding) + 1);
+static_assert(offsetof(mr_target, variant) == offsetof(mr_target, forwarding) + 1);
 
 // Whether the config has no address to encapsulate from.
 template <typename Frame>
@@ -253,28 +255,52 @@ bool Forwarder::examine(Packet& packet, Parsed& parsed, const Ownership& ownersh
 }
 
 const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
-  const std::uint32_t port_protocol = parsed.destination_port_protocol;
-  const ListenerHint& hint = listener_hint_;
-  if (((parsed.destination.low ^ hint.addr.low) | (parsed.destination.high ^ hint.addr.high) |
-       (port_protocol ^ hint.port_protocol)) == 0) [[likely]] {
-    return hint.listener;
-  }
-  if (config_.image == nullptr) [[unlikely]]
-    return nullptr;
+  if (is_of_hint(parsed)) [[likely]]
+    return listener_hint_.listener;
   const mr_table_entry* entry = find_entry(config_.listener_table, parsed.destination,
                                            parsed.destination_port_be(), parsed.protocol);
-  if (entry == nullptr) return nullptr;
+  if (entry == nullptr) {
+    if (config_.port_ranges.empty()) [[likely]]
+      return nullptr;
+    return copy_in_ranges(parsed);
+  }
   const mr_listener& listener = config_.listeners[entry->slot];
   if (listener.id == 0) [[unlikely]]
     return nullptr;
   listener_hint_ = {
-      .addr = parsed.destination, .port_protocol = port_protocol, .listener = &listener};
+      .addr = parsed.destination,
+      .port_protocol = parsed.destination_port_protocol,
+      .listener = &listener};
   return &listener;
+}
+
+const mr_listener* Forwarder::find_in_ranges(const Parsed& parsed) const noexcept {
+  const mr_table_entry* entry =
+      find_entry(config_.listener_table, parsed.destination, 0, mr_ranges_of(parsed.protocol));
+  return listener_in_ranges(config_, entry, from_be16(parsed.destination_port_be()));
+}
+
+const mr_listener* Forwarder::copy_in_ranges(const Parsed& parsed) noexcept {
+  const mr_listener* listener = find_in_ranges(parsed);
+  if (listener == nullptr) return nullptr;
+  mr_listener& asked = asked_[asked_next_++ % kBurstMax];
+  asked = *listener;
+  asked.asked_port_be = parsed.destination_port_be();
+  asked.port_be = parsed.destination_port_be();
+  return &asked;
+}
+
+bool Forwarder::has_listener(const Parsed& parsed) const noexcept {
+  if (is_of_hint(parsed)) return true;
+  const mr_table_entry* entry = find_entry(config_.listener_table, parsed.destination,
+                                           parsed.destination_port_be(), parsed.protocol);
+  return entry != nullptr ? config_.listeners[entry->slot].id != 0
+                          : find_in_ranges(parsed) != nullptr;
 }
 
 std::uint32_t Forwarder::find_to_listener(const Work& work) const noexcept {
   return flows_.find(work.hash, source_key(work.parsed), [&](const mr_flow_record& flow) {
-    return flow.listener_id == work.listener->id;  // ids are never reused
+    return listener_word_of(flow) == word_of(*work.listener);  // ids are never reused
   });
 }
 
@@ -284,7 +310,7 @@ Verdict Forwarder::forward_to_target(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   const auto is_settled = [&](const mr_flow_record& flow) {
     return FlowTable::is_of_client(flow, parsed.source, work.settled_head) &&
-           flow.listener_id == listener.id;
+           listener_word_of(flow) == word_of(listener);
   };
   if (!is_settled(*work.candidate)) [[unlikely]] {
     const std::uint32_t index = find_to_listener(work);
@@ -313,7 +339,7 @@ Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   mr_flow_record& flow = *work.candidate;
   const bool is_settled = FlowTable::is_of_client(flow, parsed.destination, work.settled_head) &&
                           is_reply_of(flow, parsed) && (flow.flags & MR_FLOW_SHARED) == 0;
-  const mr_listener* listener = is_settled ? listener_of(flow) : nullptr;
+  const mr_listener* listener = is_settled ? exact_listener_of(flow) : nullptr;
   if (listener == nullptr || parsed.source == parsed.destination ||
       is_silent(flow, listener->timeout_ticks[flow.state & 7u])) [[unlikely]] {
     return revisit_reply(packet, work);
@@ -322,7 +348,7 @@ Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   if (!is_confirmed(flow)) [[unlikely]]
     note_reply(flow, parsed);
   account(flow, parsed);
-  return send_whole_to_client(packet, parsed, flow, *listener);
+  return send_whole_to_client(packet, parsed, flow, *listener, listener->port_be);
 }
 
 void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexcept {
@@ -372,7 +398,22 @@ Verdict Forwarder::encapsulate_from(Packet& packet, const Parsed& parsed, const 
   return forward(packet, nic);
 }
 
-// To a target whose address is of another family than the VIP.
+// To a target whose address is of another family than the VIP, or which takes any port.
+template <typename Frame>
+Verdict Forwarder::send_by_variant(Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
+                                   const mr_target& target, std::uint64_t hop) noexcept {
+  if (!mr_translates(target.forwarding)) {
+    return encapsulate_across<Frame>(packet, parsed, target, hop);
+  }
+  if (packet.data[Frame::kHops] < 2) return answer_expired(packet, parsed);
+  if (parsed.ip_bytes > target.mtu) return answer_too_big(packet, parsed, target.mtu);
+  translate_addr_to_target<Frame>(packet.data, parsed.protocol, target,
+                                  {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
+  const std::uint32_t nic = hop >> 48 & 0xff;
+  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
+  return forward(packet, nic);
+}
+
 template <typename Inner>
 Verdict Forwarder::encapsulate_across(Packet& packet, const Parsed& parsed, const mr_target& target,
                                       std::uint64_t hop) noexcept {
@@ -393,7 +434,9 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
   if (nic >= nic_count_) [[unlikely]]
     return refuse_next_hop(flow, hop);
   std::uint8_t* const frame = packet.data;
-  if (mr_translates(target.forwarding)) [[likely]] {
+  // Both in one word: the variant costs no comparison of its own.
+  const auto how = load<std::uint16_t>(&target.forwarding);
+  if (how == how_of<Frame>(MR_FORWARDING_NAT)) [[likely]] {
     if (frame[Frame::kHops] < 2) [[unlikely]]
       return answer_expired(packet, parsed);
     if (parsed.ip_bytes > target.mtu) [[unlikely]]
@@ -401,16 +444,14 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
     translate_to_target<Frame>(frame, parsed.protocol, target,
                                {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
   } else {
-    // Both in one word: the family costs no comparison of its own.
-    const auto how = load<std::uint16_t>(&target.forwarding);
     if (how == how_of<Frame>(MR_FORWARDING_IPIP)) {
       return encapsulate_to_target<Frame, Frame, MR_FORWARDING_IPIP>(packet, parsed, target, hop);
     }
     if (how == how_of<Frame>(MR_FORWARDING_GUE)) {
       return encapsulate_to_target<Frame, Frame, MR_FORWARDING_GUE>(packet, parsed, target, hop);
     }
-    if (target.outer_version != 0) [[unlikely]]
-      return encapsulate_across<Frame>(packet, parsed, target, hop);
+    if (target.variant != MR_VARIANT_NONE) [[unlikely]]
+      return send_by_variant<Frame>(packet, parsed, flow, target, hop);
     if (parsed.ip_bytes > target.mtu) [[unlikely]]
       return answer_too_big(packet, parsed, target.mtu);
   }
@@ -443,7 +484,7 @@ Verdict Forwarder::send_whole_to_target(Packet& packet, const Parsed& parsed,
 
 template <typename Frame>
 Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
-                                  const mr_listener& listener) noexcept {
+                                  const mr_listener& listener, std::uint16_t vip_port_be) noexcept {
   const std::uint64_t hop = client_hop(flow.last_hop, Frame::kIsV4);
   if (hop == kNoHop) [[unlikely]]
     return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
@@ -454,7 +495,7 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_
   if (frame[Frame::kHops] < 2) [[unlikely]]
     return answer_expired(packet, parsed);
   const std::uint8_t protocol = parsed.protocol;
-  translate_to_client<Frame>(frame, protocol, listener,
+  translate_to_client<Frame>(frame, protocol, listener, vip_port_be,
                              {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
   if (protocol == MR_PROTOCOL_TCP) [[likely]] {
     flow.target_ack_be = load<std::uint32_t>(frame + Frame::kL4 + MR_TCP_ACKNOWLEDGEMENT);
@@ -467,13 +508,15 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_
                                   const mr_listener& listener) noexcept {
   if (parsed.shape == Shape::fragment) [[unlikely]]
     return send_fragment_to_client(packet, parsed, flow, listener);
-  return send_whole_to_client(packet, parsed, flow, listener);
+  return send_whole_to_client(packet, parsed, flow, listener,
+                              mr_vip_port_be_of(flow.vip_port_be, listener.port_be));
 }
 
 Verdict Forwarder::send_whole_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
-                                        const mr_listener& listener) noexcept {
-  return parsed.is_v4 ? send_to_client<Ipv4Frame>(packet, parsed, flow, listener)
-                      : send_to_client<Ipv6Frame>(packet, parsed, flow, listener);
+                                        const mr_listener& listener,
+                                        std::uint16_t vip_port_be) noexcept {
+  return parsed.is_v4 ? send_to_client<Ipv4Frame>(packet, parsed, flow, listener, vip_port_be)
+                      : send_to_client<Ipv6Frame>(packet, parsed, flow, listener, vip_port_be);
 }
 
 void Forwarder::count(mr_counter counter, std::uint64_t amount) noexcept {

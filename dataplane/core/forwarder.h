@@ -34,6 +34,7 @@
 #include "dataplane/core/parse.h"
 #include "dataplane/core/record_set.h"
 #include "dataplane/core/steering.h"
+#include "dataplane/rules/forwarding_rule.h"
 #include "dataplane/rules/known_rule.h"
 
 namespace millrace::core {
@@ -167,7 +168,17 @@ class Forwarder {
                                                               const Ownership& ownership) noexcept;
   [[nodiscard, gnu::noinline]] bool examine(Packet& packet, Parsed& parsed,
                                             const Ownership& ownership) noexcept;
+  // The listener of the packet's destination, or null. If it has several ports, this is a copy with
+  // the one that the packet asks for, which holds as long as the burst.
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
+  [[nodiscard, gnu::noinline]] const mr_listener* copy_in_ranges(const Parsed& parsed) noexcept;
+  [[nodiscard]] const mr_listener* find_in_ranges(const Parsed& parsed) const noexcept;
+  [[nodiscard]] bool has_listener(const Parsed& parsed) const noexcept;
+  [[nodiscard]] bool is_of_hint(const Parsed& parsed) const noexcept {
+    const ListenerHint& hint = listener_hint_;
+    return ((parsed.destination.low ^ hint.addr.low) | (parsed.destination.high ^ hint.addr.high) |
+            (parsed.destination_port_protocol ^ hint.port_protocol)) == 0;
+  }
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
   [[nodiscard]] Verdict forward_to_client(Packet& packet, Work& work) noexcept;
   // The packet's flow by the client's half, or MR_RECORD_NONE.
@@ -195,10 +206,14 @@ class Forwarder {
   [[nodiscard]] Verdict encapsulate_from(Packet& packet, const Parsed& parsed,
                                          const mr_target& target, std::uint64_t hop,
                                          const mr_addr& source) noexcept;
+  template <typename Frame>
+  [[nodiscard, gnu::noinline]] Verdict send_by_variant(Packet& packet, const Parsed& parsed,
+                                                       const mr_flow_record& flow,
+                                                       const mr_target& target,
+                                                       std::uint64_t hop) noexcept;
   template <typename Inner>
-  [[nodiscard, gnu::noinline]] Verdict encapsulate_across(Packet& packet, const Parsed& parsed,
-                                                          const mr_target& target,
-                                                          std::uint64_t hop) noexcept;
+  [[nodiscard]] Verdict encapsulate_across(Packet& packet, const Parsed& parsed,
+                                           const mr_target& target, std::uint64_t hop) noexcept;
   [[nodiscard, gnu::noinline]] Verdict refuse_next_hop(const mr_flow_record& flow,
                                                        std::uint64_t hop) noexcept;
   // The neighbour to which a client's packets are sent, as loaded from memory: its MAC address,
@@ -215,11 +230,12 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
   [[nodiscard]] Verdict send_whole_to_client(Packet& packet, const Parsed& parsed,
-                                             mr_flow_record& flow,
-                                             const mr_listener& listener) noexcept;
+                                             mr_flow_record& flow, const mr_listener& listener,
+                                             std::uint16_t vip_port_be) noexcept;
   template <typename Frame>
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
-                                       const mr_listener& listener) noexcept;
+                                       const mr_listener& listener,
+                                       std::uint16_t vip_port_be) noexcept;
   [[nodiscard]] static ClientKey source_key(const Parsed& parsed) noexcept {
     return {parsed.source, parsed.source_port_protocol};
   }
@@ -236,13 +252,32 @@ class Forwarder {
     return target != nullptr && target->port_be == parsed.source_port_be() &&
            words_of(target->addr) == parsed.source;
   }
+  // Likewise, also for targets that take any port.
+  [[nodiscard]] bool is_any_reply_of(const mr_flow_record& flow,
+                                     const Parsed& parsed) const noexcept {
+    const mr_target* target = target_of(flow);
+    return target != nullptr && words_of(target->addr) == parsed.source &&
+           target_port_be_of(flow, *target) == parsed.source_port_be();
+  }
   [[nodiscard]] const mr_listener* listener_of(const mr_flow_record& flow) const noexcept {
     if (flow.listener_slot >= config_.listeners.size()) return nullptr;
     const mr_listener& listener = config_.listeners[flow.listener_slot];
     return listener.id == flow.listener_id ? &listener : nullptr;
   }
-  [[nodiscard]] std::uint32_t slot_of(const mr_listener& listener) const noexcept {
-    return static_cast<std::uint32_t>(&listener - config_.listeners.data());
+  // Likewise, but null if it has several ports.
+  [[nodiscard]] const mr_listener* exact_listener_of(const mr_flow_record& flow) const noexcept {
+    if (flow.listener_slot >= config_.listeners.size()) return nullptr;
+    const mr_listener& listener = config_.listeners[flow.listener_slot];
+    return word_of(listener) == listener_word_of(flow) ? &listener : nullptr;
+  }
+  // The port at which the flow's target is asked and from which it answers; 0 if the packets of the
+  // flow keep theirs and nothing is translated.
+  [[nodiscard]] std::uint16_t target_port_be_of(const mr_flow_record& flow,
+                                                const mr_target& target) const noexcept {
+    if (target.port_be != 0 || !mr_translates(target.forwarding)) return target.port_be;
+    const mr_listener* listener = listener_of(flow);
+    return listener == nullptr ? flow.vip_port_be
+                               : mr_vip_port_be_of(flow.vip_port_be, listener->port_be);
   }
   [[nodiscard]] bool is_silent(const mr_flow_record& flow, std::uint32_t ticks) const noexcept {
     return mr_is_silent(tick_, flow.last_seen_tick, ticks);
@@ -265,10 +300,12 @@ class Forwarder {
   [[gnu::noinline]] void foresee_flow(Work& work) const noexcept;
   [[nodiscard, gnu::noinline]] Verdict start_flow(Packet& packet, Work& work) noexcept;
   [[nodiscard]] std::uint64_t selection_hash_of(const ClientKey& client,
-                                                const mr_listener& listener) const noexcept;
+                                                const mr_listener& listener,
+                                                std::uint16_t vip_port_be) const noexcept;
   [[nodiscard]] Choice choose_target(const mr_listener& listener, std::uint64_t selection_hash,
                                      bool may_be_orphan) const noexcept;
   [[nodiscard]] std::uint32_t target_by_table(const ClientKey& client, const mr_listener& listener,
+                                              std::uint16_t vip_port_be,
                                               bool may_be_orphan) const noexcept;
   [[nodiscard]] mr_source_fault source_fault_of(const Parsed& parsed) const noexcept;
   [[nodiscard]] bool is_no_client(const Parsed& parsed) const noexcept {
@@ -327,6 +364,7 @@ class Forwarder {
     mr_flowless_reply what = MR_FLOWLESS_PUNT;
     const mr_listener* listener = nullptr;
     const mr_target* target = nullptr;
+    std::uint16_t vip_port_be = 0;
   };
   [[nodiscard]] Flowless judge_flowless(const Parsed& parsed, std::uint64_t hash) const noexcept;
 
@@ -369,8 +407,13 @@ class Forwarder {
   [[nodiscard, gnu::noinline]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] bool is_passing_fragment(const Parsed& parsed) const noexcept;
   [[nodiscard]] bool is_of_target(const Packet& packet, const Parsed& parsed) noexcept;
+  // The entry of the target of a `nat` group that answers from there, or null.
+  [[nodiscard]] const mr_table_entry* find_service(const AddrWords& addr, std::uint16_t port_be,
+                                                   std::uint8_t protocol) const noexcept;
   [[nodiscard]] bool is_service(const AddrWords& addr, std::uint16_t port_be,
-                                std::uint8_t protocol) const noexcept;
+                                std::uint8_t protocol) const noexcept {
+    return find_service(addr, port_be, protocol) != nullptr;
+  }
   [[nodiscard]] Verdict leave_foreign(const Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict handle_icmp(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict refuse_martian(const Packet& packet, const Parsed& parsed) noexcept;
@@ -419,6 +462,9 @@ class Forwarder {
   mr_addr encap_source_v6_{};
   std::array<MacAddr, MR_NIC_COUNT_MAX> nic_macs_{};
   std::array<std::uint64_t, MR_NIC_COUNT_MAX> nic_mac_words_{};  // the same, as loaded from a frame
+  // What copy_in_ranges() copied last; the passes look at no more at a time.
+  std::array<mr_listener, kBurstMax> asked_;
+  std::uint32_t asked_next_ = 0;
   std::uint32_t nic_count_ = 0;
   WorkerCounters counters_;
   BurstCounts burst_counts_;

@@ -26,7 +26,7 @@ std::optional<Parsed> Forwarder::answer_of_error(const Packet& packet,
   const std::optional<Parsed> answer = answer_to_quoted(packet, parsed);
   // The error must go to whoever sent the quoted packet.
   if (!answer || answer->destination != parsed.destination) return std::nullopt;
-  if (find_listener(*answer) != nullptr) return answer;
+  if (has_listener(*answer)) return answer;
   if (is_vip(answer->destination) || is_local(answer->destination)) return std::nullopt;
   return is_service(answer->source, answer->source_port_be(), answer->protocol) ? answer
                                                                                 : std::nullopt;
@@ -51,7 +51,7 @@ Verdict Forwarder::pass_error(Packet& packet, const Parsed& parsed, const Parsed
   if (is_no_client(answer)) return drop(MR_DROP_MARTIAN);
   if (!errors_.take()) return drop(MR_DROP_RATE_LIMITED);
   const std::uint32_t target_slot =
-      target_by_table(client, *work.listener, mr_error_is_orphan(tick_));
+      target_by_table(client, *work.listener, work.listener->port_be, mr_error_is_orphan(tick_));
   if (target_slot == MR_TABLE_EMPTY) return drop(MR_DROP_NO_TARGET);
   const mr_target& target = config_.targets[target_slot];
   if (mr_refuses_own_client(target.forwarding) && words_of(target.addr) == answer.source) {
@@ -67,12 +67,14 @@ Verdict Forwarder::pass_error_to_target(Packet& packet, const Parsed& answer,
     if (target.next_hop.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
     const bool encapsulates = mr_encapsulates(target.forwarding);
     const std::uint32_t outer_bytes =
-        encapsulates ? mr_outer_bytes(target.forwarding, target.outer_version == 4) : 0;
+        encapsulates ? mr_outer_bytes(target.forwarding, target.variant == MR_VARIANT_OUTER_V4) : 0;
     // Nobody is told of an ICMP error (RFC 1122 section 3.2.2).
     if (answer.ip_bytes > mr_inner_mtu(target.mtu, outer_bytes)) return drop(MR_DROP_TOO_BIG);
     if (mr_translates(target.forwarding)) {
-      return send_error(packet, answer, true, load<std::uint64_t>(target.next_hop.mac),
-                        {.addr = target.addr, .port_be = target.port_be});
+      return send_error(
+          packet, answer, true, load<std::uint64_t>(target.next_hop.mac),
+          {.addr = target.addr,
+           .port_be = mr_target_port_be_of(target.port_be, answer.destination_port_be())});
     }
     count(MR_COUNTER_ERRORS_PASSED);
   }
@@ -90,20 +92,23 @@ Verdict Forwarder::pass_error_to_client(Packet& packet, const Work& work) noexce
   const mr_listener* listener =
       index == MR_RECORD_NONE ? nullptr : listener_of(flows_.record(index));
   std::uint16_t last_hop = 0;
+  std::uint16_t vip_port_be = 0;
   if (listener != nullptr) {
     last_hop = flows_.record(index).last_hop;
+    vip_port_be = mr_vip_port_be_of(flows_.record(index).vip_port_be, listener->port_be);
   } else {
     const Flowless flowless = judge_flowless(answer, work.hash);
     // The kernel would send it to the client with the target's own address in it.
     if (flowless.what == MR_FLOWLESS_PUNT) return drop(MR_DROP_ICMP);
     if (flowless.what == MR_FLOWLESS_DROP) return drop(MR_DROP_NO_FLOW);
     listener = flowless.listener;
+    vip_port_be = flowless.vip_port_be;
   }
   const std::uint64_t hop = client_hop(last_hop, answer.is_v4);
   if (hop == kNoHop) return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
   if ((hop >> 48 & 0xff) >= nic_count_) return drop(MR_DROP_NO_NIC);
   return send_error(packet, answer, false, hop,
-                    {.addr = listener->vip_addr, .port_be = listener->port_be});
+                    {.addr = listener->vip_addr, .port_be = vip_port_be});
 }
 
 // `hop`: a next hop as loaded, on a nic of ours.

@@ -42,11 +42,11 @@ struct Forwarder::Choice {
   bool is_orphan;  // went to `prev` on trust
 };
 
-std::uint64_t Forwarder::selection_hash_of(const ClientKey& client,
-                                           const mr_listener& listener) const noexcept {
+std::uint64_t Forwarder::selection_hash_of(const ClientKey& client, const mr_listener& listener,
+                                           std::uint16_t vip_port_be) const noexcept {
   const mr_addr client_addr = addr_of(client.addr);
-  const mr_flow_tuple tuple =
-      mr_selection_tuple(&client_addr, static_cast<std::uint16_t>(client.port_protocol), &listener);
+  const mr_flow_tuple tuple = mr_selection_tuple(
+      &client_addr, static_cast<std::uint16_t>(client.port_protocol), &listener, vip_port_be);
   return mr_selection_hash(&config_.image->selection_key, &tuple);
 }
 
@@ -54,7 +54,8 @@ std::uint64_t Forwarder::selection_hash_of(const ClientKey& client,
 // The new flows of a burst then wait together for their slots of a lookup table.
 void Forwarder::foresee_flow(Work& work) const noexcept {
   const mr_target_group& group = config_.groups[work.listener->group_slot];
-  work.selection_hash = selection_hash_of(source_key(work.parsed), *work.listener);
+  work.selection_hash =
+      selection_hash_of(source_key(work.parsed), *work.listener, work.listener->port_be);
   if (group.table_offset == 0) return;
   const std::uint32_t slot = mr_slot_of_hash(work.selection_hash, group.table_slots);
   __builtin_prefetch(&config_.lookup_table(group)[slot]);
@@ -81,8 +82,10 @@ Forwarder::Choice Forwarder::choose_target(const mr_listener& listener,
 // The target of a flow that began now. With `may_be_orphan`, the target of a flow that another node
 // may have. MR_TABLE_EMPTY when the group has no target.
 std::uint32_t Forwarder::target_by_table(const ClientKey& client, const mr_listener& listener,
+                                         std::uint16_t vip_port_be,
                                          bool may_be_orphan) const noexcept {
-  return choose_target(listener, selection_hash_of(client, listener), may_be_orphan).target_slot;
+  return choose_target(listener, selection_hash_of(client, listener, vip_port_be), may_be_orphan)
+      .target_slot;
 }
 
 mr_source_fault Forwarder::source_fault_of(const Parsed& parsed) const noexcept {
@@ -97,7 +100,7 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
   const mr_listener& listener = *work.listener;
   const Parsed& parsed = work.parsed;
   if (is_no_client(parsed)) return drop(MR_DROP_MARTIAN);
-  const std::uint32_t listener_slot = slot_of(listener);
+  const std::uint32_t listener_slot = listener.slot;
   if (work.candidate != FlowTable::no_flow() || work.selection_hash == kNotForeseen) {
     foresee_flow(work);
   }
@@ -121,7 +124,8 @@ Verdict Forwarder::start_flow(Packet& packet, Work& work) noexcept {
                                   : MR_RECORD_NONE;
   if (index == MR_RECORD_NONE) return forward_untracked(packet, work, choice.target_slot);
   mr_flow_record& flow = flows_.record(index);
-  flow.listener_slot = listener_slot;
+  flow.listener_slot = listener.slot;
+  flow.vip_port_be = listener.asked_port_be;
   flow.listener_id = listener.id;
   flow.last_hop = flows_.last_hops().learn(packet.data + MR_ETH_SOURCE, packet.nic);
   flow.flags = static_cast<std::uint16_t>(mr_first_flags(state, choice.is_orphan));
@@ -167,7 +171,7 @@ Verdict Forwarder::forward_untracked(Packet& packet, const Work& work,
   const mr_target& target = config_.targets[target_slot];
   if ((target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0) count(MR_COUNTER_UNTRACKED_PACKETS);
   mr_flow_record passing{};
-  const mr_nat_deltas deltas = nat_deltas(*work.listener, target);
+  const mr_nat_deltas deltas = nat_deltas(*work.listener, work.listener->port_be, target);
   passing.target_slot = target_slot;
   passing.ip_checksum_delta = deltas.ip;
   passing.l4_checksum_delta = deltas.l4;
@@ -227,7 +231,8 @@ void Forwarder::give_up_flow(mr_flow_record& flow) noexcept {
 void Forwarder::bind_flow(mr_flow_record& flow, const mr_listener& listener,
                           std::uint32_t target_slot) noexcept {
   const mr_target& target = config_.targets[target_slot];
-  const mr_nat_deltas deltas = nat_deltas(listener, target);
+  const std::uint16_t vip_port_be = mr_vip_port_be_of(flow.vip_port_be, listener.port_be);
+  const mr_nat_deltas deltas = nat_deltas(listener, vip_port_be, target);
   flow.ip_checksum_delta = deltas.ip;
   flow.l4_checksum_delta = deltas.l4;
   flow.target_slot = target_slot;

@@ -66,7 +66,7 @@ bool Forwarder::learn_ports(const Packet& packet, Parsed& parsed, const Fragment
 
 // Whether later fragments go another way than those whose first one was not seen.
 bool Forwarder::is_worth_knowing(const Parsed& first) noexcept {
-  if (find_listener(first) != nullptr) return true;
+  if (has_listener(first)) return true;
   if (const mr_table_entry* vip = find_vip(first.destination)) {
     return (vip->slot & MR_VIP_PUNTS) != 0;
   }
@@ -75,7 +75,7 @@ bool Forwarder::is_worth_knowing(const Parsed& first) noexcept {
 
 // As handler_of().
 std::uint32_t Forwarder::owner_of_flow(const Parsed& parsed, const Ownership& own) noexcept {
-  if (find_listener(parsed) != nullptr) return owner_of(source_key(parsed), own.worker_count);
+  if (has_listener(parsed)) return owner_of(source_key(parsed), own.worker_count);
   if (is_vip(parsed.destination)) return own.worker;
   return owner_of(destination_key(parsed), own.worker_count);
 }
@@ -98,7 +98,7 @@ Verdict Forwarder::send_fragment_to_target(Packet& packet, const Parsed& parsed,
                               ? send_translated_to_target(packet, parsed, flow, target)
                               : send_whole_to_target(packet, inner, flow, target);
   if (verdict.kind() != VerdictKind::forward) return verdict;
-  if (target.forwarding == MR_FORWARDING_GUE && target.outer_version == 6) {
+  if (target.forwarding == MR_FORWARDING_GUE && target.variant == MR_VARIANT_OUTER_V6) {
     write_outer_checksum(packet);
   }
   count(MR_COUNTER_FRAGMENTS_FORWARDED);
@@ -126,11 +126,12 @@ Verdict Forwarder::send_translated_to_target(Packet& packet, const Parsed& parse
   }
   if (hops_left(packet, parsed) < 2) return answer_expired(packet, parsed);
   if (parsed.ip_bytes > target.mtu) return answer_too_big(packet, parsed, target.mtu);
-  return send_translated(packet, parsed, hop,
-                         {.is_to_target = true,
-                          .addr = target.addr,
-                          .port_be = target.port_be,
-                          .deltas = {flow.ip_checksum_delta, flow.l4_checksum_delta}});
+  return send_translated(
+      packet, parsed, hop,
+      {.is_to_target = true,
+       .addr = target.addr,
+       .port_be = mr_target_port_be_of(target.port_be, parsed.destination_port_be()),
+       .deltas = {flow.ip_checksum_delta, flow.l4_checksum_delta}});
 }
 
 Verdict Forwarder::send_fragment_to_client(Packet& packet, const Parsed& parsed,
@@ -144,7 +145,7 @@ Verdict Forwarder::send_fragment_to_client(Packet& packet, const Parsed& parsed,
   return send_translated(packet, parsed, hop,
                          {.is_to_target = false,
                           .addr = listener.vip_addr,
-                          .port_be = listener.port_be,
+                          .port_be = mr_vip_port_be_of(flow.vip_port_be, listener.port_be),
                           .deltas = {mr_negated_delta(flow.ip_checksum_delta),
                                      mr_negated_delta(flow.l4_checksum_delta)}});
 }

@@ -69,7 +69,7 @@ Verdict Forwarder::open_again(Packet& packet, Work& work, mr_flow_record& flow,
   ++burst_counts_.hits;
   add_flags(flow, mr_flags_of_syn_again(flow.state));
   // The group's forwarding may have changed since.
-  const mr_nat_deltas deltas = nat_deltas(*work.listener, target);
+  const mr_nat_deltas deltas = nat_deltas(*work.listener, work.listener->port_be, target);
   flow.ip_checksum_delta = deltas.ip;
   flow.l4_checksum_delta = deltas.l4;
   if ((flow.flags & MR_FLOW_SHARED) != 0) claim_replies(work.hash, flow, target);

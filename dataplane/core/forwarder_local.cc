@@ -55,8 +55,7 @@ std::uint32_t Forwarder::handler_of_other(const Packet& packet, const Parsed& pa
   if (is_passing_fragment(parsed)) return 0;
   const std::optional<Parsed> answer = answer_of_error(packet, parsed);
   if (!answer) return ownership.worker;
-  const ClientKey client =
-      find_listener(*answer) != nullptr ? source_key(*answer) : destination_key(*answer);
+  const ClientKey client = has_listener(*answer) ? source_key(*answer) : destination_key(*answer);
   return owner_of(client, ownership.worker_count);
 }
 
@@ -94,11 +93,16 @@ bool Forwarder::is_of_target(const Packet& packet, const Parsed& parsed) noexcep
   return true;
 }
 
-// Whether `addr`, port and protocol are those of a target of a `nat` group.
-bool Forwarder::is_service(const AddrWords& addr, std::uint16_t port_be,
-                           std::uint8_t protocol) const noexcept {
-  return config_.image != nullptr &&
-         find_entry(config_.reverse_table, addr, port_be, protocol) != nullptr;
+const mr_table_entry* Forwarder::find_service(const AddrWords& addr, std::uint16_t port_be,
+                                              std::uint8_t protocol) const noexcept {
+  const mr_table_entry* entry = find_entry(config_.reverse_table, addr, port_be, protocol);
+  if (entry != nullptr || config_.image == nullptr || config_.image->any_port_targets == 0) {
+    return entry;
+  }
+  // A target that takes any port. If one listener leads to it, it answers from that one's ports.
+  entry = find_entry(config_.reverse_table, addr, 0, protocol);
+  const bool is_told = entry != nullptr && entry->next != MR_TABLE_EMPTY;
+  return is_told && !mr_has_port(&config_.listeners[entry->next], port_be) ? nullptr : entry;
 }
 
 // AF_XDP and promiscuous nics also deliver frames for a virtual machine behind the node, and frames
@@ -217,7 +221,6 @@ Verdict Forwarder::answer_unreachable(Packet& packet, const Parsed& parsed) noex
 }
 
 const mr_table_entry* Forwarder::find_vip(const AddrWords& addr) const noexcept {
-  if (config_.image == nullptr) return nullptr;
   return find_entry(config_.listener_table, addr, 0, 0);
 }
 

@@ -73,7 +73,7 @@ bool Forwarder::accept_again(mr_flow_record& flow) noexcept {
 std::uint32_t Forwarder::find_from_target(const Work& work) noexcept {
   const std::uint32_t first =
       flows_.find(work.hash, destination_key(work.parsed),
-                  [&](const mr_flow_record& flow) { return is_reply_of(flow, work.parsed); });
+                  [&](const mr_flow_record& flow) { return is_any_reply_of(flow, work.parsed); });
   if (first == MR_RECORD_NONE) return first;
   return (flows_.record(first).flags & MR_FLOW_SHARED) == 0 ? first : best_of_shared(work);
 }
@@ -85,7 +85,7 @@ std::uint32_t Forwarder::best_of_shared(const Work& work) noexcept {
   std::array<std::uint32_t, kSharedMax> found{};
   std::uint32_t count = 0;
   (void)flows_.find(work.hash, destination_key(work.parsed), [&](const mr_flow_record& flow) {
-    if (count < kSharedMax && is_reply_of(flow, work.parsed)) {
+    if (count < kSharedMax && is_any_reply_of(flow, work.parsed)) {
       found[count++] = flows_.index_of(flow);
     }
     return false;  // go on to the last one
@@ -119,11 +119,13 @@ std::uint32_t Forwarder::rank_of(const mr_flow_record& flow, bool opens) const n
 // not look for doubles.
 void Forwarder::claim_replies(std::uint64_t hash, mr_flow_record& flow,
                               const mr_target& target) noexcept {
+  const std::uint16_t port_be = target_port_be_of(flow, target);
   bool is_shared = false;
   (void)flows_.find(hash, ClientKey::of(flow), [&](const mr_flow_record& other) {
     const mr_target* other_target = target_of(other);
-    if (&other == &flow || other_target == nullptr || other_target->port_be != target.port_be ||
-        words_of(other_target->addr) != words_of(target.addr)) {
+    if (&other == &flow || other_target == nullptr ||
+        words_of(other_target->addr) != words_of(target.addr) ||
+        target_port_be_of(other, *other_target) != port_be) {
       return false;
     }
     mr_flow_record& sibling = flows_.record(flows_.index_of(other));
@@ -140,7 +142,8 @@ void Forwarder::claim_replies(std::uint64_t hash, mr_flow_record& flow,
 // Moves a flow that `prev` does not know to `cur`. False when it is there already.
 bool Forwarder::move_orphan(std::uint64_t hash, mr_flow_record& flow,
                             const mr_listener& listener) noexcept {
-  const std::uint32_t target_slot = target_by_table(ClientKey::of(flow), listener, false);
+  const std::uint32_t target_slot = target_by_table(
+      ClientKey::of(flow), listener, mr_vip_port_be_of(flow.vip_port_be, listener.port_be), false);
   if (target_slot == MR_TABLE_EMPTY || target_slot == flow.target_slot) return false;
   clear_flags(flow, MR_FLOW_ORPHAN_PREV);
   if (is_active(flow)) adjust_active(flow, -1);
@@ -154,7 +157,7 @@ bool Forwarder::move_orphan(std::uint64_t hash, mr_flow_record& flow,
 Forwarder::Flowless Forwarder::judge_flowless(const Parsed& parsed,
                                               std::uint64_t hash) const noexcept {
   const mr_table_entry* entry =
-      find_entry(config_.reverse_table, parsed.source, parsed.source_port_be(), parsed.protocol);
+      find_service(parsed.source, parsed.source_port_be(), parsed.protocol);
   if (entry == nullptr) return {};
   const mr_target& target = config_.targets[entry->slot];
   const bool is_ambiguous = entry->next == MR_TABLE_EMPTY;
@@ -168,7 +171,10 @@ Forwarder::Flowless Forwarder::judge_flowless(const Parsed& parsed,
   if (what != MR_FLOWLESS_TRANSLATE) return {.what = what};
   const mr_listener& listener = config_.listeners[entry->next];
   if (listener.id == 0 || target.id == 0) return {};
-  return {.what = what, .listener = &listener, .target = &target};
+  // The port of the target is the one that was asked for where that is not the listener's only one.
+  const std::uint16_t vip_port_be =
+      target.port_be == 0 ? parsed.source_port_be() : listener.port_be;
+  return {.what = what, .listener = &listener, .target = &target, .vip_port_be = vip_port_be};
 }
 
 // The packet goes to a host that is no VIP, and belongs to no flow.
@@ -182,8 +188,10 @@ Verdict Forwarder::forward_untracked_reply(Packet& packet, Work& work) noexcept 
   const Flowless flowless = judge_flowless(parsed, work.hash);
   if (flowless.what == MR_FLOWLESS_PUNT) return punt(packet);
   if (flowless.what == MR_FLOWLESS_DROP) return drop(MR_DROP_NO_FLOW);
-  const mr_nat_deltas deltas = nat_deltas(*flowless.listener, *flowless.target);
+  const mr_nat_deltas deltas =
+      nat_deltas(*flowless.listener, flowless.vip_port_be, *flowless.target);
   mr_flow_record passing{};
+  passing.vip_port_be = flowless.vip_port_be;
   passing.ip_checksum_delta = deltas.ip;
   passing.l4_checksum_delta = deltas.l4;
   count(MR_COUNTER_UNTRACKED_PACKETS);

@@ -96,7 +96,15 @@ inline constexpr std::tuple kImageArrays = {
                              .size_max = MR_LOCAL_MACS_MAX,
                              .size_name = "local_mac_count",
                              .root_line = &mr_xdp_root::local_macs_line,
-                             .root_size = &mr_xdp_root::local_mac_count}};
+                             .root_size = &mr_xdp_root::local_mac_count},
+    ImageArray<mr_port_range>{.view = &ConfigView::port_ranges,
+                              .offset = &mr_image::port_ranges_offset,
+                              .size = &mr_image::port_range_count,
+                              .is_table = false,
+                              .size_max = MR_PORT_RANGES_MAX,
+                              .size_name = "port_range_count",
+                              .root_line = &mr_xdp_root::port_ranges_line,
+                              .root_size = &mr_xdp_root::port_range_count}};
 
 // Calls `visit` with each row until it returns false. True when all returned true.
 template <typename Visit>

@@ -13,13 +13,16 @@
 #include "dataplane/core/packet.h"
 #include "dataplane/core/wire.h"
 #include "dataplane/rules/forwarding_rule.h"
+#include "dataplane/rules/port_rule.h"
 
 namespace millrace::core {
 
+// `vip_port_be` is the listener's, or the one of its ports that the client asked for.
 [[nodiscard]] inline mr_nat_deltas nat_deltas(const mr_listener& listener,
+                                              std::uint16_t vip_port_be,
                                               const mr_target& target) noexcept {
-  return mr_nat_deltas_of(sum_of(listener.vip_addr), listener.port_be, sum_of(target.addr),
-                          target.port_be);
+  return mr_nat_deltas_of(sum_of(listener.vip_addr), vip_port_be, sum_of(target.addr),
+                          mr_target_port_be_of(target.port_be, vip_port_be));
 }
 
 // MAC addresses are the low six bytes of words, as loaded from memory. The two bytes above a
@@ -78,13 +81,22 @@ void translate_to_target(std::uint8_t* frame, std::uint8_t protocol, const mr_ta
   detail::update_l4_checksum<Frame>(frame, protocol, deltas.l4);
 }
 
-// Target -> client: source becomes the VIP and the listener's port again.
+// Likewise for a target that takes any port.
+template <typename Frame>
+void translate_addr_to_target(std::uint8_t* frame, std::uint8_t protocol, const mr_target& target,
+                              mr_nat_deltas deltas) noexcept {
+  detail::use_up_hop<Frame>(frame, deltas.ip);
+  detail::rewrite_addr<Frame>(frame + Frame::kDestination, target.addr);
+  detail::update_l4_checksum<Frame>(frame, protocol, deltas.l4);
+}
+
+// Target -> client: source becomes the VIP and the port that the client asked for again.
 template <typename Frame>
 void translate_to_client(std::uint8_t* frame, std::uint8_t protocol, const mr_listener& listener,
-                         mr_nat_deltas deltas) noexcept {
+                         std::uint16_t vip_port_be, mr_nat_deltas deltas) noexcept {
   detail::use_up_hop<Frame>(frame, mr_negated_delta(deltas.ip));
   detail::rewrite_addr<Frame>(frame + Frame::kSource, listener.vip_addr);
-  store(frame + Frame::kL4 + MR_L4_SOURCE_PORT, listener.port_be);
+  store(frame + Frame::kL4 + MR_L4_SOURCE_PORT, vip_port_be);
   detail::update_l4_checksum<Frame>(frame, protocol, mr_negated_delta(deltas.l4));
 }
 

@@ -17,9 +17,10 @@
 // it.
 MR_RULE struct mr_flow_tuple mr_selection_tuple(const struct mr_addr* client_addr,
                                                 uint16_t client_port_be,
-                                                const struct mr_listener* listener) {
-  const struct mr_flow_tuple tuple = {*client_addr,      listener->vip_addr, client_port_be,
-                                      listener->port_be, listener->protocol, {0, 0, 0}};
+                                                const struct mr_listener* listener,
+                                                uint16_t vip_port_be) {
+  const struct mr_flow_tuple tuple = {*client_addr, listener->vip_addr, client_port_be,
+                                      vip_port_be,  listener->protocol, {0, 0, 0}};
   return tuple;
 }
 

@@ -57,10 +57,12 @@ MR_RULE uint32_t mr_outer_bytes(uint32_t forwarding, bool outer_is_v4) {
          (forwarding == MR_FORWARDING_GUE ? MR_UDP_BYTES : 0);
 }
 
-// mr_target.outer_version: of IP, 0 where there is no outer header.
-MR_RULE uint8_t mr_outer_version(uint32_t forwarding, bool target_is_v4) {
-  if (!mr_encapsulates(forwarding)) return 0;
-  return target_is_v4 ? 4 : 6;
+// mr_target.variant. `has_port`: the target has a port of its own.
+MR_RULE uint8_t mr_variant_of(uint32_t forwarding, bool target_is_v4, bool has_port) {
+  if (mr_encapsulates(forwarding)) {
+    return (uint8_t)(target_is_v4 ? MR_VARIANT_OUTER_V4 : MR_VARIANT_OUTER_V6);
+  }
+  return (uint8_t)(mr_translates(forwarding) && !has_port ? MR_VARIANT_ANY_PORT : MR_VARIANT_NONE);
 }
 
 // What the outer IP header names.

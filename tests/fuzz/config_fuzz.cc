@@ -31,7 +31,8 @@ void check_promises(const Config& config) {
   for (const control::LoadBalancer& balancer : config.load_balancers) {
     require(!balancer.addresses.empty(), "a load balancer has an address");
     for (const control::Listener& listener : balancer.listeners) {
-      require(listener.port != 0, "a listener has a port");
+      require(listener.ports.last != 0 && listener.ports.first <= listener.ports.last,
+              "a listener has ports");
       for (const control::IpAddress& vip : balancer.addresses) {
         const auto named = std::ranges::find(config.target_groups, listener.target_group_for(vip),
                                              &control::TargetGroup::name);
@@ -41,8 +42,7 @@ void check_promises(const Config& config) {
     }
   }
   for (const control::TargetGroup& group : config.target_groups) {
-    require(group.port != 0 && !group.name.empty() && group.name.size() <= 32,
-            "a group has a name and a port");
+    require(!group.name.empty() && group.name.size() <= 32, "a group has a name");
     require(group.health_check.timeout_ms <= group.health_check.interval_ms,
             "a health check ends before the next one");
     for (const control::Target& target : group.targets) {

@@ -164,9 +164,11 @@ void mend_image(std::span<std::byte> segment, mr_image& image) {
       placed<mr_addr>(segment, image.local_addrs_offset, image.local_addr_count);
   const auto* local_macs =
       placed<mr_local_mac>(segment, image.local_macs_offset, image.local_mac_count);
+  const auto* port_ranges =
+      placed<mr_port_range>(segment, image.port_ranges_offset, image.port_range_count);
   if (listener_table == nullptr || listeners == nullptr || groups == nullptr ||
       targets == nullptr || reverse_table == nullptr || local_addrs == nullptr ||
-      local_macs == nullptr) {
+      local_macs == nullptr || port_ranges == nullptr) {
     return;
   }
   core::ConfigView view;
@@ -178,6 +180,7 @@ void mend_image(std::span<std::byte> segment, mr_image& image) {
   view.reverse_table = {reverse_table, static_cast<std::size_t>(reverse_entries)};
   view.local_addrs = {local_addrs, image.local_addr_count};
   view.local_macs = {local_macs, image.local_mac_count};
+  view.port_ranges = {port_ranges, image.port_range_count};
   image.checksum = core::image_checksum(view);
 }
 

@@ -49,7 +49,7 @@ RC_GTEST_PROP(checksum, translation_there_and_back_restores_it, (std::uint16_t c
   for (auto& byte : target.addr.bytes) byte = *rc::gen::arbitrary<std::uint8_t>();
   listener.port_be = *rc::gen::arbitrary<std::uint16_t>();
   target.port_be = *rc::gen::arbitrary<std::uint16_t>();
-  const mr_nat_deltas deltas = nat_deltas(listener, target);
+  const mr_nat_deltas deltas = nat_deltas(listener, listener.port_be, target);
   const std::uint16_t there = mr_updated_checksum(checksum, deltas.l4);
   const std::uint16_t back = mr_updated_checksum(there, mr_negated_delta(deltas.l4));
   // One's complement has two zeros; both mean the same sum.

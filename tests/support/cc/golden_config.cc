@@ -139,7 +139,7 @@ Status GoldenConfig::read_group(const GoldenLine& line) {
   return ok();
 }
 
-// target NAME GROUP ADDR PORT tcp|udp|tcp_udp via MAC [nic N] [weight N] [mtu N] [unresolved yes]
+// target NAME GROUP ADDR PORT|any tcp|udp|tcp_udp via MAC [nic N] [weight N] [mtu N] [unresolved yes]
 // [asymmetric yes] [mss N]
 Status GoldenConfig::read_target(const GoldenLine& line) {
   const auto& words = line.words;
@@ -147,7 +147,7 @@ Status GoldenConfig::read_target(const GoldenLine& line) {
   if (group == kNoSlot) return Error{"no such group: " + words[2]};
   const auto addr = named_addr_of(words[3], names_);
   if (!addr) return addr.error();
-  const auto port = number_of(words[4]);
+  const auto port = number_of(words[4] == "any" ? "0" : words[4]);
   if (!port) return port.error();
   const auto weight = number_of(option(line, "weight", "100"));
   if (!weight) return weight.error();
@@ -174,18 +174,32 @@ Status GoldenConfig::read_target(const GoldenLine& line) {
   return ok();
 }
 
+// PORT of a listener: 80, 1000-2000 or any.
+Result<std::pair<std::uint16_t, std::uint16_t>> ports_of(const std::string& text) {
+  if (text == "any") return std::pair<std::uint16_t, std::uint16_t>{0, 0xffff};
+  const std::size_t dash = text.find('-');
+  const auto first = number_of(text.substr(0, dash));
+  if (!first) return first.error();
+  if (dash == std::string::npos)
+    return std::pair{static_cast<std::uint16_t>(*first), std::uint16_t{0}};
+  const auto last = number_of(text.substr(dash + 1));
+  if (!last) return last.error();
+  return std::pair{static_cast<std::uint16_t>(*first), static_cast<std::uint16_t>(*last)};
+}
+
 // listener VIP PORT tcp|udp GROUP
 Status GoldenConfig::read_listener(const GoldenLine& line) {
   const auto vip = named_addr_of(line.words[1], names_);
   if (!vip) return vip.error();
-  const auto port = number_of(line.words[2]);
-  if (!port) return port.error();
+  const auto ports = ports_of(line.words[2]);
+  if (!ports) return ports.error();
   const std::uint32_t group = slot_of(groups_, line.words[4]);
   if (group == kNoSlot) return Error{"no such group: " + line.words[4]};
   static_cast<void>(builder_.add_listener({.vip_addr = *vip,
-                                           .port = static_cast<std::uint16_t>(*port),
+                                           .port = ports->first,
                                            .protocol = protocol_of(line.words[3]),
-                                           .group_slot = group}));
+                                           .group_slot = group,
+                                           .last_port = ports->second}));
   return ok();
 }
 

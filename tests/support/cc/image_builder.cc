@@ -8,7 +8,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <new>
+#include <optional>
 
 #include "controlplane/lookup/maglev.h"
 #include "dataplane/core/checksum64.h"
@@ -85,6 +87,8 @@ core::ConfigView view_of(std::span<const std::byte> segment, const mr_image& ima
                                                 std::size_t{image.reverse_table_mask} + 1);
   view.local_addrs = array_at<mr_addr>(segment, image.local_addrs_offset, image.local_addr_count);
   view.local_macs = array_at<mr_local_mac>(segment, image.local_macs_offset, image.local_mac_count);
+  view.port_ranges =
+      array_at<mr_port_range>(segment, image.port_ranges_offset, image.port_range_count);
   return view;
 }
 
@@ -176,8 +180,10 @@ std::vector<mr_listener> ImageBuilder::listeners() const {
   for (const Listener& from : listeners_) {
     mr_listener listener{};
     listener.vip_addr = from.spec.vip_addr;
+    listener.slot = static_cast<std::uint16_t>(out.size());
     listener.id = from.id;
-    listener.group_slot = from.spec.group_slot;
+    listener.group_slot = static_cast<std::uint16_t>(from.spec.group_slot);
+    listener.last_port_be = to_be16(std::max(from.spec.port, from.spec.last_port));
     listener.port_be = to_be16(from.spec.port);
     listener.protocol = from.spec.protocol;
     listener.timeout_ticks[MR_FLOW_SYN] = ticks_of_seconds(kSynTimeoutSeconds);
@@ -207,7 +213,7 @@ std::vector<mr_target> ImageBuilder::targets() const {
     target.protocol = from.spec.protocol;
     target.flags = from.spec.flags;
     target.forwarding = group.forwarding;
-    target.outer_version = mr_outer_version(group.forwarding, core::is_v4(target.addr));
+    target.variant = mr_variant_of(group.forwarding, core::is_v4(target.addr), target.port_be != 0);
     target.mtu = from.spec.mtu;
     target.mss_max = from.spec.mss_max;
     if (group.forwarding == MR_FORWARDING_GUE) target.encap_port_be = to_be16(group.encap_port);
@@ -217,7 +223,35 @@ std::vector<mr_target> ImageBuilder::targets() const {
   return out;
 }
 
-std::vector<mr_table_entry> ImageBuilder::listener_table() const {
+// Of the VIP and protocol of a listener, in order. What they leave is for a listener to any port.
+std::vector<mr_port_range> ImageBuilder::ranges_of(const ListenerSpec& of) const {
+  std::map<std::uint32_t, mr_port_range> by_first;
+  std::optional<std::uint32_t> any;
+  for (std::uint32_t slot = 0; slot < listeners_.size(); ++slot) {
+    const ListenerSpec& spec = listeners_[slot].spec;
+    const bool is_of_same = listeners_[slot].id != 0 && spec.protocol == of.protocol &&
+                            text_of(spec.vip_addr) == text_of(of.vip_addr);
+    if (!is_of_same || spec.last_port == 0) continue;
+    if (spec.port == 0) {
+      any = slot;
+    } else {
+      by_first[spec.port] = {.first = spec.port, .last = spec.last_port, .listener_slot = slot};
+    }
+  }
+  for (std::uint32_t port = 1; any && port <= 0xffff; ++port) {
+    auto next = by_first.upper_bound(port);
+    if (next != by_first.begin() && std::prev(next)->second.last >= port) continue;
+    const std::uint32_t end = next == by_first.end() ? 0x10000 : next->first;
+    by_first[port] = {.first = static_cast<std::uint16_t>(port),
+                      .last = static_cast<std::uint16_t>(end - 1),
+                      .listener_slot = *any};
+  }
+  std::vector<mr_port_range> out;
+  for (const auto& [first, range] : by_first) out.push_back(range);
+  return out;
+}
+
+std::vector<mr_table_entry> ImageBuilder::listener_table(std::vector<mr_port_range>& ranges) const {
   std::vector<mr_table_entry> table = empty_table(2 * listeners_.size());
   for (std::uint32_t slot = 0; slot < listeners_.size(); ++slot) {
     if (listeners_[slot].id == 0) continue;
@@ -227,6 +261,16 @@ std::vector<mr_table_entry> ImageBuilder::listener_table() const {
     const auto flags = vip_flags_.find(text_of(spec.vip_addr));
     entry.slot = flags == vip_flags_.end() ? 0 : flags->second;
     if (core::find_entry(table, entry.addr, 0, 0) == nullptr) enter(table, entry);
+    if (spec.last_port != 0) {
+      entry.protocol = mr_ranges_of(spec.protocol);
+      if (core::find_entry(table, entry.addr, 0, entry.protocol) != nullptr) continue;
+      const std::vector<mr_port_range> of_vip = ranges_of(spec);
+      entry.slot = static_cast<std::uint32_t>(ranges.size());
+      entry.next = static_cast<std::uint32_t>(of_vip.size());
+      ranges.insert(ranges.end(), of_vip.begin(), of_vip.end());
+      enter(table, entry);
+      continue;
+    }
     entry.port_be = to_be16(spec.port);
     entry.protocol = spec.protocol;
     entry.slot = slot;
@@ -270,6 +314,9 @@ void ImageBuilder::enter_reverse(std::vector<mr_table_entry>& table, std::uint32
   const TargetSpec& spec = targets_[slot].spec;
   mr_table_entry entry{
       spec.addr, to_be16(spec.port), protocol, {}, slot, reply_listener(spec.group_slot, protocol)};
+  const bool is_told =
+      entry.next == MR_TABLE_EMPTY || spec.port == 0 || listeners_[entry.next].spec.last_port == 0;
+  if (!is_told) entry.next = MR_TABLE_EMPTY;
   const auto* other = core::find_entry(table, entry.addr, entry.port_be, entry.protocol);
   if (other == nullptr) {
     enter(table, entry);
@@ -341,7 +388,8 @@ std::vector<mr_target_group> ImageBuilder::write_groups(Arena& arena, const Imag
 }
 
 mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
-  const auto listener_entries = listener_table();
+  std::vector<mr_port_range> ranges;
+  const auto listener_entries = listener_table(ranges);
   const auto reverse_entries = reverse_table();
   mr_image image{};
   image.magic = MR_IMAGE_MAGIC;
@@ -352,6 +400,10 @@ mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
   image.reverse_table_offset = arena.add(reverse_entries);
   image.local_addrs_offset = arena.add(local_addrs_);
   image.local_macs_offset = arena.add(local_macs_);
+  image.port_ranges_offset = arena.add(ranges);
+  image.port_range_count = static_cast<std::uint32_t>(ranges.size());
+  image.any_port_targets = static_cast<std::uint32_t>(
+      std::ranges::count(targets(), std::uint8_t{MR_VARIANT_ANY_PORT}, &mr_target::variant));
   image.listener_table_mask = static_cast<std::uint32_t>(listener_entries.size()) - 1;
   image.listener_slots = static_cast<std::uint32_t>(listeners_.size());
   image.group_slots = static_cast<std::uint32_t>(groups_.size());

@@ -61,7 +61,7 @@ struct GroupSpec {
 struct TargetSpec {
   std::uint32_t group_slot = 0;
   mr_addr addr{};
-  std::uint16_t port = 0;  // host order; counts in nat groups, the others keep the listener's
+  std::uint16_t port = 0;  // host order; 0: any. Counts in nat groups, others keep the listener's
   std::uint8_t protocol = MR_PROTOCOL_TCP;
   std::uint8_t flags = MR_TARGET_KEEPS_FLOWS | MR_TARGET_HEALTHY;
   std::uint32_t weight = 100;
@@ -76,6 +76,7 @@ struct ListenerSpec {
   std::uint16_t port = 0;  // host order
   std::uint8_t protocol = MR_PROTOCOL_TCP;
   std::uint32_t group_slot = 0;
+  std::uint16_t last_port = 0;  // 0: `port` is the only one. Ports 0-65535: any
 };
 
 // A config segment with one image in it. Owns the memory; views stay valid while it lives.
@@ -152,7 +153,9 @@ class ImageBuilder {
   [[nodiscard]] static std::string text_of(const mr_addr& addr) {
     return {std::begin(addr.bytes), std::end(addr.bytes)};
   }
-  [[nodiscard]] std::vector<mr_table_entry> listener_table() const;
+  [[nodiscard]] std::vector<mr_table_entry> listener_table(
+      std::vector<mr_port_range>& ranges) const;
+  [[nodiscard]] std::vector<mr_port_range> ranges_of(const ListenerSpec& first) const;
   [[nodiscard]] std::vector<mr_table_entry> reverse_table() const;
   [[nodiscard]] std::uint32_t reply_listener(std::uint32_t group_slot, std::uint8_t protocol) const;
   void enter_reverse(std::vector<mr_table_entry>& table, std::uint32_t slot,

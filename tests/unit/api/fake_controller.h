@@ -136,7 +136,7 @@ struct SmallNode {
     ListenerSnapshot listener;
     listener.load_balancer = "web";
     listener.vip = vip;
-    listener.port = 80;
+    listener.ports = PortRange::one(80);
     listener.target_group = name;
     listener.slot =
         builder.add_listener({.vip_addr = vip.addr, .port = 80, .group_slot = group_slot});

@@ -42,17 +42,25 @@ IpAddress nth_address(bool v4, std::uint32_t n) {
   return *IpAddress::parse(v4 ? "10.1." + mid + "." + low : "2001:db8:" + mid + "::" + low);
 }
 
-// `port` 0: any. But with nat every port is that of the listener.
+// `ports`: of the listener, if there is one. But with nat a port is any or that of the listener.
 TargetGroup random_group(std::set<std::string>& names, bool v4, Protocol protocol,
-                         std::uint16_t port, std::uint32_t& next_address) {
+                         const std::optional<PortRange>& ports, std::uint32_t& next_address) {
   TargetGroup group = test::random_settings(protocol);
   group.name = random_name(names);
-  const bool is_listeners_port = keeps_port(group.forwarding) && port != 0;
-  group.port = is_listeners_port ? port : in_range<std::uint16_t>(1, 65535);
+  if (ports && !ports->is_one()) group.asymmetric_returns = false;
+  const bool must_keep = keeps_port(group.forwarding) && ports;
+  const bool may_be_any = !group.asymmetric_returns;
+  const std::uint16_t kept = must_keep && ports->is_one() ? ports->first : std::uint16_t{0};
+  const auto random_port = [&] {
+    if (may_be_any && flip() && flip()) return std::uint16_t{0};
+    return must_keep ? kept : in_range<std::uint16_t>(1, 65535);
+  };
+  group.port = random_port();
+  group.health_check.port = in_range<std::uint16_t>(1, 65535);
   for (std::uint32_t i = in_range<std::uint32_t>(0, 3); i > 0; --i) {
     Target target;
     target.address = nth_address(v4, next_address++);
-    target.port = is_listeners_port ? port : in_range<std::uint16_t>(1, 65535);
+    target.port = random_port();
     target.weight = in_range<std::uint32_t>(0, 999);
     target.zone = one_of<std::string>({"", "a", "null", "eu-1"});
     group.targets.push_back(target);
@@ -65,16 +73,23 @@ Listener random_listener(Config& config, bool has_v4, bool has_v6, std::set<std:
                          std::uint32_t& next_address) {
   Listener listener;
   listener.protocol = one_of({Protocol::tcp, Protocol::udp, Protocol::tcp_udp});
-  listener.port = in_range<std::uint16_t>(1, 65535);
+  listener.ports = one_of({PortRange::one(in_range<std::uint16_t>(1, 65535)), PortRange::any(),
+                           PortRange{.first = in_range<std::uint16_t>(1, 30000),
+                                     .last = in_range<std::uint16_t>(30001, 65535)}});
   test::randomise(listener_attributes(), listener);
   const auto add_group = [&](bool v4) {
     config.target_groups.push_back(
-        random_group(names, v4, listener.protocol, listener.port, next_address));
+        random_group(names, v4, listener.protocol, listener.ports, next_address));
     return config.target_groups.back().name;
   };
   if (has_v4) listener.default_target_group_v4 = add_group(true);
   if (has_v6) listener.default_target_group_v6 = add_group(false);
   return listener;
+}
+
+// Two ranges overlap, so a load balancer here has one at most.
+std::uint16_t first(const PortRange& ports) {
+  return ports.is_one() || ports.is_any() ? ports.first : std::uint16_t{1};
 }
 
 Config random_config() {
@@ -101,22 +116,24 @@ Config random_config() {
     const bool has_v6 = !has_v4 || flip();
     if (has_v4) balancer.addresses.push_back(nth_address(true, next_address++));
     if (has_v6) balancer.addresses.push_back(nth_address(false, next_address++));
-    std::set<std::pair<Protocol, std::uint16_t>> used;
+    std::set<std::pair<Protocol, std::uint16_t>>
+        used;  // by first port; all ranges have that of one
     for (std::uint32_t j = in_range<std::uint32_t>(0, 3); j > 0; --j) {
       const Listener listener = random_listener(config, has_v4, has_v6, names, next_address);
       const auto protocols = protocols_of(listener.protocol);
       if (std::ranges::any_of(protocols, [&](Protocol protocol) {
-            return used.contains({protocol, listener.port});
+            return used.contains({protocol, first(listener.ports)});
           })) {
         continue;
       }
-      for (const Protocol protocol : protocols) used.emplace(protocol, listener.port);
+      for (const Protocol protocol : protocols) used.emplace(protocol, first(listener.ports));
       balancer.listeners.push_back(listener);
     }
     config.load_balancers.push_back(balancer);
   }
-  config.target_groups.push_back(random_group(
-      names, flip(), one_of({Protocol::tcp, Protocol::udp, Protocol::tcp_udp}), 0, next_address));
+  config.target_groups.push_back(
+      random_group(names, flip(), one_of({Protocol::tcp, Protocol::udp, Protocol::tcp_udp}),
+                   std::nullopt, next_address));
   return config;
 }
 

@@ -28,7 +28,7 @@ TEST(LoadTest, minimal_file_gets_the_defaults_of_the_elbv2_api) {
   EXPECT_EQ(balancer.no_listener, NoListener::drop);
   ASSERT_EQ(balancer.listeners.size(), 1u);
   EXPECT_EQ(balancer.listeners[0].protocol, Protocol::tcp);
-  EXPECT_EQ(balancer.listeners[0].port, 80);
+  EXPECT_EQ(balancer.listeners[0].ports, PortRange::one(80));
   EXPECT_EQ(balancer.listeners[0].default_target_group_v4, "web-80");
   EXPECT_EQ(balancer.listeners[0].default_target_group_v6, "");
   EXPECT_EQ(balancer.listeners[0].tcp_idle_timeout_seconds, 350u);

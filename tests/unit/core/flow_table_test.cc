@@ -86,7 +86,7 @@ TEST_F(FlowTableTest, fault_36_attach_drops_impossible_records_and_keeps_the_res
   for (std::uint32_t i = 0; i < 40; ++i) (void)insert(table_, i);
   table_.record(0).state = 200;
   table_.record(1).protocol = 99;
-  table_.record(2).listener_slot = 0xffffffff;
+  table_.record(2).listener_id = 0;
   table_.record(3).target_id = 0;
   table_.record(4).last_hop = 0xffff;
   table_.record(5).state = MR_FLOW_UDP;

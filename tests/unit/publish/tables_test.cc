@@ -24,9 +24,10 @@ mr_listener listener(const char* vip, std::uint16_t port_be, std::uint32_t id,
                      std::uint32_t group_slot = 0, std::uint8_t protocol = MR_PROTOCOL_TCP) {
   mr_listener out{};
   out.vip_addr = addr_of(vip);
+  out.last_port_be = port_be;
   out.port_be = port_be;
   out.id = id;
-  out.group_slot = group_slot;
+  out.group_slot = static_cast<std::uint16_t>(group_slot);
   out.protocol = protocol;
   return out;
 }
@@ -53,11 +54,12 @@ std::size_t used(const std::vector<mr_table_entry>& table) {
 }
 
 TEST(ListenerTable, has_every_listener_and_every_vip_once) {
-  const auto table = listener_table({listener("203.0.113.10", 80, 1),
-                                     {},
-                                     listener("203.0.113.10", 80, 2, 0, MR_PROTOCOL_UDP),
-                                     listener("2001:db8::10", 80, 3)},
-                                    {});
+  const auto table = listener_tables({listener("203.0.113.10", 80, 1),
+                                      {},
+                                      listener("203.0.113.10", 80, 2, 0, MR_PROTOCOL_UDP),
+                                      listener("2001:db8::10", 80, 3)},
+                                     {})
+                         .table;
   EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP)->slot, 0u);
   EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_UDP)->slot, 2u);
   EXPECT_EQ(find(table, "2001:db8::10", 80, MR_PROTOCOL_TCP)->slot, 3u);
@@ -69,9 +71,10 @@ TEST(ListenerTable, has_every_listener_and_every_vip_once) {
 
 TEST(ListenerTable, vip_has_its_flags_with_and_without_a_listener) {
   const auto table =
-      listener_table({listener("203.0.113.10", 80, 1)},
-                     {{.addr = addr_of("203.0.113.10"), .flags = MR_VIP_NO_ECHO | MR_VIP_REJECTS},
-                      {.addr = addr_of("203.0.113.11"), .flags = MR_VIP_PUNTS}});
+      listener_tables({listener("203.0.113.10", 80, 1)},
+                      {{.addr = addr_of("203.0.113.10"), .flags = MR_VIP_NO_ECHO | MR_VIP_REJECTS},
+                       {.addr = addr_of("203.0.113.11"), .flags = MR_VIP_PUNTS}})
+          .table;
   EXPECT_EQ(find(table, "203.0.113.10", 0, 0)->slot, kRefusing);
   EXPECT_EQ(find(table, "203.0.113.11", 0, 0)->slot, kPunting);
   EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP)->slot, 0u);
@@ -79,7 +82,7 @@ TEST(ListenerTable, vip_has_its_flags_with_and_without_a_listener) {
 }
 
 TEST(ListenerTable, empty_one_can_be_probed) {
-  const auto table = listener_table({}, {});
+  const auto table = listener_tables({}, {}).table;
   EXPECT_TRUE(std::has_single_bit(table.size()));
   EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP), nullptr);
 }
@@ -92,7 +95,7 @@ TEST(ListenerTable, ten_thousand_vips_stay_within_the_probe_bound) {
     one.vip_addr.bytes[15] = static_cast<std::uint8_t>(i);
     listeners.push_back(one);
   }
-  const auto table = listener_table(listeners, {});
+  const auto table = listener_tables(listeners, {}).table;
   EXPECT_TRUE(std::has_single_bit(table.size()));
   EXPECT_LE(2 * used(table), table.size());
   EXPECT_LE(table.size(), 8 * used(table)) << "neighbouring addresses must not collide";
@@ -200,11 +203,13 @@ TEST(TableMaker, makes_the_same_tables_as_the_functions_whatever_came_before) {
         one_group({web}, {one, resolved}), one_group({web}, {mr_target{}, two}), dsr, silent, dsr,
         one_group({web, listener("203.0.113.11", 80, 2)}, {one, two})}) {
     maker.update(contents);
-    const auto bytes = [](const std::vector<mr_table_entry>& table) {
-      return std::string(reinterpret_cast<const char*>(table.data()),
-                         table.size() * sizeof(mr_table_entry));
+    const auto bytes = [](const auto& array) {
+      return std::string(reinterpret_cast<const char*>(array.data()),
+                         array.size() * sizeof(array[0]));
     };
-    EXPECT_EQ(bytes(maker.listeners()), bytes(listener_table(contents.listeners, contents.vips)));
+    const ListenerTables listeners = listener_tables(contents.listeners, contents.vips);
+    EXPECT_EQ(bytes(maker.listeners().table), bytes(listeners.table));
+    EXPECT_EQ(bytes(maker.listeners().ranges), bytes(listeners.ranges));
     EXPECT_EQ(bytes(maker.reverse()), bytes(reverse_table(contents)));
   }
 }

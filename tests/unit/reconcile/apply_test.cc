@@ -34,10 +34,10 @@ Config small_config() {
   balancer.name = "lb";
   balancer.addresses = {ip("203.0.113.10"), ip("203.0.113.11")};
   Listener http;
-  http.port = 80;
+  http.ports = PortRange::one(80);
   http.default_target_group_v4 = "web";
   Listener https = http;
-  https.port = 443;
+  https.ports = PortRange::one(443);
   balancer.listeners = {http, https};
   config.load_balancers = {balancer};
   return config;
@@ -184,7 +184,7 @@ TEST_F(ApplyTest, removed_listener_frees_its_slot_and_its_id_is_not_used_again) 
   (void)apply(config);
   std::set<std::uint32_t> ids;
   for (const auto& [key, listener] : state_.listeners) ids.insert(listener.id);
-  config.load_balancers[0].listeners[0].port = 81;
+  config.load_balancers[0].listeners[0].ports = PortRange::one(81);
   const ApplyOutcome outcome = apply(config);
   EXPECT_EQ(outcome.listeners_removed, 2u);
   EXPECT_EQ(outcome.listeners_added, 2u);
@@ -295,7 +295,7 @@ TEST_F(ApplyTest, operator_drain_outlives_an_apply) {
 TEST_F(ApplyTest, config_that_does_not_fit_changes_nothing) {
   (void)apply(small_config());
   Config large = small_config();
-  large.load_balancers[0].listeners[0].port = 81;
+  large.load_balancers[0].listeners[0].ports = PortRange::one(81);
   TargetGroup& web = large.target_groups[0];
   for (std::uint32_t i = 0; i <= MR_GROUP_MEMBERS_MAX; ++i) {
     web.targets.push_back(

@@ -344,7 +344,7 @@ TEST_F(ReconcilerEngineTest, counters_go_on_over_a_restart_of_the_engine) {
 }
 
 Config other_port(Config config) {
-  config.load_balancers[0].listeners[0].port = 81;
+  config.load_balancers[0].listeners[0].ports = PortRange::one(81);
   return config;
 }
 

@@ -79,7 +79,7 @@ Snapshot sample_snapshot() {
   ListenerSnapshot listener;
   listener.load_balancer = "web";
   listener.vip = ip("203.0.113.10");
-  listener.port = 80;
+  listener.ports = PortRange::one(80);
   listener.target_group = "web-80";
   listener.stats = {.new_flows = 21,
                     .packets = 22,
