@@ -158,12 +158,9 @@ VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, 
                  (uint16_t)port_be, (uint8_t)protocol);
   if (entry != 0) return (uint64_t)entry->next << 32 | entry->slot;
   if (at->any_port_targets == 0) return NO_TARGET;
-  // A target that takes any port. If one listener leads to it, it answers from that one's ports.
   entry = find_entry(at->reverse_table_line, at->reverse_table_mask, (struct addr_words){low, high},
                      0, (uint8_t)protocol);
-  if (entry == 0) return NO_TARGET;
-  const struct mr_listener* listener = listener_at(at, entry->next);
-  if (listener != 0 && !mr_has_port(listener, (uint16_t)port_be)) return NO_TARGET;
+  if (entry == 0 || !mr_answers_from(entry, (uint16_t)port_be)) return NO_TARGET;
   return (uint64_t)entry->next << 32 | entry->slot;
 }
 

@@ -80,6 +80,24 @@ bool is_v4(const mr_addr& addr) {
   return std::memcmp(addr.bytes, kPrefix, sizeof(kPrefix)) == 0;
 }
 
+// From the lowest to the highest of some ports.
+struct PortSpan {
+  std::uint16_t first = 0xffff;
+  std::uint16_t last = 0;
+
+  void add(const PortSpan& other) {
+    first = std::min(first, other.first);
+    last = std::max(last, other.last);
+  }
+  [[nodiscard]] static PortSpan of(const mr_table_entry& entry) {
+    return {core::from_be16(entry.first_port_be), core::from_be16(entry.last_port_be)};
+  }
+  void write_to(mr_table_entry& entry) const {
+    entry.first_port_be = core::to_be16(first);
+    entry.last_port_be = core::to_be16(last);
+  }
+};
+
 using IpWords = std::array<std::uint64_t, 2>;
 
 // By VIP and protocol.
@@ -109,17 +127,25 @@ std::vector<mr_port_range> without_overlaps(std::vector<mr_port_range> ranges) {
   return out;
 }
 
-// By (group slot, family, protocol): the only listener, or MR_TABLE_EMPTY when there are several.
-using ReplyListeners = std::map<std::tuple<std::uint32_t, bool, std::uint8_t>, std::uint32_t>;
+// By (group slot, family, protocol).
+struct ReplyListener {
+  std::uint32_t slot;  // of the only one, or MR_TABLE_EMPTY when there are several
+  PortSpan ports;
+};
+using ReplyListeners = std::map<std::tuple<std::uint32_t, bool, std::uint8_t>, ReplyListener>;
 
 ReplyListeners reply_listeners(const std::vector<mr_listener>& listeners) {
   ReplyListeners found;
   for (std::uint32_t slot = 0; slot < listeners.size(); ++slot) {
     const mr_listener& listener = listeners[slot];
     if (listener.id == 0) continue;
-    const auto [at, is_first] = found.emplace(
-        std::tuple(listener.group_slot, is_v4(listener.vip_addr), listener.protocol), slot);
-    if (!is_first) at->second = MR_TABLE_EMPTY;
+    const PortSpan ports{core::from_be16(listener.port_be), core::from_be16(listener.last_port_be)};
+    const auto [at, is_first] = found.try_emplace(
+        std::tuple(listener.group_slot, is_v4(listener.vip_addr), listener.protocol),
+        ReplyListener{slot, ports});
+    if (is_first) continue;
+    at->second.slot = MR_TABLE_EMPTY;
+    at->second.ports.add(ports);
   }
   return found;
 }
@@ -196,7 +222,9 @@ std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
       entry.protocol = protocol;
       const auto listener =
           listeners.find(std::tuple(target.group_slot, is_v4(target.addr), protocol));
-      entry.next = listener == listeners.end() ? MR_TABLE_EMPTY : listener->second;
+      entry.next = listener == listeners.end() ? MR_TABLE_EMPTY : listener->second.slot;
+      const bool is_asked = target.port_be == 0 && listener != listeners.end();
+      if (target.port_be == 0) (is_asked ? listener->second.ports : PortSpan{}).write_to(entry);
       const bool is_told = entry.next == MR_TABLE_EMPTY || target.port_be == 0 ||
                            !mr_has_several_ports(&contents.listeners[entry.next]);
       if (!is_told) entry.next = MR_TABLE_EMPTY;
@@ -210,6 +238,10 @@ std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
     if (at == entries.begin()) continue;
     if (is_same_key(*last, *at)) {
       last->next = MR_TABLE_EMPTY;
+      if (at->port_be != 0) continue;
+      PortSpan ports = PortSpan::of(*last);
+      ports.add(PortSpan::of(*at));
+      ports.write_to(*last);
     } else {
       *++last = *at;
     }

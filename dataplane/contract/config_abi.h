@@ -212,7 +212,9 @@ struct mr_table_entry {
   struct mr_addr addr;
   uint16_t port_be;
   uint8_t protocol;
-  uint8_t reserved[5];
+  uint8_t reserved;
+  uint16_t first_port_be;  // reverse table, of a target that takes any port: it answers from the
+  uint16_t last_port_be;   // ports of listeners; these are the lowest and the highest of them
   uint32_t slot;  // listener slot; for a VIP entry: enum mr_vip_flag; for ranges: index of the
                   // first; in the reverse table: target slot
   uint32_t next;  // for ranges: how many. Reverse table: listener slot that replies without a flow

@@ -20,8 +20,14 @@
 namespace millrace::core {
 
 // The tables of a view without an image, so that whoever looks up in them need not ask for one.
-inline constexpr std::array<mr_table_entry, 1> kEmptyTable = {
-    {{.addr = {}, .port_be = 0, .protocol = 0, .reserved = {}, .slot = MR_TABLE_EMPTY, .next = 0}}};
+inline constexpr std::array<mr_table_entry, 1> kEmptyTable = {{{.addr = {},
+                                                                .port_be = 0,
+                                                                .protocol = 0,
+                                                                .reserved = 0,
+                                                                .first_port_be = 0,
+                                                                .last_port_be = 0,
+                                                                .slot = MR_TABLE_EMPTY,
+                                                                .next = 0}}};
 
 // Trivially copyable; valid as long as the segment stays mapped and the generation is not reused.
 struct ConfigView {

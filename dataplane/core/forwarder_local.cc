@@ -99,10 +99,8 @@ const mr_table_entry* Forwarder::find_service(const AddrWords& addr, std::uint16
   if (entry != nullptr || config_.image == nullptr || config_.image->any_port_targets == 0) {
     return entry;
   }
-  // A target that takes any port. If one listener leads to it, it answers from that one's ports.
   entry = find_entry(config_.reverse_table, addr, 0, protocol);
-  const bool is_told = entry != nullptr && entry->next != MR_TABLE_EMPTY;
-  return is_told && !mr_has_port(&config_.listeners[entry->next], port_be) ? nullptr : entry;
+  return entry != nullptr && mr_answers_from(entry, port_be) ? entry : nullptr;
 }
 
 // AF_XDP and promiscuous nics also deliver frames for a virtual machine behind the node, and frames

@@ -19,11 +19,11 @@ MR_RULE bool mr_has_several_ports(const struct mr_listener* listener) {
 // mr_table_entry.protocol of the entry that says which ranges a VIP has.
 MR_RULE uint8_t mr_ranges_of(uint32_t protocol) { return (uint8_t)(protocol | MR_PROTOCOL_RANGES); }
 
-// `port_be` is one of the ports of the listener.
-MR_RULE bool mr_has_port(const struct mr_listener* listener, uint16_t port_be) {
+// Whether a target that takes any port may answer from this one. `entry`: of the reverse table.
+MR_RULE bool mr_answers_from(const struct mr_table_entry* entry, uint16_t port_be) {
   const uint16_t port = __builtin_bswap16(port_be);
-  return port >= __builtin_bswap16(listener->port_be) &&
-         port <= __builtin_bswap16(listener->last_port_be);
+  return port >= __builtin_bswap16(entry->first_port_be) &&
+         port <= __builtin_bswap16(entry->last_port_be);
 }
 
 // The port of the VIP that a flow's client asked for. `asked_port_be` is that of the flow's record.

@@ -172,10 +172,7 @@ class PlainForwarder:
         return self.from_target(packet, is_to_vip)
 
     def listener_of(self, packet: Packet) -> Listener | None:
-        for listener in self.config.listeners:
-            if listener.place == (packet.destination, packet.ports[1], packet.protocol):
-                return listener
-        return None
+        return self.config.listener_at(packet.destination, packet.ports[1], packet.protocol)
 
     def is_worth_knowing(self, first: Packet) -> bool:
         """Whether anybody but the kernel may want to know whose the rest is."""
@@ -195,9 +192,9 @@ class PlainForwarder:
     def walk_icmp(self, packet: Packet, is_to_vip: bool) -> str:
         quoted = quoted_in(packet)
         if quoted is not None and quoted.source == packet.destination:
-            for listener in self.config.listeners:
-                if listener.place == (quoted.source, quoted.ports[0], quoted.protocol):
-                    return self.error_to_target(packet, quoted, listener)
+            listener = self.config.listener_at(quoted.source, quoted.ports[0], quoted.protocol)
+            if listener is not None:
+                return self.error_to_target(packet, quoted, listener)
             target = (quoted.destination, struct.pack("!H", quoted.ports[1]), quoted.protocol)
             is_own = packet.destination in self.config.local
             if not is_to_vip and not is_own and self.passing.is_service(*target):

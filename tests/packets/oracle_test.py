@@ -52,11 +52,15 @@ VIPS = {
     6: ("2001:db8::10", "2001:db8::20") * 3 + ("2001:db8::30", "2001:db8::40"),
 }
 TARGETS = {4: "10.0.1.11", 6: "2001:db8:1::11"}
+WIDE_TARGETS = {4: "10.0.1.71", 6: "2001:db8:1::71"}
+WIDE_PORTS = (20000, 20001, 20001, 20002, 20010)
 # What talks to targets past the VIPs: bystanders, and whom targets ask themselves.
 BYSTANDERS = {4: "198.51.100.99", 6: "2001:db8:c::99"}
 OTHERS = {4: ("10.0.1.1", "203.0.113.99"), 6: ("2001:db8:1::1", "::ffff:203.0.113.10")}
-TCP_PORTS = (80, 80, 81, 82, 83, 86, 87, 22)
-UDP_PORTS = (53, 53, 54, 55, 56, 57, 58, 22)
+# Both ends of ranges, and a port behind them.
+RANGED_PORTS = (20000, 20001, 20001, 20003, 20010, 20011, 20013, 20015, 20017)
+TCP_PORTS = (*(80, 80, 81, 82, 83, 86, 87) * 2, 22, *RANGED_PORTS)
+UDP_PORTS = (*(53, 53, 54, 55, 56, 57, 58) * 2, 22, *RANGED_PORTS)
 # Maximum segment sizes that are lowered and that are not, at even and odd places, behind others.
 TCP_OPTIONS: tuple[list[tuple[str, Any]], ...] = (
     [],
@@ -205,7 +209,10 @@ class Traffic:
         is_tcp = self.random.random() < 0.6
         port = self.random.choice((8080, 8080, 9999) if is_tcp else (5353, 5353, 9999))
         client_port = self.random.choice((40000, 40001, 40002))
-        packet = self.ip(family, TARGETS[family], destination)
+        target = TARGETS[family]
+        if self.random.random() < 0.4:
+            target, port = WIDE_TARGETS[family], self.random.choice((*WIDE_PORTS, port))
+        packet = self.ip(family, target, destination)
         return packet / self.transport(is_tcp, port, client_port)
 
     def echo(self, family: int) -> Packet:
@@ -236,7 +243,10 @@ class Traffic:
             sender = self.random.choice((client, BYSTANDERS[family], TARGETS[family]))
         else:
             receiver, served = client, self.random.choice((8080 if is_tcp else 5353, 9999))
-            about = self.ip(family, client, TARGETS[family])
+            target = TARGETS[family]
+            if self.random.random() < 0.4:
+                target, served = WIDE_TARGETS[family], self.random.choice((*WIDE_PORTS, served))
+            about = self.ip(family, client, target)
             about /= self.transport(is_tcp, port, served)
             sender = self.random.choice((TARGETS[family], BYSTANDERS[family]))
         quote = bytes(about)
@@ -257,7 +267,11 @@ class Traffic:
         packets = []
         if self.random.random() < 0.5:
             source, destination, ports = TARGETS[family], client, (5353, port)
-            question = UDP(sport=port, dport=53) / self.payload()
+            asked = 53
+            if self.random.random() < 0.4:
+                asked = self.random.choice(WIDE_PORTS)
+                source, ports = WIDE_TARGETS[family], (asked, port)
+            question = UDP(sport=port, dport=asked) / self.payload()
             packets.append(self.ip(family, client, vip) / question)
         sizes = [self.random.choice((8, 16, 1352, 1376, 1424, 1440)) for _ in range(2)]
         sizes += [self.random.randrange(1, 1440)]

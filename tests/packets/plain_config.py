@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -15,7 +15,7 @@ TCP, UDP = 6, 17
 @dataclass(frozen=True)
 class Target:
     address: Address
-    port: int
+    port: int  # 0: any, it gets the one that the client asked for
     mac: bytes
     forwarding: str
     mtu: int  # 0: no limit
@@ -29,14 +29,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Listener:
+    """To one port, or to several that follow each other; `any` has 0 and what follows."""
+
     vip: Address
     port: int
     protocol: int
     target: Target
+    last: int
 
-    @property
-    def place(self) -> tuple[Address, int, int]:
-        return self.vip, self.port, self.protocol
+    def asked_for(self, port: int) -> Listener:
+        """As if it had this one of its ports alone."""
+        target = replace(self.target, port=self.target.port or port)
+        return replace(self, port=port, last=port, target=target)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,33 @@ class Config:
     local_macs: list[bytes] = field(default_factory=list)
     own: dict[int, Address] = field(default_factory=dict)  # by IP version
     encap_sources: dict[int, EncapSource] = field(default_factory=dict)  # by IP version
+
+    def listener_at(self, vip: Address, port: int, protocol: int) -> Listener | None:
+        """One port by itself wins over several, and these win over any."""
+        found = [
+            listener
+            for listener in self.listeners
+            if (listener.vip, listener.protocol) == (vip, protocol)
+            and listener.port <= port <= listener.last
+        ]
+        if not found:
+            return None
+        return min(found, key=lambda one: one.last - one.port).asked_for(port)
+
+    def is_service(self, address: Address, port: int, protocol: int) -> bool:
+        """Whether that is a port of a target whose replies are translated.
+
+        A target that takes any has those from the lowest to the highest of its listeners.
+        """
+        spans: dict[Target, tuple[int, int]] = {}
+        for listener in self.listeners:
+            target = listener.target
+            if (target.address, listener.protocol) != (address, protocol) or not target.is_nat:
+                continue
+            first, last = (target.port,) * 2 if target.port else (listener.port, listener.last)
+            low, high = spans.get(target, (first, last))
+            spans[target] = min(low, first), max(high, last)
+        return any(low <= port <= high for low, high in spans.values())
 
     @property
     def vips(self) -> set[Address]:
@@ -103,11 +134,15 @@ def read_config(path: Path) -> Config:
             mtu = option(words, "mtu", 0)
             where = address(words[3])
             mss = option(words, "mss", 0)
-            targets[words[2]] = Target(where, int(words[4]), mac, forwarding, mtu, gue_port, mss)
+            port = 0 if words[4] == "any" else int(words[4])
+            targets[words[2]] = Target(where, port, mac, forwarding, mtu, gue_port, mss)
         elif words[0] == "listener":
             protocol = TCP if words[3] == "tcp" else UDP
-            listener = Listener(address(words[1]), int(words[2]), protocol, targets[words[4]])
-            config.listeners.append(listener)
+            ports = "0-65535" if words[2] == "any" else words[2]
+            first, _, last = ports.partition("-")
+            end = int(last or first)
+            vip = address(words[1])
+            config.listeners.append(Listener(vip, int(first), protocol, targets[words[4]], end))
         elif words[0] == "vip":
             said = dict(zip(words[2::2], words[3::2], strict=True))
             config.policies[address(words[1])] = Policy(**said)

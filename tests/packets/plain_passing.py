@@ -15,12 +15,7 @@ class Passing:
         self.fragmented: set[tuple[Address, Address, bytes]] = set()
 
     def is_service(self, address: Address, port: bytes, protocol: int) -> bool:
-        place = (address, int.from_bytes(port, "big"), protocol)
-        return any(
-            place == (listener.target.address, listener.target.port, listener.protocol)
-            for listener in self.config.listeners
-            if listener.target.is_nat
-        )
+        return self.config.is_service(address, int.from_bytes(port, "big"), protocol)
 
     def is_of_target(self, packet: Packet) -> bool:
         """A fragment of what a target sends from its service port; later ones follow the first."""

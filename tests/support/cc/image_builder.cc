@@ -312,8 +312,11 @@ std::vector<mr_table_entry> ImageBuilder::reverse_table() const {
 void ImageBuilder::enter_reverse(std::vector<mr_table_entry>& table, std::uint32_t slot,
                                  std::uint8_t protocol) const {
   const TargetSpec& spec = targets_[slot].spec;
-  mr_table_entry entry{
-      spec.addr, to_be16(spec.port), protocol, {}, slot, reply_listener(spec.group_slot, protocol)};
+  mr_table_entry entry{spec.addr, to_be16(spec.port),
+                       protocol,  0,
+                       0,         0,
+                       slot,      reply_listener(spec.group_slot, protocol)};
+  if (spec.port == 0) write_asked_ports(entry, spec.group_slot);
   const bool is_told =
       entry.next == MR_TABLE_EMPTY || spec.port == 0 || listeners_[entry.next].spec.last_port == 0;
   if (!is_told) entry.next = MR_TABLE_EMPTY;
@@ -323,6 +326,22 @@ void ImageBuilder::enter_reverse(std::vector<mr_table_entry>& table, std::uint32
   } else {
     table[static_cast<std::size_t>(other - table.data())].next = MR_TABLE_EMPTY;
   }
+}
+
+// The lowest and the highest port of listeners that lead to the group by the entry's protocol.
+void ImageBuilder::write_asked_ports(mr_table_entry& entry, std::uint32_t group_slot) const {
+  std::uint16_t first = 0xffff;
+  std::uint16_t last = 0;
+  for (const Listener& listener : listeners_) {
+    const ListenerSpec& spec = listener.spec;
+    if (listener.id == 0 || spec.group_slot != group_slot || spec.protocol != entry.protocol) {
+      continue;
+    }
+    first = std::min(first, spec.port);
+    last = std::max({last, spec.port, spec.last_port});
+  }
+  entry.first_port_be = to_be16(first);
+  entry.last_port_be = to_be16(last);
 }
 
 ImageBuilder::Table ImageBuilder::lookup_table(std::uint32_t group_slot,

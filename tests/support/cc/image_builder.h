@@ -158,6 +158,7 @@ class ImageBuilder {
   [[nodiscard]] std::vector<mr_port_range> ranges_of(const ListenerSpec& first) const;
   [[nodiscard]] std::vector<mr_table_entry> reverse_table() const;
   [[nodiscard]] std::uint32_t reply_listener(std::uint32_t group_slot, std::uint8_t protocol) const;
+  void write_asked_ports(mr_table_entry& entry, std::uint32_t group_slot) const;
   void enter_reverse(std::vector<mr_table_entry>& table, std::uint32_t slot,
                      std::uint8_t protocol) const;
   [[nodiscard]] Table lookup_table(std::uint32_t group_slot, const Image* previous) const;
