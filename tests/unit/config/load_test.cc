@@ -189,6 +189,25 @@ target_groups:
   EXPECT_TRUE(config.target_groups[0].asymmetric_returns);
 }
 
+TEST(LoadTest, listener_has_one_port_several_or_any) {
+  const Config config = load_good(
+      "load_balancers:\n- name: web\n  addresses: [203.0.113.10]\n  listeners:\n"
+      "  - {protocol: TCP, port: 80, default_target_group: tcp}\n"
+      "  - {protocol: TCP, port: 79-2000, default_target_group: tcp}\n"
+      "  - {protocol: TCP, port: any, default_target_group: dsr}\n"
+      "  - {protocol: TCP, port: 5000, default_target_group: dsr}\n"
+      "target_groups:\n- {name: tcp, protocol: TCP, port: 8080, targets: [{id: 10.0.0.1}]}\n"
+      "- name: dsr\n  protocol: TCP\n  port: any\n  attributes: {millrace.forwarding: dsr}\n"
+      "  health_check: {port: 81}\n  targets: [{id: 10.0.0.2}]\n");
+  const auto& listeners = config.load_balancers[0].listeners;
+  EXPECT_EQ(listeners[0].ports, PortRange::one(80));
+  EXPECT_EQ(listeners[1].ports, (PortRange{.first = 79, .last = 2000}));
+  EXPECT_TRUE(listeners[2].ports.is_any());
+  EXPECT_EQ(listeners[2].ports.to_string(), "any");
+  EXPECT_EQ(listeners[1].ports.to_string(), "79-2000");
+  EXPECT_EQ(config.target_groups[1].targets[0].port, 0);
+}
+
 TEST(LoadTest, merge_keys_fill_in_what_a_map_does_not_say_itself) {
   const Config config = load_good(R"(
 load_balancers: []

@@ -87,6 +87,47 @@ TEST(ListenerTable, empty_one_can_be_probed) {
   EXPECT_EQ(find(table, "203.0.113.10", 80, MR_PROTOCOL_TCP), nullptr);
 }
 
+mr_listener ranged(const char* vip, std::uint16_t first, std::uint16_t last, std::uint32_t id) {
+  mr_listener out = listener(vip, core::to_be16(first), id);
+  out.last_port_be = core::to_be16(last);
+  return out;
+}
+
+// Slot of the listener that a port leads to; MR_TABLE_EMPTY if none does.
+std::uint32_t slot_by_range(const ListenerTables& tables, const char* vip, std::uint16_t port) {
+  const mr_table_entry* entry = find(tables.table, vip, 0, mr_ranges_of(MR_PROTOCOL_TCP));
+  if (entry == nullptr) return MR_TABLE_EMPTY;
+  for (std::uint32_t i = entry->slot; i < entry->slot + entry->next; ++i) {
+    const mr_port_range& range = tables.ranges[i];
+    if (range.first <= port && port <= range.last) return range.listener_slot;
+  }
+  return MR_TABLE_EMPTY;
+}
+
+TEST(ListenerTable, ranges_of_a_vip_are_in_order_and_any_has_what_they_leave) {
+  const auto tables = listener_tables(
+      {ranged("203.0.113.10", 2000, 3000, 1), ranged("203.0.113.10", 0, 65535, 2),
+       ranged("203.0.113.10", 1, 10, 3), listener("203.0.113.10", core::to_be16(2500), 4),
+       ranged("203.0.113.11", 65000, 65535, 5)},
+      {});
+  const auto first = find(tables.table, "203.0.113.10", 0, mr_ranges_of(MR_PROTOCOL_TCP));
+  ASSERT_NE(first, nullptr);
+  ASSERT_EQ(first->next, 4u);
+  for (std::uint32_t i = 1; i < 4; ++i) {
+    EXPECT_EQ(tables.ranges[first->slot + i].first, tables.ranges[first->slot + i - 1].last + 1);
+  }
+  const std::pair<std::uint16_t, std::uint32_t> expected[] = {
+      {1, 2}, {10, 2}, {11, 1}, {1999, 1}, {2000, 0}, {3000, 0}, {3001, 1}, {65535, 1}};
+  for (const auto& [port, slot] : expected) {
+    EXPECT_EQ(slot_by_range(tables, "203.0.113.10", port), slot) << port;
+  }
+  EXPECT_EQ(slot_by_range(tables, "203.0.113.11", 64999), MR_TABLE_EMPTY);
+  EXPECT_EQ(slot_by_range(tables, "203.0.113.11", 65535), 4u);
+  EXPECT_EQ(find(tables.table, "203.0.113.10", core::to_be16(2500), MR_PROTOCOL_TCP)->slot, 3u);
+  EXPECT_EQ(find(tables.table, "203.0.113.10", 0, MR_PROTOCOL_TCP), nullptr)
+      << "no packet's port 0";
+}
+
 TEST(ListenerTable, ten_thousand_vips_stay_within_the_probe_bound) {
   std::vector<mr_listener> listeners;
   for (std::uint32_t i = 0; i < 10'000; ++i) {
@@ -178,6 +219,26 @@ TEST(ReverseTable, target_of_two_groups_is_ambiguous) {
 TEST(ReverseTable, unused_group_has_no_listener_to_reply_from) {
   const auto table = reverse_table(one_group({}, {target("10.0.1.11", 8080, 1)}));
   EXPECT_EQ(find(table, "10.0.1.11", 8080, MR_PROTOCOL_TCP)->next, MR_TABLE_EMPTY);
+}
+
+// Replies without a flow: the target's port is the VIP's, or else nobody knows which was asked.
+TEST(ReverseTable, target_of_any_port_answers_from_those_of_its_listeners) {
+  const ImageContents any = one_group(
+      {ranged("203.0.113.10", 1000, 2000, 1), listener("203.0.113.11", core::to_be16(3000), 2)},
+      {target("10.0.1.11", 0, 1)});
+  const auto table = reverse_table(any);
+  const auto* entry = find(table, "10.0.1.11", 0, MR_PROTOCOL_TCP);
+  ASSERT_NE(entry, nullptr);
+  EXPECT_EQ(entry->next, MR_TABLE_EMPTY);
+  EXPECT_FALSE(mr_answers_from(entry, core::to_be16(999)));
+  EXPECT_TRUE(mr_answers_from(entry, core::to_be16(1000)));
+  EXPECT_TRUE(mr_answers_from(entry, core::to_be16(3000)));
+  EXPECT_FALSE(mr_answers_from(entry, core::to_be16(3001)));
+  const auto one =
+      reverse_table(one_group({ranged("203.0.113.10", 1000, 2000, 1)},
+                              {target("10.0.1.11", 0, 1), target("10.0.1.12", 80, 2)}));
+  EXPECT_EQ(find(one, "10.0.1.11", 0, MR_PROTOCOL_TCP)->next, 0u);
+  EXPECT_EQ(find(one, "10.0.1.12", 80, MR_PROTOCOL_TCP)->next, MR_TABLE_EMPTY);
 }
 
 TEST(ReverseTable, dsr_targets_and_empty_slots_are_left_out) {

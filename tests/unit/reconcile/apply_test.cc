@@ -194,6 +194,22 @@ TEST_F(ApplyTest, removed_listener_frees_its_slot_and_its_id_is_not_used_again) 
   }
 }
 
+// So its flows go on. Only a port that no longer belongs to it is lost to them.
+TEST_F(ApplyTest, listener_stays_itself_when_its_last_port_changes) {
+  Config config = small_config();
+  config.load_balancers[0].listeners[1].ports = {.first = 443, .last = 450};
+  (void)apply(config);
+  const ListenerKey key{ip("203.0.113.10"), Protocol::tcp, 443};
+  const ListenerRecord before = state_.listeners.at(key);
+  config.load_balancers[0].listeners[1].ports.last = 500;
+  const ApplyOutcome outcome = apply(config);
+  EXPECT_EQ(outcome.listeners_changed, 2u);
+  EXPECT_EQ(outcome.listeners_added, 0u);
+  EXPECT_EQ(state_.listeners.at(key).id, before.id);
+  EXPECT_EQ(state_.listeners.at(key).slot, before.slot);
+  EXPECT_EQ(state_.listeners.at(key).ports.last, 500);
+}
+
 TEST_F(ApplyTest, group_that_is_no_longer_used_forgets_health_once_nobody_probes_it) {
   Config config = small_config();
   (void)apply(config);
