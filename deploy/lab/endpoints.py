@@ -21,7 +21,8 @@ class Endpoints:
             if address not in balancer["addresses"] or not own:
                 continue
             groups = own[0]["default_target_groups"]
-            ports = [one["port"] for one in listeners if one["default_target_groups"] == groups]
+            alike = [one["port"] for one in listeners if one["default_target_groups"] == groups]
+            ports = [number for number in alike if isinstance(number, int)]  # not ranges
             vips = [one for one in balancer["addresses"] if (":" in one) == (":" in address)]
             others = [(vip, number) for vip in vips for number in ports]
             return [asked, *(other for other in others if other != asked)]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A target: real nginx and a real DNS server (dnsmasq) whose answers say who answered.
 
-HTTP, ports 80 and 8080:  /          "target=t1 client=192.0.2.100 port=40312"
+HTTP, ports 80, 8080 and 9000-9009:
+                          /          "target=t1 client=192.0.2.100 port=40312"
                           /health    200 "ok", or 503 after fail_health()
                           /blob      1 MiB of data
 DNS, port 5353, UDP and TCP (53 when the target holds the VIPs): TXT whoami.lab is "t1", and TXT
@@ -26,6 +27,7 @@ from lab.outage import Outage
 from lab.process import LabError, Service, wait_until
 
 HTTP_PORT = 8080
+ANY_PORTS = range(9000, 9010)  # of HTTP, for listeners with several
 DNS_PORT = 5353
 DNS_PORT_DSR = 53  # nothing translates a port there
 DNS_BYTES_MAX = 4096  # of a query
@@ -59,6 +61,8 @@ http {{
     listen [::]:80 ipv6only=on backlog=4096;
     listen 8080 backlog=4096;
     listen [::]:8080 ipv6only=on backlog=4096;
+    listen {any_ports} backlog=256;
+    listen [::]:{any_ports} ipv6only=on backlog=256;
     location / {{
       return 200 "target={name} client=$remote_addr port=$remote_port\\n";
     }}
@@ -94,7 +98,9 @@ class Target:
         self.home = home
         home.mkdir()
         (home / "blob").write_bytes(b"\0" * BLOB_BYTES)
-        (home / "nginx.conf").write_text(_NGINX_CONF.format(home=home, name=name))
+        ports = f"{ANY_PORTS[0]}-{ANY_PORTS[-1]}"
+        conf = _NGINX_CONF.format(home=home, name=name, any_ports=ports)
+        (home / "nginx.conf").write_text(conf)
         self.http = namespace.service("nginx", self._nginx_words())
         self.dns = namespace.service("dnsmasq", self._dnsmasq_words())
         self._decapsulates = decapsulates
