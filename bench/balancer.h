@@ -39,11 +39,15 @@ inline constexpr std::uint64_t kNowNs = std::uint64_t{1000} << 30;
   for (std::uint32_t i = 0; i < kTargets; ++i) {
     builder.add_target({.group_slot = group,
                         .addr = test::addr_of(prefix + std::to_string(i + 1)),
-                        .port = 8080,
+                        .port = shape.takes_any_port ? std::uint16_t{0} : std::uint16_t{8080},
                         .protocol = shape.protocol});
   }
   builder.add_listener(
-      {.vip_addr = shape.vip, .port = shape.port, .protocol = shape.protocol, .group_slot = group});
+      {.vip_addr = shape.vip,
+       .port = shape.takes_any_port ? std::uint16_t{0} : shape.port,
+       .protocol = shape.protocol,
+       .group_slot = group,
+       .last_port = shape.takes_any_port ? std::uint16_t{0xffff} : std::uint16_t{0}});
   return builder.build(1);
 }
 

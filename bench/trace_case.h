@@ -24,9 +24,12 @@ struct TraceCase {
   bool is_v4;
   std::uint8_t protocol;
   std::uint8_t forwarding;
+  bool takes_any_port = false;
 
   [[nodiscard]] FlowShape shape() const {
-    return shape_of(is_v4, protocol, way == Way::opening ? MR_TCP_SYN : MR_TCP_ACK);
+    FlowShape shape = shape_of(is_v4, protocol, way == Way::opening ? MR_TCP_SYN : MR_TCP_ACK);
+    shape.takes_any_port = takes_any_port;
+    return shape;
   }
 };
 
@@ -45,6 +48,8 @@ inline constexpr TraceCase kTraceCases[] = {
     {"ipip tcp4 new", Way::opening, true, MR_PROTOCOL_TCP, MR_FORWARDING_IPIP},
     {"gue tcp4 hit", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_GUE},
     {"gue tcp6 hit", Way::hit, false, MR_PROTOCOL_TCP, MR_FORWARDING_GUE},
+    {"nat tcp4 hit, any port", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT, true},
+    {"nat tcp4 reply, any port", Way::reply, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT, true},
 };
 
 // Makes a datagram over IPv4 the first fragment of a longer one.

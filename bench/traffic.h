@@ -22,6 +22,7 @@ struct FlowShape {
   std::uint16_t port = 80;
   std::uint8_t protocol = MR_PROTOCOL_TCP;
   std::uint8_t tcp_flags = MR_TCP_ACK;
+  bool takes_any_port = false;  // the listener and its targets, which get the one that was asked
 };
 
 // Makes frame number `flow` (0 to 2^32 - 1): client address 10.x.y.z or 2001:db8::x, port 1024 up.

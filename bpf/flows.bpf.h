@@ -93,26 +93,29 @@ INLINE struct mr_flow_record* find_to_listener(struct packet* p) {
   return 0;
 }
 
-// True when the packet goes to the client of `flow` and comes from its target.
+// True when the packet goes to the client of `flow` and seems to come from its target: only
+// is_any_reply_of() is sure of a flow with MR_FLOW_NO_PORT.
 INLINE _Bool is_reply_of(const struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   if (!is_of_client(p, flow, word)) return 0;
   const struct mr_target* target = target_at(p->root, flow->target_slot);
-  return target != 0 && target->id == flow->target_id && target->port_be == p->source_port_be &&
-         is_same_addr(words_at(target->addr.bytes), p->source);
+  if (target == 0 || target->id != flow->target_id) return 0;
+  if (!is_same_addr(words_at(target->addr.bytes), p->source)) return 0;
+  if (LIKELY(target->port_be == p->source_port_be)) return 1;
+  return target->port_be == 0 && asked_port_be_of(listener_word_of(flow)) == p->source_port_be;
 }
 
 // Likewise, also if the target takes any port.
 INLINE _Bool is_any_reply_of(const struct packet* p, struct mr_flow_record* flow, uint32_t word) {
   if (!is_of_client(p, flow, word)) return 0;
   const struct mr_target* target = target_at(p->root, flow->target_slot);
-  return target != 0 && target->id == flow->target_id &&
+  return target != 0 && target->id == flow->target_id && p->source_port_be != 0 &&
          is_same_addr(words_at(target->addr.bytes), p->source) &&
          target_port_be(p->root_index, flow->target_slot, listener_word_of(flow)) ==
              p->source_port_be;
 }
 
-// The first flow that a reply may belong to, or null; null also if the flow's target takes any
-// port. p->word is set likewise.
+// The first flow that a reply may belong to, or null; null also if the flow's target takes any port
+// and its listener has one. p->word is set likewise.
 INLINE struct mr_flow_record* find_from_target(struct packet* p) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {

@@ -110,7 +110,7 @@ INLINE int forward_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_v4) 
   if (LIKELY(flow != 0)) {
     const uint32_t state = p->word >> STATE_SHIFT;
     const _Bool is_settled = state == mr_settled_state(p->protocol, p->tcp_flags);
-    const uint32_t flags = flow->flags & (MR_FLOW_CONFIRMED | MR_FLOW_SHARED);
+    const uint32_t flags = flow->flags & (MR_FLOW_CONFIRMED | MR_FLOW_SHARED | MR_FLOW_NO_PORT);
     const struct mr_listener* listener = load_exact_listener(p, flow);
     if (LIKELY(listener != 0 && is_settled && flags == MR_FLOW_CONFIRMED &&
                !is_silent(p, flow, timeout_of_settled(listener, state)) &&

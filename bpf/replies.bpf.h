@@ -118,7 +118,8 @@ OUT_OF_LINE _Bool move_orphan(struct packet* p, struct mr_flow_record* flow,
   // No other CPU may see half of the change.
   const uint32_t word = p->word;
   if (!change_state(flow, word, MR_XDP_FLOW_BUSY)) return 0;
-  clear_flags(flow, MR_FLOW_ORPHAN_PREV);
+  clear_flags(flow, MR_FLOW_ORPHAN_PREV | MR_FLOW_NO_PORT);
+  if (target->port_be == 0) set_flags(flow, MR_FLOW_NO_PORT);
   p->target = target;
   p->target_slot = target_slot;
   set_deltas(p, listener, target);

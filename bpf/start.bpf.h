@@ -145,7 +145,8 @@ OUT_OF_LINE int start_flow(struct packet* p, uint64_t last_hop, _Bool may_be_kno
     return forward_untracked(p, is_worth_tracking);
   }
   store64(&flow->listener_slot, p->listener_word);
-  const uint32_t flags = mr_first_flags(state, (choice & IS_ORPHAN) != 0);
+  const uint32_t no_port = target->port_be == 0 ? (uint32_t)MR_FLOW_NO_PORT : 0u;
+  const uint32_t flags = mr_first_flags(state, (choice & IS_ORPHAN) != 0) | no_port;
   *flags_word(flow) = learn_last_hop(p, last_hop) | flags << FLAGS_SHIFT;
   bind_flow(p, flow);
   if (has_replies && p->has_sibling) claim_replies(p, flow);

@@ -140,6 +140,8 @@ enum mr_flow_flag {
   MR_FLOW_TOLD_CLIENT = 1 << 12,  // EXPIRED: the client has been sent a RST
   MR_FLOW_TOLD_TARGET = 1 << 13,  // likewise the target
   MR_FLOW_SYN_AGAIN = 1 << 14,    // the client sent a SYN on a flow that was past its opening
+  MR_FLOW_NO_PORT = 1 << 15,  // the target has no port of its own: what seems to be its reply is
+                              // looked at closely, since 0 is a port that packets may have
 };
 
 // One flow, one cache line, IPv4 or IPv6. Lives in the worker's flow table; the worker writes, the

@@ -267,10 +267,9 @@ const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
   const mr_listener& listener = config_.listeners[entry->slot];
   if (listener.id == 0) [[unlikely]]
     return nullptr;
-  listener_hint_ = {
-      .addr = parsed.destination,
-      .port_protocol = parsed.destination_port_protocol,
-      .listener = &listener};
+  listener_hint_ = {.addr = parsed.destination,
+                    .port_protocol = parsed.destination_port_protocol,
+                    .listener = &listener};
   return &listener;
 }
 
@@ -338,7 +337,8 @@ Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   const Parsed& parsed = work.parsed;
   mr_flow_record& flow = *work.candidate;
   const bool is_settled = FlowTable::is_of_client(flow, parsed.destination, work.settled_head) &&
-                          is_reply_of(flow, parsed) && (flow.flags & MR_FLOW_SHARED) == 0;
+                          is_reply_of(flow, parsed) &&
+                          (flow.flags & (MR_FLOW_SHARED | MR_FLOW_NO_PORT)) == 0;
   const mr_listener* listener = is_settled ? exact_listener_of(flow) : nullptr;
   if (listener == nullptr || parsed.source == parsed.destination ||
       is_silent(flow, listener->timeout_ticks[flow.state & 7u])) [[unlikely]] {

@@ -257,6 +257,7 @@ class Forwarder {
                                      const Parsed& parsed) const noexcept {
     const mr_target* target = target_of(flow);
     return target != nullptr && words_of(target->addr) == parsed.source &&
+           parsed.source_port_be() != 0 &&
            target_port_be_of(flow, *target) == parsed.source_port_be();
   }
   [[nodiscard]] const mr_listener* listener_of(const mr_flow_record& flow) const noexcept {

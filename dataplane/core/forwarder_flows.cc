@@ -237,6 +237,8 @@ void Forwarder::bind_flow(mr_flow_record& flow, const mr_listener& listener,
   flow.l4_checksum_delta = deltas.l4;
   flow.target_slot = target_slot;
   flow.target_id = target.id;
+  clear_flags(flow, MR_FLOW_NO_PORT);
+  if (target.port_be == 0) add_flags(flow, MR_FLOW_NO_PORT);
   if (is_active(flow)) adjust_active(flow, 1);
   if (target_slot < counters_.targets.size()) add(counters_.targets[target_slot].new_flows, 1);
 }

@@ -411,7 +411,7 @@ const std::vector<BadConfig> kListeners = {
      with_listener(kTcp + "default_target_groups: {ipv6: six}"),
      {"f:5:5: load_balancers[0].listeners[0]: default_target_groups names no `ipv4` "
       "group, but the load balancer has the IPv4 address 203.0.113.10 in line 3",
-      "f:5:60: load_balancers[0].listeners[0].default_target_groups.ipv6: the load "
+      "f:5:61: load_balancers[0].listeners[0].default_target_groups.ipv6: the load "
       "balancer has no IPv6 address; remove this or add one to `addresses`"}},
     {"pair with an unknown family",
      with_listener(kTcp + "default_target_groups: {v4: tcp}"),

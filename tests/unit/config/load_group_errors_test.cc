@@ -26,7 +26,7 @@ const std::vector<BadConfig> kTargetGroups = {
      {"f:3:3: target_groups[0]: the key `name` is missing: what listeners call the "
       "target group",
       "f:3:3: target_groups[0]: the key `protocol` is missing: TCP, UDP or TCP_UDP",
-      "f:3:3: target_groups[0]: the key `port` is missing: 1-65535; targets may "
+      "f:3:3: target_groups[0]: the key `port` is missing: 1-65535 or any; targets may "
       "override it"}},
     {"not a map",
      "load_balancers: []\ntarget_groups: [web]\n",
