@@ -147,8 +147,8 @@ VERIFIED_ONCE uint32_t target_port_be(uint32_t root, uint32_t target_slot, uint6
   return mr_vip_port_be_of(asked_port_be, listener->port_be);
 }
 
-// Slot of the target that answers from this address and port. Above it is the slot of the target's only
-// listener, or MR_TABLE_EMPTY if there are several. NO_TARGET when there is no such target.
+// Slot of the target that answers from this address and port. Above it is the slot of the target's
+// only listener, or MR_TABLE_EMPTY if there are several. NO_TARGET when there is no such target.
 static const uint64_t NO_TARGET = ~0ULL;
 VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, uint32_t port_be,
                                     uint32_t protocol) {

@@ -76,42 +76,6 @@ bool is_unset(const mr_addr& source) {
 
 }  // namespace
 
-Forwarder::Forwarder(const Options& options) noexcept
-    : flows_(options.flow_table),
-      nic_count_(static_cast<std::uint32_t>(
-          std::min<std::size_t>(options.nic_macs.size(), MR_NIC_COUNT_MAX))),
-      counters_(options.counters),
-      inserts_{.per_ms = options.flow_inserts_per_ms, .left = options.flow_inserts_per_ms},
-      resets_{.per_ms = options.replies_per_ms, .left = options.replies_per_ms},
-      echoes_(resets_),
-      too_bigs_(resets_),
-      expiries_(resets_),
-      errors_(resets_),
-      refusals_(resets_),
-      foreign_{.per_ms = options.foreign_per_ms, .left = options.foreign_per_ms},
-      unconfirmed_(std::max(flows_.capacity(), 1u)),
-      own_(options.ownership) {
-  for (std::uint32_t nic = 0; nic < nic_count_; ++nic) set_nic_mac(nic, options.nic_macs[nic]);
-}
-
-void Forwarder::set_nic_mac(std::uint32_t nic, const MacAddr& mac) noexcept {
-  const std::uint8_t* bytes = mac.bytes.data();
-  nic_macs_[nic] = mac;
-  nic_mac_words_[nic] = load<std::uint32_t>(bytes) | std::uint64_t{load<std::uint16_t>(bytes + 4)}
-                                                         << 32;
-}
-
-void Forwarder::adopt(const ConfigView& view) noexcept {
-  config_ = view;
-  listener_hint_ = {};
-  const auto one = [](const mr_encap_source& source) {
-    return source.spread_be == 0 ? source.addr : mr_addr{};
-  };
-  encap_source_v4_ = view.image == nullptr ? mr_addr{} : one(view.image->encap_source_v4);
-  encap_source_v6_ = view.image == nullptr ? mr_addr{} : one(view.image->encap_source_v6);
-  count(MR_COUNTER_CONFIG_ADOPTED);
-}
-
 // Flattened: known flows take no call from here on (bench/attempts.md).
 [[gnu::flatten]] void Forwarder::process_burst(Burst& burst, std::uint64_t now_ns) noexcept {
   run_passes<false>(burst, now_ns, kOwnsAll);
@@ -271,30 +235,6 @@ const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
                     .port_protocol = parsed.destination_port_protocol,
                     .listener = &listener};
   return &listener;
-}
-
-const mr_listener* Forwarder::find_in_ranges(const Parsed& parsed) const noexcept {
-  const mr_table_entry* entry =
-      find_entry(config_.listener_table, parsed.destination, 0, mr_ranges_of(parsed.protocol));
-  return listener_in_ranges(config_, entry, from_be16(parsed.destination_port_be()));
-}
-
-const mr_listener* Forwarder::copy_in_ranges(const Parsed& parsed) noexcept {
-  const mr_listener* listener = find_in_ranges(parsed);
-  if (listener == nullptr) return nullptr;
-  mr_listener& asked = asked_[asked_next_++ % kBurstMax];
-  asked = *listener;
-  asked.asked_port_be = parsed.destination_port_be();
-  asked.port_be = parsed.destination_port_be();
-  return &asked;
-}
-
-bool Forwarder::has_listener(const Parsed& parsed) const noexcept {
-  if (is_of_hint(parsed)) return true;
-  const mr_table_entry* entry = find_entry(config_.listener_table, parsed.destination,
-                                           parsed.destination_port_be(), parsed.protocol);
-  return entry != nullptr ? config_.listeners[entry->slot].id != 0
-                          : find_in_ranges(parsed) != nullptr;
 }
 
 std::uint32_t Forwarder::find_to_listener(const Work& work) const noexcept {

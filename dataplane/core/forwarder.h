@@ -12,6 +12,8 @@
 //   forwarder_flows.cc  new flows, room for them, expiry, the sweep
 //   forwarder_known.cc  known flows that do not simply go on: TCP state, late packets
 //   forwarder_reply.cc  replies whose flow is in doubt
+//   forwarder_listener.cc  listeners with several ports
+//   forwarder_setup.cc  what it has from the start; a new config
 //   forwarder_error.cc  ICMP errors about packets of flows
 //   forwarder_fragment.cc  fragments of UDP datagrams
 //   forwarder_local.cc  what is not TCP or UDP of a flow, and the node's own answers: ARP, ND,
@@ -171,9 +173,6 @@ class Forwarder {
   // The listener of the packet's destination, or null. If it has several ports, this is a copy with
   // the one that the packet asks for, which holds as long as the burst.
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
-  [[nodiscard, gnu::noinline]] const mr_listener* copy_in_ranges(const Parsed& parsed) noexcept;
-  [[nodiscard]] const mr_listener* find_in_ranges(const Parsed& parsed) const noexcept;
-  [[nodiscard]] bool has_listener(const Parsed& parsed) const noexcept;
   [[nodiscard]] bool is_of_hint(const Parsed& parsed) const noexcept {
     const ListenerHint& hint = listener_hint_;
     return ((parsed.destination.low ^ hint.addr.low) | (parsed.destination.high ^ hint.addr.high) |
@@ -368,6 +367,11 @@ class Forwarder {
     std::uint16_t vip_port_be = 0;
   };
   [[nodiscard]] Flowless judge_flowless(const Parsed& parsed, std::uint64_t hash) const noexcept;
+
+  // forwarder_listener.cc
+  [[nodiscard, gnu::noinline]] const mr_listener* copy_in_ranges(const Parsed& parsed) noexcept;
+  [[nodiscard]] const mr_listener* find_in_ranges(const Parsed& parsed) const noexcept;
+  [[nodiscard]] bool has_listener(const Parsed& parsed) const noexcept;
 
   // forwarder_error.cc
   [[nodiscard]] std::optional<Parsed> answer_of_error(const Packet& packet,

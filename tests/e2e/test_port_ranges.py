@@ -123,9 +123,7 @@ def test_one_client_port_has_a_flow_for_each_port(
         local_port = next(CLIENT_PORTS)
         made = []
         for port in (FIRST, FIRST + 1, LAST):
-            connection = stack.enter_context(
-                lab.client.socket(family_of(vip), socket.SOCK_STREAM)
-            )
+            connection = stack.enter_context(lab.client.socket(family_of(vip), socket.SOCK_STREAM))
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             connection.settimeout(5)
             connection.bind(("", local_port))

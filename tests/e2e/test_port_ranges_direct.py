@@ -15,7 +15,9 @@ VIPS = pytest.mark.parametrize("vip", [VIP_V4, VIP_V6])
 ALL = {"t1", "t2", "t3"}
 
 
-def of_any_port(protocol: str, port: str, name: str, forwarding: str) -> tuple[Config, list[Config]]:
+def of_any_port(
+    protocol: str, port: str, name: str, forwarding: str
+) -> tuple[Config, list[Config]]:
     groups = pair(name, protocol, 0, forwarding=forwarding)
     for group in groups:
         group["port"] = "any"

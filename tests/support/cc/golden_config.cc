@@ -139,8 +139,8 @@ Status GoldenConfig::read_group(const GoldenLine& line) {
   return ok();
 }
 
-// target NAME GROUP ADDR PORT|any tcp|udp|tcp_udp via MAC [nic N] [weight N] [mtu N] [unresolved yes]
-// [asymmetric yes] [mss N]
+// target NAME GROUP ADDR PORT|any tcp|udp|tcp_udp via MAC [nic N] [weight N] [mtu N]
+// [unresolved yes] [asymmetric yes] [mss N]
 Status GoldenConfig::read_target(const GoldenLine& line) {
   const auto& words = line.words;
   const std::uint32_t group = slot_of(groups_, words[2]);

@@ -29,4 +29,16 @@ inline std::string bad_config_name(const testing::TestParamInfo<BadConfig>& info
   return name;
 }
 
+// A good file around the keys of the listener in line 5.
+inline std::string with_listener(const std::string& keys) {
+  return "load_balancers:\n- name: web\n  addresses: [203.0.113.10]\n  listeners:\n  - {" + keys +
+         "}\ntarget_groups:\n- {name: tcp, protocol: TCP, port: 80}\n"
+         "- {name: udp, protocol: UDP, port: 80}\n"
+         "- {name: six, protocol: TCP, port: 80, targets: [{id: \"fd00::1\"}]}\n"
+         "- {name: dsr, protocol: TCP, port: 81, attributes: {millrace.forwarding: dsr}}\n"
+         "- {name: dsr-override, protocol: TCP, port: 80, attributes: {millrace.forwarding: dsr},\n"
+         "   targets: [{id: 10.0.0.1}, {id: 10.0.0.1, port: 81}]}\n"
+         "- {name: ipip, protocol: TCP, port: 81, attributes: {millrace.forwarding: ipip}}\n";
+}
+
 }  // namespace millrace::control
