@@ -187,7 +187,8 @@ Result<std::pair<std::uint16_t, std::uint16_t>> ports_of(const std::string& text
   return std::pair{static_cast<std::uint16_t>(*first), static_cast<std::uint16_t>(*last)};
 }
 
-// listener VIP PORT tcp|udp GROUP
+// listener VIP PORT tcp|udp GROUP: a new one, or other ports or another group of the one with this
+// first port
 Status GoldenConfig::read_listener(const GoldenLine& line) {
   const auto vip = named_addr_of(line.words[1], names_);
   if (!vip) return vip.error();
@@ -195,11 +196,16 @@ Status GoldenConfig::read_listener(const GoldenLine& line) {
   if (!ports) return ports.error();
   const std::uint32_t group = slot_of(groups_, line.words[4]);
   if (group == kNoSlot) return Error{"no such group: " + line.words[4]};
-  static_cast<void>(builder_.add_listener({.vip_addr = *vip,
-                                           .port = ports->first,
-                                           .protocol = protocol_of(line.words[3]),
-                                           .group_slot = group,
-                                           .last_port = ports->second}));
+  const ListenerSpec spec{.vip_addr = *vip,
+                          .port = ports->first,
+                          .protocol = protocol_of(line.words[3]),
+                          .group_slot = group,
+                          .last_port = ports->second};
+  if (const auto known = builder_.listener_like(spec)) {
+    builder_.listener(*known) = spec;
+  } else {
+    static_cast<void>(builder_.add_listener(spec));
+  }
   return ok();
 }
 
@@ -238,10 +244,11 @@ Result<mr_next_hop> GoldenConfig::next_hop(const std::string& mac, std::uint64_t
 }
 
 // set TARGET draining|healthy|unhealthy|keeps_tcp|gone|unresolved|resolved, set TARGET via MAC, set
-// TARGET mtu N, or a line as read_vip() reads it
+// TARGET mtu N, or a line as read_vip() or read_listener() reads it
 Status GoldenConfig::change(const GoldenLine& line) {
   const auto& words = line.words;
   if (words[0] == "vip" && words.size() >= 2) return read_vip(line);
+  if (words[0] == "listener" && words.size() == 5) return read_listener(line);
   if (words[0] != "set" || words.size() < 3) return Error{"no such step"};
   const std::uint32_t slot = target_slot(words[1]);
   if (slot == kNoSlot) return Error{"no such target: " + words[1]};

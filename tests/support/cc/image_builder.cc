@@ -175,6 +175,17 @@ void ImageBuilder::replace_target(std::uint32_t slot, const TargetSpec& spec) {
   target.spec = spec;
 }
 
+std::optional<std::uint32_t> ImageBuilder::listener_like(const ListenerSpec& spec) const {
+  for (std::uint32_t slot = 0; slot < listeners_.size(); ++slot) {
+    const Listener& listener = listeners_[slot];
+    const bool is_like = listener.id != 0 && listener.spec.port == spec.port &&
+                         listener.spec.protocol == spec.protocol &&
+                         text_of(listener.spec.vip_addr) == text_of(spec.vip_addr);
+    if (is_like) return slot;
+  }
+  return std::nullopt;
+}
+
 std::vector<mr_listener> ImageBuilder::listeners() const {
   std::vector<mr_listener> out;
   for (const Listener& from : listeners_) {

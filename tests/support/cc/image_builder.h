@@ -21,6 +21,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -108,6 +109,9 @@ class ImageBuilder {
   // id), or free the slot.
   [[nodiscard]] GroupSpec& group(std::uint32_t slot) { return groups_[slot].spec; }
   [[nodiscard]] TargetSpec& target(std::uint32_t slot) { return targets_[slot].spec; }
+  [[nodiscard]] ListenerSpec& listener(std::uint32_t slot) { return listeners_[slot].spec; }
+  // The slot of the listener with the VIP, protocol and first port of `spec`.
+  [[nodiscard]] std::optional<std::uint32_t> listener_like(const ListenerSpec& spec) const;
   void replace_target(std::uint32_t slot, const TargetSpec& spec);
   void free_target(std::uint32_t slot) { targets_[slot].id = 0; }
   void free_listener(std::uint32_t slot) { listeners_[slot].id = 0; }
