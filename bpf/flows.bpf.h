@@ -101,7 +101,8 @@ INLINE _Bool is_reply_of(const struct packet* p, struct mr_flow_record* flow, ui
   if (target == 0 || target->id != flow->target_id) return 0;
   if (!is_same_addr(words_at(target->addr.bytes), p->source)) return 0;
   if (LIKELY(target->port_be == p->source_port_be)) return 1;
-  return target->port_be == 0 && asked_port_be_of(listener_word_of(flow)) == p->source_port_be;
+  return target->variant == MR_VARIANT_ANY_PORT &&
+         asked_port_be_of(listener_word_of(flow)) == p->source_port_be;
 }
 
 // Likewise, also if the target takes any port.
