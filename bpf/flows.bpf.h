@@ -115,8 +115,7 @@ INLINE _Bool is_any_reply_of(const struct packet* p, struct mr_flow_record* flow
              p->source_port_be;
 }
 
-// The first flow that a reply may belong to, or null; null also if the flow's target takes any port
-// and its listener has one. p->word is set likewise.
+// The first flow that a reply may belong to, or null. p->word is set likewise.
 INLINE struct mr_flow_record* find_from_target(struct packet* p) {
 #pragma clang loop unroll(disable)
   for (uint32_t probe = 0; probe < MR_XDP_PROBE_MAX; ++probe) {

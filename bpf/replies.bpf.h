@@ -154,8 +154,8 @@ INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
 // verdict, UNSERVED, or SEND_TO_TARGET with p->listener set: it goes to the client. Then
 // p->known_flow is its flow, if it has one.
 OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
-  if (flow == 0 && p->root->any_port_targets == 0) return judge_flowless(p, 0);
-  if (flow == 0 || (flags_of(flow) & MR_FLOW_SHARED) != 0) {
+  if (flow == 0) return judge_flowless(p, 0);
+  if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {
     ask_about(p, p->source, p->source_port_be);
     const _Bool opens = (p->tcp_flags & MR_TCP_SYN) != 0;
     const uint32_t best = best_of_shared(p->cpu_index, opens);

@@ -10,6 +10,7 @@
 #include "dataplane/core/wire.h"
 #include "dataplane/rules/forwarding_rule.h"
 #include "dataplane/rules/mss_rule.h"
+#include "dataplane/rules/port_rule.h"
 
 namespace millrace::control {
 
@@ -117,6 +118,7 @@ mr_listener planned_listener(const ListenerKey& key, const ListenerRecord& recor
   listener.group_slot = static_cast<std::uint16_t>(group_slot);
   listener.last_port_be = core::to_be16(record.ports.last);
   listener.port_be = core::to_be16(record.ports.first);
+  listener.asked_port_be = mr_asked_port_be_of(listener.port_be, listener.last_port_be);
   listener.protocol = static_cast<std::uint8_t>(key.protocol);
   listener.timeout_ticks[MR_FLOW_SYN] = ticks(kSynTimeout);
   listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks(record.tcp_idle_timeout_seconds);

@@ -161,12 +161,12 @@ MR_ABI_ASSERT(sizeof(struct mr_target_group) == 64, "one line");
 
 // One (VIP, protocol, port or range of ports). A listener of the config with two addresses is two
 // of these. An engine makes a copy of one with several ports for a packet: `asked_port_be` and
-// `port_be` of the copy are the port that the packet asks for.
+// `port_be` of the copy are the port that the packet asks for, as if it were the only one.
 struct mr_listener {
   struct mr_addr vip_addr;
   // What a flow's record says of its listener, in the same order. Both are compared as one word.
   uint16_t slot;
-  uint16_t asked_port_be;  // 0: of an image, or of a listener with one port only
+  uint16_t asked_port_be;  // mr_asked_port_be_of(): the only port; 0 if there are several
   uint32_t id;             // never reused; 0 marks an empty slot
   uint16_t group_slot;
   uint16_t last_port_be;  // as port_be, if there is one port only

@@ -155,7 +155,7 @@ struct mr_flow_record {
   uint8_t state;           // enum mr_flow_state; written last on insert, first on removal
   uint32_t target_slot;    // below 2^24: the XDP engine relies on a byte that is 0
   uint16_t listener_slot;  // this and the next two are read as one word: mr_listener.slot
-  uint16_t vip_port_be;    // the port that the client asked for; 0: the listener has one only
+  uint16_t vip_port_be;    // the port that the client asked for
   uint32_t listener_id;    // while FREE: index of the next free record
   uint32_t target_id;
   uint32_t last_seen_tick;     // MR_TICK_NS units, wraps

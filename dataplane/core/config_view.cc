@@ -165,9 +165,14 @@ Status Checker::check_listeners() const {
     const mr_listener& listener = view_.listeners[slot];
     if (listener.id == 0) continue;
     const auto name = [slot] { return "listener slot " + std::to_string(slot) + ": "; };
-    if (listener.slot != slot || listener.asked_port_be != 0) {
-      return wrong(name() + "it says that it is slot", listener.slot, "and asked for port",
-                   from_be16(listener.asked_port_be));
+    if (listener.slot != slot) {
+      return wrong(name() + "it says that it is slot", listener.slot, "instead of", slot);
+    }
+    const std::uint16_t asked_port_be =
+        mr_asked_port_be_of(listener.port_be, listener.last_port_be);
+    if (listener.asked_port_be != asked_port_be) {
+      return wrong(name() + "it is asked for port", from_be16(listener.asked_port_be), "instead of",
+                   from_be16(asked_port_be));
     }
     if (listener.group_slot >= view_.groups.size() || view_.groups[listener.group_slot].id == 0) {
       return wrong(name() + "group_slot", listener.group_slot, "is not one of",

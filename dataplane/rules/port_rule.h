@@ -16,6 +16,12 @@ MR_RULE bool mr_has_several_ports(const struct mr_listener* listener) {
   return listener->last_port_be != listener->port_be;
 }
 
+// mr_listener.asked_port_be in an image. With it a flow names its listener by the same word whether
+// the listener has one port or several, so a range may become one port, or one port a range.
+MR_RULE uint16_t mr_asked_port_be_of(uint16_t first_port_be, uint16_t last_port_be) {
+  return first_port_be == last_port_be ? first_port_be : 0;
+}
+
 // mr_table_entry.protocol of the entry that says which ranges a VIP has.
 MR_RULE uint8_t mr_ranges_of(uint32_t protocol) { return (uint8_t)(protocol | MR_PROTOCOL_RANGES); }
 

@@ -178,6 +178,30 @@ def test_connections_outlast_a_longer_range(lab: Lab, node: Node, vip: str, othe
 
 
 @VIPS
+@pytest.mark.parametrize("before, after", [(FIRST, f"{FIRST}-{LAST}"), (f"{FIRST}-{LAST}", FIRST)])
+def test_connections_outlast_one_port_that_becomes_a_range_and_back(
+    lab: Lab, node: Node, vip: str, other: str, before: int | str, after: int | str
+) -> None:
+    """Also those whose target is taken out at the same time: it drains."""
+    changed = copy.deepcopy(CONFIG)
+    changed["load_balancers"][0]["listeners"][0]["port"] = before
+    node.apply(changed)
+    node.wait_adopted()
+    with ExitStack() as stack:
+        made = [stack.enter_context(TcpConnection(lab.client, vip, port=FIRST)) for _ in range(12)]
+        owners = [connection.ask().target for connection in made]
+        assert "t2" in owners
+        changed["load_balancers"][0]["listeners"][0]["port"] = after
+        for group in changed["target_groups"]:
+            if group["name"].startswith("kept"):
+                gone = (target_v4(2), target_v6(2))
+                group["targets"] = [one for one in group["targets"] if one["id"] not in gone]
+        node.apply(changed)
+        node.wait_adopted()
+        assert [connection.ask().target for connection in made] == owners
+
+
+@VIPS
 def test_cli_tells_of_ports(lab: Lab, node: Node, vip: str, other: str) -> None:
     shown = node.cli("listeners").stdout
     assert f"{FIRST}-{LAST}" in shown and "any" in shown, shown

@@ -134,6 +134,7 @@ class XdpFlows : public ::testing::Test {
     flow.client_addr = addr_of(kClient);
     flow.client_port_be = core::to_be16(static_cast<std::uint16_t>(port));
     flow.protocol = MR_PROTOCOL_TCP;
+    flow.vip_port_be = image_->view().listeners[0].asked_port_be;
     flow.listener_id = image_->view().listeners[0].id;
     flow.target_id = image_->view().targets[0].id;
     flow.last_seen_tick = static_cast<std::uint32_t>(now_ns_ >> MR_TICK_SHIFT);

@@ -16,6 +16,7 @@
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/wire.h"
 #include "dataplane/rules/forwarding_rule.h"
+#include "dataplane/rules/port_rule.h"
 
 namespace millrace::test {
 namespace {
@@ -196,6 +197,7 @@ std::vector<mr_listener> ImageBuilder::listeners() const {
     listener.group_slot = static_cast<std::uint16_t>(from.spec.group_slot);
     listener.last_port_be = to_be16(std::max(from.spec.port, from.spec.last_port));
     listener.port_be = to_be16(from.spec.port);
+    listener.asked_port_be = mr_asked_port_be_of(listener.port_be, listener.last_port_be);
     listener.protocol = from.spec.protocol;
     listener.timeout_ticks[MR_FLOW_SYN] = ticks_of_seconds(kSynTimeoutSeconds);
     listener.timeout_ticks[MR_FLOW_ESTABLISHED] = ticks_of_seconds(kEstablishedTimeoutSeconds);

@@ -30,6 +30,7 @@ inline control::ImageContents numbered_contents(std::uint32_t number) {
   listener.vip_addr = addr_of("203.0.113.10");
   listener.id = number + 1;
   listener.last_port_be = 80;
+  listener.asked_port_be = 80;
   listener.port_be = 80;
   listener.protocol = MR_PROTOCOL_TCP;
   listener.timeout_ticks[MR_FLOW_ESTABLISHED] = number;
