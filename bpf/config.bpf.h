@@ -152,6 +152,7 @@ VERIFIED_ONCE uint32_t target_port_be(uint32_t root, uint32_t target_slot, uint6
 static const uint64_t NO_TARGET = ~0ULL;
 VERIFIED_ONCE uint64_t find_reverse(uint32_t root, uint64_t low, uint64_t high, uint32_t port_be,
                                     uint32_t protocol) {
+  if (port_be == 0) return NO_TARGET;  // the port of entries for targets of any port
   const struct mr_xdp_root* at = &control.roots[root & 1];
   const struct mr_table_entry* entry =
       find_entry(at->reverse_table_line, at->reverse_table_mask, (struct addr_words){low, high},

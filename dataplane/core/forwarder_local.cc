@@ -95,6 +95,7 @@ bool Forwarder::is_of_target(const Packet& packet, const Parsed& parsed) noexcep
 
 const mr_table_entry* Forwarder::find_service(const AddrWords& addr, std::uint16_t port_be,
                                               std::uint8_t protocol) const noexcept {
+  if (port_be == 0) return nullptr;  // the port of entries for targets of any port
   const mr_table_entry* entry = find_entry(config_.reverse_table, addr, port_be, protocol);
   if (entry != nullptr || config_.image == nullptr || config_.image->any_port_targets == 0) {
     return entry;
