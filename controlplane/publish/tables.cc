@@ -131,6 +131,7 @@ std::vector<mr_port_range> without_overlaps(std::vector<mr_port_range> ranges) {
 struct ReplyListener {
   std::uint32_t slot;  // of the only one, or MR_TABLE_EMPTY when there are several
   PortSpan ports;
+  std::vector<std::uint32_t> slots;  // of all
 };
 using ReplyListeners = std::map<std::tuple<std::uint32_t, bool, std::uint8_t>, ReplyListener>;
 
@@ -142,7 +143,8 @@ ReplyListeners reply_listeners(const std::vector<mr_listener>& listeners) {
     const PortSpan ports{core::from_be16(listener.port_be), core::from_be16(listener.last_port_be)};
     const auto [at, is_first] = found.try_emplace(
         std::tuple(listener.group_slot, is_v4(listener.vip_addr), listener.protocol),
-        ReplyListener{slot, ports});
+        ReplyListener{slot, ports, {}});
+    at->second.slots.push_back(slot);
     if (is_first) continue;
     at->second.slot = MR_TABLE_EMPTY;
     at->second.ports.add(ports);
@@ -160,6 +162,53 @@ std::span<const std::uint8_t> protocols_of(const mr_target& target) {
 bool passes_replies(const mr_target& target, const ImageContents& contents) {
   return target.id != 0 && mr_sees_replies(contents.groups[target.group_slot].forwarding);
 }
+
+// Targets of any port: what else an answer from one of their ports may be of. A machine may be such
+// a target of one group, and with one of its ports a target of another.
+class Machines {
+ public:
+  explicit Machines(const std::vector<mr_listener>& listeners) : listeners_(listeners) {}
+
+  void add(const mr_table_entry& entry, const ReplyListener& asked) {
+    if (machines_.empty()) remember_single_ports();
+    machines_[{std::bit_cast<IpWords>(entry.addr), entry.protocol}].push_back(&asked);
+  }
+  // Whether another listener than `entry.next` leads to the entry's address and port.
+  [[nodiscard]] bool have(const mr_table_entry& entry) const {
+    const auto found = machines_.find({std::bit_cast<IpWords>(entry.addr), entry.protocol});
+    if (found == machines_.end()) return false;
+    return std::ranges::any_of(found->second, [&](const ReplyListener* asked) {
+      return std::ranges::any_of(asked->slots, [&](std::uint32_t slot) {
+        return slot != entry.next && leads_to(listeners_[slot], entry.port_be);
+      });
+    });
+  }
+
+ private:
+  void remember_single_ports() {
+    for (const mr_listener& one : listeners_) {
+      if (one.id != 0 && !mr_has_several_ports(&one))
+        single_ports_.insert(key_of(one, one.port_be));
+    }
+  }
+  // A port by itself wins over a range.
+  [[nodiscard]] bool leads_to(const mr_listener& listener, std::uint16_t port_be) const {
+    if (!mr_has_several_ports(&listener)) return listener.port_be == port_be;
+    const std::uint16_t port = core::from_be16(port_be);
+    return port >= core::from_be16(listener.port_be) &&
+           port <= core::from_be16(listener.last_port_be) &&
+           !single_ports_.contains(key_of(listener, port_be));
+  }
+  using Key = std::tuple<IpWords, std::uint8_t, std::uint16_t>;
+  static Key key_of(const mr_listener& listener, std::uint16_t port_be) {
+    return {std::bit_cast<IpWords>(listener.vip_addr), listener.protocol, port_be};
+  }
+
+  const std::vector<mr_listener>& listeners_;
+  std::set<Key> single_ports_;
+  // By address and protocol.
+  std::map<std::pair<IpWords, std::uint8_t>, std::vector<const ReplyListener*>> machines_;
+};
 
 }  // namespace
 
@@ -210,6 +259,7 @@ ListenerTables listener_tables(const std::vector<mr_listener>& listeners,
 
 std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
   const ReplyListeners listeners = reply_listeners(contents.listeners);
+  Machines machines(contents.listeners);
   std::vector<mr_table_entry> entries;
   for (std::uint32_t slot = 0; slot < contents.targets.size(); ++slot) {
     const mr_target& target = contents.targets[slot];
@@ -228,6 +278,7 @@ std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
       const bool is_told = entry.next == MR_TABLE_EMPTY || target.port_be == 0 ||
                            !mr_has_several_ports(&contents.listeners[entry.next]);
       if (!is_told) entry.next = MR_TABLE_EMPTY;
+      if (is_asked) machines.add(entry, listener->second);
       entries.push_back(entry);
     }
   }
@@ -247,6 +298,11 @@ std::vector<mr_table_entry> reverse_table(const ImageContents& contents) {
     }
   }
   if (!entries.empty()) entries.erase(last + 1, entries.end());
+  for (mr_table_entry& entry : entries) {
+    if (entry.port_be != 0 && entry.next != MR_TABLE_EMPTY && machines.have(entry)) {
+      entry.next = MR_TABLE_EMPTY;
+    }
+  }
   return build(entries);
 }
 

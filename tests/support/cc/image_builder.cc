@@ -319,7 +319,33 @@ std::vector<mr_table_entry> ImageBuilder::reverse_table() const {
       }
     }
   }
+  for (mr_table_entry& entry : table) {
+    if (entry.slot == MR_TABLE_EMPTY || entry.port_be == 0) continue;
+    if (is_asked_of_machine(entry)) entry.next = MR_TABLE_EMPTY;
+  }
   return table;
+}
+
+// Whether another listener than `entry.next` leads to the port of the entry, at a target of any
+// port with the entry's address.
+bool ImageBuilder::is_asked_of_machine(const mr_table_entry& entry) const {
+  const std::uint16_t port = core::from_be16(entry.port_be);
+  const auto leads_there = [&](const Listener& listener) {
+    const ListenerSpec& spec = listener.spec;
+    if (listener.id == 0 || spec.protocol != entry.protocol) return false;
+    if (entry.next == static_cast<std::uint32_t>(&listener - listeners_.data())) return false;
+    if (port < spec.port || port > std::max(spec.port, spec.last_port)) return false;
+    ListenerSpec single = spec;
+    single.port = port;
+    const auto exact = spec.last_port == 0 ? std::nullopt : listener_like(single);
+    if (exact && listeners_[*exact].spec.last_port == 0) return false;
+    return std::ranges::any_of(targets_, [&](const Target& target) {
+      return target.id != 0 && target.spec.port == 0 && target.spec.group_slot == spec.group_slot &&
+             groups_[spec.group_slot].spec.forwarding == MR_FORWARDING_NAT &&
+             text_of(target.spec.addr) == text_of(entry.addr);
+    });
+  };
+  return std::ranges::any_of(listeners_, leads_there);
 }
 
 void ImageBuilder::enter_reverse(std::vector<mr_table_entry>& table, std::uint32_t slot,

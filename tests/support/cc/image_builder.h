@@ -162,6 +162,7 @@ class ImageBuilder {
   [[nodiscard]] std::vector<mr_port_range> ranges_of(const ListenerSpec& first) const;
   [[nodiscard]] std::vector<mr_table_entry> reverse_table() const;
   [[nodiscard]] std::uint32_t reply_listener(std::uint32_t group_slot, std::uint8_t protocol) const;
+  [[nodiscard]] bool is_asked_of_machine(const mr_table_entry& entry) const;
   void write_asked_ports(mr_table_entry& entry, std::uint32_t group_slot) const;
   void enter_reverse(std::vector<mr_table_entry>& table, std::uint32_t slot,
                      std::uint8_t protocol) const;

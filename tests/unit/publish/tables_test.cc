@@ -241,6 +241,23 @@ TEST(ReverseTable, target_of_any_port_answers_from_those_of_its_listeners) {
   EXPECT_EQ(find(one, "10.0.1.12", 80, MR_PROTOCOL_TCP)->next, MR_TABLE_EMPTY);
 }
 
+// One group has the machine, the other its services at some ports.
+TEST(ReverseTable, service_of_a_machine_that_takes_any_port_is_ambiguous) {
+  const std::vector<mr_target> targets = {target("10.0.1.11", 0, 1),
+                                          target("10.0.1.11", core::to_be16(1500), 2, 1),
+                                          target("10.0.1.11", core::to_be16(2500), 3, 1)};
+  const mr_listener machine = ranged("203.0.113.10", 1000, 2000, 1);
+  auto table = reverse_table(
+      one_group({machine, listener("203.0.113.11", core::to_be16(80), 2, 1)}, targets));
+  EXPECT_EQ(find(table, "10.0.1.11", 0, MR_PROTOCOL_TCP)->next, 0u);
+  EXPECT_EQ(find(table, "10.0.1.11", core::to_be16(1500), MR_PROTOCOL_TCP)->next, MR_TABLE_EMPTY);
+  EXPECT_EQ(find(table, "10.0.1.11", core::to_be16(2500), MR_PROTOCOL_TCP)->next, 1u);
+  // The machine is never asked for that port: a port by itself wins.
+  table = reverse_table(
+      one_group({machine, listener("203.0.113.10", core::to_be16(1500), 2, 1)}, targets));
+  EXPECT_EQ(find(table, "10.0.1.11", core::to_be16(1500), MR_PROTOCOL_TCP)->next, 1u);
+}
+
 TEST(ReverseTable, dsr_targets_and_empty_slots_are_left_out) {
   ImageContents contents =
       one_group({listener("203.0.113.10", 80, 1)}, {target("10.0.1.11", 0, 1), mr_target{}});
