@@ -254,6 +254,10 @@ std::variant<TargetSnapshot, Errors> find_target(const Call& call) {
     names.push_back(endpoint_text(target.key.address, target.key.port));
   }
   if (found.size() == 1) return found.front();
+  // One that takes any port has none to say, beside those that had one before.
+  const auto any_port = std::ranges::find_if(
+      found, [](const TargetSnapshot& target) { return target.key.port == 0; });
+  if (any_port != found.end()) return *any_port;
   if (found.empty()) {
     return Errors{{"request.address", "target group " + *group_name + " has no target " +
                                           address->to_string() +

@@ -315,6 +315,19 @@ TEST_F(CommandsTest, drain_asks_for_the_port_when_an_address_is_there_twice) {
                   "web-4/10.0.1.11:8080 web-4/10.0.1.11:8081"});
 }
 
+// As after the group's port became `any`: the target that has port 8080 is draining.
+TEST_F(CommandsTest, drain_without_a_port_means_the_target_that_takes_any) {
+  TargetSnapshot second = node_.target(0, 0);
+  second.key.port = 0;
+  node_.controller.state.target_groups[0].targets.push_back(second);
+  EXPECT_EQ(result(R"({"command": "drain", "target_group": "web-4", "address": "10.0.1.11"})")
+                .at("target")
+                .as_string(),
+            "web-4/10.0.1.11");
+  ASSERT_EQ(node_.controller.drained.size(), 1u);
+  EXPECT_EQ(node_.controller.drained[0], (TargetKey{"web-4", ip("10.0.1.11"), 0}));
+}
+
 TEST_F(CommandsTest, drain_passes_on_why_the_controller_refuses) {
   node_.controller.drain_error = "is draining already";
   EXPECT_EQ(errors(R"({"command": "drain", "target_group": "web-4", "address": "10.0.1.11"})"),
