@@ -175,6 +175,17 @@ bool is_probed(const TargetRecord& target, const GroupState& group) {
   return gets_flows(target, group) || target.may_have_flows;
 }
 
+std::optional<HealthCheck> check_of(const TargetRecord& target, const GroupState& group) {
+  HealthCheck check = group.settings.health_check;
+  if (check.port || target.key.port != 0) return check;
+  check.port = group.settings.port;
+  for (const auto& [key, other] : group.targets) {
+    if (*check.port == 0 && key.address == target.key.address) check.port = key.port;
+  }
+  if (*check.port == 0) return std::nullopt;
+  return check;
+}
+
 bool note_flows(TargetRecord& target, const GroupState& group,
                 std::optional<std::uint64_t> active_flows) {
   const bool before = is_probed(target, group);

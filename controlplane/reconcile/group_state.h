@@ -135,6 +135,12 @@ void pass_over_unreachable(GroupState& group);
 // not start from `initial`.
 [[nodiscard]] bool is_probed(const TargetRecord& target, const GroupState& group);
 
+// The health check of the target, with the port that probes go to; nothing if none is known. The
+// group may have had a health check port for targets of any port, and have none since its targets
+// have ports: then one of any port that drains is asked at the port that the group's targets have.
+[[nodiscard]] std::optional<HealthCheck> check_of(const TargetRecord& target,
+                                                  const GroupState& group);
+
 // Notes how many flows the target has, as far as known. True when may_have_flows has changed, and
 // with it is_probed().
 [[nodiscard]] bool note_flows(TargetRecord& target, const GroupState& group,

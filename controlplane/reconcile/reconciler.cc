@@ -237,10 +237,11 @@ void Reconciler::tell_health() {
   std::uint32_t timeout_min_ms = UINT32_MAX;
   for (const auto& [name, group] : state_.groups) {
     for (const auto& [key, target] : group.targets) {
-      if (!is_probed(target, group)) continue;
+      const std::optional<HealthCheck> check = check_of(target, group);
+      if (!is_probed(target, group) || !check) continue;
       HealthTarget health{.key = key,
                           .id = target.id,
-                          .check = group.settings.health_check,
+                          .check = *check,
                           .listener_port = group.listener_port,
                           .restored = std::nullopt};
       if (target.health.state != TargetState::initial) health.restored = target.health;

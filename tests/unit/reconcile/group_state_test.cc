@@ -51,6 +51,19 @@ TEST_F(GroupStateTest, drain_runs_for_the_deregistration_delay) {
   EXPECT_EQ(next_drain_end_ns(group_), kNever);
 }
 
+TEST_F(GroupStateTest, target_of_any_port_is_probed_where_the_groups_targets_are_now) {
+  const TargetRecord any = add(0);
+  group_.settings.health_check.port = 5061;
+  EXPECT_EQ(check_of(any, group_)->port, 5061);
+  group_.settings.health_check.port.reset();
+  EXPECT_EQ(check_of(any, group_), std::nullopt);
+  const TargetRecord one = add(8081);
+  EXPECT_EQ(check_of(any, group_)->port, 8081) << "the same machine's";
+  group_.settings.port = 8080;
+  EXPECT_EQ(check_of(any, group_)->port, 8080);
+  EXPECT_EQ(check_of(one, group_)->port, std::nullopt) << "its own";
+}
+
 TEST_F(GroupStateTest, second_drain_does_not_start_the_delay_again) {
   TargetRecord& target = add(80);
   begin_drain(target, group_.settings, 0);

@@ -65,6 +65,26 @@ TEST_F(ReconcilerTest, target_gets_traffic_after_its_first_passing_check) {
   EXPECT_NEAR(world_.target("10.0.1.11").lookup_share, 0.5, 0.01);
 }
 
+// A probe to port 0 would fail, and connections would end before the deregistration delay is over.
+TEST_F(ReconcilerTest, drained_target_of_any_port_is_probed_when_the_group_has_a_port_again) {
+  const auto config = [](const std::string& ports) {
+    return test::config_of(R"(
+load_balancers:
+  - {name: web, addresses: [203.0.113.10],
+     listeners: [{protocol: TCP, port: 80, default_target_group: web}]}
+target_groups:
+  - {name: web, protocol: TCP, )" +
+                           ports + R"(, targets: [{id: 10.0.1.11}]}
+)");
+  };
+  world_.start_engine();
+  (void)apply(config("port: any, health_check: {port: 5061}"));
+  (void)apply(config("port: 8080"));
+  ASSERT_EQ(world_.health_targets.size(), 2u);
+  EXPECT_EQ(world_.health_targets[0].key.port, 0);
+  EXPECT_EQ(world_.health_targets[0].check.port, 8080);
+}
+
 TEST_F(ReconcilerTest, several_changes_at_once_are_one_generation) {
   (void)apply(web_config(kThree));
   const std::uint64_t before = world_->published().generation;
