@@ -151,10 +151,12 @@ LoadBalancerDraft read_load_balancer(const Cursor& at, ErrorList& errors) {
   if (const auto list = map.require("addresses", "a list of its VIPs, at least one")) {
     const auto items = read_list(*list, errors);
     if (items && items->empty()) errors.add(*list, "is empty; must name at least one VIP");
+    draft.has_all_addresses = items && !items->empty();
     for (const Cursor& item : items.value_or(std::vector<Cursor>{})) {
-      if (const auto vip = read_address(item, errors)) draft.addresses.push_back({*vip, item});
+      const std::vector<IpAddress> vips = read_addresses(item, errors);
+      draft.has_all_addresses = draft.has_all_addresses && !vips.empty();
+      for (const IpAddress& vip : vips) draft.addresses.push_back({vip, item});
     }
-    draft.has_all_addresses = items && !items->empty() && draft.addresses.size() == items->size();
   }
   if (const auto attributes = map.find("attributes")) {
     read_attributes(*attributes, load_balancer_attributes(), draft.settings, errors);

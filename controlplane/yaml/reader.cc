@@ -278,23 +278,25 @@ std::optional<IpAddress> read_address(const Cursor& at, ErrorList& errors) {
   return std::nullopt;
 }
 
-std::optional<EncapSource> read_encap_source(const Cursor& at, ErrorList& errors) {
-  const auto text = read_text(at, errors);
-  if (!text) return std::nullopt;
-  if (text->find('/') == std::string::npos) {
-    const auto address = read_address(at, errors);
-    if (!address) return std::nullopt;
-    return EncapSource::parse(address->to_string());
-  }
-  const auto network = EncapSource::parse(*text);
+namespace {
+
+// Prefix lengths that a network may have.
+struct PrefixLengths {
+  int min;
+  int max;
+};
+
+std::optional<EncapSource> read_network(const Cursor& at, const std::string& text, PrefixLengths v4,
+                                        PrefixLengths v6, const std::string& example,
+                                        ErrorList& errors) {
+  const auto network = EncapSource::parse(text);
   const auto refuse = [&](const std::string& reason) {
-    errors.add(at, quote(*text) + " " + reason);
+    errors.add(at, quote(text) + " " + reason);
     return std::nullopt;
   };
-  if (!network)
-    return refuse("must be an address or a network, such as 192.0.2.1 or 172.16.0.0/16");
+  if (!network) return refuse("must be an address or a network, such as " + example);
   const bool is_v4 = network->address.is_v4();
-  const auto [length_min, length_max] = is_v4 ? std::pair{8, 31} : std::pair{64, 127};
+  const auto [length_min, length_max] = is_v4 ? v4 : v6;
   if (network->prefix_length < length_min || network->prefix_length > length_max) {
     return refuse("must have a prefix length of " + std::to_string(length_min) + "-" +
                   std::to_string(length_max));
@@ -308,6 +310,39 @@ std::optional<EncapSource> read_encap_source(const Cursor& at, ErrorList& errors
     }
   }
   return network;
+}
+
+}  // namespace
+
+std::optional<EncapSource> read_encap_source(const Cursor& at, ErrorList& errors) {
+  const auto text = read_text(at, errors);
+  if (!text) return std::nullopt;
+  if (text->find('/') != std::string::npos) {
+    return read_network(at, *text, {8, 31}, {64, 127}, "192.0.2.1 or 172.16.0.0/16", errors);
+  }
+  const auto address = read_address(at, errors);
+  if (!address) return std::nullopt;
+  return EncapSource::parse(address->to_string());
+}
+
+std::vector<IpAddress> read_addresses(const Cursor& at, ErrorList& errors) {
+  const auto text = read_text(at, errors);
+  if (!text) return {};
+  if (text->find('/') == std::string::npos) {
+    const auto address = read_address(at, errors);
+    return address ? std::vector<IpAddress>{*address} : std::vector<IpAddress>{};
+  }
+  // At most 256: the last byte counts them.
+  const auto network =
+      read_network(at, *text, {24, 32}, {120, 128}, "203.0.113.10 or 203.0.113.0/28", errors);
+  if (!network) return {};
+  const int free_bits = (network->address.is_v4() ? 32 : 128) - network->prefix_length;
+  std::vector<IpAddress> addresses(std::size_t{1} << free_bits, network->address);
+  for (std::size_t i = 0; i < addresses.size(); ++i) {
+    std::uint8_t& last = addresses[i].addr.bytes[sizeof(mr_addr) - 1];
+    last = static_cast<std::uint8_t>(last + i);
+  }
+  return addresses;
 }
 
 }  // namespace millrace::control

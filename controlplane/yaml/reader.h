@@ -111,6 +111,9 @@ inline constexpr std::size_t kNameLengthMax = 32;
 // or unspecified address.
 [[nodiscard]] std::optional<IpAddress> read_address(const Cursor& at, ErrorList& errors);
 
+// Likewise, or all addresses of a network: 203.0.113.0/28, 256 at most. None if it is wrong.
+[[nodiscard]] std::vector<IpAddress> read_addresses(const Cursor& at, ErrorList& errors);
+
 // An address, or a network of such addresses: 172.16.0.0/16, with up to 24 bits for IPv4 and 64 for
 // IPv6 that differ.
 [[nodiscard]] std::optional<EncapSource> read_encap_source(const Cursor& at, ErrorList& errors);

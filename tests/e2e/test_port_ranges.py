@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listeners with several ports or any, and targets that get the port that the client asked for."""
+"""Listeners with several ports or any, targets that get the port that the client asked for, and
+networks of VIPs."""
 
 from __future__ import annotations
 
@@ -58,6 +59,8 @@ CONFIG = config(
         *ranged("asked", "UDP"),
         *pair("dns", "UDP", DNS_PORT, members=(2,)),
     ],
+    # The lab's VIPs, as networks.
+    addresses=[f"{VIP_V4}/31", f"{VIP_V6}/127"],
 )
 
 

@@ -156,12 +156,12 @@ const std::vector<BadConfig> kLoadBalancers = {
      with_balancer("name: web, addresses: []"),
      {"f:2:26: load_balancers[0].addresses: is empty; must name at least one VIP"}},
     {"address that is none is not told as one of a family that is missing",
-     with_balancer("name: web, addresses: [203.0.113.10/32, \"2001:db8::10\"], listeners: [{"
+     with_balancer("name: web, addresses: [203.0.113.10/33, \"2001:db8::10\"], listeners: [{"
                    "protocol: TCP, port: 80, default_target_groups: {ipv4: four, ipv6: six}}]") +
          "target_groups:\n- {name: four, protocol: TCP, port: 80}\n"
          "- {name: six, protocol: TCP, port: 80}\n",
-     {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.10/32\" must be one IPv4 or IPv6 "
-      "address, such as 203.0.113.10 or 2001:db8::10, without port or prefix length"}},
+     {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.10/33\" must be an address or a "
+      "network, such as 203.0.113.10 or 203.0.113.0/28"}},
     {"name with a slash",
      with_balancer("name: a/b, addresses: [203.0.113.10]"),
      {"f:2:10: load_balancers[0].name: \"a/b\" must be 1-32 letters, digits and "
@@ -186,11 +186,6 @@ const std::vector<BadConfig> kLoadBalancers = {
      with_balancer("name: web, addresses: [203.0.113.300]"),
      {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.300\" must be one IPv4 or "
       "IPv6 address, such as 203.0.113.10 or 2001:db8::10, without port or prefix "
-      "length"}},
-    {"address with prefix",
-     with_balancer("name: web, addresses: [203.0.113.10/24]"),
-     {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.10/24\" must be one IPv4 "
-      "or IPv6 address, such as 203.0.113.10 or 2001:db8::10, without port or prefix "
       "length"}},
     {"address is a map",
      with_balancer("name: web, addresses: [{a: b}]"),

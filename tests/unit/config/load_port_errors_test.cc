@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Wrong ports of listeners and targets where there are several or any: what an operator is told.
+// Wrong ports where there are several or any, and wrong networks of VIPs: what an operator is told.
 #include "tests/unit/config/bad_config.h"
 
 namespace millrace::control {
@@ -71,6 +71,29 @@ const std::vector<BadConfig> kPorts = {
       "port was asked"}},
 };
 
+std::string with_addresses(const std::string& list) {
+  return "load_balancers:\n- {name: web, addresses: [" + list + "]}\ntarget_groups: []\n";
+}
+
+const std::vector<BadConfig> kNetworks = {
+    {"network with too many addresses",
+     with_addresses("203.0.112.0/23"),
+     {"f:2:27: load_balancers[0].addresses[0]: \"203.0.112.0/23\" must have a prefix length of "
+      "24-32"}},
+    {"network of IPv6 with too many addresses",
+     with_addresses("\"2001:db8::/64\""),
+     {"f:2:27: load_balancers[0].addresses[0]: \"2001:db8::/64\" must have a prefix length of "
+      "120-128"}},
+    {"address of a host with a prefix",
+     with_addresses("203.0.113.1/28"),
+     {"f:2:27: load_balancers[0].addresses[0]: \"203.0.113.1/28\" must be a network's first "
+      "address, with 0 in the bits behind its prefix"}},
+    {"network that has an address which is a VIP already",
+     with_addresses("203.0.113.3, 203.0.113.2/31"),
+     {"f:2:40: load_balancers[0].addresses[1]: 203.0.113.3 is a VIP already, in line 2"}},
+};
+
+INSTANTIATE_TEST_SUITE_P(Networks, LoadErrorsTest, testing::ValuesIn(kNetworks), bad_config_name);
 INSTANTIATE_TEST_SUITE_P(Ports, LoadErrorsTest, testing::ValuesIn(kPorts), bad_config_name);
 
 }  // namespace

@@ -208,6 +208,25 @@ TEST(LoadTest, listener_has_one_port_several_or_any) {
   EXPECT_EQ(config.target_groups[1].targets[0].port, 0);
 }
 
+TEST(LoadTest, network_among_the_addresses_is_a_vip_for_each_of_its_addresses) {
+  const auto addresses_of = [](const std::string& list) {
+    const Config config =
+        load_good("load_balancers:\n- {name: web, addresses: [" + list + "]}\ntarget_groups: []\n");
+    std::vector<std::string> texts;
+    for (const IpAddress& vip : config.load_balancers[0].addresses) {
+      texts.push_back(vip.to_string());
+    }
+    return texts;
+  };
+  EXPECT_EQ(addresses_of("203.0.113.252/30, 203.0.113.1"),
+            (std::vector<std::string>{"203.0.113.252", "203.0.113.253", "203.0.113.254",
+                                      "203.0.113.255", "203.0.113.1"}));
+  EXPECT_EQ(addresses_of("\"2001:db8::fe/127\""),
+            (std::vector<std::string>{"2001:db8::fe", "2001:db8::ff"}));
+  EXPECT_EQ(addresses_of("203.0.113.7/32"), std::vector<std::string>{"203.0.113.7"});
+  EXPECT_EQ(addresses_of("203.0.113.0/24").size(), 256u);
+}
+
 TEST(LoadTest, merge_keys_fill_in_what_a_map_does_not_say_itself) {
   const Config config = load_good(R"(
 load_balancers: []
