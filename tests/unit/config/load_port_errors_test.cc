@@ -90,7 +90,8 @@ const std::vector<BadConfig> kNetworks = {
       "address, with 0 in the bits behind its prefix"}},
     {"network that has an address which is a VIP already",
      with_addresses("203.0.113.3, 203.0.113.2/31"),
-     {"f:2:40: load_balancers[0].addresses[1]: 203.0.113.3 is a VIP already, in line 2"}},
+     {"f:2:40: load_balancers[0].addresses[1]: the VIP 203.0.113.3 is given already, in line 2 "
+      "(load_balancers[0].addresses[0]); a VIP belongs to one load balancer"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(Networks, LoadErrorsTest, testing::ValuesIn(kNetworks), bad_config_name);
