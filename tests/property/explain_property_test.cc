@@ -58,6 +58,7 @@ void change(SmallNode& node, const Family& family) {
     if (happens_once_in(4)) target.next_hop.flags = 0;
     if (happens_once_in(4)) target.flags &= static_cast<std::uint8_t>(~MR_TARGET_KEEPS_FLOWS);
     if (happens_once_in(2)) target.mtu = 1500;
+    if (happens_once_in(3)) target.port = 0;  // any
     if (mr_encapsulates(forwarding) && happens_once_in(2)) {
       target.addr = test::addr_of(core::is_v4(target.addr) ? "2001:db8:3::11" : "10.0.3.11");
     }
@@ -70,6 +71,18 @@ void change(SmallNode& node, const Family& family) {
                              .port = 53,
                              .protocol = MR_PROTOCOL_UDP,
                              .group_slot = family.group});
+  node.builder.add_listener({.vip_addr = test::addr_of(family.vips.front()),
+                             .port = 1000,
+                             .protocol = MR_PROTOCOL_TCP,
+                             .group_slot = family.group,
+                             .last_port = 2000});
+  if (happens_once_in(2)) {
+    node.builder.add_listener({.vip_addr = test::addr_of(family.vips.front()),
+                               .port = 0,
+                               .protocol = MR_PROTOCOL_UDP,
+                               .group_slot = family.group,
+                               .last_port = 65535});
+  }
   const auto on_no_listener = *rc::gen::element<std::uint32_t>(0, MR_VIP_REJECTS, MR_VIP_PUNTS);
   const std::uint32_t on_echo = happens_once_in(2) ? MR_VIP_NO_ECHO : 0;
   node.builder.set_vip_flags(test::addr_of(family.vips.front()), on_no_listener | on_echo);
@@ -98,7 +111,7 @@ RC_GTEST_PROP(explain, says_what_the_packet_path_does, (bool is_v4, bool is_tcp)
   const std::string client = one_of(family.clients);
   const std::string vip = one_of(family.vips);
   const auto client_port = *rc::gen::inRange<std::uint16_t>(1024, 65535);
-  const auto vip_port = *rc::gen::element<std::uint16_t>(80, 53, 81);
+  const auto vip_port = *rc::gen::element<std::uint16_t>(80, 53, 81, 999, 1000, 2000, 2001);
   const json::object said = explain_flow({ip(client), client_port, ip(vip), vip_port,
                                           is_tcp ? Protocol::tcp : Protocol::udp},
                                          node.controller.published(), node.controller.state)
