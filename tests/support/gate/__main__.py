@@ -292,7 +292,7 @@ def steps_of(options: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[
 
 def main() -> int:
     options = arguments()
-    total, whole = Outcome(), Spent()
+    total, whole, slow = Outcome(), Spent(), list[str]()
     steps = list(steps_of(options))
     for number, (name, about, run) in enumerate(steps, start=1):
         say(f"\n[{number}/{len(steps)}] {name}: {about}")
@@ -301,11 +301,13 @@ def main() -> int:
         say(f"[{number}/{len(steps)}] {name}: {outcome}, {spent}")
         budget = BUDGETS.get(name)
         if budget is not None and not options.full and spent.processor_minutes > budget:
-            say(f"{name} takes more of the processors than its budget of {budget} minutes")
+            slow.append(f"{name}: {spent}, with a budget of {budget} of processors")
         total.add(outcome)
     say(f"\n{whole}")
     for name, count in Counter(total.skipped).items():
         say(f"skipped  {name}" + (f" ({count} tests)" if count > 1 else ""))
+    for name in slow:
+        say(f"SLOW     {name}")
     for name in total.unsteady:
         say(f"UNSTEADY {name}")
     for name in total.failed:
