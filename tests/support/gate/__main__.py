@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -128,6 +129,9 @@ def build(part: Part) -> bool:
 def compile_targets(part: Part, targets: Sequence[str]) -> bool:
     c, cxx = part.compiler
     environment = {**os.environ, "CC": f"ccache {c}", "CXX": f"ccache {cxx}"}
+    if c == "clang" and shutil.which("ld.lld"):
+        # Takes a quarter of the time of binutils' linker for programs with sanitizers.
+        environment |= {"CC_LD": "lld", "CXX_LD": "lld"}
     words = [str(ROOT / "deploy" / "build"), str(part.build), *part.options, "--", *targets]
     return subprocess.run(words, env=environment, check=False).returncode == 0
 
