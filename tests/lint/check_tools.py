@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,16 +27,27 @@ def check_cxx_format(tree: Tree) -> Iterator[Finding]:
         tree.notes.append("cxx-format: clang-format not found, not checked")
         return
 
-    def differs(file: SourceFile) -> Finding | None:
-        checked = _run(["clang-format", "--dry-run", "--Werror", file.path], tree.root)
-        if checked.returncode == 0:
-            return None
-        place = re.search(r":(\d+):\d+: error", checked.stderr)
-        line = int(place.group(1)) if place else 1
-        return file.finding(line, "cxx-format", "run: clang-format -i " + file.path)
+    # Many files at once: a start of clang-format takes longer than a file.
+    files, workers = tree.cxx, os.cpu_count() or 1
+    shares = [files[first::workers] for first in range(workers)]
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        yield from (finding for finding in pool.map(differs, tree.cxx) if finding is not None)
+    def differing(share: Sequence[SourceFile]) -> list[Finding]:
+        words = ["clang-format", "--dry-run", "--Werror", *(file.path for file in share)]
+        checked = _run(words, tree.root) if share else None
+        if checked is None or checked.returncode == 0:
+            return []
+        lines: dict[str, int] = {}
+        for place in re.finditer(r"^([^:\n]+):(\d+):\d+: error", checked.stderr, re.MULTILINE):
+            lines.setdefault(place[1], int(place[2]))
+        if not lines:
+            return [share[0].finding(1, "cxx-format", checked.stderr.strip()[-200:])]
+        return [
+            Finding(path, line, "cxx-format", f"run: clang-format -i {path}")
+            for path, line in lines.items()
+        ]
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        yield from (finding for found in pool.map(differing, shares) for finding in found)
 
 
 def check_python_format(tree: Tree) -> Iterator[Finding]:

@@ -14,7 +14,7 @@
 namespace millrace::test {
 namespace {
 
-constexpr std::uint32_t kClients = 500;
+constexpr std::uint32_t kClientsAtOnce = 500;
 constexpr std::uint32_t kRounds = 100;
 
 TEST(Threads, nothing_is_lost_doubled_or_sent_to_two_targets) {
@@ -29,7 +29,7 @@ TEST(Threads, nothing_is_lost_doubled_or_sent_to_two_targets) {
     ASSERT_TRUE(launched) << launched.error().message;
   }
   std::vector<Bytes> requests;
-  for (std::uint32_t client = 0; client < kClients; ++client) requests.push_back(syn(client));
+  for (std::uint32_t client = 0; client < kClientsAtOnce; ++client) requests.push_back(syn(client));
 
   // client address and port -> target address -> packets
   std::map<Bytes, std::map<Bytes, std::uint32_t>> targets_of_client;
@@ -37,7 +37,7 @@ TEST(Threads, nothing_is_lost_doubled_or_sent_to_two_targets) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   for (std::uint32_t round = 0; round < kRounds; ++round) {
     workers.receive(0, requests);
-    while (received < std::uint64_t{round + 1} * kClients) {
+    while (received < std::uint64_t{round + 1} * kClientsAtOnce) {
       ASSERT_LT(std::chrono::steady_clock::now(), deadline) << received << " in round " << round;
       for (const Bytes& sent : workers.sent()) {
         const std::uint8_t* ip = sent.data() + MR_ETH_BYTES;
@@ -53,12 +53,12 @@ TEST(Threads, nothing_is_lost_doubled_or_sent_to_two_targets) {
   stop.store(true);
   eal().wait_for_workers();
 
-  EXPECT_EQ(targets_of_client.size(), kClients);
+  EXPECT_EQ(targets_of_client.size(), kClientsAtOnce);
   for (const auto& [client, targets] : targets_of_client) {
     ASSERT_EQ(targets.size(), 1u);
     EXPECT_EQ(targets.begin()->second, kRounds);
   }
-  EXPECT_EQ(workers.sum_of(MR_COUNTER_FORWARDED_PACKETS), std::uint64_t{kClients} * kRounds);
+  EXPECT_EQ(workers.sum_of(MR_COUNTER_FORWARDED_PACKETS), std::uint64_t{kClientsAtOnce} * kRounds);
   EXPECT_GT(workers.stats(1).counters[MR_COUNTER_FORWARDED_PACKETS], 0u);
   workers.expect_balance();
 }
