@@ -11,7 +11,7 @@
 #include "dataplane/contract/flow_abi.h"
 
 // Bumped on any change of layout or meaning of anything under contract/.
-#define MR_ABI_VERSION 8u
+#define MR_ABI_VERSION 9u
 
 // "MILLRACE" read as a little-endian word; a big-endian peer sees another number and refuses.
 #define MR_SEGMENT_MAGIC 0x454341524c4c494dULL

@@ -53,6 +53,10 @@ struct mr_xdp_root {
   uint32_t local_addr_count;
   uint32_t local_macs_line;
   uint32_t local_mac_count;
+  uint32_t vlans_line;
+  uint32_t vlan_count;
+  uint32_t vlan_slots_line;
+  uint32_t vlan_slot_count;
   struct mr_next_hop default_next_hop_v4;
   struct mr_next_hop default_next_hop_v6;
   struct mr_selection_key selection_key;
@@ -63,7 +67,7 @@ struct mr_xdp_root {
   uint32_t base_line;
   uint8_t reserved[12];
 };
-MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 416, "no holes");
+MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 432, "no holes");
 
 struct mr_xdp_nic {
   uint32_t ifindex;  // 0: not in use
@@ -180,7 +184,12 @@ struct mr_xdp_cpu {
   uint8_t test_nic;
   uint8_t test_reason;
   uint8_t reserved0[2];
-  uint8_t reserved[28];
+  // The program's own, of a packet that came in a VLAN: its tag as it came, the VLAN's MAC address,
+  // and the nic.
+  uint32_t vlan_tag;
+  uint8_t vlan_mac[6];
+  uint8_t vlan_nic;
+  uint8_t reserved[17];
   // The program's own, of the packet under way.
   uint64_t scratch[16];
 };

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "dataplane/contract/config_abi.h"
 #include "dataplane/core/result.h"
@@ -29,6 +30,8 @@ struct ConfigView {
   std::span<const mr_table_entry> reverse_table;   // size is a power of two
   std::span<const mr_addr> local_addrs;
   std::span<const mr_local_mac> local_macs;
+  std::span<const mr_vlan> vlans;
+  std::span<const std::uint8_t> vlan_slots;  // by nic and VLAN number
 
   [[nodiscard]] std::span<const std::uint32_t> members(const mr_target_group& group) const {
     return {reinterpret_cast<const std::uint32_t*>(segment + group.members_offset),
@@ -51,6 +54,9 @@ struct ConfigView {
 // array in the order of mr_image. A publisher fills the spans of a view over what it wrote and
 // calls this.
 [[nodiscard]] std::uint64_t image_checksum(const ConfigView& view);
+
+// What an image with these VLANs says in vlan_slots[]: of those that are there.
+[[nodiscard]] std::vector<std::uint8_t> vlan_slots_of(std::span<const mr_vlan> vlans);
 
 // The entry that (addr, port, protocol) has in an open-addressed table, or null.
 // Port 0 and protocol 0 ask for the VIP itself. At most MR_TABLE_PROBE_MAX probes.

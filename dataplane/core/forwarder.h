@@ -14,6 +14,7 @@
 //   forwarder_reply.cc  replies whose flow is in doubt
 //   forwarder_error.cc  ICMP errors about packets of flows
 //   forwarder_fragment.cc  fragments of UDP datagrams
+//   forwarder_link.cc   the link header: whose frame it is, VLANs
 //   forwarder_local.cc  what is not TCP or UDP of a flow, and the node's own answers: ARP, ND,
 //                       echo, RST, "too big", "port unreachable", drops, punts
 #pragma once
@@ -48,6 +49,7 @@ struct WorkerCounters {
 
 struct RenamedEnd;  // quote.h
 struct NewEnd;      // rewrite.h
+struct NicHop;      // vlan_tag.h
 
 class Forwarder {
  public:
@@ -162,11 +164,10 @@ class Forwarder {
     return is_of_no_flow ? ownership.worker : owner;
   }
   // Likewise for a packet that classify() refused.
-  [[nodiscard, gnu::noinline]] std::uint32_t handler_of_other(const Packet& packet,
-                                                              const Parsed& parsed,
+  [[nodiscard, gnu::noinline]] std::uint32_t handler_of_other(Packet& packet, const Parsed& parsed,
                                                               const Ownership& ownership) noexcept;
-  [[nodiscard, gnu::noinline]] bool examine(Packet& packet, Parsed& parsed,
-                                            const Ownership& ownership) noexcept;
+  [[nodiscard]] std::uint32_t owner_of_other(const Packet& packet, const Parsed& parsed,
+                                             const Ownership& ownership) noexcept;
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
   [[nodiscard]] Verdict forward_to_client(Packet& packet, Work& work) noexcept;
@@ -183,6 +184,14 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_target& target) noexcept;
+  template <typename Frame>
+  [[nodiscard]] Verdict send_to_target_by(Packet& packet, const Parsed& parsed,
+                                          const mr_flow_record& flow, const mr_target& target,
+                                          NicHop by) noexcept;
+  template <typename Frame>
+  [[nodiscard, gnu::noinline]] Verdict send_to_target_in_vlan(Packet& packet, const Parsed& parsed,
+                                                              const mr_flow_record& flow,
+                                                              const mr_target& target) noexcept;
   template <typename Inner, typename Outer, mr_forwarding kForwarding>
   [[nodiscard]] Verdict encapsulate_to_target(Packet& packet, const Parsed& parsed,
                                               const mr_target& target, std::uint64_t hop) noexcept;
@@ -220,6 +229,15 @@ class Forwarder {
   template <typename Frame>
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
+  template <typename Frame>
+  [[nodiscard]] Verdict send_to_client_by(Packet& packet, const Parsed& parsed,
+                                          mr_flow_record& flow, const mr_listener& listener,
+                                          NicHop by) noexcept;
+  template <typename Frame>
+  [[nodiscard, gnu::noinline]] Verdict send_to_client_in_vlan(Packet& packet, const Parsed& parsed,
+                                                              mr_flow_record& flow,
+                                                              const mr_listener& listener,
+                                                              std::uint64_t hop) noexcept;
   [[nodiscard]] static ClientKey source_key(const Parsed& parsed) noexcept {
     return {parsed.source, parsed.source_port_protocol};
   }
@@ -351,19 +369,54 @@ class Forwarder {
                                  const DatagramKey& key) noexcept;
   [[nodiscard]] bool is_worth_knowing(const Parsed& first) noexcept;
   [[nodiscard]] std::uint32_t owner_of_flow(const Parsed& parsed, const Ownership& own) noexcept;
-  [[nodiscard]] Verdict leave_fragment(const Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict leave_fragment(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard, gnu::noinline]] Verdict send_fragment_to_target(Packet& packet, const Parsed& parsed,
                                                                const mr_flow_record& flow,
                                                                const mr_target& target) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict translate_to_target_by(Packet& packet, const Parsed& parsed,
+                                                              const mr_flow_record& flow,
+                                                              const mr_target& target,
+                                                              NicHop by) noexcept;
+  [[nodiscard]] Verdict translate_to_client_by(Packet& packet, const Parsed& parsed,
+                                               const mr_flow_record& flow,
+                                               const mr_listener& listener, NicHop by) noexcept;
   [[nodiscard]] Verdict send_translated_to_target(Packet& packet, const Parsed& parsed,
                                                   const mr_flow_record& flow,
                                                   const mr_target& target) noexcept;
   [[nodiscard, gnu::noinline]] Verdict send_fragment_to_client(
       Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
       const mr_listener& listener) noexcept;
-  [[nodiscard]] Verdict send_translated(Packet& packet, const Parsed& parsed, std::uint64_t hop,
+  [[nodiscard]] Verdict send_translated(Packet& packet, const Parsed& parsed, NicHop by,
                                         const NewEnd& end) noexcept;
   static void write_outer_checksum(Packet& packet) noexcept;
+
+  // forwarder_link.cc
+  [[nodiscard, gnu::noinline]] bool examine(Packet& packet, Parsed& parsed,
+                                            const Ownership& ownership) noexcept;
+  [[nodiscard]] bool is_own_of_vlan(Parsed& parsed, const Ownership& ownership) noexcept;
+  [[nodiscard, gnu::noinline]] bool examine_in_vlan(Packet& packet, Parsed& parsed,
+                                                    const Ownership& ownership) noexcept;
+  [[nodiscard, gnu::noinline]] static bool leave_other_macs(const Packet& packet,
+                                                            Parsed& parsed) noexcept;
+  [[nodiscard]] bool is_for_vlan(const Packet& packet) const noexcept;
+  // The frame is for a MAC address that the node has beside the nic's.
+  [[nodiscard]] bool is_local_mac(const Packet& packet) const noexcept;
+  [[nodiscard, gnu::noinline]] bool take_off_tag(Packet& packet) const noexcept;
+  void give_back_tag(Packet& packet) const noexcept;
+  // The VLAN that a nic's index names, if it can be used; null for any other index.
+  [[nodiscard]] const mr_vlan* vlan_at(std::uint32_t nic) const noexcept;
+  // What the node has on a nic or in a VLAN; null where `nic` is neither.
+  [[nodiscard]] const std::uint8_t* mac_on(std::uint32_t nic) const noexcept;
+  [[nodiscard]] const mr_nic_addrs* addrs_on(std::uint32_t nic) const noexcept;
+  [[nodiscard]] bool has_exit(std::uint64_t hop) const noexcept {
+    const std::uint32_t nic = hop >> 48 & 0xff;
+    return nic < nic_count_ || vlan_at(nic) != nullptr;
+  }
+  // Sends a packet that is ready but for its link header to a neighbour that has_exit().
+  [[nodiscard]] Verdict forward_to(Packet& packet, std::uint64_t hop, EtherType type) noexcept;
+  [[nodiscard]] Verdict tag_if_forwarded(Packet& packet, Verdict verdict,
+                                         const mr_vlan& vlan) noexcept;
+  [[nodiscard]] Verdict reply_in_vlan(Packet& packet) noexcept;
 
   // forwarder_local.cc
   [[nodiscard, gnu::noinline]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
@@ -371,9 +424,9 @@ class Forwarder {
   [[nodiscard]] bool is_of_target(const Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] bool is_service(const AddrWords& addr, std::uint16_t port_be,
                                 std::uint8_t protocol) const noexcept;
-  [[nodiscard]] Verdict leave_foreign(const Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict leave_foreign(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict handle_icmp(Packet& packet, const Parsed& parsed) noexcept;
-  [[nodiscard]] Verdict refuse_martian(const Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict refuse_martian(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict reset(Packet& packet, const Parsed& parsed,
                               std::uint32_t listener_slot) noexcept;
   void count_own_reset(std::uint32_t listener_slot) noexcept;
@@ -391,20 +444,21 @@ class Forwarder {
     return find_vip(addr) != nullptr;
   }
   [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
-  // The frame is for a MAC address that the node has beside the nic's.
-  [[nodiscard]] bool is_local_mac(const Packet& packet) const noexcept;
   [[nodiscard]] Verdict drop(mr_drop_reason reason) noexcept;
   // Counts a frame that is ready to leave on `nic`.
   [[nodiscard]] Verdict forward(const Packet& packet, std::uint32_t nic) noexcept {
     burst_counts_.forwarded += std::uint64_t{1} << kForwardedShift | packet.length;
     return Verdict::forward(nic);
   }
-  [[nodiscard]] Verdict punt(const Packet& packet) noexcept {
+  // As it came.
+  [[nodiscard]] Verdict punt(Packet& packet) noexcept {
     ++burst_counts_.punted;
+    if (packet.nic >= MR_NIC_COUNT_MAX) give_back_tag(packet);
     return Verdict::punt(packet.nic);
   }
-  [[nodiscard]] Verdict reply(const Packet& packet) noexcept {
+  [[nodiscard]] Verdict reply(Packet& packet) noexcept {
     ++burst_counts_.replied;
+    if (packet.nic >= MR_NIC_COUNT_MAX) return reply_in_vlan(packet);
     return Verdict::reply(packet.nic);
   }
 

@@ -85,6 +85,8 @@ core::ConfigView view_of(std::span<const std::byte> segment, const mr_image& ima
                                                 std::size_t{image.reverse_table_mask} + 1);
   view.local_addrs = array_at<mr_addr>(segment, image.local_addrs_offset, image.local_addr_count);
   view.local_macs = array_at<mr_local_mac>(segment, image.local_macs_offset, image.local_mac_count);
+  view.vlans = array_at<mr_vlan>(segment, image.vlans_offset, image.vlan_count);
+  view.vlan_slots = array_at<std::uint8_t>(segment, image.vlan_slots_offset, image.vlan_slot_count);
   return view;
 }
 
@@ -160,7 +162,8 @@ void ImageBuilder::set_encap_source(const mr_addr& addr, std::uint32_t spread_be
 }
 
 void ImageBuilder::set_nic_addr(std::uint32_t nic, const mr_addr& addr) {
-  mr_nic_addrs& own = nic_addrs_.at(nic);
+  mr_nic_addrs& own =
+      nic < MR_NIC_COUNT_MAX ? nic_addrs_.at(nic) : vlans_.at(nic - MR_NIC_COUNT_MAX).addrs;
   (core::is_v4(addr) ? own.v4 : own.v6) = addr;
 }
 
@@ -352,6 +355,9 @@ mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
   image.reverse_table_offset = arena.add(reverse_entries);
   image.local_addrs_offset = arena.add(local_addrs_);
   image.local_macs_offset = arena.add(local_macs_);
+  const std::vector<std::uint8_t> vlan_slots = core::vlan_slots_of(vlans_);
+  image.vlans_offset = arena.add(vlans_);
+  image.vlan_slots_offset = arena.add(vlan_slots);
   image.listener_table_mask = static_cast<std::uint32_t>(listener_entries.size()) - 1;
   image.listener_slots = static_cast<std::uint32_t>(listeners_.size());
   image.group_slots = static_cast<std::uint32_t>(groups_.size());
@@ -359,6 +365,8 @@ mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
   image.reverse_table_mask = static_cast<std::uint32_t>(reverse_entries.size()) - 1;
   image.local_addr_count = static_cast<std::uint32_t>(local_addrs_.size());
   image.local_mac_count = static_cast<std::uint32_t>(local_macs_.size());
+  image.vlan_count = static_cast<std::uint32_t>(vlans_.size());
+  image.vlan_slot_count = static_cast<std::uint32_t>(vlan_slots.size());
   image.default_next_hop_v4 = default_next_hop_v4_;
   image.default_next_hop_v6 = default_next_hop_v6_;
   image.selection_key = selection_key_;
