@@ -206,7 +206,9 @@ std::uint64_t ImageWriter::bytes_of_image(const ImageContents& contents) {
                         contents.targets.size() * (sizeof(mr_target) + kTableBytesPerKey) +
                         contents.groups.size() * sizeof(mr_target_group) +
                         contents.local_addrs.size() * sizeof(mr_addr) +
-                        contents.local_macs.size() * sizeof(mr_local_mac);
+                        contents.local_macs.size() * sizeof(mr_local_mac) +
+                        contents.vlans.size() * sizeof(mr_vlan) +
+                        core::vlan_slots_of(contents.vlans).size();
   for (const GroupContents& group : contents.groups) {
     if (group.id == 0) continue;
     bytes += bytes_of(group.members).size() + MR_CACHE_LINE_BYTES;
@@ -262,6 +264,7 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
   local_addrs.resize(std::min<std::size_t>(local_addrs.size(), MR_LOCAL_ADDRS_MAX));
   std::vector<mr_local_mac> local_macs = contents.local_macs;
   local_macs.resize(std::min<std::size_t>(local_macs.size(), MR_LOCAL_MACS_MAX));
+  const std::vector<std::uint8_t> vlan_slots = core::vlan_slots_of(contents.vlans);
 
   core::ConfigView view;  // of what is to be, wherever it lies
   view.listener_table = are_tables_same ? published_.listener_table : tables_.listeners();
@@ -271,6 +274,8 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
   view.reverse_table = are_tables_same ? published_.reverse_table : tables_.reverse();
   view.local_addrs = local_addrs;
   view.local_macs = local_macs;
+  view.vlans = contents.vlans;
+  view.vlan_slots = vlan_slots;
   const core::ConfigView& before = published_;
   mr_image image{};
   image.magic = MR_IMAGE_MAGIC;
