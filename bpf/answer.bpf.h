@@ -28,7 +28,7 @@ INLINE void store_mac(uint8_t* at, const uint8_t* mac) {
 
 // Back to the neighbour that sent the frame.
 INLINE void turn_link_header(uint8_t* frame, const struct packet* p) {
-  write_link_header(frame, frame + MR_ETH_SOURCE, nic_mac(p->nic));
+  write_link_header(frame, frame + MR_ETH_SOURCE, own_mac(p));
 }
 
 // Makes the frame `bytes` long; false when that fails. Packet pointers are stale afterwards.
@@ -44,21 +44,21 @@ OUT_OF_LINE int handle_arp(struct xdp_md* ctx, struct packet* p) {
   uint8_t* body = frame + MR_ETH_BYTES;
   if (!has_room(body, MR_ARP_BYTES, packet_end(ctx)) ||
       load64(body) != bpf_cpu_to_be64(MR_ARP_REQUEST)) {
-    return punt(p);
+    return punt(ctx, p);
   }
   const uint32_t asked_be = load32(body + MR_ARP_TARGET_IP);
   const struct addr_words asked = v4_words(asked_be);
-  if (!is_vip(p->root_index, asked.low, asked.high)) return punt(p);
+  if (!is_vip(p->root_index, asked.low, asked.high)) return punt(ctx, p);
   store64(body, bpf_cpu_to_be64(MR_ARP_REPLY));
   // The sender's half of the request becomes the target's half of the answer.
   const uint32_t sender_be = load32(body + MR_ARP_SENDER_IP);
-  const uint8_t* mac = nic_mac(p->nic);
+  const uint8_t* mac = own_mac(p);
   store_mac(body + MR_ARP_TARGET_MAC, body + MR_ARP_SENDER_MAC);
   store32(body + MR_ARP_TARGET_IP, sender_be);
   store_mac(body + MR_ARP_SENDER_MAC, mac);
   store32(body + MR_ARP_SENDER_IP, asked_be);
   write_link_header(frame, body + MR_ARP_TARGET_MAC, mac);
-  return reply(p);
+  return reply(ctx, p);
 }
 
 // ---- neighbour discovery (RFC 4861)
@@ -94,7 +94,7 @@ INLINE void address_to_all_nodes(uint8_t* frame, const struct packet* p) {
   const uint8_t mac[6] = {0x33, 0x33, 0, 0, 0, 1};
   store_addr_v6(frame + MR_ETH_BYTES + MR_IPV6_DESTINATION, bpf_cpu_to_be64(0xff02000000000000ULL),
                 bpf_cpu_to_be64(1));
-  write_link_header(frame, mac, nic_mac(p->nic));
+  write_link_header(frame, mac, own_mac(p));
 }
 
 OUT_OF_LINE int answer_solicitation(struct xdp_md* ctx, struct packet* p) {
@@ -124,7 +124,7 @@ OUT_OF_LINE int answer_solicitation(struct xdp_md* ctx, struct packet* p) {
     if (!has_room(option, MR_LINK_ADDRESS_OPTION_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
     option[0] = MR_LINK_ADDRESS_OPTION;
     option[1] = 1;
-    store_mac(option + 2, nic_mac(p->nic));
+    store_mac(option + 2, own_mac(p));
   }
   const uint64_t addrs = sum_of_words(words_at(ip + MR_IPV6_SOURCE)) +
                          sum_of_words(words_at(ip + MR_IPV6_DESTINATION));
@@ -134,7 +134,7 @@ OUT_OF_LINE int answer_solicitation(struct xdp_md* ctx, struct packet* p) {
   if (!cut_frame(ctx, p->frame_bytes, MR_ETH_BYTES + MR_IPV6_BYTES + bytes)) {
     return drop(p, MR_DROP_BAD_L4);
   }
-  return reply(p);
+  return reply(ctx, p);
 }
 
 // ---- echo (RFC 792, RFC 4443 section 4.1)
@@ -162,7 +162,7 @@ INLINE int answer_echo(struct xdp_md* ctx, struct packet* p) {
     ip[MR_IPV6_HOP_LIMIT] = MR_OWN_HOPS;
   }
   turn_link_header(frame, p);
-  return reply(p);
+  return reply(ctx, p);
 }
 
 // ---- ICMP errors of the node's own (RFC 792, RFC 1191; RFC 4443 sections 3.2 and 3.3)
@@ -200,7 +200,7 @@ OUT_OF_LINE int answer_with_error(struct xdp_md* ctx, struct packet* p, uint32_t
   if (!has_room(frame, MR_IPV6_BYTES + MR_ICMP_BYTES + MR_ETH_BYTES, packet_end(ctx))) {
     return drop(p, MR_DROP_TOO_BIG);
   }
-  write_link_header(frame, link + MR_ETH_SOURCE, nic_mac(p->nic));
+  write_link_header(frame, link + MR_ETH_SOURCE, own_mac(p));
   store16(frame + MR_ETH_TYPE, is_v4 ? bpf_htons(MR_ETH_TYPE_IPV4) : bpf_htons(MR_ETH_TYPE_IPV6));
   const uint32_t icmp_bytes = MR_ICMP_BYTES + quoted_bytes;
   store32(icmp, head);  // no checksum yet
@@ -228,7 +228,7 @@ OUT_OF_LINE int answer_with_error(struct xdp_md* ctx, struct packet* p, uint32_t
   if (!cut_frame(ctx, frame_bytes, MR_ETH_BYTES + ip_header_bytes + icmp_bytes)) {
     return drop(p, MR_DROP_TOO_BIG);
   }
-  return reply(p);
+  return reply(ctx, p);
 }
 
 // Tells the client how large its packets may be for the way to `target`. This is done even if
@@ -247,6 +247,11 @@ INLINE int answer_too_big(struct xdp_md* ctx, struct packet* p, uint32_t mtu) {
 // For a packet that this node would forward as a router. Forwarder::answer_expired() says more.
 OUT_OF_LINE int answer_expired(struct xdp_md* ctx, struct packet* p) {
   const struct mr_nic_addrs* own = &p->root->nic_addrs[p->nic % MR_NIC_COUNT_MAX];
+  if (came_in_vlan(p)) {
+    const struct mr_vlan* vlan = vlan_at(p->root, p->nic);
+    if (vlan == 0) return drop(p, MR_DROP_NO_NIC);  // for the verifier
+    own = &vlan->addrs;
+  }
   p->own = words_at(p->is_v4 ? own->v4.bytes : own->v6.bytes);
   if ((p->own.low | p->own.high) == 0 || !is_answered(ctx, p)) return drop(p, MR_DROP_TTL_EXPIRED);
   if (!take(p, &p->cpu->expiries_left)) return drop(p, MR_DROP_RATE_LIMITED);

@@ -40,6 +40,20 @@ INLINE const struct mr_target_group* group_at(const struct mr_xdp_root* root, ui
   return slot < root->group_slots ? line_at(root->groups_line + slot) : 0;
 }
 
+// A VLAN that a nic's index names, if it can be used; null for any other index.
+INLINE const struct mr_vlan* vlan_at(const struct mr_xdp_root* root, uint32_t nic) {
+  const uint32_t slot = nic - MR_NIC_COUNT_MAX;
+  const struct mr_vlan* vlan = slot < root->vlan_count ? line_at(root->vlans_line + slot) : 0;
+  const _Bool is_usable =
+      vlan != 0 && (vlan->flags & MR_VLAN_PRESENT) != 0 && vlan->nic < control.nic_count;
+  return is_usable ? vlan : 0;
+}
+
+// Whether frames can leave by a nic's index. `root`: its index in control.roots.
+VERIFIED_ONCE int has_exit(uint32_t root, uint32_t nic) {
+  return nic < control.nic_count || vlan_at(&control.roots[root & 1], nic) != 0;
+}
+
 // {slot of the entry there, `next` of it above}; NO_SLOT when there is none. `root`: its index in
 // control.roots.
 static const uint64_t NO_SLOT = MR_TABLE_EMPTY;

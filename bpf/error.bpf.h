@@ -4,6 +4,7 @@
 // engine. Warm.
 #pragma once
 
+#include "bpf/exit.bpf.h"
 #include "bpf/passing.bpf.h"
 #include "bpf/replies.bpf.h"
 #include "bpf/rewrite.bpf.h"
@@ -131,7 +132,6 @@ INLINE _Bool rename_end(struct xdp_md* ctx, const struct packet* p, _Bool is_v4,
 
 // The packet goes to the neighbour `hop`: its MAC address, then the nic.
 OUT_OF_LINE int send_error(struct xdp_md* ctx, struct packet* p, _Bool is_to_target, uint64_t hop) {
-  const uint8_t nic = (uint8_t)(hop >> LAST_HOP_NIC_SHIFT);
   const struct mr_target* target = p->target;
   const struct mr_listener* listener = p->listener;
   if (is_to_target ? target == 0 : listener == 0) return drop(p, MR_DROP_ICMP);
@@ -139,7 +139,7 @@ OUT_OF_LINE int send_error(struct xdp_md* ctx, struct packet* p, _Bool is_to_tar
   const uint16_t port_be = is_to_target
                                ? mr_target_port_be_of(target->port_be, p->destination_port_be)
                                : vip_port_be_of(p, listener);
-  if (nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
+  if (!has_exit(p->root_index, hop >> LAST_HOP_NIC_SHIFT & 0xff)) return drop(p, MR_DROP_NO_NIC);
   uint8_t* frame = packet_start(ctx);
   if (!has_room(frame, MR_ETH_BYTES + MR_IPV4_BYTES, packet_end(ctx))) {
     return drop(p, MR_DROP_BAD_IP_HEADER);
@@ -148,11 +148,9 @@ OUT_OF_LINE int send_error(struct xdp_md* ctx, struct packet* p, _Bool is_to_tar
   const _Bool is_done = p->is_v4 ? rename_end(ctx, p, 1, is_to_target, addr, port_be)
                                  : rename_end(ctx, p, 0, is_to_target, addr, port_be);
   if (!is_done) return drop(p, MR_DROP_BAD_L4);
-  uint8_t mac[8];
-  store64(mac, hop);
-  write_link_header(frame, mac, nic_mac(nic));
   count(p->cpu, MR_COUNTER_ERRORS_PASSED);
-  return forward(p, nic, p->frame_bytes);
+  count_forwarded(p, p->frame_bytes);
+  return send_counted(ctx, p, hop);
 }
 
 // ---- whose it is
@@ -197,7 +195,7 @@ OUT_OF_LINE int pass_to_target(struct xdp_md* ctx, struct packet* p) {
   const struct mr_target* target = p->target;
   if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
   if ((target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0) {
-    if (target->next_hop.nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
+    if (!has_exit(p->root_index, target->next_hop.nic)) return drop(p, MR_DROP_NO_NIC);
     const uint32_t outer_bytes =
         mr_encapsulates(target->forwarding)
             ? mr_outer_bytes(target->forwarding, target->variant == MR_VARIANT_OUTER_V4)
@@ -223,7 +221,7 @@ OUT_OF_LINE int pass_to_client(struct xdp_md* ctx, struct packet* p) {
   struct mr_flow_record* flow = best == NO_RECORD ? 0 : record_at(best);
   p->listener = flow == 0 ? 0 : load_listener(p, flow);
   if (p->listener == 0) {
-    const int done = judge_flowless(p, 1);
+    const int done = judge_flowless(ctx, p, 1);
     if (done != SEND_TO_TARGET) return done;
   }
   const uint64_t hop = client_hop(p, p->is_v4);

@@ -6,6 +6,7 @@
 // fragment is a packet of its flow like any other, but it never takes the short way.
 #pragma once
 
+#include "bpf/exit.bpf.h"
 #include "bpf/passing.bpf.h"
 #include "bpf/replies.bpf.h"
 #include "bpf/rewrite.bpf.h"
@@ -62,6 +63,13 @@ INLINE _Bool read_fragment(struct xdp_md* ctx, const struct packet* p, struct fr
   }
   const uint8_t* header = ip + MR_IPV6_BYTES;
   if (!has_room(header, MR_IPV6_FRAGMENT_BYTES, end)) return 0;
+  if (ip[MR_IPV6_NEXT_HEADER] != MR_PROTOCOL_FRAGMENT) {  // a whole packet in a VLAN
+    fragment->place = (struct mr_fragment_place){0};
+    fragment->id = 0;
+    fragment->header_bytes = MR_IPV6_BYTES;
+    fragment->protocol = p->protocol;
+    return 1;
+  }
   fragment->place = mr_fragment_place_v6(bpf_ntohs(load16(header + MR_IPV6_FRAGMENT_WORD)));
   fragment->id = load32(header + MR_IPV6_FRAGMENT_ID);
   fragment->header_bytes = MR_IPV6_BYTES + MR_IPV6_FRAGMENT_BYTES;
@@ -144,9 +152,9 @@ OUT_OF_LINE _Bool open_fragment(struct xdp_md* ctx, struct packet* p) {
 
 // ---- towards a target
 
-// Gives the fragment the target as its destination (or the VIP as its source), and a first one the
-// port as well.
-OUT_OF_LINE int translate_fragment(struct xdp_md* ctx, const struct packet* p, _Bool is_source) {
+// Gives the packet the target as its destination (or the VIP as its source), and one that has a
+// transport header the port as well.
+OUT_OF_LINE int translate_any(struct xdp_md* ctx, const struct packet* p, _Bool is_source) {
   struct fragment fragment;
   uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
   const struct mr_listener* listener = p->listener;
@@ -166,15 +174,16 @@ OUT_OF_LINE int translate_fragment(struct xdp_md* ctx, const struct packet* p, _
     if (!has_room(ip, MR_IPV6_BYTES, packet_end(ctx))) return 0;
     rewrite_ip(ip, 0, is_source, addr, ip_delta);
   }
-  uint8_t* udp = ip + (fragment.header_bytes & HEADERS_MASK);
-  if (fragment.place.offset_bytes != 0 || !has_room(udp, MR_UDP_BYTES, packet_end(ctx))) return 0;
-  store16(udp + (is_source ? MR_L4_SOURCE_PORT : MR_L4_DESTINATION_PORT), port_be);
-  store16(udp + MR_UDP_CHECKSUM, mr_updated_udp_checksum(load16(udp + MR_UDP_CHECKSUM), l4_delta));
+  uint8_t* l4 = ip + (fragment.header_bytes & HEADERS_MASK);
+  if (fragment.place.offset_bytes != 0 || !has_room(l4, MR_UDP_BYTES, packet_end(ctx))) return 0;
+  store16(l4 + (is_source ? MR_L4_SOURCE_PORT : MR_L4_DESTINATION_PORT), port_be);
+  update_l4_checksum(l4, packet_end(ctx), p->protocol, l4_delta, is_source ? p->known_flow : 0);
   return 0;
 }
 
-// As send_to_target(), for all ways that a group forwards.
-OUT_OF_LINE int send_fragment_to_target(struct xdp_md* ctx, struct packet* p) {
+// As send_to_target(), for all ways that a group forwards: of fragments, and of packets that leave
+// in a VLAN.
+OUT_OF_LINE int send_by_vlan_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_fragment) {
   const struct mr_target* target = p->target;
   const uint8_t* frame = packet_start(ctx);
   if (target == 0 || !has_room(frame, MR_ETH_BYTES + MR_IPV4_BYTES, packet_end(ctx))) {
@@ -185,7 +194,7 @@ OUT_OF_LINE int send_fragment_to_target(struct xdp_md* ctx, struct packet* p) {
     if (stats != 0) stats->unresolved_packets += 1;
     return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   }
-  if (target->next_hop.nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
+  if (!has_exit(p->root_index, target->next_hop.nic)) return drop(p, MR_DROP_NO_NIC);
   const uint8_t forwarding = target->forwarding;
   const _Bool encapsulates = mr_encapsulates(forwarding);
   const _Bool outer_is_v4 = target->variant == MR_VARIANT_OUTER_V4;
@@ -200,19 +209,22 @@ OUT_OF_LINE int send_fragment_to_target(struct xdp_md* ctx, struct packet* p) {
   if (p->ip_bytes > mtu && (encapsulates || control.has_merged_frames == 0)) {
     return answer_too_big(ctx, p, mtu);
   }
+  const uint64_t forwarded = forwarded_count(p);
   int done = XDP_DROP;
   if (!encapsulates) {
-    if (mr_translates(forwarding)) translate_fragment(ctx, p, 0);
+    if (mr_translates(forwarding)) translate_any(ctx, p, 0);
     done = redirect_to_target(ctx, p, target);
-  } else if (forwarding == MR_FORWARDING_GUE && !outer_is_v4) {
+  } else if (is_fragment && forwarding == MR_FORWARDING_GUE && !outer_is_v4) {
     done = encapsulate_summed(ctx, p);
   } else if (outer_is_v4 != p->is_v4) {
     done = send_by_variant(ctx, p);
   } else {
     done = encapsulate_by_mode(ctx, p, target, outer_is_v4, outer_is_v4);
   }
-  if (done != XDP_DROP) count(p->cpu, MR_COUNTER_FRAGMENTS_FORWARDED);
-  return done;
+  if (forwarded_count(p) == forwarded) return done;  // dropped or answered
+  if (is_fragment) count(p->cpu, MR_COUNTER_FRAGMENTS_FORWARDED);
+  if (target->next_hop.nic < control.nic_count) return done;
+  return send_counted(ctx, p, load64(target->next_hop.mac));
 }
 
 INLINE int fragment_to_target(struct xdp_md* ctx, struct packet* p, uint64_t last_hop) {
@@ -224,30 +236,25 @@ INLINE int fragment_to_target(struct xdp_md* ctx, struct packet* p, uint64_t las
   const uint32_t index = find_asked(p->cpu_index);
   struct mr_flow_record* flow = index == NO_RECORD ? 0 : record_at(index);
   const int done = forward_in_doubt(ctx, p, flow, last_hop);
-  return done == SEND_TO_TARGET ? send_fragment_to_target(ctx, p) : done;
+  return done == SEND_TO_TARGET ? send_by_vlan_to_target(ctx, p, 1) : done;
 }
 
 // ---- towards a client
 
-OUT_OF_LINE int send_fragment_to_client(struct xdp_md* ctx, struct packet* p) {
+OUT_OF_LINE int send_by_vlan_to_client(struct xdp_md* ctx, struct packet* p, _Bool is_fragment) {
   const struct mr_listener* listener = p->listener;
   uint8_t* frame = packet_start(ctx);
-  uint8_t mac[8];
   const uint64_t hop = client_hop(p, p->is_v4);
   if (hop == NO_HOP) return drop(p, MR_DROP_NEXT_HOP_UNRESOLVED);
-  store64(mac, hop);
-  const uint8_t nic = (uint8_t)(hop >> LAST_HOP_NIC_SHIFT);
-  if (nic >= control.nic_count) return drop(p, MR_DROP_NO_NIC);
+  if (!has_exit(p->root_index, hop >> LAST_HOP_NIC_SHIFT & 0xff)) return drop(p, MR_DROP_NO_NIC);
   if (listener == 0 || !has_room(frame, MR_ETH_BYTES + MR_IPV4_BYTES, packet_end(ctx))) {
     return drop(p, MR_DROP_BAD_IP_HEADER);  // for the verifier
   }
   if (hops_left(frame, p->is_v4) < 2) return answer_expired(ctx, p);
-  translate_fragment(ctx, p, 1);
-  frame = packet_start(ctx);
-  if (!has_room(frame, MR_ETH_BYTES, packet_end(ctx))) return drop(p, MR_DROP_MALFORMED_L2);
-  write_link_header(frame, mac, nic_mac(nic));
-  count(p->cpu, MR_COUNTER_FRAGMENTS_FORWARDED);
-  return forward(p, nic, p->frame_bytes);
+  translate_any(ctx, p, 1);
+  if (is_fragment) count(p->cpu, MR_COUNTER_FRAGMENTS_FORWARDED);
+  count_forwarded(p, p->frame_bytes);
+  return send_counted(ctx, p, hop);
 }
 
 INLINE int fragment_to_client(struct xdp_md* ctx, struct packet* p) {
@@ -263,7 +270,7 @@ INLINE int fragment_to_client(struct xdp_md* ctx, struct packet* p) {
   }
   const int done = reply_in_doubt(ctx, p, flow);
   if (done == UNSERVED) return handle_unserved(ctx, p);
-  return done == SEND_TO_TARGET ? send_fragment_to_client(ctx, p) : done;
+  return done == SEND_TO_TARGET ? send_by_vlan_to_client(ctx, p, 1) : done;
 }
 
 // A fragment with its ports.

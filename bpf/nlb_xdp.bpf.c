@@ -11,7 +11,7 @@
 //   replies.bpf.h   replies whose flow is in doubt       passing.bpf.h ICMP to VIPs, fragments
 //   error.bpf.h     ICMP errors about flows          fragment.bpf.h fragments of UDP
 //   answer.bpf.h    ARP, ND, echo, "too big"             reset.bpf.h   RST
-//   link.bpf.h      whose MAC address, priority tags
+//   link.bpf.h      whose MAC address, tags          exit.bpf.h    leaving by a VLAN
 //
 // Known flows take no call and, but for the redirect to another nic and the room for an outer
 // header, no helper that the kernel does not inline.
@@ -41,7 +41,7 @@ INLINE int send_to_target(struct xdp_md* ctx, struct packet* p, _Bool is_v4) {
     if (stats != 0) stats->unresolved_packets += 1;
     return drop_by_call(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   }
-  if (UNLIKELY(target->next_hop.nic >= control.nic_count)) return drop_by_call(p, MR_DROP_NO_NIC);
+  if (UNLIKELY(target->next_hop.nic >= control.nic_count)) return send_by_vlan_to_target(ctx, p, 0);
   const uint16_t how = load16(&target->forwarding);  // and the variant
   const uint8_t forwarding = (uint8_t)how;
   if (UNLIKELY(p->ip_bytes > target->mtu) && !mr_encapsulates(forwarding) &&
@@ -97,7 +97,12 @@ INLINE int send_to_client(struct xdp_md* ctx, struct packet* p, const struct mr_
   if (hop == NO_HOP) return drop_by_call(p, MR_DROP_NEXT_HOP_UNRESOLVED);
   store64(mac, hop);
   const uint8_t nic = (uint8_t)(hop >> LAST_HOP_NIC_SHIFT);
-  if (nic >= control.nic_count) return drop_by_call(p, MR_DROP_NO_NIC);
+  if (UNLIKELY(nic >= control.nic_count)) {
+    p->listener = listener;
+    p->listener_word = load64(&listener->slot) | (uint64_t)vip_port_be << 16;
+    p->known_flow = flow;
+    return send_by_vlan_to_client(ctx, p, 0);
+  }
   return translate_to_client(ctx, p, listener, vip_port_be, flow, mac, nic, is_v4);
 }
 
@@ -133,7 +138,7 @@ OUT_OF_LINE int drop_or_punt(struct xdp_md* ctx, struct packet* p) {
   const uint8_t reason = p->reason;
   if (is_vip(p->root_index, p->destination.low, p->destination.high)) return drop(p, reason);
   if (reason == MR_DROP_FRAGMENT && is_fragment_of_target(ctx, p)) return drop(p, reason);
-  return punt(p);
+  return punt(ctx, p);
 }
 
 INLINE int handle_fragment(struct xdp_md* ctx, struct packet* p) {
@@ -215,16 +220,17 @@ INLINE int balance(struct xdp_md* ctx) {
   p.cpu->stats.counters[MR_COUNTER_RX_PACKETS] += 1;
   p.cpu->stats.counters[MR_COUNTER_RX_BYTES] += p.frame_bytes;
   if (!has_room(frame, MR_ETH_BYTES, end)) return drop(&p, MR_DROP_MALFORMED_L2);
-  if (nic >= control.nic_count || nic >= MR_NIC_COUNT_MAX) return punt(&p);
+  if (nic >= control.nic_count || nic >= MR_NIC_COUNT_MAX) return punt_untagged(&p);
   uint16_t type = load16(frame + MR_ETH_TYPE);
   if (UNLIKELY(type == bpf_htons(MR_ETH_TYPE_VLAN))) {
-    if (strip_priority_tag(ctx)) p.frame_bytes -= MR_VLAN_BYTES;
+    const int left = look_at_tag(ctx, &p);
+    if (left != IS_OURS) return left;
     frame = packet_start(ctx);
     if (!has_room(frame, MR_ETH_BYTES, packet_end(ctx))) return drop(&p, MR_DROP_MALFORMED_L2);
     type = load16(frame + MR_ETH_TYPE);
   }
   if (UNLIKELY(!is_addressed_to(frame, nic_mac(nic))) &&
-      !is_local_mac(p.root_index, load64(frame) << 16 >> 16 | (uint64_t)nic << 48)) {
+      !is_further_mac(p.root_index, load64(frame) << 16 >> 16 | (uint64_t)p.nic << 48)) {
     return leave_foreign(ctx, &p);
   }
   _Bool is_fragment = 0;  // a constant wherever it is asked, so that it costs no instruction
@@ -236,7 +242,7 @@ INLINE int balance(struct xdp_md* ctx) {
   } else if (type == bpf_htons(MR_ETH_TYPE_ARP)) {
     return handle_arp(ctx, &p);
   } else {
-    return punt(&p);
+    return punt_untagged(&p);  // a tag of a VLAN is taken off IP and ARP alone
   }
   return UNLIKELY(is_fragment) ? handle_fragment(ctx, &p) : done;
 }

@@ -128,24 +128,62 @@ OUT_OF_LINE int drop_by_call(struct packet* p, uint32_t reason) {
   return drop(p, (enum mr_drop_reason)reason);
 }
 
-// The packet is the kernel's.
-INLINE int punt(struct packet* p) {
+INLINE _Bool came_in_vlan(const struct packet* p) { return p->nic >= MR_NIC_COUNT_MAX; }
+INLINE uint8_t nic_it_came_by(const struct packet* p) {
+  return came_in_vlan(p) ? p->cpu->vlan_nic : p->nic;
+}
+
+// Puts a tag, as it lies in a frame, between MAC addresses and type. False when there is no room.
+VERIFIED_ONCE int put_tag(struct xdp_md* ctx, uint32_t tag) {
+  if (bpf_xdp_adjust_head(ctx, -(int)MR_VLAN_BYTES) != 0) return 0;
+  uint8_t* frame = packet_start(ctx);
+  if (frame + MR_ETH_BYTES + MR_VLAN_BYTES > packet_end(ctx)) return 0;
+  const uint64_t first = load64(frame + MR_VLAN_BYTES);
+  const uint32_t second = load32(frame + MR_VLAN_BYTES + 8);
+  store64(frame, first);
+  store32(frame + 8, second);
+  store32(frame + MR_ETH_TYPE, tag);
+  return 1;
+}
+
+// A packet without a tag of a VLAN is the kernel's.
+INLINE int punt_untagged(struct packet* p) {
   count(p->cpu, MR_COUNTER_PUNTED_PACKETS);
   show_verdict(p, p->nic, 0);
   return XDP_PASS;
 }
 
-// The packet goes back out of the nic that it came in by.
-INLINE int reply(struct packet* p) {
+// The packet is the kernel's, as it came.
+OUT_OF_LINE int punt(struct xdp_md* ctx, struct packet* p) {
+  if (came_in_vlan(p) && !put_tag(ctx, p->cpu->vlan_tag)) return drop(p, MR_DROP_TOO_BIG);
+  count(p->cpu, MR_COUNTER_PUNTED_PACKETS);
+  show_verdict(p, nic_it_came_by(p), 0);
+  return XDP_PASS;
+}
+
+// The packet goes back out of the nic, and in the VLAN, that it came in by.
+OUT_OF_LINE int reply(struct xdp_md* ctx, struct packet* p) {
+  const uint32_t tag = p->cpu->vlan_tag & bpf_htonl(0xffff0000u | MR_VLAN_ID_MASK);
+  if (came_in_vlan(p) && !put_tag(ctx, tag)) return drop(p, MR_DROP_TOO_BIG);
   count(p->cpu, MR_COUNTER_REPLIED_PACKETS);
-  show_verdict(p, p->nic, 0);
+  show_verdict(p, nic_it_came_by(p), 0);
   return XDP_TX;
+}
+
+INLINE void count_forwarded(struct packet* p, uint32_t bytes) {
+  p->cpu->stats.counters[MR_COUNTER_FORWARDED_PACKETS] += 1;
+  p->cpu->stats.counters[MR_COUNTER_FORWARDED_BYTES] += bytes;
+}
+
+// Tells whether a packet has been rewritten whole. The action does not: for a next hop in a VLAN it
+// is still to come.
+INLINE uint64_t forwarded_count(const struct packet* p) {
+  return p->cpu->stats.counters[MR_COUNTER_FORWARDED_PACKETS];
 }
 
 // The packet is rewritten, is `bytes` long and leaves by `nic`.
 INLINE int forward(struct packet* p, uint8_t nic, uint32_t bytes) {
-  p->cpu->stats.counters[MR_COUNTER_FORWARDED_PACKETS] += 1;
-  p->cpu->stats.counters[MR_COUNTER_FORWARDED_BYTES] += bytes;
+  count_forwarded(p, bytes);
   show_verdict(p, nic, 0);
   if (nic == p->nic) return XDP_TX;
   return (int)bpf_redirect_map(&tx_nics, nic, XDP_DROP);
@@ -173,6 +211,11 @@ INLINE _Bool take(struct packet* p, uint32_t* left) {
 }
 
 INLINE const uint8_t* nic_mac(uint32_t nic) { return control.nics[nic % MR_NIC_COUNT_MAX].mac; }
+
+// The node's own where the packet came from.
+OUT_OF_LINE const uint8_t* own_mac(const struct packet* p) {
+  return came_in_vlan(p) ? p->cpu->vlan_mac : nic_mac(p->nic);
+}
 
 // `source` may lie in the same header: it is read before anything is written.
 INLINE void write_link_header(uint8_t* frame, const uint8_t* destination, const uint8_t* source) {

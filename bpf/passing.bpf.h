@@ -76,7 +76,7 @@ OUT_OF_LINE int handle_icmp(struct xdp_md* ctx, struct packet* p) {
     if (is_vip(p->root_index, asked.low, asked.high)) return answer_solicitation(ctx, p);
   }
   const uint32_t vip_flags = find_vip_flags(p->root_index, p->destination);
-  if (vip_flags == MR_TABLE_EMPTY) return punt(p);
+  if (vip_flags == MR_TABLE_EMPTY) return punt(ctx, p);
   const uint8_t* icmp = ip + (p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES);
   if (!has_room(icmp, MR_ICMP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
   if (!mr_is_echo_request(p->is_v4, icmp[0], icmp[1])) return drop(p, MR_DROP_ICMP);

@@ -53,7 +53,7 @@ OUT_OF_LINE int handle_unserved(struct xdp_md* ctx, struct packet* p) {
       vip_flags, p->protocol, p->tcp_flags, is_forged ? MR_SOURCE_MARTIAN : MR_SOURCE_FINE);
   if (what == MR_NO_LISTENER_DROP) return drop(p, MR_DROP_NO_LISTENER);
   if (what == MR_NO_LISTENER_FORGED) return drop(p, MR_DROP_MARTIAN);
-  if (what == MR_NO_LISTENER_PUNT) return punt(p);
+  if (what == MR_NO_LISTENER_PUNT) return punt(ctx, p);
   if (!is_answered(ctx, p)) return drop(p, MR_DROP_NO_LISTENER);
   if (!take(p, &p->cpu->refusals_left)) return drop(p, MR_DROP_RATE_LIMITED);
   count(p->cpu, MR_COUNTER_REFUSALS_SENT);
@@ -69,20 +69,20 @@ OUT_OF_LINE int handle_unserved(struct xdp_md* ctx, struct packet* p) {
 
 // A packet that is no reply is the kernel's. An ICMP error is dropped instead: the kernel would
 // send it to the client with the target's own address in it.
-INLINE int leave(struct packet* p, _Bool is_error) {
-  return is_error ? drop(p, MR_DROP_ICMP) : punt(p);
+INLINE int leave(struct xdp_md* ctx, struct packet* p, _Bool is_error) {
+  return is_error ? drop(p, MR_DROP_ICMP) : punt(ctx, p);
 }
 
 // A packet from a target to a client that has no flow (rules/known_rule.h). Returns a verdict,
 // UNSERVED, or SEND_TO_TARGET with p->listener, p->target and the deltas set. Here the last means:
 // send it to the client.
-OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
-  if (p->root->generation == 0) return leave(p, is_error);
+OUT_OF_LINE int judge_flowless(struct xdp_md* ctx, struct packet* p, _Bool is_error) {
+  if (p->root->generation == 0) return leave(ctx, p, is_error);
   if (is_vip(p->root_index, p->destination.low, p->destination.high)) return UNSERVED;
   const uint64_t found =
       find_reverse(p->root_index, p->source.low, p->source.high, p->source_port_be, p->protocol);
   const struct mr_target* target = found == NO_TARGET ? 0 : target_at(p->root, (uint32_t)found);
-  if (target == 0) return leave(p, is_error);
+  if (target == 0) return leave(ctx, p, is_error);
   const uint32_t listener_slot = (uint32_t)(found >> 32);
   const struct mr_flowless_packet packet = {
       .tcp_flags = p->tcp_flags,
@@ -92,10 +92,10 @@ OUT_OF_LINE int judge_flowless(struct packet* p, _Bool is_error) {
       .had_no_room = found_no_room(p->hash),
       .is_ambiguous = listener_slot == MR_TABLE_EMPTY};
   const enum mr_flowless_reply what = mr_flowless_reply_of(packet);
-  if (what == MR_FLOWLESS_PUNT) return leave(p, is_error);
+  if (what == MR_FLOWLESS_PUNT) return leave(ctx, p, is_error);
   if (what == MR_FLOWLESS_DROP) return drop(p, MR_DROP_NO_FLOW);
   const struct mr_listener* listener = listener_at(p->root, listener_slot);
-  if (listener == 0 || listener->id == 0 || target->id == 0) return leave(p, is_error);
+  if (listener == 0 || listener->id == 0 || target->id == 0) return leave(ctx, p, is_error);
   if (!is_error) count(p->cpu, MR_COUNTER_UNTRACKED_PACKETS);
   p->listener = listener;
   // The port of the target is the one that was asked for where that is not the listener's only one.
@@ -154,26 +154,26 @@ INLINE void note_reply(struct packet* p, struct mr_flow_record* flow) {
 // verdict, UNSERVED, or SEND_TO_TARGET with p->listener set: it goes to the client. Then
 // p->known_flow is its flow, if it has one.
 OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow) {
-  if (flow == 0) return judge_flowless(p, 0);
+  if (flow == 0) return judge_flowless(ctx, p, 0);
   if ((flags_of(flow) & MR_FLOW_SHARED) != 0) {
     ask_about(p, p->source, p->source_port_be);
     const _Bool opens = (p->tcp_flags & MR_TCP_SYN) != 0;
     const uint32_t best = best_of_shared(p->cpu_index, opens);
     flow = best == NO_RECORD ? 0 : record_at(best);
-    if (flow == 0) return judge_flowless(p, 0);
+    if (flow == 0) return judge_flowless(ctx, p, 0);
     p->word = load_state_word(flow);
-    if (!is_any_reply_of(p, flow, p->word)) return judge_flowless(p, 0);
+    if (!is_any_reply_of(p, flow, p->word)) return judge_flowless(ctx, p, 0);
   }
   p->listener = load_listener(p, flow);
-  if (p->listener == 0) return judge_flowless(p, 0);
+  if (p->listener == 0) return judge_flowless(ctx, p, 0);
   look_at_segment(ctx, p);
   const _Bool is_tcp = p->protocol == MR_PROTOCOL_TCP;
   expire_if_idle(p, flow, p->listener, p->word);
   const uint32_t now = load_state_word(flow);
-  if (!is_any_reply_of(p, flow, now)) return judge_flowless(p, 0);  // another CPU has ended it
+  if (!is_any_reply_of(p, flow, now)) return judge_flowless(ctx, p, 0);  // another CPU has ended it
   p->word = now;
   if (now >> STATE_SHIFT == MR_FLOW_EXPIRED) {
-    return is_tcp ? end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT) : judge_flowless(p, 0);
+    return is_tcp ? end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT) : judge_flowless(ctx, p, 0);
   }
   if (mr_disowns_orphan(flags_of(flow), p->tcp_flags) && move_orphan(p, flow, p->listener)) {
     return drop(p, MR_DROP_UNWANTED_RST);

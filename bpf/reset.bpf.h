@@ -69,7 +69,7 @@ OUT_OF_LINE int turn_into_reset(struct xdp_md* ctx, struct packet* p) {
   if (!cut_frame(ctx, p->frame_bytes, l4_offset(is_v4) + MR_TCP_BYTES)) {
     return drop(p, MR_DROP_BAD_L4);
   }
-  return reply(p);
+  return reply(ctx, p);
 }
 
 INLINE void count_own_reset(struct packet* p, uint32_t listener_slot) {

@@ -219,8 +219,9 @@ OUT_OF_LINE int encapsulate_summed(struct xdp_md* ctx, struct packet* p) {
   if (target == 0) return drop(p, MR_DROP_NO_TARGET);  // for the verifier
   const struct outer outer = {
       .inner_is_v4 = p->is_v4, .forwarding = MR_FORWARDING_GUE, .is_summed = 1};
+  const uint64_t forwarded = forwarded_count(p);
   const int done = encapsulate(ctx, p, target, outer);
-  if (done != XDP_DROP) write_outer_checksum(ctx, p);
+  if (forwarded_count(p) != forwarded) write_outer_checksum(ctx, p);
   return done;
 }
 

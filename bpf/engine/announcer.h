@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "bpf/engine/nics.h"
@@ -35,6 +36,7 @@ class Announcer {
   Announcer(std::vector<Nic> nics, os::File socket)
       : nics_(std::move(nics)), socket_(std::move(socket)) {}
   [[nodiscard]] std::uint32_t send(const mr_addr& vip) const;
+  [[nodiscard]] bool send_by(const Nic& nic, std::span<const std::uint8_t> frame) const;
 
   std::vector<Nic> nics_;
   os::File socket_;

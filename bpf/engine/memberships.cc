@@ -4,6 +4,7 @@
 #include <linux/if_addr.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -68,6 +69,8 @@ Result<Memberships> Memberships::open(const std::vector<Nic>& nics) {
 
 void Memberships::adopt(const core::ConfigView& view) {
   wanted_ = core::solicited_node_groups(view);
+  vlans_.clear();
+  for (const mr_vlan& vlan : core::present_vlans(view)) vlans_.insert(vlan.link_index);
   is_adopted_ = true;
   due_ns_ = 0;
 }
@@ -80,6 +83,12 @@ std::string Memberships::run(std::uint64_t now_ns) {
   if (!joined) problem = joined.error().message;
   for (const Nic& nic : nics_) {
     if (joined && problem.empty()) problem = bring_about(nic, (*joined)[nic.ifindex]);
+  }
+  for (const std::uint32_t index : vlans_) {
+    std::array<char, IF_NAMESIZE> name{};
+    if (::if_indextoname(index, name.data()) == nullptr) continue;  // the next config lacks it
+    const Nic vlan{.name = name.data(), .ifindex = index, .mac = {}, .mtu = 0};
+    if (joined && problem.empty()) problem = bring_about(vlan, (*joined)[index]);
   }
   if (problem == told_) return "";
   told_ = problem;

@@ -53,6 +53,7 @@ class Memberships {
   [[nodiscard]] std::string bring_about(const Nic& nic, const Groups& has);
 
   std::vector<Nic> nics_;
+  std::set<std::uint32_t> vlans_;  // interfaces, by the kernel's numbers
   os::File socket_;
   Groups wanted_;
   bool is_adopted_ = false;  // before the first config nothing is left: it may be the same

@@ -31,6 +31,9 @@ struct LinkEvent {
   std::optional<MacAddress> mac{};
   std::uint32_t lower_index = 0;  // the link that this one is on, in this namespace; 0: none
   bool is_macvlan = false;        // a machine of its own on that link: VRRP's virtual router, too
+  bool is_up = false;             // set so, whatever its carrier
+  // The number of a VLAN of IEEE 802.1Q that the link is on the one below; 0: it is none.
+  std::uint16_t vlan_id = 0;
 };
 
 // How well an address stands for its interface, the best first.

@@ -4,9 +4,11 @@
 #include <libmnl/libmnl.h>
 #include <linux/if.h>
 #include <linux/if_addr.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -76,25 +78,41 @@ std::optional<MacAddress> mac_from(std::span<const std::uint8_t> bytes) {
   return mac;
 }
 
-// IFLA_LINKINFO nests what kind of a link it is. keepalived and FRR make macvlans for VRRP.
-bool is_macvlan(const nlattr* link_info) {
-  constexpr std::string_view kKind = "macvlan";
-  Attributes<IFLA_INFO_KIND + 1> attributes{};
+std::uint16_t u16_of(const nlattr* attribute) {
+  const auto bytes = payload_of(attribute);
+  std::uint16_t value = 0;
+  if (bytes.size() == sizeof(value)) std::memcpy(&value, bytes.data(), sizeof(value));
+  return value;
+}
+
+// The attributes that another one nests.
+template <std::size_t kCount>
+Attributes<kCount> nested_in(const nlattr* attribute) {
+  Attributes<kCount> attributes{};
   Collector collector{.found = attributes};
-  if (link_info == nullptr || mnl_attr_parse_nested(link_info, collect, &collector) < 0) {
-    return false;
-  }
-  const auto kind = payload_of(attributes[IFLA_INFO_KIND]);
-  return std::equal(kind.begin(), std::find(kind.begin(), kind.end(), 0), kKind.begin(),
-                    kKind.end());
+  if (attribute == nullptr || mnl_attr_parse_nested(attribute, collect, &collector) < 0) return {};
+  return attributes;
+}
+
+// IFLA_LINKINFO nests what kind of a link it is. keepalived and FRR make macvlans for VRRP.
+bool is_of_kind(const nlattr* link_info, std::string_view wanted) {
+  const auto kind = payload_of(nested_in<IFLA_INFO_KIND + 1>(link_info)[IFLA_INFO_KIND]);
+  return std::equal(kind.begin(), std::find(kind.begin(), kind.end(), 0), wanted.begin(),
+                    wanted.end());
+}
+
+// 0 for any other link, and for one of 802.1ad: a tag of that kind is the kernel's.
+std::uint16_t vlan_id_of(const nlattr* link_info) {
+  if (!is_of_kind(link_info, "vlan")) return 0;
+  const auto info = nested_in<IFLA_INFO_DATA + 1>(link_info);
+  const auto data = nested_in<IFLA_VLAN_PROTOCOL + 1>(info[IFLA_INFO_DATA]);
+  const bool is_dot1q = u16_of(data[IFLA_VLAN_PROTOCOL]) == htons(ETH_P_8021Q);
+  return is_dot1q ? u16_of(data[IFLA_VLAN_ID]) : std::uint16_t{0};
 }
 
 // IFLA_XDP nests how a program is attached, XDP_ATTACHED_NONE when none is.
 bool has_xdp_program(const nlattr* xdp) {
-  Attributes<IFLA_XDP_ATTACHED + 1> attributes{};
-  Collector collector{.found = attributes};
-  if (xdp == nullptr || mnl_attr_parse_nested(xdp, collect, &collector) < 0) return false;
-  const auto how = payload_of(attributes[IFLA_XDP_ATTACHED]);
+  const auto how = payload_of(nested_in<IFLA_XDP_ATTACHED + 1>(xdp)[IFLA_XDP_ATTACHED]);
   return how.size() == 1 && how[0] != XDP_ATTACHED_NONE;
 }
 
@@ -114,7 +132,9 @@ std::optional<NetlinkEvent> parse_link(const nlmsghdr& message) {
       .mac = mac_from(payload_of(attributes[IFLA_ADDRESS])),
       // With a namespace's id the number means a link over there.
       .lower_index = attributes[IFLA_LINK_NETNSID] == nullptr ? u32_of(attributes[IFLA_LINK]) : 0,
-      .is_macvlan = is_macvlan(attributes[IFLA_LINKINFO])};
+      .is_macvlan = is_of_kind(attributes[IFLA_LINKINFO], "macvlan"),
+      .is_up = (header->ifi_flags & IFF_UP) != 0,
+      .vlan_id = vlan_id_of(attributes[IFLA_LINKINFO])};
 }
 
 AddressStanding standing_of(const ifaddrmsg& header) {
@@ -166,10 +186,7 @@ std::optional<IpAddress> gateway_of(const nlattr* gateway, const nlattr* via) {
 
 // RTA_METRICS nests its own attributes, by RTAX_*.
 std::uint32_t route_mtu(const nlattr* metrics) {
-  Attributes<RTAX_MTU + 1> attributes{};
-  Collector collector{.found = attributes};
-  if (metrics == nullptr || mnl_attr_parse_nested(metrics, collect, &collector) < 0) return 0;
-  return u32_of(attributes[RTAX_MTU]);
+  return u32_of(nested_in<RTAX_MTU + 1>(metrics)[RTAX_MTU]);
 }
 
 }  // namespace

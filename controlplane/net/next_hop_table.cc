@@ -110,6 +110,8 @@ void NextHopTable::apply_link(const LinkEvent& event, NetTime now) {
   link.mac = event.mac;
   link.lower_index = event.lower_index;
   link.is_macvlan = event.is_macvlan;
+  link.is_up = event.is_up;
+  link.vlan_id = event.vlan_id;
 }
 
 Reasked NextHopTable::apply_neighbour(const NeighbourEvent& event, NetTime now) {
@@ -137,7 +139,8 @@ void NextHopTable::begin_resync() {
   addresses_.clear();
   std::erase_if(neighbours_, [this](const auto& known) { return !is_used(known.first); });
   for (auto& [key, neighbour] : neighbours_) neighbour.state = NUD_NONE;
-  // Links stay, for carrier_since; one that is gone is named by no route any more.
+  // Links stay, for carrier_since; one that is gone is named by no route any more, and is no VLAN.
+  for (auto& [index, link] : links_) link.is_up = false;
 }
 
 void NextHopTable::set_route(const IpAddress& destination, const RouteAnswer& answer) {
@@ -205,7 +208,7 @@ NextHopInfo NextHopTable::by_route(const IpAddress& destination, const RouteAnsw
   }
   const auto key = neighbour_of(destination, route);
   if (!key) return unresolved(why_not_unicast(route.type));
-  if (!is_twin(route.link_index)) {
+  if (!is_driven(route.link_index)) {
     return unresolved("route leaves by " + name_of(route.link_index) + ", which no engine drives");
   }
   return by_neighbour(*key, route);
@@ -245,7 +248,7 @@ std::vector<IpAddress> NextHopTable::local_addresses() const {
     if (std::find(local.begin(), local.end(), address) == local.end()) local.push_back(address);
   };
   for (const auto& [own, standing] : addresses_) {
-    if (is_twin(own.link_index)) add(own.address);
+    if (is_driven(own.link_index)) add(own.address);
   }
   for (const auto& [own, standing] : addresses_) {
     if (!is_link_local(own.address)) add(own.address);
@@ -262,21 +265,34 @@ std::vector<OwnAddress> NextHopTable::own_addresses() const {
                            !is_multicast(key.address) && !is_link_local(key.address);
       if (!is_told) continue;
       own.push_back(
-          {.twin_index = is_twin(key.link_index) ? key.link_index : 0, .address = key.address});
+          {.twin_index = is_driven(key.link_index) ? key.link_index : 0, .address = key.address});
     }
   }
   return own;
 }
 
 // The twin's own among them: for the moments in which it is not its nic's, and for a twin that
-// somebody gave another.
+// somebody gave another. A VLAN interface's own is told by vlans().
 std::vector<LocalMac> NextHopTable::local_macs() const {
   std::vector<LocalMac> macs;
   for (const auto& [index, link] : links_) {
     const std::uint32_t below = link.is_macvlan ? link.lower_index : index;
-    if (link.mac && is_twin(below)) macs.push_back({.twin_index = below, .mac = *link.mac});
+    const bool is_told = link.is_macvlan ? is_driven(below) : twins_.contains(index);
+    if (link.mac && is_told) macs.push_back({.twin_index = below, .mac = *link.mac});
   }
   return macs;
+}
+
+std::vector<VlanLink> NextHopTable::vlans() const {
+  std::vector<VlanLink> vlans;
+  for (const auto& [index, link] : links_) {
+    if (!is_vlan(link)) continue;
+    vlans.push_back({.link_index = index,
+                     .twin_index = link.lower_index,
+                     .vlan_id = link.vlan_id,
+                     .mac = *link.mac});
+  }
+  return vlans;
 }
 
 std::string NextHopTable::interface_of(const IpAddress& address) const {
@@ -306,10 +322,18 @@ bool NextHopTable::is_used(const NeighbourKey& key) const { return uses_.contain
 
 bool NextHopTable::can_be_asked(std::uint32_t link_index) const {
   const auto link = links_.find(link_index);
-  return is_twin(link_index) && link != links_.end() && link->second.has_carrier;
+  return is_driven(link_index) && link != links_.end() && link->second.has_carrier;
 }
 
-bool NextHopTable::is_twin(std::uint32_t link_index) const { return twins_.contains(link_index); }
+bool NextHopTable::is_driven(std::uint32_t link_index) const {
+  if (twins_.contains(link_index)) return true;
+  const auto link = links_.find(link_index);
+  return link != links_.end() && is_vlan(link->second);
+}
+
+bool NextHopTable::is_vlan(const Link& link) const {
+  return link.vlan_id != 0 && link.is_up && link.mac && twins_.contains(link.lower_index);
+}
 
 bool NextHopTable::is_settled(std::uint32_t link_index, NetTime now) const {
   const auto found = links_.find(link_index);

@@ -67,6 +67,7 @@ class NextHopTable {
   [[nodiscard]] std::vector<IpAddress> local_addresses() const;
   [[nodiscard]] std::vector<OwnAddress> own_addresses() const;
   [[nodiscard]] std::vector<LocalMac> local_macs() const;
+  [[nodiscard]] std::vector<VlanLink> vlans() const;
   // Of an interface that has the address, "" when none has.
   [[nodiscard]] std::string interface_of(const IpAddress& address) const;
 
@@ -82,6 +83,8 @@ class NextHopTable {
     std::optional<MacAddress> mac;
     std::uint32_t lower_index = 0;
     bool is_macvlan = false;
+    bool is_up = false;
+    std::uint16_t vlan_id = 0;
     std::optional<NetTime> carrier_since;  // nullopt: since before we looked
   };
   struct Neighbour {
@@ -92,7 +95,9 @@ class NextHopTable {
   void apply_link(const LinkEvent& event, NetTime now);
   [[nodiscard]] Reasked apply_neighbour(const NeighbourEvent& event, NetTime now);
   [[nodiscard]] bool is_used(const NeighbourKey& key) const;
-  [[nodiscard]] bool is_twin(std::uint32_t link_index) const;
+  // A twin, or a VLAN interface on one.
+  [[nodiscard]] bool is_driven(std::uint32_t link_index) const;
+  [[nodiscard]] bool is_vlan(const Link& link) const;
   [[nodiscard]] bool is_settled(std::uint32_t link_index, NetTime now) const;
   [[nodiscard]] std::string name_of(std::uint32_t link_index) const;
   [[nodiscard]] std::uint16_t mtu_of(const RouteAnswer& route) const;

@@ -63,6 +63,7 @@ class NextHops::Impl : public std::enable_shared_from_this<Impl> {
     std::vector<IpAddress> local_addresses;
     std::vector<OwnAddress> own_addresses;
     std::vector<LocalMac> local_macs;
+    std::vector<VlanLink> vlans;
 
     friend bool operator==(const Answers&, const Answers&) = default;
   };
@@ -270,7 +271,8 @@ NextHops::Impl::Answers NextHops::Impl::current_answers() const {
                   .default_v6 = usable(default_v6_),
                   .local_addresses = table_.local_addresses(),
                   .own_addresses = table_.own_addresses(),
-                  .local_macs = table_.local_macs()};
+                  .local_macs = table_.local_macs(),
+                  .vlans = table_.vlans()};
   for (const IpAddress& address : watched_) {
     answers.next_hops.emplace(address, table_.next_hop(address));
   }
@@ -312,6 +314,7 @@ std::vector<LocalMac> NextHops::local_macs() const { return impl_->answers().loc
 std::string NextHops::interface_of(const IpAddress& address) const {
   return impl_->table().interface_of(address);
 }
+std::vector<VlanLink> NextHops::vlans() const { return impl_->answers().vlans; }
 LinkState NextHops::link_state(std::uint32_t link_index) { return impl_->link_state(link_index); }
 std::string NextHops::problem() const { return impl_->problem(); }
 

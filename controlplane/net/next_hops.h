@@ -26,9 +26,9 @@ namespace millrace::control {
 class NextHops final : public RouteWatch {
  public:
   // `on_change` is called on the io_context, never from within a call of this class, after anything
-  // that find(), default_next_hop(), local_addresses(), own_addresses() or local_macs() answer has
-  // changed; several changes at once are one call. Fails when the kernel refuses a netlink socket
-  // or the first look at its tables.
+  // that find(), default_next_hop(), local_addresses(), own_addresses(), local_macs() or vlans()
+  // answer has changed; several changes at once are one call. Fails when the kernel refuses a
+  // netlink socket or the first look at its tables.
   using OnChange = std::function<void()>;
   [[nodiscard]] static Result<std::unique_ptr<NextHops>> open(boost::asio::io_context& io,
                                                               OnChange on_change);
@@ -43,6 +43,7 @@ class NextHops final : public RouteWatch {
   [[nodiscard]] std::vector<IpAddress> local_addresses() const override;
   [[nodiscard]] std::vector<OwnAddress> own_addresses() const override;
   [[nodiscard]] std::vector<LocalMac> local_macs() const override;
+  [[nodiscard]] std::vector<VlanLink> vlans() const override;
   [[nodiscard]] std::string interface_of(const IpAddress& address) const override;
   [[nodiscard]] LinkState link_state(std::uint32_t link_index) override;
 

@@ -17,7 +17,8 @@
 namespace millrace::control {
 
 struct NextHopInfo {
-  std::uint32_t twin_index = 0;       // 0 when the route leaves by no twin
+  // Of the twin or VLAN interface that the route leaves by; 0: it leaves by none.
+  std::uint32_t twin_index = 0;
   std::array<std::uint8_t, 6> mac{};  // valid when resolved
   bool resolved = false;
   std::uint16_t mtu = 0;            // of the route if it has one, else of its link; 0: not known
@@ -33,6 +34,17 @@ struct LocalMac {
   std::array<std::uint8_t, 6> mac{};
 
   friend bool operator==(const LocalMac&, const LocalMac&) = default;
+};
+
+// A VLAN interface that is set up, on a twin (IEEE 802.1Q). Where a twin's number is asked for or
+// told elsewhere here, that of such an interface stands for it alike.
+struct VlanLink {
+  std::uint32_t link_index = 0;
+  std::uint32_t twin_index = 0;
+  std::uint16_t vlan_id = 0;
+  std::array<std::uint8_t, 6> mac{};
+
+  friend bool operator==(const VlanLink&, const VlanLink&) = default;
 };
 
 // An address of the node that hosts beyond the link may be told.
@@ -73,6 +85,9 @@ class RouteWatch {
 
   // MAC addresses for which a frame that comes in by a twin is the node's.
   [[nodiscard]] virtual std::vector<LocalMac> local_macs() const = 0;
+
+  // By the kernel's number of the interface.
+  [[nodiscard]] virtual std::vector<VlanLink> vlans() const = 0;
 
   // The interface that has this address as one of the node's own, "" when none has.
   [[nodiscard]] virtual std::string interface_of(const IpAddress& address) const = 0;

@@ -48,6 +48,7 @@ struct ImageContents {
   std::vector<mr_target> targets;
   std::vector<mr_addr> local_addrs;      // at most MR_LOCAL_ADDRS_MAX are used
   std::vector<mr_local_mac> local_macs;  // at most MR_LOCAL_MACS_MAX are used
+  std::vector<mr_vlan> vlans;            // by VLAN slot, at most MR_VLAN_COUNT_MAX
   mr_next_hop default_next_hop_v4{};
   mr_next_hop default_next_hop_v6{};
   mr_selection_key selection_key{};

@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cstring>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "dataplane/core/checksum64.h"
@@ -201,13 +202,17 @@ Result<std::uint64_t> ImageWriter::commit() {
 std::uint64_t ImageWriter::bytes_of_image(const ImageContents& contents) {
   // Twice as many entries as there are keys, and up to twice that as a power of two.
   constexpr std::uint64_t kTableBytesPerKey = 4 * sizeof(mr_table_entry);
-  std::uint64_t bytes = sizeof(mr_image) + contents.vips.size() * kTableBytesPerKey +
-                        contents.listeners.size() * (sizeof(mr_listener) + 2 * kTableBytesPerKey +
-                                                     2 * sizeof(mr_port_range)) +
-                        contents.targets.size() * (sizeof(mr_target) + kTableBytesPerKey) +
-                        contents.groups.size() * sizeof(mr_target_group) +
-                        contents.local_addrs.size() * sizeof(mr_addr) +
-                        contents.local_macs.size() * sizeof(mr_local_mac);
+  std::uint64_t bytes =
+      sizeof(mr_image) + contents.vips.size() * kTableBytesPerKey +
+      contents.listeners.size() *
+          (sizeof(mr_listener) + 2 * kTableBytesPerKey + 2 * sizeof(mr_port_range)) +
+      contents.targets.size() * (sizeof(mr_target) + kTableBytesPerKey) +
+      contents.groups.size() * sizeof(mr_target_group) +
+      contents.local_addrs.size() * sizeof(mr_addr) +
+      contents.local_macs.size() * sizeof(mr_local_mac) + contents.vlans.size() * sizeof(mr_vlan) +
+      core::vlan_slots_of(contents.vlans).size() +
+      // Each array begins at a cache line.
+      std::tuple_size_v<decltype(core::kImageArrays)> * MR_CACHE_LINE_BYTES;
   for (const GroupContents& group : contents.groups) {
     if (group.id == 0) continue;
     bytes += bytes_of(group.members).size() + MR_CACHE_LINE_BYTES;
@@ -263,6 +268,7 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
   local_addrs.resize(std::min<std::size_t>(local_addrs.size(), MR_LOCAL_ADDRS_MAX));
   std::vector<mr_local_mac> local_macs = contents.local_macs;
   local_macs.resize(std::min<std::size_t>(local_macs.size(), MR_LOCAL_MACS_MAX));
+  const std::vector<std::uint8_t> vlan_slots = core::vlan_slots_of(contents.vlans);
 
   core::ConfigView view;  // of what is to be, wherever it lies
   view.listener_table = are_tables_same ? published_.listener_table : tables_.listeners().table;
@@ -273,6 +279,8 @@ Result<std::uint64_t> ImageWriter::write_image(const ImageContents& contents, Dr
   view.reverse_table = are_tables_same ? published_.reverse_table : tables_.reverse();
   view.local_addrs = local_addrs;
   view.local_macs = local_macs;
+  view.vlans = contents.vlans;
+  view.vlan_slots = vlan_slots;
   const core::ConfigView& before = published_;
   mr_image image{};
   image.magic = MR_IMAGE_MAGIC;

@@ -26,8 +26,8 @@ struct ListenerTables {
 
 // (target address, port, protocol) -> target slot, for targets whose replies pass the node; one of
 // both protocols has two entries. `next` is the listener of the target's address family and of that
-// protocol that forwards to its group, when there is exactly one, no other group's listener leads to
-// that address and port, and the target's port tells which port of the listener was asked.
+// protocol that forwards to its group, when there is exactly one, no listener of another group
+// leads to that address and port, and the target's port tells which port of the listener was asked.
 [[nodiscard]] std::vector<mr_table_entry> reverse_table(const ImageContents& contents);
 
 // Both tables of one image after another. They are built again only when something changed that

@@ -200,6 +200,7 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
   }
   contents.local_addrs = around.local_addrs;
   contents.local_macs = around.local_macs;
+  contents.vlans = around.vlans;
   contents.default_next_hop_v4 = around.default_next_hop_v4;
   contents.default_next_hop_v6 = around.default_next_hop_v6;
   contents.encap_source_v4 = around.encap_source_v4;
@@ -212,12 +213,13 @@ ImageContents plan_image(const ControlState& state, const Surroundings& around) 
 
 // Names every field, so that code with a new field does not compile until that field is compared.
 bool are_equal(const ImageContents& a, const ImageContents& b) {
-  const auto& [vips, listeners, groups, targets, local_addrs, local_macs, next_hop_v4, next_hop_v6,
-               key, encap_v4, encap_v6, nic_addrs, id_floor] = a;
+  const auto& [vips, listeners, groups, targets, local_addrs, local_macs, vlans, next_hop_v4,
+               next_hop_v6, key, encap_v4, encap_v6, nic_addrs, id_floor] = a;
   (void)id_floor;  // nothing to engines: it shows with the next image
   return groups == b.groups && same_bytes(vips, b.vips) && same_bytes(listeners, b.listeners) &&
          same_bytes(targets, b.targets) && same_bytes(local_addrs, b.local_addrs) &&
-         same_bytes(local_macs, b.local_macs) && same_bytes(next_hop_v4, b.default_next_hop_v4) &&
+         same_bytes(local_macs, b.local_macs) && same_bytes(vlans, b.vlans) &&
+         same_bytes(next_hop_v4, b.default_next_hop_v4) &&
          same_bytes(next_hop_v6, b.default_next_hop_v6) && same_bytes(key, b.selection_key) &&
          same_bytes(encap_v4, b.encap_source_v4) && same_bytes(encap_v6, b.encap_source_v6) &&
          same_bytes(nic_addrs, b.nic_addrs);

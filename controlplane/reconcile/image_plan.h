@@ -25,6 +25,7 @@ struct Surroundings {
   mr_next_hop default_next_hop_v6{};
   std::vector<mr_addr> local_addrs;
   std::vector<mr_local_mac> local_macs;
+  std::vector<mr_vlan> vlans;
   mr_encap_source encap_source_v4{};  // :: for none
   mr_encap_source encap_source_v6{};
   NicAddrs nic_addrs{};

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "controlplane/net/route_watch.h"
 #include "controlplane/reconcile/control_state.h"
@@ -43,13 +45,21 @@ class SurroundingsReader {
  private:
   [[nodiscard]] core::ConfigView stand_in(const core::ConfigView& in_force,
                                           std::uint64_t now_ns) const;
+  [[nodiscard]] FindWay find_way(std::vector<mr_vlan> vlans, const core::ConfigView& before) const;
+  // The VLANs that there are now, in the slots that they have in the image in force.
+  [[nodiscard]] std::vector<mr_vlan> vlans_now(const core::ConfigView& in_force) const;
+  [[nodiscard]] std::vector<VlanLink> vlans_on_nics() const;
+  // Index of a nic by its twin, or of a VLAN by its interface; nothing where it is neither.
+  [[nodiscard]] std::optional<std::uint8_t> nic_of(std::uint32_t link_index,
+                                                   std::span<const mr_vlan> vlans) const;
   void read_default_next_hops(const mr_image* before, Surroundings& around) const;
   void read_own_addresses(const core::ConfigView& before, Surroundings& around) const;
   void read_nic_addresses(const ControlState& state, const mr_image* before,
                           Surroundings& around) const;
   [[nodiscard]] mr_encap_source encap_source(AddressFamily family, const ControlState& state,
                                              const mr_image* before) const;
-  [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop) const;
+  [[nodiscard]] std::optional<mr_next_hop> resolved(const std::optional<NextHopInfo>& hop,
+                                                    std::span<const mr_vlan> vlans) const;
 
   const RouteWatch& routes_;
   const PathMtus& path_mtus_;

@@ -9,6 +9,12 @@ bool has_way(const TargetRecord& target, const ImageContents& given) {
   return (given.targets[target.slot].next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
 }
 
+// A VLAN's link is its nic's.
+std::uint8_t nic_behind(const TargetRecord& target, const ImageContents& given) {
+  const std::uint8_t nic = given.targets[target.slot].next_hop.nic;
+  return nic < MR_NIC_COUNT_MAX ? nic : given.vlans.at(nic - MR_NIC_COUNT_MAX).nic;
+}
+
 void note_nic(TargetRecord& target, std::uint8_t nic) {
   if (target.nic == nic) return;
   target.former_nic = target.nic;
@@ -25,7 +31,7 @@ NicMask note_nics(ControlState& state, const ImageContents& given) {
   NicMask nics = 0;
   for (auto& [name, group] : state.groups) {
     for (auto& [key, target] : group.targets) {
-      if (has_way(target, given)) note_nic(target, given.targets[target.slot].next_hop.nic);
+      if (has_way(target, given)) note_nic(target, nic_behind(target, given));
       if (target.nic) nics |= NicMask{1} << *target.nic;
     }
   }

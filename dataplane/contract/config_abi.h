@@ -15,6 +15,8 @@
 //     -> reverse_table[]        open addressing, (target address, port, protocol) -> target slot
 //     -> local_addrs[]          the node's own addresses: replies to them are the kernel's
 //     -> local_macs[]           the node's own MAC addresses beside those of its nics
+//     -> vlans[]                the VLAN interfaces on nics, by what is a nic's index elsewhere
+//     -> vlan_slots[]           by nic and VLAN number, the slot in vlans[]
 //
 // Blocks that did not change are shared with earlier images (same offset, same digest). The memory
 // of generation g is reused only when every worker of every engine acknowledged a newer one
@@ -44,6 +46,11 @@
 #define MR_NIC_COUNT_MAX 8u
 #define MR_PORT_RANGES_MAX 131072u
 #define MR_PORT_RANGES_OF_VIP_MAX 64u  // of one VIP and protocol
+#define MR_VLAN_COUNT_MAX 240u
+
+// A nic's index names a nic below MR_NIC_COUNT_MAX. From there on it names a VLAN of a nic: the
+// entry `index - MR_NIC_COUNT_MAX` of the image's vlans[].
+#define MR_NIC_INDEX_MAX (MR_NIC_COUNT_MAX + MR_VLAN_COUNT_MAX - 1)
 
 struct mr_root {
   uint64_t generation;
@@ -82,7 +89,7 @@ enum mr_next_hop_flag {
 // Where frames for an address leave: engine nic and MAC address of the neighbour.
 struct mr_next_hop {
   uint8_t mac[6];
-  uint8_t nic;    // index of the engine's nic table (stats_abi.h)
+  uint8_t nic;    // index of the engine's nic table (stats_abi.h), or of a VLAN (above)
   uint8_t flags;  // enum mr_next_hop_flag
 };
 MR_ABI_ASSERT(sizeof(struct mr_next_hop) == 8, "fits in the target's line");
@@ -250,7 +257,7 @@ static inline uint32_t mr_table_hash(const struct mr_addr* addr, uint16_t port_b
 // (VRRP). Frames for it are handled like those for the nic's own; what is sent has the nic's own.
 struct mr_local_mac {
   uint8_t mac[6];
-  uint8_t nic;  // index of the engine's nic table (stats_abi.h)
+  uint8_t nic;  // as in mr_next_hop
   uint8_t reserved;
 };
 MR_ABI_ASSERT(sizeof(struct mr_local_mac) == 8, "compared as one word");
@@ -262,6 +269,27 @@ struct mr_nic_addrs {
   struct mr_addr v6;
 };
 MR_ABI_ASSERT(sizeof(struct mr_nic_addrs) == 32, "two to a line");
+
+enum mr_vlan_flag {
+  MR_VLAN_PRESENT = 1 << 0,  // the interface is there; without it nothing enters or leaves by it
+};
+
+// A VLAN interface of the kernel's on a nic or on its twin (IEEE 802.1Q). A slot stays the VLAN's
+// when its interface goes, because flows name it by their last hop.
+struct mr_vlan {
+  uint8_t mac[6];       // of the interface: what is sent has it, and frames for it are the node's
+  uint8_t nic;          // index of the engine's nic table: the nic that it is on
+  uint8_t flags;        // enum mr_vlan_flag
+  uint32_t tag;         // as it lies in a frame: 0x8100, then the VLAN's number with priority 0
+  uint32_t link_index;  // of the interface, by the kernel's numbers
+  struct mr_nic_addrs addrs;
+  uint8_t reserved[16];
+};
+MR_ABI_ASSERT(sizeof(struct mr_vlan) == 64, "one line, so that a program reads it in one piece");
+
+// vlan_slots[nic * MR_VLAN_ID_COUNT + number of the VLAN]. Rows end with the last nic that has one.
+#define MR_VLAN_ID_COUNT 4096u
+#define MR_VLAN_NONE 0xffu
 
 // Where encapsulated packets come from, by family. If it is a network, each flow has an address of
 // it: the bits of `spread_be` are those of a number of the flow (mr_flow_entropy()).
@@ -283,6 +311,8 @@ struct mr_image {
   uint64_t local_addrs_offset;     // struct mr_addr[local_addr_count]
   uint64_t local_macs_offset;      // struct mr_local_mac[local_mac_count]
   uint64_t port_ranges_offset;     // struct mr_port_range[port_range_count]
+  uint64_t vlans_offset;           // struct mr_vlan[vlan_count]
+  uint64_t vlan_slots_offset;      // uint8_t[vlan_slot_count]
   uint32_t listener_table_mask;    // a power of two less one
   uint32_t listener_slots;
   uint32_t group_slots;
@@ -292,6 +322,8 @@ struct mr_image {
   uint32_t local_mac_count;
   uint32_t port_range_count;
   uint32_t any_port_targets;  // nat targets of any port; 0: the reverse table has no port 0
+  uint32_t vlan_count;
+  uint32_t vlan_slot_count;
   uint32_t reserved;
   struct mr_next_hop default_next_hop_v4;  // for replies whose client's last hop is not known
   struct mr_next_hop default_next_hop_v6;
@@ -302,7 +334,7 @@ struct mr_image {
   struct mr_encap_source encap_source_v6;
   struct mr_nic_addrs nic_addrs[MR_NIC_COUNT_MAX];
 };
-MR_ABI_ASSERT(sizeof(struct mr_image) == 464, "image root has no holes");
+MR_ABI_ASSERT(sizeof(struct mr_image) == 488, "image root has no holes");
 
 #ifdef __cplusplus
 #pragma GCC diagnostic pop

@@ -55,6 +55,10 @@ struct mr_xdp_root {
   uint32_t local_mac_count;
   uint32_t port_ranges_line;
   uint32_t port_range_count;
+  uint32_t vlans_line;
+  uint32_t vlan_count;
+  uint32_t vlan_slots_line;
+  uint32_t vlan_slot_count;
   struct mr_next_hop default_next_hop_v4;
   struct mr_next_hop default_next_hop_v6;
   struct mr_selection_key selection_key;
@@ -66,7 +70,7 @@ struct mr_xdp_root {
   uint32_t any_port_targets;
   uint8_t reserved[8];
 };
-MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 424, "no holes");
+MR_ABI_ASSERT(sizeof(struct mr_xdp_root) == 440, "no holes");
 
 struct mr_xdp_nic {
   uint32_t ifindex;  // 0: not in use
@@ -183,7 +187,12 @@ struct mr_xdp_cpu {
   uint8_t test_nic;
   uint8_t test_reason;
   uint8_t reserved0[2];
-  uint8_t reserved[28];
+  // The program's own, of a packet that came in a VLAN: its tag as it came, the VLAN's MAC address,
+  // and the nic.
+  uint32_t vlan_tag;
+  uint8_t vlan_mac[6];
+  uint8_t vlan_nic;
+  uint8_t reserved[17];
   // The program's own, of the packet under way.
   uint64_t scratch[16];
 };

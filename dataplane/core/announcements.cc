@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -23,7 +24,18 @@ std::set<Ipv6Group> solicited_node_groups(const ConfigView& view) {
   return groups;
 }
 
+std::vector<mr_vlan> present_vlans(const ConfigView& view) {
+  std::vector<mr_vlan> vlans;
+  std::ranges::copy_if(view.vlans, std::back_inserter(vlans),
+                       [](const mr_vlan& vlan) { return (vlan.flags & MR_VLAN_PRESENT) != 0; });
+  return vlans;
+}
+
 void Announcements::adopt(const ConfigView& view, std::uint64_t now_ns) {
+  std::vector<mr_vlan> vlans = present_vlans(view);
+  const bool has_new_vlan =
+      std::ranges::any_of(vlans, [&](const mr_vlan& vlan) { return !is_known(vlan); });
+  vlans_ = std::move(vlans);
   std::set<Vip> vips;
   std::vector<mr_addr> added;
   for (const mr_table_entry& entry : view.listener_table) {
@@ -37,6 +49,14 @@ void Announcements::adopt(const ConfigView& view, std::uint64_t now_ns) {
   for (const mr_addr& vip : added) {
     due_.push_front({.at_ns = now_ns, .vip = vip, .rounds_left = kAnnounceRounds});
   }
+  if (has_new_vlan) repeat(now_ns);
+}
+
+bool Announcements::is_known(const mr_vlan& vlan) const {
+  return std::ranges::any_of(vlans_, [&](const mr_vlan& known) {
+    return known.nic == vlan.nic && known.tag == vlan.tag &&
+           std::ranges::equal(known.mac, vlan.mac);
+  });
 }
 
 void Announcements::repeat(std::uint64_t now_ns) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <set>
+#include <vector>
 
 #include "dataplane/core/config_view.h"
 #include "dataplane/core/nanoseconds.h"
@@ -26,14 +27,20 @@ using Ipv6Group = std::array<std::uint8_t, 16>;
 // The groups of all IPv6 VIPs of `view`; several VIPs may share one.
 [[nodiscard]] std::set<Ipv6Group> solicited_node_groups(const ConfigView& view);
 
+// The VLANs that are there.
+[[nodiscard]] std::vector<mr_vlan> present_vlans(const ConfigView& view);
+
 class Announcements {
  public:
   // Schedules the VIPs of `view` that the config before did not have, and forgets those that are
-  // gone.
+  // gone. All of them are scheduled where a VLAN is new, or has another MAC address.
   void adopt(const ConfigView& view, std::uint64_t now_ns);
 
   // Schedules all VIPs once more: the nics' MAC address, or what is behind them, has changed.
   void repeat(std::uint64_t now_ns);
+
+  // Those of the config that are there: each VIP is announced in each of them, too.
+  [[nodiscard]] const std::vector<mr_vlan>& vlans() const { return vlans_; }
 
   // The VIP that is due by `now_ns`, or null. Valid until the next call of any other function.
   [[nodiscard]] const mr_addr* due(std::uint64_t now_ns) const;
@@ -49,6 +56,9 @@ class Announcements {
     std::uint32_t rounds_left;
   };
 
+  [[nodiscard]] bool is_known(const mr_vlan& vlan) const;
+
+  std::vector<mr_vlan> vlans_;
   std::set<Vip> vips_;   // of the config adopted last
   std::deque<Due> due_;  // by time: all wait equally long, so new ones go to the end
 };

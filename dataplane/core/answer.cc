@@ -6,6 +6,7 @@
 
 #include "dataplane/core/checksum.h"
 #include "dataplane/core/rewrite.h"
+#include "dataplane/core/vlan_tag.h"
 #include "dataplane/core/wire.h"
 #include "dataplane/rules/forwarding_rule.h"
 #include "dataplane/rules/reset_rule.h"
@@ -305,6 +306,19 @@ std::uint32_t build_announcement(const mr_addr& vip, const MacAddr& mac,
   std::memcpy(body + MR_IPV6_BYTES + MR_NEIGHBOUR_TARGET, vip.bytes, 16);
   write_advertisement(frame.data(), MR_ADVERTISEMENT_BYTES, MR_NEIGHBOUR_OVERRIDE, mac);
   return kAnnouncementBytesMax;
+}
+
+std::uint32_t build_announcement(const mr_addr& vip, const mr_vlan& vlan,
+                                 std::span<std::uint8_t> frame) noexcept {
+  MacAddr mac;
+  std::memcpy(mac.bytes.data(), vlan.mac, sizeof(vlan.mac));
+  Packet packet{.data = frame.data() + MR_VLAN_BYTES,
+                .length = build_announcement(vip, mac, frame.subspan(MR_VLAN_BYTES)),
+                .headroom = MR_VLAN_BYTES,
+                .nic = vlan.nic,
+                .reserved = 0};
+  put_on(packet, vlan.tag);
+  return packet.length;
 }
 
 }  // namespace millrace::core

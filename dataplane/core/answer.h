@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "dataplane/contract/config_abi.h"
 #include "dataplane/contract/flow_abi.h"
 #include "dataplane/core/packet.h"
 #include "dataplane/core/parse.h"
@@ -89,6 +90,9 @@ inline constexpr std::uint32_t kAnnouncementBytesMax = 86;
 // advertisement to all nodes with the override flag (RFC 4861 section 7.2.6) for an IPv6 one, and
 // returns its length. `frame` has kAnnouncementBytesMax bytes.
 std::uint32_t build_announcement(const mr_addr& vip, const MacAddr& mac,
+                                 std::span<std::uint8_t> frame) noexcept;
+// Likewise, in a VLAN. `frame` has MR_VLAN_BYTES more.
+std::uint32_t build_announcement(const mr_addr& vip, const mr_vlan& vlan,
                                  std::span<std::uint8_t> frame) noexcept;
 
 }  // namespace millrace::core

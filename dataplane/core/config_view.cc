@@ -54,6 +54,7 @@ class Checker {
   [[nodiscard]] Status check_lookup_table(std::uint32_t slot, const mr_target_group& group) const;
   [[nodiscard]] Status check_targets() const;
   [[nodiscard]] Status check_ranges(const mr_table_entry& entry) const;
+  [[nodiscard]] Status check_vlans() const;
   [[nodiscard]] Status check_table(const char* name, std::span<const mr_table_entry> table,
                                    std::uint64_t slot_limit) const;
 
@@ -278,12 +279,32 @@ Status Checker::check_targets() const {
   return ok();
 }
 
+Status Checker::check_vlans() const {
+  for (std::uint32_t slot = 0; slot < view_.vlans.size(); ++slot) {
+    const mr_vlan& vlan = view_.vlans[slot];
+    if (vlan.nic >= MR_NIC_COUNT_MAX) {
+      return wrong("vlan slot " + std::to_string(slot) + ": nic", vlan.nic, ">=", MR_NIC_COUNT_MAX);
+    }
+  }
+  if (view_.vlan_slots.size() % MR_VLAN_ID_COUNT != 0) {
+    return wrong("vlan_slot_count", view_.vlan_slots.size(), "is not a multiple of",
+                 MR_VLAN_ID_COUNT);
+  }
+  for (const std::uint8_t slot : view_.vlan_slots) {
+    if (slot != MR_VLAN_NONE && slot >= view_.vlans.size()) {
+      return wrong("vlan_slots name slot", slot, ">=", view_.vlans.size());
+    }
+  }
+  return ok();
+}
+
 Result<ConfigView> Checker::run() {
   if (Status status = find_image(); !status) return status.error();
   if (Status status = place_arrays(); !status) return status.error();
   if (Status status = check_checksum(); !status) return status.error();
   if (Status status = check_listeners(); !status) return status.error();
   if (Status status = check_targets(); !status) return status.error();
+  if (Status status = check_vlans(); !status) return status.error();
   for (std::uint32_t slot = 0; slot < view_.groups.size(); ++slot) {
     if (Status status = check_group(slot); !status) return status.error();
   }
@@ -297,6 +318,18 @@ Result<ConfigView> Checker::run() {
 }
 
 }  // namespace
+
+std::vector<std::uint8_t> vlan_slots_of(std::span<const mr_vlan> vlans) {
+  std::vector<std::uint8_t> slots;
+  for (std::size_t slot = 0; slot < vlans.size(); ++slot) {
+    const mr_vlan& vlan = vlans[slot];
+    if ((vlan.flags & MR_VLAN_PRESENT) == 0) continue;
+    const std::size_t row = std::size_t{vlan.nic} * MR_VLAN_ID_COUNT;
+    slots.resize(std::max(slots.size(), row + MR_VLAN_ID_COUNT), MR_VLAN_NONE);
+    slots[row + (from_be32(vlan.tag) & MR_VLAN_ID_MASK)] = static_cast<std::uint8_t>(slot);
+  }
+  return slots;
+}
 
 std::uint64_t image_checksum(const ConfigView& view) {
   mr_image bare = *view.image;

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "dataplane/contract/config_abi.h"
 #include "dataplane/core/result.h"
@@ -42,6 +43,8 @@ struct ConfigView {
   std::span<const mr_addr> local_addrs;
   std::span<const mr_local_mac> local_macs;
   std::span<const mr_port_range> port_ranges;
+  std::span<const mr_vlan> vlans;
+  std::span<const std::uint8_t> vlan_slots;  // by nic and VLAN number
 
   [[nodiscard]] std::span<const std::uint32_t> members(const mr_target_group& group) const {
     return {reinterpret_cast<const std::uint32_t*>(segment + group.members_offset),
@@ -64,6 +67,9 @@ struct ConfigView {
 // array in the order of mr_image. A publisher fills the spans of a view over what it wrote and
 // calls this.
 [[nodiscard]] std::uint64_t image_checksum(const ConfigView& view);
+
+// What an image with these VLANs says in vlan_slots[]: of those that are there.
+[[nodiscard]] std::vector<std::uint8_t> vlan_slots_of(std::span<const mr_vlan> vlans);
 
 // A listener as flows name it: slot, asked port and id.
 [[nodiscard]] inline std::uint64_t word_of(const mr_listener& listener) noexcept {

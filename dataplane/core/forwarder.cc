@@ -13,6 +13,7 @@
 #include "dataplane/core/glance.h"
 #include "dataplane/core/quote.h"
 #include "dataplane/core/rewrite.h"
+#include "dataplane/core/vlan_tag.h"
 #include "dataplane/rules/step_rule.h"
 
 namespace millrace::core {
@@ -23,39 +24,6 @@ namespace {
 bool lacks_checksum(const Packet& packet, const Parsed& parsed) {
   return parsed.protocol == MR_PROTOCOL_UDP &&
          load<std::uint16_t>(packet.data + parsed.l4_offset() + MR_UDP_CHECKSUM) == 0;
-}
-
-// Takes off a tag that names a priority but no VLAN (IEEE 802.1Q, VID 0), since the packet belongs
-// to the untagged interface. Frames with other tags are the kernel's, and so are tagged frames that
-// carry neither IP nor ARP.
-void strip_priority_tag(Packet& packet) {
-  if (packet.length < MR_ETH_BYTES + MR_VLAN_BYTES) return;
-  const std::uint8_t* tag = packet.data + MR_ETH_TYPE;
-  if (load<std::uint16_t>(tag) != be(EtherType::vlan)) return;
-  const auto control = load<std::uint16_t>(tag + MR_VLAN_CONTROL);
-  if ((control & to_be16(MR_VLAN_ID_MASK)) != 0) return;
-  const auto type = load<std::uint16_t>(tag + MR_VLAN_BYTES);
-  if (type != be(EtherType::ipv4) && type != be(EtherType::ipv6) && type != be(EtherType::arp)) {
-    return;
-  }
-  std::memmove(packet.data + MR_VLAN_BYTES, packet.data, MR_ETH_TYPE);
-  packet.data += MR_VLAN_BYTES;
-  packet.length -= MR_VLAN_BYTES;
-  packet.headroom = static_cast<std::uint16_t>(packet.headroom + MR_VLAN_BYTES);
-}
-
-// The destination in the IP header of a frame, whether or not that header is valid; :: if there is
-// none.
-AddrWords ip_destination(const Packet& packet) {
-  const auto type = load<std::uint16_t>(packet.data + MR_ETH_TYPE);
-  const std::uint8_t* ip = packet.data + MR_ETH_BYTES;
-  const std::uint32_t bytes = packet.length - MR_ETH_BYTES;
-  if (type == be(EtherType::ipv4) && bytes >= MR_IPV4_BYTES) {
-    return v4_words_at(ip + MR_IPV4_DESTINATION);
-  }
-  if (type == be(EtherType::ipv6) && bytes >= MR_IPV6_BYTES)
-    return words_at(ip + MR_IPV6_DESTINATION);
-  return {0, 0};
 }
 
 // mr_target.forwarding and variant in one word, for targets of the family of `Frame` that have a
@@ -196,30 +164,8 @@ bool Forwarder::classify(Packet& packet, Work& work, ClientKey& key,
   return true;
 }
 
-// Whether a packet that glance() did not accept is to be balanced nevertheless.
-bool Forwarder::examine(Packet& packet, Parsed& parsed, const Ownership& ownership) noexcept {
-  strip_priority_tag(packet);
-  if (packet.length < MR_ETH_BYTES || is_ours(packet) || is_local_mac(packet)) {
-    parse(packet, parsed);
-    if (parsed.shape == Shape::fragment) return resolve_fragment(packet, parsed, ownership);
-    return parsed.shape == Shape::transport;
-  }
-  const bool is_multicast = (packet.data[0] & 1) != 0;
-  if (!is_multicast) {
-    parsed.shape = Shape::foreign;
-    parsed.destination = ip_destination(packet);
-    return false;
-  }
-  parse(packet, parsed);
-  // RFC 1812 section 5.3.4: never forward these.
-  if (parsed.shape == Shape::transport || parsed.shape == Shape::fragment) {
-    detail::refuse(parsed, Shape::suspicious, MR_DROP_OTHER_MAC);
-  }
-  return false;
-}
-
 const mr_listener* Forwarder::find_listener(const Parsed& parsed) noexcept {
-  if (is_of_hint(parsed)) [[likely]]
+  if (listener_hint_.is_of(parsed)) [[likely]]
     return listener_hint_.listener;
   const mr_table_entry* entry = find_entry(config_.listener_table, parsed.destination,
                                            parsed.destination_port_be(), parsed.protocol);
@@ -372,7 +318,15 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
   // The difference is below the number of nics only when the flags say "resolved" and nothing else.
   const auto nic = static_cast<std::uint32_t>(hop >> 48) - (MR_NEXT_HOP_RESOLVED << 8);
   if (nic >= nic_count_) [[unlikely]]
-    return refuse_next_hop(flow, hop);
+    return send_to_target_in_vlan<Frame>(packet, parsed, flow, target);
+  return send_to_target_by<Frame>(packet, parsed, flow, target, {.word = hop, .nic = nic});
+}
+
+template <typename Frame>
+Verdict Forwarder::send_to_target_by(Packet& packet, const Parsed& parsed,
+                                     const mr_flow_record& flow, const mr_target& target,
+                                     NicHop by) noexcept {
+  const auto [hop, nic] = by;
   std::uint8_t* const frame = packet.data;
   // Both in one word: the variant costs no comparison of its own.
   const auto how = load<std::uint16_t>(&target.forwarding);
@@ -397,6 +351,20 @@ Verdict Forwarder::send_to_target(Packet& packet, const Parsed& parsed, const mr
   }
   write_link_header(frame, hop, nic_mac_words_[nic], Frame::kType);
   return forward(packet, nic);
+}
+
+// A target whose next hop is in a VLAN, or is none.
+template <typename Frame>
+Verdict Forwarder::send_to_target_in_vlan(Packet& packet, const Parsed& parsed,
+                                          const mr_flow_record& flow,
+                                          const mr_target& target) noexcept {
+  const auto hop = load<std::uint64_t>(target.next_hop.mac);
+  const bool is_resolved = hop >> 56 == MR_NEXT_HOP_RESOLVED;
+  const mr_vlan* vlan = is_resolved ? vlan_at(target.next_hop.nic) : nullptr;
+  if (vlan == nullptr) return refuse_next_hop(flow, hop);
+  return tag_if_forwarded(
+      packet, send_to_target_by<Frame>(packet, parsed, flow, target, hop_on_nic(hop, *vlan)),
+      *vlan);
 }
 
 // A next hop, as loaded from the target, that is not resolved or not on a nic of ours.
@@ -430,7 +398,16 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_
     return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
   const std::uint32_t nic = hop >> 48 & 0xff;
   if (nic >= nic_count_) [[unlikely]]
-    return drop(MR_DROP_NO_NIC);
+    return send_to_client_in_vlan<Frame>(packet, parsed, flow, listener, vip_port_be, hop);
+  return send_to_client_by<Frame>(packet, parsed, flow, listener, vip_port_be,
+                                  {.word = hop, .nic = nic});
+}
+
+template <typename Frame>
+Verdict Forwarder::send_to_client_by(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
+                                     const mr_listener& listener, std::uint16_t vip_port_be,
+                                     NicHop by) noexcept {
+  const auto [hop, nic] = by;
   std::uint8_t* const frame = packet.data;
   if (frame[Frame::kHops] < 2) [[unlikely]]
     return answer_expired(packet, parsed);
@@ -442,6 +419,18 @@ Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_
   }
   write_link_header(frame, hop, nic_mac_words_[nic], Frame::kType);
   return forward(packet, nic);
+}
+
+template <typename Frame>
+Verdict Forwarder::send_to_client_in_vlan(Packet& packet, const Parsed& parsed,
+                                          mr_flow_record& flow, const mr_listener& listener,
+                                          std::uint16_t vip_port_be, std::uint64_t hop) noexcept {
+  const mr_vlan* vlan = vlan_at(hop >> 48 & 0xff);
+  if (vlan == nullptr) return drop(MR_DROP_NO_NIC);
+  return tag_if_forwarded(
+      packet,
+      send_to_client_by<Frame>(packet, parsed, flow, listener, vip_port_be, hop_on_nic(hop, *vlan)),
+      *vlan);
 }
 
 Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,

@@ -5,8 +5,7 @@
 // process_burst() takes a burst through its passes: parse, find the listener and hash; look at the
 // bucket and prefetch the record; then, in order of arrival, match, decide and rewrite. It sets one
 // verdict per packet and counts each packet in exactly one place. Pure: time comes in as an
-// argument, memory was given at construction, nothing is allocated, locked, logged or asked of the
-// kernel. Same input, same output.
+// argument, memory at construction; nothing is allocated, locked, logged or asked of the kernel.
 //
 //   forwarder.cc        the passes, known flows that go on
 //   forwarder_flows.cc  new flows, room for them, expiry, the sweep
@@ -16,8 +15,8 @@
 //   forwarder_setup.cc  what it has from the start; a new config
 //   forwarder_error.cc  ICMP errors about packets of flows
 //   forwarder_fragment.cc  fragments of UDP datagrams
-//   forwarder_local.cc  what is not TCP or UDP of a flow, and the node's own answers: ARP, ND,
-//                       echo, RST, "too big", "port unreachable", drops, punts
+//   forwarder_link.cc   the link header: whose frame it is, VLANs
+//   forwarder_local.cc  what is of no flow; the node's own answers; drops, punts
 #pragma once
 
 #include <array>
@@ -30,6 +29,7 @@
 #include "dataplane/core/config_view.h"
 #include "dataplane/core/flow_class.h"
 #include "dataplane/core/flow_table.h"
+#include "dataplane/core/forwarder_parts.h"
 #include "dataplane/core/fragment_store.h"
 #include "dataplane/core/no_room.h"
 #include "dataplane/core/packet.h"
@@ -41,16 +41,9 @@
 
 namespace millrace::core {
 
-// Where one worker counts. The forwarder adds to the arrays with relaxed stores as it goes, and to
-// `worker` once per burst. Sizes are the segment's slot counts; slots beyond them are not counted.
-struct WorkerCounters {
-  mr_worker_stats* worker = nullptr;
-  std::span<mr_listener_stats> listeners;
-  std::span<mr_target_stats> targets;
-};
-
 struct RenamedEnd;  // quote.h
 struct NewEnd;      // rewrite.h
+struct NicHop;      // vlan_tag.h
 
 class Forwarder {
  public:
@@ -102,44 +95,6 @@ class Forwarder {
   [[nodiscard]] const FlowTable& flows() const noexcept { return flows_; }
 
  private:
-  // One packet on its way through the passes.
-  struct alignas(128) Work {
-    Parsed parsed;
-    std::uint64_t hash;           // of the client's half
-    const mr_listener* listener;  // of the packet's destination; null: perhaps a reply
-    mr_flow_record* candidate;    // FlowTable::first_candidate(), or no_flow()
-    // FlowTable::head_of() the packet's flow, if the packet leaves a settled flow as it is. If the
-    // packet opens, closes or resets, a value that no record has.
-    std::uint32_t settled_head;
-    Packet* packet;
-    std::uint64_t selection_hash;  // with no_flow(): of the flow to start, or kNotForeseen
-  };
-  // A hash may have this value, too. It is then computed twice.
-  static constexpr std::uint64_t kNotForeseen = 0;
-  struct BurstCounts {
-    // Packets from bit kForwardedShift up, bytes below: one word to change per packet.
-    std::uint64_t forwarded = 0;
-    std::uint32_t replied = 0;
-    std::uint32_t punted = 0;
-    std::uint32_t hits = 0;
-  };
-  static constexpr std::uint32_t kForwardedShift = 48;
-  static constexpr std::uint64_t kNoHop = 0;      // a neighbour has a MAC address
-  static constexpr std::uint8_t kNoOwner = 0xff;  // no worker: MR_WORKER_COUNT_MAX
-  // The listener found last, because most packets of a burst have the same. Port and protocol 0
-  // match no packet.
-  struct ListenerHint {
-    AddrWords addr{};
-    std::uint32_t port_protocol = 0;
-    const mr_listener* listener = nullptr;
-  };
-  // How many of a thing may still be done in this millisecond.
-  struct Budget {
-    std::uint32_t per_ms;
-    std::uint32_t left;
-    [[nodiscard]] bool take() noexcept { return left != 0 && left-- != 0; }
-  };
-
   // forwarder.cc
   [[nodiscard]] bool is_ours(const Packet& packet) const noexcept {  // >= MR_ETH_BYTES long
     // A frame's first 8 bytes hold the destination; the nic's MAC address lies in the low 6.
@@ -165,19 +120,13 @@ class Forwarder {
     return is_of_no_flow ? ownership.worker : owner;
   }
   // Likewise for a packet that classify() refused.
-  [[nodiscard, gnu::noinline]] std::uint32_t handler_of_other(const Packet& packet,
-                                                              const Parsed& parsed,
+  [[nodiscard, gnu::noinline]] std::uint32_t handler_of_other(Packet& packet, const Parsed& parsed,
                                                               const Ownership& ownership) noexcept;
-  [[nodiscard, gnu::noinline]] bool examine(Packet& packet, Parsed& parsed,
-                                            const Ownership& ownership) noexcept;
+  [[nodiscard]] std::uint32_t owner_of_other(const Packet& packet, const Parsed& parsed,
+                                             const Ownership& ownership) noexcept;
   // The listener of the packet's destination, or null. If it has several ports, this is a copy with
   // the one that the packet asks for, which holds as long as the burst.
   [[nodiscard]] const mr_listener* find_listener(const Parsed& parsed) noexcept;
-  [[nodiscard]] bool is_of_hint(const Parsed& parsed) const noexcept {
-    const ListenerHint& hint = listener_hint_;
-    return ((parsed.destination.low ^ hint.addr.low) | (parsed.destination.high ^ hint.addr.high) |
-            (parsed.destination_port_protocol ^ hint.port_protocol)) == 0;
-  }
   [[nodiscard]] Verdict forward_to_target(Packet& packet, Work& work) noexcept;
   [[nodiscard]] Verdict forward_to_client(Packet& packet, Work& work) noexcept;
   // The packet's flow by the client's half, or MR_RECORD_NONE.
@@ -193,6 +142,14 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_target(Packet& packet, const Parsed& parsed,
                                        const mr_flow_record& flow,
                                        const mr_target& target) noexcept;
+  template <typename Frame>
+  [[nodiscard]] Verdict send_to_target_by(Packet& packet, const Parsed& parsed,
+                                          const mr_flow_record& flow, const mr_target& target,
+                                          NicHop by) noexcept;
+  template <typename Frame>
+  [[nodiscard, gnu::noinline]] Verdict send_to_target_in_vlan(Packet& packet, const Parsed& parsed,
+                                                              const mr_flow_record& flow,
+                                                              const mr_target& target) noexcept;
   template <typename Inner, typename Outer, mr_forwarding kForwarding>
   [[nodiscard]] Verdict encapsulate_to_target(Packet& packet, const Parsed& parsed,
                                               const mr_target& target, std::uint64_t hop) noexcept;
@@ -235,6 +192,16 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                        const mr_listener& listener,
                                        std::uint16_t vip_port_be) noexcept;
+  template <typename Frame>
+  [[nodiscard]] Verdict send_to_client_by(Packet& packet, const Parsed& parsed,
+                                          mr_flow_record& flow, const mr_listener& listener,
+                                          std::uint16_t vip_port_be, NicHop by) noexcept;
+  template <typename Frame>
+  [[nodiscard, gnu::noinline]] Verdict send_to_client_in_vlan(Packet& packet, const Parsed& parsed,
+                                                              mr_flow_record& flow,
+                                                              const mr_listener& listener,
+                                                              std::uint16_t vip_port_be,
+                                                              std::uint64_t hop) noexcept;
   [[nodiscard]] static ClientKey source_key(const Parsed& parsed) noexcept {
     return {parsed.source, parsed.source_port_protocol};
   }
@@ -394,19 +361,54 @@ class Forwarder {
                                  const DatagramKey& key) noexcept;
   [[nodiscard]] bool is_worth_knowing(const Parsed& first) noexcept;
   [[nodiscard]] std::uint32_t owner_of_flow(const Parsed& parsed, const Ownership& own) noexcept;
-  [[nodiscard]] Verdict leave_fragment(const Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict leave_fragment(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard, gnu::noinline]] Verdict send_fragment_to_target(Packet& packet, const Parsed& parsed,
                                                                const mr_flow_record& flow,
                                                                const mr_target& target) noexcept;
+  [[nodiscard, gnu::noinline]] Verdict translate_to_target_by(Packet& packet, const Parsed& parsed,
+                                                              const mr_flow_record& flow,
+                                                              const mr_target& target,
+                                                              NicHop by) noexcept;
+  [[nodiscard]] Verdict translate_to_client_by(Packet& packet, const Parsed& parsed,
+                                               const mr_flow_record& flow,
+                                               const mr_listener& listener, NicHop by) noexcept;
   [[nodiscard]] Verdict send_translated_to_target(Packet& packet, const Parsed& parsed,
                                                   const mr_flow_record& flow,
                                                   const mr_target& target) noexcept;
   [[nodiscard, gnu::noinline]] Verdict send_fragment_to_client(
       Packet& packet, const Parsed& parsed, const mr_flow_record& flow,
       const mr_listener& listener) noexcept;
-  [[nodiscard]] Verdict send_translated(Packet& packet, const Parsed& parsed, std::uint64_t hop,
+  [[nodiscard]] Verdict send_translated(Packet& packet, const Parsed& parsed, NicHop by,
                                         const NewEnd& end) noexcept;
   static void write_outer_checksum(Packet& packet) noexcept;
+
+  // forwarder_link.cc
+  [[nodiscard, gnu::noinline]] bool examine(Packet& packet, Parsed& parsed,
+                                            const Ownership& ownership) noexcept;
+  [[nodiscard]] bool is_own_of_vlan(Parsed& parsed, const Ownership& ownership) noexcept;
+  [[nodiscard, gnu::noinline]] bool examine_in_vlan(Packet& packet, Parsed& parsed,
+                                                    const Ownership& ownership) noexcept;
+  [[nodiscard, gnu::noinline]] static bool leave_other_macs(const Packet& packet,
+                                                            Parsed& parsed) noexcept;
+  [[nodiscard]] bool is_for_vlan(const Packet& packet) const noexcept;
+  // The frame is for a MAC address that the node has beside the nic's.
+  [[nodiscard]] bool is_local_mac(const Packet& packet) const noexcept;
+  [[nodiscard, gnu::noinline]] bool take_off_tag(Packet& packet) const noexcept;
+  void give_back_tag(Packet& packet) const noexcept;
+  // The VLAN that a nic's index names, if it can be used; null for any other index.
+  [[nodiscard]] const mr_vlan* vlan_at(std::uint32_t nic) const noexcept;
+  // What the node has on a nic or in a VLAN; null where `nic` is neither.
+  [[nodiscard]] const std::uint8_t* mac_on(std::uint32_t nic) const noexcept;
+  [[nodiscard]] const mr_nic_addrs* addrs_on(std::uint32_t nic) const noexcept;
+  [[nodiscard]] bool has_exit(std::uint64_t hop) const noexcept {
+    const std::uint32_t nic = hop >> 48 & 0xff;
+    return nic < nic_count_ || vlan_at(nic) != nullptr;
+  }
+  // Sends a packet that is ready but for its link header to a neighbour that has_exit().
+  [[nodiscard]] Verdict forward_to(Packet& packet, std::uint64_t hop, EtherType type) noexcept;
+  [[nodiscard]] Verdict tag_if_forwarded(Packet& packet, Verdict verdict,
+                                         const mr_vlan& vlan) noexcept;
+  [[nodiscard]] Verdict reply_in_vlan(Packet& packet) noexcept;
 
   // forwarder_local.cc
   [[nodiscard, gnu::noinline]] Verdict handle_other(Packet& packet, const Parsed& parsed) noexcept;
@@ -419,9 +421,9 @@ class Forwarder {
                                 std::uint8_t protocol) const noexcept {
     return find_service(addr, port_be, protocol) != nullptr;
   }
-  [[nodiscard]] Verdict leave_foreign(const Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict leave_foreign(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict handle_icmp(Packet& packet, const Parsed& parsed) noexcept;
-  [[nodiscard]] Verdict refuse_martian(const Packet& packet, const Parsed& parsed) noexcept;
+  [[nodiscard]] Verdict refuse_martian(Packet& packet, const Parsed& parsed) noexcept;
   [[nodiscard]] Verdict reset(Packet& packet, const Parsed& parsed,
                               std::uint32_t listener_slot) noexcept;
   void count_own_reset(std::uint32_t listener_slot) noexcept;
@@ -439,20 +441,21 @@ class Forwarder {
     return find_vip(addr) != nullptr;
   }
   [[nodiscard]] bool is_local(const AddrWords& addr) const noexcept;
-  // The frame is for a MAC address that the node has beside the nic's.
-  [[nodiscard]] bool is_local_mac(const Packet& packet) const noexcept;
   [[nodiscard]] Verdict drop(mr_drop_reason reason) noexcept;
   // Counts a frame that is ready to leave on `nic`.
   [[nodiscard]] Verdict forward(const Packet& packet, std::uint32_t nic) noexcept {
     burst_counts_.forwarded += std::uint64_t{1} << kForwardedShift | packet.length;
     return Verdict::forward(nic);
   }
-  [[nodiscard]] Verdict punt(const Packet& packet) noexcept {
+  // As it came.
+  [[nodiscard]] Verdict punt(Packet& packet) noexcept {
     ++burst_counts_.punted;
+    if (packet.nic >= MR_NIC_COUNT_MAX) give_back_tag(packet);
     return Verdict::punt(packet.nic);
   }
-  [[nodiscard]] Verdict reply(const Packet& packet) noexcept {
+  [[nodiscard]] Verdict reply(Packet& packet) noexcept {
     ++burst_counts_.replied;
+    if (packet.nic >= MR_NIC_COUNT_MAX) return reply_in_vlan(packet);
     return Verdict::reply(packet.nic);
   }
 

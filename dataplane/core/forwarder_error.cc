@@ -64,7 +64,7 @@ Verdict Forwarder::pass_error_to_target(Packet& packet, const Parsed& answer,
                                         std::uint32_t target_slot) noexcept {
   const mr_target& target = config_.targets[target_slot];
   if ((target.next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0) {
-    if (target.next_hop.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+    if (mac_on(target.next_hop.nic) == nullptr) return drop(MR_DROP_NO_NIC);
     const bool encapsulates = mr_encapsulates(target.forwarding);
     const std::uint32_t outer_bytes =
         encapsulates ? mr_outer_bytes(target.forwarding, target.variant == MR_VARIANT_OUTER_V4) : 0;
@@ -106,12 +106,12 @@ Verdict Forwarder::pass_error_to_client(Packet& packet, const Work& work) noexce
   }
   const std::uint64_t hop = client_hop(last_hop, answer.is_v4);
   if (hop == kNoHop) return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
-  if ((hop >> 48 & 0xff) >= nic_count_) return drop(MR_DROP_NO_NIC);
+  if (!has_exit(hop)) return drop(MR_DROP_NO_NIC);
   return send_error(packet, answer, false, hop,
                     {.addr = listener->vip_addr, .port_be = vip_port_be});
 }
 
-// `hop`: a next hop as loaded, on a nic of ours.
+// `hop`: a next hop as loaded that has_exit().
 Verdict Forwarder::send_error(Packet& packet, const Parsed& answer, bool is_to_target,
                               std::uint64_t hop, const RenamedEnd& end) noexcept {
   return answer.is_v4 ? send_error<Ipv4Frame>(packet, answer, is_to_target, hop, end)
@@ -123,10 +123,8 @@ Verdict Forwarder::send_error(Packet& packet, const Parsed& answer, bool is_to_t
                               std::uint64_t hop, const RenamedEnd& end) noexcept {
   if (packet.data[Frame::kHops] < 2) return drop(MR_DROP_TTL_EXPIRED);
   translate_error<Frame>(packet, answer, is_to_target, end);
-  const std::uint32_t nic = hop >> 48 & 0xff;
-  write_link_header(packet.data, hop, nic_mac_words_[nic], Frame::kType);
   count(MR_COUNTER_ERRORS_PASSED);
-  return forward(packet, nic);
+  return forward_to(packet, hop, Frame::kType);
 }
 
 }  // namespace millrace::core

@@ -13,6 +13,7 @@
 #include "dataplane/core/counters.h"
 #include "dataplane/core/forwarder.h"
 #include "dataplane/core/rewrite.h"
+#include "dataplane/core/vlan_tag.h"
 #include "dataplane/rules/vip_rule.h"
 
 namespace millrace::core {
@@ -81,8 +82,11 @@ std::uint32_t Forwarder::owner_of_flow(const Parsed& parsed, const Ownership& ow
 }
 
 // A fragment that resolve_fragment() refused.
-Verdict Forwarder::leave_fragment(const Packet& packet, const Parsed& parsed) noexcept {
-  if (parsed.owner != kNoOwner) return Verdict::hand_over(parsed.owner);
+Verdict Forwarder::leave_fragment(Packet& packet, const Parsed& parsed) noexcept {
+  if (parsed.owner != kNoOwner) {
+    if (packet.nic >= MR_NIC_COUNT_MAX) give_back_tag(packet);
+    return Verdict::hand_over(parsed.owner);
+  }
   const bool is_to_vip = is_vip(parsed.destination);
   const bool is_refused =
       is_to_vip || (!is_local(parsed.destination) && is_of_target(packet, parsed));
@@ -108,12 +112,13 @@ Verdict Forwarder::send_fragment_to_target(Packet& packet, const Parsed& parsed,
 // gue's checksum over IPv6 follows from the inner one, unless that is missing, or covers more than
 // the packet because this is a fragment. Then the bytes are summed.
 void Forwarder::write_outer_checksum(Packet& packet) noexcept {
-  std::uint8_t* ip = packet.data + MR_ETH_BYTES;
+  const std::uint32_t link_bytes = link_bytes_of(packet);
+  std::uint8_t* ip = packet.data + link_bytes;
   std::uint8_t* udp = ip + MR_IPV6_BYTES;
   store(udp + MR_UDP_CHECKSUM, std::uint16_t{0});
   const std::uint16_t checksum =
       transport_checksum({ip + MR_IPV6_SOURCE, 16}, {ip + MR_IPV6_DESTINATION, 16}, MR_PROTOCOL_UDP,
-                         {udp, packet.length - MR_ETH_BYTES - MR_IPV6_BYTES});
+                         {udp, packet.length - link_bytes - MR_IPV6_BYTES});
   store(udp + MR_UDP_CHECKSUM, mr_written_udp_checksum(checksum));
 }
 
@@ -121,13 +126,23 @@ Verdict Forwarder::send_translated_to_target(Packet& packet, const Parsed& parse
                                              const mr_flow_record& flow,
                                              const mr_target& target) noexcept {
   const auto hop = load<std::uint64_t>(target.next_hop.mac);
-  if ((target.next_hop.flags & MR_NEXT_HOP_RESOLVED) == 0 || target.next_hop.nic >= nic_count_) {
-    return refuse_next_hop(flow, hop);
-  }
+  if ((target.next_hop.flags & MR_NEXT_HOP_RESOLVED) == 0) return refuse_next_hop(flow, hop);
+  const std::uint32_t nic = target.next_hop.nic;
+  if (nic < nic_count_) [[likely]]
+    return translate_to_target_by(packet, parsed, flow, target, {.word = hop, .nic = nic});
+  const mr_vlan* vlan = vlan_at(nic);
+  if (vlan == nullptr) return refuse_next_hop(flow, hop);
+  return tag_if_forwarded(
+      packet, translate_to_target_by(packet, parsed, flow, target, hop_on_nic(hop, *vlan)), *vlan);
+}
+
+Verdict Forwarder::translate_to_target_by(Packet& packet, const Parsed& parsed,
+                                          const mr_flow_record& flow, const mr_target& target,
+                                          NicHop by) noexcept {
   if (hops_left(packet, parsed) < 2) return answer_expired(packet, parsed);
   if (parsed.ip_bytes > target.mtu) return answer_too_big(packet, parsed, target.mtu);
   return send_translated(
-      packet, parsed, hop,
+      packet, parsed, by,
       {.is_to_target = true,
        .addr = target.addr,
        .port_be = mr_target_port_be_of(target.port_be, parsed.destination_port_be()),
@@ -139,10 +154,22 @@ Verdict Forwarder::send_fragment_to_client(Packet& packet, const Parsed& parsed,
                                            const mr_listener& listener) noexcept {
   const std::uint64_t hop = client_hop(flow.last_hop, parsed.is_v4);
   if (hop == kNoHop) return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
-  if ((hop >> 48 & 0xff) >= nic_count_) return drop(MR_DROP_NO_NIC);
+  const std::uint32_t nic = hop >> 48 & 0xff;
+  if (nic < nic_count_) [[likely]]
+    return translate_to_client_by(packet, parsed, flow, listener, {.word = hop, .nic = nic});
+  const mr_vlan* vlan = vlan_at(nic);
+  if (vlan == nullptr) return drop(MR_DROP_NO_NIC);
+  return tag_if_forwarded(
+      packet, translate_to_client_by(packet, parsed, flow, listener, hop_on_nic(hop, *vlan)),
+      *vlan);
+}
+
+Verdict Forwarder::translate_to_client_by(Packet& packet, const Parsed& parsed,
+                                          const mr_flow_record& flow, const mr_listener& listener,
+                                          NicHop by) noexcept {
   if (hops_left(packet, parsed) < 2) return answer_expired(packet, parsed);
   count(MR_COUNTER_FRAGMENTS_FORWARDED);
-  return send_translated(packet, parsed, hop,
+  return send_translated(packet, parsed, by,
                          {.is_to_target = false,
                           .addr = listener.vip_addr,
                           .port_be = mr_vip_port_be_of(flow.vip_port_be, listener.port_be),
@@ -150,21 +177,19 @@ Verdict Forwarder::send_fragment_to_client(Packet& packet, const Parsed& parsed,
                                      mr_negated_delta(flow.l4_checksum_delta)}});
 }
 
-// `hop`: a next hop as loaded, on a nic of ours.
-Verdict Forwarder::send_translated(Packet& packet, const Parsed& parsed, std::uint64_t hop,
+Verdict Forwarder::send_translated(Packet& packet, const Parsed& parsed, NicHop by,
                                    const NewEnd& end) noexcept {
   const Fragment fragment = fragment_at(packet.data, parsed.is_v4);
-  const std::uint32_t nic = hop >> 48 & 0xff;
   std::uint8_t* frame = packet.data;
   std::uint8_t* udp = fragment.place.offset_bytes == 0 ? frame + fragment.data_offset : nullptr;
   if (parsed.is_v4) {
     translate_fragment<Ipv4Frame>(frame, udp, end);
-    write_link_header(frame, hop, nic_mac_words_[nic], EtherType::ipv4);
+    write_link_header(frame, by.word, nic_mac_words_[by.nic], EtherType::ipv4);
   } else {
     translate_fragment<Ipv6Frame>(frame, udp, end);
-    write_link_header(frame, hop, nic_mac_words_[nic], EtherType::ipv6);
+    write_link_header(frame, by.word, nic_mac_words_[by.nic], EtherType::ipv6);
   }
-  return forward(packet, nic);
+  return forward(packet, by.nic);
 }
 
 }  // namespace millrace::core

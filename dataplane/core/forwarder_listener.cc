@@ -23,7 +23,7 @@ const mr_listener* Forwarder::copy_in_ranges(const Parsed& parsed) noexcept {
 }
 
 bool Forwarder::has_listener(const Parsed& parsed) const noexcept {
-  if (is_of_hint(parsed)) return true;
+  if (listener_hint_.is_of(parsed)) return true;
   const mr_table_entry* entry = find_entry(config_.listener_table, parsed.destination,
                                            parsed.destination_port_be(), parsed.protocol);
   return entry != nullptr ? config_.listeners[entry->slot].id != 0

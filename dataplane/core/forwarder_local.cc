@@ -4,7 +4,6 @@
 // Warm. The engine owns VIPs. It answers ARP, neighbour solicitation and echo for them, and drops
 // everything else that is sent to them, with a reason. The kernel owns everything else: punt.
 #include <algorithm>
-#include <bit>
 #include <optional>
 
 #include "dataplane/core/answer.h"
@@ -19,6 +18,18 @@ namespace {
 bool is_answered(const Packet& packet, const Parsed& parsed) {
   return parsed.shape != Shape::fragment ||
          mr_is_answered(fragment_at(packet.data, parsed.is_v4).place);
+}
+
+// Also for the tag that the answer gets back.
+bool has_error_headroom(const Packet& packet, const Parsed& parsed) {
+  const std::uint32_t tag_bytes = packet.nic >= MR_NIC_COUNT_MAX ? MR_VLAN_BYTES : 0;
+  return packet.headroom >= error_headroom(parsed) + tag_bytes;
+}
+
+MacAddr mac_at(const std::uint8_t* bytes) {
+  MacAddr mac;
+  std::copy_n(bytes, mac.bytes.size(), mac.bytes.begin());
+  return mac;
 }
 
 }  // namespace
@@ -41,17 +52,27 @@ Verdict Forwarder::handle_other(Packet& packet, const Parsed& parsed) noexcept {
       return leave_foreign(packet, parsed);
     case Shape::transport:
     case Shape::not_ip:
+    case Shape::handed:
       break;
   }
-  if (is_arp_request(packet) && is_vip(arp_target(packet)) && packet.nic < nic_count_) {
-    answer_arp(packet, nic_macs_[packet.nic]);
+  const std::uint8_t* mac = mac_on(packet.nic);
+  if (is_arp_request(packet) && is_vip(arp_target(packet)) && mac != nullptr) {
+    answer_arp(packet, mac_at(mac));
     return reply(packet);
   }
   return punt(packet);
 }
 
-std::uint32_t Forwarder::handler_of_other(const Packet& packet, const Parsed& parsed,
+std::uint32_t Forwarder::handler_of_other(Packet& packet, const Parsed& parsed,
                                           const Ownership& ownership) noexcept {
+  const std::uint32_t owner = owner_of_other(packet, parsed, ownership);
+  if (owner != ownership.worker && packet.nic >= MR_NIC_COUNT_MAX) give_back_tag(packet);
+  return owner;
+}
+
+std::uint32_t Forwarder::owner_of_other(const Packet& packet, const Parsed& parsed,
+                                        const Ownership& ownership) noexcept {
+  if (parsed.shape == Shape::handed) return parsed.owner;
   if (is_passing_fragment(parsed)) return 0;
   const std::optional<Parsed> answer = answer_of_error(packet, parsed);
   if (!answer) return ownership.worker;
@@ -107,14 +128,15 @@ const mr_table_entry* Forwarder::find_service(const AddrWords& addr, std::uint16
 // AF_XDP and promiscuous nics also deliver frames for a virtual machine behind the node, and frames
 // that a switch floods. The kernel tells them apart. But a packet to a VIP is dropped: another node
 // may be forwarding it.
-Verdict Forwarder::leave_foreign(const Packet& packet, const Parsed& parsed) noexcept {
+Verdict Forwarder::leave_foreign(Packet& packet, const Parsed& parsed) noexcept {
   if (is_vip(parsed.destination) || !foreign_.take()) return drop(MR_DROP_OTHER_MAC);
   return punt(packet);
 }
 
 Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
-  if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
-  const MacAddr& mac = nic_macs_[packet.nic];
+  const std::uint8_t* own_mac = mac_on(packet.nic);
+  if (own_mac == nullptr) return drop(MR_DROP_NO_NIC);
+  const MacAddr mac = mac_at(own_mac);
   if (is_neighbour_solicitation(packet, parsed) && is_vip(solicited_target(packet))) {
     return answer_neighbour_solicitation(packet, parsed, mac) ? reply(packet)
                                                               : drop(MR_DROP_BAD_L4);
@@ -134,7 +156,7 @@ Verdict Forwarder::handle_icmp(Packet& packet, const Parsed& parsed) noexcept {
 
 // What handle_other() does with a martian that parse() found. glance() does not look for martians,
 // so those are found on the flow's path.
-Verdict Forwarder::refuse_martian(const Packet& packet, const Parsed& parsed) noexcept {
+Verdict Forwarder::refuse_martian(Packet& packet, const Parsed& parsed) noexcept {
   return is_vip(parsed.destination) ? drop(MR_DROP_MARTIAN) : punt(packet);
 }
 
@@ -142,9 +164,10 @@ Verdict Forwarder::refuse_martian(const Packet& packet, const Parsed& parsed) no
 Verdict Forwarder::reset(Packet& packet, const Parsed& parsed,
                          std::uint32_t listener_slot) noexcept {
   if ((parsed.tcp_flags & MR_TCP_RST) != 0) return drop(MR_DROP_UNWANTED_RST);
-  if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  const std::uint8_t* mac = mac_on(packet.nic);
+  if (mac == nullptr) return drop(MR_DROP_NO_NIC);
   if (!resets_.take()) return drop(MR_DROP_RATE_LIMITED);
-  answer_with_reset(packet, parsed, nic_macs_[packet.nic]);
+  answer_with_reset(packet, parsed, mac_at(mac));
   count_own_reset(listener_slot);
   return reply(packet);
 }
@@ -160,11 +183,12 @@ void Forwarder::count_own_reset(std::uint32_t listener_slot) noexcept {
 // that the sender may ignore is better than a packet that vanishes in silence.
 Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
                                   std::uint32_t mtu) noexcept {
-  if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  const std::uint8_t* mac = mac_on(packet.nic);
+  if (mac == nullptr) return drop(MR_DROP_NO_NIC);
   if (!is_answered(packet, parsed)) return drop(MR_DROP_TOO_BIG);
-  if (packet.headroom < error_headroom(parsed)) return drop(MR_DROP_TOO_BIG);
+  if (!has_error_headroom(packet, parsed)) return drop(MR_DROP_TOO_BIG);
   if (!too_bigs_.take()) return drop(MR_DROP_RATE_LIMITED);
-  answer_with_error(packet, parsed, nic_macs_[packet.nic], too_big_error(parsed, mtu));
+  answer_with_error(packet, parsed, mac_at(mac), too_big_error(parsed, mtu));
   count(MR_COUNTER_TOO_BIG_SENT);
   return reply(packet);
 }
@@ -173,13 +197,14 @@ Verdict Forwarder::answer_too_big(Packet& packet, const Parsed& parsed,
 // dropped it from the node's own address there (RFC 1812 section 5.3.1, RFC 4443 section 3.3): in
 // traceroute's list the node is a hop, and the VIP comes behind it.
 Verdict Forwarder::answer_expired(Packet& packet, const Parsed& parsed) noexcept {
-  if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
-  const mr_nic_addrs& own = config_.image->nic_addrs[packet.nic];
+  const std::uint8_t* mac = mac_on(packet.nic);
+  if (mac == nullptr) return drop(MR_DROP_NO_NIC);
+  const mr_nic_addrs& own = *addrs_on(packet.nic);
   const mr_addr& source = parsed.is_v4 ? own.v4 : own.v6;
   const bool can_tell = words_of(source) != AddrWords{0, 0} && is_answered(packet, parsed);
-  if (!can_tell || packet.headroom < error_headroom(parsed)) return drop(MR_DROP_TTL_EXPIRED);
+  if (!can_tell || !has_error_headroom(packet, parsed)) return drop(MR_DROP_TTL_EXPIRED);
   if (!expiries_.take()) return drop(MR_DROP_RATE_LIMITED);
-  answer_with_error(packet, parsed, nic_macs_[packet.nic], expired_error(parsed, source));
+  answer_with_error(packet, parsed, mac_at(mac), expired_error(parsed, source));
   count(MR_COUNTER_TIME_EXCEEDED_SENT);
   return reply(packet);
 }
@@ -187,6 +212,7 @@ Verdict Forwarder::answer_expired(Packet& packet, const Parsed& parsed) noexcept
 // Its source is no martian, and it belongs to no flow.
 Verdict Forwarder::handle_unserved(Packet& packet, const Parsed& parsed,
                                    std::uint32_t vip_flags) noexcept {
+  const std::uint8_t* mac = mac_on(packet.nic);
   const mr_source_fault source =
       mr_asks_for_source(vip_flags) ? source_fault_of(parsed) : MR_SOURCE_FINE;
   switch (mr_no_listener_of(vip_flags, parsed.protocol, parsed.tcp_flags, source)) {
@@ -197,9 +223,9 @@ Verdict Forwarder::handle_unserved(Packet& packet, const Parsed& parsed,
     case MR_NO_LISTENER_PUNT:
       return punt(packet);
     case MR_NO_LISTENER_RESET:
-      if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+      if (mac == nullptr) return drop(MR_DROP_NO_NIC);
       if (!refusals_.take()) return drop(MR_DROP_RATE_LIMITED);
-      answer_with_reset(packet, parsed, nic_macs_[packet.nic]);
+      answer_with_reset(packet, parsed, mac_at(mac));
       count(MR_COUNTER_RST_SENT);
       count(MR_COUNTER_REFUSALS_SENT);
       return reply(packet);
@@ -210,11 +236,12 @@ Verdict Forwarder::handle_unserved(Packet& packet, const Parsed& parsed,
 }
 
 Verdict Forwarder::answer_unreachable(Packet& packet, const Parsed& parsed) noexcept {
-  if (packet.nic >= nic_count_) return drop(MR_DROP_NO_NIC);
+  const std::uint8_t* mac = mac_on(packet.nic);
+  if (mac == nullptr) return drop(MR_DROP_NO_NIC);
   if (!is_answered(packet, parsed)) return drop(MR_DROP_NO_LISTENER);
-  if (packet.headroom < error_headroom(parsed)) return drop(MR_DROP_NO_LISTENER);
+  if (!has_error_headroom(packet, parsed)) return drop(MR_DROP_NO_LISTENER);
   if (!refusals_.take()) return drop(MR_DROP_RATE_LIMITED);
-  answer_with_error(packet, parsed, nic_macs_[packet.nic], port_unreachable_error(parsed));
+  answer_with_error(packet, parsed, mac_at(mac), port_unreachable_error(parsed));
   count(MR_COUNTER_REFUSALS_SENT);
   return reply(packet);
 }
@@ -226,15 +253,6 @@ const mr_table_entry* Forwarder::find_vip(const AddrWords& addr) const noexcept 
 bool Forwarder::is_local(const AddrWords& addr) const noexcept {
   return std::ranges::any_of(config_.local_addrs,
                              [&](const mr_addr& local) { return words_of(local) == addr; });
-}
-
-// Searches a short list, and only for frames that are not for the nic's own address.
-bool Forwarder::is_local_mac(const Packet& packet) const noexcept {
-  const std::uint64_t wanted =
-      load<std::uint64_t>(packet.data) << 16 >> 16 | std::uint64_t{packet.nic} << 48;
-  return std::ranges::any_of(config_.local_macs, [&](const mr_local_mac& own) {
-    return std::bit_cast<std::uint64_t>(own) << 8 >> 8 == wanted;
-  });
 }
 
 Verdict Forwarder::drop(mr_drop_reason reason) noexcept {

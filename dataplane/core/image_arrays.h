@@ -104,7 +104,23 @@ inline constexpr std::tuple kImageArrays = {
                               .size_max = MR_PORT_RANGES_MAX,
                               .size_name = "port_range_count",
                               .root_line = &mr_xdp_root::port_ranges_line,
-                              .root_size = &mr_xdp_root::port_range_count}};
+                              .root_size = &mr_xdp_root::port_range_count},
+    ImageArray<mr_vlan>{.view = &ConfigView::vlans,
+                        .offset = &mr_image::vlans_offset,
+                        .size = &mr_image::vlan_count,
+                        .is_table = false,
+                        .size_max = MR_VLAN_COUNT_MAX,
+                        .size_name = "vlan_count",
+                        .root_line = &mr_xdp_root::vlans_line,
+                        .root_size = &mr_xdp_root::vlan_count},
+    ImageArray<std::uint8_t>{.view = &ConfigView::vlan_slots,
+                             .offset = &mr_image::vlan_slots_offset,
+                             .size = &mr_image::vlan_slot_count,
+                             .is_table = false,
+                             .size_max = MR_NIC_COUNT_MAX * MR_VLAN_ID_COUNT,
+                             .size_name = "vlan_slot_count",
+                             .root_line = &mr_xdp_root::vlan_slots_line,
+                             .root_size = &mr_xdp_root::vlan_slot_count}};
 
 // Calls `visit` with each row until it returns false. True when all returned true.
 template <typename Visit>

@@ -10,7 +10,7 @@ namespace millrace::core {
 
 // A neighbour's MAC address has no group bit (IEEE 802, first octet).
 bool LastHops::is_believable(const mr_last_hop& hop) noexcept {
-  return hop.in_use == 1 && hop.nic < MR_NIC_COUNT_MAX && (hop.mac[0] & 1) == 0;
+  return hop.in_use == 1 && hop.nic <= MR_NIC_INDEX_MAX && (hop.mac[0] & 1) == 0;
 }
 
 std::uint16_t LastHops::learn(const std::uint8_t* mac, std::uint8_t nic) noexcept {

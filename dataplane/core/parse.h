@@ -27,7 +27,8 @@ enum class Shape : std::uint8_t {
   suspicious,  // an IP packet with an unusable part: drop for `reason` if to a VIP, else punt
   icmp,        // ICMP or ICMPv6, header whole
   not_ip,      // ARP and everything else
-  foreign,     // addressed to another machine's MAC address (forwarder.cc)
+  foreign,     // addressed to another machine's MAC address (forwarder_link.cc)
+  handed,      // with a VLAN's tag, of a flow of the worker `owner`
 };
 
 struct Parsed {
@@ -43,7 +44,7 @@ struct Parsed {
   std::uint8_t protocol;
   bool is_v4;
   std::uint8_t tcp_flags;  // 0 for UDP
-  std::uint8_t owner;      // of a fragment that is not this worker's: the worker to give it to
+  std::uint8_t owner;      // with Shape::fragment and handed: the worker to give the packet to
 
   // From the start of the frame: what has options or extension headers is not Shape::transport.
   [[nodiscard]] std::uint32_t l4_offset() const noexcept {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Tells the neighbours where VIPs are: gratuitous ARP and unsolicited neighbour advertisements, on
-// every nic, for each VIP that a new config brings. Cold; runs on the engine's main thread, which
-// makes the frames and puts them on a ring to worker 0, who sends them (local_traffic.h).
+// every nic and in every VLAN, for each VIP that a new config brings. Cold; runs on the engine's
+// main thread, which makes the frames and puts them on a ring to worker 0, who sends them
+// (local_traffic.h).
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "dataplane/core/announcements.h"
@@ -36,6 +38,7 @@ class Announcer {
 
  private:
   [[nodiscard]] bool send(const mr_addr& vip);
+  [[nodiscard]] bool push(std::uint8_t nic, std::span<const std::uint8_t> frame);
 
   std::vector<core::MacAddr> nic_macs_;
   const dpdk::MbufPool& pool_;

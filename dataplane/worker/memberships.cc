@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -39,13 +40,19 @@ Memberships::Memberships(const std::vector<std::string>& interfaces) {
 
 void Memberships::adopt(const core::ConfigView& view) {
   std::set<core::Ipv6Group> wanted = core::solicited_node_groups(view);
-  if (wanted == wanted_) return;
+  std::set<std::uint32_t> vlans;
+  for (const mr_vlan& vlan : core::present_vlans(view)) vlans.insert(vlan.link_index);
+  if (wanted == wanted_ && vlans == vlans_) return;
   wanted_ = std::move(wanted);
+  vlans_ = std::move(vlans);
+  follow_vlans();
   due_ns_ = 0;
 }
 
 void Memberships::renew(std::size_t interface) {
   interfaces_[interface].index = 0;
+  vlan_interfaces_.clear();
+  follow_vlans();
   due_ns_ = 0;
 }
 
@@ -56,16 +63,30 @@ std::string Memberships::run(std::uint64_t now_ns) {
   for (Interface& interface : interfaces_) {
     if (interface.name.empty()) continue;  // a nic without a twin
     follow(interface);
-    leave_unwanted(interface);
-    if (join_wanted(interface)) continue;
-    problem = interface.name + ": " +
-              core::counted(wanted_.size() - interface.joined.size(), "multicast group") +
-              " of IPv6 VIPs cannot be joined (" + std::generic_category().message(errno) +
-              "): switches that snoop on MLD do not deliver solicitations for them";
+    if (std::string told = bring_about(interface, interface.name); !told.empty()) problem = told;
+  }
+  for (auto& [index, interface] : vlan_interfaces_) {
+    std::array<char, IF_NAMESIZE> name{};
+    if (::if_indextoname(index, name.data()) == nullptr) continue;  // the next config lacks it
+    if (std::string told = bring_about(interface, name.data()); !told.empty()) problem = told;
   }
   if (problem == told_) return "";
   told_ = problem;
   return problem;
+}
+
+std::string Memberships::bring_about(Interface& interface, const std::string& name) {
+  leave_unwanted(interface);
+  if (join_wanted(interface)) return "";
+  return name + ": " + core::counted(wanted_.size() - interface.joined.size(), "multicast group") +
+         " of IPv6 VIPs cannot be joined (" + std::generic_category().message(errno) +
+         "): switches that snoop on MLD do not deliver solicitations for them";
+}
+
+// Those that are gone take their sockets with them, which leaves the groups.
+void Memberships::follow_vlans() {
+  std::erase_if(vlan_interfaces_, [&](const auto& one) { return !vlans_.contains(one.first); });
+  for (const std::uint32_t index : vlans_) vlan_interfaces_[index].index = index;
 }
 
 // Memberships go with the interface; one of the same name is another one.

@@ -38,8 +38,9 @@ class Memberships {
   // that.
   [[nodiscard]] std::string run(std::uint64_t now_ns);
 
-  // Leaves and joins all groups on the interface with the next run(), which makes the kernel report
-  // them anew: the switch behind the nic may be another one, or have forgotten.
+  // Leaves and joins all groups on the interface, and in all VLANs, with the next run(), which
+  // makes the kernel report them anew: the switch behind the nic may be another one, or have
+  // forgotten.
   void renew(std::size_t interface);
 
  private:
@@ -55,11 +56,15 @@ class Memberships {
   };
 
   void follow(Interface& interface);
+  void follow_vlans();
+  [[nodiscard]] std::string bring_about(Interface& interface, const std::string& name);
   void leave_unwanted(Interface& interface);
   [[nodiscard]] bool join_wanted(Interface& interface);
   [[nodiscard]] bool join(Interface& interface, const core::Ipv6Group& group);
 
   std::vector<Interface> interfaces_;
+  std::map<std::uint32_t, Interface> vlan_interfaces_;  // by the kernel's number
+  std::set<std::uint32_t> vlans_;                       // those of the config
   std::set<core::Ipv6Group> wanted_;
   std::string told_;
   std::uint64_t due_ns_ = 0;

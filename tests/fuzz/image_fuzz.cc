@@ -25,7 +25,7 @@ namespace millrace::fuzz {
 namespace {
 
 constexpr std::uint32_t kFlowCapacity = 64;
-constexpr std::uint16_t kHeadroom = mr_outer_bytes(MR_FORWARDING_GUE, false);
+constexpr std::uint16_t kHeadroom = mr_outer_bytes(MR_FORWARDING_GUE, false) + MR_VLAN_BYTES;
 constexpr std::uint64_t kNowNs = 1'000'000'000'000;
 
 test::Image build_image(std::uint64_t generation) {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An engine against the plain model: random conversations with random damage, byte by byte.
 
-  oracle_test.py ENGINE_PIPE [--packets=N] [--seed=N] [--networks]
+  oracle_test.py ENGINE_PIPE [--packets=N] [--seed=N] [--networks] [--vlans]
 
 The seed is printed; the same seed gives the same packets.
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 from oracle import PlainForwarder
 from plain_config import read_config
+from plain_vlan import TAG, Trunk, tagged
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -134,7 +135,8 @@ class EnginePipe:
 class Traffic:
     """Frames as they might come, most of them in good faith."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, has_vlans: bool) -> None:
+        self.has_vlans = has_vlans
         self.random = random.Random(seed)
         self.queue: list[Packet] = []  # what follows at once
 
@@ -154,10 +156,15 @@ class Traffic:
             packet = self.queue.pop(0)
         node = self.random.choices((NODE, VRRP, FOREIGN), (94, 3, 3))[0]
         frame = bytes(Ether(src=self.random.choice(ROUTERS), dst=node) / packet)
-        if self.random.random() < 0.03:
-            tag = self.random.choice((0x0000, 0xE000, 0x0007))
-            frame = frame[:12] + b"\x81\x00" + tag.to_bytes(2, "big") + frame[12:]
+        frame = self.maybe_tagged(frame)
         return self.damaged(frame) if self.random.random() < 0.2 else frame
+
+    def maybe_tagged(self, frame: bytes) -> bytes:
+        if self.random.random() < 0.03:
+            return tagged(frame, self.random.choice((0x0000, 0xE000, 0x0007)))
+        if self.has_vlans and self.random.random() < 0.6:
+            return tagged(frame, self.random.choice((10, 10, 20, 20, 0xB00A, 0x1014, 11)))
+        return frame
 
     def arp(self) -> bytes:
         asked = self.random.choice((*VIPS[4], "203.0.113.99"))
@@ -371,21 +378,28 @@ class Traffic:
 
 def is_beyond_the_model(frame: bytes) -> bool:
     """Neighbour discovery is checked by golden packets only."""
-    return frame[12:14] == b"\x86\xdd" and frame[20:21] == b"\x3a" and frame[54:55] == b"\x87"
+    ip = frame[16:] if frame[12:14] == TAG else frame[12:]
+    return ip[:2] == b"\x86\xdd" and ip[8:9] == b"\x3a" and ip[42:43] == b"\x87"
 
 
 @contextmanager
-def config_of(uses_networks: bool) -> Iterator[Path]:
-    """The common config, or the same with networks as sources of outer packets."""
-    if not uses_networks:
-        yield CONFIG
-        return
+def config_of(uses_networks: bool, has_vlans: bool) -> Iterator[Path]:
+    """The common config, or the same with networks as sources of outer packets, or with two VLANs,
+    and every other target in one of them."""
     lines = CONFIG.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if not line.startswith("encap_source ")]
-    kept += ["encap_source 172.16.0.0 bits 16", "encap_source 100:: bits 32"]
+    if uses_networks:
+        lines = [line for line in lines if not line.startswith("encap_source ")]
+        lines += ["encap_source 172.16.0.0 bits 16", "encap_source 100:: bits 32"]
+    if has_vlans:
+        at = lines.index("nic 0 mac node") + 1
+        lines[at:at] = ["vlan 8 id 10 mac node", "vlan 9 id 20 mac node"]
+        targets = [i for i, line in enumerate(lines) if line.startswith("target ")]
+        for number, i in enumerate(targets):
+            lines[i] += ("", " nic 9", "", " nic 8")[number % 4]
+        lines += [f"nic_addr {own} nic {nic}" for own in ("node", "node6") for nic in (8, 9)]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "networks.config"
-        path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        path = Path(folder) / "own.config"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         yield path
 
 
@@ -398,14 +412,17 @@ def main() -> int:
         "--shortest", type=int, default=0, help="shorter frames can't be given to the engine"
     )
     parser.add_argument("--networks", action="store_true", help="as sources of outer packets")
+    parser.add_argument("--vlans", action="store_true", help="of the nic")
     options = parser.parse_args()
-    with config_of(options.networks) as config:
+    with config_of(options.networks, options.vlans) as config:
         return compare(options, config)
 
 
 def compare(options: argparse.Namespace, config: Path) -> int:
-    traffic = Traffic(options.seed)
-    model = PlainForwarder(read_config(config))
+    traffic = Traffic(options.seed, has_vlans=options.vlans)
+    plain = read_config(config)
+    model = PlainForwarder(plain)
+    trunk = Trunk(model, set(plain.vlans.values()), plain.local_macs)
     verdicts: dict[str, int] = {}
     with EnginePipe(options.engine, config) as engine:
         for number in range(options.packets):
@@ -420,7 +437,7 @@ def compare(options: argparse.Namespace, config: Path) -> int:
                 continue
             if is_beyond_the_model(frame):
                 continue
-            got, wanted = engine.ask(frame), model.handle(frame)
+            got, wanted = engine.ask(frame), trunk.handle(frame)
             if got != wanted:
                 print(f"seed {options.seed}, packet {number}: {frame.hex()}")
                 print(f"engine: {got}\nmodel:  {wanted}")

@@ -7,6 +7,8 @@ import ipaddress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from plain_vlan import in_vlan
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 TCP, UDP = 6, 17
@@ -66,6 +68,7 @@ class Config:
     local: list[Address] = field(default_factory=list)
     local_macs: list[bytes] = field(default_factory=list)
     own: dict[int, Address] = field(default_factory=dict)  # by IP version
+    vlans: dict[int, int] = field(default_factory=dict)  # by the index that stands for a nic's
     encap_sources: dict[int, EncapSource] = field(default_factory=dict)  # by IP version
 
     def listener_at(self, vip: Address, port: int, protocol: int) -> Listener | None:
@@ -124,12 +127,16 @@ def read_config(path: Path) -> Config:
             macs[words[1]] = bytes.fromhex(words[2].replace(":", ""))
         elif words[0] == "addr":
             addresses[words[1]] = words[2]
+        elif words[0] == "vlan":
+            config.vlans[int(words[1])] = option(words, "id", 0)
         elif words[0] == "nic":
             config.node_mac = macs[words[3]]
         elif words[0] == "group":
             groups[words[1]] = (words[2], option(words, "port", 6080))
         elif words[0] == "target":
             mac = macs[words[words.index("via") + 1]]
+            if nic := option(words, "nic", 0):
+                mac = in_vlan(config.vlans[nic], mac)
             forwarding, gue_port = groups[words[2]]
             mtu = option(words, "mtu", 0)
             where = address(words[3])

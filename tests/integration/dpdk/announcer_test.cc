@@ -60,6 +60,35 @@ TEST(Announcer, ipv4_vip_is_announced_by_gratuitous_arp) {
   }
 }
 
+TEST(Announcer, all_vips_are_announced_in_a_vlan_that_is_new) {
+  const Image first = balancer_image(1);
+  const Image second = vlan_image(2, 10);
+  Workers workers({});
+  Announcer announcer({kNicMac}, workers.pool(), workers.announcements());
+  announcer.adopt(first.view(), kStartNs);
+  for (std::uint32_t round = 0; round < kAnnounceRounds; ++round) {
+    announcer.run(kStartNs + round * kAnnounceIntervalNs);
+  }
+  workers.turn();
+  (void)workers.sent();
+  announcer.adopt(second.view(), kStartNs + 10 * kAnnounceIntervalNs);
+  announcer.run(kStartNs + 10 * kAnnounceIntervalNs);
+  workers.turn();
+  std::uint32_t tagged = 0;
+  for (Bytes& sent : workers.sent()) {
+    if (sent[12] != 0x81) continue;
+    ++tagged;
+    EXPECT_EQ(sent[15], 10);
+    sent.erase(sent.begin() + 12, sent.begin() + 16);
+    if (!is_arp(sent)) continue;
+    Bytes expected = frame(kVip4Announced);
+    sent.resize(std::min(sent.size(), expected.size()));
+    expected.resize(sent.size());
+    EXPECT_EQ(sent, expected) << difference_of(expected, sent);
+  }
+  EXPECT_EQ(tagged, 2u);
+}
+
 TEST(Announcer, vip_that_stays_is_not_announced_again) {
   const Image first = balancer_image(1);
   const Image second = balancer_image(2);

@@ -133,6 +133,39 @@ TEST_P(Handover, fault_71_priority_tag_is_gone_whoever_owns_the_flow) {
   workers_.expect_balance();
 }
 
+TEST_P(Handover, packets_of_a_vlan_are_answered_in_it_whoever_owns_their_flow) {
+  constexpr std::array<std::uint8_t, 4> kTag = {0x81, 0x00, 0xe0, 0x0a};
+  const Image image = vlan_image(2, 10);
+  workers_.publish(image);
+  std::vector<Bytes> requests;
+  for (std::uint32_t client = 0; client < kClients; ++client) {
+    Bytes request = syn(client);
+    request.insert(request.begin() + MR_ETH_TYPE, kTag.begin(), kTag.end());
+    requests.push_back(request);
+  }
+  receive_spread(requests);
+  workers_.turn();
+  const std::vector<Bytes> forwarded = workers_.sent();
+  ASSERT_EQ(forwarded.size(), kClients);
+  std::vector<Bytes> answers;
+  for (const Bytes& packet : forwarded) {
+    EXPECT_EQ(packet[MR_ETH_TYPE], 0x08);
+    answers.push_back(answer_to(packet, MR_TCP_SYN | MR_TCP_ACK));
+  }
+  receive_spread(answers);
+  workers_.turn();
+  const std::vector<Bytes> answered = workers_.sent();
+  ASSERT_EQ(answered.size(), kClients);
+  for (const Bytes& packet : answered) {
+    EXPECT_EQ(packet[MR_ETH_TYPE], 0x81);
+    EXPECT_EQ(packet[MR_ETH_TYPE + 3], 10) << "with no priority";
+    EXPECT_EQ(packet[MR_ETH_TYPE + 2], 0);
+  }
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_INSERTED), kClients);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_UNTRACKED_PACKETS), 0u);
+  workers_.expect_balance();
+}
+
 TEST_P(Handover, flows_are_shared_out_evenly) {
   std::vector<Bytes> requests;
   for (std::uint32_t client = 0; client < kClients; ++client) requests.push_back(syn(client));

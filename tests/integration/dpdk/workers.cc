@@ -71,7 +71,9 @@ Bytes answer_to(const Bytes& request, std::uint8_t tcp_flags) {
   return answer;
 }
 
-Image balancer_image(std::uint64_t generation, mr_forwarding forwarding) {
+namespace {
+
+ImageBuilder balancer(mr_forwarding forwarding) {
   ImageBuilder builder;
   for (const char* source : {"10.0.1.1", "fd00::1"}) builder.set_encap_source(addr_of(source));
   struct Service {
@@ -100,6 +102,22 @@ Image balancer_image(std::uint64_t generation, mr_forwarding forwarding) {
                           .protocol = service.protocol,
                           .group_slot = group});
   }
+  return builder;
+}
+
+}  // namespace
+
+Image balancer_image(std::uint64_t generation, mr_forwarding forwarding) {
+  return balancer(forwarding).build(generation);
+}
+
+Image vlan_image(std::uint64_t generation, std::uint16_t id) {
+  ImageBuilder builder = balancer(MR_FORWARDING_NAT);
+  mr_vlan vlan{};
+  std::ranges::copy(kNicMac.bytes, vlan.mac);
+  vlan.flags = MR_VLAN_PRESENT;
+  vlan.tag = core::to_be32(MR_ETH_TYPE_VLAN << 16 | id);
+  builder.add_vlan(vlan);
   return builder.build(generation);
 }
 

@@ -35,6 +35,9 @@ inline constexpr core::MacAddr kNicMac{{2, 0, 0, 0, 0, 0x10}};
 [[nodiscard]] Image balancer_image(std::uint64_t generation,
                                    mr_forwarding forwarding = MR_FORWARDING_NAT);
 
+// The same, with a VLAN of the nic.
+[[nodiscard]] Image vlan_image(std::uint64_t generation, std::uint16_t id);
+
 struct WorkersOptions {
   std::uint32_t worker_count = 1;
   std::uint32_t queue_count = 1;      // of the nic, rx and tx

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint32_t kFlowCapacity = 1024;
 constexpr std::uint32_t kSlotCount = 64;  // of listener and target counters
-constexpr std::uint16_t kHeadroom = mr_outer_bytes(MR_FORWARDING_GUE, false);
+constexpr std::uint16_t kHeadroom = mr_outer_bytes(MR_FORWARDING_GUE, false) + MR_VLAN_BYTES;
 
 struct alignas(MR_CACHE_LINE_BYTES) Line {
   std::byte bytes[MR_CACHE_LINE_BYTES];
@@ -37,7 +37,7 @@ class CoreEngine final : public Engine {
   }
 
   std::vector<Outcome> run(const std::vector<Frame>& frames, std::uint64_t now_ns) override {
-    // Each frame in memory of just its size and the headroom that encapsulation needs: a sanitizer
+    // Each frame in memory of just its size and the headroom that new headers need: a sanitizer
     // sees every byte read or written beyond.
     std::vector<std::unique_ptr<std::uint8_t[]>> buffers;
     core::Burst burst;

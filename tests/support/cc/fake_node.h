@@ -69,6 +69,7 @@ class FakeNode : public control::Clock,
   std::vector<control::OwnAddress> addresses;
   std::optional<control::NextHopInfo> default_v4;
   std::vector<control::LocalMac> own_macs;
+  std::vector<control::VlanLink> vlan_links;
   control::LinkState link;  // of the twin, as the kernel says
   void set_twins(std::set<std::uint32_t> link_indices) override { twins = std::move(link_indices); }
   void watch(std::vector<control::IpAddress> addresses) override {
@@ -92,6 +93,7 @@ class FakeNode : public control::Clock,
     return addresses;
   }
   [[nodiscard]] std::vector<control::LocalMac> local_macs() const override { return own_macs; }
+  [[nodiscard]] std::vector<control::VlanLink> vlans() const override { return vlan_links; }
   [[nodiscard]] std::string interface_of(const control::IpAddress& address) const override {
     return std::ranges::count(local_addrs, address) != 0 ? "mr0" : "";
   }

@@ -68,6 +68,7 @@ Status GoldenConfig::read(const GoldenLine& line) {
   }
   if (word == "nic_addr" && line.words.size() >= 2) return read_nic_addr(line);
   if (word == "local_mac" && line.words.size() >= 2) return read_local_mac(line);
+  if (word == "vlan" && line.words.size() >= 4) return read_vlan(line);
   if (word == "nic" && line.words.size() == 4) return read_nic(line);
   if (word == "group" && line.words.size() >= 3) return read_group(line);
   if (word == "target" && line.words.size() >= 5) return read_target(line);
@@ -99,6 +100,26 @@ Status GoldenConfig::read_nic(const GoldenLine& line) {
   return ok();
 }
 
+// vlan INDEX id NUMBER mac MAC [nic N]
+Status GoldenConfig::read_vlan(const GoldenLine& line) {
+  const auto mac = mac_of(option(line, "mac", ""), names_);
+  if (!mac) return mac.error();
+  const auto index = number_of(line.words[1]);
+  if (!index || *index != MR_NIC_COUNT_MAX + builder_.vlan_count()) {
+    return Error{"VLANs are numbered 8, 9, ..."};
+  }
+  const auto id = number_of(option(line, "id", "0"));
+  const auto nic = number_of(option(line, "nic", "0"));
+  if (!id || !nic) return Error{"no such VLAN"};
+  mr_vlan vlan{};
+  std::ranges::copy(*mac, vlan.mac);
+  vlan.nic = static_cast<std::uint8_t>(*nic);
+  vlan.flags = MR_VLAN_PRESENT;
+  vlan.tag = core::to_be32(MR_ETH_TYPE_VLAN << 16 | static_cast<std::uint32_t>(*id));
+  builder_.add_vlan(vlan);
+  return ok();
+}
+
 // local_mac MAC [nic N]
 Status GoldenConfig::read_local_mac(const GoldenLine& line) {
   const auto mac = mac_of(line.words[1], names_);
@@ -117,7 +138,7 @@ Status GoldenConfig::read_nic_addr(const GoldenLine& line) {
   const auto addr = named_addr_of(line.words[1], names_);
   if (!addr) return addr.error();
   const auto nic = number_of(option(line, "nic", "0"));
-  if (!nic || *nic >= MR_NIC_COUNT_MAX) return Error{"no such nic"};
+  if (!nic || *nic >= MR_NIC_COUNT_MAX + builder_.vlan_count()) return Error{"no such nic"};
   builder_.set_nic_addr(static_cast<std::uint32_t>(*nic), *addr);
   return ok();
 }
@@ -243,12 +264,22 @@ Result<mr_next_hop> GoldenConfig::next_hop(const std::string& mac, std::uint64_t
   return hop;
 }
 
+// vlan INDEX gone|back
+Status GoldenConfig::change_vlan(const GoldenLine& line) {
+  const auto index = number_of(line.words[1]);
+  if (!index || *index - MR_NIC_COUNT_MAX >= builder_.vlan_count()) return Error{"no such VLAN"};
+  builder_.vlan(static_cast<std::uint32_t>(*index) - MR_NIC_COUNT_MAX).flags =
+      line.words[2] == "gone" ? std::uint8_t{0} : std::uint8_t{MR_VLAN_PRESENT};
+  return ok();
+}
+
 // set TARGET draining|healthy|unhealthy|keeps_tcp|gone|unresolved|resolved, set TARGET via MAC, set
-// TARGET mtu N, or a line as read_vip() or read_listener() reads it
+// TARGET mtu N, or a line as read_vip(), read_listener() or change_vlan() reads it
 Status GoldenConfig::change(const GoldenLine& line) {
   const auto& words = line.words;
   if (words[0] == "vip" && words.size() >= 2) return read_vip(line);
   if (words[0] == "listener" && words.size() == 5) return read_listener(line);
+  if (words[0] == "vlan" && words.size() == 3) return change_vlan(line);
   if (words[0] != "set" || words.size() < 3) return Error{"no such step"};
   const std::uint32_t slot = target_slot(words[1]);
   if (slot == kNoSlot) return Error{"no such target: " + words[1]};

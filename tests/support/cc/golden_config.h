@@ -32,6 +32,8 @@ class GoldenConfig {
 
  private:
   [[nodiscard]] Status read_nic(const GoldenLine& line);
+  [[nodiscard]] Status change_vlan(const GoldenLine& line);
+  [[nodiscard]] Status read_vlan(const GoldenLine& line);
   [[nodiscard]] Status read_local_mac(const GoldenLine& line);
   [[nodiscard]] Status read_encap_source(const GoldenLine& line);
   [[nodiscard]] Status read_nic_addr(const GoldenLine& line);

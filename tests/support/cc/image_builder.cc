@@ -90,6 +90,8 @@ core::ConfigView view_of(std::span<const std::byte> segment, const mr_image& ima
   view.local_macs = array_at<mr_local_mac>(segment, image.local_macs_offset, image.local_mac_count);
   view.port_ranges =
       array_at<mr_port_range>(segment, image.port_ranges_offset, image.port_range_count);
+  view.vlans = array_at<mr_vlan>(segment, image.vlans_offset, image.vlan_count);
+  view.vlan_slots = array_at<std::uint8_t>(segment, image.vlan_slots_offset, image.vlan_slot_count);
   return view;
 }
 
@@ -165,7 +167,8 @@ void ImageBuilder::set_encap_source(const mr_addr& addr, std::uint32_t spread_be
 }
 
 void ImageBuilder::set_nic_addr(std::uint32_t nic, const mr_addr& addr) {
-  mr_nic_addrs& own = nic_addrs_.at(nic);
+  mr_nic_addrs& own =
+      nic < MR_NIC_COUNT_MAX ? nic_addrs_.at(nic) : vlans_.at(nic - MR_NIC_COUNT_MAX).addrs;
   (core::is_v4(addr) ? own.v4 : own.v6) = addr;
 }
 
@@ -174,17 +177,6 @@ void ImageBuilder::replace_target(std::uint32_t slot, const TargetSpec& spec) {
   if (spec.group_slot != target.spec.group_slot) fail("replace_target cannot change the group");
   target.id = next_id_++;
   target.spec = spec;
-}
-
-std::optional<std::uint32_t> ImageBuilder::listener_like(const ListenerSpec& spec) const {
-  for (std::uint32_t slot = 0; slot < listeners_.size(); ++slot) {
-    const Listener& listener = listeners_[slot];
-    const bool is_like = listener.id != 0 && listener.spec.port == spec.port &&
-                         listener.spec.protocol == spec.protocol &&
-                         text_of(listener.spec.vip_addr) == text_of(spec.vip_addr);
-    if (is_like) return slot;
-  }
-  return std::nullopt;
 }
 
 std::vector<mr_listener> ImageBuilder::listeners() const {
@@ -462,6 +454,9 @@ mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
   image.port_range_count = static_cast<std::uint32_t>(ranges.size());
   image.any_port_targets = static_cast<std::uint32_t>(
       std::ranges::count(targets(), std::uint8_t{MR_VARIANT_ANY_PORT}, &mr_target::variant));
+  const std::vector<std::uint8_t> vlan_slots = core::vlan_slots_of(vlans_);
+  image.vlans_offset = arena.add(vlans_);
+  image.vlan_slots_offset = arena.add(vlan_slots);
   image.listener_table_mask = static_cast<std::uint32_t>(listener_entries.size()) - 1;
   image.listener_slots = static_cast<std::uint32_t>(listeners_.size());
   image.group_slots = static_cast<std::uint32_t>(groups_.size());
@@ -469,6 +464,8 @@ mr_image ImageBuilder::write_arrays(Arena& arena, const Image* previous) const {
   image.reverse_table_mask = static_cast<std::uint32_t>(reverse_entries.size()) - 1;
   image.local_addr_count = static_cast<std::uint32_t>(local_addrs_.size());
   image.local_mac_count = static_cast<std::uint32_t>(local_macs_.size());
+  image.vlan_count = static_cast<std::uint32_t>(vlans_.size());
+  image.vlan_slot_count = static_cast<std::uint32_t>(vlan_slots.size());
   image.default_next_hop_v4 = default_next_hop_v4_;
   image.default_next_hop_v6 = default_next_hop_v6_;
   image.selection_key = selection_key_;

@@ -111,7 +111,16 @@ class ImageBuilder {
   [[nodiscard]] TargetSpec& target(std::uint32_t slot) { return targets_[slot].spec; }
   [[nodiscard]] ListenerSpec& listener(std::uint32_t slot) { return listeners_[slot].spec; }
   // The slot of the listener with the VIP, protocol and first port of `spec`.
-  [[nodiscard]] std::optional<std::uint32_t> listener_like(const ListenerSpec& spec) const;
+  [[nodiscard]] std::optional<std::uint32_t> listener_like(const ListenerSpec& spec) const {
+    for (std::uint32_t slot = 0; slot < listeners_.size(); ++slot) {
+      const Listener& listener = listeners_[slot];
+      const bool is_like = listener.id != 0 && listener.spec.port == spec.port &&
+                           listener.spec.protocol == spec.protocol &&
+                           text_of(listener.spec.vip_addr) == text_of(spec.vip_addr);
+      if (is_like) return slot;
+    }
+    return std::nullopt;
+  }
   void replace_target(std::uint32_t slot, const TargetSpec& spec);
   void free_target(std::uint32_t slot) { targets_[slot].id = 0; }
   void free_listener(std::uint32_t slot) { listeners_[slot].id = 0; }
@@ -119,6 +128,10 @@ class ImageBuilder {
   void set_vip_flags(const mr_addr& vip, std::uint32_t flags) { vip_flags_[text_of(vip)] = flags; }
   void add_local_addr(const mr_addr& addr) { local_addrs_.push_back(addr); }
   void add_local_mac(const mr_local_mac& mac) { local_macs_.push_back(mac); }
+  // VLAN slots are 0, 1, 2, ... in order of calls.
+  void add_vlan(const mr_vlan& vlan) { vlans_.push_back(vlan); }
+  [[nodiscard]] mr_vlan& vlan(std::uint32_t slot) { return vlans_.at(slot); }
+  [[nodiscard]] std::size_t vlan_count() const { return vlans_.size(); }
   void set_default_next_hops(const mr_next_hop& v4, const mr_next_hop& v6) {
     default_next_hop_v4_ = v4;
     default_next_hop_v6_ = v6;
@@ -179,6 +192,7 @@ class ImageBuilder {
   std::map<std::string, std::uint32_t> vip_flags_;  // enum mr_vip_flag, by the address's bytes
   std::vector<mr_addr> local_addrs_;
   std::vector<mr_local_mac> local_macs_;
+  std::vector<mr_vlan> vlans_;
   mr_next_hop default_next_hop_v4_{};
   mr_next_hop default_next_hop_v6_{};
   mr_encap_source encap_source_v4_{};

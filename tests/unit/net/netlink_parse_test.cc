@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 #include <libmnl/libmnl.h>
+#include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <sys/socket.h>
 
 #include <cstring>
@@ -118,6 +120,47 @@ TEST(NetlinkParse, mtu_of_a_link_is_read) {
   const auto event = parse_event(as_message(message.bytes()));
   ASSERT_TRUE(event);
   EXPECT_EQ(std::get<LinkEvent>(*event).mtu, 1500U);
+}
+
+// As rtnetlink(7) nests them: a header of four bytes, and values filled up to four.
+std::vector<std::uint8_t> nested(std::uint8_t type, std::vector<std::uint8_t> value) {
+  std::vector<std::uint8_t> bytes = {static_cast<std::uint8_t>(value.size() + 4), 0, type, 0};
+  value.resize((value.size() + 3) / 4 * 4);
+  bytes.insert(bytes.end(), value.begin(), value.end());
+  return bytes;
+}
+
+LinkEvent link_of_kind(const std::string& kind, std::vector<std::uint8_t> data, bool is_here) {
+  ifinfomsg header{};
+  header.ifi_index = 9;
+  header.ifi_flags = IFF_UP;
+  Message message(RTM_NEWLINK, header);
+  std::vector<std::uint8_t> info = nested(IFLA_INFO_KIND, {kind.begin(), kind.end()});
+  const std::vector<std::uint8_t> nest = nested(IFLA_INFO_DATA, std::move(data));
+  info.insert(info.end(), nest.begin(), nest.end());
+  message.put(IFLA_IFNAME, {'v', 0}).put(IFLA_LINK, {4, 0, 0, 0}).put(IFLA_LINKINFO, info);
+  if (!is_here) message.put(IFLA_LINK_NETNSID, {0, 0, 0, 0});
+  return std::get<LinkEvent>(parse_event(as_message(message.bytes())).value());
+}
+
+TEST(NetlinkParse, number_of_a_vlan_is_read) {
+  const std::vector<std::uint8_t> id = nested(IFLA_VLAN_ID, {0x0a, 0});
+  const auto with = [&](std::uint8_t high, std::uint8_t low) {
+    std::vector<std::uint8_t> data = id;
+    const std::vector<std::uint8_t> protocol = nested(IFLA_VLAN_PROTOCOL, {high, low});
+    data.insert(data.end(), protocol.begin(), protocol.end());
+    return data;
+  };
+  const LinkEvent vlan = link_of_kind("vlan", with(0x81, 0x00), true);
+  EXPECT_EQ(vlan.vlan_id, 10);
+  EXPECT_EQ(vlan.lower_index, 4U);
+  EXPECT_TRUE(vlan.is_up);
+  EXPECT_EQ(link_of_kind("vlan", with(0x88, 0xa8), true).vlan_id, 0) << "802.1ad";
+  EXPECT_EQ(link_of_kind("vlan", id, true).vlan_id, 0) << "of no protocol";
+  EXPECT_EQ(link_of_kind("vlan", {}, true).vlan_id, 0);
+  EXPECT_EQ(link_of_kind("macvlan", with(0x81, 0x00), true).vlan_id, 0);
+  EXPECT_TRUE(link_of_kind("macvlan", {}, true).is_macvlan);
+  EXPECT_EQ(link_of_kind("vlan", with(0x81, 0x00), false).lower_index, 0U) << "elsewhere";
 }
 
 TEST(NetlinkParse, address_of_wrong_length_is_not_believed) {

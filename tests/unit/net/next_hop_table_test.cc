@@ -297,6 +297,53 @@ TEST_F(NextHopTableTest, fault_71_macs_of_twins_and_of_macvlans_on_them_are_the_
   EXPECT_EQ(table_.local_macs(), (std::vector<LocalMac>{{.twin_index = kTwin, .mac = kOtherMac}}));
 }
 
+TEST_F(NextHopTableTest, vlan_interface_on_a_twin_is_a_way_of_its_own) {
+  constexpr std::uint32_t kVlan = 9;
+  LinkEvent vlan{.link_index = kVlan,
+                 .name = "mr0.10",
+                 .has_carrier = true,
+                 .mtu = 1400,
+                 .mac = kOtherMac,
+                 .lower_index = kTwin,
+                 .is_up = true,
+                 .vlan_id = 10};
+  (void)table_.apply(vlan, now_);
+  const VlanLink told{.link_index = kVlan, .twin_index = kTwin, .vlan_id = 10, .mac = kOtherMac};
+  EXPECT_EQ(table_.vlans(), std::vector<VlanLink>{told});
+  EXPECT_TRUE(table_.local_macs().empty()) << "told by vlans()";
+  table_.set_route(target_, {.type = RTN_UNICAST, .link_index = kVlan, .gateway = {}});
+  EXPECT_EQ(table_.neighbours_to_ask(),
+            (std::vector<NeighbourKey>{{.link_index = kVlan, .address = target_}}));
+  (void)table_.apply(
+      NeighbourEvent{.link_index = kVlan, .address = target_, .state = NUD_REACHABLE, .mac = kMac},
+      now_);
+  EXPECT_TRUE(hop().resolved);
+  EXPECT_EQ(hop().twin_index, kVlan);
+  EXPECT_EQ(hop().mtu, 1400);
+  (void)table_.apply(AddressEvent{.link_index = kVlan, .address = ip("fe80::9")}, now_);
+  EXPECT_EQ(table_.local_addresses(), std::vector<IpAddress>{ip("fe80::9")});
+  (void)table_.apply(LinkEvent{.link_index = 10,
+                               .name = "vrrp.10",
+                               .mac = kMac,
+                               .lower_index = kVlan,
+                               .is_macvlan = true},
+                     now_);
+  EXPECT_EQ(table_.local_macs(), (std::vector<LocalMac>{{.twin_index = kVlan, .mac = kMac}}));
+
+  vlan.is_up = false;
+  (void)table_.apply(vlan, now_);
+  EXPECT_TRUE(table_.vlans().empty()) << "set down";
+  EXPECT_FALSE(hop().resolved);
+  vlan.is_up = true;
+  (void)table_.apply(vlan, now_);
+  EXPECT_EQ(table_.vlans().size(), 1u);
+  table_.begin_resync();
+  EXPECT_TRUE(table_.vlans().empty()) << "the dump tells of it again";
+  vlan.lower_index = kOther;
+  (void)table_.apply(vlan, now_);
+  EXPECT_TRUE(table_.vlans().empty()) << "on an interface that no engine drives";
+}
+
 TEST_F(NextHopTableTest, own_addresses_name_their_twin_and_leave_out_what_no_host_may_be_told) {
   for (const char* text : {"10.0.1.1", "fe80::1", "2001:db8::1"}) {
     (void)table_.apply(AddressEvent{.link_index = kTwin, .address = ip(text)}, now_);

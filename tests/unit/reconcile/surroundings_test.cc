@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "dataplane/core/wire.h"
 #include "tests/support/cc/address.h"
 #include "tests/support/cc/fake_node.h"
 #include "tests/support/cc/temp_dir.h"
@@ -87,6 +88,65 @@ TEST_F(SurroundingsTest, own_addresses_are_the_kernels_as_soon_as_it_tells_some)
   EXPECT_EQ(IpAddress{reader_.read(state, in_force_, kOpened).local_addrs.at(0)}, ip("10.0.0.7"));
   node_.own_macs = {{.twin_index = FakeEngine::kTwinIndex, .mac = {2, 1}}, {.twin_index = 99}};
   EXPECT_EQ(reader_.read(state, in_force_, kLater).local_macs.size(), 1u) << "of the engine's nics";
+}
+
+TEST_F(SurroundingsTest, vlan_keeps_its_slot_while_others_come_and_go) {
+  ControlState state;
+  std::vector<mr_vlan> vlans;
+  const auto read = [&] {
+    in_force_.vlans = vlans;
+    Surroundings around = reader_.read(state, in_force_, kLater);
+    vlans = around.vlans;
+    return around;
+  };
+  const auto link = [](std::uint32_t index, std::uint16_t id) {
+    return VlanLink{.link_index = index,
+                    .twin_index = FakeEngine::kTwinIndex,
+                    .vlan_id = id,
+                    .mac = {2, 0, 0, 0, 0, 7}};
+  };
+  node_.vlan_links = {link(30, 10), link(31, 20), {.link_index = 32, .twin_index = 99}};
+  node_.addresses = {{.twin_index = 31, .address = ip("10.0.20.1")}};
+  resolve(31);
+  Surroundings around = read();
+  ASSERT_EQ(around.vlans.size(), 2u) << "on nics of the engine";
+  EXPECT_EQ(around.vlans[1].tag, core::to_be32(0x81000014));
+  EXPECT_EQ(around.vlans[1].nic, 0);
+  EXPECT_EQ(IpAddress{around.vlans[1].addrs.v4}, ip("10.0.20.1"));
+  EXPECT_EQ(around.way_to(target_, group_).next_hop.nic, MR_NIC_COUNT_MAX + 1);
+  EXPECT_EQ(way(kLater).next_hop.flags, 0) << "not in force yet";
+  in_force_.vlans = vlans;
+  EXPECT_EQ(way(kLater).next_hop.nic, MR_NIC_COUNT_MAX + 1);
+
+  node_.vlan_links = {link(33, 30), link(31, 20)};
+  around = read();
+  ASSERT_EQ(around.vlans.size(), 3u);
+  EXPECT_EQ(around.vlans[0].flags, 0) << "gone, and its slot is nobody else's";
+  EXPECT_EQ(around.vlans[2].tag, core::to_be32(0x8100001e));
+  node_.vlan_links = {link(40, 10)};
+  around = read();
+  EXPECT_EQ(around.vlans[0].link_index, 40u) << "made again";
+  EXPECT_EQ(around.vlans[0].flags, MR_VLAN_PRESENT);
+  EXPECT_EQ(around.vlans[1].flags, 0);
+  EXPECT_EQ(around.way_to(target_, group_).next_hop.flags, 0);
+}
+
+TEST_F(SurroundingsTest, slots_of_vlans_that_are_gone_are_used_again_when_no_other_is_left) {
+  ControlState state;
+  std::vector<mr_vlan> vlans;
+  for (std::uint16_t id = 1; id <= MR_VLAN_COUNT_MAX + 2; ++id) {
+    node_.vlan_links.push_back({.link_index = id + 100u,
+                                .twin_index = FakeEngine::kTwinIndex,
+                                .vlan_id = id,
+                                .mac = {2, 0, 0, 0, 0, 7}});
+  }
+  vlans = reader_.read(state, in_force_, kLater).vlans;
+  ASSERT_EQ(vlans.size(), MR_VLAN_COUNT_MAX);
+  in_force_.vlans = vlans;
+  node_.vlan_links.erase(node_.vlan_links.begin() + 4);
+  const std::vector<mr_vlan> after = reader_.read(state, in_force_, kLater).vlans;
+  EXPECT_EQ(after[3].tag, vlans[3].tag);
+  EXPECT_EQ(after[4].tag, core::to_be32(0x81000000 | (MR_VLAN_COUNT_MAX + 1)));
 }
 
 TEST_F(SurroundingsTest, nic_has_an_address_of_its_twin_else_any_of_the_node_but_no_vip) {
