@@ -234,7 +234,8 @@ Verdict Forwarder::forward_to_client(Packet& packet, Work& work) noexcept {
   if (!is_confirmed(flow)) [[unlikely]]
     note_reply(flow, parsed);
   account(flow, parsed);
-  return send_whole_to_client(packet, parsed, flow, *listener, listener->port_be);
+  return send_whole_to_client(packet, parsed, flow,
+                              {.listener = *listener, .port_be = listener->port_be});
 }
 
 void Forwarder::account(mr_flow_record& flow, const Parsed& parsed) const noexcept {
@@ -392,27 +393,25 @@ Verdict Forwarder::send_whole_to_target(Packet& packet, const Parsed& parsed,
 
 template <typename Frame>
 Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
-                                  const mr_listener& listener, std::uint16_t vip_port_be) noexcept {
+                                  const VipEnd& vip) noexcept {
   const std::uint64_t hop = client_hop(flow.last_hop, Frame::kIsV4);
   if (hop == kNoHop) [[unlikely]]
     return drop(MR_DROP_NEXT_HOP_UNRESOLVED);
   const std::uint32_t nic = hop >> 48 & 0xff;
   if (nic >= nic_count_) [[unlikely]]
-    return send_to_client_in_vlan<Frame>(packet, parsed, flow, listener, vip_port_be, hop);
-  return send_to_client_by<Frame>(packet, parsed, flow, listener, vip_port_be,
-                                  {.word = hop, .nic = nic});
+    return send_to_client_in_vlan<Frame>(packet, parsed, flow, vip, hop);
+  return send_to_client_by<Frame>(packet, parsed, flow, vip, {.word = hop, .nic = nic});
 }
 
 template <typename Frame>
 Verdict Forwarder::send_to_client_by(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
-                                     const mr_listener& listener, std::uint16_t vip_port_be,
-                                     NicHop by) noexcept {
+                                     const VipEnd& vip, NicHop by) noexcept {
   const auto [hop, nic] = by;
   std::uint8_t* const frame = packet.data;
   if (frame[Frame::kHops] < 2) [[unlikely]]
     return answer_expired(packet, parsed);
   const std::uint8_t protocol = parsed.protocol;
-  translate_to_client<Frame>(frame, protocol, listener, vip_port_be,
+  translate_to_client<Frame>(frame, protocol, vip.listener, vip.port_be,
                              {.ip = flow.ip_checksum_delta, .l4 = flow.l4_checksum_delta});
   if (protocol == MR_PROTOCOL_TCP) [[likely]] {
     flow.target_ack_be = load<std::uint32_t>(frame + Frame::kL4 + MR_TCP_ACKNOWLEDGEMENT);
@@ -423,29 +422,26 @@ Verdict Forwarder::send_to_client_by(Packet& packet, const Parsed& parsed, mr_fl
 
 template <typename Frame>
 Verdict Forwarder::send_to_client_in_vlan(Packet& packet, const Parsed& parsed,
-                                          mr_flow_record& flow, const mr_listener& listener,
-                                          std::uint16_t vip_port_be, std::uint64_t hop) noexcept {
+                                          mr_flow_record& flow, const VipEnd& vip,
+                                          std::uint64_t hop) noexcept {
   const mr_vlan* vlan = vlan_at(hop >> 48 & 0xff);
   if (vlan == nullptr) return drop(MR_DROP_NO_NIC);
   return tag_if_forwarded(
-      packet,
-      send_to_client_by<Frame>(packet, parsed, flow, listener, vip_port_be, hop_on_nic(hop, *vlan)),
-      *vlan);
+      packet, send_to_client_by<Frame>(packet, parsed, flow, vip, hop_on_nic(hop, *vlan)), *vlan);
 }
 
 Verdict Forwarder::send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                   const mr_listener& listener) noexcept {
   if (parsed.shape == Shape::fragment) [[unlikely]]
     return send_fragment_to_client(packet, parsed, flow, listener);
-  return send_whole_to_client(packet, parsed, flow, listener,
-                              mr_vip_port_be_of(flow.vip_port_be, listener.port_be));
+  const std::uint16_t port_be = mr_vip_port_be_of(flow.vip_port_be, listener.port_be);
+  return send_whole_to_client(packet, parsed, flow, {.listener = listener, .port_be = port_be});
 }
 
 Verdict Forwarder::send_whole_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
-                                        const mr_listener& listener,
-                                        std::uint16_t vip_port_be) noexcept {
-  return parsed.is_v4 ? send_to_client<Ipv4Frame>(packet, parsed, flow, listener, vip_port_be)
-                      : send_to_client<Ipv6Frame>(packet, parsed, flow, listener, vip_port_be);
+                                        const VipEnd& vip) noexcept {
+  return parsed.is_v4 ? send_to_client<Ipv4Frame>(packet, parsed, flow, vip)
+                      : send_to_client<Ipv6Frame>(packet, parsed, flow, vip);
 }
 
 void Forwarder::count(mr_counter counter, std::uint64_t amount) noexcept {

@@ -186,21 +186,18 @@ class Forwarder {
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
                                        const mr_listener& listener) noexcept;
   [[nodiscard]] Verdict send_whole_to_client(Packet& packet, const Parsed& parsed,
-                                             mr_flow_record& flow, const mr_listener& listener,
-                                             std::uint16_t vip_port_be) noexcept;
+                                             mr_flow_record& flow, const VipEnd& vip) noexcept;
   template <typename Frame>
   [[nodiscard]] Verdict send_to_client(Packet& packet, const Parsed& parsed, mr_flow_record& flow,
-                                       const mr_listener& listener,
-                                       std::uint16_t vip_port_be) noexcept;
+                                       const VipEnd& vip) noexcept;
   template <typename Frame>
   [[nodiscard]] Verdict send_to_client_by(Packet& packet, const Parsed& parsed,
-                                          mr_flow_record& flow, const mr_listener& listener,
-                                          std::uint16_t vip_port_be, NicHop by) noexcept;
+                                          mr_flow_record& flow, const VipEnd& vip,
+                                          NicHop by) noexcept;
   template <typename Frame>
   [[nodiscard, gnu::noinline]] Verdict send_to_client_in_vlan(Packet& packet, const Parsed& parsed,
                                                               mr_flow_record& flow,
-                                                              const mr_listener& listener,
-                                                              std::uint16_t vip_port_be,
+                                                              const VipEnd& vip,
                                                               std::uint64_t hop) noexcept;
   [[nodiscard]] static ClientKey source_key(const Parsed& parsed) noexcept {
     return {parsed.source, parsed.source_port_protocol};

@@ -56,6 +56,11 @@ struct ListenerHint {
             (parsed.destination_port_protocol ^ port_protocol)) == 0;
   }
 };
+// The VIP's end of a flow, as its client knows it.
+struct VipEnd {
+  const mr_listener& listener;
+  std::uint16_t port_be;  // that the client asked for
+};
 // How many of a thing may still be done in this millisecond.
 struct Budget {
   std::uint32_t per_ms;
