@@ -134,7 +134,8 @@ INLINE uint8_t nic_it_came_by(const struct packet* p) {
 }
 
 // Puts a tag, as it lies in a frame, between MAC addresses and type. False when there is no room.
-// Inline, since the kernel allows calls to be eight functions deep, and a wrapper takes one of them.
+// Inline, since the kernel allows calls to be eight functions deep, and a wrapper takes one of
+// them.
 INLINE int put_tag(struct xdp_md* ctx, uint32_t tag) {
   if (bpf_xdp_adjust_head(ctx, -(int)MR_VLAN_BYTES) != 0) return 0;
   uint8_t* frame = packet_start(ctx);
