@@ -266,9 +266,12 @@ INLINE int translate_addr_to_target(struct xdp_md* ctx, struct packet* p,
   uint8_t* l4 = frame + l4_offset(p->is_v4);
   if (!has_room(l4, MR_UDP_BYTES, end)) return drop(p, MR_DROP_BAD_L4);
   if (hops_left(frame, p->is_v4) < 2) return answer_expired(ctx, p);
+  // For the verifier of Linux 6.1, which forgets what the family says of the length.
   if (p->is_v4) {
+    if (!has_room(frame, MR_ETH_BYTES + MR_IPV4_BYTES, packet_end(ctx))) return XDP_DROP;
     rewrite_ip(frame + MR_ETH_BYTES, 1, 0, &target->addr, p->ip_delta);
   } else {
+    if (!has_room(frame, MR_ETH_BYTES + MR_IPV6_BYTES, packet_end(ctx))) return XDP_DROP;
     rewrite_ip(frame + MR_ETH_BYTES, 0, 0, &target->addr, p->ip_delta);
   }
   update_l4_checksum(l4, end, p->protocol, p->l4_delta, 0);
