@@ -50,7 +50,7 @@ INLINE void shorten_ip(uint8_t* ip, _Bool is_v4) {
   }
 }
 
-INLINE int turn_into_reset(struct xdp_md* ctx, struct packet* p) {
+OUT_OF_LINE int turn_into_reset(struct xdp_md* ctx, struct packet* p) {
   const _Bool is_v4 = p->is_v4;
   uint8_t* frame = packet_start(ctx);
   uint8_t* ip = frame + MR_ETH_BYTES;
