@@ -47,8 +47,13 @@ INLINE void open_again(struct packet* p, struct mr_flow_record* flow, uint32_t w
   }
 }
 
-// A segment of an expired flow. Returns a verdict, or SEND_TO_TARGET when the packet is a RST now
-// that goes on to the other side.
+enum {
+  RESET_SENDER = -5,  // what end_late() says of a segment that is to be answered with a RST
+};
+
+// A segment of an expired flow. Returns a verdict, RESET_SENDER, or SEND_TO_TARGET when the packet
+// is a RST now that goes on to the other side. The caller answers, since one more call from here
+// would take too much stack.
 OUT_OF_LINE int end_late(struct xdp_md* ctx, struct packet* p, struct mr_flow_record* flow,
                          _Bool is_reachable, uint32_t told) {
   const uint8_t* frame = packet_start(ctx);
@@ -57,7 +62,7 @@ OUT_OF_LINE int end_late(struct xdp_md* ctx, struct packet* p, struct mr_flow_re
   // A RST in its place would have its hops.
   if (hops_left(frame, p->is_v4) < 2) is_reachable = 0;
   if (!mr_tells_other_side(p->tcp_flags, flags_of(flow), told, is_reachable)) {
-    return answer_with_reset(ctx, p, flow->listener_slot);
+    return RESET_SENDER;
   }
   if (!take(p, &p->cpu->resets_left)) return drop(p, MR_DROP_RATE_LIMITED);
   set_flags(flow, told);
@@ -100,7 +105,8 @@ OUT_OF_LINE int revisit_flow(struct xdp_md* ctx, struct packet* p, struct mr_flo
   const int what = is_other ? (int)MR_REVISIT_START_OVER : what_becomes(p, flow);
   if (what == MR_REVISIT_END_LATE) {
     const _Bool is_reachable = target != 0 && (target->next_hop.flags & MR_NEXT_HOP_RESOLVED) != 0;
-    return end_late(ctx, p, flow, is_reachable, MR_FLOW_TOLD_TARGET);
+    const int done = end_late(ctx, p, flow, is_reachable, MR_FLOW_TOLD_TARGET);
+    return done == RESET_SENDER ? answer_with_reset(ctx, p, flow->listener_slot) : done;
   }
   if (what == MR_REVISIT_RESET) {
     // The other side gets its RST when it speaks.

@@ -173,7 +173,9 @@ OUT_OF_LINE int revisit_reply(struct xdp_md* ctx, struct packet* p, struct mr_fl
   if (!is_any_reply_of(p, flow, now)) return judge_flowless(ctx, p, 0);  // another CPU has ended it
   p->word = now;
   if (now >> STATE_SHIFT == MR_FLOW_EXPIRED) {
-    return is_tcp ? end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT) : judge_flowless(ctx, p, 0);
+    if (!is_tcp) return judge_flowless(ctx, p, 0);
+    const int done = end_late(ctx, p, flow, 1, MR_FLOW_TOLD_CLIENT);
+    return done == RESET_SENDER ? answer_with_reset(ctx, p, flow->listener_slot) : done;
   }
   if (mr_disowns_orphan(flags_of(flow), p->tcp_flags) && move_orphan(p, flow, p->listener)) {
     return drop(p, MR_DROP_UNWANTED_RST);
