@@ -39,15 +39,18 @@ INLINE _Bool passes(const struct packet* p) {
 OUT_OF_LINE _Bool is_fragment_of_target(struct xdp_md* ctx, const struct packet* p) {
   const uint8_t* ip = packet_start(ctx) + MR_ETH_BYTES;
   const uint8_t* end = packet_end(ctx);
-  const uint32_t l4_bytes = p->is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES + MR_IPV6_FRAGMENT_BYTES;
+  // Linux 6.1 would take a value for known here that it saw on another way, and leave code out.
+  const _Bool is_v4 = (p->is_v4 | unknown_zero()) != 0;
+  const uint32_t l4_bytes = is_v4 ? MR_IPV4_BYTES : MR_IPV6_BYTES + MR_IPV6_FRAGMENT_BYTES;
   const uint8_t* l4 = 0;
   uint32_t id = 0;
-  uint8_t protocol = p->protocol;
+  uint8_t protocol = 0;
   _Bool is_first = 0;
   if (!passes(p)) return 0;
-  if (p->is_v4) {
+  if (is_v4) {
     if (!has_room(ip, MR_IPV4_BYTES, end)) return 0;
     is_first = (bpf_ntohs(load16(ip + MR_IPV4_FRAGMENT)) & MR_IPV4_FRAGMENT_OFFSET) == 0;
+    protocol = ip[MR_IPV4_PROTOCOL];
     id = load16(ip + MR_IPV4_ID) | (uint32_t)protocol << 16;
     l4 = ip + MR_IPV4_BYTES;
   } else {
