@@ -209,7 +209,11 @@ std::optional<std::uint16_t> read_port(const Cursor& at, ErrorList& errors) {
 std::optional<std::uint16_t> read_port_or_any(const Cursor& at, ErrorList& errors) {
   const auto text = read_text(at, errors);
   if (!text) return std::nullopt;
-  return *text == kAnyPort ? std::uint16_t{0} : read_port(at, errors);
+  if (*text == kAnyPort) return std::uint16_t{0};
+  const Result<std::uint32_t> port = parse_number(*text, {.min = 1, .max = 65535});
+  if (port) return static_cast<std::uint16_t>(*port);
+  errors.add(at, quote(*text) + " must be a port (1-65535), or the word any");
+  return std::nullopt;
 }
 
 std::optional<PortRange> read_ports(const Cursor& at, ErrorList& errors) {

@@ -60,17 +60,22 @@ TEST(Announcer, ipv4_vip_is_announced_by_gratuitous_arp) {
   }
 }
 
-TEST(Announcer, all_vips_are_announced_in_a_vlan_that_is_new) {
-  const Image first = balancer_image(1);
-  const Image second = vlan_image(2, 10);
-  Workers workers({});
-  Announcer announcer({kNicMac}, workers.pool(), workers.announcements());
-  announcer.adopt(first.view(), kStartNs);
+// All rounds of the VIPs of a config, which nobody looks at.
+void announce_all(Announcer& announcer, Workers& workers, const Image& image) {
+  announcer.adopt(image.view(), kStartNs);
   for (std::uint32_t round = 0; round < kAnnounceRounds; ++round) {
     announcer.run(kStartNs + round * kAnnounceIntervalNs);
   }
   workers.turn();
   (void)workers.sent();
+}
+
+TEST(Announcer, all_vips_are_announced_in_a_vlan_that_is_new) {
+  const Image first = balancer_image(1);
+  const Image second = vlan_image(2, 10);
+  Workers workers({});
+  Announcer announcer({kNicMac}, workers.pool(), workers.announcements());
+  announce_all(announcer, workers, first);
   announcer.adopt(second.view(), kStartNs + 10 * kAnnounceIntervalNs);
   announcer.run(kStartNs + 10 * kAnnounceIntervalNs);
   workers.turn();
@@ -94,12 +99,7 @@ TEST(Announcer, vip_that_stays_is_not_announced_again) {
   const Image second = balancer_image(2);
   Workers workers({});
   Announcer announcer({kNicMac}, workers.pool(), workers.announcements());
-  announcer.adopt(first.view(), kStartNs);
-  for (std::uint32_t round = 0; round < kAnnounceRounds; ++round) {
-    announcer.run(kStartNs + round * kAnnounceIntervalNs);
-  }
-  workers.turn();
-  (void)workers.sent();
+  announce_all(announcer, workers, first);
   announcer.adopt(second.view(), kStartNs + 10 * kAnnounceIntervalNs);
   announcer.run(kStartNs + 20 * kAnnounceIntervalNs);
   workers.turn();

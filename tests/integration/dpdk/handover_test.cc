@@ -111,22 +111,25 @@ TEST_P(Handover, encapsulated_packets_leave_whole_from_whoever_owns_their_flow) 
   workers_.expect_balance();
 }
 
-TEST_P(Handover, fault_71_priority_tag_is_gone_whoever_owns_the_flow) {
-  constexpr std::array<std::uint8_t, 4> kTag = {0x81, 0x00, 0xe0, 0x00};
+// A SYN of each client, in frames of priority 7.
+std::vector<Bytes> tagged_requests(std::uint8_t vlan) {
+  const std::array<std::uint8_t, 4> tag = {0x81, 0x00, 0xe0, vlan};
   std::vector<Bytes> requests;
-  std::size_t untagged_bytes = 0;
   for (std::uint32_t client = 0; client < kClients; ++client) {
     Bytes request = syn(client);
-    untagged_bytes = request.size();
-    request.insert(request.begin() + MR_ETH_TYPE, kTag.begin(), kTag.end());
+    request.insert(request.begin() + MR_ETH_TYPE, tag.begin(), tag.end());
     requests.push_back(request);
   }
-  receive_spread(requests);
+  return requests;
+}
+
+TEST_P(Handover, fault_71_priority_tag_is_gone_whoever_owns_the_flow) {
+  receive_spread(tagged_requests(0));
   workers_.turn();
   const std::vector<Bytes> forwarded = workers_.sent();
   ASSERT_EQ(forwarded.size(), kClients);
   for (const Bytes& packet : forwarded) {
-    EXPECT_EQ(packet.size(), untagged_bytes);
+    EXPECT_EQ(packet.size(), syn(0).size());
     EXPECT_EQ(packet[MR_ETH_TYPE], 0x08);
   }
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_INSERTED), kClients);
@@ -134,16 +137,9 @@ TEST_P(Handover, fault_71_priority_tag_is_gone_whoever_owns_the_flow) {
 }
 
 TEST_P(Handover, packets_of_a_vlan_are_answered_in_it_whoever_owns_their_flow) {
-  constexpr std::array<std::uint8_t, 4> kTag = {0x81, 0x00, 0xe0, 0x0a};
   const Image image = vlan_image(2, 10);
   workers_.publish(image);
-  std::vector<Bytes> requests;
-  for (std::uint32_t client = 0; client < kClients; ++client) {
-    Bytes request = syn(client);
-    request.insert(request.begin() + MR_ETH_TYPE, kTag.begin(), kTag.end());
-    requests.push_back(request);
-  }
-  receive_spread(requests);
+  receive_spread(tagged_requests(10));
   workers_.turn();
   const std::vector<Bytes> forwarded = workers_.sent();
   ASSERT_EQ(forwarded.size(), kClients);

@@ -248,7 +248,7 @@ const std::vector<BadConfig> kTargets = {
     {"same target twice, in a group whose port is wrong",
      "load_balancers: []\ntarget_groups:\n- {name: g, protocol: TCP, port: 0, targets: [{id: "
      "10.0.0.1}, {id: 10.0.0.1}]}\n",
-     {"f:3:34: target_groups[0].port: \"0\" must be a whole number, 1-65535",
+     {"f:3:34: target_groups[0].port: \"0\" must be a port (1-65535), or the word any",
       "f:3:63: target_groups[0].targets[1]: the target 10.0.0.1 is in this group already, in line "
       "3"}},
     {"both families",
@@ -273,8 +273,8 @@ const std::vector<BadConfig> kTargets = {
       "address, such as 203.0.113.10 or 2001:db8::10, without port or prefix length",
       "f:5:28: target_groups[0].targets[0].wieght: unknown key (did you mean "
       "`weight`?); allowed: id, port, weight, zone",
-      "f:5:61: target_groups[0].targets[1].port: \"99999\" must be a whole number, "
-      "1-65535"}},
+      "f:5:61: target_groups[0].targets[1].port: \"99999\" must be a port "
+      "(1-65535), or the word any"}},
 };
 
 INSTANTIATE_TEST_SUITE_P(TargetGroups, LoadErrorsTest, testing::ValuesIn(kTargetGroups),
