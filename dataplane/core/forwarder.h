@@ -467,8 +467,9 @@ class Forwarder {
   mr_addr encap_source_v6_{};
   std::array<MacAddr, MR_NIC_COUNT_MAX> nic_macs_{};
   std::array<std::uint64_t, MR_NIC_COUNT_MAX> nic_mac_words_{};  // the same, as loaded from a frame
-  // What copy_in_ranges() copied last; the passes look at no more at a time.
-  std::array<mr_listener, kBurstMax> asked_;
+  // What copy_in_ranges() copied last. It copies twice for a packet of a VLAN that has several
+  // workers, and the passes look at a burst at a time.
+  std::array<mr_listener, 2 * kBurstMax> asked_;
   std::uint32_t asked_next_ = 0;
   std::uint32_t nic_count_ = 0;
   WorkerCounters counters_;

@@ -15,7 +15,7 @@ const mr_listener* Forwarder::find_in_ranges(const Parsed& parsed) const noexcep
 const mr_listener* Forwarder::copy_in_ranges(const Parsed& parsed) noexcept {
   const mr_listener* listener = find_in_ranges(parsed);
   if (listener == nullptr) return nullptr;
-  mr_listener& asked = asked_[asked_next_++ % kBurstMax];
+  mr_listener& asked = asked_[asked_next_++ % asked_.size()];
   asked = *listener;
   asked.asked_port_be = parsed.destination_port_be();
   asked.port_be = parsed.destination_port_be();

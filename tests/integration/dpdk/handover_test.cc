@@ -111,14 +111,18 @@ TEST_P(Handover, encapsulated_packets_leave_whole_from_whoever_owns_their_flow) 
   workers_.expect_balance();
 }
 
-// A SYN of each client, in frames of priority 7.
-std::vector<Bytes> tagged_requests(std::uint8_t vlan) {
+// With a tag of priority 7.
+Bytes tagged(Bytes packet, std::uint8_t vlan) {
   const std::array<std::uint8_t, 4> tag = {0x81, 0x00, 0xe0, vlan};
+  packet.insert(packet.begin() + MR_ETH_TYPE, tag.begin(), tag.end());
+  return packet;
+}
+
+// A SYN of each client.
+std::vector<Bytes> tagged_requests(std::uint8_t vlan) {
   std::vector<Bytes> requests;
   for (std::uint32_t client = 0; client < kClients; ++client) {
-    Bytes request = syn(client);
-    request.insert(request.begin() + MR_ETH_TYPE, tag.begin(), tag.end());
-    requests.push_back(request);
+    requests.push_back(tagged(syn(client), vlan));
   }
   return requests;
 }
@@ -160,6 +164,28 @@ TEST_P(Handover, packets_of_a_vlan_are_answered_in_it_whoever_owns_their_flow) {
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_INSERTED), kClients);
   EXPECT_EQ(workers_.sum_of(MR_COUNTER_UNTRACKED_PACKETS), 0u);
   workers_.expect_balance();
+}
+
+// Of the listener to any port, each client to a port of its own.
+TEST_P(Handover, packets_of_a_vlan_find_the_flows_of_the_ports_that_they_ask_for) {
+  const Image image = vlan_image(2, 10);
+  workers_.publish(image);
+  std::vector<Bytes> requests;
+  for (std::uint32_t i = 0; i < kClients; ++i) {
+    const std::string client = std::to_string(i % 250 + 1);
+    const std::string port = std::to_string(1000 + i);
+    requests.push_back(tagged(frame("eth client > node / ip 198.51.100." + client +
+                                    " > 203.0.113.10 / tcp 20000 > " + port),
+                              10));
+  }
+  for (std::uint32_t time = 0; time < 2; ++time) {
+    receive_spread(requests);
+    workers_.turn();
+    EXPECT_EQ(workers_.sent().size(), kClients);
+    std::ranges::reverse(requests);
+  }
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_INSERTED), kClients);
+  EXPECT_EQ(workers_.sum_of(MR_COUNTER_FLOW_HITS), kClients);
 }
 
 TEST_P(Handover, flows_are_shared_out_evenly) {

@@ -79,7 +79,7 @@ ImageBuilder balancer(mr_forwarding forwarding) {
   struct Service {
     const char* vip;
     const char* targets[2];
-    std::uint16_t port;
+    std::uint16_t port;  // 0: any, and the target gets the one that was asked
     std::uint8_t protocol;
   };
   const Service services[] = {
@@ -87,6 +87,7 @@ ImageBuilder balancer(mr_forwarding forwarding) {
       {"203.0.113.10", {"10.0.1.11", "10.0.1.12"}, 53, MR_PROTOCOL_UDP},
       {"2001:db8:113::10", {"fd00::11", "fd00::12"}, 80, MR_PROTOCOL_TCP},
       {"2001:db8:113::10", {"fd00::11", "fd00::12"}, 53, MR_PROTOCOL_UDP},
+      {"203.0.113.10", {"10.0.1.31", "10.0.1.32"}, 0, MR_PROTOCOL_TCP},
   };
   for (const Service& service : services) {
     const std::uint32_t group =
@@ -94,13 +95,15 @@ ImageBuilder balancer(mr_forwarding forwarding) {
     for (const char* target : service.targets) {
       builder.add_target({.group_slot = group,
                           .addr = addr_of(target),
-                          .port = 8080,
+                          .port = service.port == 0 ? std::uint16_t{0} : std::uint16_t{8080},
                           .protocol = service.protocol});
     }
-    builder.add_listener({.vip_addr = addr_of(service.vip),
-                          .port = service.port,
-                          .protocol = service.protocol,
-                          .group_slot = group});
+    builder.add_listener(
+        {.vip_addr = addr_of(service.vip),
+         .port = service.port,
+         .protocol = service.protocol,
+         .group_slot = group,
+         .last_port = service.port == 0 ? std::uint16_t{0xffff} : std::uint16_t{0}});
   }
   return builder;
 }
