@@ -17,6 +17,8 @@
 namespace millrace::bench {
 
 inline constexpr std::uint32_t kTargets = 100;
+inline constexpr std::uint32_t kTargetsOfMany = 10;  // for each of several listeners
+inline constexpr std::uint32_t kSlotsOfMany = 4093;
 // Any time will do as long as it is the same for all packets: nothing is to expire.
 inline constexpr std::uint64_t kNowNs = std::uint64_t{1000} << 30;
 
@@ -27,27 +29,37 @@ inline constexpr std::uint64_t kNowNs = std::uint64_t{1000} << 30;
           .tcp_flags = tcp_flags};
 }
 
-// One listener of the shape's VIP in front of kTargets targets.
+// One listener of the shape's VIP in front of kTargets targets, or as many as the shape says with
+// kTargetsOfMany each.
 [[nodiscard]] inline test::Image make_image(const FlowShape& shape, std::uint8_t forwarding) {
   test::ImageBuilder builder;
   for (const char* source : {"10.1.1.1", "2001:db8:2::1"}) {
     builder.set_encap_source(test::addr_of(source));
   }
-  const std::uint32_t group =
-      builder.add_group({.forwarding = forwarding, .table_slots = MR_LOOKUP_SLOTS_DEFAULT});
-  const std::string prefix = core::is_v4(shape.vip) ? "10.1.0." : "2001:db8:1::";
-  for (std::uint32_t i = 0; i < kTargets; ++i) {
-    builder.add_target({.group_slot = group,
-                        .addr = test::addr_of(prefix + std::to_string(i + 1)),
-                        .port = shape.takes_any_port ? std::uint16_t{0} : std::uint16_t{8080},
-                        .protocol = shape.protocol});
+  const bool has_many = shape.listeners > 1;
+  for (std::uint32_t listener = 0; listener < shape.listeners; ++listener) {
+    const std::uint32_t group = builder.add_group(
+        {.forwarding = forwarding,
+         .table_slots = has_many ? kSlotsOfMany : std::uint32_t{MR_LOOKUP_SLOTS_DEFAULT}});
+    for (std::uint32_t i = 0; i < (has_many ? kTargetsOfMany : kTargets); ++i) {
+      mr_addr addr = test::addr_of(core::is_v4(shape.vip) ? "10.1.0.1" : "2001:db8:1::1");
+      addr.bytes[14] = static_cast<std::uint8_t>((listener * kTargetsOfMany + i) >> 8);
+      addr.bytes[15] = static_cast<std::uint8_t>(listener * kTargetsOfMany + i + 1);
+      builder.add_target({.group_slot = group,
+                          .addr = addr,
+                          .port = shape.takes_any_port ? std::uint16_t{0} : std::uint16_t{8080},
+                          .protocol = shape.protocol});
+    }
+    mr_addr vip = shape.vip;
+    vip.bytes[15] = static_cast<std::uint8_t>(vip.bytes[15] + listener % kVipsMax);
+    const auto port = static_cast<std::uint16_t>(shape.port + listener / kVipsMax);
+    builder.add_listener(
+        {.vip_addr = vip,
+         .port = shape.takes_any_port ? std::uint16_t{0} : port,
+         .protocol = shape.protocol,
+         .group_slot = group,
+         .last_port = shape.takes_any_port ? std::uint16_t{0xffff} : std::uint16_t{0}});
   }
-  builder.add_listener(
-      {.vip_addr = shape.vip,
-       .port = shape.takes_any_port ? std::uint16_t{0} : shape.port,
-       .protocol = shape.protocol,
-       .group_slot = group,
-       .last_port = shape.takes_any_port ? std::uint16_t{0xffff} : std::uint16_t{0}});
   return builder.build(1);
 }
 
@@ -136,8 +148,8 @@ class Balancer {
   test::Image image_;
   std::array<core::MacAddr, 1> macs_{core::MacAddr{{2, 0, 0, 0, 0, 0}}};
   mr_worker_stats worker_stats_{};
-  std::vector<mr_listener_stats> listener_stats_{16};
-  std::vector<mr_target_stats> target_stats_{256};
+  std::vector<mr_listener_stats> listener_stats_{1024};
+  std::vector<mr_target_stats> target_stats_{16384};
   core::Forwarder forwarder_;
 };
 

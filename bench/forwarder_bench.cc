@@ -59,9 +59,11 @@ void frames(benchmark::State& state, bool is_v4) {
   report(state, __rdtsc() - start, balancer.memory_kind());
 }
 
-void forward(benchmark::State& state, bool is_v4, std::uint8_t protocol, std::uint8_t forwarding) {
-  Balancer balancer(static_cast<std::uint32_t>(state.range(0)),
-                    shape_of(is_v4, protocol, MR_TCP_ACK), forwarding);
+void forward(benchmark::State& state, bool is_v4, std::uint8_t protocol, std::uint8_t forwarding,
+             std::uint32_t listeners = 1) {
+  FlowShape shape = shape_of(is_v4, protocol, MR_TCP_ACK);
+  shape.listeners = listeners;
+  Balancer balancer(static_cast<std::uint32_t>(state.range(0)), shape, forwarding);
   balancer.open_flows();
   Frames frames(balancer.writer());
   FlowOrder order(balancer.flow_count());
@@ -123,6 +125,12 @@ void register_all() {
   add(
       "forward/ipv4/tcp/nat", [](auto& s) { forward(s, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT); },
       all);
+  add(
+      "forward/ipv4/tcp/nat/2-listeners",
+      [](auto& s) { forward(s, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT, 2); }, all);
+  add(
+      "forward/ipv4/tcp/nat/1024-listeners",
+      [](auto& s) { forward(s, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT, 1024); }, all);
   add(
       "forward/ipv6/tcp/nat",
       [](auto& s) { forward(s, false, MR_PROTOCOL_TCP, MR_FORWARDING_NAT); }, all);

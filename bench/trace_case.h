@@ -25,10 +25,12 @@ struct TraceCase {
   std::uint8_t protocol;
   std::uint8_t forwarding;
   bool takes_any_port = false;
+  std::uint32_t listeners = 1;
 
   [[nodiscard]] FlowShape shape() const {
     FlowShape shape = shape_of(is_v4, protocol, way == Way::opening ? MR_TCP_SYN : MR_TCP_ACK);
     shape.takes_any_port = takes_any_port;
+    shape.listeners = listeners;
     return shape;
   }
 };
@@ -48,6 +50,10 @@ inline constexpr TraceCase kTraceCases[] = {
     {"ipip tcp4 new", Way::opening, true, MR_PROTOCOL_TCP, MR_FORWARDING_IPIP},
     {"gue tcp4 hit", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_GUE},
     {"gue tcp6 hit", Way::hit, false, MR_PROTOCOL_TCP, MR_FORWARDING_GUE},
+    {"nat tcp4 hit, 1024 listeners", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT, false,
+     1024},
+    {"nat tcp4 reply, 1024 listeners", Way::reply, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT, false,
+     1024},
     {"nat tcp4 hit, any port", Way::hit, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT, true},
     {"nat tcp4 reply, any port", Way::reply, true, MR_PROTOCOL_TCP, MR_FORWARDING_NAT, true},
 };

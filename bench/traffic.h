@@ -23,12 +23,16 @@ struct FlowShape {
   std::uint8_t protocol = MR_PROTOCOL_TCP;
   std::uint8_t tcp_flags = MR_TCP_ACK;
   bool takes_any_port = false;  // the listener and its targets, which get the one that was asked
+  // A power of two: on so many VIPs as kVipsMax allows, from `vip` up, and there from `port` up.
+  std::uint32_t listeners = 1;
 };
+inline constexpr std::uint32_t kVipsMax = 64;
 
 // Makes frame number `flow` (0 to 2^32 - 1): client address 10.x.y.z or 2001:db8::x, port 1024 up.
 class FrameWriter {
  public:
-  explicit FrameWriter(const FlowShape& shape) : is_v4_(core::is_v4(shape.vip)) {
+  explicit FrameWriter(const FlowShape& shape)
+      : is_v4_(core::is_v4(shape.vip)), port_(shape.port), listener_mask_(shape.listeners - 1) {
     const std::uint32_t ip_bytes = is_v4_ ? MR_IPV4_BYTES : MR_IPV6_BYTES;
     const bool is_tcp = shape.protocol == MR_PROTOCOL_TCP;
     const std::uint32_t l4_bytes = is_tcp ? MR_TCP_BYTES : MR_UDP_BYTES;
@@ -76,20 +80,28 @@ class FrameWriter {
     std::uint8_t* ip = frame + MR_ETH_BYTES;
     const std::uint32_t host = core::to_be32(0x0a000000u | flow >> 14);
     const std::uint16_t port = core::to_be16(static_cast<std::uint16_t>(1024 + (flow & 0x3fff)));
+    const std::uint32_t listener = flow * 2654435761u >> 16 & listener_mask_;
+    const std::uint32_t vip = listener % kVipsMax;
+    const auto vip_port = static_cast<std::uint16_t>(port_ + listener / kVipsMax);
     if (is_v4_) {
       core::store(ip + MR_IPV4_SOURCE, host);
-      core::store(ip + MR_IPV4_CHECKSUM,
-                  static_cast<std::uint16_t>(~mr_fold(std::uint64_t{base_sum_} + host)));
+      ip[MR_IPV4_DESTINATION + 3] = static_cast<std::uint8_t>(ip[MR_IPV4_DESTINATION + 3] + vip);
+      const std::uint64_t sum = std::uint64_t{base_sum_} + host + (vip << 8);
+      core::store(ip + MR_IPV4_CHECKSUM, static_cast<std::uint16_t>(~mr_fold(sum)));
     } else {
       core::store(ip + MR_IPV6_SOURCE + 12, host);
+      ip[MR_IPV6_DESTINATION + 15] = static_cast<std::uint8_t>(ip[MR_IPV6_DESTINATION + 15] + vip);
     }
     core::store(frame + l4_offset_, port);
+    core::store(frame + l4_offset_ + 2, core::to_be16(vip_port));
   }
 
  private:
   static constexpr std::uint32_t kCopied = 80;  // whole vectors; frames have room for it
   std::array<std::uint8_t, 128> frame_{};
   bool is_v4_;
+  std::uint16_t port_;
+  std::uint32_t listener_mask_;
   std::uint32_t l4_offset_ = 0;
   std::uint32_t length_ = 0;
   std::uint16_t base_sum_ = 0;

@@ -113,7 +113,7 @@ class Trace {
 void print_all() {
   test::XdpProgram program({.object = test::nlb_xdp_object(),
                             .flow_count = kRecords,
-                            .config_lines = 1u << 14,
+                            .config_lines = 1u << 19,
                             .slot_count = 1024,
                             .is_under_test = false});
   for (const TraceCase& chosen : kTraceCases) {
