@@ -63,7 +63,7 @@ PARTS = (
         "build",
         options=(*QUICK, *ALL_OF_IT),
         # The others run with sanitizers below, and here only with --full.
-        suites=("lint", "abi", "integration"),
+        suites=("lint", "abi", "integration", "bpf"),
         all=True,
     ),
     Part(
@@ -107,7 +107,7 @@ VM_SMOKE = "uio and (virtio4-xdp or virtio4-pci-2 or e1000e-pci) and (serves or 
 NOT_ROOT = Outcome(skipped=["e2e and vm: need root for network namespaces"])
 # What a part may take of the processors when nothing is compiled yet, in minutes. More is told, and
 # fails nothing: how long a machine takes says nothing about the change.
-BUDGETS = {"main": 15, "no-dpdk": 2, "asan": 13, "tsan": 4, E2E: 20, VM: 6}
+BUDGETS = {"main": 15, "no-dpdk": 2, "asan": 12, "tsan": 4, E2E: 20, VM: 6}
 FUZZ_SECONDS = 60
 # What --full adds: each is one test.
 LONG = {
