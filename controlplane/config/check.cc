@@ -21,9 +21,6 @@ Family family_of(const IpAddress& address) { return address.is_v4() ? Family::v4
 // Of one VIP and protocol. What they leave of any is a range before, between and behind them.
 constexpr std::size_t kPortRangesMax = (MR_PORT_RANGES_OF_VIP_MAX - 2) / 2;
 
-// "line 12", to point at the other half of a conflict.
-std::string line_of(const Cursor& at) { return "line " + std::to_string(at.node->place.line); }
-
 // Whether a group's targets speak all that a listener takes.
 bool takes(Protocol group, Protocol listener) {
   return group == listener || group == Protocol::tcp_udp;
@@ -55,6 +52,7 @@ class Checker {
     for (const LoadBalancerDraft& balancer : draft_.load_balancers) {
       config.load_balancers.push_back(check_load_balancer(balancer));
     }
+    check_asymmetric_targets(draft_, errors_);
     check_limits();
     return config;
   }

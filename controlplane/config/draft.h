@@ -14,6 +14,11 @@
 
 namespace millrace::control {
 
+// "line 12", to point at the other half of a conflict.
+[[nodiscard]] inline std::string line_of(const Cursor& at) {
+  return "line " + std::to_string(at.node->place.line);
+}
+
 template <typename T>
 struct Placed {
   T value;
@@ -74,5 +79,7 @@ struct ConfigDraft {
 // The Config is complete when `errors` stays empty.
 [[nodiscard]] Config check_config(const ConfigDraft& draft, const FindOwnInterface& own_interface,
                                   ErrorList& errors);
+// A part of it, in a file of its own.
+void check_asymmetric_targets(const ConfigDraft& draft, ErrorList& errors);
 
 }  // namespace millrace::control

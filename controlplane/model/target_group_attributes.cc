@@ -103,7 +103,7 @@ constexpr Row kRows[] = {
                 "That node has no record of the flow, so it translates every packet from a "
                 "target's service port. Hosts that talk to targets past the VIP, and targets that "
                 "ask from that port, are then not served. Such a group may have one listener with "
-                "one VIP."},
+                "one VIP, and no other nat group may have the same port of its machines."},
     {.name = "millrace.tcp.mss_clamp",
      .value =
          Row::Special{"off, auto or a whole number, 536-65495", mss_clamp_text, read_mss_clamp},

@@ -417,6 +417,26 @@ const std::vector<BadConfig> kListeners = {
       "line 5; it takes the TCP packets that this TCP_UDP listener would",
       "f:7:31: load_balancers[0].listeners[2].port: a listener for UDP port 80 exists already, in "
       "line 6; it takes the UDP packets that this TCP_UDP listener would"}},
+    {"asymmetric group whose machine and port another group has",
+     "load_balancers: []\ntarget_groups:\n- {name: a, protocol: TCP, port: 80, attributes: "
+     "{millrace.asymmetric_returns.enabled: true}, targets: [{id: 10.0.0.1}, {id: 10.0.0.2}]}\n"
+     "- {name: b, protocol: TCP_UDP, port: 8080, targets: [{id: 10.0.0.1}, {id: 10.0.0.2, port: "
+     "80}]}\n",
+     {"f:3:121: target_groups[0].targets[1]: target group \"a\" has "
+      "millrace.asymmetric_returns.enabled, and 10.0.0.2 with this port is a target of another "
+      "group, too, in line 4; replies that pass another node than the requests do not say which "
+      "group was asked: give the target another port there"}},
+    {"asymmetric group with a machine that takes any port in another group",
+     "load_balancers: []\ntarget_groups:\n- {name: a, protocol: UDP, port: 80, attributes: "
+     "{millrace.asymmetric_returns.enabled: true}, targets: [{id: 10.0.0.1}]}\n"
+     "- {name: b, protocol: UDP, port: any, health_check: {port: 9}, targets: [{id: 10.0.0.1}]}\n"
+     "- {name: c, protocol: TCP, port: 80, targets: [{id: 10.0.0.1}]}\n"
+     "- {name: d, protocol: UDP, port: 80, attributes: {millrace.forwarding: dsr}, targets: [{id: "
+     "10.0.0.1}]}\n",
+     {"f:3:105: target_groups[0].targets[0]: target group \"a\" has "
+      "millrace.asymmetric_returns.enabled, and 10.0.0.1 with this port is a target of another "
+      "group, too, in line 4; replies that pass another node than the requests do not say which "
+      "group was asked: give the target another port there"}},
     {"asymmetric group in two load balancers",
      "load_balancers:\n- name: a\n  addresses: [203.0.113.10]\n"
      "  listeners: [{protocol: TCP, port: 80, default_target_group: tcp}]\n"
