@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Groups whose replies may pass another node than the requests. That node sees a machine and a port,
-// and nothing else, so these must tell the group. Cold.
+// Groups whose replies may pass another node than the requests. That node sees a machine and a
+// port, and nothing else, so these must tell the group. Cold.
 #include <algorithm>
 #include <map>
 #include <vector>

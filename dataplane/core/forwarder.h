@@ -469,7 +469,7 @@ class Forwarder {
   std::array<std::uint64_t, MR_NIC_COUNT_MAX> nic_mac_words_{};  // the same, as loaded from a frame
   // What copy_in_ranges() copied last. It copies twice for a packet of a VLAN that has several
   // workers, and the passes look at a burst at a time.
-  std::array<mr_listener, 2 * kBurstMax> asked_;
+  std::array<mr_listener, std::size_t{2} * kBurstMax> asked_;
   std::uint32_t asked_next_ = 0;
   std::uint32_t nic_count_ = 0;
   WorkerCounters counters_;
