@@ -104,7 +104,9 @@ bool Forwarder::is_of_target(const Packet& packet, const Parsed& parsed) noexcep
   const FragmentMemory::Datagram datagram{
       .source = parsed.source.low ^ parsed.source.high,
       .destination = parsed.destination.low ^ parsed.destination.high,
-      .id = parsed.is_v4 ? std::uint32_t{load<std::uint16_t>(ip + MR_IPV4_ID)}
+      // RFC 791 section 3.2: numbers are a protocol's own.
+      .id = parsed.is_v4 ? std::uint32_t{load<std::uint16_t>(ip + MR_IPV4_ID)} |
+                               std::uint32_t{ip[MR_IPV4_PROTOCOL]} << 16
                          : load<std::uint32_t>(ip + MR_IPV6_BYTES + MR_IPV6_FRAGMENT_ID)};
   if (!is_first) return untranslated_.has(datagram);
   const std::uint8_t protocol = parsed.is_v4 ? parsed.protocol : ip[MR_IPV6_BYTES];

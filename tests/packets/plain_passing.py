@@ -21,7 +21,8 @@ class Passing:
         """A fragment of what a target sends from its service port; later ones follow the first."""
         if packet.destination in self.config.local:
             return False
-        data, number, protocol = packet.segment, packet.frame[18:20], packet.protocol
+        data, protocol = packet.segment, packet.protocol
+        number = packet.frame[18:20] + bytes([protocol])  # RFC 791: a protocol's own
         is_first = packet.version == 4 and int.from_bytes(packet.frame[20:22], "big") & 0x1FFF == 0
         if packet.version == 6:
             if len(data) < 8:
