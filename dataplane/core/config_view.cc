@@ -331,6 +331,27 @@ std::vector<std::uint8_t> vlan_slots_of(std::span<const mr_vlan> vlans) {
   return slots;
 }
 
+std::vector<MacAddr> further_macs(const ConfigView& view, std::uint8_t nic, const MacAddr& usual) {
+  std::vector<MacAddr> macs;
+  const auto add = [&](const std::uint8_t(&bytes)[6]) {
+    MacAddr mac;
+    std::copy_n(bytes, mac.bytes.size(), mac.bytes.begin());
+    if (mac != usual) macs.push_back(mac);
+  };
+  for (const mr_local_mac& local : view.local_macs) {
+    const std::size_t slot = std::size_t{local.nic} - MR_NIC_COUNT_MAX;  // wraps for a nic
+    const std::uint8_t below = slot < view.vlans.size() ? view.vlans[slot].nic : local.nic;
+    if (below == nic) add(local.mac);
+  }
+  for (const mr_vlan& vlan : view.vlans) {
+    if ((vlan.flags & MR_VLAN_PRESENT) != 0 && vlan.nic == nic) add(vlan.mac);
+  }
+  std::ranges::sort(macs, {}, &MacAddr::bytes);
+  const auto copies = std::ranges::unique(macs, {}, &MacAddr::bytes);
+  macs.erase(copies.begin(), copies.end());
+  return macs;
+}
+
 std::uint64_t image_checksum(const ConfigView& view) {
   mr_image bare = *view.image;
   bare.checksum = 0;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "dataplane/contract/config_abi.h"
+#include "dataplane/core/answer.h"
 #include "dataplane/core/result.h"
 #include "dataplane/core/wire.h"
 #include "dataplane/rules/port_rule.h"
@@ -70,6 +71,11 @@ struct ConfigView {
 
 // What an image with these VLANs says in vlan_slots[]: of those that are there.
 [[nodiscard]] std::vector<std::uint8_t> vlan_slots_of(std::span<const mr_vlan> vlans);
+
+// MAC addresses that frames on a nic may be for, tagged or not, beside its own `usual` one: further
+// ones, and those of its VLANs. Sorted, each once.
+[[nodiscard]] std::vector<MacAddr> further_macs(const ConfigView& view, std::uint8_t nic,
+                                                const MacAddr& usual);
 
 // A listener as flows name it: slot, asked port and id.
 [[nodiscard]] inline std::uint64_t word_of(const mr_listener& listener) noexcept {

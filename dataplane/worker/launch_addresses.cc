@@ -91,13 +91,8 @@ std::optional<core::MacAddr> Engine::mac_now(std::size_t nic) const {
 
 void Engine::accept_local_macs(const core::ConfigView& view) {
   for (std::size_t nic = 0; nic < nics_.size(); ++nic) {
-    std::vector<core::MacAddr> macs;
-    for (const mr_local_mac& local : view.local_macs) {
-      core::MacAddr mac;
-      std::copy_n(local.mac, mac.bytes.size(), mac.bytes.begin());
-      if (local.nic == nic && mac != nic_macs_.get(nic)) macs.push_back(mac);
-    }
-    nics_[nic]->accept(macs);
+    const auto index = static_cast<std::uint8_t>(nic);
+    nics_[nic]->accept(core::further_macs(view, index, nic_macs_.get(nic)));
   }
 }
 
