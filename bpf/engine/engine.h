@@ -72,6 +72,7 @@ class Engine {
   [[nodiscard]] Status make_copy_again();
   void watch_config(std::uint64_t now_ns);
   void follow_names();
+  void keep_tags();
   void follow_members();
   void watch_links(std::uint64_t now_ns);
   void watch_macs(std::uint64_t now_ns);
@@ -106,6 +107,7 @@ class Engine {
   std::uint64_t file_check_due_ns_ = 0;
   std::vector<std::string> attach_problems_;  // by nic: what was said last
   std::string file_problem_;                  // likewise
+  std::string tags_problem_;                  // likewise
   os::Watchdog watchdog_;
 };
 

@@ -36,6 +36,7 @@ void Engine::follow_names() {
 // The switch behind a link that was down has forgotten where VIPs are, or is another one. Groups
 // the kernel reports again by itself.
 void Engine::watch_links(std::uint64_t now_ns) {
+  keep_tags();  // before a member is one
   follow_members();
   links_up_.resize(nics_.size(), true);
   attach_problems_.resize(nics_.size());
@@ -72,6 +73,23 @@ void Engine::follow_members() {
     const std::size_t place = are_more ? members.size() - 1 - i : i;
     std::atomic_ref(members[place]).store(wanted[place], std::memory_order_release);
   }
+}
+
+// Also where somebody switches the offload on again, and of members that a bond gets later: those
+// are as their drivers made them.
+void Engine::keep_tags() {
+  std::string problem;
+  for (const Nic& nic : nics_) {
+    const Result<std::vector<std::string>> changed = os::keep_vlan_tags(nic.name);
+    if (!changed) problem = changed.error().message;
+    if (!changed) continue;
+    for (const std::string& interface : *changed) {
+      spdlog::warn("interface {}: took VLAN tags off, and leaves them in frames from now on",
+                   interface);
+    }
+  }
+  if (problem != tags_problem_ && !problem.empty()) spdlog::error("{}", problem);
+  tags_problem_ = problem;
 }
 
 // An interface from which somebody has taken the program forwards as little as one without a link,

@@ -95,6 +95,7 @@ class Engine {
   void watch_bond(std::uint32_t nic, std::uint64_t now_ns);
   void watch_queues();
   void watch_macs(std::uint64_t now_ns);
+  void keep_tags();
   [[nodiscard]] std::optional<core::MacAddr> mac_now(std::size_t nic) const;
   void accept_local_macs(const core::ConfigView& view);
   [[nodiscard]] Status prepare_interface(const std::string& device) const;
@@ -136,6 +137,7 @@ class Engine {
   std::uint64_t link_check_ns_ = 0;
   std::uint64_t file_check_ns_ = 0;
   std::string file_problem_;  // what was said last
+  std::string tags_problem_;  // likewise
   os::Watchdog watchdog_;
 };
 

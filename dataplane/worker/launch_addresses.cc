@@ -36,6 +36,20 @@ Status Engine::prepare_interface(const std::string& device) const {
   return ok();
 }
 
+// Somebody, or a driver that begins anew, may switch the offload on again.
+void Engine::keep_tags() {
+  std::string problem;
+  for (const auto& nic : nics_) {
+    if (!dpdk::Nic::is_interface(nic->name()) || nic->is_gone()) continue;
+    const Result<std::vector<std::string>> changed = os::keep_vlan_tags(nic->name());
+    if (!changed) problem = changed.error().within("nic " + nic->name()).message;
+    if (!changed || changed->empty()) continue;
+    spdlog::warn("nic {}: took VLAN tags off, and leaves them in frames from now on", nic->name());
+  }
+  if (problem != tags_problem_ && !problem.empty()) spdlog::error("{}", problem);
+  tags_problem_ = problem;
+}
+
 // AF_XDP's sockets and the twin's descriptor stay with an interface that somebody renames: a new
 // name changes nothing but what is shown, and what the next start must be told.
 void Engine::follow_names() {

@@ -14,7 +14,7 @@ from lab.addresses import VIP_V4, VIP_V6
 from lab.checks import assert_dns_is_shared, assert_http_is_shared
 from lab.configs import standard
 from lab.node import REPOSITORY
-from lab.process import run
+from lab.process import run, wait_until
 from lab.traffic import TcpStreams
 
 LAYOUT = Layout(bonded=True)
@@ -56,6 +56,21 @@ def test_fault_52_member_that_goes_and_comes_back_ends_no_connection(lab: Lab, n
         report = streams.stop()
     assert report.errors == [] and report.lost == 0 and report.moved == 0, report
     node.wait_no_alarms()
+
+
+@XDP_ALONE
+def test_fault_71_member_that_comes_leaves_vlan_tags_in_frames(lab: Lab, node: Node) -> None:
+    host = node.namespace
+    host.ip("link", "set", "nic0b", "nomaster")
+    host.run(["ethtool", "--offload", "nic0b", "rxvlan", "on"])
+    host.ip("link", "set", "nic0b", "down")
+    host.ip("link", "set", "nic0b", "master", "nic0")
+    wait_until(
+        lambda: "rx-vlan-offload: off" in host.run(["ethtool", "--show-features", "nic0b"]).stdout,
+        "the engine has switched it off",
+        timeout_s=5,
+    )
+    assert_http_is_shared(lab.client, VIP_V4)
 
 
 @pytest.mark.only_engine("dpdk", "the XDP engine serves bonds")

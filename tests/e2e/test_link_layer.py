@@ -253,6 +253,17 @@ def test_fault_71_engine_makes_the_nic_leave_vlan_tags_alone(lab: Lab, node: Nod
     wait_all_answer(lab.client, "VIPs answer")
 
 
+def test_fault_71_nic_that_takes_tags_off_again_is_told_not_to(lab: Lab, node: Node) -> None:
+    host = node.namespace
+    host.run(["ethtool", "--offload", "nic0", "rxvlan", "on"])
+    wait_until(
+        lambda: "rx-vlan-offload: off" in host.run(["ethtool", "--show-features", "nic0"]).stdout,
+        "the engine has switched it off",
+        timeout_s=5,
+    )
+    assert "took VLAN tags off" in node.dataplane.log.read_text()
+
+
 @pytest.mark.exact
 def test_fault_71_frames_of_a_vlan_are_the_kernels_and_priority_tags_are_none(
     lab: Lab, node: Node
