@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VLANs on the node's one NIC: clients in VLAN 10, a target in VLAN 20, both beside untagged ones.
-
-The other VIPs are asked for in VLAN 10, the first ones untagged. Port 81 (UDP: 54) has the target
-in VLAN 20; ports 80 and 53 have those of the lab's ordinary network.
-"""
+"""VLANs on the node's one NIC, as lab/vlans.py has them."""
 
 from __future__ import annotations
 
@@ -11,28 +7,25 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from lab import Lab, Layout, Node
-from lab.addresses import OTHER_VIP_V4, OTHER_VIP_V6, VIP_V4, VIP_V6
-from lab.configs import Config, config, group, listener, pair
-from lab.target import DNS_PORT, HTTP_PORT
 from lab.traffic import UdpStream, connect_many, dns_query, ping
-from lab.vlans import Vlans, interface_of, tell_of
+from lab.vlans import (
+    CLIENT,
+    CLIENTS,
+    LATE,
+    NODE,
+    TAGGED_VIP,
+    TARGET,
+    TARGETS,
+    UNTAGGED_VIP,
+    Vlans,
+    interface_of,
+    own,
+    tell_of,
+    vlan_config,
+)
 
 LAYOUT = Layout(clients=1, targets=2)
-CLIENTS, TARGETS, LATE = 10, 20, 30
-CLIENT = {4: "192.0.10.100", 6: "2001:db8:a::100"}
-NODE = {
-    CLIENTS: {4: "192.0.10.1", 6: "2001:db8:a::1"},
-    TARGETS: {4: "10.0.20.1", 6: "fd00:10:20::1"},
-    LATE: {4: "10.0.30.1", 6: "fd00:10:30::1"},
-}
-TARGET = {
-    TARGETS: {4: "10.0.20.12", 6: "fd00:10:20::12"},
-    LATE: {4: "10.0.30.12", 6: "fd00:10:30::12"},
-}
-UNTAGGED_VIP = {4: VIP_V4, 6: VIP_V6}
-TAGGED_VIP = {4: OTHER_VIP_V4, 6: OTHER_VIP_V6}
-LENGTH = {4: 24, 6: 64}
-WHOLE = {4: 32, 6: 128}
+CONFIG = vlan_config(TARGETS, LATE)
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 WAYS = pytest.mark.parametrize(
     ("vips", "http", "dns"),
@@ -45,60 +38,15 @@ WAYS = pytest.mark.parametrize(
 )
 
 
-def own(addresses: dict[int, str]) -> list[str]:
-    return [f"{address}/{LENGTH[family]}" for family, address in addresses.items()]
-
-
-def groups_in(vlan: int, name: str) -> list[Config]:
-    found = []
-    for kind, protocol, port in (("http", "TCP", HTTP_PORT), ("dns", "UDP", DNS_PORT)):
-        for family, address in TARGET[vlan].items():
-            targets = [{"id": address}]
-            found.append(group(f"{name}-{kind}-{family}", protocol, port, targets))
-    return found
-
-
-CONFIG = config(
-    [
-        listener("TCP", 80, "http"),
-        listener("UDP", 53, "dns"),
-        listener("TCP", 81, "far-http"),
-        listener("UDP", 54, "far-dns"),
-        listener("TCP", 82, "late-http"),
-        listener("UDP", 55, "late-dns"),
-    ],
-    [
-        *pair("http", "TCP", HTTP_PORT, members=(1, 2)),
-        *pair("dns", "UDP", DNS_PORT, members=(1, 2)),
-        *groups_in(TARGETS, "far"),
-        *groups_in(LATE, "late"),
-    ],
-)
-
-
-def routes_of_its_own(lab: Lab, vlan: int) -> None:
-    """What the target sends from its address in the VLAN goes to the node in the VLAN."""
-    host, name = lab.targets[1].namespace, interface_of(vlan)
-    for family, address in TARGET[vlan].items():
-        host.ip(f"-{family}", "rule", "add", "from", address, "lookup", str(vlan))
-        way = ["default", "via", NODE[vlan][family], "dev", name, "table", str(vlan)]
-        host.ip(f"-{family}", "route", "replace", *way)
-
-
 @pytest.fixture(scope="module")
 def vlans(lab: Lab) -> Iterator[Vlans]:
     """Client, node and target get their interfaces; VLAN 30 is not there yet."""
-    vlans, node, client = Vlans(), lab.node, lab.client
+    vlans, node = Vlans(), lab.node
     tell_of(node, CLIENTS, TARGETS, LATE)
     for vlan in (CLIENTS, TARGETS):
         vlans.add(node.namespace, node.interface(0), vlan, *own(NODE[vlan]))
-    name = vlans.add(client, "eth0", CLIENTS, *own(CLIENT))
-    for family, vip in TAGGED_VIP.items():
-        way = [f"{vip}/{WHOLE[family]}", "dev", name, "src", CLIENT[family]]
-        client.ip(f"-{family}", "route", "replace", *way)
-    vlans.add(lab.targets[1].namespace, "eth0", TARGETS, *own(TARGET[TARGETS]))
-    routes_of_its_own(lab, TARGETS)
-    client.siblings = lambda protocol, address, port: [(address, port)]
+    vlans.add_client(lab.client)
+    vlans.add_target(lab.targets[1], TARGETS)
     yield vlans
     vlans.close()
 
@@ -156,8 +104,7 @@ def test_vlan_comes_and_goes_while_packets_flow(lab: Lab, node: Node, vlans: Vla
     with UdpStream(lab.client, TAGGED_VIP[4], per_second=50) as stream:
         for _ in range(2):
             vlans.add(node.namespace, node.interface(0), LATE, *own(NODE[LATE]))
-            vlans.add(lab.targets[1].namespace, "eth0", LATE, *own(TARGET[LATE]))
-            routes_of_its_own(lab, LATE)
+            vlans.add_target(lab.targets[1], LATE)
             wait_for(node, TARGET[LATE], "healthy")
             for family in (4, 6):
                 assert set(asked(lab, TAGGED_VIP[family], 82, 55)) == {"t2"}

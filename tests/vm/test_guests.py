@@ -59,3 +59,10 @@ def test_bond_of_two_interfaces(kernel: Kernel, engine: str) -> None:
 @ENGINES
 def test_way_that_loses_and_reorders_packets(kernel: Kernel, engine: str) -> None:
     run_file(kernel, "test_lossy_links.py", engine)
+
+
+@ENGINES
+def test_vlans_of_the_kernel(kernel: Kernel, engine: str) -> None:
+    """Its own interfaces, whose tags travel beside frames, on the virtual wires of a lab. What
+    counts losses is left out: an emulated lab with all its surroundings has some of its own."""
+    run_file(kernel, "test_vlans.py", f"{engine} and (clients or echo or own)")

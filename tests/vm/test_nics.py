@@ -27,20 +27,16 @@ from lab.surroundings import SECOND_MAC_INTERFACE, mac_of
 from lab.traffic import TcpStreams, ping, upload
 from vm import Kernel
 from vm.kernel import NEWEST, OLDEST, STANDARD
-from vm.nic import E1000E, Nic
+from vm.nic import E1000E, ONE_QUEUE, QUEUES, Nic
 from vm.node import CONTROL_PLANE, ENGINES, LAYOUT, TWIN, GuestNode, WireLab, installed_node
+from vm.station import FLOW_DIR, HUGEPAGES, XDP, Place, Station
 from vm.worlds import parametrize_by_place
 
 CONFIG = standard(members=(1, 2))
-HUGEPAGES = 192
 MACVLAN_V4 = "192.0.2.3"
-FLOW_DIR = "/dev/hugepages/millrace"
-XDP = "/usr/local/sbin/millrace-xdp"
 
-ONE_QUEUE = Nic("virtio1", "virtio-net-pci-transitional")
 # Of before version 1, by ports instead of memory.
 LEGACY = Nic("virtio0", "virtio-net-pci", "disable-modern=on,disable-legacy=off")
-QUEUES = Nic("virtio4", "virtio-net-pci-transitional", "mq=on,rss=on,vectors=10", queues=4)
 # Without RSS, by which QEMU itself moves frames between queues: a frame for a queue that the driver
 # is about to fill holds up the tap's queue that it came by, and only a notice of that one's own
 # virtqueue goes on. Linux 6.12 meets that when it changes its queues under traffic, and is deaf.
@@ -52,29 +48,6 @@ BEHIND_IOMMU = Nic(
     queues=4,
 )
 VMXNET3 = Nic("vmxnet3", "vmxnet3", module="vmxnet3")
-
-
-@dataclass(frozen=True)
-class Place:
-    """`taken_by` is what has the NIC: "xdp" and "xdp-generic" leave it to the kernel, and so does
-    "af_xdp"; "pci" gives it to DPDK."""
-
-    nic: Nic
-    taken_by: str
-    workers: int = 1
-    queues: int = 0  # that the engine is told to use; 0: nothing is said
-
-    @property
-    def engine(self) -> str:
-        return "xdp" if self.taken_by.startswith("xdp") else "dpdk"
-
-    @property
-    def unit(self) -> str:
-        return ENGINES[self.engine]
-
-    def __str__(self) -> str:
-        queues = f"-{self.queues}q" if self.queues else ""
-        return f"{self.nic.name}-{self.taken_by}{queues}-{self.workers}"
 
 
 @dataclass(frozen=True)
@@ -131,63 +104,14 @@ WORLDS = (
 )
 
 
-class Station:
-    """The node on one place."""
-
-    def __init__(self, lab: WireLab, node: GuestNode, place: Place) -> None:
-        self.lab, self.node, self.place = lab, node, place
-        number = node.guest.nics.index(place.nic)
-        self.pci_address = place.nic.pci_address(number)
-        self.mac = place.nic.mac(number)
-        self.interface = node.interface_of(self.pci_address)
-        self.upper = TWIN if place.engine == "dpdk" else self.interface
-        self.mtu = lab.layout.mtu
-
-    def set_up(self) -> None:
-        node = self.node
-        for nic in node.guest.nics:
-            node.guest.set_link(nic, nic == self.place.nic)
-        self.lab.forget_neighbours()
-        node.run(["ip", "link", "set", self.interface, "up"])
-        if self.place.nic.queues > 1:
-            node.run(["ethtool", "--set-channels", self.interface, "combined", "2"], check=False)
-        node.write_config(CONFIG, self.place.engine)
-        node.write_environment(self.place.unit, self._environment(self.place))
-        if self.place.engine == "xdp":
-            node.give_addresses(self.interface)
-        elif self.mtu != 1500:
-            node.host_setup("twin", TWIN, self.mac)
-            node.run(["ip", "link", "set", TWIN, "mtu", str(self.mtu)])
-        node.systemctl("start", self.place.unit)
-        assert node.property_of(self.place.unit, "ActiveState") == "active", self.said()
-        if self.place.engine == "dpdk":
-            node.give_addresses(TWIN)
-        node.systemctl("restart", CONTROL_PLANE)
-        node.wait_forwarding()
-
-    def _environment(self, place: Place) -> dict[str, str]:
-        options = ["--flows 65536"]
-        if place.engine == "xdp":
-            options += ["--mode generic"] if place.taken_by == "xdp-generic" else []
-            nic = self.interface
-            return {"NIC": nic, "FORWARD": nic, "XDP_OPTIONS": " ".join(options)}
-        options += [f"--workers {place.workers}"]
-        options += [f"--queues {place.queues}"] if place.queues else []
-        is_pci = place.taken_by == "pci"
-        return {
-            "NIC": self.pci_address if is_pci else self.interface,
-            "NIC_OR_MAC": self.mac if is_pci else self.interface,
-            "TWIN": TWIN,
-            "FORWARD": TWIN,
-            "HUGEPAGES": str(HUGEPAGES),
-            "DATAPLANE_OPTIONS": " ".join(options),
-        }
+class MovedStation(Station):
+    """Between engines, as the runbook has it."""
 
     def move_to_dpdk(self) -> None:
         node = self.node
         node.systemctl("stop", CONTROL_PLANE)
-        node.write_config(CONFIG, "dpdk")
-        node.write_environment(ENGINES["dpdk"], self._environment(Place(self.place.nic, "pci")))
+        node.write_config(self.config, "dpdk")
+        node.write_environment(ENGINES["dpdk"], self.environment(Place(self.place.nic, "pci")))
         node.host_setup("hugepages", str(HUGEPAGES))
         node.host_setup("twin", TWIN, self.interface)
         node.take_addresses(self.interface)
@@ -202,8 +126,8 @@ class Station:
     def move_to_xdp(self) -> None:
         node = self.node
         node.systemctl("stop", CONTROL_PLANE)
-        node.write_config(CONFIG, "xdp")
-        environment = self._environment(self.place)
+        node.write_config(self.config, "xdp")
+        environment = self.environment(self.place)
         environment["XDP_OPTIONS"] += f" --flow-dir {FLOW_DIR}"
         node.write_environment(ENGINES["xdp"], environment)
         node.systemctl("disable", "--now", ENGINES["dpdk"])
@@ -213,29 +137,6 @@ class Station:
         node.run(["ip", "link", "delete", TWIN])
         node.systemctl("start", CONTROL_PLANE)
         node.wait_forwarding()
-
-    def take_down(self) -> None:
-        node = self.node
-        for unit in (CONTROL_PLANE, self.place.unit):
-            node.systemctl("stop", unit)
-        if self.place.engine == "xdp":
-            node.run([XDP, "detach"])
-            node.take_addresses(self.interface)
-            node.run(["ip", "link", "set", self.interface, "down"])
-        else:
-            node.run(["ip", "link", "delete", TWIN])
-            if self.place.taken_by == "pci":
-                node.host_setup("release", self.pci_address)
-            else:
-                node.run(["ip", "link", "set", self.interface, "down"])
-        node.run(["rm", "--recursive", "--force", FLOW_DIR])
-
-    def said(self) -> str:
-        return self.node.journal(self.place.unit)
-
-    def counter(self, name: str) -> int:
-        said = self.node.millrace("counters")
-        return sum(int(worker["drops"].get(name, 0)) for worker in said["workers"])
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +149,10 @@ def made(request: pytest.FixtureRequest) -> Iterator[tuple[WireLab, GuestNode]]:
 
 
 @pytest.fixture(scope="module")
-def station(request: pytest.FixtureRequest, made: tuple[WireLab, GuestNode]) -> Iterator[Station]:
-    station = Station(*made, request.param)
+def station(
+    request: pytest.FixtureRequest, made: tuple[WireLab, GuestNode]
+) -> Iterator[MovedStation]:
+    station = MovedStation(*made, request.param, CONFIG)
     try:
         station.set_up()
         yield station
@@ -365,8 +268,7 @@ def test_nic_that_af_xdp_had_is_given_to_dpdk(station: Station) -> None:
     node.host_setup("release", station.pci_address)
 
 
-def test_live_node_moves_to_the_other_engine_and_back(station: Station) -> None:
-    """As the runbook has it."""
+def test_live_node_moves_to_the_other_engine_and_back(station: MovedStation) -> None:
     if station.place.taken_by != "xdp":
         pytest.skip("from the XDP engine to DPDK and back")
     with TcpStreams(station.lab.client, VIP_V4, connections=3) as streams:

@@ -55,3 +55,5 @@ class Nic:
 # With MSI-X, QEMU's device loses the interrupt of a link that changes, and the guest goes on as if
 # nothing was. By the legacy interrupt it comes.
 E1000E = Nic("e1000e", "e1000e", module="e1000e", module_parameters="IntMode=0")
+ONE_QUEUE = Nic("virtio1", "virtio-net-pci-transitional")
+QUEUES = Nic("virtio4", "virtio-net-pci-transitional", "mq=on,rss=on,vectors=10", queues=4)
