@@ -422,7 +422,7 @@ void Engine::tend(std::uint64_t now_ns) {
   }
   if (now_ns >= nic_check_ns_) {
     watch_queues();
-    keep_tags();
+    watch_tags();
     nic_check_ns_ = now_ns + kNicCheckNs;
   }
   if (now_ns >= mac_check_ns_) {

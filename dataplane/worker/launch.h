@@ -95,7 +95,7 @@ class Engine {
   void watch_bond(std::uint32_t nic, std::uint64_t now_ns);
   void watch_queues();
   void watch_macs(std::uint64_t now_ns);
-  void keep_tags();
+  void watch_tags();
   [[nodiscard]] std::optional<core::MacAddr> mac_now(std::size_t nic) const;
   void accept_local_macs(const core::ConfigView& view);
   [[nodiscard]] Status prepare_interface(const std::string& device) const;

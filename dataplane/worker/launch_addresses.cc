@@ -36,17 +36,21 @@ Status Engine::prepare_interface(const std::string& device) const {
   return ok();
 }
 
-// Somebody, or a driver that begins anew, may switch the offload on again.
-void Engine::keep_tags() {
+// Somebody, or a driver that begins anew, may switch the offload on again. The engine has given up
+// what it would need to switch it off.
+void Engine::watch_tags() {
   std::string problem;
   for (const auto& nic : nics_) {
     if (!dpdk::Nic::is_interface(nic->name()) || nic->is_gone()) continue;
-    const Result<std::vector<std::string>> changed = os::keep_vlan_tags(nic->name());
-    if (!changed) problem = changed.error().within("nic " + nic->name()).message;
-    if (!changed || changed->empty()) continue;
-    spdlog::warn("nic {}: took VLAN tags off, and leaves them in frames from now on", nic->name());
+    const Result<std::vector<std::string>> kept = os::keep_vlan_tags(nic->name());
+    if (!kept) problem = "nic " + kept.error().message;
   }
-  if (problem != tags_problem_ && !problem.empty()) spdlog::error("{}", problem);
+  if (problem == tags_problem_) return;
+  if (problem.empty()) {
+    spdlog::info("over: {}", tags_problem_);
+  } else {
+    spdlog::error("{}", problem);
+  }
   tags_problem_ = problem;
 }
 

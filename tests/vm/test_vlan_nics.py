@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import pytest
 from lab.lab import Lab
 from lab.process import wait_until
-from lab.surroundings import mac_of
 from lab.traffic import TcpStreams, connect_many, dns_query, ping, upload
 from lab.vlans import (
     CLIENT,
@@ -26,6 +25,7 @@ from lab.vlans import (
     TARGET,
     TARGETS,
     UNTAGGED_VIP,
+    WHOLE,
     Vlans,
     interface_of,
     own,
@@ -42,6 +42,7 @@ OWN_MAC = "02:00:00:00:20:01"
 FURTHER_MAC = "00:00:5e:00:01:14"
 FURTHER = {4: "10.0.20.3", 6: "fd00:10:20::3"}
 FAR = set(TARGET[TARGETS].values())
+NEIGHBOUR = {4: "10.0.20.99", 6: "fd00:10:20::99"}
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
@@ -201,7 +202,7 @@ def test_router_of_the_target_in_its_vlan_may_be_a_virtual_one(
     try:
         for interface in (below, name):
             node.run(["sysctl", "--quiet", "--write", f"net.ipv4.conf.{interface}.arp_ignore=1"])
-        node.give_addresses(name, [f"{FURTHER[family]}/{ {4: 32, 6: 128}[family]}"])
+        node.give_addresses(name, [f"{FURTHER[family]}/{WHOLE[family]}"])
         target.ip(f"-{family}", "route", "replace", *table, "via", FURTHER[family])
         station.assert_served(family)
         shown = target.ip("neighbour", "show", FURTHER[family])
@@ -216,7 +217,6 @@ def test_vlan_comes_back_and_connections_go_on(station: VlanStation) -> None:
     with TcpStreams(station.lab.client, TAGGED_VIP[4], connections=3, port=80) as streams:
         for vlan in (CLIENTS, TARGETS):
             station.remove_vlan(vlan)
-        station.wait_far("unhealthy")
         for vlan in (TARGETS, CLIENTS):
             station.add_vlan(vlan)
         station.wait_far("healthy")
@@ -254,6 +254,22 @@ def test_crash_of_the_engine_keeps_connections(station: VlanStation) -> None:
         station.assert_served(family)
 
 
+def test_no_target_is_told_of_a_shorter_way(station: VlanStation) -> None:
+    """To a neighbour of its own in the VLAN, which it asks for by the node."""
+    node, name = station.node, interface_of(TARGETS)
+    target = station.lab.targets[1].namespace
+    node.host_setup("forward", name)
+    for family, address in NEIGHBOUR.items():
+        way = [address, "via", NODE[TARGETS][family], "dev", name]
+        target.ip(f"-{family}", "route", "replace", *way)
+        words = ["replace", address, "lladdr", OWN_MAC, "dev", name]
+        node.run(["ip", "neighbour", *words])
+        said = target.run(["ping", "-n", "-c", "2", "-W", "1", address], check=False).stdout
+        assert "Redirect" not in said, said
+        target.ip(f"-{family}", "route", "delete", *way)
+    counted = node.run(["nft", "list", "counter", "inet", "millrace", "redirects"]).stdout
+    assert "packets 0" not in counted, counted
+
+
 def test_no_alarm_is_left(station: VlanStation) -> None:
     wait_until(lambda: station.node.alarms() == [], "it is over", timeout_s=10)
-    assert mac_of(station.lab.client, "eth0")
