@@ -92,9 +92,7 @@ def download(client: Namespace, address: str, *, timeout_s: int = 30) -> int:
     return int(client.run(words, check=False, timeout_s=timeout_s + 30).stdout)
 
 
-def upload(
-    client: Namespace, address: str, count_bytes: int, *, port: int = 80
-) -> HttpAnswer:
+def upload(client: Namespace, address: str, count_bytes: int, *, port: int = 80) -> HttpAnswer:
     """An HTTP POST of that size; the answer to a request behind it on the same connection, which
     comes only when the target has read all of it. OSError when the connection stands still.
     """
