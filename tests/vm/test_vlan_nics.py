@@ -22,7 +22,6 @@ from lab.vlans import (
     CLIENTS,
     NODE,
     TAGGED_VIP,
-    TARGET,
     TARGETS,
     UNTAGGED_VIP,
     WHOLE,
@@ -41,7 +40,6 @@ CONFIG = vlan_config(TARGETS)
 OWN_MAC = "02:00:00:00:20:01"
 FURTHER_MAC = "00:00:5e:00:01:14"
 FURTHER = {4: "10.0.20.3", 6: "fd00:10:20::3"}
-FAR = set(TARGET[TARGETS].values())
 NEIGHBOUR = {4: "10.0.20.99", 6: "fd00:10:20::99"}
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
@@ -90,16 +88,6 @@ class VlanStation(Station):
 
     def remove_vlan(self, vlan: int) -> None:
         self.node.run(["ip", "link", "delete", interface_of(vlan)])
-
-    def wait_far(self, state: str) -> None:
-        """The target in the VLAN is so."""
-
-        def reached() -> bool:
-            groups = self.node.millrace("targets")["target_groups"]
-            targets = [target for group in groups for target in group["targets"]]
-            return {one["state"] for one in targets if one["address"] in FAR} == {state}
-
-        wait_until(reached, f"the target in the VLAN is {state}", timeout_s=20, interval_s=0.5)
 
     def assert_served(self, family: int, http: int = 81, dns: int = 54) -> None:
         for vip in (TAGGED_VIP[family], UNTAGGED_VIP[family]):
@@ -219,7 +207,7 @@ def test_vlan_comes_back_and_connections_go_on(station: VlanStation) -> None:
             station.remove_vlan(vlan)
         for vlan in (TARGETS, CLIENTS):
             station.add_vlan(vlan)
-        station.wait_far("healthy")
+        station.node.wait_forwarding()
         report = streams.stop()
     assert report.errors == [] and report.moved == 0, report
     for family in (4, 6):
@@ -235,7 +223,7 @@ def test_parent_goes_down_and_comes_up(station: VlanStation) -> None:
         for vlan, name in ((vlan, interface_of(vlan)) for vlan in (CLIENTS, TARGETS)):
             node.give_addresses(name, own(NODE[vlan]))  # those of IPv6 went
         node.give_addresses(station.upper)
-        station.wait_far("healthy")
+        station.node.wait_forwarding()
         report = streams.stop()
     assert report.errors == [] and report.moved == 0, report
     for family in (4, 6):
@@ -245,9 +233,9 @@ def test_parent_goes_down_and_comes_up(station: VlanStation) -> None:
 def test_crash_of_the_engine_keeps_connections(station: VlanStation) -> None:
     with TcpStreams(station.lab.client, TAGGED_VIP[6], connections=3, port=81) as streams:
         station.node.crash(station.place.unit)
-        station.wait_far("healthy")
+        station.node.wait_forwarding()
         station.node.systemctl("restart", CONTROL_PLANE)
-        station.wait_far("healthy")
+        station.node.wait_forwarding()
         report = streams.stop()
     assert report.errors == [] and report.moved == 0, report
     for family in (4, 6):
