@@ -127,6 +127,16 @@ void add_own_vip_alarms(const AlarmSources& sources, std::vector<Alarm>& alarms)
   }
 }
 
+void add_vlan_alarm(const AlarmSources& sources, std::vector<Alarm>& alarms) {
+  const std::size_t count = sources.routes.vlans().size();
+  if (count <= MR_VLAN_COUNT_MAX) return;
+  alarms.push_back({AlarmKind::vlans,
+                    std::to_string(count) + " VLAN interfaces are on the engine's nics, of which " +
+                        std::to_string(MR_VLAN_COUNT_MAX) +
+                        " are balanced: packets of the others are left to the kernel; delete "
+                        "those that no client or target needs"});
+}
+
 }  // namespace
 
 std::vector<Alarm> all_alarms(std::vector<Alarm> noted, const AlarmSources& sources) {
@@ -134,6 +144,7 @@ std::vector<Alarm> all_alarms(std::vector<Alarm> noted, const AlarmSources& sour
   add_engine_alarms(sources.engine, alarms);
   add_own_vip_alarms(sources, alarms);
   add_nic_alarms(sources.engine, alarms);
+  if (sources.engine.is_running()) add_vlan_alarm(sources, alarms);
   for (const auto& [name, group] : sources.state.groups) {
     if (sources.engine.is_running()) add_unreachable_alarm(group, sources, alarms);
     if (!encapsulates(group.settings.forwarding)) continue;

@@ -171,8 +171,9 @@ enum class AlarmKind : std::uint8_t {
   twin,           // a nic's kernel twin is gone or down
   queues,         // rx queues that nobody reads
   members,        // some of a bond carry nothing
+  vlans,          // more of them than an image has room for
 };
-inline constexpr std::size_t kAlarmKindCount = 19;
+inline constexpr std::size_t kAlarmKindCount = 20;
 
 struct Alarm {
   AlarmKind kind{};

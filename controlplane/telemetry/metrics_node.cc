@@ -120,7 +120,8 @@ constexpr MetricRow<AlarmSubject> kAlarmRows[] = {
     {{"millrace_alarms", MetricKind::gauge,
       "How many things of a kind the control plane finds wrong just now (millrace status says "
       "which): probes, late, hold, routes, publish, store, file, engine_unseen, metrics, "
-      "engine_kind, own_vip, encap_source, unreachable, mtu, stall, link, twin, queues, members.",
+      "engine_kind, own_vip, encap_source, unreachable, mtu, stall, link, twin, queues, members, "
+      "vlans.",
       "alarm", ""},
      [](const AlarmSubject& s) { return number(s.count); }},
 };
@@ -310,7 +311,7 @@ const char* alarm_label(AlarmKind kind) {
   constexpr std::array<const char*, kAlarmKindCount> kNames = {
       "probes",        "late",    "hold",        "routes",  "publish",      "store",       "file",
       "engine_unseen", "metrics", "engine_kind", "own_vip", "encap_source", "unreachable", "mtu",
-      "stall",         "link",    "twin",        "queues",  "members"};
+      "stall",         "link",    "twin",        "queues",  "members",      "vlans"};
   return kNames.at(static_cast<std::size_t>(kind));
 }
 

@@ -88,6 +88,15 @@ TEST_F(AlarmsTest, vip_that_became_the_nodes_own_is_told) {
   EXPECT_THAT(alarms()[0].text, HasSubstr("203.0.113.10 of load balancer web"));
 }
 
+TEST_F(AlarmsTest, more_vlans_than_are_balanced_are_told) {
+  node_.vlan_links.resize(MR_VLAN_COUNT_MAX);
+  EXPECT_THAT(kinds(), IsEmpty());
+  node_.vlan_links.resize(MR_VLAN_COUNT_MAX + 1);
+  ASSERT_THAT(kinds(), ElementsAre(AlarmKind::vlans));
+  EXPECT_THAT(alarms()[0].text, HasSubstr("241 VLAN interfaces are on the engine's nics, of which "
+                                          "240 are balanced"));
+}
+
 TEST_F(AlarmsTest, healthy_target_out_of_reach_is_told_while_its_twin_is_there) {
   TargetRecord& target = add_target(Forwarding::nat);
   target.is_unreachable = true;
