@@ -10,11 +10,12 @@
 //     FLIPS    changes of health made one by one, each waited for
 //     SECONDS  how long changes then come at RATE (1000) a second, whether or not they keep up
 //
-// The engine is the real program. The control plane is the real reconciler, store and publisher on
-// one thread with the timers of controlplane/daemon; probes and the kernel's routes are not part
-// of it: health is told to the reconciler as the checker would, next hops come from a map. A change
-// is in force when the engine's workers have acknowledged the first generation that says of its
-// target what was told last.
+// The engine is the real program. It forwards nothing here and needs no huge pages. The control
+// plane is the real reconciler, store and publisher on one thread with the timers of
+// controlplane/daemon; probes and the kernel's routes are not part of it: health is told to the
+// reconciler as the checker would, next hops come from a map. A change is in force when the
+// engine's workers have acknowledged the first generation that says of its target what was told
+// last.
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -87,7 +88,7 @@ class EngineProcess {
     const std::string flows = directory + "/flows";
     ::execl(program.c_str(), program.c_str(), "--nic", "net_null0,no-rx=1", "--runtime-dir",
             directory.c_str(), "--flow-dir", flows.c_str(), "--flows", "4096", "--log-level",
-            "error", nullptr);
+            "error", "--eal=--no-huge", "--eal=-m", "--eal=256", nullptr);
     std::perror(program.c_str());
     std::_Exit(127);
   }
@@ -117,7 +118,7 @@ Config config_of(const Options& options) {
   for (std::uint32_t i = 0; i < options.groups; ++i) {
     const std::string name = "group-" + std::to_string(i);
     Listener listener;
-    listener.port = 80;
+    listener.ports = PortRange::one(80);
     listener.default_target_group_v4 = name;
     config.load_balancers.push_back(
         {.name = "lb-" + std::to_string(i), .addresses = {address_of(100, i)}, .listeners = {}});

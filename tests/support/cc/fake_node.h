@@ -72,8 +72,8 @@ class FakeNode : public control::Clock,
   std::vector<control::VlanLink> vlan_links;
   control::LinkState link;  // of the twin, as the kernel says
   void set_twins(std::set<std::uint32_t> link_indices) override { twins = std::move(link_indices); }
-  void watch(std::vector<control::IpAddress> addresses) override {
-    watched = std::move(addresses);
+  void watch(std::vector<control::IpAddress> watched_now) override {
+    watched = std::move(watched_now);
     ++plan_count;
   }
   [[nodiscard]] std::optional<control::NextHopInfo> find(
