@@ -7,7 +7,9 @@
 #include <cassert>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
+#include "controlplane/lookup/fallback.h"
 #include "controlplane/lookup/maglev.h"
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/invariant.h"
@@ -30,7 +32,8 @@ std::uint32_t ms_of(std::uint64_t ns) { return static_cast<std::uint32_t>(ns / k
 int age_of_change(int newest, int change) { return (newest - change) & 0xffff; }
 
 // `old_index` has, for each member that stays, the index that it had.
-void renumber_slots(std::span<mr_lookup_slot> slots, std::span<const std::uint16_t> old_index) {
+void renumber(std::span<mr_lookup_slot> slots, std::span<std::uint16_t> base,
+              std::span<const std::uint16_t> old_index) {
   // One more, for slots that have no `prev`.
   std::vector<std::uint16_t> new_index(std::size_t{kNone} + 1, kNone);
   for (std::size_t i = 0; i < old_index.size(); ++i) {
@@ -40,6 +43,7 @@ void renumber_slots(std::span<mr_lookup_slot> slots, std::span<const std::uint16
     slot.cur = new_index[slot.cur];
     slot.prev = new_index[slot.prev];
   }
+  for (std::uint16_t& owner : base) owner = new_index[owner];
 }
 
 std::vector<std::uint16_t> owners_of(std::span<const mr_lookup_slot> slots) {
@@ -60,12 +64,13 @@ void Epochs::update(std::span<const EpochMember> members, const EpochSettings& s
                     std::uint64_t now_ns) {
   const std::vector<std::uint16_t> old_index = sync_members(members);
   if (settings.seed != settings_.seed || settings.slot_count != settings_.slot_count) {
-    is_choice_stale_ = true;
+    is_base_stale_ = true;
   }
   if (settings.window_ns != settings_.window_ns || now_ns >= next_expiry_ns_) {
     is_window_stale_ = true;
   }
   settings_ = settings;
+  is_choice_stale_ = is_choice_stale_ || is_base_stale_;
   if (is_choice_stale_ || is_window_stale_ || !old_index.empty()) renew_table(old_index, now_ns);
   check_books();
 }
@@ -84,7 +89,8 @@ void Epochs::restore(std::span<const mr_lookup_slot> slots,
   restored_ = std::move(restored);
   changed_at_ms_ = {ms_of(now_ns)};
   change_of_slot_.assign(slots.size(), newest_change_);
-  is_choice_stale_ = true;
+  base_.clear();
+  is_base_stale_ = true;
 }
 
 std::uint32_t Epochs::slots_owned(std::uint32_t target_id) const {
@@ -108,7 +114,7 @@ std::vector<std::uint16_t> Epochs::sync_members(std::span<const EpochMember> mem
     const auto found =
         std::ranges::lower_bound(wanted, before.target_id, {}, &EpochMember::target_id);
     if (found == wanted.end() || found->target_id != before.target_id) {
-      is_choice_stale_ = is_choice_stale_ || before.weight > 0;
+      is_base_stale_ = is_base_stale_ || before.weight > 0;
       members_[index] = members_.back();
       member_slots_[index] = member_slots_.back();
       old_index[index] = old_index.back();
@@ -117,13 +123,14 @@ std::vector<std::uint16_t> Epochs::sync_members(std::span<const EpochMember> mem
       old_index.pop_back();
       continue;
     }
-    const bool chooses_alike = before.weight == found->weight && before.identity == found->identity;
-    is_choice_stale_ = is_choice_stale_ || !chooses_alike;
+    const bool shares_alike = before.weight == found->weight && before.identity == found->identity;
+    is_base_stale_ = is_base_stale_ || !shares_alike;
+    is_choice_stale_ = is_choice_stale_ || before.is_in != found->is_in;
     is_window_stale_ = is_window_stale_ || (before.keeps_flows && !found->keeps_flows);
     // Otherwise no slot names it: its flows were forgotten when it lost them, and it has owned
     // nothing since.
     has_lost_flows_ =
-        has_lost_flows_ || (!found->keeps_flows && (before.keeps_flows || before.weight > 0));
+        has_lost_flows_ || (!found->keeps_flows && (before.keeps_flows || before.is_in));
     members_[index] = *found;
     member_slots_[index] = found->target_slot;
     is_known[static_cast<std::size_t>(found - wanted.begin())] = true;
@@ -132,7 +139,7 @@ std::vector<std::uint16_t> Epochs::sync_members(std::span<const EpochMember> mem
   const bool has_lost_any = members_.size() < known_count;
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     if (is_known[i]) continue;
-    is_choice_stale_ = is_choice_stale_ || wanted[i].weight > 0;
+    is_base_stale_ = is_base_stale_ || wanted[i].weight > 0;
     members_.push_back(wanted[i]);
     member_slots_.push_back(wanted[i].target_slot);
   }
@@ -156,17 +163,18 @@ void Epochs::renew_table(std::span<const std::uint16_t> old_index, std::uint64_t
   if (targets.empty() || (before == nullptr && !is_choice_stale_)) return drop_table();
   auto next = std::make_shared<LookupTable>();
   if (before != nullptr) *next = *before;
-  if (!old_index.empty()) renumber_slots(next->slots, old_index);
+  if (!old_index.empty()) {
+    renumber(next->slots, is_base_stale_ ? std::span<std::uint16_t>{} : base_, old_index);
+  }
   if (is_choice_stale_) {
-    const std::vector<std::uint16_t> owners =
-        maglev_table(targets, settings_.seed, settings_.slot_count);
+    const std::vector<std::uint16_t> owners = choose_owners(targets, next->slots);
     next->digest = maglev_digest(targets, owners);
     enter_owners(next->slots, owners, now_ns);
   } else {
     enter_owners(next->slots, owners_of(next->slots), now_ns);
   }
   count(next->slots, now_ns);
-  is_choice_stale_ = is_window_stale_ = has_lost_flows_ = false;
+  is_base_stale_ = is_choice_stale_ = is_window_stale_ = has_lost_flows_ = false;
   restored_ = nullptr;
   const auto bytes = std::as_bytes(std::span(next->slots));
   const bool is_same = before == table_ && before != nullptr &&
@@ -177,9 +185,27 @@ void Epochs::renew_table(std::span<const std::uint16_t> old_index, std::uint64_t
   table_ = std::move(next);
 }
 
-// All members, with their weights; none when nobody has any.
+// The table of before, `now`, is the base where nobody was out.
+std::vector<std::uint16_t> Epochs::choose_owners(std::span<const MaglevTarget> targets,
+                                                 std::span<const mr_lookup_slot> now) {
+  if (is_base_stale_ || (base_.empty() && now.empty())) {
+    base_ = maglev_table(targets, settings_.seed, settings_.slot_count);
+  } else if (base_.empty()) {
+    base_ = owners_of(now);
+  }
+  std::vector<std::uint8_t> is_in(members_.size());
+  bool is_anybody_out = false;
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    is_in[i] = members_[i].is_in ? 1 : 0;
+    is_anybody_out = is_anybody_out || (members_[i].weight > 0 && !members_[i].is_in);
+  }
+  if (!is_anybody_out) return std::exchange(base_, {});
+  return fallback_table(base_, targets, is_in, settings_.seed);
+}
+
+// All members, with their weights; none when nobody is in.
 std::vector<MaglevTarget> Epochs::choices() const {
-  if (std::ranges::all_of(members_, [](const EpochMember& m) { return m.weight == 0; })) return {};
+  if (std::ranges::none_of(members_, &EpochMember::is_in)) return {};
   std::vector<MaglevTarget> targets;
   for (const EpochMember& member : members_) {
     targets.push_back({.identity = member.identity, .weight = member.weight});
@@ -279,7 +305,7 @@ void Epochs::check_books() const {
   if (table_ == nullptr) return;
   std::uint32_t with_prev = 0;
   for (const mr_lookup_slot& slot : table_->slots) {
-    assert(slot.cur < members_.size() && members_[slot.cur].weight > 0);
+    assert(slot.cur < members_.size() && members_[slot.cur].is_in);
     if (slot.prev == kNone) continue;
     assert(slot.prev < members_.size() && slot.prev != slot.cur && members_[slot.prev].keeps_flows);
     ++with_prev;
@@ -294,7 +320,8 @@ void Epochs::forget_changes() {
 }
 
 void Epochs::drop_table() {
-  is_choice_stale_ = is_window_stale_ = has_lost_flows_ = false;
+  base_ = {};
+  is_base_stale_ = is_choice_stale_ = is_window_stale_ = has_lost_flows_ = false;
   restored_ = nullptr;
   table_ = nullptr;
   forget_changes();

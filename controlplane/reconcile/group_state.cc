@@ -143,9 +143,18 @@ GroupRouting routing_of(const GroupState& group) {
   return is_checked ? GroupRouting::fail_open : GroupRouting::unchecked;
 }
 
-std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open) {
-  if (target.registration != Registration::registered || target.is_passed_over) return 0;
-  return is_healthy(target) || is_fail_open ? target.weight : 0;
+bool gets_new_flows(const TargetRecord& target, bool is_fail_open) {
+  return may_get_new_flows(target) && !target.is_passed_over &&
+         (is_healthy(target) || is_fail_open);
+}
+
+void choose_base(GroupState& group) {
+  const bool is_fail_open = fails_open(group);
+  for (auto& [key, target] : group.targets) {
+    const bool has_result = target.health.state != TargetState::initial;
+    const bool has_place = target.is_in_base || has_result || gets_new_flows(target, is_fail_open);
+    target.is_in_base = target.is_configured && has_place;
+  }
 }
 
 std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& settings,
@@ -236,7 +245,8 @@ std::vector<EpochMember> epoch_members(const GroupState& group) {
     members.push_back({.target_id = target.id,
                        .target_slot = target.slot,
                        .identity = target.identity,
-                       .weight = lookup_weight(target, is_fail_open),
+                       .weight = target.is_in_base ? target.weight : 0,
+                       .is_in = gets_new_flows(target, is_fail_open),
                        .keeps_flows = mr_takes_orphan(flags)});
   }
   return members;

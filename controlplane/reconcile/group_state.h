@@ -59,6 +59,7 @@ struct TargetRecord {
   std::uint64_t no_way_since_ns = 0;  // CLOCK_MONOTONIC; 0: the engine has a next hop, or is away
   bool is_unreachable = false;        // it had none for kNoWayNs, and has got none since
   bool is_passed_over = false;        // and has one to another target that may get new flows
+  bool is_in_base = false;            // has a place in the lookup table, though it may be out
 };
 
 // A target group with all its targets, those on their way out included.
@@ -123,8 +124,18 @@ void pass_over_unreachable(GroupState& group);
 // treats both alike.
 [[nodiscard]] GroupRouting routing_of(const GroupState& group);
 
-// The weight that the target has in the lookup table; 0 while it gets no new flows.
-[[nodiscard]] std::uint32_t lookup_weight(const TargetRecord& target, bool is_fail_open);
+// Whether the target is *in*: slots of the lookup table may lead to it.
+[[nodiscard]] bool gets_new_flows(const TargetRecord& target, bool is_fail_open);
+
+// Chooses anew which targets have a place in the base of the lookup table. Call after a change of
+// the config or of health, before epoch_members().
+//
+// A target enters with its first probe result, or when it gets new flows before that. While it is
+// new it has no place: else its slots would go to others now, and to it soon. It leaves with the
+// config, though its drain has only begun: else its slots would change their owner once more when
+// the drain ends, and a node that starts with that config does not know it. One that the operator
+// drains stays: nobody else's slots move when it comes back.
+void choose_base(GroupState& group);
 
 // enum mr_target_flag
 [[nodiscard]] std::uint8_t target_flags(const TargetRecord& target, const TargetGroup& settings,

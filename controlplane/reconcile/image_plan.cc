@@ -137,6 +137,7 @@ void update_epochs(ControlState& state, std::uint64_t now_ns) {
 
 void update_epochs(GroupState& group, const Node& node, std::uint64_t now_ns) {
   pass_over_unreachable(group);
+  choose_base(group);
   group.epochs.update(epoch_members(group),
                       {.seed = node.lookup_seed,
                        .slot_count = group.settings.lookup_slots,

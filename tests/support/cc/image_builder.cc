@@ -12,6 +12,7 @@
 #include <new>
 #include <optional>
 
+#include "controlplane/lookup/fallback.h"
 #include "controlplane/lookup/maglev.h"
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/wire.h"
@@ -379,13 +380,15 @@ ImageBuilder::Table ImageBuilder::lookup_table(std::uint32_t group_slot,
                                                const Image* previous) const {
   const Group& group = groups_[group_slot];
   std::vector<control::MaglevTarget> candidates;
+  std::vector<std::uint8_t> is_in;
   for (const std::uint32_t slot : group.members) {
     const Target& target = targets_[slot];
-    const bool is_candidate = target.id != 0 && target.spec.gets_new_flows;
-    candidates.push_back({identity_of(target.spec), is_candidate ? target.spec.weight : 0});
+    candidates.push_back({identity_of(target.spec), target.id != 0 ? target.spec.weight : 0});
+    is_in.push_back(candidates.back().weight > 0 && target.spec.gets_new_flows ? 1 : 0);
   }
-  const std::vector<std::uint16_t> owners =
-      control::maglev_table(candidates, lookup_seed_, group.spec.table_slots);
+  const std::vector<std::uint16_t> owners = control::fallback_table(
+      control::maglev_table(candidates, lookup_seed_, group.spec.table_slots), candidates, is_in,
+      lookup_seed_);
   Table table;
   if (owners.front() == control::kMaglevNoTarget) return table;
   table.digest = control::maglev_digest(candidates, owners);

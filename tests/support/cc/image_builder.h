@@ -11,7 +11,7 @@
 //   forwarder.adopt(image.view());
 //
 // What build() returns went through core::check_image(). Lookup tables come from
-// control::maglev_table(). The builder keeps its state, so that a test changes a target and builds
+// control::fallback_table(). The builder keeps its state, so that a test changes a target and builds
 // the next generation.
 #pragma once
 

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "controlplane/lookup/fallback.h"
 #include "dataplane/core/checksum64.h"
 
 namespace millrace::control {
@@ -45,6 +46,24 @@ TEST(maglev, fault_50_digests_of_many_groups_are_the_ones_that_every_node_comput
     digests.push_back(maglev_digest(targets, owners));
   }
   EXPECT_EQ(core::checksum64(std::as_bytes(std::span{digests})), 3717551678321310087u);
+}
+
+// Of a hundred targets, 10, 50, 90 and 97 of which are out: looks that always find somebody, looks
+// that sometimes do, and the table of the living alone.
+TEST(fallback, fault_50_digests_are_the_ones_that_every_node_computes) {
+  std::vector<MaglevTarget> targets;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    targets.push_back({.identity = i * 0x9e3779b97f4a7c15u, .weight = 100});
+  }
+  const auto base = maglev_table(targets, 42, 65537);
+  std::vector<std::uint64_t> digests;
+  for (const std::size_t out_count : {10u, 50u, 90u, 97u}) {
+    std::vector<std::uint8_t> is_in(100, 1);
+    std::fill_n(is_in.begin(), out_count, std::uint8_t{0});
+    digests.push_back(maglev_digest(targets, fallback_table(base, targets, is_in, 42)));
+  }
+  EXPECT_EQ(digests, (std::vector<std::uint64_t>{11150731450330025593u, 17350464457285170572u,
+                                                 13010327973419276195u, 12856935444377553383u}));
 }
 
 TEST(maglev, no_target_with_weight_owns_nothing) {

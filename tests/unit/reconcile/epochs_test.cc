@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "controlplane/lookup/maglev.h"
 #include "dataplane/core/nanoseconds.h"
@@ -18,12 +19,29 @@ EpochMember member(std::uint32_t id, std::uint32_t weight = 100, bool keeps_flow
           .target_slot = id + 1000,
           .identity = id * 0x9e3779b97f4a7c15ull,
           .weight = weight,
+          .is_in = weight > 0,
           .keeps_flows = keeps_flows};
+}
+
+// Has a place in the base, and gets no new flows.
+EpochMember out(std::uint32_t id, bool keeps_flows = true) {
+  EpochMember member_out = member(id, 100, keeps_flows);
+  member_out.is_in = false;
+  return member_out;
 }
 
 // The target slot that a published index means.
 std::uint32_t target_at(const Epochs& epochs, std::uint16_t index) {
   return index == MR_MEMBER_NONE ? 0 : epochs.member_slots().at(index);
+}
+
+// By slot, the target slot of its owner.
+std::vector<std::uint32_t> target_slots_of(const Epochs& epochs) {
+  std::vector<std::uint32_t> owners;
+  for (const mr_lookup_slot& slot : epochs.table()->slots) {
+    owners.push_back(target_at(epochs, slot.cur));
+  }
+  return owners;
 }
 
 TEST(Epochs, first_table_is_maglev_and_has_no_past) {
@@ -57,19 +75,19 @@ TEST(Epochs, draining_target_stays_as_prev_until_the_window_ends) {
   Epochs epochs;
   epochs.update(std::vector{member(1), member(2), member(3)}, kSettings, 0);
   const std::uint32_t owned = epochs.slots_owned(2);
-  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 10 * kSecondNs);
+  epochs.update(std::vector{member(1), out(2), member(3)}, kSettings, 10 * kSecondNs);
 
   EXPECT_EQ(epochs.slots_owned(2), 0u);
-  EXPECT_GE(epochs.slots_with_prev(), owned);
+  EXPECT_EQ(epochs.slots_with_prev(), owned) << "nobody else's slots move";
   EXPECT_EQ(epochs.next_expiry_ns(), 310 * kSecondNs);
   EXPECT_EQ(std::ranges::count_if(
                 epochs.table()->slots,
                 [&](const mr_lookup_slot& slot) { return target_at(epochs, slot.prev) == 1002; }),
             static_cast<long>(owned));
 
-  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 310 * kSecondNs - 1);
+  epochs.update(std::vector{member(1), out(2), member(3)}, kSettings, 310 * kSecondNs - 1);
   EXPECT_GT(epochs.slots_with_prev(), 0u);
-  epochs.update(std::vector{member(1), member(2, 0), member(3)}, kSettings, 310 * kSecondNs);
+  epochs.update(std::vector{member(1), out(2), member(3)}, kSettings, 310 * kSecondNs);
   EXPECT_EQ(epochs.slots_with_prev(), 0u);
   EXPECT_EQ(epochs.next_expiry_ns(), kNever);
 }
@@ -79,10 +97,10 @@ TEST(Epochs, later_change_elsewhere_does_not_shorten_a_window) {
   const std::vector all{member(1), member(2), member(3), member(4)};
   epochs.update(all, kSettings, 0);
   std::vector now = all;
-  now[1] = member(2, 0);
+  now[1] = out(2);
   epochs.update(now, kSettings, 10 * kSecondNs);
   const auto after_first = epochs.table()->slots;
-  now[2] = member(3, 0);
+  now[2] = out(3);
   epochs.update(now, kSettings, 200 * kSecondNs);
   const auto after_second = epochs.table()->slots;
   epochs.update(now, kSettings, 310 * kSecondNs);
@@ -119,7 +137,7 @@ TEST(Epochs, window_ends_early_when_more_changes_follow_than_have_numbers) {
 TEST(Epochs, target_that_gave_up_its_flows_is_nobodys_prev) {
   Epochs epochs;
   epochs.update(std::vector{member(1), member(2)}, kSettings, 0);
-  epochs.update(std::vector{member(1), member(2, 0, false)}, kSettings, 1);
+  epochs.update(std::vector{member(1), out(2, false)}, kSettings, 1);
   EXPECT_EQ(epochs.slots_with_prev(), 0u);
 }
 
@@ -128,7 +146,7 @@ TEST(Epochs, deregistration_delay_of_zero_leaves_no_past) {
   settings.window_ns = 0;
   Epochs epochs;
   epochs.update(std::vector{member(1), member(2)}, settings, 5);
-  epochs.update(std::vector{member(1), member(2, 0)}, settings, 6);
+  epochs.update(std::vector{member(1), out(2)}, settings, 6);
   EXPECT_EQ(epochs.slots_with_prev(), 0u);
 }
 
@@ -136,7 +154,7 @@ TEST(Epochs, target_that_comes_back_gets_its_slots_back) {
   Epochs epochs;
   epochs.update(std::vector{member(1), member(2)}, kSettings, 0);
   const std::uint64_t digest = epochs.table()->digest;
-  epochs.update(std::vector{member(1), member(2, 0)}, kSettings, 1);
+  epochs.update(std::vector{member(1), out(2)}, kSettings, 1);
   EXPECT_NE(epochs.table()->digest, digest);
   epochs.update(std::vector{member(1), member(2)}, kSettings, 2);
   EXPECT_EQ(epochs.table()->digest, digest);
@@ -144,6 +162,47 @@ TEST(Epochs, target_that_comes_back_gets_its_slots_back) {
     const bool came_back = target_at(epochs, slot.cur) == 1002;
     EXPECT_EQ(target_at(epochs, slot.prev), came_back ? 1001u : 0u);
   }
+}
+
+TEST(Epochs, change_of_health_moves_no_slot_of_the_others) {
+  Epochs epochs;
+  std::vector<EpochMember> members;
+  for (std::uint32_t id = 1; id <= 10; ++id) members.push_back(member(id));
+  epochs.update(members, kSettings, 0);
+  const std::vector<std::uint32_t> base = target_slots_of(epochs);
+  for (const std::uint32_t id : {4u, 7u, 1u, 10u}) {
+    members[id - 1] = out(id);
+    epochs.update(members, kSettings, id);
+    const std::vector<std::uint32_t> owners = target_slots_of(epochs);
+    for (std::size_t i = 0; i < base.size(); ++i) {
+      const bool is_in = members[base[i] - 1001].is_in;
+      ASSERT_TRUE(!is_in || owners[i] == base[i]) << id << ", slot " << i;
+    }
+  }
+}
+
+TEST(Epochs, members_that_retire_while_others_are_out_leave_their_base_alone) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1, 0), member(2), out(3), member(4)}, kSettings, 0);
+  const std::vector<std::uint32_t> before = target_slots_of(epochs);
+  epochs.update(std::vector{member(2), out(3), member(4)}, kSettings, 1);
+  EXPECT_EQ(target_slots_of(epochs), before);
+  epochs.update(std::vector{member(2), member(3), member(4)}, kSettings, 2);
+  Epochs fresh;
+  fresh.update(std::vector{member(2), member(3), member(4)}, kSettings, 2);
+  EXPECT_EQ(target_slots_of(epochs), target_slots_of(fresh));
+}
+
+TEST(Epochs, table_is_there_again_after_everybody_was_out) {
+  Epochs epochs;
+  epochs.update(std::vector{member(1), member(2)}, kSettings, 0);
+  const std::vector<std::uint32_t> before = target_slots_of(epochs);
+  epochs.update(std::vector{out(1), out(2)}, kSettings, 1);
+  EXPECT_EQ(epochs.table(), nullptr);
+  epochs.update(std::vector{out(1), member(2)}, kSettings, 2);
+  EXPECT_EQ(epochs.slots_owned(2), 251u);
+  epochs.update(std::vector{member(1), member(2)}, kSettings, 3);
+  EXPECT_EQ(target_slots_of(epochs), before);
 }
 
 TEST(Epochs, retired_member_leaves_the_others_slots_alone) {
@@ -208,7 +267,8 @@ TEST(Epochs, restored_table_is_the_same_table) {
 
 // Nothing differs from what restore() assumes before it knows the targets' slots.
 TEST(Epochs, restored_table_of_a_single_target_in_slot_0_is_the_same_table) {
-  const EpochMember only{.target_id = 1, .identity = 7, .weight = 100, .keeps_flows = true};
+  const EpochMember only{
+      .target_id = 1, .identity = 7, .weight = 100, .is_in = true, .keeps_flows = true};
   Epochs first;
   first.update(std::vector{only}, kSettings, 0);
   Epochs second;

@@ -30,8 +30,10 @@ class GroupStateTest : public ::testing::Test {
   std::uint8_t flags(const TargetRecord& target) {
     return target_flags(target, group_.settings, fails_open(group_));
   }
-  std::uint32_t weight(const TargetRecord& target) {
-    return lookup_weight(target, fails_open(group_));
+  bool is_in(const TargetRecord& target) { return gets_new_flows(target, fails_open(group_)); }
+  bool is_in_base(const TargetRecord& target) {
+    choose_base(group_);
+    return target.is_in_base;
   }
 
   GroupState group_;
@@ -75,7 +77,7 @@ TEST_F(GroupStateTest, draining_target_keeps_known_flows_and_gets_no_new_ones) {
   TargetRecord& target = add(80);
   (void)add(81);
   begin_drain(target, group_.settings, 0);
-  EXPECT_EQ(weight(target), 0u);
+  EXPECT_FALSE(is_in(target));
   EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING | MR_TARGET_HEALTHY);
 }
 
@@ -122,7 +124,7 @@ TEST_F(GroupStateTest, fault_67_group_that_fails_open_believes_no_death_of_drain
   begin_drain(target, group_.settings, 0);
   ASSERT_TRUE(fails_open(group_));
   EXPECT_EQ(flags(target), MR_TARGET_KEEPS_FLOWS | MR_TARGET_DRAINING);
-  EXPECT_EQ(weight(target), 0u) << "to fail open is no way back";
+  EXPECT_FALSE(is_in(target)) << "to fail open is no way back";
 }
 
 TEST_F(GroupStateTest, fault_67_last_target_of_a_group_that_is_taken_out_and_dies_ends_its_flows) {
@@ -224,10 +226,38 @@ TEST_F(GroupStateTest, only_healthy_registered_targets_with_weight_get_new_flows
   const TargetRecord& unhealthy = add(82, TargetState::unhealthy);
   const TargetRecord& weightless = add(83, TargetState::healthy, 0);
   EXPECT_FALSE(fails_open(group_));
-  EXPECT_EQ(weight(healthy), 100u);
-  EXPECT_EQ(weight(initial), 0u);
-  EXPECT_EQ(weight(unhealthy), 0u);
-  EXPECT_EQ(weight(weightless), 0u);
+  EXPECT_TRUE(is_in(healthy));
+  EXPECT_FALSE(is_in(initial));
+  EXPECT_FALSE(is_in(unhealthy));
+  EXPECT_FALSE(is_in(weightless));
+}
+
+TEST_F(GroupStateTest, target_has_its_place_in_the_base_from_its_first_result_until_it_leaves) {
+  (void)add(80);
+  TargetRecord& target = add(81, TargetState::initial);
+  EXPECT_FALSE(is_in_base(target)) << "nobody's slots move before it can take them";
+  target.health.state = TargetState::unhealthy;
+  EXPECT_TRUE(is_in_base(target));
+  target.health.state = TargetState::healthy;
+  EXPECT_TRUE(is_in_base(target));
+  target.is_operator_drained = true;
+  begin_drain(target, group_.settings, 0);
+  EXPECT_TRUE(is_in_base(target)) << "nobody else's slots move when it comes back";
+  EXPECT_FALSE(is_in(target));
+  target.health = TargetHealth{};
+  EXPECT_TRUE(is_in_base(target)) << "also when it comes back as initial";
+  target.is_configured = false;
+  EXPECT_FALSE(is_in_base(target)) << "though the drain goes on";
+}
+
+TEST_F(GroupStateTest, target_that_gets_flows_before_its_first_result_has_a_place_in_the_base) {
+  const TargetRecord& initial = add(81, TargetState::initial);
+  TargetRecord& other = add(82, TargetState::initial);
+  ASSERT_TRUE(fails_open(group_));
+  EXPECT_TRUE(is_in_base(initial));
+  other.health.state = TargetState::healthy;
+  ASSERT_FALSE(fails_open(group_));
+  EXPECT_TRUE(is_in_base(initial)) << "it waits for its result there";
 }
 
 TEST_F(GroupStateTest, fault_45_group_without_a_healthy_target_fails_open) {
@@ -237,9 +267,9 @@ TEST_F(GroupStateTest, fault_45_group_without_a_healthy_target_fails_open) {
   TargetRecord& draining = add(84);
   begin_drain(draining, group_.settings, 0);
   EXPECT_TRUE(fails_open(group_));
-  EXPECT_EQ(weight(initial), 100u);
-  EXPECT_EQ(weight(unhealthy), 50u);
-  EXPECT_EQ(weight(draining), 0u);
+  EXPECT_TRUE(is_in(initial));
+  EXPECT_TRUE(is_in(unhealthy));
+  EXPECT_FALSE(is_in(draining));
   EXPECT_EQ(flags(unhealthy), MR_TARGET_KEEPS_FLOWS) << "fail-open resets nothing";
 }
 
