@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "controlplane/config/draft.h"
+#include "controlplane/model/lookup_size.h"
 #include "dataplane/contract/config_abi.h"
 
 namespace millrace::control {
@@ -62,6 +63,7 @@ class Checker {
   void check_own_addresses();
   void check_encap_sources();
   TargetGroup check_target_group(const TargetGroupDraft& draft);
+  void check_weights(const TargetGroupDraft& draft);
   Target check_target(const TargetDraft& draft, std::uint16_t group_port,
                       std::map<std::pair<IpAddress, std::uint16_t>, Cursor>& seen);
   LoadBalancer check_load_balancer(const LoadBalancerDraft& draft);
@@ -191,11 +193,34 @@ TargetGroup Checker::check_target_group(const TargetGroupDraft& draft) {
                     to_string(family_of(first->value)) +
                     "; a target group holds one address family, make two groups");
   }
+  check_weights(draft);
   if (takes_any_port(draft) && !group.health_check.port) {
     errors_.add(draft.at,
                 "has targets of any port, so health_check needs a `port` that probes go to");
   }
   return group;
+}
+
+// A target with a weight would get no flow if it owned no slot of the lookup table.
+void Checker::check_weights(const TargetGroupDraft& draft) {
+  Weights weights;
+  for (const TargetDraft& target : draft.targets) weights.add(target.weight);
+  if (suffices(MR_LOOKUP_SLOTS_MAX, weights)) return;
+  const auto is_lightest = [&](const TargetDraft& target) {
+    return target.weight == weights.lightest;
+  };
+  const auto lightest = std::ranges::find_if(draft.targets, is_lightest);
+  const auto heaviest = std::ranges::max_element(draft.targets, {}, &TargetDraft::weight);
+  errors_.add(lightest->at,
+              "weight " + std::to_string(lightest->weight) + " is too small beside those of the " +
+                  "other targets, as " + std::to_string(heaviest->weight) + " in " +
+                  line_of(heaviest->at) + ": of the largest lookup table, " +
+                  std::to_string(MR_LOOKUP_SLOTS_MAX) + " slots, its share is below " +
+                  std::to_string(kSlotsOfLightestMin) + "; the group's weights add up to " +
+                  std::to_string(weights.sum) + ", and may to " +
+                  std::to_string(weights.lightest * std::uint64_t{MR_LOOKUP_SLOTS_MAX} /
+                                 kSlotsOfLightestMin) +
+                  ": make the weights differ less, or take targets out by weight 0");
 }
 
 Target Checker::check_target(const TargetDraft& draft, std::uint16_t group_port,

@@ -3,6 +3,7 @@
 // The attributes of target groups. Those that start with `millrace.` are our own, all others the
 // ELBv2 API's.
 #include "controlplane/model/attribute_tables.h"
+#include "controlplane/model/lookup_size.h"
 #include "controlplane/model/value_text.h"
 #include "dataplane/contract/config_abi.h"
 #include "dataplane/rules/mss_rule.h"
@@ -18,8 +19,10 @@ constexpr Word<Forwarding> kForwardings[] = {
     {"gue", Forwarding::gue}, {"full_nat", {}, kLater}, {"geneve", {}, kLater},
 };
 
-constexpr Word<std::uint32_t> kLookupSlots[] = {{"65537", MR_LOOKUP_SLOTS_DEFAULT},
-                                                {"655373", MR_LOOKUP_SLOTS_MAX}};
+constexpr Word<std::uint32_t> kLookupSlots[] = {{"4093", kLookupSizes[0]},
+                                                {"16381", kLookupSizes[1]},
+                                                {"65537", kLookupSizes[2]},
+                                                {"655373", kLookupSizes[3]}};
 
 constexpr std::string_view kNoStickiness = "stickiness is not supported by this version";
 constexpr std::string_view kNoThresholds = "health thresholds are not supported by this version";
@@ -115,8 +118,11 @@ constexpr Row kRows[] = {
                 "the node's route to the target."},
     {.name = "millrace.lookup_table.slots",
      .value = Row::Choice<std::uint32_t>{&TargetGroup::lookup_slots, kLookupSlots},
-     .meaning = "Slots of the lookup table: 65537 (256 KiB), or 655373 for groups of more than "
-                "about 500 targets."},
+     .meaning = "Slots of the lookup table, 4 bytes each: 4093 for groups of up to 16 targets, "
+                "16381 for up to 64, 65537 for up to 256, 655373 for more. With fewer slots a "
+                "target, shares are less even while others are out. The fewer slots, the sooner a "
+                "change of health is in force. A table with a target whose weight is too small for "
+                "4 slots gets the next size. All nodes must have the same."},
     {.name = "deregistration_delay.timeout_seconds",
      .value = Row::Number{&TargetGroup::deregistration_delay_seconds,
                           {.min = 0, .max = 3600, .unit = "seconds"}},

@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "controlplane/model/lookup_size.h"
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/nanoseconds.h"
 #include "dataplane/core/wire.h"
@@ -146,6 +147,14 @@ GroupRouting routing_of(const GroupState& group) {
 bool gets_new_flows(const TargetRecord& target, bool is_fail_open) {
   return may_get_new_flows(target) && !target.is_passed_over &&
          (is_healthy(target) || is_fail_open);
+}
+
+std::uint32_t lookup_size(const GroupState& group) {
+  Weights weights;
+  for (const auto& [key, target] : group.targets) {
+    if (target.is_configured) weights.add(target.weight);
+  }
+  return lookup_size(group.settings.lookup_slots, weights);
 }
 
 void choose_base(GroupState& group) {

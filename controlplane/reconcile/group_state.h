@@ -127,6 +127,9 @@ void pass_over_unreachable(GroupState& group);
 // Whether the target is *in*: slots of the lookup table may lead to it.
 [[nodiscard]] bool gets_new_flows(const TargetRecord& target, bool is_fail_open);
 
+// Slots of the group's lookup table, by the weights of the config.
+[[nodiscard]] std::uint32_t lookup_size(const GroupState& group);
+
 // Chooses anew which targets have a place in the base of the lookup table. Call after a change of
 // the config or of health, before epoch_members().
 //

@@ -140,7 +140,7 @@ void update_epochs(GroupState& group, const Node& node, std::uint64_t now_ns) {
   choose_base(group);
   group.epochs.update(epoch_members(group),
                       {.seed = node.lookup_seed,
-                       .slot_count = group.settings.lookup_slots,
+                       .slot_count = lookup_size(group),
                        .window_ns = window_ns(group.settings)},
                       now_ns);
 }

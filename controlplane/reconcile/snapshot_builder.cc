@@ -83,7 +83,7 @@ std::vector<TargetGroupSnapshot> snapshot_groups(const SnapshotSources& sources)
     shown.port = group.settings.port;
     shown.forwarding = group.settings.forwarding;
     shown.routing = routing_of(group);
-    shown.table_slots = group.settings.lookup_slots;
+    shown.table_slots = lookup_size(group);
     shown.slots_with_prev = group.epochs.slots_with_prev();
     if (group.epochs.table() != nullptr) shown.table_digest = group.epochs.table()->digest;
     for (const auto& [key, record] : group.targets) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "controlplane/lookup/maglev.h"
+#include "controlplane/model/lookup_size.h"
 #include "dataplane/core/checksum64.h"
 
 namespace millrace::control {
@@ -116,6 +117,17 @@ RC_GTEST_PROP(lookup_table, shares_follow_weights, ()) {
     // A target is at most one turn off, and each turn is at most one slot; the last round is cut.
     RC_ASSERT(std::abs(owned[i] - expected) <= 2.0 + targets[i].weight / double(weight_max));
   }
+}
+
+RC_GTEST_PROP(lookup_table, every_target_owns_slots_of_a_table_that_suffices, ()) {
+  const std::vector<MaglevTarget> targets = some_targets(999);
+  Weights weights;
+  for (const MaglevTarget& target : targets) weights.add(target.weight);
+  std::vector<std::uint32_t> owned(targets.size());
+  for (const std::uint32_t owner : maglev_table(targets, 7, lookup_size(4093, weights))) {
+    ++owned[owner];
+  }
+  RC_ASSERT(*std::ranges::min_element(owned) > 0);
 }
 
 RC_GTEST_PROP(lookup_table, removing_a_target_moves_few_slots_of_the_others, ()) {

@@ -20,6 +20,11 @@ std::string refused_host(const std::string& host) {
          "\" must be a name or an address, with a port if wanted, of 1-255 characters: "
          "\"www.example.org\", \"www.example.org:8080\", \"[2001:db8::1]:8080\"";
 }
+std::string heavy_targets(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += ", {id: 10.0.1." + std::to_string(i) + ", weight: 999}";
+  return text;
+}
 const std::vector<BadConfig> kTargetGroups = {
     {"no keys",
      "load_balancers: []\ntarget_groups:\n- {}\n",
@@ -96,7 +101,7 @@ const std::vector<BadConfig> kTargetGroups = {
     {"lookup table size",
      with_group("attributes: {millrace.lookup_table.slots: 1000}"),
      {"f:4:46: target_groups[0].attributes.millrace.lookup_table.slots: \"1000\" is "
-      "not one of: 65537, 655373"}},
+      "not one of: 4093, 16381, 65537, 655373"}},
     {"health check HTTPS",
      with_group("health_check: {protocol: HTTPS}"),
      {"f:4:29: target_groups[0].health_check.protocol: \"HTTPS\": not supported by "
@@ -229,6 +234,12 @@ const std::vector<BadConfig> kTargets = {
      with_group("targets: [{id: 10.0.0.1, weight: 1000}]"),
      {"f:4:37: target_groups[0].targets[0].weight: \"1000\" must be a whole number, "
       "0-999"}},
+    {"weight that leaves no slot",
+     with_group("targets: [{id: 10.0.0.1, weight: 1}" + heavy_targets(200) + "]"),
+     {"f:4:14: target_groups[0].targets[0]: weight 1 is too small beside those of the other "
+      "targets, as 999 in line 4: of the largest lookup table, 655373 slots, its share is below 4; "
+      "the group's weights add up to 199801, and may to 163843: make the weights differ less, or "
+      "take targets out by weight 0"}},
     {"weight negative",
      with_group("targets: [{id: 10.0.0.1, weight: -1}]"),
      {"f:4:37: target_groups[0].targets[0].weight: \"-1\" must be a whole number, "
