@@ -162,7 +162,8 @@ Status ImageWriter::prepare(const ImageContents& contents) {
   root.generation = generation;
   // What an engine would refuse must not replace what it has.
   Result<core::ConfigView> view = core::check_image(
-      segment_.bytes(), generation, published_.image == nullptr ? nullptr : &published_);
+      segment_.bytes(), generation, published_.image == nullptr ? nullptr : &published_,
+      core::ImageChecksum::just_made);
   if (!view) {
     abandon();
     return view.error().within("refused to publish");

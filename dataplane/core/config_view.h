@@ -57,12 +57,18 @@ struct ConfigView {
   }
 };
 
+enum class ImageChecksum : std::uint8_t {
+  check,
+  just_made,  // by the caller, over what it wrote: not made once more
+};
+
 // Checks the image of `generation` that `header.roots` names inside `segment`, and returns the
 // view. `previous` is the last view that passed (or null): its unchanged tables are trusted. Reads
-// each table entry once (about 10 us per changed 65537-slot table); never writes. Errors name the
-// field and both values, e.g. "image 7: group slot 3: member_count 70000 > 16384".
+// each entry of the others once (about 10 us per changed 65537-slot table); never writes. Errors
+// name the field and both values, e.g. "image 7: group slot 3: member_count 70000 > 16384".
 [[nodiscard]] Result<ConfigView> check_image(std::span<const std::byte> segment,
-                                             std::uint64_t generation, const ConfigView* previous);
+                                             std::uint64_t generation, const ConfigView* previous,
+                                             ImageChecksum checksum = ImageChecksum::check);
 
 // The checksum that view.image->checksum must hold: over the image with checksum 0, then every
 // array in the order of mr_image. A publisher fills the spans of a view over what it wrote and
