@@ -3,10 +3,10 @@
 // How long a decision takes until every worker obeys it, and how many decisions a second go
 // through.
 //
-//   publish_bench ENGINE GROUPS TARGETS FLIPS SECONDS [RATE]    prints one line of JSON
+//   publish_bench ENGINE GROUPS TARGETS FLIPS SECONDS [RATE [SLOTS]]    one line of JSON
 //     ENGINE   path of millrace-dataplane, started on a null device with one worker
-//     TARGETS  in all, shared out over GROUPS; every group has a listener and a lookup table of the
-//              default size
+//     TARGETS  in all, shared out over GROUPS; every group has a listener and a lookup table of
+//              SLOTS (65537)
 //     FLIPS    changes of health made one by one, each waited for
 //     SECONDS  how long changes then come at RATE (1000) a second, whether or not they keep up
 //
@@ -49,7 +49,6 @@ namespace asio = boost::asio;
 
 // As in controlplane/daemon/control_plane.cc.
 constexpr std::chrono::milliseconds kTick{100};
-constexpr std::chrono::milliseconds kGather{2};
 constexpr double kPatienceMs = 60'000;
 constexpr double kStartMs = 5'500;
 
@@ -62,10 +61,11 @@ struct Options {
   std::uint32_t flips = 0;
   double seconds = 0;
   double rate = 1000;
+  std::uint32_t slots = MR_LOOKUP_SLOTS_DEFAULT;
 };
 
 Options parse(int argc, char** argv) {
-  if (argc < 6) fail("usage: publish_bench ENGINE GROUPS TARGETS FLIPS SECONDS [RATE]");
+  if (argc < 6) fail("usage: publish_bench ENGINE GROUPS TARGETS FLIPS SECONDS [RATE [SLOTS]]");
   const auto number = [&](int i) {
     return static_cast<std::uint32_t>(std::strtoul(argv[i], nullptr, 10));
   };
@@ -74,7 +74,8 @@ Options parse(int argc, char** argv) {
           .targets = number(3),
           .flips = number(4),
           .seconds = std::strtod(argv[5], nullptr),
-          .rate = argc > 6 ? std::strtod(argv[6], nullptr) : 1000};
+          .rate = argc > 6 ? std::strtod(argv[6], nullptr) : 1000,
+          .slots = argc > 7 ? number(7) : MR_LOOKUP_SLOTS_DEFAULT};
 }
 
 // millrace-dataplane on a device that delivers nothing; ended with this object.
@@ -126,6 +127,7 @@ Config config_of(const Options& options) {
     config.target_groups.emplace_back();
     config.target_groups.back().name = name;
     config.target_groups.back().port = 8080;
+    config.target_groups.back().lookup_slots = options.slots;
   }
   for (std::uint32_t i = 0; i < options.targets; ++i) {
     config.target_groups[i % options.groups].targets.push_back(
@@ -169,6 +171,8 @@ class ControlPlane final : private test::FakeNode {
   }
   // How often all that was told before has been carried out.
   [[nodiscard]] std::uint64_t settled() const { return settled_; }
+  // CPU time of the reconciler, without this program's own loop.
+  [[nodiscard]] double busy_ms() const { return static_cast<double>(busy_ns_) / 1e6; }
   [[nodiscard]] std::uint64_t generation() const { return reconciler_->published().generation; }
   [[nodiscard]] core::ConfigView published() const { return reconciler_->published(); }
   [[nodiscard]] std::string problem() const {
@@ -181,16 +185,23 @@ class ControlPlane final : private test::FakeNode {
     return {clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_REALTIME)};
   }
   void log(LogLevel /*level*/, const std::string& /*line*/) override {}
-  void wake() override {
-    gather_timer_.expires_after(kGather);
+  void wake(Haste haste) override {
+    const std::uint64_t woken_ns = clock_ns(CLOCK_MONOTONIC);
+    gather_timer_.expires_after(
+        std::chrono::nanoseconds(settle_due_ns(haste, woken_ns, settled_ns_) - woken_ns));
     gather_timer_.async_wait([this](const auto& error) {
       if (error) return;
+      const std::uint64_t began_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
       reconciler_->settle();
+      busy_ns_ += clock_ns(CLOCK_THREAD_CPUTIME_ID) - began_ns;
+      settled_ns_ = clock_ns(CLOCK_MONOTONIC);
       ++settled_;
     });
   }
   void tick() {
+    const std::uint64_t began_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     reconciler_->tick();
+    busy_ns_ += clock_ns(CLOCK_THREAD_CPUTIME_ID) - began_ns;
     ++settled_;
     tick_timer_.expires_after(kTick);
     tick_timer_.async_wait([this](const auto& error) {
@@ -205,6 +216,8 @@ class ControlPlane final : private test::FakeNode {
   std::vector<TargetKey> keys_;
   test::SilentSource source_;
   std::uint64_t settled_ = 0;
+  std::uint64_t settled_ns_ = 0;
+  std::uint64_t busy_ns_ = 0;
   std::unique_ptr<Reconciler> reconciler_;
 };
 
@@ -231,7 +244,9 @@ class Measurement {
     await_generation();
     find_slots();
     outlast_start(began);
+    const double idle_ms = control_.busy_ms();
     for (std::uint32_t flip = 0; flip < options_.flips; ++flip) flip_one();
+    flip_cpu_ms_ = (control_.busy_ms() - idle_ms) / std::max(options_.flips, 1u);
     if (options_.seconds > 0) sustain();
     check_state();
     print();
@@ -286,6 +301,7 @@ class Measurement {
     std::uint64_t settled = control_.settled();
     const std::uint64_t first_generation = control_.generation();
     const double began = now_ms();
+    const double idle_ms = control_.busy_ms();
     for (;;) {
       const double elapsed_ms = now_ms() - began;
       const bool is_over = elapsed_ms >= options_.seconds * 1000;
@@ -311,6 +327,7 @@ class Measurement {
       ::usleep(20);
     }
     images_ = control_.generation() - first_generation;
+    core_share_ = (control_.busy_ms() - idle_ms) / (now_ms() - began);
   }
 
   void note_published() {
@@ -378,11 +395,12 @@ class Measurement {
   void print() const {
     std::printf(
         "{\"apply_ms\": %.1f, \"flip_ms\": %.3f, \"flip_p99_ms\": %.3f, \"flip_max_ms\": %.3f, "
-        "\"publish_ms\": %.3f, \"changes\": %llu, \"images\": %llu, "
-        "\"sustained_ms\": %.3f, \"sustained_p99_ms\": %.3f, \"sustained_max_ms\": %.3f}\n",
+        "\"publish_ms\": %.3f, \"flip_cpu_ms\": %.3f, \"changes\": %llu, \"images\": %llu, "
+        "\"core_share\": %.3f, \"sustained_ms\": %.3f, \"sustained_p99_ms\": %.3f, "
+        "\"sustained_max_ms\": %.3f}\n",
         apply_ms_, at_share(flip_ms_, 0.5), at_share(flip_ms_, 0.99), at_share(flip_ms_, 1),
-        at_share(publish_ms_, 0.5), static_cast<unsigned long long>(changes_),
-        static_cast<unsigned long long>(images_), at_share(sustained_ms_, 0.5),
+        at_share(publish_ms_, 0.5), flip_cpu_ms_, static_cast<unsigned long long>(changes_),
+        static_cast<unsigned long long>(images_), core_share_, at_share(sustained_ms_, 0.5),
         at_share(sustained_ms_, 0.99), at_share(sustained_ms_, 1));
   }
 
@@ -409,6 +427,8 @@ class Measurement {
   std::vector<double> sustained_ms_;
   std::uint64_t changes_ = 0;
   std::uint64_t images_ = 0;
+  double flip_cpu_ms_ = 0;  // the control plane's, for each
+  double core_share_ = 0;   // of one CPU, while changes come
 };
 
 }  // namespace

@@ -17,8 +17,6 @@ namespace {
 
 // The engine reports the age of the last of these; the control plane looks at the engine as often.
 constexpr std::chrono::milliseconds kTick{100};
-// Changes that come within this time are published together.
-constexpr std::chrono::milliseconds kGather{2};
 
 }  // namespace
 
@@ -111,10 +109,14 @@ void ControlPlane::tick() {
   });
 }
 
-void ControlPlane::wake() {
-  gather_timer_.expires_after(kGather);
+void ControlPlane::wake(Haste haste) {
+  const std::uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+  const std::uint64_t due_ns = settle_due_ns(haste, now_ns, settled_ns_);
+  gather_timer_.expires_after(std::chrono::nanoseconds(due_ns - now_ns));
   gather_timer_.async_wait([this](const boost::system::error_code& error) {
-    if (!error) reconciler_->settle();
+    if (error) return;
+    reconciler_->settle();
+    settled_ns_ = clock_ns(CLOCK_MONOTONIC);
   });
 }
 

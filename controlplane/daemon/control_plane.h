@@ -62,7 +62,7 @@ class ControlPlane final : private Host {
   void await_signal();
 
   // What the reconciler asks of the process.
-  void wake() override;
+  void wake(Haste haste) override;
   void note_progress() override;
   void log(LogLevel level, const std::string& line) override;
   [[nodiscard]] std::vector<Alarm> alarms() const override;
@@ -76,6 +76,7 @@ class ControlPlane final : private Host {
   boost::asio::signal_set signals_;
   boost::asio::steady_timer tick_timer_;
   boost::asio::steady_timer gather_timer_;
+  std::uint64_t settled_ns_ = 0;  // when the last settle() ended
   os::Watchdog watchdog_;
   std::optional<RuntimeFiles> files_;
   ConfigFileWatch source_;

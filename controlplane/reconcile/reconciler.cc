@@ -70,7 +70,7 @@ void Reconciler::on_health(const TargetKey& key, const TargetHealth& health) {
   }
   target->health = health;
   stale_groups_.add(key.group);
-  wake();
+  wake(Haste::at_once);
 }
 
 void Reconciler::on_outer_error(const OuterError& error) {
@@ -82,7 +82,7 @@ void Reconciler::on_outer_error(const OuterError& error) {
   const std::set<std::string> groups = path_mtus_.learn(error, sources, now_ns());
   for (const std::string& name : groups) stale_groups_.add(name);
   if (groups.empty()) return;
-  wake();
+  wake(Haste::at_once);
   if (!is_first) return;  // `millrace targets` shows it
   parts_.host.log(LogLevel::info, "a router on the way to target " + error.destination.to_string() +
                                       " takes no more than " + std::to_string(error.mtu) +
@@ -91,13 +91,13 @@ void Reconciler::on_outer_error(const OuterError& error) {
 
 void Reconciler::note_change() {
   is_dirty_ = true;
-  wake();
+  wake(Haste::gather);
 }
 
-void Reconciler::wake() {
+void Reconciler::wake(Haste haste) {
   if (is_woken_) return;
   is_woken_ = true;
-  parts_.host.wake();
+  parts_.host.wake(haste);
 }
 
 void Reconciler::tick() {
@@ -142,7 +142,7 @@ void Reconciler::settle() {
   } else if (!stale_groups_.is_empty()) {
     settle_groups(stale_groups_.take(kGroupsPerImage), now);
   }
-  if (!stale_groups_.is_empty()) wake();
+  if (!stale_groups_.is_empty()) wake(Haste::at_once);
 }
 
 Status Reconciler::settle_all(const Moment& now, OnFailure on_failure) {

@@ -118,7 +118,7 @@ class Reconciler final : public Controller {
   void take_over_what_is_in_force(const Config& config, const Moment& now);
   [[nodiscard]] std::uint32_t unseen_id_floor(const Moment& now) const;
   void note_change();
-  void wake();
+  void wake(Haste haste);
   [[nodiscard]] Status settle_all(const Moment& now, OnFailure on_failure);
   [[nodiscard]] Status put_in_force(ImageContents contents, const Moment& now,
                                     OnFailure on_failure);

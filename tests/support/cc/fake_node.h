@@ -38,7 +38,7 @@ class FakeNode : public control::Clock,
   std::vector<std::pair<control::LogLevel, std::string>> log_lines;
   std::vector<control::Alarm> outer_alarms;  // of the parts outside
   std::uint32_t flow_id_max = 0;
-  void wake() override { is_woken = true; }
+  void wake(control::Haste /*haste*/) override { is_woken = true; }
   void note_progress() override { ++progress_count; }
   void log(control::LogLevel level, const std::string& line) override {
     log_lines.emplace_back(level, line);
