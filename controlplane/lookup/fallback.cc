@@ -8,6 +8,7 @@
 #include <cassert>
 #include <cstddef>
 #include <memory>
+#include <numeric>
 
 namespace millrace::control {
 namespace {
@@ -60,7 +61,9 @@ std::vector<std::uint16_t> fallback_table(std::span<const std::uint16_t> base,
   const auto room = std::make_unique_for_overwrite<std::uint32_t[]>(base.size());
   std::span<std::uint32_t> slots = slots_of_those_out(base, is_in.data(), room.get());
   const std::size_t living_slots = base.size() - slots.size();
-  if (living_slots * kLivingShareMin >= base.size()) {
+  // The only one that is left gets all slots either way, and its table costs nothing.
+  const bool has_several = std::accumulate(is_in.begin(), is_in.end(), 0u) > 1;
+  if (has_several && living_slots * kLivingShareMin >= base.size()) {
     slots = look_again(base, is_in.data(), seed, slots, owners.data());
   }
   if (slots.empty()) return owners;
