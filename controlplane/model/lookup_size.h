@@ -15,8 +15,8 @@
 
 namespace millrace::control {
 
-// Primes, as Maglev wants them, a factor of about 4 to 10 apart. The first has 256 slots for each of
-// 16 targets; with fewer slots a target, shares get uneven while others are out.
+// Primes, as Maglev wants them, a factor of 4 to 10 apart. The first has 256 slots for each of 16
+// targets; with fewer slots a target, shares get uneven while others are out.
 inline constexpr std::uint32_t kLookupSizes[] = {4093, 16381, MR_LOOKUP_SLOTS_DEFAULT,
                                                  MR_LOOKUP_SLOTS_MAX};
 inline constexpr std::uint64_t kSlotsOfLightestMin = 4;

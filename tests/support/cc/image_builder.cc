@@ -13,7 +13,6 @@
 #include <optional>
 
 #include "controlplane/lookup/fallback.h"
-#include "controlplane/lookup/maglev.h"
 #include "dataplane/core/checksum64.h"
 #include "dataplane/core/wire.h"
 #include "dataplane/rules/forwarding_rule.h"
@@ -386,14 +385,12 @@ ImageBuilder::Table ImageBuilder::lookup_table(std::uint32_t group_slot,
     candidates.push_back({identity_of(target.spec), target.id != 0 ? target.spec.weight : 0});
     is_in.push_back(candidates.back().weight > 0 && target.spec.gets_new_flows ? 1 : 0);
   }
-  const std::vector<std::uint16_t> owners = control::fallback_table(
-      control::maglev_table(candidates, lookup_seed_, group.spec.table_slots), candidates, is_in,
-      lookup_seed_);
+  const auto base = control::maglev_table(candidates, lookup_seed_, group.spec.table_slots);
+  const auto owners = control::fallback_table(base, candidates, is_in, lookup_seed_);
   Table table;
   if (owners.front() == control::kMaglevNoTarget) return table;
   table.digest = control::maglev_digest(candidates, owners);
   table.slots.resize(owners.size());
-
   std::span<const mr_lookup_slot> before;
   if (previous != nullptr && group_slot < previous->view().groups.size() &&
       previous->view().groups[group_slot].table_offset != 0) {

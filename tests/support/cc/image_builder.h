@@ -10,9 +10,9 @@
 //   Image image = builder.build(1);
 //   forwarder.adopt(image.view());
 //
-// What build() returns went through core::check_image(). Lookup tables come from
-// control::fallback_table(). The builder keeps its state, so that a test changes a target and builds
-// the next generation.
+// What build() returns went through core::check_image(). Lookup tables are those of
+// controlplane/lookup. The builder keeps its state, so that a test changes a target and builds the
+// next generation.
 #pragma once
 
 #include <array>
