@@ -30,9 +30,9 @@ namespace millrace::control {
 inline constexpr std::uint32_t kLooksMax = 64;
 inline constexpr std::uint32_t kLivingShareMin = 16;  // one in so many slots of the base
 
-// Where slot `slot` looks at its `look`th try, 0 to kLooksMax - 1. The word is SplitMix64's (Steele,
-// Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) at the position
-// that slot and try name, in the stream that starts at `seed`.
+// Where slot `slot` looks at its `look`th try, 0 to kLooksMax - 1. The word is that of SplitMix64
+// (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) at the
+// position that slot and try name, in the stream that starts at `seed`.
 [[nodiscard]] inline std::uint32_t fallback_slot(std::uint64_t seed, std::uint32_t slot,
                                                  std::uint32_t look, std::uint32_t slot_count) {
   const std::uint64_t position = std::uint64_t{slot} * kLooksMax + look + 1;
