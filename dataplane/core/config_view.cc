@@ -367,8 +367,7 @@ std::vector<MacAddr> further_macs(const ConfigView& view, std::uint8_t nic, cons
     if ((vlan.flags & MR_VLAN_PRESENT) != 0 && vlan.nic == nic) add(vlan.mac);
   }
   std::ranges::sort(macs, {}, &MacAddr::bytes);
-  const auto copies = std::ranges::unique(macs, {}, &MacAddr::bytes);
-  macs.erase(copies.begin(), copies.end());
+  macs.erase(std::unique(macs.begin(), macs.end()), macs.end());
   return macs;
 }
 
