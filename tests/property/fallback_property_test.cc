@@ -110,8 +110,8 @@ RC_GTEST_PROP(fallback, does_not_depend_on_the_order_of_targets, ()) {
   Group group = some_group(*rc::gen::inRange<std::size_t>(2, 60), 999, 4099);
   take_some_out(group);
   const std::uint64_t digest = group.digest();
-  std::ranges::rotate(group.targets, group.targets.begin() + 1);
-  std::ranges::rotate(group.is_in, group.is_in.begin() + 1);
+  std::rotate(group.targets.begin(), group.targets.begin() + 1, group.targets.end());
+  std::rotate(group.is_in.begin(), group.is_in.begin() + 1, group.is_in.end());
   RC_ASSERT(group.digest() == digest);
 }
 
