@@ -27,6 +27,12 @@ def as_at_first(lab: Lab, node: Node) -> Iterator[None]:
     lab.set_port("t2", True)
     node.apply(CONFIG)
     node.wait_states("healthy", count=12)
+    # The next test's flows begin at once: t2 must get some of them.
+    wait_until(
+        lambda: all(view.share > 0 for view in node.targets() if view.state == "healthy"),
+        "all targets have a share",
+    )
+    node.wait_adopted()
 
 
 def address_of(vip: str) -> str:
