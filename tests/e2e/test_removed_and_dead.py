@@ -31,6 +31,7 @@ def as_at_first(lab: Lab, node: Node) -> Iterator[None]:
     wait_until(
         lambda: all(view.share > 0 for view in node.targets() if view.state == "healthy"),
         "all targets have a share",
+        timeout_s=NOTICED_WITHIN_S,
     )
     node.wait_adopted()
 
