@@ -29,7 +29,7 @@ from vm import Kernel
 from vm.kernel import NEWEST, OLDEST, STANDARD
 from vm.nic import E1000E, ONE_QUEUE, QUEUES, Nic
 from vm.node import CONTROL_PLANE, ENGINES, LAYOUT, TWIN, GuestNode, WireLab, installed_node
-from vm.station import FLOW_DIR, HUGEPAGES, XDP, Place, Station
+from vm.station import FLOW_DIR, HUGEPAGES, XDP, NicWorld, Place, Station
 from vm.worlds import parametrize_by_place
 
 CONFIG = standard(members=(1, 2))
@@ -51,18 +51,10 @@ VMXNET3 = Nic("vmxnet3", "vmxnet3", module="vmxnet3")
 
 
 @dataclass(frozen=True)
-class World:
-    """A guest, with the places that are tried in it one after the other."""
-
-    name: str
-    places: tuple[Place, ...]
+class World(NicWorld):
     suite: str = STANDARD
     with_iommu: bool = False
     mtu: int = 1500
-
-    @property
-    def nics(self) -> list[Nic]:
-        return list(dict.fromkeys(place.nic for place in self.places))
 
 
 WORLDS = (

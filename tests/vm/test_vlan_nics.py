@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
 from lab.lab import Lab
@@ -31,9 +30,9 @@ from lab.vlans import (
     vlan_config,
 )
 from vm import Kernel
-from vm.nic import E1000E, QUEUES, Nic
+from vm.nic import E1000E, QUEUES
 from vm.node import CONTROL_PLANE, LAYOUT, GuestNode, WireLab, installed_node
-from vm.station import Place, Station
+from vm.station import NicWorld, Place, Station
 from vm.worlds import parametrize_by_place
 
 CONFIG = vlan_config(TARGETS)
@@ -44,20 +43,8 @@ NEIGHBOUR = {4: "10.0.20.99", 6: "fd00:10:20::99"}
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
-@dataclass(frozen=True)
-class World:
-    """A guest, with the places that are tried in it one after the other."""
-
-    name: str
-    places: tuple[Place, ...]
-
-    @property
-    def nics(self) -> list[Nic]:
-        return list(dict.fromkeys(place.nic for place in self.places))
-
-
 WORLDS = (
-    World(
+    NicWorld(
         "uio",
         (
             Place(QUEUES, "xdp"),
@@ -109,7 +96,7 @@ def vlans_of(lab: Lab) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(request: pytest.FixtureRequest, kernel: Kernel) -> Iterator[tuple[WireLab, GuestNode]]:
-    world: World = request.param
+    world: NicWorld = request.param
     with installed_node(kernel, LAYOUT, world.nics) as made, vlans_of(made[0]):
         yield made
 

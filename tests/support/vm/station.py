@@ -38,6 +38,18 @@ class Place:
         return f"{self.nic.name}-{self.taken_by}{queues}-{self.workers}"
 
 
+@dataclass(frozen=True)
+class NicWorld:
+    """A guest, with the places that are tried in it one after the other."""
+
+    name: str
+    places: tuple[Place, ...]
+
+    @property
+    def nics(self) -> list[Nic]:
+        return list(dict.fromkeys(place.nic for place in self.places))
+
+
 class Station:
     """The node on one place, with `config`."""
 
